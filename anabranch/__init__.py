@@ -1,0 +1,1 @@
+"""Anabranch: a real-time recommender that learns from what its users do next."""

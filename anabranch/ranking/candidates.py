@@ -1,0 +1,120 @@
+"""Candidates: what retrieval proposes, from the index, the neighbours and the user's own items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking.item_ids import Rows
+from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.state import Slots, UserStates
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What may be proposed and shown."""
+
+    slate: int = 20
+    retrieve: int = 100
+    """Items asked of the index."""
+    recent: int = 10
+    """Newest history items whose neighbours are proposed."""
+    discover: bool = False
+    """Filter what is among the user's own items: for discovery, where a repeat is no news."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What ranking needs of B user states, as they stood right after each event."""
+
+    vector: Vectors  # [B, d]
+    now: NDArray[np.int64]  # [B] ms, the user's newest event
+    recent: Rows  # [B, H] newest first, -1 padded
+    in_session: NDArray[np.bool_]  # [B, H]
+    session_length: NDArray[np.int32]  # [B]
+    own_item: Rows  # [B, M]
+    own_log: Floats  # [B, M]
+    own_count: Floats  # [B, M]
+    own_first_s: NDArray[np.int64]  # [B, M]
+    own_last_s: NDArray[np.int64]  # [B, M]
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+    @classmethod
+    def of(cls, states: UserStates, slots: Slots) -> Queries:
+        """A copy of what the slots [B] hold now."""
+        columns = states.columns
+        recent, in_session = states.recent(slots, states.layout.history)
+        return cls(
+            vector=columns.vector[slots],
+            now=columns.last_ts[slots],
+            recent=recent,
+            in_session=in_session,
+            session_length=columns.session_length[slots],
+            own_item=columns.own_item[slots],
+            own_log=columns.own_log[slots],
+            own_count=columns.own_count[slots],
+            own_first_s=columns.own_first_s[slots],
+            own_last_s=columns.own_last_s[slots],
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Queries], order: Positions) -> Queries:
+        """The parts end to end, then put in `order` [B]."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts])[order] for field in fields(cls)))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N candidates of B queries, flat, sorted by query; an item stands once per query."""
+
+    query: Positions  # [N]
+    item: Rows  # [N]
+    co_visit_last: Floats  # [N] weight as a neighbour of the newest item
+    co_visit_recent: Floats  # [N] sum over the recent items, halved every two places back
+    own_at: Positions  # [N] place among the user's own items, -1 where it is none of them
+
+
+def propose(queries: Queries, index: ItemIndex, neighbours: NeighbourTable, policy: Policy) -> Candidates:
+    """The union of index, neighbours and own items, less the session's items and what is not servable."""
+    found = index.search(queries.vector, policy.retrieve)[0]  # [B, retrieve]
+    near, weights = neighbours.of(queries.recent[:, : policy.recent])  # [B, L, W] both
+    width = near.shape[1] * near.shape[2]
+    near, weights = near.reshape(len(queries), width), weights.reshape(len(queries), width)
+    back = np.arange(width) // max(1, neighbours.width)  # how many places back in the history, [L * W]
+
+    keys, place = np.unique(np.concatenate([_keys(found), _keys(near), _keys(queries.own_item)]), return_inverse=True)
+    _, of_near, of_own = np.split(place, [found.size, found.size + near.size])
+    n = len(keys)
+    discount = np.float32(0.5) ** (back / 2)
+    recent = np.bincount(of_near, (weights * discount).ravel(), n)
+    last = np.bincount(of_near, (weights * (back == 0)).ravel(), n)
+    own_at = np.full(n, -1, np.int64)
+    own_at[of_own] = np.tile(np.arange(queries.own_item.shape[1]), len(queries))
+
+    query, item = keys >> 32, (keys & 0xFFFFFFFF).astype(np.int32)
+    session = _keys(np.where(queries.in_session, queries.recent, -1))
+    keep = (item >= 0) & index.servable(item) & ~np.isin(keys, session)
+    if policy.discover:
+        keep &= own_at < 0
+    return Candidates(
+        query=query[keep],
+        item=item[keep],
+        co_visit_last=last[keep].astype(np.float32),
+        co_visit_recent=recent[keep].astype(np.float32),
+        own_at=own_at[keep],
+    )
+
+
+def _keys(items: Rows) -> NDArray[np.int64]:
+    """(query, item) of items [B, n] as one sortable number each, flat; an item of -1 becomes 0xFFFFFFFF."""
+    queries = np.arange(len(items), dtype=np.int64)[:, None] << 32
+    return (queries | (items.astype(np.int64) & 0xFFFFFFFF)).ravel()

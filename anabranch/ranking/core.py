@@ -1,0 +1,221 @@
+"""The ranker's core: a fold over batches of events. State in, slates and feedback and state out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.messages import EVENT_TYPES, Event
+from anabranch.ranking.candidates import Candidates, Floats, Policy, Positions, Queries, propose
+from anabranch.ranking.features import build
+from anabranch.ranking.index import Vectors
+from anabranch.ranking.item_ids import ItemIds, Rows
+from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.state import Slots, UserStates
+
+NO_SLATE = -1
+"""The rank of an event whose user had been shown nothing."""
+NOT_ON_SLATE = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B events in log order, as columns."""
+
+    slots: Slots
+    items: Rows  # -1 where the event has no item
+    types: NDArray[np.uint8]
+    ts: NDArray[np.int64]  # ms
+    sessions: NDArray[np.uint64]  # 0 where the event names none
+    keys: NDArray[np.uint64]  # hash of the event id
+    queries: dict[int, str]  # text of the searches, by position
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @classmethod
+    def of(cls, events: Sequence[Event], slots: Slots, item_ids: ItemIds) -> Batch:
+        """Columns of decoded events whose users have `slots` [B]."""
+        return cls(
+            slots=slots,
+            items=np.array([-1 if e.item_id is None else item_ids.row(e.item_id) for e in events], np.int32),
+            types=np.array([EVENT_TYPES.index(e.type) for e in events], np.uint8),
+            ts=np.array([e.ts for e in events], np.int64),
+            sessions=np.array([0 if e.session_id is None else stable_hash(e.session_id) for e in events], np.uint64),
+            keys=np.array([stable_hash(e.event_id) for e in events], np.uint64),
+            queries={at: e.query for at, e in enumerate(events) if e.type == "search" and e.query is not None},
+        )
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What came of a batch, by event."""
+
+    duplicate: NDArray[np.bool_]  # [B] an event seen before: nothing else holds for it
+    slate: Rows  # [B, slate] -1 padded
+    score: Floats  # [B, slate]
+    shown_release: NDArray[np.int32]  # [B] number of the release whose slate the user had, -1: none
+    shown_size: NDArray[np.int32]  # [B]
+    rank: NDArray[np.int32]  # [B] place of the event's item on that slate from 1, NOT_ON_SLATE or NO_SLATE
+
+
+def rank(live: LiveRelease, neighbours: NeighbourTable, states: UserStates, batch: Batch, policy: Policy) -> Ranked:
+    """Move every user of the batch one step per event and rank after each, in log order per user.
+
+    A wave holds at most one event per user, so waves keep the order; retrieval and order, which need none,
+    then run once for the whole batch. `states` changes in place.
+    """
+    duplicate, queries = advance(live, states, batch)
+    candidates = propose(queries, live.index, neighbours, policy)
+    features = build(queries, candidates, live.index, neighbours, states.layout.own_half_life_s)
+    slate, score = put_in_order(live, candidates, features, len(batch), policy.slate)
+    return _join(live, states, batch, duplicate, slate, score)
+
+
+def advance(live: LiveRelease, states: UserStates, batch: Batch) -> tuple[NDArray[np.bool_], Queries]:
+    """Enter the batch into the states; which events [B] are duplicates, and each user's state right after."""
+    _encode_anew(live, states, np.unique(batch.slots))
+    inputs, moves = _inputs(live, batch)
+    duplicate = np.zeros(len(batch), np.bool_)
+    parts, order = [], []
+    for wave in waves(batch.slots):
+        duplicate[wave] = states.seen_before(batch.slots[wave], batch.keys[wave])
+        fresh = wave[~duplicate[wave]]
+        stepping = fresh[moves[fresh]]
+        _step(live, states, batch.slots[stepping], inputs[stepping], batch.types[stepping], batch.ts[stepping])
+        _observe(states, batch, fresh)
+        parts.append(Queries.of(states, batch.slots[wave]))
+        order.append(wave)
+    return duplicate, Queries.concatenate(parts, np.argsort(np.concatenate(order)))
+
+
+def fold(states: UserStates, batch: Batch) -> None:
+    """Enter a batch without ranking: how a partition's states are restored. Encoding waits for the first touch."""
+    for wave in waves(batch.slots):
+        fresh = wave[~states.seen_before(batch.slots[wave], batch.keys[wave])]
+        _observe(states, batch, fresh)
+    states.columns.encoded[batch.slots] = False
+
+
+def put_in_order(
+    live: LiveRelease, candidates: Candidates, features: Floats, n: int, slate: int
+) -> tuple[Rows, Floats]:
+    """The best `slate` candidates of each of n queries: rows [n, slate], -1 padded, and scores [n, slate]."""
+    items, scores = np.full((n, slate), -1, np.int32), np.zeros((n, slate), np.float32)
+    if len(candidates.item) == 0:
+        return items, scores
+    counts = np.bincount(candidates.query, minlength=n)
+    place = np.arange(len(candidates.query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded = np.zeros((n, counts.max(), features.shape[1]), np.float32)
+    padded[candidates.query, place] = features
+    all_items = np.full(padded.shape[:2], -1, np.int32)
+    all_items[candidates.query, place] = candidates.item
+
+    all_scores = np.where(all_items >= 0, live.order.score(padded), -np.inf)
+    best = np.argsort(-all_scores, axis=1, kind="stable")[:, :slate]
+    found = best.shape[1]
+    items[:, :found] = np.take_along_axis(all_items, best, axis=1)
+    scores[:, :found] = np.take_along_axis(all_scores, best, axis=1)
+    return items, np.where(items >= 0, scores, 0).astype(np.float32)
+
+
+def waves(slots: Slots) -> Iterator[Positions]:
+    """Positions of a batch in waves: each slot at most once a wave, a slot's events in order over the waves."""
+    by_slot = np.argsort(slots, kind="stable")
+    grouped = slots[by_slot]
+    first = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]])
+    nth = np.arange(len(slots)) - np.repeat(first, np.diff(np.r_[first, len(slots)]))
+    wave_of = np.empty(len(slots), np.int64)
+    wave_of[by_slot] = nth
+    for wave in range(int(nth.max(initial=-1)) + 1):
+        yield np.flatnonzero(wave_of == wave)
+
+
+def stable_hash(text: str) -> int:
+    """64 bits of an id, the same in every process (Python's own hash is salted); never 0, which means none."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+
+
+def _inputs(live: LiveRelease, batch: Batch) -> tuple[Vectors, NDArray[np.bool_]]:
+    """Input vectors [B, d], and which events have one: an item nobody has described does not move the encoder."""
+    moves = live.index.known(batch.items)
+    inputs = np.zeros((len(batch), live.index.dims), np.float32)
+    inputs[moves] = live.index.vectors(batch.items[moves])
+    if batch.queries:
+        at = list(batch.queries)
+        inputs[at] = live.embed_queries(list(batch.queries.values()))
+        moves[at] = True
+    return inputs, moves
+
+
+def _step(
+    live: LiveRelease,
+    states: UserStates,
+    slots: Slots,
+    inputs: Vectors,
+    types: NDArray[np.uint8],
+    ts: NDArray[np.int64],
+) -> None:
+    if len(slots) == 0:
+        return
+    columns = states.columns
+    last = columns.last_ts[slots]
+    since = np.where(last >= 0, np.maximum(ts - last, 0) / 1000, 0).astype(np.float32)
+    columns.recurrent[slots], columns.vector[slots] = live.step.step(columns.recurrent[slots], inputs, types, since)
+
+
+def _observe(states: UserStates, batch: Batch, at: Positions) -> None:
+    states.observe(batch.slots[at], batch.items[at], batch.types[at], batch.ts[at], batch.sessions[at])
+
+
+def _encode_anew(live: LiveRelease, states: UserStates, slots: Slots) -> None:
+    """Rebuild the recurrent states the live release did not make, from each user's history ring."""
+    columns = states.columns
+    stale = slots[~columns.encoded[slots]]
+    columns.encoded[stale] = True
+    columns.recurrent[stale] = 0
+    columns.vector[stale] = 0
+    depth = int(np.minimum(columns.observed[stale], states.layout.history).max(initial=0))
+    last = np.full(len(stale), -1, np.int64)
+    for age in range(depth, 0, -1):
+        place = (columns.observed[stale] - age) % states.layout.history
+        items, ts = columns.history_item[stale, place], columns.history_ts[stale, place]
+        moves = (columns.observed[stale] >= age) & live.index.known(items)
+        slot, since = stale[moves], np.where(last >= 0, np.maximum(ts - last, 0) / 1000, 0)[moves]
+        if len(slot):
+            columns.recurrent[slot], columns.vector[slot] = live.step.step(
+                columns.recurrent[slot],
+                live.index.vectors(items[moves]),
+                columns.history_type[stale, place][moves],
+                since.astype(np.float32),
+            )
+        last[moves] = ts[moves]
+
+
+def _join(
+    live: LiveRelease,
+    states: UserStates,
+    batch: Batch,
+    duplicate: NDArray[np.bool_],
+    slate: Rows,
+    score: Floats,
+) -> Ranked:
+    """Join each event with the slate its user had, which the event before may have made in this same batch."""
+    columns = states.columns
+    release, size, place = (np.full(len(batch), fill, np.int32) for fill in (-1, 0, NO_SLATE))
+    for wave in waves(batch.slots):
+        fresh = wave[~duplicate[wave]]
+        slots = batch.slots[fresh]
+        shown = columns.slate[slots]
+        release[fresh] = columns.slate_release[slots]
+        size[fresh] = (shown >= 0).sum(axis=1)
+        hit = (shown == batch.items[fresh][:, None]) & (shown >= 0)
+        found = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE)
+        place[fresh] = np.where(release[fresh] >= 0, found, NO_SLATE)
+        columns.slate[slots], columns.slate_release[slots] = slate[fresh], live.number
+    return Ranked(duplicate, slate, score, release, size, place)

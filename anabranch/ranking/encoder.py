@@ -1,0 +1,51 @@
+"""step.onnx and order.onnx: what moves a user's vector, and what puts candidates in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.ranking.index import Vectors
+from anabranch.ranking.onnx import OnnxModel
+
+
+class StepEncoder:
+    """The O(1) step of the shared encoder."""
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self._model = OnnxModel(
+            folder / "step.onnx",
+            ("state", "input_vector", "event_type", "seconds_since"),
+            ("next_state", "user_vector"),
+            threads,
+        )
+
+    def step(
+        self,
+        state: Vectors,
+        input_vectors: Vectors,
+        types: NDArray[np.uint8],
+        seconds_since: NDArray[np.float32],
+    ) -> tuple[Vectors, Vectors]:
+        """(state [B, S], item or query vectors [B, d], event types [B], seconds since the last event [B])
+        → (next state [B, S], user vectors [B, d])."""
+        next_state, user_vectors = self._model.run(
+            state=state,
+            input_vector=input_vectors,
+            event_type=types.astype(np.int64),
+            seconds_since=seconds_since,
+        )
+        return next_state, user_vectors
+
+
+class Order:
+    """The learned order over candidates."""
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self._model = OnnxModel(folder / "order.onnx", ("features",), ("scores",), threads)
+
+    def score(self, features: Vectors) -> Vectors:
+        """Features [B, K, F] → scores [B, K]."""
+        return self._model.run(features=features)[0]

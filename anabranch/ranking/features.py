@@ -1,0 +1,64 @@
+"""The features of a candidate, all O(1) to keep; `order.onnx` reads them in this order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anabranch.ranking.candidates import Candidates, Floats, Queries
+from anabranch.ranking.index import ItemIndex
+from anabranch.ranking.neighbours import NeighbourTable
+
+FEATURES = (
+    "inner_product",
+    "co_visit_last",
+    "co_visit_recent",
+    "own",
+    "own_share",
+    "own_count",
+    "own_since",
+    "own_due",
+    "popularity",
+    "age",
+    "session_length",
+)
+"""Names as the manifest carries them; a release made for other features does not load."""
+
+
+def build(
+    queries: Queries, candidates: Candidates, index: ItemIndex, neighbours: NeighbourTable, own_half_life_s: int
+) -> Floats:
+    """Features [N, F] of N candidates."""
+    query, item = candidates.query, candidates.item
+    now_s = queries.now[query] // 1000
+    inner = np.einsum("nd,nd->n", index.vectors(item), queries.vector[query])
+
+    own = candidates.own_at >= 0
+    at = np.where(own, candidates.own_at, 0)
+    decayed = np.exp2(queries.own_log - (queries.now / 1000 / own_half_life_s)[:, None])  # [B, M]
+    count = np.where(own, queries.own_count[query, at], 0)
+    since = np.maximum(now_s - queries.own_last_s[query, at], 0)
+    span = queries.own_last_s[query, at] - queries.own_first_s[query, at]
+    interval = span / np.maximum(count - 1, 1)  # mean seconds between the user's purchases of the item
+    first_seen = neighbours.first_seen(item)
+
+    return np.stack(
+        [
+            inner,
+            _log(candidates.co_visit_last),
+            _log(candidates.co_visit_recent),
+            np.where(own, _log(decayed[query, at]), _log(np.zeros(1))),
+            np.where(own, decayed[query, at] / decayed.sum(axis=1)[query], 0),
+            np.log1p(count),
+            np.where(own, np.log1p(since / 3600), 0),
+            np.where(own & (count > 1) & (interval > 0), np.log1p(since / np.maximum(interval, 1)), 0),
+            _log(neighbours.popularity(item)),
+            np.where(first_seen >= 0, np.log1p(np.maximum(queries.now[query] - first_seen, 0) / 86_400_000), 0),
+            np.log1p(queries.session_length[query]),
+        ],
+        axis=1,
+    ).astype(np.float32)
+
+
+def _log(share: Floats) -> Floats:
+    """Natural logarithm of a non-negative weight, with a floor that keeps zero finite."""
+    return np.log(share + np.float32(1e-6)).astype(np.float32)

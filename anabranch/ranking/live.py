@@ -1,0 +1,48 @@
+"""A live release: its encoder, its order and its item index, swapped as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anabranch.ranking.encoder import Order, StepEncoder
+from anabranch.ranking.features import FEATURES
+from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking.text import ItemEncoder, TextEncoder
+from anabranch.release import Manifest, ReleaseError
+
+
+@dataclass(frozen=True)
+class LiveRelease:
+    """What ranks. `number` counts the releases of this process, and marks the slates they made."""
+
+    manifest: Manifest
+    number: int
+    step: StepEncoder
+    order: Order
+    text: TextEncoder
+    item: ItemEncoder
+    index: ItemIndex
+
+    @classmethod
+    def load(cls, folder: Path, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
+        """Load a verified folder, with an empty index. Raises `ReleaseError` if it was made for other features."""
+        if tuple(manifest.features) != FEATURES:
+            raise ReleaseError(
+                f"release {manifest.id} orders by the features {', '.join(manifest.features)}; "
+                f"this version builds {', '.join(FEATURES)}: re-share with this version"
+            )
+        return cls(
+            manifest=manifest,
+            number=number,
+            step=StepEncoder(folder, threads),
+            order=Order(folder, threads),
+            text=TextEncoder(folder, threads),
+            item=ItemEncoder(folder, threads),
+            index=ItemIndex(manifest.dims),
+        )
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        """Input vectors [n, d] of search queries."""
+        return self.item.encode_text(self.text.encode(queries))

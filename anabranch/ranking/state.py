@@ -1,0 +1,236 @@
+"""User states: everything the ranker keeps of its users, in contiguous arrays, one slot a user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.ranking.item_ids import Rows
+
+Slots = NDArray[np.int64]
+
+WEEK_S = 7 * 24 * 3600
+SESSION_GAP_MS = 30 * 60 * 1000
+"""Events without a `session_id` belong together until a user pauses for half an hour, the web's usual bound."""
+
+
+@dataclass(frozen=True)
+class StateLayout:
+    """How much is kept per user, so that memory has a bound."""
+
+    history: int = 64
+    """Newest events kept in the ring."""
+    own_items: int = 128
+    """Items of the user's own with decayed counts; the weakest makes room."""
+    slate: int = 20
+    recent_events: int = 16
+    """Event ids remembered to tell duplicates."""
+    own_half_life_s: int = 8 * WEEK_S
+
+
+@dataclass
+class Columns:
+    """The arrays, all [slots, …]. A new slot is what `_blank` says."""
+
+    recurrent: NDArray[np.float32]
+    """[n, S] the encoder's recurrent state."""
+    vector: NDArray[np.float32]
+    """[n, d] the user vector."""
+    encoded: NDArray[np.bool_]
+    """[n] whether `recurrent` and `vector` are the live release's; if not, they are rebuilt at first touch."""
+    history_item: Rows
+    """[n, H] ring; entry `observed % H` is written next."""
+    history_type: NDArray[np.uint8]
+    history_ts: NDArray[np.int64]
+    observed: NDArray[np.int64]
+    """[n] events entered in the ring, ever."""
+    last_ts: NDArray[np.int64]
+    """[n] ms of the newest event, -1 before the first."""
+    session: NDArray[np.uint64]
+    """[n] hash of the newest session id, 0 where events name none."""
+    session_length: NDArray[np.int32]
+    """[n] how many of the newest ring entries belong to the current session."""
+    own_item: Rows
+    """[n, M] the user's own items, -1 where free."""
+    own_log: NDArray[np.float32]
+    """[n, M] log2 of the decayed count as a forward decay (Cormode et al., 2009): it needs no update as time
+    goes by; the count at time t is 2 ** (own_log - t / half-life)."""
+    own_count: NDArray[np.float32]
+    own_first_s: NDArray[np.int64]
+    own_last_s: NDArray[np.int64]
+    slate: Rows
+    """[n, slate] the last slate shown, -1 padded."""
+    slate_release: NDArray[np.int32]
+    """[n] number of the release that made the slate, -1: none was shown."""
+    recent_event: NDArray[np.uint64]
+    """[n, recent] ring of event id hashes; `seen % recent` is written next."""
+    seen: NDArray[np.int64]
+    partition: NDArray[np.int32]
+    """[n] input partition of the user, -1 for a free slot."""
+
+
+class UserStates:
+    """All users' states. Arrays are reached as attributes of `columns`, by slot."""
+
+    def __init__(self, layout: StateLayout, dims: int, state_dims: int) -> None:
+        self.layout = layout
+        self._slots: dict[str, int] = {}
+        self._free: list[int] = []
+        self._dims = (dims, state_dims)
+        self.columns = _blank(layout, dims, state_dims, 64)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(getattr(self.columns, field.name).nbytes for field in fields(Columns))
+
+    def slots(self, user_ids: Iterable[str], partition: int | Iterable[int] = 0) -> Slots:
+        """Slots [B] of the users, new ones where needed, blank and marked with the partition."""
+        partitions = iter(partition) if not isinstance(partition, int) else None
+        found = []
+        for user_id in user_ids:
+            home = partition if partitions is None else next(partitions)
+            slot = self._slots.get(user_id)
+            found.append(self._add(user_id, home) if slot is None else slot)  # type: ignore[arg-type]
+        return np.array(found, np.int64)
+
+    def slot_of(self, user_id: str) -> int | None:
+        """The user's slot, or None for a user not held."""
+        return self._slots.get(user_id)
+
+    def drop_partition(self, partition: int) -> int:
+        """Forget the users of a partition that moved away; how many they were."""
+        held = self.columns.partition
+        gone = [user for user, slot in self._slots.items() if held[slot] == partition]
+        for user in gone:
+            slot = self._slots.pop(user)
+            held[slot] = -1
+            self._free.append(slot)
+        return len(gone)
+
+    def expect(self, dims: int, state_dims: int) -> None:
+        """Make room for another release's encoder; every state is re-encoded at its user's next event."""
+        capacity = len(self.columns.encoded)
+        self._dims = (dims, state_dims)
+        self.columns.recurrent = np.zeros((capacity, state_dims), np.float32)
+        self.columns.vector = np.zeros((capacity, dims), np.float32)
+        self.columns.encoded[:] = False
+
+    def seen_before(self, slots: Slots, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of the events [B], one per slot, are among the user's last `recent_events`; remembers the others."""
+        columns = self.columns
+        seen: NDArray[np.bool_] = (columns.recent_event[slots] == keys[:, None]).any(axis=1)
+        fresh = slots[~seen]
+        columns.recent_event[fresh, columns.seen[fresh] % self.layout.recent_events] = keys[~seen]
+        columns.seen[fresh] += 1
+        return seen
+
+    def observe(
+        self,
+        slots: Slots,
+        items: Rows,
+        types: NDArray[np.uint8],
+        ts: NDArray[np.int64],
+        sessions: NDArray[np.uint64],
+    ) -> None:
+        """Enter one event per slot: session, ring and own items. Arrays are [B], slots distinct, ts in ms.
+
+        An event without an item (row -1: a search) touches the session and the clock only. A late event enters
+        as it comes; the clock never runs backwards.
+        """
+        columns = self.columns
+        stays = (columns.session[slots] == sessions) & (columns.last_ts[slots] >= 0)
+        stays &= (sessions != 0) | (ts - columns.last_ts[slots] <= SESSION_GAP_MS)
+        columns.session_length[slots[~stays]] = 0
+        columns.session[slots] = sessions
+        columns.last_ts[slots] = np.maximum(columns.last_ts[slots], ts)
+
+        named = items >= 0
+        slots, items, types, ts = slots[named], items[named], types[named], ts[named]
+        place = columns.observed[slots] % self.layout.history
+        columns.history_item[slots, place] = items
+        columns.history_type[slots, place] = types
+        columns.history_ts[slots, place] = ts
+        columns.observed[slots] += 1
+        columns.session_length[slots] = np.minimum(columns.session_length[slots] + 1, self.layout.history)
+        self._count_own(slots, items, ts // 1000)
+
+    def recent(self, slots: Slots, length: int) -> tuple[Rows, NDArray[np.bool_]]:
+        """The newest `length` items of each ring, newest first, -1 padded, and which are of the current session.
+
+        Both [B, length].
+        """
+        columns = self.columns
+        age = np.arange(min(length, self.layout.history))
+        observed = columns.observed[slots][:, None]
+        items = columns.history_item[slots[:, None], (observed - 1 - age) % self.layout.history]
+        items = np.where(age < observed, items, -1).astype(np.int32)
+        return items, (age < columns.session_length[slots][:, None]) & (items >= 0)
+
+    def _count_own(self, slots: Slots, items: Rows, seconds: NDArray[np.int64]) -> None:
+        columns = self.columns
+        match = columns.own_item[slots] == items[:, None]
+        known = match.any(axis=1)
+        place = np.where(known, match.argmax(axis=1), columns.own_log[slots].argmin(axis=1))
+        fresh, at = slots[~known], place[~known]
+        columns.own_item[fresh, at] = items[~known]
+        columns.own_log[fresh, at] = -np.inf
+        columns.own_count[fresh, at] = 0
+        columns.own_first_s[fresh, at] = seconds[~known]
+        columns.own_last_s[fresh, at] = seconds[~known]
+        now_log = (seconds / self.layout.own_half_life_s).astype(np.float32)
+        columns.own_log[slots, place] = np.logaddexp2(columns.own_log[slots, place], now_log)
+        columns.own_count[slots, place] += 1
+        columns.own_last_s[slots, place] = np.maximum(columns.own_last_s[slots, place], seconds)
+
+    def _add(self, user_id: str, partition: int) -> int:
+        if self._free:
+            slot = self._free.pop()
+            one = _blank(self.layout, *self._dims, 1)
+            for field in fields(Columns):
+                getattr(self.columns, field.name)[slot] = getattr(one, field.name)[0]
+        else:
+            slot = len(self._slots)
+            if slot == len(self.columns.encoded):
+                self._grow()
+        self._slots[user_id] = slot
+        self.columns.partition[slot] = partition
+        return slot
+
+    def _grow(self) -> None:
+        more = _blank(self.layout, *self._dims, len(self.columns.encoded))
+        for field in fields(Columns):
+            old: NDArray[Any] = getattr(self.columns, field.name)
+            setattr(self.columns, field.name, np.concatenate([old, getattr(more, field.name)]))
+
+
+def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:
+    return Columns(
+        recurrent=np.zeros((n, state_dims), np.float32),
+        vector=np.zeros((n, dims), np.float32),
+        encoded=np.zeros(n, np.bool_),
+        history_item=np.full((n, layout.history), -1, np.int32),
+        history_type=np.zeros((n, layout.history), np.uint8),
+        history_ts=np.zeros((n, layout.history), np.int64),
+        observed=np.zeros(n, np.int64),
+        last_ts=np.full(n, -1, np.int64),
+        session=np.zeros(n, np.uint64),
+        session_length=np.zeros(n, np.int32),
+        own_item=np.full((n, layout.own_items), -1, np.int32),
+        own_log=np.full((n, layout.own_items), -np.inf, np.float32),
+        own_count=np.zeros((n, layout.own_items), np.float32),
+        own_first_s=np.zeros((n, layout.own_items), np.int64),
+        own_last_s=np.zeros((n, layout.own_items), np.int64),
+        slate=np.full((n, layout.slate), -1, np.int32),
+        slate_release=np.full(n, -1, np.int32),
+        recent_event=np.zeros((n, layout.recent_events), np.uint64),
+        seen=np.zeros(n, np.int64),
+        partition=np.full(n, -1, np.int32),
+    )
