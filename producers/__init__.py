@@ -1,0 +1,1 @@
+"""The producers: what puts facts on Kafka."""
