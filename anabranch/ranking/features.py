@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.ranking.candidates import Candidates, Floats, Queries
 from anabranch.ranking.index import ItemIndex
@@ -22,6 +23,9 @@ FEATURES = (
     "session_length",
 )
 """Names as the manifest carries them; a release made for other features does not load."""
+
+FLOOR = 1e-6
+LOG_FLOOR = np.log(FLOOR)
 
 
 def build(
@@ -46,7 +50,7 @@ def build(
             inner,
             _log(candidates.co_visit_last),
             _log(candidates.co_visit_recent),
-            np.where(own, _log(decayed[query, at]), _log(np.zeros(1))),
+            np.where(own, _log(decayed[query, at]), LOG_FLOOR),
             np.where(own, decayed[query, at] / decayed.sum(axis=1)[query], 0),
             np.log1p(count),
             np.where(own, np.log1p(since / 3600), 0),
@@ -59,6 +63,6 @@ def build(
     ).astype(np.float32)
 
 
-def _log(share: Floats) -> Floats:
+def _log(weight: NDArray[np.floating]) -> NDArray[np.floating]:
     """Natural logarithm of a non-negative weight, with a floor that keeps zero finite."""
-    return np.log(share + np.float32(1e-6)).astype(np.float32)
+    return np.log(weight + FLOOR)

@@ -150,12 +150,13 @@ class ItemIndex:
 
 def _build(vectors: Vectors) -> faiss.Index:
     n, dims = vectors.shape
+    flat = faiss.IndexFlatIP(dims)
     if n < EXACT_BELOW:
-        index = faiss.IndexFlatIP(dims)
-    else:
-        lists = int(4 * np.sqrt(n))
-        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dims), dims, lists, faiss.METRIC_INNER_PRODUCT)
-        index.train(vectors)
-        index.nprobe = max(1, lists // 16)
-    index.add(vectors)
-    return index
+        flat.add(vectors)
+        return flat
+    lists = int(4 * np.sqrt(n))
+    inverted = faiss.IndexIVFFlat(flat, dims, lists, faiss.METRIC_INNER_PRODUCT)
+    inverted.train(vectors)
+    inverted.add(vectors)
+    inverted.nprobe = max(1, lists // 16)
+    return inverted
