@@ -51,7 +51,7 @@ def build(
             _log(candidates.co_visit_last),
             _log(candidates.co_visit_recent),
             np.where(own, _log(decayed[query, at]), LOG_FLOOR),
-            np.where(own, decayed[query, at] / decayed.sum(axis=1)[query], 0),
+            np.where(own, decayed[query, at] / np.maximum(decayed.sum(axis=1)[query], FLOOR), 0),
             np.log1p(count),
             np.where(own, np.log1p(since / 3600), 0),
             np.where(own & (count > 1) & (interval > 0), np.log1p(since / np.maximum(interval, 1)), 0),

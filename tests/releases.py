@@ -1,0 +1,171 @@
+"""Small releases with real ONNX files, made in milliseconds: every input of the contract matters to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from anabranch import release
+from anabranch.ranking.features import FEATURES
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease
+from anabranch.release import DataWindow, Manifest
+
+DIMS = 8
+TEXT_DIMS = 16
+
+Shape = Sequence[str | int]
+
+
+def write_release(
+    folder: Path, release_id: str = "r1", item_ids: Sequence[str] = (), seed: int = 0, parent: str | None = None
+) -> Manifest:
+    """A complete release folder; another seed gives other vectors, and so other rankings."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    _write_text(folder, rng)
+    _write_item(folder, rng, item_ids)
+    _write_step(folder, rng)
+    _write_order(folder)
+    manifest = Manifest(
+        id=release_id,
+        parent=parent,
+        created=0,
+        dims=DIMS,
+        state_dims=DIMS,
+        text_dims=TEXT_DIMS,
+        features=list(FEATURES),
+        seeds=[],
+        strategy={},
+        window=DataWindow(train_from=0, order_from=0, gate_from=0, gate_to=0, events=0),
+        parity={},
+        gate={},
+        files=release.digests(folder),
+    )
+    release.write(folder, manifest)
+    return manifest
+
+
+def live_release(folder: Path, item_ids: ItemIds, catalogue: Iterable[str], number: int = 0) -> LiveRelease:
+    """The release, loaded, its index holding the catalogue with each item's id as its text."""
+    live = LiveRelease.load(folder, release.verify(folder), number)
+    ids = list(catalogue)
+    vectors = live.item.encode(ids, live.text.encode(ids))
+    live.index.upsert(item_ids.rows(ids), vectors, np.ones(len(ids), np.bool_))
+    live.index.rebuild()
+    return live
+
+
+def _write_text(folder: Path, rng: np.random.Generator) -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    nodes = [
+        helper.make_node("Gather", ["bytes", "input_ids"], ["embedded"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["wide_mask"]),
+        helper.make_node("Mul", ["embedded", "wide_mask"], ["masked"]),
+        helper.make_node("ReduceSum", ["masked", "middle"], ["sum"], keepdims=0),
+        helper.make_node("LpNormalization", ["sum"], ["text_vector"], axis=-1, p=2),
+    ]
+    _save(
+        folder / "text.onnx",
+        nodes,
+        {"input_ids": (TensorProto.INT64, ["B", "L"]), "attention_mask": (TensorProto.INT64, ["B", "L"])},
+        {"text_vector": (TensorProto.FLOAT, ["B", TEXT_DIMS])},
+        {"bytes": rng.normal(size=(len(alphabet), TEXT_DIMS))},
+        {"last": [-1], "middle": [1]},
+    )
+
+
+def _write_item(folder: Path, rng: np.random.Generator, item_ids: Sequence[str]) -> None:
+    numbers = {item_id: number for number, item_id in enumerate(item_ids, start=1)}
+    (folder / "items.json").write_bytes(msgspec.json.encode(numbers))
+    residuals = rng.normal(size=(len(numbers) + 1, DIMS))
+    residuals[0] = 0
+    nodes = [
+        helper.make_node("MatMul", ["text_vector", "projection"], ["projected"]),
+        helper.make_node("Gather", ["residuals", "item_number"], ["residual"]),
+        helper.make_node("Add", ["projected", "residual"], ["sum"]),
+        helper.make_node("LpNormalization", ["sum"], ["item_vector"], axis=-1, p=2),
+    ]
+    _save(
+        folder / "item.onnx",
+        nodes,
+        {"text_vector": (TensorProto.FLOAT, ["B", TEXT_DIMS]), "item_number": (TensorProto.INT64, ["B"])},
+        {"item_vector": (TensorProto.FLOAT, ["B", DIMS])},
+        {"projection": rng.normal(size=(TEXT_DIMS, DIMS)), "residuals": residuals},
+    )
+
+
+def _write_step(folder: Path, rng: np.random.Generator) -> None:
+    """state' = tanh(state · exp(-seconds / 10⁶) + input + type); the user vector is the state, normalised."""
+    nodes = [
+        helper.make_node("Mul", ["seconds_since", "rate"], ["age"]),
+        helper.make_node("Exp", ["age"], ["decay"]),
+        helper.make_node("Unsqueeze", ["decay", "last"], ["wide_decay"]),
+        helper.make_node("Mul", ["state", "wide_decay"], ["kept"]),
+        helper.make_node("Gather", ["types", "event_type"], ["type"]),
+        helper.make_node("Sum", ["kept", "input_vector", "type"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["next_state"]),
+        helper.make_node("LpNormalization", ["next_state"], ["user_vector"], axis=-1, p=2),
+    ]
+    _save(
+        folder / "step.onnx",
+        nodes,
+        {
+            "state": (TensorProto.FLOAT, ["B", DIMS]),
+            "input_vector": (TensorProto.FLOAT, ["B", DIMS]),
+            "event_type": (TensorProto.INT64, ["B"]),
+            "seconds_since": (TensorProto.FLOAT, ["B"]),
+        },
+        {"next_state": (TensorProto.FLOAT, ["B", DIMS]), "user_vector": (TensorProto.FLOAT, ["B", DIMS])},
+        {"rate": [-1e-6], "types": rng.normal(size=(4, DIMS)) / 10},
+        {"last": [-1]},
+    )
+
+
+def _write_order(folder: Path) -> None:
+    weights = np.full((len(FEATURES), 1), 0.01)
+    weights[FEATURES.index("inner_product")] = 1
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["product"]),
+        helper.make_node("Squeeze", ["product", "last"], ["scores"]),
+    ]
+    _save(
+        folder / "order.onnx",
+        nodes,
+        {"features": (TensorProto.FLOAT, ["B", "K", len(FEATURES)])},
+        {"scores": (TensorProto.FLOAT, ["B", "K"])},
+        {"weights": weights},
+        {"last": [-1]},
+    )
+
+
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, tuple[int, Shape]],
+    outputs: dict[str, tuple[int, Shape]],
+    weights: dict[str, ArrayLike],
+    axes: dict[str, list[int]] | None = None,
+) -> None:
+    constants = [onnx.numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in weights.items()]
+    constants += [onnx.numpy_helper.from_array(np.asarray(v, np.int64), name) for name, v in (axes or {}).items()]
+    graph = helper.make_graph(
+        nodes,
+        path.stem,
+        [helper.make_tensor_value_info(name, *value) for name, value in inputs.items()],
+        [helper.make_tensor_value_info(name, *value) for name, value in outputs.items()],
+        constants,
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))

@@ -1,0 +1,219 @@
+"""What the ranker's core promises, with real ONNX files and a real FAISS index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anabranch.messages import Event
+from anabranch.ranking import core
+from anabranch.ranking.candidates import Policy
+from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Batch, Ranked
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.state import StateLayout, UserStates
+from tests.releases import DIMS, live_release, write_release
+
+CATALOGUE = [f"item {n}" for n in range(200)]
+
+
+class Shop:
+    """A release, states and neighbours to rank events with."""
+
+    def __init__(self, folder: Path, policy: Policy = Policy(slate=5)) -> None:
+        write_release(folder / "r1", "r1", CATALOGUE)
+        self.item_ids = ItemIds()
+        self.live = live_release(folder / "r1", self.item_ids, CATALOGUE)
+        self.neighbours = NeighbourTable()
+        self.policy = policy
+        self.states = self.blank_states()
+
+    def blank_states(self) -> UserStates:
+        return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
+
+    def batch(self, events: Sequence[Event]) -> Batch:
+        return Batch.of(events, self.states.slots(e.user_id for e in events), self.item_ids)
+
+    def rank(self, *events: Event, live: LiveRelease | None = None) -> Ranked:
+        return core.rank(live or self.live, self.neighbours, self.states, self.batch(events), self.policy)
+
+    def slate(self, ranked: Ranked, at: int = -1) -> list[str]:
+        return [self.item_ids.id(row) for row in ranked.slate[at] if row >= 0]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def purchase(item: int | str, user: str = "ann", ts: int = 1_000, session: str | None = None, id: str = "") -> Event:
+    item_id = f"item {item}" if isinstance(item, int) else item
+    return Event(
+        event_id=id or f"{user}-{item_id}-{ts}",
+        user_id=user,
+        type="purchase",
+        ts=ts,
+        item_id=item_id,
+        session_id=session,
+    )
+
+
+def _stream(events: int, users: int, seed: int = 0) -> list[Event]:
+    rng = np.random.default_rng(seed)
+    return [
+        purchase(int(rng.integers(200)), f"user {rng.integers(users)}", ts=1_000 * n, session=f"s{n // 20}")
+        for n in range(events)
+    ]
+
+
+def test_every_event_gets_a_full_slate_best_first(shop: Shop) -> None:
+    ranked = shop.rank(purchase(1), purchase(2, "bob"))
+    assert (ranked.slate >= 0).all()
+    assert (np.diff(ranked.score, axis=1) <= 0).all()
+
+
+def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
+    events = _stream(120, users=7)
+    whole = shop.rank(*events)
+    shop.states = shop.blank_states()
+    single = [shop.rank(event) for event in events]
+    assert np.array_equal(whole.slate, np.concatenate([one.slate for one in single]))
+    assert np.array_equal(whole.rank, np.concatenate([one.rank for one in single]))
+    np.testing.assert_allclose(whole.score, np.concatenate([one.score for one in single]), atol=1e-5)
+
+
+def test_feedback_joins_an_event_with_the_slate_shown_before_it(shop: Shop) -> None:
+    first = shop.rank(purchase(1))
+    third_on_slate = shop.slate(first)[2]
+    second = shop.rank(purchase(third_on_slate, ts=2_000))
+    assert first.rank.tolist() == [NO_SLATE]
+    assert second.rank.tolist() == [3]
+    assert second.shown_size.tolist() == [5]
+
+
+def test_feedback_joins_within_a_batch(tmp_path: Path) -> None:
+    alone, together = Shop(tmp_path / "a"), Shop(tmp_path / "b")
+    favourite = alone.slate(alone.rank(purchase(1)))[0]
+    ranked = together.rank(purchase(1), purchase(favourite, ts=2_000), purchase("item 199", ts=3_000))
+    assert ranked.rank.tolist()[:2] == [NO_SLATE, 1]
+    assert ranked.rank[2] == NOT_ON_SLATE or ranked.rank[2] > 0
+
+
+def test_items_of_the_current_session_are_not_proposed(shop: Shop) -> None:
+    favourite = shop.slate(shop.rank(purchase(1, session="s")))[0]
+    assert favourite not in shop.slate(shop.rank(purchase(favourite, ts=2_000, session="s")))
+    assert "item 1" not in shop.slate(shop.rank(purchase(3, ts=3_000, session="s")))
+
+
+def test_without_session_ids_half_an_hour_ends_a_session(shop: Shop) -> None:
+    shop.rank(purchase(1, ts=0))
+    shop.rank(purchase(2, ts=60_000))
+    assert shop.states.columns.session_length[0] == 2
+    shop.rank(purchase(3, ts=60_000 + 31 * 60_000))
+    assert shop.states.columns.session_length[0] == 1
+
+
+def test_discovery_proposes_nothing_the_user_already_has(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, Policy(slate=5, discover=True))
+    shop.rank(purchase(1, session="a"))
+    ranked = shop.rank(purchase(2, ts=2_000, session="b"))
+    assert not {"item 1", "item 2"} & set(shop.slate(ranked))
+
+
+def test_own_items_are_proposed_though_index_and_neighbours_are_silent(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, Policy(slate=5, retrieve=0, recent=0))
+    shop.rank(purchase(1, session="a"))
+    assert shop.slate(shop.rank(purchase(2, ts=2_000, session="b"))) == ["item 1"]
+
+
+def test_neighbours_of_recent_items_are_proposed(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, Policy(slate=5, retrieve=0))
+    rows = shop.item_ids.rows(["item 1", "item 7"])
+    shop.neighbours.set(int(rows[0]), rows[1:], np.array([0.5], np.float32), popularity=0.1, first_seen=0)
+    assert shop.slate(shop.rank(purchase(1))) == ["item 7"]
+
+
+def test_a_duplicate_is_told_and_changes_nothing(shop: Shop) -> None:
+    shop.rank(purchase(1, id="once"))
+    before = shop.states.columns.observed.copy(), shop.states.columns.vector.copy()
+    ranked = shop.rank(purchase(1, id="once"), purchase(2, "bob"))
+    assert ranked.duplicate.tolist() == [True, False]
+    assert shop.states.columns.observed[0] == before[0][0]
+    assert np.array_equal(shop.states.columns.vector[0], before[1][0])
+
+
+def test_a_duplicate_within_one_batch_is_told(shop: Shop) -> None:
+    assert shop.rank(purchase(1, id="x"), purchase(1, id="x")).duplicate.tolist() == [False, True]
+
+
+def test_an_item_outside_the_catalogue_leaves_the_vector_and_enters_the_history(shop: Shop) -> None:
+    shop.rank(purchase(1))
+    vector = shop.states.columns.vector[0].copy()
+    ranked = shop.rank(purchase("nobody described me", ts=2_000))
+    assert np.array_equal(shop.states.columns.vector[0], vector)
+    assert shop.states.columns.observed[0] == 2
+    assert "nobody described me" not in shop.slate(ranked)
+
+
+def test_a_search_moves_the_vector_by_its_text(shop: Shop) -> None:
+    search = Event(event_id="q", user_id="ann", type="search", ts=1_000, query="item 42")
+    shop.rank(search)
+    assert shop.states.columns.encoded[0]
+    assert np.abs(shop.states.columns.vector[0]).sum() > 0
+    assert shop.states.columns.observed[0] == 0
+
+
+def test_a_late_event_is_applied_and_the_clock_never_runs_backwards(shop: Shop) -> None:
+    shop.rank(purchase(1, ts=5_000))
+    shop.rank(purchase(2, ts=1_000))
+    assert shop.states.columns.last_ts[0] == 5_000
+    assert shop.states.columns.observed[0] == 2
+
+
+def test_folded_states_rank_as_if_they_had_been_ranked(shop: Shop) -> None:
+    past = [purchase(n, user, ts=n * 1_000) for n in range(1, 8) for user in ("ann", "bob")]
+    now = [purchase(9, user, ts=60_000) for user in ("ann", "bob")]
+    shop.rank(*past)
+    ranked = shop.rank(*now)
+
+    shop.states = shop.blank_states()
+    core.fold(shop.states, shop.batch(past))
+    folded = shop.rank(*now)
+    assert np.array_equal(folded.slate, ranked.slate)
+    assert folded.rank.tolist() == [NO_SLATE, NO_SLATE]
+
+
+def test_a_new_release_encodes_each_history_anew_at_first_touch(shop: Shop, tmp_path: Path) -> None:
+    history = [purchase(n, ts=n * 1_000) for n in range(1, 6)]
+    shop.rank(*history)
+    write_release(tmp_path / "r2", "r2", CATALOGUE, seed=9)
+    second = live_release(tmp_path / "r2", shop.item_ids, CATALOGUE, number=1)
+    shop.states.expect(DIMS, DIMS)
+    swapped = shop.rank(purchase(6, ts=6_000), live=second)
+
+    shop.states = shop.blank_states()
+    fresh = shop.rank(*history, purchase(6, ts=6_000), live=second)
+    assert shop.slate(swapped) == shop.slate(fresh)
+    assert swapped.shown_release.tolist() == [0]
+
+
+def test_the_weakest_own_item_makes_room(shop: Shop) -> None:
+    week = 7 * 24 * 3_600_000
+    for n, item in enumerate([1, 1, 2, 3, 4, 5]):
+        shop.rank(purchase(item, ts=n * week))
+    own = {shop.item_ids.id(row) for row in shop.states.columns.own_item[0]}
+    assert own == {"item 1", "item 3", "item 4", "item 5"}
+
+
+def test_a_dropped_partition_frees_its_users_and_their_slots_are_blank_again(shop: Shop) -> None:
+    shop.states.slots(["ann", "bob"], [0, 1])
+    shop.rank(purchase(1, "ann"), purchase(2, "bob"))
+    assert shop.states.drop_partition(0) == 1
+    assert shop.states.slot_of("ann") is None
+    slot = shop.states.slots(["cat"], [1])
+    assert shop.states.columns.observed[slot].tolist() == [0]
+    assert (shop.states.columns.history_item[slot] == -1).all()
