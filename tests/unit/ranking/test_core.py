@@ -19,12 +19,13 @@ from anabranch.ranking.state import StateLayout, UserStates
 from tests.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(200)]
+SLATE_OF_FIVE = Policy(slate=5)
 
 
 class Shop:
     """A release, states and neighbours to rank events with."""
 
-    def __init__(self, folder: Path, policy: Policy = Policy(slate=5)) -> None:
+    def __init__(self, folder: Path, policy: Policy = SLATE_OF_FIVE) -> None:
         write_release(folder / "r1", "r1", CATALOGUE)
         self.item_ids = ItemIds()
         self.live = live_release(folder / "r1", self.item_ids, CATALOGUE)
