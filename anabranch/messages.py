@@ -19,6 +19,9 @@ Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
 Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, milliseconds since 1970")]
 """Up to the year 9999: a time stamp in microseconds is told at once, not ranked as the far future."""
 
+UNKNOWN_REPEAT_RATE = 0.2
+"""What is assumed of an item before anything is known of it: one user in five comes back to it."""
+
 ReleaseStatus = Literal["candidate", "shadow", "live", "retired", "rejected"]
 
 
@@ -140,6 +143,8 @@ class Neighbours(Struct, frozen=True, kw_only=True):
     """The item's own decayed count as a share of all, 0 to 1."""
     first_seen: Milliseconds
     """When the first event about the item happened."""
+    repeat_rate: float = UNKNOWN_REPEAT_RATE
+    """Share of the item's users who came back to it, 0 to 1."""
     ts: Milliseconds
 
 

@@ -21,6 +21,7 @@ FEATURES = (
     "popularity",
     "age",
     "session_length",
+    "repeat_rate",
 )
 """Names as the manifest carries them; a release made for other features does not load."""
 
@@ -58,6 +59,7 @@ def build(
             _log(neighbours.popularity(item)),
             np.where(first_seen >= 0, np.log1p(np.maximum(queries.now[query] - first_seen, 0) / 86_400_000), 0),
             np.log1p(queries.session_length[query]),
+            neighbours.repeat_rate(item),
         ],
         axis=1,
     ).astype(np.float32)

@@ -1,10 +1,11 @@
-"""The co-visit table as the ranker reads it: neighbours, popularity and first sight of every item."""
+"""The co-visit table as the ranker reads it: neighbours, popularity, first sight and repeat rate of every item."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.item_ids import Rows
 
 
@@ -17,8 +18,17 @@ class NeighbourTable:
         self._weights: NDArray[np.float32] = np.zeros((1024, width), np.float32)
         self._popularity: NDArray[np.float32] = np.zeros(1024, np.float32)
         self._first_seen: NDArray[np.int64] = np.full(1024, -1, np.int64)
+        self._repeat_rate: NDArray[np.float32] = np.full(1024, UNKNOWN_REPEAT_RATE, np.float32)
 
-    def set(self, row: int, rows: Rows, weights: NDArray[np.float32], popularity: float, first_seen: int) -> None:
+    def set(
+        self,
+        row: int,
+        rows: Rows,
+        weights: NDArray[np.float32],
+        popularity: float,
+        first_seen: int,
+        repeat_rate: float = UNKNOWN_REPEAT_RATE,
+    ) -> None:
         """Set an item's neighbours, strongest first; those beyond `width` are left out. first_seen in ms."""
         self._reserve(row + 1)
         n = min(len(rows), self.width)
@@ -28,6 +38,7 @@ class NeighbourTable:
         self._weights[row, :n] = weights[:n]
         self._popularity[row] = popularity
         self._first_seen[row] = first_seen
+        self._repeat_rate[row] = repeat_rate
 
     def remove(self, row: int) -> None:
         """Forget an item's neighbours and counts."""
@@ -52,6 +63,11 @@ class NeighbourTable:
         known, at = self._inside(rows)
         return np.where(known, self._first_seen[at], -1)
 
+    def repeat_rate(self, rows: Rows) -> NDArray[np.float32]:
+        """Share of each item's users who came back to it, `UNKNOWN_REPEAT_RATE` where none is known."""
+        known, at = self._inside(rows)
+        return np.where(known, self._repeat_rate[at], UNKNOWN_REPEAT_RATE).astype(np.float32)
+
     def _inside(self, rows: Rows) -> tuple[NDArray[np.bool_], Rows]:
         known = (rows >= 0) & (rows < len(self._rows))
         return known, np.where(known, rows, 0)
@@ -65,3 +81,4 @@ class NeighbourTable:
         self._weights = np.concatenate([self._weights, np.zeros((n, self.width), np.float32)])
         self._popularity = np.concatenate([self._popularity, np.zeros(n, np.float32)])
         self._first_seen = np.concatenate([self._first_seen, np.full(n, -1, np.int64)])
+        self._repeat_rate = np.concatenate([self._repeat_rate, np.full(n, UNKNOWN_REPEAT_RATE, np.float32)])
