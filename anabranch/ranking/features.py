@@ -67,4 +67,5 @@ def build(
 
 def _log(weight: NDArray[np.floating]) -> NDArray[np.floating]:
     """Natural logarithm of a non-negative weight, with a floor that keeps zero finite."""
-    return np.log(weight + FLOOR)
+    logarithm: NDArray[np.floating] = np.log(weight + FLOOR)
+    return logarithm

@@ -1,0 +1,124 @@
+"""What the job reads from and writes to the broker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.producer import KafkaProducer
+
+from anabranch import clients, messages
+from anabranch.messages import Codec, Event, InvalidMessage, Item, Neighbours, ReleaseNotice
+from anabranch.settings import Settings
+from anabranch.topics import Topics, key
+from models.journal import Journal, Positions
+
+Message = TypeVar("Message")
+Advance = Callable[[int], None]
+
+
+def collect(settings: Settings, journal: Journal, released: bool, advance: Advance) -> int:
+    """Bring the journal up to the broker; how many events are new.
+
+    Once a release is live, news comes as `feedback`. Before, nothing could be ranked, so the job reads `events`
+    itself, and remembers how far: feedback on those events later is passed over.
+    """
+    positions: Positions = {topic: dict(offsets) for topic, offsets in journal.positions.items()}
+    read = _new_feedback if released else _new_events
+    events = list(read(settings, positions, advance))
+    if events:
+        journal.append(events, positions)
+    return len(events)
+
+
+def catalogue(settings: Settings) -> list[Item]:
+    """Every item that is not gone, in the order in which they were first put."""
+    newest: dict[bytes, Item] = {}
+    for record in clients.read_to_end(settings, [Topics(settings).items]):
+        newest.pop(record.key, None)
+        item = _decode(messages.items, record)
+        if item is not None:
+            newest[record.key] = item
+    return list(newest.values())
+
+
+def notices(settings: Settings) -> dict[str, ReleaseNotice]:
+    """The newest notice of every release, in the order in which releases were first announced."""
+    newest: dict[str, ReleaseNotice] = {}
+    for record in clients.read_to_end(settings, [Topics(settings).releases]):
+        notice = messages.releases.decode(record.value)
+        newest[notice.release] = notice
+    return newest
+
+
+def live(announced: dict[str, ReleaseNotice]) -> ReleaseNotice | None:
+    """The release that serves: the one announced live last."""
+    return max((one for one in announced.values() if one.status == "live"), key=lambda one: one.ts, default=None)
+
+
+def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance: Advance) -> None:
+    """Put every row of the co-visit table on its topic."""
+    topic = Topics(settings).neighbours
+    with _producer(settings) as producer:
+        for row in table:
+            producer.send(topic, key=key(row.item_id), value=messages.encode(row))
+            advance(1)
+
+
+def announce(settings: Settings, notice: ReleaseNotice) -> None:
+    """Put a release's notice on its topic, and wait until the broker has it."""
+    with _producer(settings) as producer:
+        producer.send(Topics(settings).releases, key=key(notice.release), value=messages.encode(notice)).get(timeout=30)
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def _new_events(settings: Settings, positions: Positions, advance: Advance) -> Iterator[Event]:
+    for record in _read_from(settings, Topics(settings).events, positions.setdefault("events", {}), advance):
+        event = _decode(messages.events, record)
+        if event is not None:
+            yield event
+
+
+def _new_feedback(settings: Settings, positions: Positions, advance: Advance) -> Iterator[Event]:
+    seen = positions.setdefault("events", {})
+    for record in _read_from(settings, Topics(settings).feedback, positions.setdefault("feedback", {}), advance):
+        joined = messages.feedback.decode(record.value)
+        if joined.offset >= seen.get(joined.partition, 0):
+            seen[joined.partition] = joined.offset + 1
+            yield joined.event
+
+
+def _read_from(settings: Settings, topic: str, offsets: dict[int, int], advance: Advance) -> Iterator[ConsumerRecord]:
+    """Records from `offsets` to the end as of now; `offsets` moves along."""
+    for record in clients.read_from(settings, topic, dict(offsets)):
+        offsets[record.partition] = record.offset + 1
+        advance(1)
+        yield record
+
+
+def _decode(codec: Codec[Message], record: ConsumerRecord) -> Message | None:
+    """A producer's message, or None for a tombstone or what is no message: ranker and indexer dead-letter those."""
+    if record.value is None:
+        return None
+    try:
+        return codec.decode(record.value)
+    except InvalidMessage:
+        return None
+
+
+@contextmanager
+def _producer(settings: Settings) -> Iterator[KafkaProducer]:
+    """A producer that has delivered everything when the block ends."""
+    made = clients.producer(settings)
+    try:
+        yield made
+        made.flush()
+    finally:
+        made.close()
