@@ -15,6 +15,7 @@ from kafka.errors import KafkaError
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.settings import Settings
+from anabranch.topics import ENVELOPE_BYTES
 
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
@@ -33,8 +34,8 @@ def producer(settings: Settings, **configs: Any) -> KafkaProducer:
                 "compression_type": compression,
                 "allow_auto_create_topics": False,
                 "linger_ms": 5,
-                "batch_size": 256 * 1024,
-                "max_request_size": settings.max_message_bytes,
+                "batch_size": min(256 * 1024, settings.max_message_bytes),
+                "max_request_size": settings.max_message_bytes + ENVELOPE_BYTES,
                 "metrics_enabled": False,
             }
             | configs,
@@ -154,7 +155,7 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "isolation_level": "read_committed",
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": 100,
-                "max_partition_fetch_bytes": max(settings.max_message_bytes, 1_048_576),
+                "max_partition_fetch_bytes": max(settings.max_message_bytes + ENVELOPE_BYTES, 1_048_576),
                 "metrics_enabled": False,
             }
             | configs,

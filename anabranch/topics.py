@@ -26,6 +26,8 @@ TopicName = Literal[
 SEPARATOR = "\x1f"
 """Between item and release in the key of an item vector: the ASCII unit separator, which no id should hold."""
 DAY_MS = 86_400_000
+ENVELOPE_BYTES = 65_536
+"""What a feedback or a dead letter may add to the largest event."""
 
 
 class Topic(Struct, frozen=True):
@@ -161,13 +163,14 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "releases": compact,
         "events.dead-letter": delete,
     }
-    size = {"max.message.bytes": str(settings.max_message_bytes)}
+    derived = ("rankings", "feedback", "events.dead-letter")  # these carry an event and more
     for name, config in configs.items():
+        size = settings.max_message_bytes + (ENVELOPE_BYTES if name in derived else 0)
         yield Topic(
             name=f"{settings.topic_prefix}{name}",
             partitions=1 if name == "releases" else settings.partitions,
             replication_factor=settings.replication_factor,
-            configs=config | size,
+            configs=config | {"max.message.bytes": str(size)},
         )
 
 

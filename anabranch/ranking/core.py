@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -64,17 +64,31 @@ class Ranked:
     rank: NDArray[np.int32]  # [B] place of the event's item on that slate from 1, NOT_ON_SLATE or NO_SLATE
 
 
-def rank(live: LiveRelease, neighbours: NeighbourTable, states: UserStates, batch: Batch, policy: Policy) -> Ranked:
+def rank(
+    live: LiveRelease,
+    neighbours: NeighbourTable,
+    states: UserStates,
+    batch: Batch,
+    policy: Policy,
+    passed: Callable[[str], None] = lambda stage: None,
+) -> Ranked:
     """Move every user of the batch one step per event and rank after each, in log order per user.
 
     A wave holds at most one event per user, so waves keep the order; retrieval and order, which need none,
-    then run once for the whole batch. `states` changes in place.
+    then run once for the whole batch. `states` changes in place. `passed` is told the name of each stage at its
+    end: clocks stay outside.
     """
     duplicate, queries = advance(live, states, batch)
+    passed("encode")
     candidates = propose(queries, live.index, neighbours, policy)
+    passed("retrieve")
     features = build(queries, candidates, live.index, neighbours, states.layout.own_half_life_s)
+    passed("features")
     slate, score = put_in_order(live, candidates, features, len(batch), policy.slate)
-    return _join(live, states, batch, duplicate, slate, score)
+    passed("order")
+    ranked = _join(live, states, batch, duplicate, slate, score)
+    passed("join")
+    return ranked
 
 
 def advance(live: LiveRelease, states: UserStates, batch: Batch) -> tuple[NDArray[np.bool_], Queries]:

@@ -1,0 +1,175 @@
+"""Every metric, in a registry of its own per process object, and its server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+
+from anabranch.errors import UsageError
+
+LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+STAGE_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class ConsumerMetrics:
+    """What every process that consumes tells: its lag and what it could not read."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.lag = Gauge(
+            "anabranch_consumer_lag", "Messages behind the end of the log", ["topic", "partition"], registry=registry
+        )
+        self.dead_letters = Counter(
+            "anabranch_dead_letters", "Messages sent to the dead letters", ["reason"], registry=registry
+        )
+
+
+class RankerMetrics(ConsumerMetrics):
+    """What a ranker tells."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.events = Counter("anabranch_events", "Events taken from the log", registry=registry)
+        self.ignored = Counter(
+            "anabranch_events_ignored", "Events that were read and moved nothing", ["reason"], registry=registry
+        )
+        self.rankings = Counter("anabranch_rankings", "Rankings committed", registry=registry)
+        self.latency = Histogram(
+            "anabranch_event_to_ranking_seconds",
+            "From the event's append to the commit of its ranking",
+            buckets=LATENCY_S,
+            registry=registry,
+        )
+        self.batch = Histogram("anabranch_batch_events", "Events in one transaction", buckets=BATCH, registry=registry)
+        self.stage = Histogram(
+            "anabranch_stage_seconds",
+            "Time of one batch in a stage: encode, retrieve, features, order, join, publish",
+            ["stage"],
+            buckets=STAGE_S,
+            registry=registry,
+        )
+        self.index_items = Gauge("anabranch_index_items", "Items the index holds", registry=registry)
+        self.index_recall = Gauge(
+            "anabranch_index_recall",
+            "Share of the exact nearest items the index finds, on a sample of users",
+            registry=registry,
+        )
+        self.users = Gauge("anabranch_user_states", "User states held", registry=registry)
+        self.state_bytes = Gauge("anabranch_user_state_bytes", "Bytes of all user states", registry=registry)
+        self.live_release = Info("anabranch_live_release", "The release that ranks", registry=registry)
+        self.releases = Counter("anabranch_release_swaps", "Releases swapped in", registry=registry)
+        self.prequential_events = Counter(
+            "anabranch_prequential_events", "Events whose user had a slate", ["release"], registry=registry
+        )
+        self.prequential_hits = Counter(
+            "anabranch_prequential_hits", "Events whose item was on the slate", ["release"], registry=registry
+        )
+        self.restore_remaining = Gauge(
+            "anabranch_restore_remaining",
+            "Events still to fold before a partition is ranked",
+            ["partition"],
+            registry=registry,
+        )
+        self.restored = Counter("anabranch_restored_events", "Events folded without ranking", registry=registry)
+        self.aborted = Counter(
+            "anabranch_transactions_aborted", "Transactions that were rolled back", registry=registry
+        )
+
+
+class IndexerMetrics(ConsumerMetrics):
+    """What an indexer tells."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        self.items = Gauge("anabranch_catalogue_items", "Items in the catalogue", registry=registry)
+        self.vectors = Counter("anabranch_item_vectors", "Item vectors published", registry=registry)
+        self.removed = Counter("anabranch_item_vectors_removed", "Item vectors removed", registry=registry)
+        self.backlog = Gauge("anabranch_items_waiting", "Items waiting for a vector", registry=registry)
+        self.stage = Histogram(
+            "anabranch_stage_seconds",
+            "Time of one chunk of items in a stage: text, item",
+            ["stage"],
+            buckets=STAGE_S,
+            registry=registry,
+        )
+        self.live_release = Info("anabranch_live_release", "The release items are vectorised for", registry=registry)
+
+
+class ReshareMetrics:
+    """What the re-sharing job tells. `outcome` is called at the end of every run."""
+
+    OUTCOMES = ("live", "rejected", "failed")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._last = Gauge(
+            "anabranch_reshare_last", "1 for the outcome of the last run", ["outcome"], registry=registry
+        )
+        self.runs = Counter("anabranch_reshare_runs", "Runs, by outcome", ["outcome"], registry=registry)
+        self.seconds = Gauge("anabranch_reshare_seconds", "How long the last run took", registry=registry)
+        self.events = Gauge("anabranch_reshare_events", "Events the last run learned from", registry=registry)
+        self._finished = time.time()
+        age = Gauge("anabranch_reshare_age_seconds", "Since the last run ended, or since the start", registry=registry)
+        age.set_function(lambda: time.time() - self._finished)
+
+    def outcome(self, outcome: str) -> None:
+        """Record how a run ended: one of OUTCOMES."""
+        for name in self.OUTCOMES:
+            self._last.labels(name).set(name == outcome)
+        self.runs.labels(outcome).inc()
+        self._finished = time.time()
+
+
+class Stopwatch:
+    """Tells a histogram how long each stage took: `passed("encode")` ends the stage that ran until now."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram = histogram
+        self._since = time.perf_counter()
+
+    def passed(self, stage: str) -> None:
+        """The stage is over; the next one begins."""
+        now = time.perf_counter()
+        self._histogram.labels(stage).observe(now - self._since)
+        self._since = now
+
+
+class MetricsServer:
+    """Serves one registry at /metrics until closed. Its `port` is the one bound."""
+
+    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
+        self._server = server
+        self._thread = thread
+        self.port = int(server.server_port)
+
+    def close(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def serve(registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> MetricsServer:
+    """Serve the registry's metrics; port 0 takes any free one. Raises `UsageError` where it is taken."""
+    try:
+        return MetricsServer(*start_http_server(port, host, registry))
+    except OSError as error:
+        raise UsageError(
+            f"metrics cannot be served on {host}:{port}: {error}; choose another --metrics-port"
+        ) from error
+
+
+def release_info(release: str, strategy: Mapping[str, object], created: int) -> dict[str, str]:
+    """Labels of the live release's info."""
+    return {"release": release, "strategy": str(strategy.get("name", "")), "created": str(created)}

@@ -1,0 +1,1 @@
+"""The consumers: the streaming edge around the pure core."""

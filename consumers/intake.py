@@ -1,0 +1,107 @@
+"""The ranker's side of the consumer group: which partitions it has, from where, and batches of their records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.structs import OffsetAndMetadata
+
+from anabranch import clients
+from anabranch.settings import Settings
+from consumers.assignment import AssignmentListener, Rebalanced
+
+IDLE_MS = 50
+"""How long to wait for a first record before other work gets its turn."""
+
+
+class Intake:
+    """Takes batches of records from the partitions that are open, and none from those that are not."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._listener = AssignmentListener()
+        self._open: set[int] = set()
+        self._consumer: KafkaConsumer = clients.group_consumer(settings, settings.group("ranker"))
+        self._consumer.subscribe([topic], listener=self._listener)
+        self.membership: Any = None
+        """The group as it stood when the last batch was taken, which fences its transaction."""
+
+    def collect(self) -> list[ConsumerRecord]:
+        """Up to `batch_max` records, at most `linger_ms` after the first; none if the group rebalanced meanwhile.
+
+        The records a rebalance drops are fetched again, by this process or another: they are not committed.
+        """
+        records = self._poll(IDLE_MS, self._settings.batch_max)
+        deadline = time.monotonic() + self._settings.linger_ms / 1000
+        while records and len(records) < self._settings.batch_max:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            records += self._poll(int(left * 1000), self._settings.batch_max - len(records))
+        self.membership = self._consumer.group_metadata()
+        return [] if self._listener.changed else records
+
+    def rebalanced(self) -> Rebalanced | None:
+        """What rebalances changed since the last call; every partition they touched is closed."""
+        if not self._listener.changed:
+            return None
+        change = self._listener.take()
+        self._open -= change.revoked | change.assigned
+        self._consumer.pause(*self._partitions(change.assigned))
+        return change
+
+    def position(self, partition: int) -> int:
+        """The next offset the group wants of a partition. A group that has none yet gets one committed.
+
+        With `start` "latest" that is the log's end as of now: what stands before is history.
+        """
+        at = self._partition(partition)
+        committed: int | None = self._consumer.committed(at)
+        if committed is not None:
+            return committed
+        ends = self._consumer.end_offsets if self._settings.start == "latest" else self._consumer.beginning_offsets
+        offset: int = ends([at])[at]
+        self._consumer.commit({at: OffsetAndMetadata(offset, "", -1)})
+        return offset
+
+    def open(self, partition: int, offset: int) -> None:
+        """Take records of an assigned partition from an offset on."""
+        self._consumer.seek(self._partition(partition), offset)
+        self._consumer.resume(self._partition(partition))
+        self._open.add(partition)
+
+    def shut(self, partition: int) -> None:
+        """Take no more records of an assigned partition."""
+        self._consumer.pause(self._partition(partition))
+        self._open.discard(partition)
+
+    @property
+    def is_open(self) -> frozenset[int]:
+        """Partitions whose records are taken."""
+        return frozenset(self._open)
+
+    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The end of each partition's log, as the broker has it now."""
+        ends = self._consumer.end_offsets(self._partitions(partitions))
+        return {at.partition: end for at, end in ends.items()}
+
+    def close(self) -> None:
+        """Leave the group, so that its partitions move at once."""
+        self._consumer.close(autocommit=False)
+
+    def _poll(self, timeout_ms: int, limit: int) -> list[ConsumerRecord]:
+        polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
+        return [
+            record for partition, records in polled.items() if partition.partition in self._open for record in records
+        ]
+
+    def _partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self._topic, number)
+
+    def _partitions(self, numbers: Iterable[int]) -> list[TopicPartition]:
+        return [self._partition(number) for number in numbers]

@@ -1,0 +1,59 @@
+"""What a ranked batch says: one ranking and one feedback an event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from anabranch import topics
+from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
+from anabranch.ranking.core import NO_SLATE, Ranked
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.topics import Topics
+from consumers.outgoing import Outgoing
+from consumers.received import Received
+
+SCORE_DECIMALS = 5
+"""A float32 in full would double the message; nobody ranks by the sixth decimal."""
+
+
+class Outcome:
+    """Turns ranked batches into messages."""
+
+    def __init__(self, names: Topics, item_ids: ItemIds) -> None:
+        self._names = names
+        self._item_ids = item_ids
+        self.releases: list[str] = []
+        """Release ids by the number that slates are marked with."""
+
+    def messages(self, received: Sequence[Received], ranked: Ranked, release: str, now_ms: int) -> Iterator[Outgoing]:
+        """Rankings and feedback, in the order of the events; none for a duplicate.
+
+        They go to the partition of the event, so that a user's messages stay together whoever chose it.
+        """
+        slates, shown = self._slates(ranked), ranked.shown_release.tolist()
+        sizes, ranks = ranked.shown_size.tolist(), ranked.rank.tolist()
+        for at in np.flatnonzero(~ranked.duplicate).tolist():
+            event, partition, offset, _ = received[at]
+            key = topics.key(event.user_id)
+            cause = Cause(event_id=event.event_id, partition=partition, offset=offset, ts=event.ts)
+            ranking = Ranking(user_id=event.user_id, release=release, cause=cause, slate=slates[at], ts=now_ms)
+            yield Outgoing(self._names.rankings, key, encode(ranking), partition)
+            feedback = Feedback(
+                event=event,
+                partition=partition,
+                offset=offset,
+                release=None if ranks[at] == NO_SLATE else self.releases[shown[at]],
+                slate_size=sizes[at],
+                rank=ranks[at] if ranks[at] > 0 else None,
+            )
+            yield Outgoing(self._names.feedback, key, encode(feedback), partition)
+
+    def _slates(self, ranked: Ranked) -> list[list[RankedItem]]:
+        name = self._item_ids.id
+        scores = np.round(ranked.score.astype(np.float64), SCORE_DECIMALS).tolist()
+        return [
+            [RankedItem(name(row), score) for row, score in zip(rows, row_scores, strict=True) if row >= 0]
+            for rows, row_scores in zip(ranked.slate.tolist(), scores, strict=True)
+        ]

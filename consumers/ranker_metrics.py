@@ -1,0 +1,87 @@
+"""Telling the ranker's metrics what happened; costly gauges only every so often."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from anabranch.metrics import RankerMetrics
+from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Ranked
+from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.state import UserStates
+from consumers.dead_letter import DeadLetter
+from consumers.received import Received
+
+SAMPLED_USERS = 4
+"""User vectors searched exactly for one figure of recall; each costs a scan of the catalogue."""
+RECALL_AT = 20
+
+
+class Every:
+    """True once in so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
+
+
+class BatchReport:
+    """Reports committed batches and the state of the process."""
+
+    def __init__(self, metrics: RankerMetrics) -> None:
+        self._metrics = metrics
+        self._gauges_due = Every(1)
+        self._lag_due = Every(2)
+        self._recall_due = Every(10)
+
+    def committed(
+        self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: Sequence[str]
+    ) -> None:
+        """A batch has been committed; `ranked` is None where it held nothing but dead letters."""
+        now = time.time()
+        for one in received:
+            self._metrics.latency.observe(max(0.0, now - one.appended_ms / 1000))
+        for letter in dead:
+            self._metrics.events.inc()
+            self._metrics.dead_letters.labels(letter.category).inc()
+        if ranked is not None:
+            self._metrics.events.inc(len(received))
+            self._metrics.batch.observe(len(received))
+            duplicates = int(ranked.duplicate.sum())
+            self._metrics.ignored.labels("duplicate").inc(duplicates)
+            self._metrics.rankings.inc(len(received) - duplicates)
+            self._prequential(ranked, releases)
+
+    def state(
+        self, states: UserStates, live: LiveRelease | None, lag: Callable[[], Mapping[int, int]], topic: str
+    ) -> None:
+        """Bring the gauges up to date, those that are due."""
+        if self._gauges_due():
+            self._metrics.users.set(len(states))
+            self._metrics.state_bytes.set(states.nbytes)
+            self._metrics.index_items.set(0 if live is None else len(live.index))
+        if self._lag_due():
+            for partition, behind in lag().items():
+                self._metrics.lag.labels(topic, str(partition)).set(behind)
+
+    def recall(self, states: UserStates, live: LiveRelease, slots: Sequence[int]) -> None:
+        """Compare the index with an exact search, for some users just ranked, if it is time to."""
+        if len(live.index) and self._recall_due():
+            vectors = states.columns.vector[np.asarray(slots[:SAMPLED_USERS])]
+            self._metrics.index_recall.set(live.index.recall(vectors, RECALL_AT))
+
+    def _prequential(self, ranked: Ranked, releases: Sequence[str]) -> None:
+        judged = ~ranked.duplicate & (ranked.rank != NO_SLATE)
+        for number in np.unique(ranked.shown_release[judged]).tolist():
+            ranks = ranked.rank[judged & (ranked.shown_release == number)]
+            self._metrics.prequential_events.labels(releases[number]).inc(len(ranks))
+            self._metrics.prequential_hits.labels(releases[number]).inc(int((ranks != NOT_ON_SLATE).sum()))
