@@ -1,0 +1,85 @@
+# Every target does its own set-up and may be run again at any time.
+#
+#   make demo      run the whole loop on real purchases and print what happened   (ARGS="--full" and so on)
+#   make test      run every test, those against a real broker too                (ARGS="-k gate" and so on)
+#   make check     lint, formatting, types
+#   make help      the rest
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+
+# The environment is brought up to date when what it is made of changes, by content: a checkout touches time stamps.
+KEY := $(shell (pwd; cat pyproject.toml constraints.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.installed-$(KEY)
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format lint-deploy clean
+.SUFFIXES:
+
+help: ## this list
+	@echo 'make <target>, with VENV=folder, PYTHON=interpreter and ARGS="…" if you like:'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do \
+		printf '  %-12s %s\n' "$$target" "$$what"; done
+
+setup: $(STAMP) ## make the virtual environment in .venv, with every dependency pinned
+
+demo: $(STAMP) ## run the whole loop on real purchases and print what happened
+	@echo '==> anabranch demo $(ARGS)'
+	@$(BIN)/anabranch demo $(ARGS)
+
+test: $(STAMP) ## run every test: unit, against a real broker, end to end
+	@echo '==> pytest $(ARGS)'
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## lint, formatting, types
+	@echo '==> ruff check'
+	@$(BIN)/python -m ruff check .
+	@echo '==> ruff format --check'
+	@$(BIN)/python -m ruff format --check .
+	@echo '==> mypy'
+	@$(BIN)/python -m mypy
+
+format: $(STAMP) ## let ruff format and sort what it can
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
+
+lint-deploy: $(STAMP) ## lint the Dockerfile, the YAML and the shell scripts, and check them against the commands
+	@echo '==> hadolint, yamllint, shellcheck'
+	@$(BIN)/hadolint deploy/Dockerfile
+	@$(BIN)/python -m yamllint --strict --config-file deploy/yamllint.yaml deploy
+	@$(BIN)/shellcheck deploy/kafka/broker .ci/run
+	@echo '==> pytest tests/unit/deploy'
+	@$(BIN)/python -m pytest -q tests/unit/deploy
+
+clean: ## remove the virtual environment, caches and what runs left in .anabranch
+	[ ! -e '$(VENV)/pyvenv.cfg' ] || rm -rf '$(VENV)'
+	rm -rf .anabranch build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find anabranch producers consumers models tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# python3.11 is what constraints.txt is pinned for. A pyenv shim may be on the path and still not run, so each is tried.
+$(STAMP):
+	@set -eu; \
+	python=; \
+	for candidate in $(if $(PYTHON),'$(PYTHON)',python3.11 python3 python); do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo 'Anabranch needs Python 3.11 or newer (3.11 is what the pins are tested with), and found' >&2; \
+		for candidate in $(if $(PYTHON),'$(PYTHON)',python3.11 python3 python); do \
+			printf '  %s: %s\n' "$$candidate" "$$("$$candidate" --version 2>&1 | head -n 1)" >&2; done; \
+		echo 'Install one, or name it: make PYTHON=/path/to/python3.11 …' >&2; exit 1; \
+	fi; \
+	if ! '$(BIN)/python' -m pip --version >/dev/null 2>&1; then \
+		echo "==> Making $(VENV) with $$("$$python" --version)"; \
+		if [ -e '$(VENV)' ] && [ ! -e '$(VENV)/pyvenv.cfg' ]; then \
+			echo '$(VENV) is there and is no virtual environment: move it, or name another with VENV=…' >&2; exit 1; fi; \
+		"$$python" -m venv --clear '$(VENV)'; \
+	fi; \
+	rm -f '$(VENV)'/.installed-*; \
+	echo '==> Installing the pinned dependencies: some 3 GB the first time (most of it is PyTorch), then from the cache of pip'; \
+	'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo,dev]'; \
+	touch '$@'; \
+	echo '==> $(VENV) is ready'
