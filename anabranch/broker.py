@@ -62,6 +62,11 @@ class Broker:
         """One sentence for the banner: what this broker does not promise."""
         return PROMISES[self.kind]
 
+    @property
+    def pid(self) -> int | None:
+        """The process, which leads a group of its own; None if the broker was given, or has stopped."""
+        return None if self._process is None else self._process.pid
+
     def stop(self) -> None:
         """Stop the process and wait until it is gone; a given broker is left alone. Safe to call again."""
         if self._process is not None:
