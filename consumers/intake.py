@@ -27,6 +27,7 @@ class Intake:
         self._listener = AssignmentListener()
         self._open: set[int] = set()
         self._consumer: KafkaConsumer = clients.group_consumer(settings, settings.group("ranker"))
+        self._consumer.partitions_for_topic(topic)  # fetched now, or the group's first round would give out nothing
         self._consumer.subscribe([topic], listener=self._listener)
         self.membership: Any = None
         """The group as it stood when the last batch was taken, which fences its transaction."""

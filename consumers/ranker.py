@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import faiss
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
@@ -45,6 +46,7 @@ class Ranker:
     """One member of the ranker group. All of its work but following releases is done in `run`, by one thread."""
 
     def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
+        faiss.omp_set_num_threads(settings.threads)  # more would only wait for each other's cores
         self._topics = Topics(settings)
         self._metrics = metrics
         self._report = BatchReport(metrics)
