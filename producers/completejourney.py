@@ -9,7 +9,7 @@ meets items it does not know.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 import numpy as np
@@ -55,6 +55,29 @@ class Purchases:
                 item_id=item_id,
                 session_id=session_id,
             )
+
+    def where(self, chosen: NDArray[np.bool_]) -> Purchases:
+        """The chosen [N] purchases, still in order of time."""
+        columns = {name: getattr(self, name)[chosen] for name in ("user", "item", "ts", "session", "week")}
+        return replace(self, **columns)
+
+    def in_weeks(self, first: int, last: int) -> Purchases:
+        """The purchases of weeks `first` to `last`, both included."""
+        return self.where((self.week >= first) & (self.week <= last))
+
+    def of_households(self, households: int, seed: int) -> Purchases:
+        """The purchases of this many households, drawn with the seed."""
+        drawn = np.random.default_rng(seed).permutation(np.unique(self.user))[:households]
+        return self.where(np.isin(self.user, drawn))
+
+    def split(self, at: int) -> tuple[Purchases, Purchases]:
+        """The first `at` purchases, and the others."""
+        first = np.arange(len(self)) < at
+        return self.where(first), self.where(~first)
+
+    def bought(self) -> set[str]:
+        """Ids of the items in it."""
+        return {self.item_ids[item] for item in np.unique(self.item).tolist()}
 
 
 def load(seed: int, weeks: tuple[int, int] = WEEKS) -> Iterator[Event]:
