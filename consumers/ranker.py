@@ -23,9 +23,10 @@ from anabranch.ranking.state import StateLayout, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.change import Adopt, Change, VectorChange
+from consumers.every import Every
 from consumers.intake import Intake
 from consumers.outcome import Outcome
-from consumers.ranker_metrics import BatchReport, Every
+from consumers.ranker_metrics import BatchReport
 from consumers.received import Received, decode
 from consumers.release_follower import ReleaseFollower
 from consumers.restore import Restore

@@ -12,26 +12,12 @@ from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Ranked
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.state import UserStates
 from consumers.dead_letter import DeadLetter
+from consumers.every import Every
 from consumers.received import Received
 
 SAMPLED_USERS = 4
 """User vectors searched exactly for one figure of recall; each costs a scan of the catalogue."""
 RECALL_AT = 20
-
-
-class Every:
-    """True once in so many seconds."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._next = 0.0
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self._seconds
-        return True
 
 
 class BatchReport:

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import Struct
 
 from anabranch import topics
+from anabranch.delivery import Delivery
 from anabranch.errors import InvalidRow
 from anabranch.messages import Item, encode
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from producers import rows
-from producers.delivery import Delivery
 from producers.rows import Row
 
 YES, NO = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from anabranch import topics
+from anabranch.delivery import Delivery
 from anabranch.errors import InvalidRow, UsageError
 from anabranch.messages import Event, encode
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from producers import rows
-from producers.delivery import Delivery
 from producers.pace import FULL_SPEED, Pace
 from producers.rows import Row
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -17,34 +17,52 @@ TELL_EVERY_S = 0.1
 
 
 class Delivery:
-    """Sends within a block; leaving it waits for the broker, and raises the first message it refused."""
+    """A plain producer that raises for every message the broker refuses, at the latest when flushed or closed.
 
-    def __init__(self, settings: Settings, progress: Callable[[int], None]) -> None:
+    As a context manager it closes at the end of the block. `progress(n)` is told of every n messages sent.
+    """
+
+    def __init__(self, settings: Settings, progress: Callable[[int], None] = lambda n: None) -> None:
         self._producer: KafkaProducer = clients.producer(settings)
         self._progress = progress
         self._untold = 0
         self._told_at = time.monotonic()
         self._refused: Exception | None = None
 
-    def send(self, topic: str, key: bytes, value: bytes | None) -> None:
+    def send(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] | None = None
+    ) -> None:
         """Send one message; raises as soon as an earlier one is known to be refused."""
-        if self._refused is not None:
-            raise self._refused
-        self._producer.send(topic, value=value, key=key).add_errback(self._refuse)
+        self._check()
+        self._producer.send(topic, value=value, key=key, headers=headers).add_errback(self._refuse)
         self._untold += 1
         if time.monotonic() - self._told_at > TELL_EVERY_S:
             self._tell()
+
+    def flush(self) -> None:
+        """Wait until the broker has every message; raises the first it refused."""
+        self._producer.flush(FLUSH_S)
+        self._tell()
+        self._check()
+
+    def close(self) -> None:
+        """Flush, and close the producer even if that fails."""
+        try:
+            self.flush()
+        finally:
+            self._producer.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            self._producer.flush(FLUSH_S)
-        finally:
+        if kind is None:
+            self.close()
+        else:
             self._producer.close()
-        self._tell()
-        if kind is None and self._refused is not None:
+
+    def _check(self) -> None:
+        if self._refused is not None:
             raise self._refused
 
     def _refuse(self, error: Exception) -> None:

@@ -1,0 +1,84 @@
+"""Text vectors kept on disk: a text is read by a text transformer once, whatever the release or the process."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.release import Manifest
+
+Vectors = NDArray[np.float32]
+DIGEST_BYTES = 32
+FOLDER = "text-vectors"
+
+
+class TextVectors:
+    """Vectors of one text transformer, by the text's sha256, in memory and in an append-only file.
+
+    The file is a run of records: 32 bytes of digest, then the vector as little-endian float32. Processes may share
+    it: each appends under a lock, and what one appends after another has opened the file is computed twice, no more.
+    """
+
+    def __init__(self, path: Path, dims: int) -> None:
+        self._path = path
+        self._record = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("vector", "<f4", (dims,))])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = self._read()
+        self._row = {bytes(digest): row for row, digest in enumerate(found["digest"])}
+        self._vectors: Vectors = np.array(found["vector"], np.float32).reshape(-1, dims)
+        self._count = len(found)
+
+    @classmethod
+    def of_release(cls, data_dir: Path, manifest: Manifest) -> TextVectors:
+        """Those of a release's text transformer: tokenizer and weights name the file."""
+        model = manifest.files["text.onnx"] + manifest.files["tokenizer.json"]
+        name = hashlib.sha256(model.encode()).hexdigest()[:32]
+        return cls(data_dir / FOLDER / f"{name}.f32", manifest.text_dims)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, text: str) -> bool:
+        return _digest(text) in self._row
+
+    def get(self, texts: Sequence[str], encode: Callable[[Sequence[str]], Vectors]) -> Vectors:
+        """Vectors [n, T] of the texts; `encode` makes those not held yet, each once."""
+        digests = [_digest(text) for text in texts]
+        missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._row}
+        if missing:
+            self._add(list(missing), encode(list(missing.values())))
+        return self._vectors[[self._row[digest] for digest in digests]]
+
+    def _add(self, digests: list[bytes], vectors: Vectors) -> None:
+        records = np.empty(len(digests), self._record)
+        records["digest"] = np.frombuffer(b"".join(digests), f"V{DIGEST_BYTES}")
+        records["vector"] = vectors
+        with self._path.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(file.tell() - file.tell() % self._record.itemsize)  # a record torn by a crash
+            file.write(records.tobytes())
+        self._row.update((digest, self._count + at) for at, digest in enumerate(digests))
+        self._reserve(self._count + len(digests))
+        self._vectors[self._count : self._count + len(digests)] = vectors
+        self._count += len(digests)
+
+    def _reserve(self, capacity: int) -> None:
+        if capacity > len(self._vectors):
+            grown = np.zeros((max(capacity, 2 * len(self._vectors)), self._vectors.shape[1]), np.float32)
+            grown[: self._count] = self._vectors[: self._count]
+            self._vectors = grown
+
+    def _read(self) -> NDArray[np.void]:
+        if not self._path.exists():
+            return np.empty(0, self._record)
+        whole = self._path.stat().st_size // self._record.itemsize
+        return np.fromfile(self._path, self._record, count=whole)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
