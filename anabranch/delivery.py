@@ -9,21 +9,18 @@ from typing import Self
 
 from kafka import KafkaProducer
 
-from anabranch import clients
-from anabranch.settings import Settings
-
 FLUSH_S = 120
 TELL_EVERY_S = 0.1
 
 
 class Delivery:
-    """A plain producer that raises for every message the broker refuses, at the latest when flushed or closed.
+    """Sends through a plain producer and raises for every message the broker refuses, at the latest when flushed.
 
-    As a context manager it closes at the end of the block. `progress(n)` is told of every n messages sent.
+    As a context manager it flushes at the end of the block. `progress(n)` is told of every n messages sent.
     """
 
-    def __init__(self, settings: Settings, progress: Callable[[int], None] = lambda n: None) -> None:
-        self._producer: KafkaProducer = clients.producer(settings)
+    def __init__(self, producer: KafkaProducer, progress: Callable[[int], None] = lambda n: None) -> None:
+        self._producer = producer
         self._progress = progress
         self._untold = 0
         self._told_at = time.monotonic()
@@ -45,21 +42,12 @@ class Delivery:
         self._tell()
         self._check()
 
-    def close(self) -> None:
-        """Flush, and close the producer even if that fails."""
-        try:
-            self.flush()
-        finally:
-            self._producer.close()
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
-            self.close()
-        else:
-            self._producer.close()
+            self.flush()
 
     def _check(self) -> None:
         if self._refused is not None:

@@ -61,7 +61,8 @@ class Indexer:
         self._covered = True
         self._gauges_due, self._told, self._waiting_told = Every(1), Every(5), Every(10)
 
-        self._delivery = Delivery(settings)
+        self._producer = clients.producer(settings)
+        self._delivery = Delivery(self._producer)
         self._consumer: KafkaConsumer = clients.group_consumer(
             settings, settings.group("indexer"), max_poll_records=clients.CHUNK
         )
@@ -236,8 +237,11 @@ class Indexer:
         return positions
 
     def _close(self) -> None:
-        self._delivery.close()
-        self._consumer.close(autocommit=False)
+        try:
+            self._delivery.flush()
+        finally:
+            self._producer.close()
+            self._consumer.close(autocommit=False)
 
 
 def _decode(record: ConsumerRecord) -> tuple[str, Item | None]:

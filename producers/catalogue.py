@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from kafka import KafkaProducer
 from msgspec import Struct
 
 from anabranch import topics
 from anabranch.delivery import Delivery
 from anabranch.errors import InvalidRow
 from anabranch.messages import Item, encode
-from anabranch.settings import Settings
-from anabranch.topics import Topics
 from producers import rows
 from producers.rows import Row
 
@@ -27,12 +26,12 @@ class Gone(Struct, frozen=True):
     item_id: str
 
 
-def publish_items(
-    settings: Settings, items: Iterable[Item | Gone], progress: Callable[[int], None] = lambda n: None
+def publish(
+    items: Iterable[Item | Gone], producer: KafkaProducer, topic: str, progress: Callable[[int], None] = lambda n: None
 ) -> int:
     """Publish items, keyed by their ids, and wait until the broker has them all; how many they were."""
-    published, topic = 0, Topics(settings).items
-    with Delivery(settings, progress) as delivery:
+    published = 0
+    with Delivery(producer, progress) as delivery:
         for item in items:
             delivery.send(topic, topics.key(item.item_id), encode(item) if isinstance(item, Item) else None)
             published += 1

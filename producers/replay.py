@@ -11,18 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from kafka import KafkaProducer
 
 from anabranch import topics
 from anabranch.delivery import Delivery
 from anabranch.errors import InvalidRow, UsageError
 from anabranch.messages import Event, encode
-from anabranch.settings import Settings
-from anabranch.topics import Topics
 from producers import rows
 from producers.pace import FULL_SPEED, Pace
 from producers.rows import Row
-
-__all__ = ["FULL_SPEED", "Pace", "read_events", "replay"]
 
 Progress = Callable[[int], None]
 NAP_S = 0.001
@@ -30,7 +27,11 @@ NAP_S = 0.001
 
 
 def replay(
-    settings: Settings, events: Iterable[Event], pace: Pace = FULL_SPEED, progress: Progress = lambda n: None
+    events: Iterable[Event],
+    producer: KafkaProducer,
+    topic: str,
+    pace: Pace = FULL_SPEED,
+    progress: Progress = lambda n: None,
 ) -> int:
     """Publish events, keyed by user, and wait until the broker has them all; how many they were.
 
@@ -38,8 +39,7 @@ def replay(
     the event's `ts` is when it happened. Raises `kafka.errors.KafkaError` for what the broker refuses.
     """
     published, first_ts, started = 0, None, time.monotonic()
-    topic = Topics(settings).events
-    with Delivery(settings, progress) as delivery:
+    with Delivery(producer, progress) as delivery:
         for event in events:
             first_ts = event.ts if first_ts is None else first_ts
             _sleep_until(started + pace.due_s(published, event.ts - first_ts))
