@@ -12,20 +12,10 @@ from anabranch.errors import UsageError
 class Pace:
     """As fast as it goes, or a multiple of data time, or so many events a second."""
 
-    data_speed: float | None = None
+    times: float | None = None
     """Seconds of the data in a second."""
-    rate: float | None = None
+    per_second: float | None = None
     """Events a second."""
-
-    @classmethod
-    def per_second(cls, rate: float) -> Pace:
-        """So many events a second."""
-        return cls(rate=rate)
-
-    @classmethod
-    def times(cls, data_speed: float) -> Pace:
-        """So many seconds of the data in a second."""
-        return cls(data_speed=data_speed)
 
     @classmethod
     def parse(cls, text: str | None) -> Pace:
@@ -37,13 +27,14 @@ class Pace:
             raise UsageError(
                 f"speed {text!r}: give a multiple of data time, as in 1000x, or events a second, as in 500/s"
             )
-        return cls.times(float(match[1])) if match[2] == "x" else cls.per_second(float(match[1]))
+        number = float(match[1])
+        return cls(times=number) if match[2] == "x" else cls(per_second=number)
 
     def due_s(self, number: int, data_ms: int) -> float:
         """Seconds after the start at which an event is due: the `number`th from 0, `data_ms` after the first."""
-        if self.data_speed is not None:
-            return data_ms / 1000 / self.data_speed
-        return 0.0 if self.rate is None else number / self.rate
+        if self.times is not None:
+            return data_ms / 1000 / self.times
+        return 0.0 if self.per_second is None else number / self.per_second
 
 
 FULL_SPEED = Pace()
