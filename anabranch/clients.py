@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -15,7 +15,7 @@ from kafka.errors import KafkaError
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.settings import Settings
-from anabranch.topics import ENVELOPE_BYTES
+from anabranch.topics import ENVELOPE_BYTES, require
 
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
@@ -143,6 +143,12 @@ def admin(settings: Settings) -> KafkaAdminClient:
     """An admin client. Raises `BrokerUnavailable`."""
     with _translated(settings):
         return KafkaAdminClient(**_connection(settings, "admin"))
+
+
+def require_topics(settings: Settings) -> None:
+    """Raises `TopicsDiffer` unless every topic is there with the right number of partitions."""
+    with closing(admin(settings)) as one:
+        require(one, settings, configs=False)
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:

@@ -1,0 +1,34 @@
+"""`anabranch index`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anabranch.cli.options import settings_of
+
+
+def command(
+    ctx: typer.Context,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
+) -> None:
+    """Vectorise the catalogue for the live release, and every change to it. Run one.
+
+    Example: anabranch index --metrics-port 9102
+    """
+    from prometheus_client import CollectorRegistry
+
+    from anabranch import clients
+    from anabranch.cli.service import serve, start_log
+    from anabranch.metrics import IndexerMetrics
+    from consumers.indexer import Indexer
+    from consumers.shutdown import stop_on_signals
+
+    settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
+    start_log(settings)
+    stop = stop_on_signals()
+    clients.require_topics(settings)
+    registry = CollectorRegistry()
+    serve(settings, registry, stop, Indexer(settings, IndexerMetrics(registry)).run)

@@ -1,0 +1,181 @@
+"""`anabranch inspect`: what stands in the topics, as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from anabranch.cli.options import settings_of
+from anabranch.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command("settings")
+def show_settings(ctx: typer.Context) -> None:
+    """Print every setting as this command line and environment make it; secrets are not shown.
+
+    Example: anabranch --set linger_ms=5 inspect settings
+    """
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(settings_of(ctx).public()), indent=2))
+
+
+@app.command()
+def topic(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="A topic of the design, without prefix, such as rankings.")],
+    limit: Annotated[int, typer.Option(min=1, help="Print the newest so many messages.")] = 10,
+) -> None:
+    """Print the newest messages of a topic, decoded, one JSON line each. Reads the whole topic.
+
+    Example: anabranch inspect topic rankings --limit 3
+    """
+    from collections import deque
+
+    settings = settings_of(ctx)
+    for line in deque(_records(settings, [_known(name)]), maxlen=limit):
+        _print(line)
+
+
+@app.command()
+def event(ctx: typer.Context, event_id: Annotated[str, typer.Argument(help="The event's id.")]) -> None:
+    """Print an event and what came of it: its ranking, its feedback, or its dead letter. Reads the whole topics.
+
+    Example: anabranch inspect event 26984851472-1004906
+    """
+    from anabranch.errors import UsageError
+
+    found = False
+    for line in _records(settings_of(ctx), ["events", "rankings", "feedback", "events.dead-letter"]):
+        if _is_about(line, event_id):
+            found = True
+            _print(line)
+    if not found:
+        raise UsageError(f"no message is about an event {event_id}")
+
+
+@app.command()
+def user(
+    ctx: typer.Context,
+    user_id: Annotated[str, typer.Argument(help="The user's id.")],
+    limit: Annotated[int, typer.Option(min=1, help="Print the newest so many rankings.")] = 1,
+) -> None:
+    """Print a user's state, as a ranker would restore it, and newest rankings. Reads the whole topics.
+
+    Example: anabranch inspect user 2375 --limit 3
+    """
+    from collections import deque
+
+    from anabranch import messages
+    from anabranch.errors import UsageError
+
+    settings = settings_of(ctx)
+    events: list[messages.Event] = []
+    rankings: deque[dict[str, Any]] = deque(maxlen=limit)
+    for line in _records(settings, ["events", "rankings"]):
+        if line["key"] != user_id:
+            continue
+        if line["topic"] == "rankings":
+            rankings.append(line)
+        elif isinstance(line["message"], messages.Event):
+            events.append(line["message"])
+    if not events:
+        raise UsageError(f"no event is of a user {user_id}")
+    _print({"user_id": user_id, "state": _state(settings, events)})
+    for line in rankings:
+        _print(line)
+
+
+def _state(settings: Settings, events: list[Any]) -> dict[str, Any]:
+    """What a fold over the user's events keeps, in words."""
+    from anabranch.ranking.core import Batch, fold
+    from anabranch.ranking.item_ids import ItemIds
+    from anabranch.ranking.state import StateLayout, UserStates
+
+    layout = StateLayout(history=settings.history_length, own_items=settings.own_items, slate=settings.slate_size)
+    states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemIds()
+    slots = states.slots(one.user_id for one in events)
+    fold(states, Batch.of(events, slots, item_ids))
+    columns, slot = states.columns, int(slots[0])
+    recent = states.recent(slots[:1], layout.history)[0][0]
+    own = sorted(
+        (-float(log), item_ids.id(int(row)), float(count))
+        for row, log, count in zip(columns.own_item[slot], columns.own_log[slot], columns.own_count[slot], strict=True)
+        if row >= 0
+    )
+    return {
+        "events": len(events),
+        "newest_ts": int(columns.last_ts[slot]),
+        "session_length": int(columns.session_length[slot]),
+        "history": [item_ids.id(int(row)) for row in recent if row >= 0],
+        "own_items": {item_id: count for _, item_id, count in own},
+    }
+
+
+def _records(settings: Settings, names: list[str]) -> Iterator[dict[str, Any]]:
+    """Every message of the topics as a JSON line's content."""
+    from anabranch import clients
+    from anabranch.topics import Topics
+
+    clients.require_topics(settings)
+    by_name = {f"{settings.topic_prefix}{name}": name for name in names}
+    assert by_name.keys() <= {one.name for one in Topics(settings).all}
+    for record in clients.read_to_end(settings, by_name):
+        yield {
+            "topic": by_name[record.topic],
+            "partition": record.partition,
+            "offset": record.offset,
+            "timestamp": record.timestamp,
+            "key": None if record.key is None else record.key.decode(errors="replace"),
+            "headers": {name: value.decode(errors="replace") for name, value in record.headers},
+            "message": _decoded(by_name[record.topic], record.value),
+        }
+
+
+def _decoded(name: str, value: bytes | None) -> Any:
+    """The message as its type; text where it is none, None for a tombstone."""
+    from anabranch import messages
+
+    codec: messages.Codec[Any] | None = getattr(messages, name.replace("-", "_"), None)
+    if value is None or codec is None:
+        return None if value is None else value.decode(errors="replace")
+    try:
+        return codec.decode(value)
+    except messages.InvalidMessage as invalid:
+        return {"invalid": invalid.reason, "payload": value.decode(errors="replace")}
+
+
+def _is_about(line: dict[str, Any], event_id: str) -> bool:
+    from anabranch import messages
+
+    match line["message"]:
+        case messages.Event() as one:
+            return one.event_id == event_id
+        case messages.Ranking() as ranking:
+            return ranking.cause.event_id == event_id
+        case messages.Feedback() as feedback:
+            return feedback.event.event_id == event_id
+        case str() as payload:
+            return f'"{event_id}"' in payload
+    return False
+
+
+def _known(name: str) -> str:
+    from typing import get_args
+
+    from anabranch.errors import UsageError
+    from anabranch.topics import TopicName
+
+    if name not in get_args(TopicName):
+        raise UsageError(f"{name} is no topic; there are {', '.join(get_args(TopicName))}")
+    return name
+
+
+def _print(line: dict[str, Any]) -> None:
+    import msgspec
+
+    typer.echo(msgspec.json.encode(line))

@@ -1,0 +1,41 @@
+"""`anabranch rank`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anabranch.cli.options import settings_of
+
+
+def command(
+    ctx: typer.Context,
+    start: Annotated[
+        str | None, typer.Option(help="Where a group without committed offsets begins: latest or earliest.")
+    ] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
+    discover: Annotated[bool | None, typer.Option("--discover", help="Leave out what a user has had.")] = None,
+    instance: Annotated[str | None, typer.Option(help="A name that outlives a restart, this process's alone.")] = None,
+) -> None:
+    """Rank for every event: events in, rankings and feedback out, one transaction a batch. Run as many as you like.
+
+    Example: anabranch rank --metrics-port 9101
+    """
+    from prometheus_client import CollectorRegistry
+
+    from anabranch import clients
+    from anabranch.cli.service import serve, start_log
+    from anabranch.metrics import RankerMetrics
+    from consumers.ranker import Ranker
+    from consumers.shutdown import stop_on_signals
+
+    settings = settings_of(
+        ctx, start=start, metrics_port=metrics_port, metrics_host=metrics_host, discover=discover, instance=instance
+    )
+    start_log(settings)
+    stop = stop_on_signals()
+    clients.require_topics(settings)
+    registry = CollectorRegistry()
+    serve(settings, registry, stop, Ranker(settings, RankerMetrics(registry)).run)

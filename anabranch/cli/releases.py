@@ -1,0 +1,95 @@
+"""`anabranch releases`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from anabranch.cli.options import settings_of
+from anabranch.messages import ReleaseNotice
+from anabranch.settings import Settings
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_releases(ctx: typer.Context, json: Json = False) -> None:
+    """List every release: what the topic says became of it, and whether its folder is whole.
+
+    Example: anabranch releases list
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = _rows(settings_of(ctx))
+    if json:
+        typer.echo(msgspec.json.encode(rows))
+        return
+    table = Table("release", "status", "announced", "parent", "folder", "gate")
+    for row in rows:
+        gate = "\n".join(f"{name} {value:.4g}" for name, value in row["gate"].items())
+        table.add_row(row["release"], row["status"], _moment(row["ts"]), row["parent"] or "", row["folder"], gate)
+    Console().print(table)
+
+
+@app.command()
+def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The release's id.")]) -> None:
+    """Show one release: its last notice and its manifest, as JSON.
+
+    Example: anabranch releases show 20260101T000000Z
+    """
+    import msgspec
+
+    from anabranch import release as folders
+    from anabranch.errors import UsageError
+
+    settings = settings_of(ctx)
+    row = next((row for row in _rows(settings) if row["release"] == release), None)
+    if row is None:
+        raise UsageError(f"nothing was announced of a release {release}; `anabranch releases list` lists them")
+    found = {"notice": row}
+    if row["folder"] == "whole":
+        found["manifest"] = msgspec.to_builtins(folders.read(folders.folder_of(settings.releases_dir, row["location"])))
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+
+
+def _rows(settings: Settings) -> list[dict[str, Any]]:
+    """The newest notice of every release, in the order they were announced, with the folder's condition."""
+    import msgspec
+
+    from anabranch import clients, messages
+    from anabranch.topics import Topics
+
+    clients.require_topics(settings)
+    notices: dict[str, ReleaseNotice] = {}
+    for record in clients.read_to_end(settings, [Topics(settings).releases]):
+        if record.value is not None:
+            notice = messages.releases.decode(record.value)
+            notices[notice.release] = notice
+    return [
+        {"parent": None, "reason": None, "gate": {}}
+        | msgspec.to_builtins(notice)
+        | {"folder": _condition(settings, notice.location)}
+        for notice in notices.values()
+    ]
+
+
+def _condition(settings: Settings, location: str) -> str:
+    """`whole`, or what is wrong with the folder."""
+    from anabranch import release as folders
+
+    try:
+        folders.verify(folders.folder_of(settings.releases_dir, location))
+    except folders.ReleaseError as error:
+        return str(error)
+    return "whole"
+
+
+def _moment(ts: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,38 @@
+"""`anabranch replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anabranch.cli.options import settings_of
+
+
+def command(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with user_id, item_id and ts.")],
+    speed: Annotated[
+        str | None, typer.Option(help="1000x: a multiple of data time; 500/s: events a second. Default: full speed.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Publish so many events at most.")] = None,
+    type: Annotated[str, typer.Option(help="Type of events that name none.")] = "purchase",
+    sort: Annotated[bool, typer.Option("--sort", help="Sort by time first, in memory.")] = False,
+) -> None:
+    """Publish recorded events in order of time. Also read: type, session_id, event_id, query, domain.
+
+    Example: anabranch replay purchases.parquet --speed 1000x --limit 10000
+    """
+    from contextlib import closing
+
+    from anabranch import clients
+    from anabranch.cli.progress import bar
+    from anabranch.topics import Topics
+    from producers.pace import Pace
+    from producers.replay import read_events, replay
+
+    settings, pace = settings_of(ctx), Pace.parse(speed)
+    clients.require_topics(settings)
+    with closing(clients.producer(settings)) as producer, bar(f"Replay {file.name}", limit) as advance:
+        replay(read_events(file, type, sort, limit), producer, Topics(settings).events, pace, advance)

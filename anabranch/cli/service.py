@@ -1,0 +1,34 @@
+"""What the long-running commands have in common: a log, metrics, an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+
+from prometheus_client import CollectorRegistry
+
+from anabranch import metrics
+from anabranch.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def start_log(settings: Settings) -> None:
+    """Log to standard error, one line each; libraries only what is worth a warning."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    for library in ("kafka", "faiss"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+
+
+def serve(
+    settings: Settings, registry: CollectorRegistry, stop: threading.Event, work: Callable[[threading.Event], None]
+) -> None:
+    """Run `work` until it ends, with the registry's metrics served if a port is set."""
+    port = settings.metrics_port
+    server = nullcontext() if port is None else metrics.serve(registry, port, settings.metrics_host)
+    with server as serving:
+        if serving is not None:
+            log.info("metrics at http://%s:%d/metrics", settings.metrics_host, serving.port)
+        work(stop)

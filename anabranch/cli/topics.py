@@ -1,0 +1,60 @@
+"""`anabranch topics`."""
+
+from __future__ import annotations
+
+import typer
+
+from anabranch.cli.options import settings_of
+
+app = typer.Typer()
+
+
+@app.command()
+def provision(ctx: typer.Context) -> None:
+    """Create the topics that are missing, and check the others. Safe to run again.
+
+    Example: anabranch --bootstrap-servers kafka:9092 topics provision
+    """
+    from contextlib import closing
+
+    from anabranch import clients, topics
+
+    settings = settings_of(ctx)
+    with closing(clients.admin(settings)) as admin:
+        created = topics.provision(admin, settings)
+    typer.echo(f"created {', '.join(created)}" if created else "every topic is there, as it should be")
+
+
+@app.command()
+def check(ctx: typer.Context) -> None:
+    """Compare the topics with the design; exit code 1 and every difference if there are any.
+
+    Example: anabranch topics check
+    """
+    from contextlib import closing
+
+    from anabranch import clients, topics
+
+    settings = settings_of(ctx)
+    with closing(clients.admin(settings)) as admin:
+        topics.require(admin, settings)
+    typer.echo("every topic is there, as it should be")
+
+
+@app.command("list")
+def list_topics(ctx: typer.Context) -> None:
+    """List the topics as they should be.
+
+    Example: anabranch --topic-prefix shop. topics list
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from anabranch.topics import Topics
+
+    table = Table("topic", "partitions", "cleanup", "other settings")
+    for topic in Topics(settings_of(ctx)).all:
+        configs = dict(topic.configs)
+        cleanup = configs.pop("cleanup.policy")
+        table.add_row(topic.name, str(topic.partitions), cleanup, "\n".join(f"{k}={v}" for k, v in configs.items()))
+    Console().print(table)
