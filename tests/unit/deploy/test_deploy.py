@@ -1,0 +1,240 @@
+"""The deploy files cannot be run by the tests, so they are held against what they name: commands, settings, metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+from prometheus_client import CollectorRegistry
+from typer.testing import CliRunner
+
+from anabranch import settings
+from anabranch.cli.main import app
+from anabranch.metrics import IndexerMetrics, RankerMetrics, ReshareMetrics
+
+DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
+COMPOSE_SCHEMA = Path(__file__).with_name("compose-spec.json")
+"""From the Compose Specification, github.com/compose-spec/compose-spec at 170098b, Apache-2.0."""
+OURS = ("topics", "indexer", "ranker-1", "ranker-2", "reshare")
+
+
+def load(name: str) -> Any:
+    return yaml.safe_load((DEPLOY / name).read_text("utf-8"))
+
+
+compose = load("compose.yaml")
+services: dict[str, Any] = compose["services"]
+
+
+# --- compose ----------------------------------------------------------------------------------------------------------
+
+
+def test_compose_holds_to_the_compose_specification() -> None:
+    problems = list(Draft7Validator(json.loads(COMPOSE_SCHEMA.read_text("utf-8"))).iter_errors(compose))
+
+    assert not [f"{'.'.join(map(str, problem.absolute_path))}: {problem.message}" for problem in problems]
+
+
+def test_docker_reads_the_compose_file_where_it_can() -> None:
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode
+    ):
+        pytest.skip("docker compose is not installed; the schema is all that holds the file")
+    read = subprocess.run(
+        ["docker", "compose", "--file", DEPLOY / "compose.yaml", "config", "--quiet"], capture_output=True, text=True
+    )
+
+    assert read.returncode == 0, read.stderr
+
+
+def test_compose_starts_every_part_of_the_loop() -> None:
+    assert set(services) == {"broker", "prometheus", *OURS}
+    assert [services[name]["command"][0] for name in OURS] == ["topics", "index", "rank", "rank", "reshare"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_runs_a_command_that_is_there_with_options_it_has(name: str) -> None:
+    assert_is_a_command(services[name]["command"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_sets_what_are_settings(name: str) -> None:
+    settings.load(None, services[name]["environment"])
+
+
+def test_each_ranker_has_an_instance_of_its_own() -> None:
+    instances = [services[name]["environment"]["ANABRANCH_INSTANCE"] for name in ("ranker-1", "ranker-2")]
+
+    assert len(set(instances)) == 2
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_can_write_nowhere_but_in_its_volumes(name: str) -> None:
+    assert services[name]["read_only"] is True
+    assert services[name]["cap_drop"] == ["ALL"]
+
+
+def test_only_the_re_sharing_job_writes_releases() -> None:
+    mounts = {name: volume for name in OURS for volume in services[name].get("volumes", ()) if "/releases" in volume}
+
+    assert mounts.pop("reshare") == "releases:/releases"
+    assert mounts == dict.fromkeys(("indexer", "ranker-1", "ranker-2"), "releases:/releases:ro")
+
+
+def test_every_volume_and_dependency_is_declared() -> None:
+    for service in services.values():
+        named = {volume.partition(":")[0] for volume in service.get("volumes", ())}
+        assert {volume for volume in named if not volume.startswith(".")} <= set(compose["volumes"])
+        assert set(service.get("depends_on", ())) <= set(services)
+
+
+def test_only_this_host_reaches_what_is_published() -> None:
+    published = [port for service in services.values() for port in service.get("ports", ())]
+
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_every_image_is_pinned() -> None:
+    for name, service in services.items():
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+", service["image"]), name
+        assert not service["image"].endswith(":latest"), name
+
+
+def test_the_broker_is_the_release_the_tests_run_on() -> None:
+    pinned = re.search(
+        r"kafka_2\.13</artifactId>\s*<version>([^<]+)", (DEPLOY / "kafka" / "pom.xml").read_text("utf-8")
+    )
+
+    assert pinned is not None
+    assert services["broker"]["image"] == f"apache/kafka:{pinned[1]}"
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+def dockerfile() -> Iterator[tuple[str, str]]:
+    """Every instruction as (name, arguments), continued lines joined."""
+    text = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, arguments = line.partition(" ")
+            yield name, arguments.strip()
+
+
+def instruction(name: str) -> list[str]:
+    return [arguments for found, arguments in dockerfile() if found == name]
+
+
+def test_the_image_runs_our_command_line() -> None:
+    assert [json.loads(entry) for entry in instruction("ENTRYPOINT")] == [["anabranch"]]
+    for command in instruction("CMD"):
+        assert_is_a_command(json.loads(command))
+
+
+def test_the_image_sets_what_are_settings() -> None:
+    environment = dict(pair.split("=", 1) for line in instruction("ENV") for pair in line.split())
+
+    settings.load(None, environment)
+
+
+def test_every_service_is_built_from_a_stage_of_the_dockerfile() -> None:
+    stages = {line.rpartition(" AS ")[2] for line in instruction("FROM")}
+
+    assert {services[name]["build"]["target"] for name in OURS} <= stages
+
+
+def test_the_serving_image_has_no_torch() -> None:
+    serving = (DEPLOY / "Dockerfile").read_text("utf-8").partition("AS build\n")[2].partition("\nFROM ")[0]
+
+    assert "pip install" in serving
+    assert "[train]" not in serving
+
+
+# --- Prometheus -------------------------------------------------------------------------------------------------------
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in load("alerts.yml")["groups"] for rule in group["rules"]]
+
+
+def sample_names() -> set[str]:
+    """Every name under which a process of ours can be scraped, and `up`, which is Prometheus's own."""
+    registries = []
+    for metrics in (RankerMetrics, IndexerMetrics, ReshareMetrics):
+        registries.append(CollectorRegistry())
+        metrics(registries[-1])
+    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"], "gauge": [""]}
+    families = [family for registry in registries for family in registry.collect()]
+    return {"up"} | {family.name + suffix for family in families for suffix in suffixes[family.type]}
+
+
+def test_prometheus_scrapes_every_service_that_serves_metrics() -> None:
+    scraped = {
+        target
+        for job in load("prometheus.yml")["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    }
+
+    assert scraped == {f"{name}:{port}" for name in OURS for port in metrics_port(services[name]["command"])}
+    assert load("prometheus.yml")["rule_files"] == ["alerts.yml"]
+
+
+@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
+def test_an_alert_is_written_whole_and_asks_for_metrics_that_are_there(rule: dict[str, Any]) -> None:
+    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert rule["annotations"]["summary"]
+    if "for" in rule:
+        promql_parser.parse_duration(rule["for"])
+    asked = set(selected(promql_parser.parse(rule["expr"])))
+    assert asked
+    assert asked <= sample_names()
+
+
+def test_alerts_have_different_names() -> None:
+    names = [rule["alert"] for rule in rules()]
+
+    assert len(names) == len(set(names))
+
+
+# --- what the tests do ------------------------------------------------------------------------------------------------
+
+
+def assert_is_a_command(arguments: list[str]) -> None:
+    """The command line takes these words: an unknown command or option is refused before the help is shown."""
+    shown = CliRunner().invoke(app, [*arguments, "--help"])
+
+    assert shown.exit_code == 0, f"anabranch {' '.join(arguments)}: {shown.output}"
+
+
+def docker_compose(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", "compose", *arguments], capture_output=True, text=True, check=False)
+
+
+def metrics_port(command: list[str]) -> list[str]:
+    return [command[command.index("--metrics-port") + 1]] if "--metrics-port" in command else []
+
+
+def selected(expression: Any) -> Iterable[str]:
+    """The names of all metrics an expression selects."""
+    names: list[str] = []
+
+    def visit(node: Any) -> bool:
+        if isinstance(node, promql_parser.VectorSelector):
+            names.append(node.name)
+        return True
+
+    promql_parser.walk(expression, visit)
+    return names
