@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from typing import TypeVar
 
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.producer import KafkaProducer
 
 from anabranch import clients, messages
+from anabranch.delivery import Delivery
 from anabranch.messages import Codec, Event, InvalidMessage, Item, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
 from anabranch.topics import Topics, key
@@ -62,16 +62,15 @@ def live(announced: dict[str, ReleaseNotice]) -> ReleaseNotice | None:
 def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance: Advance) -> None:
     """Put every row of the co-visit table on its topic."""
     topic = Topics(settings).neighbours
-    with _producer(settings) as producer:
+    with closing(clients.producer(settings)) as producer, Delivery(producer, advance) as delivery:
         for row in table:
-            producer.send(topic, key=key(row.item_id), value=messages.encode(row))
-            advance(1)
+            delivery.send(topic, key(row.item_id), messages.encode(row))
 
 
 def announce(settings: Settings, notice: ReleaseNotice) -> None:
     """Put a release's notice on its topic, and wait until the broker has it."""
-    with _producer(settings) as producer:
-        producer.send(Topics(settings).releases, key=key(notice.release), value=messages.encode(notice)).get(timeout=30)
+    with closing(clients.producer(settings)) as producer, Delivery(producer) as delivery:
+        delivery.send(Topics(settings).releases, key(notice.release), messages.encode(notice))
 
 
 def now_ms() -> int:
@@ -111,14 +110,3 @@ def _decode(codec: Codec[Message], record: ConsumerRecord) -> Message | None:
         return codec.decode(record.value)
     except InvalidMessage:
         return None
-
-
-@contextmanager
-def _producer(settings: Settings) -> Iterator[KafkaProducer]:
-    """A producer that has delivered everything when the block ends."""
-    made = clients.producer(settings)
-    try:
-        yield made
-        made.flush()
-    finally:
-        made.close()

@@ -39,7 +39,7 @@ class Ledger(Struct, frozen=True, kw_only=True):
     lost: int
     """Events with neither a ranking nor a dead letter."""
     duplicated: int
-    """Rankings beyond an event's first."""
+    """Answers beyond an event's first."""
     out_of_order: int
     """Rankings that stand behind a later event's of the same user."""
 
@@ -58,15 +58,15 @@ def ledger(
 ) -> Ledger:
     """Balance the published events against what came out. `answers` stand in log order per partition."""
     ranked = Counter(map(_place, answers))
-    settled = ranked.keys() | set(dead)
+    settled = ranked + Counter(dead)
     return Ledger(
         events_published=len(events),
         events_ranked=len(ranked.keys() & events.keys()),
         rankings_published=len(answers),
         feedback_published=len(feedback),
         dead_letters=len(dead),
-        lost=len(events.keys() - settled),
-        duplicated=sum(ranked.values()) - len(ranked),
+        lost=len(events.keys() - settled.keys()),
+        duplicated=settled.total() - len(settled),
         out_of_order=_out_of_order(answers),
     )
 
