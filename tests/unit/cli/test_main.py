@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from anabranch.cli.main import COMMANDS, app
+
+OURS = ["topics", "catalogue", "replay", "index", "rank", "releases", "inspect", "schema"]
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["topics provision", "catalogue", "replay", "index", "rank", "releases list", "inspect event", "schema"],
+)
+def test_the_help_of_a_command_shows_an_example(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert "Example: anabranch" in result.output
+
+
+def test_settings_that_do_not_hold_exit_with_2_and_no_traceback() -> None:
+    result = CliRunner().invoke(app, ["--set", "linger_ms=soon", "inspect", "settings"])
+    assert result.exit_code == 2
+    assert "linger-ms" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_broker_that_does_not_answer_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anabranch.clients.BOOTSTRAP_TIMEOUT_MS", 300)
+    result = CliRunner().invoke(app, ["--bootstrap-servers", "127.0.0.1:1", "topics", "check"])
+    assert result.exit_code == 1
+    assert "no broker at 127.0.0.1:1" in result.output
+
+
+def test_a_setting_given_before_the_command_holds() -> None:
+    result = CliRunner().invoke(app, ["--set", "linger_ms=5", "--topic-prefix", "shop.", "inspect", "settings"])
+    assert '"linger_ms": 5' in result.output
+    assert '"topic_prefix": "shop."' in result.output
+
+
+def test_help_loads_neither_models_nor_kafka_nor_torch() -> None:
+    heavy = "{'torch', 'onnxruntime', 'faiss', 'kafka', 'numpy', 'pyarrow'} & set(sys.modules)"
+    code = f"import sys, anabranch.cli.main; found = {heavy}; sys.exit(str(found) if found else 0)"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_every_command_has_a_summary() -> None:
+    assert all(summary.endswith(".") for summary in COMMANDS.values())

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anabranch.errors import SettingsError
+from anabranch.settings import Settings, load
+
+
+def problems_of(env: dict[str, str], path: Path | None = None, **overrides: object) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as raised:
+        load(path, env, overrides)
+    return raised.value.problems
+
+
+def test_the_command_line_beats_the_environment_beats_the_file_beats_the_default(tmp_path: Path) -> None:
+    path = tmp_path / "anabranch.toml"
+    path.write_text("linger_ms = 1\nbatch_max = 1\nslate_size = 1\n")
+    settings = load(path, {"ANABRANCH_BATCH_MAX": "2", "ANABRANCH_SLATE_SIZE": "2"}, {"slate_size": 3})
+    assert (settings.linger_ms, settings.batch_max, settings.slate_size) == (1, 2, 3)
+    assert settings.history_length == Settings().history_length
+
+
+def test_an_option_that_was_not_given_changes_nothing() -> None:
+    assert load(None, {}, {"linger_ms": None}) == Settings()
+
+
+def test_text_from_the_environment_becomes_the_fields_type() -> None:
+    settings = load(None, {"ANABRANCH_DISCOVER": "true", "ANABRANCH_LINGER_MS": "5", "ANABRANCH_DATA_DIR": "/d"})
+    assert settings.discover is True
+    assert settings.linger_ms == 5
+    assert settings.data_dir == Path("/d")
+
+
+def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "anabranch.toml"
+    path.write_text('linger_ms = "soon"\ncolour = "red"\n')
+    problems = problems_of({"ANABRANCH_PARTITIONS": "0", "ANABRANCH_BATCH_MAXX": "1"}, path, start="now")
+    assert len(problems) == 5
+
+
+def test_a_problem_names_field_value_and_remedy() -> None:
+    (problem,) = problems_of({"ANABRANCH_LINGER_MS": "soon"})
+    assert "ANABRANCH_LINGER_MS" in problem
+    assert "'soon'" in problem
+    assert "leave it out for 20" in problem
+
+
+def test_an_unknown_variable_is_an_error_with_a_suggestion() -> None:
+    (problem,) = problems_of({"ANABRANCH_BOOTSTRAP_SERVER": "h:1"})
+    assert "did you mean ANABRANCH_BOOTSTRAP_SERVERS?" in problem
+
+
+def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
+    path = tmp_path / "anabranch.toml"
+    path.write_text("slatesize = 3\n")
+    (problem,) = problems_of({}, path)
+    assert "did you mean slate_size?" in problem
+
+
+def test_variables_that_mean_something_elsewhere_are_no_errors() -> None:
+    load(None, {"ANABRANCH_BENCHMARK_DATA": "/data", "ANABRANCH_CONFIG": "/x.toml", "HOME": "/root"})
+
+
+def test_a_file_that_is_no_toml_is_a_problem_not_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "anabranch.toml"
+    path.write_text("= =")
+    assert "cannot be read as TOML" in problems_of({}, path)[0]
+    assert "cannot be read as TOML" in problems_of({}, tmp_path / "nowhere.toml")[0]
+
+
+def test_a_secret_shows_nowhere() -> None:
+    env = {
+        "ANABRANCH_SECURITY_PROTOCOL": "SASL_SSL",
+        "ANABRANCH_SASL_MECHANISM": "PLAIN",
+        "ANABRANCH_SASL_USERNAME": "me",
+        "ANABRANCH_SASL_PASSWORD": "hush",
+    }
+    settings = load(None, env)
+    assert settings.sasl_password is not None
+    assert settings.sasl_password.reveal() == "hush"
+    assert "hush" not in repr(settings)
+    assert "hush" not in str(settings.public())
+    with pytest.raises(SettingsError) as raised:
+        load(None, env | {"ANABRANCH_LINGER_MS": "x"}, {"sasl_password": 5})
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"ANABRANCH_SECURITY_PROTOCOL": "SASL_SSL"}, "needs sasl_mechanism, sasl_username and sasl_password"),
+        ({"ANABRANCH_SASL_PASSWORD": "hush"}, "set security_protocol to SASL_SSL"),
+        ({"ANABRANCH_SSL_CAFILE": "/nowhere.pem"}, "there is no such file"),
+        ({"ANABRANCH_SSL_KEYFILE": __file__}, "without ssl_certfile"),
+        ({"ANABRANCH_BOOTSTRAP_SERVERS": "localhost"}, "ANABRANCH_BOOTSTRAP_SERVERS"),
+        ({"ANABRANCH_TOPIC_PREFIX": "a b"}, "ANABRANCH_TOPIC_PREFIX"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(env: dict[str, str], expected: str) -> None:
+    assert expected in problems_of(env)[0]
+
+
+def test_releases_live_under_the_data_folder_unless_told_otherwise() -> None:
+    assert load(None, {"ANABRANCH_DATA_DIR": "/d"}).releases_dir == Path("/d/releases")
+    assert load(None, {"ANABRANCH_DATA_DIR": "/d", "ANABRANCH_RELEASES_DIR": "/r"}).releases_dir == Path("/r")
+
+
+def test_groups_carry_the_topic_prefix() -> None:
+    assert Settings(topic_prefix="shop.").group("ranker") == "shop.anabranch-ranker"
