@@ -79,7 +79,7 @@ $(STAMP):
 		"$$python" -m venv --clear '$(VENV)'; \
 	fi; \
 	rm -f '$(VENV)'/.installed-*; \
-	echo '==> Installing the pinned dependencies: some 3 GB the first time (most of it is PyTorch), then from the cache of pip'; \
+	echo '==> Installing the pinned dependencies: some 3 GB to download, most of it PyTorch'; \
 	'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo,dev]'; \
 	touch '$@'; \
 	echo '==> $(VENV) is ready'
