@@ -20,6 +20,8 @@ from anabranch.topics import ENVELOPE_BYTES, require
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
+MAX_FRAME_BYTES = 2**31 - 1
+"""The protocol's own bound. kafka-python's default of 100 MB is only logged when a frame exceeds it, and never read."""
 STUCK_AFTER_S = 60
 """How long a read to the end may stand still before it is given up."""
 
@@ -162,6 +164,8 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": 100,
                 "max_partition_fetch_bytes": max(settings.max_message_bytes + ENVELOPE_BYTES, 1_048_576),
+                # The embedded broker ignores fetch limits and answers with all there is in one frame.
+                "receive_message_max_bytes": MAX_FRAME_BYTES,
                 "metrics_enabled": False,
             }
             | configs,
