@@ -98,6 +98,14 @@ class EventLog:
         first, last = np.searchsorted(self.ts, [start, end])
         return self.take(slice(int(first), int(last)))
 
+    def followed_by(self, later: EventLog) -> EventLog:
+        """This log, then a later slice of the same one."""
+        if later.user_ids is not self.user_ids or later.item_ids is not self.item_ids:
+            raise ValueError("logs that number users or items differently cannot be joined")
+        parts = ((getattr(self, name), getattr(later, name)) for name in ("user", "item", "type", "ts", "session"))
+        user, item, type, ts, session = (np.concatenate(part) for part in parts)
+        return replace(self, user=user, item=item, type=type, ts=ts, session=session)
+
     def split(self, at: int) -> tuple[EventLog, EventLog]:
         """Events before `at` (UTC milliseconds), and the others."""
         cut = int(np.searchsorted(self.ts, at))
@@ -113,6 +121,12 @@ class EventLog:
             raise ValueError("an empty log has no times")
         row = int(share * len(self))
         return int(self.ts[row]) if row < len(self) else int(self.ts[-1]) + 1
+
+    def renumbered(self, item_ids: Sequence[str]) -> EventLog:
+        """The events about `item_ids` only, `item` being the place in that list."""
+        place = {item_id: number for number, item_id in enumerate(item_ids)}
+        new = np.array([place.get(item_id, NONE) for item_id in self.item_ids] + [NONE], np.int32)
+        return replace(self, item=new[self.item], item_ids=tuple(item_ids)).with_items()
 
     def with_items(self) -> EventLog:
         """Only the events about an item: searches left out."""

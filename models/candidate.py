@@ -1,0 +1,312 @@
+"""A candidate for release: seeds, encoder and order made from a log, in a folder that meets the contract."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from anabranch.messages import Item
+from anabranch.ranking.features import FEATURES
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.text import item_text
+from anabranch.release import DataWindow, Manifest
+from models.encoder import Encoder, EncoderConfig
+from models.export import export_encoder, export_order
+from models.lists import neighbour_table, order_lists
+from models.log import EventLog
+from models.order import Order, OrderConfig, fit_order
+from models.seeds.als import AlsSeed
+from models.seeds.co_visit import CoVisitTable
+from models.seeds.neighbours import NeighboursSeed
+from models.seeds.seed import Done, Seed
+from models.seeds.sequence import SequenceSeed
+from models.seeds.text import TextSeed
+from models.sequences import Sequences
+from models.sharing.rank_distillation import RankDistillation
+from models.sharing.strategy import Course, Strategy
+from models.text import TextCache, export_text, whitening
+
+WEIGHTS = "encoder.safetensors"
+"""The encoder's weights, for the child that starts from them."""
+
+Progress = Callable[[str, float], None]
+"""Told the stage's name and how much of it is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class CandidateConfig:
+    """How a candidate is made. Equal inputs and an equal seed make equal files."""
+
+    seed: int = 0
+    threads: int = 2
+    quantise_text: bool = True
+    strategy: Strategy = field(default_factory=RankDistillation)
+    order: OrderConfig = field(default_factory=OrderConfig)
+    order_lists: int = 40_000
+    """Moments that lists are made for; those that miss what came are left out."""
+    order_events: int = 50_000
+    """Newest events of the order's window that are gone through for lists."""
+
+
+@dataclass(frozen=True)
+class CandidateReport:
+    """What the manifest wants to know of a candidate, and what a person does."""
+
+    dims: int
+    state_dims: int
+    text_dims: int
+    features: tuple[str, ...]
+    seeds: tuple[str, ...]
+    strategy: dict[str, Any]
+    parity: dict[str, float]
+    """Largest absolute difference of each ONNX file to PyTorch; `scan`: of the step form to the parallel form."""
+    measured: dict[str, float]
+    """Losses and teacher weights of the sharing, lists the order learned from."""
+    seconds: dict[str, float]
+    """Wall time by stage."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """C items with text. The log's item numbers are rows of it."""
+
+    item_ids: tuple[str, ...]
+    text_vectors: NDArray[np.float32]  # [C, T]
+
+
+def make_candidate(
+    log: EventLog,
+    items: Sequence[Item],
+    parent: Path | None,
+    folder: Path,
+    *,
+    order_from: int,
+    cache: Path,
+    config: CandidateConfig | None = None,
+    fresh_from: int = 0,
+    progress: Progress = lambda stage, share: None,
+) -> CandidateReport:
+    """Write all files of a release but its manifest into `folder`.
+
+    Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
+    encoder's vectors as they are on days the encoder has not seen. With a `parent` folder the encoder starts from
+    its weights, and only what came since `fresh_from` (ms) is new to it. `cache` keeps text vectors between runs.
+    """
+    config = config or CandidateConfig()
+    torch.set_num_threads(config.threads)
+    stages = _Stages(progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    catalogue = _catalogue(items, parent, folder, cache, config, stages)
+    log = log.renumbered(catalogue.item_ids)
+    before, after = log.split(order_from)
+    seeds, table = _fit_seeds(before, catalogue, config, stages)
+    encoder, measured = _share(before, catalogue, seeds, parent, folder, fresh_from, config, stages)
+    parity = export_encoder(encoder, folder)
+    order, lists = _fit_order(before, after, catalogue, table, encoder, folder, config, stages)
+    parity |= export_order(order, folder)
+    return CandidateReport(
+        dims=encoder.config.dims,
+        state_dims=encoder.config.state_dims,
+        text_dims=encoder.config.text_dims,
+        features=FEATURES,
+        seeds=tuple(seed.name for seed in seeds),
+        strategy=config.strategy.describe(),
+        parity=parity,
+        measured={**measured, "order_lists": float(lists)},
+        seconds=stages.seconds,
+    )
+
+
+class _Stages:
+    """Times the stages and reports how far each is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[Done]:
+        """A stage; what it yields is told of every share (0 to 1) of it that is done."""
+        started, done = time.perf_counter(), 0.0
+        self._progress(name, 0.0)
+
+        def advance(share: float) -> None:
+            nonlocal done
+            done = min(done + share, 1.0)
+            self._progress(name, done)
+
+        yield advance
+        self.seconds[name] = time.perf_counter() - started
+
+
+def _catalogue(
+    items: Sequence[Item],
+    parent: Path | None,
+    folder: Path,
+    cache: Path,
+    config: CandidateConfig,
+    stages: _Stages,
+) -> Catalogue:
+    """The text transformer into the folder, the parent's if there is one, and its vectors of all items."""
+    with stages("text transformer"):
+        if parent is None:
+            export_text(folder, config.quantise_text)
+        else:
+            copyfile(parent / "text.onnx", folder / "text.onnx")
+            copyfile(parent / "tokenizer.json", folder / "tokenizer.json")
+    texts = [item_text(item) for item in items]
+    with stages("text vectors") as done:
+        unique = max(len(set(texts)), 1)
+        vectors = TextCache(cache).vectors(texts, folder, config.threads, lambda n: done(n / unique))
+    return Catalogue(tuple(item.item_id for item in items), vectors)
+
+
+def _fit_seeds(
+    log: EventLog, catalogue: Catalogue, config: CandidateConfig, stages: _Stages
+) -> tuple[list[Seed], CoVisitTable]:
+    """All seeds, fitted, and the co-visit table that one of them teaches from."""
+    co_visit = NeighboursSeed()
+    seeds: list[Seed] = [
+        co_visit,
+        AlsSeed(seed=config.seed, threads=config.threads),
+        TextSeed(),
+        SequenceSeed(seed=config.seed),
+    ]
+    for seed in seeds:
+        with stages(f"seed {seed.name}") as done:
+            seed.fit(log, catalogue.text_vectors, done)
+    assert co_visit.table is not None
+    return seeds, co_visit.table
+
+
+def _share(
+    log: EventLog,
+    catalogue: Catalogue,
+    seeds: Sequence[Seed],
+    parent: Path | None,
+    folder: Path,
+    fresh_from: int,
+    config: CandidateConfig,
+    stages: _Stages,
+) -> tuple[Encoder, dict[str, float]]:
+    """The shared encoder, its weights and the numbers of its residuals written to the folder."""
+    sequences = Sequences.of(log)
+    inherited = _read_numbers(parent) if parent else {}
+    numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(sequences.item)])
+    torch.manual_seed(config.seed)
+    encoder = _encoder(catalogue, len(numbers) + 1, parent)
+    course = Course(
+        sequences=sequences,
+        text_vectors=torch.from_numpy(catalogue.text_vectors),
+        numbers=np.array([numbers.get(item_id, 0) for item_id in catalogue.item_ids], np.int64),
+        seeds=seeds,
+        fresh_from=fresh_from if parent else 0,
+    )
+    with stages("sharing") as done:
+        measured = config.strategy.share(encoder, course, config.seed, done)
+    encoder.eval()
+    save_file(encoder.state_dict(), folder / WEIGHTS)
+    (folder / "items.json").write_bytes(msgspec.json.encode(numbers))
+    return encoder, measured
+
+
+def _encoder(catalogue: Catalogue, items: int, parent: Path | None) -> Encoder:
+    """A new encoder, or the parent's with room for items it had not learned."""
+    config = EncoderConfig(items=items, text_dims=catalogue.text_vectors.shape[1])
+    encoder = Encoder(config)
+    if parent is None:
+        encoder.item.set_whitening(*whitening(np.unique(catalogue.text_vectors, axis=0), config.white_dims))
+        return encoder
+    weights = load_file(parent / WEIGHTS)
+    residuals = weights.pop("item.residual.weight")  # [items of the parent, d]
+    encoder.load_state_dict(weights, strict=False)
+    with torch.no_grad():
+        encoder.item.residual.weight[: len(residuals)] = residuals
+    return encoder
+
+
+def _fit_order(
+    before: EventLog,
+    after: EventLog,
+    catalogue: Catalogue,
+    table: CoVisitTable,
+    encoder: Encoder,
+    folder: Path,
+    config: CandidateConfig,
+    stages: _Stages,
+) -> tuple[Order, int]:
+    """The order, learned from lists that the serving core makes of the exported encoder; and how many lists."""
+    skipped = max(0, len(after) - config.order_events)
+    unlisted, listed = after.take(slice(0, skipped)), after.take(slice(skipped, None))
+    events = max(len(before) + len(after), 1)
+    with stages("order lists") as done:
+        item_ids = ItemIds()
+        live = _provisional(catalogue, encoder, folder, item_ids, config)
+        lists = order_lists(
+            live,
+            neighbour_table(table, item_ids, before),
+            item_ids,
+            before.followed_by(unlisted),
+            listed,
+            config.order_lists,
+            config.seed,
+            lambda n: done(n / events),
+        )
+    with stages("order") as done:
+        learned = max(len(lists) * config.order.epochs, 1)
+        return fit_order(lists, config.order, config.seed, lambda n: done(n / learned)), len(lists)
+
+
+def _provisional(
+    catalogue: Catalogue, encoder: Encoder, folder: Path, item_ids: ItemIds, config: CandidateConfig
+) -> LiveRelease:
+    """The folder as a live release, with an order that has learned nothing yet and an index of the catalogue."""
+    export_order(Order(len(FEATURES), config.order.hidden), folder)
+    live = LiveRelease.load(folder, _provisional_manifest(encoder), threads=config.threads)
+    rows = item_ids.rows(catalogue.item_ids)
+    vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
+    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
+    live.index.rebuild()
+    return live
+
+
+def _provisional_manifest(encoder: Encoder) -> Manifest:
+    return Manifest(
+        id="provisional",
+        parent=None,
+        created=0,
+        dims=encoder.config.dims,
+        state_dims=encoder.config.state_dims,
+        text_dims=encoder.config.text_dims,
+        features=list(FEATURES),
+        seeds=[],
+        strategy={},
+        window=DataWindow(train_from=0, order_from=0, gate_from=0, gate_to=0, events=0),
+        parity={},
+        gate={},
+        files={},
+    )
+
+
+def _read_numbers(folder: Path) -> dict[str, int]:
+    return msgspec.json.decode((folder / "items.json").read_bytes(), type=dict[str, int])
+
+
+def _numbered(inherited: dict[str, int], item_ids: Sequence[str]) -> dict[str, int]:
+    """Residual numbers from 1 on: the inherited ones stay, new items follow."""
+    numbers = dict(inherited)
+    for item_id in item_ids:
+        numbers.setdefault(item_id, len(numbers) + 1)
+    return numbers

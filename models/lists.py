@@ -1,0 +1,120 @@
+"""Candidate lists for the order to learn from, made by the very core that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from anabranch.ranking.candidates import Candidates, Policy, propose
+from anabranch.ranking.core import Batch, advance, fold
+from anabranch.ranking.features import build
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.state import StateLayout, UserStates
+from models.log import NONE, EventLog
+from models.order import Floats, Lists, Positions
+from models.seeds.co_visit import CoVisitTable
+
+BATCH = 256
+FOLD_BATCH = 4096
+
+Done = Callable[[int], None]
+
+
+def neighbour_table(table: CoVisitTable, item_ids: ItemIds, log: EventLog, width: int = 20) -> NeighbourTable:
+    """The co-visit table of a log's item numbers, as the ranker holds it."""
+    rows = item_ids.rows(log.item_ids)
+    neighbours = NeighbourTable(width)
+    for at, item in enumerate(table.item.tolist()):
+        present = table.neighbours[at] != NONE
+        neighbours.set(
+            int(rows[item]),
+            rows[table.neighbours[at][present]],
+            table.share[at][present],
+            float(table.popularity[at]),
+            int(table.first_seen[at]),
+            float(table.repeat_rate[at]),
+        )
+    return neighbours
+
+
+def batches(log: EventLog, states: UserStates, item_ids: ItemIds, size: int, first_key: int = 1) -> list[Batch]:
+    """A log as the core's batches; event ids are the rows, counted from `first_key`."""
+    slots = states.slots(log.user_ids)[log.user]
+    rows = np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item]
+    keys = np.arange(first_key, first_key + len(log), dtype=np.uint64)
+    sessions = (log.session + 1).astype(np.uint64)
+    return [
+        Batch(
+            slots=slots[part],
+            items=rows[part],
+            types=log.type[part],
+            ts=log.ts[part],
+            sessions=sessions[part],
+            keys=keys[part],
+            queries={},
+        )
+        for part in (slice(start, start + size) for start in range(0, len(log), size))
+    ]
+
+
+def order_lists(
+    live: LiveRelease,
+    neighbours: NeighbourTable,
+    item_ids: ItemIds,
+    before: EventLog,
+    after: EventLog,
+    lists: int,
+    seed: int,
+    done: Done = lambda n: None,
+) -> Lists:
+    """Fold `before` into user states, then gather up to `lists` lists over `after`, predicting each next event.
+
+    A list counts only if the item that came is on it. `done(n)` is told of every n events gone through.
+    """
+    states = UserStates(StateLayout(), live.index.dims, live.manifest.state_dims)
+    for batch in batches(before, states, item_ids, FOLD_BATCH):
+        fold(states, batch)
+        done(len(batch))
+    chosen = np.random.default_rng(seed).random(len(after)) < lists / max(len(after), 1)
+    following = _following_items(after, item_ids)
+    parts = []
+    for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=len(before) + 1)):
+        queries = advance(live, states, batch)[1]
+        part = slice(at * BATCH, at * BATCH + len(batch))
+        keep = np.flatnonzero(chosen[part] & (following[part] >= 0))
+        asked = queries.concatenate([queries], keep)
+        candidates = propose(asked, live.index, neighbours, Policy())
+        features = build(asked, candidates, live.index, neighbours, states.layout.own_half_life_s)
+        parts.append(_with_positive(candidates, features, following[part][keep]))
+        done(len(batch))
+    return Lists.concatenate(parts)
+
+
+def _following_items(log: EventLog, item_ids: ItemIds) -> Positions:
+    """Item row of each event's user's next event, -1 for the last one."""
+    order = np.lexsort((np.arange(len(log)), log.user))
+    rows = np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item[order]]
+    same = log.user[order][1:] == log.user[order][:-1]
+    following = np.full(len(log), -1, np.int64)
+    following[order[:-1][same]] = rows[1:][same]
+    return following
+
+
+def _with_positive(candidates: Candidates, features: Floats, came: Positions) -> Lists:
+    """The lists of candidates [N], sorted by query, on which the item that came [B] stands."""
+    query = candidates.query
+    hit = candidates.item == came[query]
+    complete = np.zeros(len(came), np.bool_)
+    complete[query[hit]] = True
+    keep = complete[query]
+    sizes = np.bincount(query, minlength=len(came))[complete]
+    offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Lists(
+        features=features[keep],
+        own=candidates.own_at[keep] >= 0,
+        offset=offset,
+        positive=np.flatnonzero(hit[keep]) - offset[:-1],
+    )

@@ -1,0 +1,1 @@
+"""Seeds: models that teach."""

@@ -1,0 +1,48 @@
+"""The co-visit table as a teacher: what others took along with the user's newest items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from models.log import EventLog
+from models.seeds.co_visit import CoVisit, CoVisitTable
+from models.seeds.seed import Done, Lesson, Vectors, top
+from models.sequences import Contexts
+
+
+@dataclass
+class NeighboursSeed:
+    """Sum of the co-visit shares of the recent items; `table` may be given where the job has it already."""
+
+    table: CoVisitTable | None = None
+    recent: int = 10
+    width: int = 64
+    name: str = "co_visit"
+
+    def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
+        """Count the log's co-visits, unless the table was given."""
+        if self.table is None:
+            self.table = CoVisit.fit(log, done=lambda events: done(events / len(log))).table(self.width)
+        self._shares = _matrix(self.table, len(text_vectors))
+
+    def teach(self, contexts: Contexts, k: int) -> Lesson:
+        """Confidence: the share of the recent items that have neighbours at all."""
+        recent = contexts.recent[:, : self.recent]
+        named = recent >= 0
+        rows = np.nonzero(named)[0]
+        shape = (len(contexts), self._shares.shape[0])
+        taken = csr_matrix((np.ones(len(rows), np.float32), (rows, recent[named])), shape)
+        scores = np.asarray((taken @ self._shares).todense(), np.float32)
+        has_neighbours = np.diff(self._shares.indptr) > 0
+        confidence = (named & has_neighbours[recent]).mean(axis=1)
+        return Lesson(top(np.where(scores > 0, scores, -np.inf), k), confidence.astype(np.float32))
+
+
+def _matrix(table: CoVisitTable, items: int) -> csr_matrix:
+    """Shares [items, items]; row: from, column: to."""
+    present = table.neighbours >= 0
+    rows = np.broadcast_to(table.item[:, None], present.shape)[present]
+    return csr_matrix((table.share[present], (rows, table.neighbours[present])), (items, items))

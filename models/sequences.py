@@ -1,0 +1,99 @@
+"""A log cut by user into windows of events: what sequence models train on, and the moments seeds are asked about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.log import EventLog
+
+Positions = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """B moments right after an event, for seeds to teach about."""
+
+    user: NDArray[np.int32]  # [B]
+    recent: NDArray[np.int32]  # [B, R] items, newest first, -1 padded
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def part(self, start: int, end: int) -> Contexts:
+        """The moments from `start` to `end`."""
+        return Contexts(self.user[start:end], self.recent[start:end])
+
+
+@dataclass(frozen=True)
+class Windows:
+    """B windows of up to L consecutive events of one user each; rows index `Sequences`."""
+
+    row: Positions  # [B, L]
+    present: NDArray[np.bool_]  # [B, L], False where the window is padding
+    end: Positions  # [B, 1], the row after the user's last event
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """N events sorted by user, then time. `start` [U + 1] bounds the users."""
+
+    user: NDArray[np.int32]  # [N]
+    item: NDArray[np.int32]  # [N]
+    type: NDArray[np.uint8]  # [N]
+    seconds_since: Floats  # [N] since the user's event before, 0 for the first
+    ts: NDArray[np.int64]  # [N] ms
+    start: Positions  # [U + 1]
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    @classmethod
+    def of(cls, log: EventLog) -> Sequences:
+        """Every event of a log is about an item here: see `EventLog.renumbered`."""
+        order = np.lexsort((np.arange(len(log)), log.user))  # a log is in order of time already
+        user, ts = log.user[order], log.ts[order]
+        first = np.r_[True, user[1:] != user[:-1]][: len(user)]
+        since = np.where(first, 0, np.diff(ts, prepend=ts[:1])) / 1000
+        return cls(
+            user=user,
+            item=log.item[order],
+            type=log.type[order],
+            seconds_since=since.astype(np.float32),
+            ts=ts,
+            start=np.r_[np.flatnonzero(first), len(user)],
+        )
+
+    def windows(self, length: int, random: np.random.Generator) -> Positions:
+        """Bounds [W, 2] of windows that cover every event once, cut at random places, shuffled."""
+        bounds = []
+        for start, end in zip(self.start[:-1].tolist(), self.start[1:].tolist(), strict=True):
+            first = start + (int(random.integers(1, length + 1)) if end - start > length else length)
+            edges = [start, *range(first, end, length), end]
+            bounds += [(a, b) for a, b in pairwise(edges)]
+        return random.permutation(np.array(bounds, np.int64).reshape(-1, 2))
+
+    def gather(self, bounds: Positions) -> Windows:
+        """Rows of windows with bounds [B, 2]; padding repeats a window's last row."""
+        length = int((bounds[:, 1] - bounds[:, 0]).max())
+        row = bounds[:, :1] + np.arange(length)
+        present = row < bounds[:, 1:]
+        end = self.start[np.searchsorted(self.start, bounds[:, :1], side="right")]
+        return Windows(np.minimum(row, bounds[:, 1:] - 1), present, end)
+
+    def contexts(self, rows: Positions, length: int) -> Contexts:
+        """The moments right after the events at rows [B], with the newest `length` items."""
+        begin = self.start[np.searchsorted(self.start, rows, side="right") - 1][:, None]
+        back = rows[:, None] - np.arange(length)  # [B, R]
+        recent = np.where(back >= begin, self.item[np.maximum(back, 0)], -1)
+        return Contexts(self.user[rows], recent.astype(np.int32))
+
+    def following(self, rows: Positions, length: int) -> NDArray[np.int32]:
+        """Items [B, length] of the user's events right after rows [B], -1 padded."""
+        end = self.start[np.searchsorted(self.start, rows, side="right")][:, None]
+        ahead = rows[:, None] + 1 + np.arange(length)
+        return np.where(ahead < end, self.item[np.minimum(ahead, len(self) - 1)], -1).astype(np.int32)

@@ -1,0 +1,1 @@
+"""Sharing: ways to make one encoder out of seeds, one file per strategy."""
