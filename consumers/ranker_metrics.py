@@ -33,19 +33,22 @@ class BatchReport:
         self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: Sequence[str]
     ) -> None:
         """A batch has been committed; `ranked` is None where it held nothing but dead letters."""
-        now = time.time()
-        for one in received:
-            self._metrics.latency.observe(max(0.0, now - one.appended_ms / 1000))
         for letter in dead:
             self._metrics.events.inc()
             self._metrics.dead_letters.labels(letter.category).inc()
         if ranked is not None:
-            self._metrics.events.inc(len(received))
-            self._metrics.batch.observe(len(received))
-            duplicates = int(ranked.duplicate.sum())
-            self._metrics.ignored.labels("duplicate").inc(duplicates)
-            self._metrics.rankings.inc(len(received) - duplicates)
+            self._ranked(received, ranked)
             self._prequential(ranked, releases)
+
+    def _ranked(self, received: Sequence[Received], ranked: Ranked) -> None:
+        now = time.time()
+        fresh = np.flatnonzero(~ranked.duplicate).tolist()
+        for at in fresh:
+            self._metrics.latency.observe(max(0.0, now - received[at].appended_ms / 1000))
+        self._metrics.events.inc(len(received))
+        self._metrics.batch.observe(len(received))
+        self._metrics.rankings.inc(len(fresh))
+        self._metrics.ignored.labels("duplicate").inc(len(received) - len(fresh))
 
     def state(
         self, states: UserStates, live: LiveRelease | None, lag: Callable[[], Mapping[int, int]], topic: str

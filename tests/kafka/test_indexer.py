@@ -1,0 +1,155 @@
+"""The indexer as a process of its own, on a real broker."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from anabranch import messages, topics
+from anabranch.messages import Coverage, Item, ItemVector
+from anabranch.settings import Settings
+from anabranch.text_vectors import FOLDER
+from anabranch.topics import Topics
+from producers.catalogue import Gone
+from tests.kafka.world import ITEMS, Process, Scrape, World, await_true
+
+CATALOGUE = [Item(item_id=item_id, title=f"title of {item_id}") for item_id in ITEMS]
+
+
+@pytest.fixture
+def world(settings: Settings, topics: Topics) -> World:
+    return World(settings)
+
+
+def vectors(world: World, release: str = "r1") -> dict[str, ItemVector]:
+    """What a ranker would hold after reading the topic."""
+    found: dict[str, ItemVector] = {}
+    for record in world.records(world.topics.item_vectors):
+        item_id, of = topics.split_vector_key(record.key)
+        if of != release or not item_id:
+            continue
+        message = None if record.value is None else messages.item_vectors.decode(record.value)
+        found.pop(item_id, None)
+        if isinstance(message, ItemVector):
+            found[item_id] = message
+    return found
+
+
+def covered(world: World, release: str = "r1") -> Coverage | None:
+    found = None
+    for record in world.records(world.topics.item_vectors):
+        if record.key == topics.coverage_key(release):
+            found = messages.item_vectors.decode(record.value)
+    assert found is None or isinstance(found, Coverage)
+    return found
+
+
+def test_the_catalogue_is_vectorised_and_then_covered(world: World) -> None:
+    world.publish_items(CATALOGUE)
+    world.announce("r1")
+    with Process(world.settings, "index") as indexer:
+        await_true(lambda: covered(world) is not None, "coverage", indexer.log)
+        assert indexer.terminate() == 0
+    coverage = covered(world)
+    assert coverage is not None
+    assert coverage.items == len(vectors(world)) == len(ITEMS)
+    assert len({one.vector for one in vectors(world).values()}) == len(ITEMS)
+
+
+def test_an_upsert_has_its_vector_within_a_second_and_a_delete_takes_it_away(world: World) -> None:
+    world.publish_items(CATALOGUE)
+    world.announce("r1")
+    with Process(world.settings, "index") as indexer:
+        await_true(lambda: covered(world) is not None, "coverage", indexer.log)
+        world.publish_items([Item(item_id="new", title="brand new"), Item(item_id="i1", title="gone", available=False)])
+        published = time.time() * 1000
+        await_true(lambda: "new" in vectors(world), "the new item's vector", indexer.log)
+        appended = max(
+            record.timestamp
+            for record in world.records(world.topics.item_vectors)
+            if record.key == topics.vector_key("new", "r1")
+        )
+        assert appended - published < 1000
+        await_true(lambda: not vectors(world)["i1"].available, "an item out of stock", indexer.log)
+        world.publish_items([Gone("new")])
+        await_true(lambda: "new" not in vectors(world), "the tombstone", indexer.log)
+
+
+def test_a_restart_publishes_only_what_differs(world: World) -> None:
+    world.publish_items(CATALOGUE)
+    world.announce("r1")
+    with Process(world.settings, "index") as indexer:
+        await_true(lambda: covered(world) is not None, "coverage", indexer.log)
+        indexer.kill()
+    world.publish_items([Gone("i0"), Item(item_id="i1", title="another title")])
+    with Process(world.settings, "index", "--metrics-port", "0") as indexer:
+        indexer.await_log("the catalogue is covered")
+        scrape = Scrape.of(indexer)
+        assert scrape.value("anabranch_item_vectors_total") == 1
+        assert scrape.value("anabranch_item_vectors_removed_total") == 1
+    assert len(vectors(world)) == len(ITEMS) - 1
+
+
+def test_a_new_release_re_vectorises_everything_but_reads_no_text_twice(world: World) -> None:
+    world.publish_items(CATALOGUE)
+    world.announce("r1", seed=1)
+    with Process(world.settings, "index") as indexer:
+        await_true(lambda: covered(world, "r1") is not None, "coverage of r1", indexer.log)
+        kept = sizes(world.settings.data_dir / FOLDER)
+        other_item_encoder(world, "r2")
+        await_true(lambda: covered(world, "r2") is not None, "coverage of r2", indexer.log)
+    assert len(vectors(world, "r2")) == len(ITEMS)
+    assert vectors(world, "r1")["i1"].vector != vectors(world, "r2")["i1"].vector
+    assert sizes(world.settings.data_dir / FOLDER) == kept
+
+
+def other_item_encoder(world: World, name: str) -> None:
+    """A release with another item encoder over the text transformer of r1, as re-sharing makes them."""
+    from anabranch import release
+    from tests.releases import write_release
+
+    r1, folder = world.settings.releases_dir / "r1", world.settings.releases_dir / name
+    manifest = write_release(folder, name, ITEMS, seed=2)
+    for file in ("text.onnx", "tokenizer.json"):
+        (folder / file).write_bytes((r1 / file).read_bytes())
+    files = release.digests(folder)
+    release.write(
+        folder, type(manifest)(**{**{f: getattr(manifest, f) for f in manifest.__struct_fields__}, "files": files})
+    )
+    world.announce(name)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+def test_items_that_are_none_go_to_the_dead_letters_once(world: World) -> None:
+    world.publish_items(CATALOGUE)
+    world.send(world.topics.items, b"x", b'{"item_id": 3}')
+    world.send(world.topics.items, b"y", b'{"item_id": "z", "title": "under another key"}')
+    world.announce("r1")
+    for _ in range(2):
+        with Process(world.settings, "index") as indexer:
+            indexer.await_log("the catalogue is covered")
+            await_true(lambda: len(world.records(world.topics.dead_letter)) >= 2, "two dead letters", indexer.log)
+            time.sleep(1.5)  # the offsets are committed once a second
+            assert indexer.terminate() == 0
+    dead = world.records(world.topics.dead_letter)
+    assert {record.key for record in dead} == {b"x", b"y"}
+    assert len(dead) == 2
+    assert {dict(record.headers)["topic"].decode() for record in dead} == {world.topics.items}
+
+
+def test_the_indexers_metrics_move(world: World) -> None:
+    world.publish_items(CATALOGUE)
+    world.announce("r1")
+    with Process(world.settings, "index", "--metrics-port", "0") as indexer:
+        indexer.await_log("the catalogue is covered")
+        scrape = Scrape.of(indexer)
+        await_true(lambda: scrape.value("anabranch_catalogue_items") == len(ITEMS), "the gauge of items", indexer.log)
+        assert scrape.value("anabranch_item_vectors_total") == len(ITEMS)
+        assert scrape.value("anabranch_items_waiting") == 0
+        assert scrape.value("anabranch_stage_seconds_count", stage="text") > 0
+        assert scrape.value("anabranch_consumer_lag", topic=world.topics.releases, partition="0") == 0

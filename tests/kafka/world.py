@@ -1,0 +1,200 @@
+"""What a test of the stream needs: a release and its vectors, events to publish, processes, and what they published."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client.parser import text_string_to_metric_families
+
+from anabranch import clients, messages, release, topics
+from anabranch.delivery import Delivery
+from anabranch.messages import Coverage, Event, Item, ItemVector, Ranking, ReleaseNotice, encode
+from anabranch.ranking.text import ItemEncoder, TextEncoder
+from anabranch.settings import Settings
+from anabranch.topics import Topics
+from producers import catalogue, replay
+from tests.releases import write_release
+
+ITEMS = [f"i{number}" for number in range(60)]
+PATIENCE_S = 60.0
+
+
+class World:
+    """One test's topics, and what stands in them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.topics = Topics(settings)
+
+    def announce(self, name: str, seed: int = 0) -> None:
+        """Make a release, unless it is there, and announce it live."""
+        folder = self.settings.releases_dir / name
+        if not folder.exists():
+            write_release(folder, name, ITEMS, seed)
+        notice = ReleaseNotice(
+            release=name,
+            status="live",
+            ts=time.time_ns() // 1_000_000,
+            location=name,
+            manifest_sha256=release.digest(folder / release.MANIFEST),
+        )
+        self.send(self.topics.releases, topics.key(name), encode(notice))
+
+    def vectorise(self, name: str, item_ids: Sequence[str] = ITEMS) -> None:
+        """Publish what an indexer would: a vector of every item, each item's id its text, then the coverage."""
+        folder = self.settings.releases_dir / name
+        vectors = ItemEncoder(folder).encode(item_ids, TextEncoder(folder).encode(item_ids))
+        with self._delivery() as delivery:
+            for item_id, vector in zip(item_ids, vectors, strict=True):
+                message = ItemVector(item_id=item_id, release=name, vector=vector.tobytes())
+                delivery.send(self.topics.item_vectors, topics.vector_key(item_id, name), encode(message))
+        self.send(
+            self.topics.item_vectors,
+            topics.coverage_key(name),
+            encode(Coverage(release=name, items=len(item_ids), ts=1)),
+        )
+
+    def go_live(self, name: str, seed: int = 0) -> None:
+        """A live release whose catalogue is covered."""
+        self.announce(name, seed)
+        self.vectorise(name)
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Publish events as a producer would."""
+        with closing(clients.producer(self.settings)) as producer:
+            replay.replay(events, producer, self.topics.events)
+
+    def publish_items(self, items: Sequence[Item | catalogue.Gone]) -> None:
+        """Publish items as a producer would."""
+        with closing(clients.producer(self.settings)) as producer:
+            catalogue.publish(items, producer, self.topics.items)
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        """Publish one message, whatever it is."""
+        with self._delivery() as delivery:
+            delivery.send(topic, key, value)
+
+    def records(self, topic: str) -> list[ConsumerRecord]:
+        """Every committed record of a topic."""
+        return list(clients.read_to_end(self.settings, [topic]))
+
+    def rankings(self) -> list[Ranking]:
+        """Every committed ranking, in log order within each partition."""
+        return [messages.rankings.decode(record.value) for record in self.records(self.topics.rankings)]
+
+    def await_rankings(self, count: int) -> list[Ranking]:
+        """Wait until so many rankings are committed; all there are."""
+        await_true(lambda: len(self.records(self.topics.rankings)) >= count, f"{count} rankings")
+        return self.rankings()
+
+    @contextmanager
+    def _delivery(self) -> Iterator[Delivery]:
+        with closing(clients.producer(self.settings)) as producer, Delivery(producer) as delivery:
+            yield delivery
+
+
+class Process:
+    """An `anabranch` command as a process of its own."""
+
+    def __init__(self, settings: Settings, *arguments: str) -> None:
+        self.log = settings.data_dir / f"{arguments[0]}-{time.time_ns()}.log"
+        environment = os.environ | {
+            "ANABRANCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
+            "ANABRANCH_TOPIC_PREFIX": settings.topic_prefix,
+            "ANABRANCH_DATA_DIR": str(settings.data_dir),
+            "ANABRANCH_PARTITIONS": str(settings.partitions),
+            "ANABRANCH_SESSION_TIMEOUT_MS": "6000",
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        }
+        with self.log.open("wb") as file:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "anabranch", *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT
+            )
+
+    def await_log(self, text: str) -> str:
+        """Wait until the log holds the text; the log's line."""
+        await_true(lambda: self._ended() or text in self.log.read_text(), f"{text!r} in the log", self.log)
+        return next(line for line in self.log.read_text().splitlines() if text in line)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        self._process.terminate()
+        return self._process.wait(PATIENCE_S)
+
+    def wait(self) -> int:
+        """The exit code, once it ends by itself."""
+        return self._process.wait(PATIENCE_S)
+
+    def _ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._ended():
+            self.kill()
+
+
+class Scrape:
+    """A process's metrics, as Prometheus would read them."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @classmethod
+    def of(cls, process: Process) -> Scrape:
+        """From the address in the process's log."""
+        return cls(process.await_log("metrics at http").split("metrics at ")[1])
+
+    def __call__(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        """Value by name and labels."""
+        with urllib.request.urlopen(self._url, timeout=10) as answer:
+            text = answer.read().decode()
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float:
+        """One sample; 0 while there is none."""
+        return self().get((name, frozenset(labels.items())), 0.0)
+
+
+def purchases(count: int, users: int = 5, first: int = 0) -> list[Event]:
+    """Purchases of a few users in turn, with ids in order."""
+    return [
+        Event(
+            event_id=f"e{number:05d}",
+            user_id=f"u{number % users}",
+            type="purchase",
+            ts=1_500_000_000_000 + number * 60_000,
+            item_id=ITEMS[(number * 7) % len(ITEMS)],
+            session_id=f"s{number // 20}",
+        )
+        for number in range(first, first + count)
+    ]
+
+
+def await_true(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
+    """Wait for a condition; fail, with the end of a log, if it does not come."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            tail = "" if log is None else "\n" + "\n".join(log.read_text().splitlines()[-20:])
+            raise AssertionError(f"waited {PATIENCE_S:.0f} s for {what}{tail}")
+        time.sleep(0.1)
