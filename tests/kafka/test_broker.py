@@ -16,8 +16,10 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from anabranch import broker as brokers
+from anabranch import clients
 from anabranch.broker import SCRIPT, Broker, choose, start_broker
 from anabranch.errors import BrokerUnavailable, UsageError
+from anabranch.settings import Settings
 
 Startable = Literal["kafka", "embedded"]
 needs_kafka = pytest.mark.skipif(
@@ -59,6 +61,20 @@ def test_it_goes_when_its_parent_is_killed(kind: Startable, tmp_path: Path) -> N
     parent.wait()
 
     _wait_until(lambda: not _alive(pid))
+
+
+def test_more_than_kafka_python_takes_in_one_frame_is_read_from_the_embedded_broker(tmp_path: Path) -> None:
+    """It answers a fetch with all there is, and frames over 100 MB would be refused without an error."""
+    value, count = os.urandom(1_000_000), 110
+    with start_broker("embedded", tmp_path) as broker:
+        settings = Settings(bootstrap_servers=broker.bootstrap_servers, compression="none")
+        _create(broker.bootstrap_servers, "large")
+        producer = clients.producer(settings)
+        for _ in range(count):
+            producer.send("large", value)
+        producer.close()
+
+        assert sum(1 for _ in clients.read_to_end(settings, ["large"])) == count
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -148,13 +164,17 @@ def test_apache_kafka_asked_for_without_java_is_an_error_that_says_so(monkeypatc
 
 
 def _publish(bootstrap_servers: str, value: bytes) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    admin.create_topics([NewTopic("kept", 1, 1)])
-    admin.wait_for_topics(["kept"])
-    admin.close()
+    _create(bootstrap_servers, "kept")
     producer = KafkaProducer(bootstrap_servers=bootstrap_servers)
     producer.send("kept", value).get(10)
     producer.close()
+
+
+def _create(bootstrap_servers: str, topic: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin.create_topics([NewTopic(topic, 1, 1)])
+    admin.wait_for_topics([topic])
+    admin.close()
 
 
 def _read(bootstrap_servers: str) -> bytes:
