@@ -1,0 +1,1 @@
+"""How good a ranker is: metrics, baselines, the prequential account, and a release driven offline."""

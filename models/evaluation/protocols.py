@@ -1,0 +1,137 @@
+"""A release over a stretch of the log, driven by the core that serves: an offline figure is an online figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.ranking.candidates import Policy
+from anabranch.ranking.core import NO_SLATE, Ranked, fold, rank
+from anabranch.ranking.index import Vectors
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.release import Manifest
+from models.evaluation.metrics import Ranks
+from models.evaluation.prequential import ServedLog, predict
+from models.lists import FOLD_BATCH, batches
+from models.log import NONE, EventLog
+from models.seeds.co_visit import CoVisit
+
+RANK_BATCH = 256
+"""The ranker's own default batch cap."""
+
+Done = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """All that ranks but the user states. `neighbours` stay as they are for the whole stretch."""
+
+    live: LiveRelease
+    neighbours: NeighbourTable
+    item_ids: ItemIds
+    policy: Policy = field(default_factory=Policy)
+    layout: StateLayout = field(default_factory=StateLayout)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Where the items of M events stood: on the candidate's slates, the incumbent's and the co-visit table's."""
+
+    user: NDArray[np.int32]  # [M]
+    candidate: Ranks  # [M]
+    incumbent: Ranks | None  # [M], None where nothing serves yet
+    co_visit: Ranks  # [M]
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    item_ids: ItemIds,
+    catalogue: Sequence[str],
+    text_vectors: Vectors,
+    threads: int = 1,
+) -> LiveRelease:
+    """A release whose index holds the catalogue, of whose items the text vectors [n, T] are given."""
+    live = LiveRelease.load(folder, manifest, threads=threads)
+    rows = item_ids.rows(catalogue)
+    live.index.upsert(rows, live.item.encode(catalogue, text_vectors), np.ones(len(rows), np.bool_))
+    live.index.rebuild()
+    return live
+
+
+def drive(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Iterator[Ranked]:
+    """Fold the first `start` events into user states, then rank the others, batch by batch, as a ranker would.
+
+    `done(n)` is told of every n events.
+    """
+    states = UserStates(ranker.layout, ranker.live.index.dims, ranker.live.manifest.state_dims)
+    for batch in batches(log.take(slice(0, start)), states, ranker.item_ids, FOLD_BATCH):
+        fold(states, batch)
+        done(len(batch))
+    for batch in batches(log.take(slice(start, None)), states, ranker.item_ids, RANK_BATCH, first_key=start + 1):
+        yield rank(ranker.live, ranker.neighbours, states, batch, ranker.policy)
+        done(len(batch))
+
+
+def release_ranks(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Ranks:
+    """Where the item of each event from `start` on stood on its user's slate, [len(log) - start].
+
+    A user whose last event is older than `start` has been shown the slate made then; NO_SLATE is for those without
+    an earlier event.
+    """
+    rows, shown = _last_before(log, start)
+    ranked = drive(ranker, log.take(rows), start - shown, done)
+    ranks = [batch.rank for batch in ranked]
+    return np.concatenate([*ranks, np.empty(0, np.int32)])[shown:]
+
+
+def served_log(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> ServedLog:
+    """The account a release would have left had it served from `start` on: what `prequential.account` reads."""
+    ranks = np.full(len(log), NO_SLATE, np.int32)
+    ranks[start:] = release_ranks(ranker, log, start, done)
+    release = np.where(ranks == NO_SLATE, -1, 0).astype(np.int32)
+    return ServedLog(log, ranks, release, (ranker.live.manifest.id,))
+
+
+def run_trial(
+    candidate: Ranker,
+    incumbent: Ranker | None,
+    co_visit: CoVisit,
+    log: EventLog,
+    start: int,
+    done: Done = lambda n: None,
+) -> Trial:
+    """All three on the events from `start` on whose user had a slate.
+
+    `co_visit` has learned the log up to `start`, and learns on, event by event, to its end. `done(n)` is told of
+    every n events, each of the log's counting once for everyone in the trial.
+    """
+    candidate_ranks = release_ranks(candidate, log, start, done)
+    incumbent_ranks = None if incumbent is None else release_ranks(incumbent, log, start, done)
+    judged = (candidate_ranks != NO_SLATE) & (log.item[start:] != NONE)
+    scored = np.concatenate([np.zeros(start, np.bool_), judged])
+    predicted = predict(log, scored, [co_visit], candidate.policy.discover, done, learned=start)
+    return Trial(
+        user=log.user[start:][judged],
+        candidate=candidate_ranks[judged],
+        incumbent=None if incumbent_ranks is None else incumbent_ranks[judged],
+        co_visit=np.array(predicted.ranks[co_visit.name], np.int32),
+    )
+
+
+def _last_before(log: EventLog, start: int) -> tuple[NDArray[np.int64], int]:
+    """All rows, each user's last one before `start` moved to just before it; and how many those are.
+
+    No user's own order changes, so the states do not; but each user gets a slate without ranking all the past.
+    """
+    newest_first = log.user[:start][::-1]
+    last = np.sort(start - 1 - np.unique(newest_first, return_index=True)[1])
+    older = np.setdiff1d(np.arange(start), last, assume_unique=True)
+    return np.concatenate([older, last, np.arange(start, len(log))]).astype(np.int64), len(last)
