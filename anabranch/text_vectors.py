@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +35,15 @@ class TextVectors:
 
     @classmethod
     def of_release(cls, data_dir: Path, manifest: Manifest) -> TextVectors:
-        """Those of a release's text transformer: tokenizer and weights name the file."""
-        model = manifest.files["text.onnx"] + manifest.files["tokenizer.json"]
+        """Those of a release's text transformer."""
+        return cls.of_model(data_dir, manifest.files, manifest.text_dims)
+
+    @classmethod
+    def of_model(cls, data_dir: Path, digests: Mapping[str, str], dims: int) -> TextVectors:
+        """Those of a text transformer: the sha256s of text.onnx and tokenizer.json name the file."""
+        model = digests["text.onnx"] + digests["tokenizer.json"]
         name = hashlib.sha256(model.encode()).hexdigest()[:32]
-        return cls(data_dir / FOLDER / f"{name}.f32", manifest.text_dims)
+        return cls(data_dir / FOLDER / f"{name}.f32", dims)
 
     def __len__(self) -> int:
         return self._count

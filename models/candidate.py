@@ -36,7 +36,7 @@ from models.seeds.text import TextSeed
 from models.sequences import Sequences
 from models.sharing.rank_distillation import RankDistillation
 from models.sharing.strategy import Course, Strategy
-from models.text import TextCache, export_text, whitening
+from models.text import export_text, text_vectors, whitening
 
 WEIGHTS = "encoder.safetensors"
 """The encoder's weights, for the child that starts from them."""
@@ -169,7 +169,7 @@ def _catalogue(
     texts = [item_text(item) for item in items]
     with stages("text vectors") as done:
         unique = max(len(set(texts)), 1)
-        vectors = TextCache(cache).vectors(texts, folder, config.threads, lambda n: done(n / unique))
+        vectors = text_vectors(texts, folder, cache, config.threads, lambda n: done(n / unique))
     return Catalogue(tuple(item.item_id for item in items), vectors)
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from models.evaluation.bootstrap import Interval, paired_interval
 from models.evaluation.metrics import Ranks, discounted_gains, hits
+from models.evaluation.protocols import Trial
 
-CANDIDATE = "candidate"
 METRICS = {"ndcg_at_20": discounted_gains, "recall_at_20": hits}
 K = 20
 
@@ -52,26 +51,27 @@ class _Test:
     def holds(self) -> bool:
         return self.interval.low > self.above
 
+    def numbers(self) -> dict[str, float]:
+        """The lead and its interval, by name."""
+        lead = f"{self.metric}_minus_{self.rival}"
+        low, high = self.interval.low, self.interval.high
+        return {lead: self.interval.difference, f"{lead}_low": low, f"{lead}_high": high}
+
     def __str__(self) -> str:
         lead = f"{self.interval.difference:+.4f} [{self.interval.low:+.4f}, {self.interval.high:+.4f}]"
         return f"{self.metric} - {self.rival} {lead}"
 
 
-def judge(ranks: dict[str, Ranks], user: NDArray[np.integer], rule: GateRule) -> Verdict:
-    """Compare `ranks["candidate"]` [M] with everyone else's on the same M events; `user` [M] says whose each is."""
-    users = len(np.unique(user))
-    numbers = {"events": float(len(user)), "users": float(users)}
+def decide(trial: Trial, rule: GateRule) -> Verdict:
+    """Compare the candidate with everyone else on the trial's events."""
+    users = len(np.unique(trial.user))
+    numbers = {"events": float(len(trial.user)), "users": float(users)}
     if users < rule.users:
         return Verdict(False, f"the gate's window has {users} users with slates, fewer than {rule.users}", numbers)
-    tests = list(_tests(ranks, user, rule))
-    numbers |= _means(ranks)
+    tests = list(_tests(trial, rule))
+    numbers |= _means(trial)
     for test in tests:
-        lead = f"{test.metric}_minus_{test.rival}"
-        numbers |= {
-            lead: test.interval.difference,
-            f"{lead}_low": test.interval.low,
-            f"{lead}_high": test.interval.high,
-        }
+        numbers |= test.numbers()
     failed = [test for test in tests if not test.holds]
     if failed:
         told = "; ".join(f"{test}, not above {test.above:g}" for test in failed)
@@ -79,19 +79,23 @@ def judge(ranks: dict[str, Ranks], user: NDArray[np.integer], rule: GateRule) ->
     return Verdict(True, "; ".join(map(str, tests)), numbers)
 
 
-def _tests(ranks: dict[str, Ranks], user: NDArray[np.integer], rule: GateRule) -> Iterator[_Test]:
-    for rival, theirs in ranks.items():
-        if rival == CANDIDATE:
-            continue
+def _tests(trial: Trial, rule: GateRule) -> Iterator[_Test]:
+    for rival, theirs in _rivals(trial).items():
         for metric, gains in METRICS.items():
             may_lose = rule.margin if rival == "incumbent" and metric == "recall_at_20" else 0.0
-            interval = paired_interval(gains(ranks[CANDIDATE], K), gains(theirs, K), user)
+            interval = paired_interval(gains(trial.candidate, K), gains(theirs, K), trial.user)
             yield _Test(rival, metric, interval, 0.0 - may_lose)
 
 
-def _means(ranks: dict[str, Ranks]) -> dict[str, float]:
+def _rivals(trial: Trial) -> dict[str, Ranks]:
+    rivals = {"co_visit": trial.co_visit}
+    return rivals if trial.incumbent is None else rivals | {"incumbent": trial.incumbent}
+
+
+def _means(trial: Trial) -> dict[str, float]:
+    everyone = {"candidate": trial.candidate} | _rivals(trial)
     return {
-        f"{metric}_{name}": float(np.mean(gains(places, K)))
-        for name, places in ranks.items()
+        f"{metric}_{name}": float(gains(ranks, K).mean())
+        for name, ranks in everyone.items()
         for metric, gains in METRICS.items()
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -19,6 +18,7 @@ from transformers import AutoModel
 
 from anabranch.ranking.text import TextEncoder
 from anabranch.release import digest
+from anabranch.text_vectors import TextVectors
 from models.export import export
 
 Vectors = NDArray[np.float32]
@@ -76,37 +76,15 @@ def export_text(folder: Path, quantised: bool = True) -> None:
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
 
 
-class TextCache:
-    """Text vectors on disk, by the text and the text.onnx that made them: a catalogue is encoded once."""
+def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: int, done: Done) -> Vectors:
+    """Text vectors [n, T] made by the folder's text.onnx, those already kept in `data_dir` taken from there.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def vectors(self, texts: Sequence[str], release: Path, threads: int = 2, done: Done = lambda n: None) -> Vectors:
-        """Text vectors [n, T] made by `release`/text.onnx; `done(n)` is told of every n unique texts encoded."""
-        file = self.folder / f"{digest(release / 'text.onnx')[:16]}.npz"
-        keys, vectors = self._read(file)
-        wanted = {_key(text): text for text in texts}
-        place = {key: at for at, key in enumerate(keys)}
-        missing = [key for key in wanted if key not in place]
-        if missing:
-            fresh = TextEncoder(release, threads).encode([wanted[key] for key in missing], done)
-            vectors = np.concatenate([vectors, fresh]) if len(keys) else fresh
-            place.update({key: len(keys) + at for at, key in enumerate(missing)})
-            self._write(file, [*keys, *missing], vectors)
-        return vectors[[place[_key(text)] for text in texts]]
-
-    def _read(self, file: Path) -> tuple[list[str], Vectors]:
-        if not file.exists():
-            return [], np.empty((0, 0), np.float32)
-        with np.load(file, allow_pickle=False) as held:
-            return held["keys"].tolist(), held["vectors"]
-
-    def _write(self, file: Path, keys: list[str], vectors: Vectors) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".unfinished.npz")
-        np.savez(unfinished, keys=np.array(keys), vectors=vectors)
-        unfinished.rename(file)
+    `done(n)` is told of every n texts encoded.
+    """
+    encoder = TextEncoder(folder, threads)
+    digests = {name: digest(folder / name) for name in ("text.onnx", "tokenizer.json")}
+    kept = TextVectors.of_model(data_dir, digests, encoder.dims)
+    return kept.get(texts, lambda missing: encoder.encode(missing, done))
 
 
 def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
@@ -122,7 +100,3 @@ def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     matrix = directions / np.sqrt(variance + SHRINKAGE * variance[0])
     length = np.sqrt(np.square(centred @ matrix).sum(axis=1).mean())
     return torch.tensor(mean), torch.tensor(matrix / max(length, 1e-6), dtype=torch.float32)
-
-
-def _key(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

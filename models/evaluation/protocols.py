@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.messages import Item
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, Ranked, fold, rank
-from anabranch.ranking.index import Vectors
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.ranking.text import item_text
 from anabranch.release import Manifest
+from anabranch.text_vectors import TextVectors
 from models.evaluation.metrics import Ranks
 from models.evaluation.prequential import ServedLog, predict
 from models.lists import FOLD_BATCH, batches
@@ -51,17 +53,14 @@ class Trial:
 
 
 def load(
-    folder: Path,
-    manifest: Manifest,
-    item_ids: ItemIds,
-    catalogue: Sequence[str],
-    text_vectors: Vectors,
-    threads: int = 1,
+    folder: Path, manifest: Manifest, item_ids: ItemIds, items: Sequence[Item], data_dir: Path, threads: int = 1
 ) -> LiveRelease:
-    """A release whose index holds the catalogue, of whose items the text vectors [n, T] are given."""
+    """A release whose index is filled as indexer and ranker would fill it; text vectors are kept in `data_dir`."""
     live = LiveRelease.load(folder, manifest, threads=threads)
-    rows = item_ids.rows(catalogue)
-    live.index.upsert(rows, live.item.encode(catalogue, text_vectors), np.ones(len(rows), np.bool_))
+    ids = [item.item_id for item in items]
+    text_vectors = TextVectors.of_release(data_dir, manifest).get([item_text(item) for item in items], live.text.encode)
+    available = np.array([item.available for item in items], np.bool_)
+    live.index.upsert(item_ids.rows(ids), live.item.encode(ids, text_vectors), available)
     live.index.rebuild()
     return live
 

@@ -151,4 +151,5 @@ class Summary(Struct, frozen=True, kw_only=True):
     def as_json(self) -> dict[str, Any]:
         """The ledger's figures stand at the top level."""
         fields: dict[str, Any] = to_builtins(self)
-        return fields.pop("ledger") | fields
+        counts: dict[str, Any] = fields.pop("ledger")
+        return counts | fields

@@ -1,0 +1,46 @@
+"""`anabranch reshare`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from anabranch.cli.options import settings_of
+
+
+def command(
+    ctx: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="One run, then end.")] = False,
+    every: Annotated[float, typer.Option(min=0.01, help="Hours from the start of one run to that of the next.")] = 24.0,
+    seed: Annotated[int, typer.Option(help="Seeds training: equal feedback then makes an equal candidate.")] = 0,
+    order_days: Annotated[float, typer.Option(min=0.01, help="Days that teach the order, before the gate's.")] = 14.0,
+    gate_days: Annotated[float, typer.Option(min=0.01, help="Newest days, which only the gate sees.")] = 7.0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
+) -> None:
+    """Make a candidate from the feedback so far; the gate decides whether it goes live. Needs the `train` extra.
+
+    Example: anabranch reshare --once
+    """
+    from prometheus_client import CollectorRegistry
+
+    from anabranch import clients
+    from anabranch.cli.progress import bar
+    from anabranch.cli.service import serve, start_log
+    from anabranch.metrics import ReshareMetrics
+    from consumers.shutdown import stop_on_signals
+    from models.candidate import CandidateConfig
+    from models.reshare.job import JobConfig
+    from models.reshare.schedule import Schedule
+    from models.reshare.windows import Windows
+
+    settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
+    start_log(settings)
+    stop = stop_on_signals()
+    clients.require_topics(settings)
+    registry = CollectorRegistry()
+    config = JobConfig(Windows(order_days, gate_days), CandidateConfig(seed=seed, threads=threads))
+    schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s=None if once else every * 3600)
+    serve(settings, registry, stop, schedule.run)

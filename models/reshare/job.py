@@ -1,0 +1,224 @@
+"""One run of the job: new feedback in, a candidate made, the gate asked, its word announced."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from anabranch import release
+from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
+from anabranch.ranking.candidates import Policy
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.release import DataWindow, Manifest
+from anabranch.settings import Settings
+from models.candidate import CandidateConfig, CandidateReport, make_candidate
+from models.evaluation.protocols import Ranker, Trial, load, run_trial
+from models.gate import GateRule, Verdict, decide
+from models.journal import Journal
+from models.lists import neighbour_table
+from models.log import EventLog
+from models.reshare import broker
+from models.reshare.windows import Windows, cut
+from models.seeds.co_visit import CoVisit
+
+Advance = Callable[[int], None]
+Bar = Callable[[str, int | None], AbstractContextManager[Advance]]
+"""Opens a progress bar of a name and a number of steps; told of every n steps done."""
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """What a run is told besides the settings."""
+
+    windows: Windows = field(default_factory=Windows)
+    candidate: CandidateConfig = field(default_factory=CandidateConfig)
+    rule: GateRule = field(default_factory=GateRule)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run."""
+
+    notice: ReleaseNotice
+    report: CandidateReport
+    verdict: Verdict
+    events: int
+    seconds: float
+
+
+def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
+    """Raises `TooLittleData` where the events collected so far do not fill the windows."""
+    started = time.monotonic()
+    announced = broker.notices(settings)
+    incumbent = broker.live(announced)
+    events, items = _gather(settings, incumbent is not None, bar)
+    window = cut(events, config.windows)
+    name = f"r{len(announced) + 1:04d}"
+
+    folder, parent = settings.releases_dir / name, _folder(settings, incumbent)
+    report = _make(settings, config, events, items, window, parent, folder, bar)
+    manifest = _manifest(name, incumbent, report, window, release.digests(folder))
+    co_visit, trial = _hold_trial(settings, events, items, manifest, folder, parent, bar)
+    verdict = decide(trial, config.rule)
+    manifest_sha256 = release.write(folder, msgspec.structs.replace(manifest, gate=verdict.numbers))
+
+    _publish_neighbours(settings, co_visit, events.item_ids, bar)
+    notice = ReleaseNotice(
+        release=name,
+        status="live" if verdict.accepted else "rejected",
+        ts=broker.now_ms(),
+        location=name,
+        manifest_sha256=manifest_sha256,
+        parent=manifest.parent,
+        reason=verdict.reason,
+        gate=verdict.numbers,
+    )
+    broker.announce(settings, notice)
+    if verdict.accepted and incumbent is not None:
+        broker.announce(settings, _retired(incumbent))
+    return Outcome(notice, report, verdict, len(events), time.monotonic() - started)
+
+
+def _gather(settings: Settings, released: bool, bar: Bar) -> tuple[EventLog, list[Item]]:
+    """All events known, their item numbers rows of the catalogue first, and the catalogue."""
+    journal = Journal.open(settings.data_dir / "reshare" / "journal")
+    with bar("Collect what is new", None) as advance:
+        broker.collect(settings, journal, released, advance)
+    with bar("Read the catalogue", None) as advance:
+        items = broker.catalogue(settings)
+        advance(len(items))
+    return journal.log([item.item_id for item in items]), items
+
+
+def _make(
+    settings: Settings,
+    config: JobConfig,
+    events: EventLog,
+    items: Sequence[Item],
+    window: DataWindow,
+    parent: Path | None,
+    folder: Path,
+    bar: Bar,
+) -> CandidateReport:
+    """The candidate's files, from the events before the gate's window."""
+    if folder.exists():
+        shutil.rmtree(folder)  # what a run that died before announcing left
+    with _stages(bar) as progress:
+        return make_candidate(
+            events.split(window.gate_from)[0],
+            items,
+            parent,
+            folder,
+            order_from=window.order_from,
+            cache=settings.data_dir,
+            config=config.candidate,
+            fresh_from=0 if parent is None else release.read(parent).window.order_from,
+            progress=progress,
+        )
+
+
+def _hold_trial(
+    settings: Settings,
+    events: EventLog,
+    items: Sequence[Item],
+    manifest: Manifest,
+    folder: Path,
+    parent: Path | None,
+    bar: Bar,
+) -> tuple[CoVisit, Trial]:
+    """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
+    start = int(np.searchsorted(events.ts, manifest.window.gate_from))
+    with bar("Co-visit table before the gate's window", start) as advance:
+        co_visit = CoVisit.fit(events.take(slice(0, start)), done=advance)
+    candidate = _ranker(settings, manifest, folder, items, co_visit, events)
+    incumbent = None if parent is None else _ranker(settings, release.read(parent), parent, items, co_visit, events)
+    contenders = 2 if incumbent is None else 3
+    with bar("Trial at the gate", contenders * len(events)) as advance:
+        return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance)
+
+
+def _ranker(
+    settings: Settings, manifest: Manifest, folder: Path, items: Sequence[Item], co_visit: CoVisit, events: EventLog
+) -> Ranker:
+    """A release as it would serve, with the neighbours as they were before the gate's window."""
+    item_ids = ItemIds()
+    live = load(folder, manifest, item_ids, items, settings.data_dir)
+    policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
+    return Ranker(live, neighbour_table(co_visit.table(), item_ids, events), item_ids, policy)
+
+
+@contextmanager
+def _stages(bar: Bar) -> Iterator[Callable[[str, float], None]]:
+    """Turns a candidate's word on its stages into one bar a stage, in hundredths."""
+    with ExitStack() as stack:
+        shown: dict[str, tuple[Advance, int]] = {}
+
+        def progress(stage: str, share: float) -> None:
+            if stage not in shown:
+                stack.close()
+                shown[stage] = (stack.enter_context(bar(stage.capitalize(), 100)), 0)
+            advance, before = shown[stage]
+            done = int(100 * share)
+            advance(done - before)
+            shown[stage] = (advance, done)
+
+        yield progress
+
+
+def _folder(settings: Settings, notice: ReleaseNotice | None) -> Path | None:
+    return None if notice is None else release.folder_of(settings.releases_dir, notice.location)
+
+
+def _manifest(
+    name: str, incumbent: ReleaseNotice | None, report: CandidateReport, window: DataWindow, files: dict[str, str]
+) -> Manifest:
+    """The candidate's manifest, but for the gate's numbers."""
+    return Manifest(
+        id=name,
+        parent=None if incumbent is None else incumbent.release,
+        created=broker.now_ms(),
+        dims=report.dims,
+        state_dims=report.state_dims,
+        text_dims=report.text_dims,
+        features=list(report.features),
+        seeds=list(report.seeds),
+        strategy=report.strategy | {"measured": report.measured, "seconds": report.seconds},
+        window=window,
+        parity=report.parity,
+        gate={},
+        files=files,
+    )
+
+
+def _publish_neighbours(settings: Settings, co_visit: CoVisit, item_ids: Sequence[str], bar: Bar) -> None:
+    """The co-visit table of all events so far: data, and so published whatever the gate says of the candidate."""
+    table = co_visit.table()
+    ts = broker.now_ms()
+    rows = (
+        Neighbours(
+            item_id=item_ids[item],
+            neighbours=[
+                RankedItem(item_ids[neighbour], float(share))
+                for neighbour, share in zip(table.neighbours[at].tolist(), table.share[at].tolist(), strict=True)
+                if neighbour >= 0
+            ],
+            popularity=float(table.popularity[at]),
+            first_seen=int(table.first_seen[at]),
+            repeat_rate=float(table.repeat_rate[at]),
+            ts=ts,
+        )
+        for at, item in enumerate(table.item.tolist())
+    )
+    with bar("Publish neighbours", len(table.item)) as advance:
+        broker.publish_neighbours(settings, rows, advance)
+
+
+def _retired(incumbent: ReleaseNotice) -> ReleaseNotice:
+    return msgspec.structs.replace(incumbent, status="retired", ts=broker.now_ms())

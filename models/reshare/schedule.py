@@ -1,0 +1,51 @@
+"""When the job runs, and what it tells of each run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+from anabranch.metrics import ReshareMetrics
+from anabranch.settings import Settings
+from models.reshare.job import Bar, JobConfig, Outcome, run_once
+from models.reshare.windows import TooLittleData
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Runs once, or every `every_s` seconds until told to stop."""
+
+    settings: Settings
+    config: JobConfig
+    metrics: ReshareMetrics
+    bar: Bar
+    every_s: float | None
+
+    def run(self, stop: threading.Event) -> None:
+        """A run that fails ends the process; one that finds too little data waits for the next, if there is one."""
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                self._tell(run_once(self.settings, self.config, self.bar))
+            except TooLittleData as error:
+                if self.every_s is None:
+                    raise
+                log.info("not yet: %s", error)
+            except Exception:
+                self.metrics.outcome("failed")
+                raise
+            if self.every_s is None:
+                return
+            stop.wait(max(0.0, started + self.every_s - time.monotonic()))
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.metrics.events.set(outcome.events)
+        self.metrics.seconds.set(outcome.seconds)
+        self.metrics.outcome(outcome.notice.status)
+        parity = ", ".join(f"{name} {difference:.1e}" for name, difference in outcome.report.parity.items())
+        log.info("parity with PyTorch, max abs difference: %s", parity)
+        log.info("release %s is %s: %s", outcome.notice.release, outcome.notice.status, outcome.notice.reason)
