@@ -225,7 +225,8 @@ class CoVisit:
 
     def _unit(self, item: int) -> float:
         """One count of an item's row as a share."""
-        return 1.0 / (self._rows[item].total + self.rule.damping * self._visits[item])
+        whole = self._rows[item].total + self.rule.damping * self._visits[item]
+        return 1.0 / whole if whole else 0.0
 
 
 class Returns:

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anabranch.messages import Event, Feedback
+from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE
+from models.evaluation.baselines import Baseline, baselines
+from models.evaluation.prequential import K, ServedLog, account, predict
+from models.log import EventLog
+
+
+def purchase(user: str, item: str, ts: int, session: str) -> Event:
+    return Event(event_id=f"{user}{ts}", user_id=user, type="purchase", item_id=item, ts=ts, session_id=session)
+
+
+def feedback(event: Event, release: str | None, rank: int | None = None) -> Feedback:
+    return Feedback(event=event, partition=0, offset=event.ts, release=release, rank=rank, slate_size=20)
+
+
+HISTORY = [
+    purchase("ann", "milk", 1, "a"),
+    purchase("bob", "milk", 2, "b"),
+    purchase("bob", "soup", 3, "b"),
+]
+SERVED = [
+    feedback(purchase("cat", "milk", 7, "d"), release=None),
+    feedback(purchase("ann", "milk", 5, "c"), release="r1", rank=2),
+    feedback(purchase("ann", "soup", 6, "c"), release="r1"),
+    feedback(purchase("bob", "beer", 8, "b"), release="r2", rank=1),
+]
+
+
+def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
+    served = ServedLog.of(HISTORY, SERVED)
+    assert served.log.ts.tolist() == [1, 2, 3, 5, 6, 7, 8]
+    assert served.rank.tolist() == [NO_SLATE, NO_SLATE, NO_SLATE, 2, NOT_ON_SLATE, NO_SLATE, 1]
+    assert served.releases == ("r1", "r2")
+    assert served.release.tolist() == [-1, -1, -1, 0, 0, -1, 1]
+
+
+def test_only_events_whose_user_had_a_slate_are_scored_for_everyone() -> None:
+    prequential = account(ServedLog.of(HISTORY, SERVED))
+    assert {scores.events for scores in prequential.overall.scores.values()} == {3}
+    assert set(prequential.overall.scores) == {"served", "popularity", "personal_frequency", "co_visit"}
+    assert set(prequential.overall.lead) == {"popularity", "personal_frequency", "co_visit"}
+
+
+def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
+    served = account(ServedLog.of(HISTORY, SERVED)).overall.scores["served"]
+    assert served.recall_at_20 == pytest.approx(2 / 3)
+    assert served.mrr_at_20 == pytest.approx((1 / 2 + 1) / 3)
+    assert served.ndcg_at_20 == pytest.approx((1 / np.log2(3) + 1) / 3)
+
+
+def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
+    """Ann's milk: of session a still, so no slate may hold it. Ann's soup: popular, not her own, bought with milk
+    by Bob. Bob's beer: nobody has seen it."""
+    scores = account(ServedLog.of(HISTORY, SERVED)).overall.scores
+    assert scores["personal_frequency"].recall_at_20 == 0
+    assert scores["popularity"].recall_at_20 == pytest.approx(1 / 3)
+    assert scores["popularity"].mrr_at_20 == pytest.approx(1 / 3), "milk is of Ann's session, so soup is on top"
+    assert scores["co_visit"].recall_at_20 == pytest.approx(1 / 3)
+
+
+def test_slices_and_releases_part_the_events() -> None:
+    prequential = account(ServedLog.of(HISTORY, SERVED))
+    events = {name: part.scores["served"].events for name, part in prequential.slices.items()}
+    assert events == {"repeat": 1, "new_to_user": 2, "first_of_session": 1}
+    assert {name: part.scores["co_visit"].events for name, part in prequential.releases.items()} == {"r1": 2, "r2": 1}
+    assert prequential.releases["r2"].scores["served"].recall_at_20 == 1
+
+
+def test_a_slice_without_events_has_no_lead() -> None:
+    prequential = account(ServedLog.of(HISTORY, SERVED[-1:]))
+    assert prequential.slices["repeat"].scores["served"].events == 0
+    assert prequential.slices["repeat"].lead == {}
+
+
+def test_a_log_without_any_slate_is_an_account_of_nothing() -> None:
+    prequential = account(ServedLog.of(HISTORY, []))
+    assert prequential.overall.scores["served"].events == 0
+    assert prequential.releases == {}
+
+
+class Watched:
+    """A baseline that notes what it was asked and told."""
+
+    def __init__(self, rival: Baseline) -> None:
+        self.name = rival.name
+        self._rival = rival
+        self.excluded: list[set[int]] = []
+        self.slates: list[list[int]] = []
+        self.order: list[str] = []
+
+    def slate(self, user: int, k: int, exclude: set[int]) -> list[int]:  # type: ignore[override]
+        self.order.append("predict")
+        self.excluded.append(set(exclude))
+        self.slates.append(self._rival.slate(user, k, exclude))
+        return self.slates[-1]
+
+    def learn(self, user: int, item: int, ts: int, session: int = -1) -> None:
+        self.order.append("learn")
+        self._rival.learn(user, item, ts, session)
+
+
+LOG = EventLog.from_columns(
+    user=np.array([0, 0, 0, 0]),
+    item=np.array([4, 5, 4, 6]),
+    type=np.full(4, 2),
+    ts=np.arange(4),
+    session=np.array([1, 1, 2, 2]),
+    user_ids=("ann",),
+    item_ids=tuple("abcdefg"),
+)
+ALL_BUT_FIRST = np.array([False, True, True, True])
+
+
+def test_a_slate_leaves_out_the_session_as_known_after_the_event_before() -> None:
+    watched = Watched(baselines()[0])
+    predict(LOG, ALL_BUT_FIRST, [watched])
+    assert watched.excluded == [{4}, {4, 5}, {4}]
+
+
+def test_discovery_leaves_out_all_the_user_ever_visited() -> None:
+    watched = Watched(baselines()[0])
+    predict(LOG, ALL_BUT_FIRST, [watched], discover=True)
+    assert watched.excluded == [{4}, {4, 5}, {4, 5}]
+
+
+def test_a_baseline_predicts_before_it_learns() -> None:
+    watched = Watched(baselines()[0])
+    predict(LOG, ALL_BUT_FIRST, [watched])
+    assert watched.order == ["learn", *["predict", "learn"] * 3]
+
+
+def test_a_baseline_that_knows_the_past_is_not_told_it_again() -> None:
+    watched = Watched(baselines()[0])
+    predict(LOG, np.array([False, False, True, True]), [watched], learned=2)
+    assert watched.order == ["predict", "learn"] * 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_the_rank_noted_is_the_item_s_place_on_the_slate(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    n = 200
+    log = EventLog.from_columns(
+        user=random.integers(5, size=n),
+        item=random.zipf(1.5, size=n) % 60,
+        type=np.full(n, 2),
+        ts=np.sort(random.integers(10**9, size=n)),
+        session=random.integers(20, size=n),
+        user_ids=tuple("abcde"),
+        item_ids=tuple(map(str, range(60))),
+    )
+    watched = [Watched(rival) for rival in baselines()]
+    scored = random.random(n) < 0.5
+    predicted = predict(log, scored, watched)
+    for rival in watched:
+        for item, slate, rank in zip(log.item[scored], rival.slates, predicted.ranks[rival.name], strict=True):
+            assert rank == (slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
+            assert len(slate) <= K

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anabranch.messages import Item
+from anabranch.ranking.candidates import Policy
+from anabranch.ranking.core import NO_SLATE, Batch, fold, rank
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.state import StateLayout, UserStates
+from models.evaluation.prequential import account
+from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log
+from models.lists import neighbour_table
+from models.log import EventLog
+from models.seeds.co_visit import CoVisit
+from tests.releases import live_release, write_release
+
+ITEMS = tuple(f"item {number}" for number in range(40))
+START = 300
+
+
+@pytest.fixture(scope="module")
+def log() -> EventLog:
+    """600 purchases of 12 users, in sessions of about 5, of 40 items."""
+    random = np.random.default_rng(0)
+    user = random.integers(12, size=600)
+    visit = np.zeros(600, np.int64)
+    for one in range(12):
+        visit[user == one] = np.arange((user == one).sum()) // 5
+    return EventLog.from_columns(
+        user=user,
+        item=random.zipf(1.3, size=600) % len(ITEMS),
+        type=np.full(600, 2),
+        ts=np.arange(600) * 60_000,
+        session=user * 1000 + visit,
+        user_ids=tuple(f"user {number}" for number in range(12)),
+        item_ids=ITEMS,
+    )
+
+
+@pytest.fixture
+def ranker(tmp_path: Path, log: EventLog) -> Ranker:
+    item_ids = ItemIds()
+    write_release(tmp_path / "r1", item_ids=ITEMS)
+    neighbours = neighbour_table(CoVisit.fit(log.take(slice(0, START))).table(), item_ids, log)
+    return Ranker(
+        live_release(tmp_path / "r1", item_ids, ITEMS), neighbours, item_ids, Policy(slate=5), StateLayout(slate=5)
+    )
+
+
+def online(ranker: Ranker, log: EventLog, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """Slates and ranks of a ranker that is handed the messages: it restores, then ranks one event at a time."""
+    states = UserStates(ranker.layout, ranker.live.index.dims, ranker.live.manifest.state_dims)
+    slates, ranks = [], []
+    for at, event in enumerate(log.events()):
+        batch = Batch.of([event], states.slots([event.user_id]), ranker.item_ids)
+        if at < start:
+            fold(states, batch)
+        else:
+            ranked = rank(ranker.live, ranker.neighbours, states, batch, ranker.policy)
+            slates.append(ranked.slate)
+            ranks.append(ranked.rank)
+    return np.concatenate(slates), np.concatenate(ranks)
+
+
+def test_a_log_driven_offline_gives_the_slates_of_its_messages_one_by_one(ranker: Ranker, log: EventLog) -> None:
+    offline = list(drive(ranker, log, START))
+    slates, ranks = online(ranker, log, START)
+    np.testing.assert_array_equal(np.concatenate([batch.slate for batch in offline]), slates)
+    np.testing.assert_array_equal(np.concatenate([batch.rank for batch in offline]), ranks)
+
+
+def test_users_with_a_past_have_a_slate_from_the_first_event_on(ranker: Ranker, log: EventLog) -> None:
+    """Where the ranker had seen only the past, the slate made at each user's last event in it is what was shown."""
+    ranks = release_ranks(ranker, log, START)
+    assert len(ranks) == len(log) - START
+    assert (ranks != NO_SLATE).all()
+    cold = np.concatenate([batch.rank for batch in drive(ranker, log, START)])
+    warm = cold != NO_SLATE
+    np.testing.assert_array_equal(ranks[warm], cold[warm])
+    np.testing.assert_array_equal(ranks, online(ranker, log, 0)[1][START:])
+
+
+def test_without_a_past_only_first_events_lack_a_slate(ranker: Ranker, log: EventLog) -> None:
+    ranks = release_ranks(ranker, log, 0)
+    first = np.unique(log.user, return_index=True)[1]
+    assert np.flatnonzero(ranks == NO_SLATE).tolist() == sorted(first.tolist())
+
+
+def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker: Ranker, log: EventLog) -> None:
+    write_release(tmp_path / "r2", "r2", ITEMS, seed=1, parent="r1")
+    other = replace(ranker, live=live_release(tmp_path / "r2", ranker.item_ids, ITEMS))
+    co_visit = CoVisit.fit(log.take(slice(0, START)))
+    told: list[int] = []
+    trial = run_trial(other, ranker, co_visit, log, START, told.append)
+    assert trial.incumbent is not None
+    assert len(trial.user) == len(trial.candidate) == len(trial.incumbent) == len(trial.co_visit) == len(log) - START
+    assert sum(told) == 3 * len(log)
+    np.testing.assert_array_equal(trial.incumbent, release_ranks(ranker, log, START))
+    np.testing.assert_array_equal(co_visit.table().share, CoVisit.fit(log).table().share)
+
+
+def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Ranker, log: EventLog) -> None:
+    trial = run_trial(ranker, None, CoVisit.fit(log.take(slice(0, START))), log, START)
+    scores = account(served_log(ranker, log, START)).overall.scores
+    assert trial.incumbent is None
+    assert scores["co_visit"].recall_at_20 == pytest.approx((trial.co_visit > 0).mean())
+    assert scores["served"].events == len(trial.user)
+
+
+def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> None:
+    manifest = write_release(tmp_path / "r1", item_ids=ITEMS)
+    item_ids = ItemIds()
+    reference = live_release(tmp_path / "r1", item_ids, ITEMS)
+    items = [Item(item_id=item_id, title=item_id, available=item_id != "item 3") for item_id in ITEMS]
+    live = load(tmp_path / "r1", manifest, item_ids, items, tmp_path)
+    rows = item_ids.rows(ITEMS)
+    np.testing.assert_allclose(live.index.vectors(rows), reference.index.vectors(rows), atol=1e-6)
+    assert np.flatnonzero(~live.index.servable(rows)).tolist() == [3]
