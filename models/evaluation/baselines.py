@@ -34,7 +34,7 @@ class Popularity:
 
     name = "popularity"
 
-    def __init__(self, half_life_ms: int = 2 * WEEK_MS, held: int = 512) -> None:
+    def __init__(self, half_life_ms: int = WEEK_MS // 2, held: int = 512) -> None:
         self._decay = ForwardDecay(half_life_ms)
         self._held = held
         self._scores: Row = {}
