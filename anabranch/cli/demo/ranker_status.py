@@ -42,6 +42,6 @@ class RankerStatus:
         except urllib.error.URLError:
             return None  # not listening yet
         for family in text_string_to_metric_families(text):
-            if family.name == "anabranch_live_release":
+            if family.name == "anabranch_live_release_info":
                 return next((sample.labels.get("release") for sample in family.samples), None)
         return None

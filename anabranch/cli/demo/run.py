@@ -233,7 +233,7 @@ class Demo:
         return records.ends(self._settings, self._topics.events)
 
     def _say(self, step: str, what: str) -> None:
-        self._console.print(f"[bold]{step}[/]  {what}.", highlight=False)
+        self._console.print(f"[bold]{step}[/]  {what.rstrip('.')}.", highlight=False)
 
 
 def _environment(settings: Settings) -> dict[str, str]:
