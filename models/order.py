@@ -104,16 +104,16 @@ def fit_order(lists: Lists, config: OrderConfig, seed: int, done: Callable[[int]
         shuffled = random.permutation(len(lists))
         for start in range(0, len(lists), config.lists_a_step):
             chosen = shuffled[start : start + config.lists_a_step]
-            loss = _loss(order, lists, chosen, random.random(len(chosen)) < config.discover_share)
+            cost = loss(order, lists, chosen, random.random(len(chosen)) < config.discover_share)
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            cost.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             done(len(chosen))
     return order.eval()
 
 
-def _loss(order: Order, lists: Lists, chosen: Positions, discover: NDArray[np.bool_]) -> Tensor:
+def loss(order: Order, lists: Lists, chosen: Positions, discover: NDArray[np.bool_]) -> Tensor:
     """Mean cross-entropy over the chosen lists [B], those in `discover` [B] without own items where they may be."""
     sizes = np.diff(lists.offset)[chosen]
     rows = np.minimum(lists.offset[chosen][:, None] + np.arange(sizes.max()), len(lists.features) - 1)  # [B, K]

@@ -120,7 +120,8 @@ def agreement(lesson: Lesson, following: NDArray[np.int32]) -> NDArray[np.float3
     seen = (lesson.items[:, :, None] == following[:, None, :]) & (lesson.items >= 0)[:, :, None]
     discount = 1 / np.log2(np.arange(lesson.items.shape[1]) + 2)
     gain = np.asarray((seen.any(axis=2) * discount).sum(axis=1) / discount.sum(), np.float32)
-    return 0.5 * gain + 0.5 * gain.mean()
+    weight: NDArray[np.float32] = 0.5 * gain + 0.5 * gain.mean()
+    return weight
 
 
 class _Training:
