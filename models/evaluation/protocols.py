@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anabranch.messages import Item
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, Ranked, fold, rank
-from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.item_ids import ItemIds, Rows
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import StateLayout, UserStates
@@ -79,24 +79,38 @@ def drive(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None
         done(len(batch))
 
 
-def release_ranks(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Ranks:
-    """Where the item of each event from `start` on stood on its user's slate, [len(log) - start].
+@dataclass(frozen=True)
+class Shown:
+    """What a release showed from some event on: M events."""
+
+    rank: Ranks  # [M] place of the event's item on its user's slate; NOT_ON_SLATE or NO_SLATE
+    slate: Rows  # [M, k] made after the event, as rows of the ranker's item ids
+
+
+def show(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Shown:
+    """Rank every event from `start` on.
 
     A user whose last event is older than `start` has been shown the slate made then; NO_SLATE is for those without
     an earlier event.
     """
-    rows, shown = _last_before(log, start)
-    ranked = drive(ranker, log.take(rows), start - shown, done)
-    ranks = [batch.rank for batch in ranked]
-    return np.concatenate([*ranks, np.empty(0, np.int32)])[shown:]
+    rows, before = _last_before(log, start)
+    ranked = list(drive(ranker, log.take(rows), start - before, done))
+    ranks = np.concatenate([np.empty(0, np.int32), *(batch.rank for batch in ranked)])
+    slates = np.concatenate([np.empty((0, ranker.policy.slate), np.int32), *(batch.slate for batch in ranked)])
+    return Shown(ranks[before:], slates[before:])
 
 
-def served_log(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> ServedLog:
-    """The account a release would have left had it served from `start` on: what `prequential.account` reads."""
+def release_ranks(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Ranks:
+    """Where the item of each event from `start` on stood on its user's slate, [len(log) - start]; see `show`."""
+    return show(ranker, log, start, done).rank
+
+
+def served_log(log: EventLog, shown: Shown, release_id: str) -> ServedLog:
+    """The account a release would have left had it shown this for the log's newest events: for `account`."""
     ranks = np.full(len(log), NO_SLATE, np.int32)
-    ranks[start:] = release_ranks(ranker, log, start, done)
+    ranks[len(log) - len(shown.rank) :] = shown.rank
     release = np.where(ranks == NO_SLATE, -1, 0).astype(np.int32)
-    return ServedLog(log, ranks, release, (ranker.live.manifest.id,))
+    return ServedLog(log, ranks, release, (release_id,))
 
 
 def run_trial(

@@ -17,8 +17,8 @@ def show(summary: Summary, console: Console) -> None:
     """Print ledger, speed, releases and the prequential account."""
     console.print(_ledger(summary))
     console.print(_releases(summary))
-    console.print(_standings(summary.prequential))
-    for line in _leads(summary.prequential):
+    console.print(standings_table(summary.prequential))
+    for line in leads(summary.prequential):
         console.print(line, highlight=False)
 
 
@@ -48,7 +48,8 @@ def _releases(summary: Summary) -> Table:
     return table
 
 
-def _standings(prequential: Mapping[str, Any]) -> Table:
+def standings_table(prequential: Mapping[str, Any]) -> Table:
+    """Recall and NDCG of everyone: overall, by slice and by release."""
     title = "Prequential: the slate each user had, scored by what they did next; all on the same events"
     table = Table("Events", "n", *NAMES, title=title, title_justify="left", caption="recall@20 / NDCG@20")
     table.add_row("all", *_row(prequential))
@@ -64,7 +65,8 @@ def _row(standing: Mapping[str, Any]) -> list[str]:
     return [f"{scores[0]['events']:,}", *(f"{one['recall_at_20']:.4f} / {one['ndcg_at_20']:.4f}" for one in scores)]
 
 
-def _leads(prequential: Mapping[str, Any]) -> Iterator[str]:
+def leads(prequential: Mapping[str, Any]) -> Iterator[str]:
+    """What was served minus each baseline, a line each."""
     for baseline, lead in prequential["lead"].items():
         parts = (
             f"{label} {lead[metric]['difference']:+.4f} [{lead[metric]['low']:+.4f}, {lead[metric]['high']:+.4f}]"

@@ -195,6 +195,7 @@ class Demo:
         at_speed = [(within(found.events, span), found.answers) for span in spans]
         return Summary(
             broker=self._broker_kind,
+            topic_prefix=self._settings.topic_prefix,
             seed=self._options.seed,
             discover=self._settings.discover,
             ledger=ledger(found.events, found.answers, found.feedback, found.dead),

@@ -139,6 +139,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     """`summary.json`."""
 
     broker: str
+    topic_prefix: str
     seed: int
     discover: bool
     ledger: Ledger

@@ -12,7 +12,7 @@ from anabranch.ranking.core import NO_SLATE, Batch, fold, rank
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.state import StateLayout, UserStates
 from models.evaluation.prequential import account
-from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log
+from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log, show
 from models.lists import neighbour_table
 from models.log import EventLog
 from models.seeds.co_visit import CoVisit
@@ -105,7 +105,7 @@ def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker
 
 def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Ranker, log: EventLog) -> None:
     trial = run_trial(ranker, None, CoVisit.fit(log.take(slice(0, START))), log, START)
-    scores = account(served_log(ranker, log, START)).overall.scores
+    scores = account(served_log(log, show(ranker, log, START), ranker.live.manifest.id)).overall.scores
     assert trial.incumbent is None
     assert scores["co_visit"].recall_at_20 == pytest.approx((trial.co_visit > 0).mean())
     assert scores["served"].events == len(trial.user)
