@@ -69,7 +69,7 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
         **{
             "group_id": group,
             "session_timeout_ms": settings.session_timeout_ms,
-            "heartbeat_interval_ms": settings.session_timeout_ms // 4,
+            "heartbeat_interval_ms": settings.session_timeout_ms // 10,
             "partition_assignment_strategy": [RangePartitionAssignor],
         }
         | configs,

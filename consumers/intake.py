@@ -53,7 +53,7 @@ class Intake:
             return None
         change = self._listener.take()
         self._open -= change.revoked | change.assigned
-        self._consumer.pause(*self._partitions(change.assigned))
+        self._park(change.assigned)
         return change
 
     def position(self, partition: int) -> int:
@@ -73,13 +73,12 @@ class Intake:
     def open(self, partition: int, offset: int) -> None:
         """Take records of an assigned partition from an offset on."""
         self._consumer.seek(self._partition(partition), offset)
-        self._consumer.resume(self._partition(partition))
         self._open.add(partition)
 
     def shut(self, partition: int) -> None:
         """Take no more records of an assigned partition."""
-        self._consumer.pause(self._partition(partition))
         self._open.discard(partition)
+        self._park([partition])
 
     @property
     def is_open(self) -> frozenset[int]:
@@ -94,6 +93,16 @@ class Intake:
     def close(self) -> None:
         """Leave the group, so that its partitions move at once."""
         self._consumer.close(autocommit=False)
+
+    def _park(self, partitions: Iterable[int]) -> None:
+        """Keep the client from fetching what would be dropped: leave it at the end of the partitions' logs.
+
+        Pausing would be the way, but kafka-python 3.0.12 never fetches again from a partition that was paused with
+        part of a fetch still in hand.
+        """
+        parked = self._partitions(partitions)
+        if parked:
+            self._consumer.seek_to_end(*parked)
 
     def _poll(self, timeout_ms: int, limit: int) -> list[ConsumerRecord]:
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)

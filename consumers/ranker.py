@@ -22,6 +22,7 @@ from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import StateLayout, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers.backoff import Backoff
 from consumers.change import Adopt, Change, VectorChange
 from consumers.every import Every
 from consumers.intake import Intake
@@ -58,6 +59,7 @@ class Ranker:
         self._live: LiveRelease | None = None
         self._held: dict[int, Held] = {}
         self._waiting_told = Every(10)
+        self._backoff = Backoff()
 
         self._outcome = Outcome(self._topics, self._item_ids)
         self._follower = ReleaseFollower(settings, self._item_ids)
@@ -101,6 +103,7 @@ class Ranker:
             self._undo(offsets, error)
             return
         publishing.passed("publish")
+        self._backoff.succeeded()
         for partition, offset in offsets.items():
             self._held[partition].next = offset
         self._report.committed(received, dead, ranked, self._outcome.releases)
@@ -119,6 +122,7 @@ class Ranker:
         """The states have seen a batch that was not committed: forget them, and restore from what was."""
         log.warning("%s; restoring partitions %s", error, sorted(offsets))
         self._metrics.aborted.inc()
+        self._backoff.failed()
         for partition in offsets:
             self._intake.shut(partition)
             self._restore_anew(partition, self._intake.position(partition))
@@ -160,6 +164,8 @@ class Ranker:
             if self._held and self._waiting_told():
                 log.info("waiting for %s", self._follower.awaited)
             return
+        if not self._backoff.over:
+            return  # a group that refuses this process's offsets will soon tell it of a rebalance
         for partition, held in self._held.items():
             if held.restored and partition not in self._intake.is_open:
                 self._intake.open(partition, held.next)

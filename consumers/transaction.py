@@ -16,6 +16,7 @@ from anabranch.errors import AnabranchError, Fenced
 from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
+CLOSE_S = 5
 log = logging.getLogger(__name__)
 
 
@@ -50,19 +51,22 @@ class Transactions:
                 f"transaction_timeout_ms ({self._settings.transaction_timeout_ms}): it must start anew"
             ) from error
         except KafkaError as error:
-            self._roll_back(error)
+            self._start_anew()
             raise RolledBack(f"the transaction was rolled back: {error}") from error
 
     def close(self) -> None:
         """Close the producer; no transaction is open between calls of `publish`."""
-        self._producer.close(timeout=10)
+        self._producer.close(timeout=CLOSE_S)
 
-    def _roll_back(self, cause: KafkaError) -> None:
-        """Abort; or, where the producer itself is broken, begin anew with the same id, which ends the transaction."""
-        log.warning("rolling back: %s", cause)
-        try:
-            self._producer.abort_transaction()
-        except KafkaError as error:
-            log.warning("a new producer takes over, for the old one cannot abort: %s", error)
-            self._producer.close(timeout=0)
-            self._producer = clients.transactional_producer(self._settings, self._id)
+    def _start_anew(self) -> None:
+        """Replace the producer by one with the same id, which ends the open transaction.
+
+        An aborted producer of kafka-python 3.0.12 must not be used again: offsets the group refused stay with it
+        and go into its next transaction, which would commit events that nobody ranked.
+        """
+        for give_up in (self._producer.abort_transaction, self.close):
+            try:
+                give_up()
+            except KafkaError as error:  # its successor ends the transaction in any case
+                log.warning("while giving up a producer: %s", error)
+        self._producer = clients.transactional_producer(self._settings, self._id)
