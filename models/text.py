@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization import QuantType, quant_pre_process, quantize_dynamic
 from torch import Tensor, nn
 from transformers import AutoModel
+from transformers.utils.logging import disable_progress_bar
 
 from anabranch.ranking.text import TextEncoder
 from anabranch.release import digest
@@ -63,6 +64,7 @@ def export_text(folder: Path, quantised: bool = True) -> None:
     the file, cosine 0.96 to full precision. The encoder learns from the very vectors this file makes.
     """
     source = transformer_folder()
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own, for what takes no time
     model = MeanOfTokens(AutoModel.from_pretrained(source, local_files_only=True, attn_implementation="eager")).eval()
     tokens = torch.ones(2, 4, dtype=torch.int64)
     axes = {"input_ids": {0: "B", 1: "L"}, "attention_mask": {0: "B", 1: "L"}, "text_vector": {0: "B"}}
@@ -70,7 +72,9 @@ def export_text(folder: Path, quantised: bool = True) -> None:
         full = Path(scratch) / "full.onnx"
         export(model, (tokens, tokens), full, axes)
         if quantised:
-            quantize_dynamic(full, folder / "text.onnx", weight_type=QuantType.QInt8)
+            prepared = Path(scratch) / "prepared.onnx"
+            quant_pre_process(full, prepared, skip_symbolic_shape=True)
+            quantize_dynamic(prepared, folder / "text.onnx", weight_type=QuantType.QInt8)
         else:
             shutil.copyfile(full, folder / "text.onnx")
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from anabranch.cli.options import Given
-from anabranch.errors import AnabranchError
+from anabranch.errors import AnabranchError, BrokerFailed
 
 COMMANDS = {
     "demo": "The loop on real purchases, from an empty broker to a summary.",
@@ -28,13 +31,26 @@ COMMANDS = {
 """Each is a module of this package with a function `command`, or with a Typer `app` of its own."""
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Kafka's own errors as `BrokerFailed`; kafka-python is not loaded to find out that it raised none."""
+    try:
+        yield
+    except Exception as error:
+        kafka = sys.modules.get("kafka.errors")
+        if kafka is None or not isinstance(error, kafka.KafkaError):
+            raise
+        raise BrokerFailed(f"the broker, or the way to it, failed: {error}") from error
+
+
 class Commands(TyperGroup):
     """Reports `AnabranchError`s without a traceback: they are for the person at the terminal, not defects."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; exit with the error's own code."""
         try:
-            return super().invoke(ctx)
+            with translated():
+                return super().invoke(ctx)
         except AnabranchError as error:
             typer.echo(f"anabranch: {error}", err=True)
             raise typer.Exit(error.exit_code) from error

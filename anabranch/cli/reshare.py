@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -24,6 +25,8 @@ def command(
 
     Example: anabranch reshare --once
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: what serves needs the cores too
+
     from prometheus_client import CollectorRegistry
 
     from anabranch import clients

@@ -17,9 +17,11 @@ log = logging.getLogger(__name__)
 
 def start_log(settings: Settings) -> None:
     """Log to standard error, one line each; libraries only what is worth a warning."""
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    for library in ("kafka", "faiss"):
-        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    level = logging.getLevelNamesMapping()[settings.log_level]
+    libraries = max(logging.WARNING, level)
+    logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    for ours in ("anabranch", "consumers", "models", "producers"):
+        logging.getLogger(ours).setLevel(level)
 
 
 def serve(

@@ -8,6 +8,7 @@ import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
 from models.log import EventLog
 from models.seeds.seed import Done, Lesson, Vectors, top
@@ -38,7 +39,12 @@ class AlsSeed:
         counts = csr_matrix((np.ones(len(log), np.float32), (log.user, log.item)), shape)
         counts.data = 1 + np.log(counts.data)
         self._known = np.bincount(log.item, minlength=shape[1]) > 0
-        self._model = AlternatingLeastSquares(
+        with threadpool_limits(1, "blas"):  # its own threads would wait for those of the BLAS
+            self._model = self._unfitted()
+            self._model.fit(counts, show_progress=False, callback=lambda *_: done(1 / self.iterations))
+
+    def _unfitted(self) -> AlternatingLeastSquares:
+        return AlternatingLeastSquares(
             factors=self.factors,
             iterations=self.iterations,
             regularization=self.regularisation,
@@ -46,8 +52,6 @@ class AlsSeed:
             random_state=self.seed,
             num_threads=self.threads,
         )
-        share = 1 / self.iterations
-        self._model.fit(counts, show_progress=False, callback=lambda *_: done(share))
 
     def teach(self, contexts: Contexts, k: int) -> Lesson:
         """Confidence: the evidence n of a moment's recent items, as n / (n + 8)."""

@@ -1,4 +1,4 @@
-"""The sequence seed: self-attention over a window, which sees more than an O(1) step can keep."""
+"""The sequence seed: a gated recurrent unit on ids, free of text and of the encoder's linear memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.log import EventLog
 from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
@@ -16,12 +15,10 @@ from models.sequences import Contexts, Positions, Sequences
 
 
 @dataclass(frozen=True)
-class AttentionConfig:
+class GruConfig:
     """Size of the network, and how it is trained."""
 
     dims: int = 64
-    heads: int = 2
-    blocks: int = 1
     window: int = 64
     epochs: int = 4
     windows_a_step: int = 64
@@ -31,61 +28,29 @@ class AttentionConfig:
     learning_rate: float = 3e-3
 
 
-class Block(nn.Module):
-    """Causal attention, then a feed-forward layer, each beside a straight line."""
+class Gru(nn.Module):
+    """Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016, on ids alone."""
 
-    def __init__(self, config: AttentionConfig) -> None:
-        super().__init__()
-        self.heads = config.heads
-        self.before_attention = nn.LayerNorm(config.dims)
-        self.query_key_value = nn.Linear(config.dims, 3 * config.dims)
-        self.gather = nn.Linear(config.dims, config.dims)
-        self.before_feed = nn.LayerNorm(config.dims)
-        self.widen = nn.Linear(config.dims, 2 * config.dims)
-        self.narrow = nn.Linear(2 * config.dims, config.dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, L, d] → [B, L, d]."""
-        x = x + self._attend(self.before_attention(x))
-        fed: Tensor = self.narrow(F.gelu(self.widen(self.before_feed(x))))
-        return x + fed
-
-    def _attend(self, x: Tensor) -> Tensor:
-        batch, length, dims = x.shape
-        split = self.query_key_value(x).view(batch, length, 3, self.heads, dims // self.heads)
-        query, key, value = split.permute(2, 0, 3, 1, 4)  # [B, heads, L, d / heads] each
-        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        gathered: Tensor = self.gather(mixed.transpose(1, 2).reshape(batch, length, dims))
-        return gathered
-
-
-class Attention(nn.Module):
-    """Kang and McAuley, Self-Attentive Sequential Recommendation, ICDM 2018, on ids alone, with item biases."""
-
-    def __init__(self, items: int, config: AttentionConfig) -> None:
+    def __init__(self, items: int, config: GruConfig) -> None:
         super().__init__()
         self.item = nn.Embedding(items, config.dims)
-        self.place = nn.Embedding(config.window, config.dims)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.unit = nn.GRU(config.dims, config.dims, batch_first=True)
         self.norm = nn.LayerNorm(config.dims)
         nn.init.normal_(self.item.weight, std=config.dims**-0.5)
-        nn.init.normal_(self.place.weight, std=0.02)
 
     def forward(self, items: Tensor) -> Tensor:
         """Items [B, L] int64 → user vectors [B, L, d] after each."""
-        x = self.item(items) + self.place.weight[: items.shape[1]]  # [B, L, d]
-        for block in self.blocks:
-            x = block(x)
-        user: Tensor = self.norm(x)
+        x = self.item(items)  # [B, L, d]
+        user: Tensor = self.norm(x + self.unit(x)[0])
         return user
 
 
 @dataclass
 class SequenceSeed:
-    """Trains an `Attention` on a log's windows."""
+    """Trains a `Gru` on a log's windows."""
 
     seed: int = 0
-    config: AttentionConfig = field(default_factory=AttentionConfig)
+    config: GruConfig = field(default_factory=GruConfig)
     name: str = "sequence"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
@@ -97,7 +62,7 @@ class SequenceSeed:
         self._number = np.full(len(text_vectors), -1, np.int64)
         self._number[self._known] = np.arange(len(self._known))
         negatives = Negatives.of(dense, len(self._known))
-        self._model = Attention(len(self._known), self.config)
+        self._model = Gru(len(self._known), self.config)
         optimiser = torch.optim.AdamW(self._model.parameters(), self.config.learning_rate)
         for _ in range(self.config.epochs):
             windows = sequences.windows(self.config.window, random)

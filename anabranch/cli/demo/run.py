@@ -31,7 +31,7 @@ from producers.completejourney import Purchases
 from producers.pace import Pace
 from producers.replay import replay
 
-WHILE_RESHARING = 150.0
+WHILE_RESHARING = 100.0
 """Events a second while the re-sharing job runs: at full speed its minute would span months of the data."""
 READY_SECONDS = 300.0
 CLEARED = ("broker", "releases", "reshare", "logs")

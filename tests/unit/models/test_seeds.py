@@ -11,7 +11,7 @@ from models.log import EventLog
 from models.seeds.als import AlsSeed
 from models.seeds.neighbours import NeighboursSeed
 from models.seeds.seed import Seed, top
-from models.seeds.sequence import AttentionConfig, SequenceSeed
+from models.seeds.sequence import GruConfig, SequenceSeed
 from models.seeds.text import TextSeed
 from models.sequences import Sequences
 
@@ -20,7 +20,7 @@ MAKERS: list[Callable[[], Seed]] = [
     lambda: NeighboursSeed(),
     lambda: AlsSeed(factors=4, iterations=5, threads=1),
     lambda: TextSeed(dims=4),
-    lambda: SequenceSeed(config=AttentionConfig(dims=16, window=8, epochs=60, negatives=64, ahead=1.5)),
+    lambda: SequenceSeed(config=GruConfig(dims=16, window=8, epochs=20, negatives=64, ahead=1.5)),
 ]
 
 
