@@ -26,7 +26,7 @@ def command(
     ] = None,
     speed: Annotated[str | None, typer.Option(help="Replay at a multiple of data time, such as 1000x.")] = None,
     households: Annotated[int | None, typer.Option(min=1, help="Only this many households, drawn by seed.")] = None,
-    history_weeks: Annotated[int, typer.Option(min=4, help="Weeks the first release learns from.")] = 12,
+    history_weeks: Annotated[int, typer.Option(min=4, help="Weeks the first release learns from.")] = 10,
     replay_weeks: Annotated[int, typer.Option(min=1, help="Weeks to replay after them.")] = 2,
     reshare_every: Annotated[int, typer.Option(min=1, help="Weeks of data between two re-shares.")] = 1,
     data_dir: Annotated[Path, typer.Option(help="Where broker, releases, logs and summary go.")] = Path(
