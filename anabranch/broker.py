@@ -36,8 +36,9 @@ PROMISES: Mapping[Kind, str] = {
     "given": "what it promises is yours to know: replication, retention and access are as you set them up",
     "kafka": "Apache Kafka on a single node without replication: it does not promise to outlive its disk",
     "embedded": (
-        "noida-db, an embedded stand-in for Kafka that keeps everything in memory: it does not promise to keep "
-        "what it had not yet saved when it is killed, and it ignores retention, so it is for looking only"
+        "noida-db, an embedded stand-in for Kafka, for looking only: it keeps everything in memory and loses what it "
+        "had not saved when it is killed, never gives a killed ranker's partitions to another, does not fence one that "
+        "was replaced, and ignores retention"
     ),
 }
 SCRIPT = Path(__file__).resolve().parent.parent / "deploy" / "kafka" / "broker"
