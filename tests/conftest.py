@@ -17,8 +17,8 @@ from anabranch.broker import Broker, missing_for_kafka, open_broker
 
 BROKER = pytest.StashKey[Broker]()
 LEFT_UNTESTED = (
-    "these tests ran on the embedded broker, not on Apache Kafka. Left untested: that the partitions of a killed ranker "
-    "move, that a replaced ranker is fenced, fetch limits, retention and the cleaner, recovery of the log after "
+    "these tests ran on the embedded broker, not on Apache Kafka. Left untested: that the partitions of a killed "
+    "ranker move, that a replaced ranker is fenced, fetch limits, retention and the cleaner, recovery of the log after "
     "kill -9, metadata that lags behind an admin call, and deploy/kafka itself. Install Java 17 and Maven to test them."
 )
 
