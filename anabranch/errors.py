@@ -6,6 +6,7 @@ AnabranchError
 │   └── InvalidRow           a row of an input file, by number, field and remedy
 ├── ReleaseError             a release folder that may not serve (anabranch.release)
 ├── BrokerUnavailable        no broker answers at `bootstrap_servers`
+├── BrokerFailed             a broker answered with an error that trying again does not mend
 ├── TopicsDiffer             topics are missing or are not what the design says
 ├── Fenced                   another process has taken this one's transactional id
 └── BackgroundFailure        a thread of this process died
@@ -48,6 +49,10 @@ class InvalidRow(UsageError):
 
 class BrokerUnavailable(AnabranchError):
     """No broker answers at `bootstrap_servers`."""
+
+
+class BrokerFailed(AnabranchError):
+    """A broker answered with an error that trying again does not mend."""
 
 
 class TopicsDiffer(AnabranchError):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import IllegalStateError
 from kafka.structs import OffsetAndMetadata
 
 from anabranch import clients
@@ -16,6 +18,9 @@ from consumers.assignment import AssignmentListener, Rebalanced
 
 IDLE_MS = 50
 """How long to wait for a first record before other work gets its turn."""
+
+NOT_ASSIGNED = (ValueError, IllegalStateError)
+"""How kafka-python says that a partition was revoked this very moment."""
 
 
 class Intake:
@@ -71,12 +76,15 @@ class Intake:
         return offset
 
     def open(self, partition: int, offset: int) -> None:
-        """Take records of an assigned partition from an offset on."""
-        self._consumer.seek(self._partition(partition), offset)
+        """Take records of a partition from an offset on; not if it has just been revoked, which `rebalanced` tells."""
+        try:
+            self._consumer.seek(self._partition(partition), offset)
+        except (IllegalStateError, ValueError):  # kafka-python raises either, by where the revocation overtakes it
+            return
         self._open.add(partition)
 
     def shut(self, partition: int) -> None:
-        """Take no more records of an assigned partition."""
+        """Take no more records of a partition."""
         self._open.discard(partition)
         self._park([partition])
 
@@ -100,9 +108,11 @@ class Intake:
         Pausing would be the way, but kafka-python 3.0.12 never fetches again from a partition that was paused with
         part of a fetch still in hand.
         """
-        parked = self._partitions(partitions)
-        if parked:
-            self._consumer.seek_to_end(*parked)
+        assigned = self._consumer.assignment()
+        parked = [one for one in self._partitions(partitions) if one in assigned]
+        with suppress(IllegalStateError, ValueError):  # revoked this very moment
+            if parked:
+                self._consumer.seek_to_end(*parked)
 
     def _poll(self, timeout_ms: int, limit: int) -> list[ConsumerRecord]:
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from kafka.errors import TopicAuthorizationFailedError
 from typer.testing import CliRunner
 
 from anabranch.cli.main import COMMANDS, app
@@ -38,6 +39,17 @@ def test_a_broker_that_does_not_answer_is_one_line_and_exit_code_1(monkeypatch: 
     result = CliRunner().invoke(app, ["--bootstrap-servers", "127.0.0.1:1", "topics", "check"])
     assert result.exit_code == 1
     assert "no broker at 127.0.0.1:1" in result.output
+
+
+def test_an_error_of_the_broker_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise TopicAuthorizationFailedError("events")
+
+    monkeypatch.setattr("anabranch.clients.require_topics", refuse)
+    result = CliRunner().invoke(app, ["releases", "list"])
+    assert result.exit_code == 1
+    assert "TopicAuthorizationFailedError" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_a_setting_given_before_the_command_holds() -> None:
