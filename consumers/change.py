@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.index import ItemIndex, Vectors
 from anabranch.ranking.item_ids import Rows
 from anabranch.ranking.live import LiveRelease
@@ -46,13 +47,14 @@ class NeighbourRow:
     weights: NDArray[np.float32] | None = None
     popularity: float = 0.0
     first_seen: int = -1
+    repeat_rate: float = UNKNOWN_REPEAT_RATE
 
     def apply(self, table: NeighbourTable) -> None:
         """Enter the row into the table."""
         if self.rows is None or self.weights is None:
             table.remove(self.row)
         else:
-            table.set(self.row, self.rows, self.weights, self.popularity, self.first_seen)
+            table.set(self.row, self.rows, self.weights, self.popularity, self.first_seen, self.repeat_rate)
 
 
 @dataclass(frozen=True)

@@ -206,4 +206,5 @@ class ReleaseFollower:
             weights=np.array([near.score for near in message.neighbours], np.float32),
             popularity=message.popularity,
             first_seen=message.first_seen,
+            repeat_rate=message.repeat_rate,
         )

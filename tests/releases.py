@@ -137,6 +137,7 @@ def _write_step(folder: Path, rng: np.random.Generator) -> None:
 def _write_order(folder: Path) -> None:
     weights = np.full((len(FEATURES), 1), 0.01)
     weights[FEATURES.index("inner_product")] = 1
+    weights[FEATURES.index("repeat_rate")] = 0.5
     nodes = [
         helper.make_node("MatMul", ["features", "weights"], ["product"]),
         helper.make_node("Squeeze", ["product", "last"], ["scores"]),

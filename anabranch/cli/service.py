@@ -20,6 +20,7 @@ def start_log(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level]
     libraries = max(logging.WARNING, level)
     logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    logging.getLogger("kafka").setLevel(max(logging.ERROR, level))  # warns of its own event loop
     for ours in ("anabranch", "consumers", "models", "producers"):
         logging.getLogger(ours).setLevel(level)
 

@@ -27,7 +27,7 @@ class NeighbourTable:
         weights: NDArray[np.float32],
         popularity: float,
         first_seen: int,
-        repeat_rate: float = UNKNOWN_REPEAT_RATE,
+        repeat_rate: float,
     ) -> None:
         """Set an item's neighbours, strongest first; those beyond `width` are left out. first_seen in ms."""
         self._reserve(row + 1)
@@ -43,7 +43,7 @@ class NeighbourTable:
     def remove(self, row: int) -> None:
         """Forget an item's neighbours and counts."""
         if row < len(self._rows):
-            self.set(row, np.empty(0, np.int32), np.empty(0, np.float32), 0.0, -1)
+            self.set(row, np.empty(0, np.int32), np.empty(0, np.float32), 0.0, -1, UNKNOWN_REPEAT_RATE)
 
     def of(self, rows: Rows) -> tuple[Rows, NDArray[np.float32]]:
         """Neighbours and weights, both [..., width], of rows [...]; -1 and 0 where there are none."""

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from anabranch.messages import Neighbours, RankedItem, encode
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.settings import Settings
-from anabranch.topics import Topics
+from anabranch.topics import Topics, key
 from models.evaluation.protocols import Ranker, show
 from models.log import EventLog
 from tests.kafka.world import ITEMS, Process, World, purchases
 from tests.releases import live_release
 
+NEIGHBOURS = [
+    Neighbours(
+        item_id=item,
+        neighbours=[RankedItem(ITEMS[(number * 3 + 1) % len(ITEMS)], 0.5), RankedItem(ITEMS[number - 1], 0.25)],
+        popularity=number / 1_000,
+        first_seen=1_400_000_000_000 + number * 86_400_000,
+        repeat_rate=(number % 10) / 10,
+        ts=1,
+    )
+    for number, item in enumerate(ITEMS)
+]
+"""Every field tells items apart, so that one the ranker dropped would change a slate."""
+
+
+def _table(item_ids: ItemIds) -> NeighbourTable:
+    table = NeighbourTable()
+    for one in NEIGHBOURS:
+        rows = item_ids.rows(near.item_id for near in one.neighbours)
+        weights = np.array([near.score for near in one.neighbours], np.float32)
+        table.set(item_ids.row(one.item_id), rows, weights, one.popularity, one.first_seen, one.repeat_rate)
+    return table
+
 
 def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(settings: Settings, topics: Topics) -> None:
     world = World(settings)
+    for row in NEIGHBOURS:
+        world.send(topics.neighbours, key(row.item_id), encode(row))
     world.go_live("r1")
     events = purchases(200)
     with Process(settings, "rank", "--start", "earliest"):
@@ -23,7 +50,7 @@ def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(sett
 
     item_ids = ItemIds()
     live = live_release(settings.releases_dir / "r1", item_ids, ITEMS)
-    offline = Ranker(live, NeighbourTable(), item_ids, Policy())
+    offline = Ranker(live, _table(item_ids), item_ids, Policy())
     shown = show(offline, EventLog.from_events(events, ITEMS), start=0)
     for event, slate in zip(events, shown.slate, strict=True):
         assert [one.item_id for one in online[event.event_id]] == [item_ids.id(row) for row in slate]

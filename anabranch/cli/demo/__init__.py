@@ -37,6 +37,8 @@ def command(
 
     Example: anabranch demo --seed 7
     """
+    import logging
+
     import msgspec
     from rich.console import Console
 
@@ -63,6 +65,7 @@ def command(
         bootstrap_servers=bootstrap_servers,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every socket that its peer closes first
     console = Console()
     summary = run(options, settings.load(None, os.environ, overrides), console)
     target = data_dir / "summary.json"

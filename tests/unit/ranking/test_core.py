@@ -134,7 +134,9 @@ def test_own_items_are_proposed_though_index_and_neighbours_are_silent(tmp_path:
 def test_neighbours_of_recent_items_are_proposed(tmp_path: Path) -> None:
     shop = Shop(tmp_path, Policy(slate=5, retrieve=0))
     rows = shop.item_ids.rows(["item 1", "item 7"])
-    shop.neighbours.set(int(rows[0]), rows[1:], np.array([0.5], np.float32), popularity=0.1, first_seen=0)
+    shop.neighbours.set(
+        int(rows[0]), rows[1:], np.array([0.5], np.float32), popularity=0.1, first_seen=0, repeat_rate=0.2
+    )
     assert shop.slate(shop.rank(purchase(1))) == ["item 7"]
 
 
