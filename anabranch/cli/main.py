@@ -92,12 +92,7 @@ def options(
 
 def _register() -> None:
     for name, summary in COMMANDS.items():
-        try:
-            module = importlib.import_module(f"anabranch.cli.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"anabranch.cli.{name}":
-                raise
-            continue
+        module = importlib.import_module(f"anabranch.cli.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, help=summary, no_args_is_help=True)
         else:

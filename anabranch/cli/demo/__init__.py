@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ FULL_YEAR = 53
 
 
 def command(
+    ctx: typer.Context,
     full: Annotated[bool, typer.Option("--full", help="Stream the year, not about five minutes' worth.")] = False,
     seed: Annotated[int, typer.Option(help="Shuffles baskets and seeds training.")] = 0,
     discover: Annotated[bool, typer.Option("--discover", help="Leave out what a user has already bought.")] = False,
@@ -42,21 +42,23 @@ def command(
     import msgspec
     from rich.console import Console
 
-    from anabranch import settings
     from anabranch.cli.demo.plan import make_plan
     from anabranch.cli.demo.report import show
     from anabranch.cli.demo.run import Options, run
+    from anabranch.cli.options import settings_of
     from producers.pace import Pace
 
     if full:
         replay_weeks, reshare_every = FULL_YEAR - history_weeks, 6
-    overrides = {
-        "data_dir": str(data_dir.resolve()),
-        "releases_dir": str(data_dir.resolve() / "releases"),
-        "topic_prefix": f"demo-{time.time_ns() // 1_000_000}-" if bootstrap_servers else None,
-        "bootstrap_servers": bootstrap_servers,
-        "discover": discover or None,
-    }
+    folder = data_dir.resolve()
+    settings = settings_of(
+        ctx,
+        data_dir=str(folder),
+        releases_dir=str(folder / "releases"),
+        topic_prefix=f"demo-{time.time_ns() // 1_000_000}-" if bootstrap_servers else None,
+        bootstrap_servers=bootstrap_servers,
+        discover=discover or None,
+    )
     options = Options(
         plan=make_plan(history_weeks, replay_weeks, reshare_every, households),
         seed=seed,
@@ -67,7 +69,7 @@ def command(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every socket that its peer closes first
     console = Console()
-    summary = run(options, settings.load(None, os.environ, overrides), console)
+    summary = run(options, settings, console)
     target = data_dir / "summary.json"
     target.write_bytes(msgspec.json.format(msgspec.json.encode(summary.as_json()), indent=2))
     show(summary, console)
