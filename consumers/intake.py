@@ -32,8 +32,11 @@ class Intake:
         self._listener = AssignmentListener()
         self._open: set[int] = set()
         self._consumer: KafkaConsumer = clients.group_consumer(settings, settings.group("ranker"))
-        self._consumer.partitions_for_topic(topic)  # fetched now, or the group's first round would give out nothing
         self._consumer.subscribe([topic], listener=self._listener)
+        # Metadata now, or kafka-python 3.0.12 joins without and joins again when it comes. That second join, unlike
+        # any that the group asks for, is never finished if its answer comes after the poll's time-out: the consumer
+        # then heartbeats for ever and fetches nothing.
+        self._consumer.topics()
         self.membership: Any = None
         """The group as it stood when the last batch was taken, which fences its transaction."""
 
