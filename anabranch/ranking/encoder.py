@@ -30,8 +30,8 @@ class StepEncoder:
         seconds_since: NDArray[np.float32],
     ) -> tuple[Vectors, Vectors]:
         """(state [B, S], item or query vectors [B, d], event types [B], seconds since the last event [B])
-        → (next state [B, S], user vectors [B, d])."""
-        next_state, user_vectors = self._model.run(
+        → (next state [B, S], user vectors [B, d]), each row the same whatever its company."""
+        next_state, user_vectors = self._model.run_rows(
             state=state,
             input_vector=input_vectors,
             event_type=types.astype(np.int64),

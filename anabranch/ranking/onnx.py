@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 from anabranch.release import ReleaseError
 
+ROWS = 16
+"""Rows are computed in multiples of this: the float32 lanes of the widest vector unit, AVX-512.
+
+A matrix product or an element-wise function computes the rows that fill its vector unit one way and those left over
+another, so that the last bits of a row would depend on how many rows it has for company. Exactly once, a user's vector
+must not depend on how events fell into batches.
+"""
+
 
 class OnnxModel:
     """An ONNX file whose inputs and outputs have the contract's names."""
@@ -28,10 +36,22 @@ class OnnxModel:
         """The outputs, in the order given at construction."""
         return self._session.run(self._outputs, inputs)  # type: ignore[no-any-return]
 
+    def run_rows(self, **inputs: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """As `run`, for a model that treats its rows apart: each row's result is the same to the last bit whatever
+        the other rows are, and however many. Inputs are [B, …] all, B may be 0."""
+        n = len(next(iter(inputs.values())))
+        short = -n % ROWS or (ROWS if n == 0 else 0)
+        padded = {name: _pad(value, short) for name, value in inputs.items()}
+        return [output[:n] for output in self.run(**padded)]
+
     def last_dim(self, output: str) -> int:
         """The declared size of an output's last axis."""
         shape = next(value.shape for value in self._session.get_outputs() if value.name == output)
         return int(shape[-1])
+
+
+def _pad(rows: NDArray[Any], short: int) -> NDArray[Any]:
+    return np.concatenate([rows, np.zeros((short, *rows.shape[1:]), rows.dtype)]) if short else rows
 
 
 def _expect(path: Path, what: str, contract: tuple[str, ...], present: set[str]) -> None:
