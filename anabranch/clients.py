@@ -8,14 +8,14 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
 from anabranch.errors import BrokerUnavailable
+from anabranch.messages import releases
 from anabranch.settings import Settings
-from anabranch.topics import ENVELOPE_BYTES, require
+from anabranch.topics import ENVELOPE_BYTES, Topics, require
 
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
@@ -69,8 +69,8 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
         **{
             "group_id": group,
             "session_timeout_ms": settings.session_timeout_ms,
-            "heartbeat_interval_ms": settings.session_timeout_ms // 10,
-            "partition_assignment_strategy": [RangePartitionAssignor],
+            # A member hears of a rebalance by its heartbeat, and until all have, those that did wait.
+            "heartbeat_interval_ms": min(settings.session_timeout_ms // 10, 300),
         }
         | configs,
     )
@@ -79,8 +79,8 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
 def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaConsumer:
     """A consumer of committed messages, outside any group, at the beginning of every partition of the topics."""
     made = _consumer(settings, group_id=None, **configs)
-    assign(made, topics)
-    made.seek_to_beginning()
+    if assign(made, topics):
+        made.seek_to_beginning()
     return made
 
 
@@ -92,7 +92,8 @@ def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartitio
         if not numbers:
             raise BrokerUnavailable(f"the broker has no topic {topic}: create it with `anabranch topics provision`")
         partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
-    consumer.assign(partitions)
+    if partitions:
+        consumer.assign(partitions)
     return partitions
 
 
@@ -139,6 +140,23 @@ def drain(consumer: KafkaConsumer) -> Iterator[ConsumerRecord]:
 def reached(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
     """Whether the consumer stands at or behind every end; a position that is not known yet is not there."""
     return all((consumer.position(partition) or 0) >= end for partition, end in ends.items() if end > 0)
+
+
+def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """The ends of partitions, counting what open transactions have written."""
+    with closing(admin(settings)) as one:
+        found = one.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {partition: end.offset for partition, end in found.items()}
+
+
+def live_release(settings: Settings) -> str | None:
+    """The release that was announced live last."""
+    live = None
+    for record in read_to_end(settings, [Topics(settings).releases]):
+        notice = None if record.value is None else releases.decode(record.value)
+        if notice is not None and notice.status == "live":
+            live = notice.release
+    return live
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

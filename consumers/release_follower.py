@@ -43,7 +43,6 @@ class ReleaseFollower:
         self._notices: dict[str, ReleaseNotice] = {}
         self._live: ReleaseNotice | None = None
         self._adopted: str | None = None
-        self._loaded = 0
         self._staging = Staging()
         self._covered_at: dict[str, dict[TopicPartition, int]] = {}
         self._passed_over: set[str] = set()
@@ -188,8 +187,7 @@ class ReleaseFollower:
             raise ReleaseError(f"{folder} holds release {manifest.id}, not {notice.release}")
         if release.digest(folder / release.MANIFEST) != notice.manifest_sha256:
             raise ReleaseError(f"the manifest in {folder} is not the one announced for {notice.release}")
-        live = LiveRelease.load(folder, manifest, self._loaded, self._settings.threads)
-        self._loaded += 1
+        live = LiveRelease.load(folder, manifest, threads=self._settings.threads)
         for change in self._staging.take(notice.release):
             change.apply(live.index)
         live.index.rebuild()

@@ -13,9 +13,28 @@ from anabranch.ranking.text import ItemEncoder, TextEncoder
 from anabranch.release import Manifest, ReleaseError
 
 
+class ReleaseNumbers:
+    """Gives every release id a number, 0, 1, 2 …, for the life of a process."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._ids: list[str] = []
+
+    def number(self, release: str) -> int:
+        """The release's number, a new one at first sight."""
+        number = self._numbers.setdefault(release, len(self._ids))
+        if number == len(self._ids):
+            self._ids.append(release)
+        return number
+
+    def id(self, number: int) -> str | None:
+        """The release id of a number; None for -1."""
+        return None if number < 0 else self._ids[number]
+
+
 @dataclass(frozen=True)
 class LiveRelease:
-    """What ranks. `number` counts the releases of this process, and marks the slates they made."""
+    """What ranks. `number` stands for the release in arrays, and marks the states and slates it made."""
 
     manifest: Manifest
     number: int
