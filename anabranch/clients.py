@@ -98,10 +98,10 @@ def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartitio
 
 
 def read_to_end(
-    settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None
+    settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None, **configs: Any
 ) -> Iterator[ConsumerRecord]:
     """Every committed record of the topics (or of these partitions of them) up to their end as of now."""
-    consumer = reader(settings, topics)
+    consumer = reader(settings, topics, **configs)
     try:
         if partitions is not None:
             wanted = set(partitions)

@@ -230,13 +230,9 @@ class Restore:
 
     def _show(self, ranking: messages.Ranking) -> None:
         slot = self._states.slot_of(ranking.user_id)
-        if slot is None:
-            return  # evicted: the slate is in the saved state
-        columns = self._states.columns
-        slate = self._item_ids.rows(item.item_id for item in ranking.slate[: self._states.layout.slate])
-        columns.slate[slot] = -1
-        columns.slate[slot, : len(slate)] = slate
-        columns.slate_release[slot] = self._releases.number(ranking.release)
+        if slot is not None:  # of one who was evicted, the saved state has the slate
+            slate = self._item_ids.rows(item.item_id for item in ranking.slate)
+            self._states.show(slot, slate, self._releases.number(ranking.release))
 
     def _chunks(
         self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int

@@ -156,6 +156,13 @@ class UserStates:
         for field in fields(Columns):
             getattr(self.columns, field.name)[slots] = getattr(copy, field.name)
 
+    def show(self, slot: int, slate: Rows, release: int) -> None:
+        """The user has been shown a slate, which that release made; what the layout has no room for is left out."""
+        kept = slate[: self.layout.slate]
+        self.columns.slate[slot] = -1
+        self.columns.slate[slot, : len(kept)] = kept
+        self.columns.slate_release[slot] = release
+
     def blank(self, slots: Slots) -> None:
         """Make the slots [B] what a new user's is; the users stay."""
         partition = self.columns.partition[slots]
