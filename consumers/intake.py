@@ -9,7 +9,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import CommitFailedError, IllegalStateError, RetriableError
+from kafka.errors import CommitFailedError, IllegalStateError, RebalanceInProgressError, RetriableError
 from kafka.structs import MemberState
 
 from anabranch import clients
@@ -51,9 +51,9 @@ class Intake:
         """
 
     def collect(self) -> list[ConsumerRecord]:
-        """Up to `batch_max` records, at most `linger_ms` after the first; none if the group rebalanced meanwhile.
+        """Up to `batch_max` records, at most `linger_ms` after the first; none if the group rebalances meanwhile.
 
-        The records a rebalance drops are fetched again, by this process or another: they are not committed.
+        The group would refuse their offsets. They are fetched again, by this process or another.
         """
         records = self._poll(IDLE_MS, self._settings.batch_max)
         deadline = time.monotonic() + self._settings.linger_ms / 1000
@@ -62,7 +62,7 @@ class Intake:
             if left <= 0:
                 break
             records += self._poll(int(left * 1000), self._settings.batch_max - len(records))
-        if self._listener.changed:
+        if records and (self._listener.changed or not self._is_stable()):
             self._rewind(records)
             return []
         return records
@@ -93,7 +93,7 @@ class Intake:
             offset: int = ends([at])[at]
             self.commit({at: offset})
             return offset
-        except (RetriableError, CommitFailedError):
+        except (RetriableError, CommitFailedError, RebalanceInProgressError):
             return None
 
     def open(self, partition: int, offset: int) -> None:
@@ -158,9 +158,12 @@ class Intake:
         ]
 
     def _note_membership(self) -> None:
+        if not self._listener.changed and self._is_stable():
+            self.membership = self._consumer.group_metadata()
+
+    def _is_stable(self) -> bool:
         membership = self._consumer.group_metadata()
-        if membership.state is MemberState.STABLE and membership.generation_id >= 0 and not self._listener.changed:
-            self.membership = membership
+        return membership.state is MemberState.STABLE and membership.generation_id >= 0
 
     def _partition(self, number: int) -> TopicPartition:
         return TopicPartition(self._topic, number)

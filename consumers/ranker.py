@@ -139,10 +139,8 @@ class Ranker:
         if moved is not None:
             stretches |= moved.stretches
             outgoing += self._outcome.messages(received, moved.ranked, release, now_ms=int(time.time() * 1000))
-        if self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic())):
+        if self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic()), moved):
             self._report.committed(received, dead, moved.ranked if moved is not None else None, self._releases)
-        elif moved is not None:
-            self._states.put_back(moved.slots, moved.before)
 
     def _rank(self, received: Sequence[Received], ends: dict[int, int]) -> Moved:
         assert self._live is not None
@@ -173,8 +171,11 @@ class Ranker:
         while time.monotonic() < deadline and self._checkpoint(at_once=True):
             pass
 
-    def _publish(self, outgoing: Sequence[Outgoing], plans: Sequence[Checkpoint]) -> bool:
-        """One transaction; whether it is committed. If not, nothing of it is, and its events are read again."""
+    def _publish(self, outgoing: Sequence[Outgoing], plans: Sequence[Checkpoint], moved: Moved | None = None) -> bool:
+        """One transaction; whether it is committed. If not, nothing of it is, and what it `moved` is undone.
+
+        One whose end was not heard of may have been committed after all: the group's offsets say.
+        """
         messages = [*outgoing, *self._checkpoints.messages(plans)]
         ends = {plan.partition: plan.stretch.end for plan in plans}
         offsets = {TopicPartition(self._topics.events, partition): end for partition, end in ends.items()}
@@ -182,7 +183,10 @@ class Ranker:
         try:
             placed = self._publisher.publish(messages, offsets, self._intake.membership)
         except RolledBack as error:
-            if not self._settle(ends, error):
+            log.warning("%s; partitions %s", error, sorted(ends))
+            committed = {partition: self._intake.committed(partition, patiently=True) for partition in ends}
+            if committed != ends:
+                self._undo(committed, moved)
                 return False
             placed = [UNKNOWN] * len(messages)
         publishing.passed("publish")
@@ -193,23 +197,20 @@ class Ranker:
             self._held[partition].next = end
         return True
 
-    def _settle(self, ends: dict[int, int], error: RolledBack) -> bool:
-        """Find out what became of a transaction whose end was not heard of; whether it was committed after all.
+    def _undo(self, committed: dict[int, int | None], moved: Moved | None) -> None:
+        """Make the states what they were, and take the events again.
 
-        Where it was not, its events are taken again. A partition whose offset is not where the batch began was moved on
-        by another process: its states are of no use here, and are restored.
+        A partition whose offset is not where the batch began was moved on by another process: its states are of no use
+        here, and are restored.
         """
-        log.warning("%s; partitions %s", error, sorted(ends))
-        committed = {partition: self._intake.committed(partition, patiently=True) for partition in ends}
-        if committed == ends:
-            return True
         self._metrics.aborted.inc()
         self._backoff.failed()
+        if moved is not None:
+            self._states.put_back(moved.slots, moved.before)
         for partition, offset in committed.items():
             self._intake.shut(partition)
             if offset != self._held[partition].next:
                 self._restore_anew(partition)
-        return False
 
     def _follow_rebalance(self) -> None:
         change = self._intake.rebalanced()

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import RetriableError
 
 from anabranch import clients, messages
 from anabranch.errors import BrokerUnavailable
@@ -22,6 +23,7 @@ from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.state import UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers.backoff import Backoff
 from consumers.checkpoint import Dirty, Progress
 from consumers.every import Every
 from consumers.received import Received, decode
@@ -78,6 +80,7 @@ class Restore:
         self._live: LiveRelease | None = None
         self._waiting: dict[int, Generator[None, None, Progress]] = {}
         self._told = Every(5)
+        self._backoff = Backoff()
 
     @property
     def pending(self) -> frozenset[int]:
@@ -101,7 +104,7 @@ class Restore:
     def step(self, live: LiveRelease | None) -> Restored | None:
         """Do a chunk of work on the next partition in turn; the partition, if this completed it."""
         self._live = live
-        if not self._waiting:
+        if not self._waiting or not self._backoff.over:
             return None
         partition = next(iter(self._waiting))
         work = self._waiting.pop(partition)
@@ -109,7 +112,14 @@ class Restore:
             next(work)
             self._waiting[partition] = work
             return None
+        except (RetriableError, BrokerUnavailable) as error:
+            log.warning("restoring partition %d begins again: %s", partition, error)
+            self._backoff.failed()
+            self._states.drop_partition(partition)
+            self._waiting[partition] = self._restore(partition)
+            return None
         except StopIteration as done:
+            self._backoff.succeeded()
             del self.committed[partition]
             self._metrics.restore_remaining.labels(str(partition)).set(0)
             return Restored(partition, done.value)

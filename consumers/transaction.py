@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,8 +20,8 @@ from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
 CLOSE_S = 2
-FENCED_IN_A_ROW = 3
-"""A process that stood still is fenced once, by the broker. One that is fenced at every start has a living double."""
+FENCED_TIMES, FENCED_WITHIN_S = 3, 120.0
+"""A process that stood still is fenced once, by the broker. One that is fenced again and again has a living double."""
 UNKNOWN = -1
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Transactions:
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
-        self._fenced = 0
+        self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
@@ -61,26 +63,29 @@ class Transactions:
             sent = [_send(self._producer, message) for message in outgoing]
             self._producer.send_offsets_to_transaction(to_commit(offsets), membership)
             self._producer.commit_transaction()
-        except ProducerFencedError as error:
-            self._count_fencing(error)
-            self._start_anew()
-            raise RolledBack("the broker ended the transaction of a process that stood still") from error
         except KafkaError as error:
+            cause = self._cause(error)
+            if isinstance(cause, ProducerFencedError):
+                self._count_fencing(error)
             self._start_anew()
-            raise RolledBack(f"the transaction was rolled back: {error}") from error
-        self._fenced = 0
+            raise RolledBack(f"the transaction was rolled back: {cause}") from error
         return [future.value.offset if future.succeeded() else UNKNOWN for future in sent]
 
     def close(self) -> None:
         """Close the producer; no transaction is open between calls of `publish`."""
         self._producer.close(timeout=CLOSE_S)
 
-    def _count_fencing(self, error: ProducerFencedError) -> None:
-        self._fenced += 1
-        if self._fenced == FENCED_IN_A_ROW:
+    def _cause(self, error: KafkaError) -> Exception:
+        """What went wrong: once it has, every call of kafka-python 3.0.12 says no more than that something did."""
+        cause: Exception | None = self._producer._transaction_manager.last_error
+        return cause or error
+
+    def _count_fencing(self, error: KafkaError) -> None:
+        self._fenced.append(time.monotonic())
+        if len(self._fenced) == FENCED_TIMES and self._fenced[-1] - self._fenced[0] < FENCED_WITHIN_S:
             raise Fenced(
-                f"another process uses the transactional id {self._id}: it fenced this one {self._fenced} times in a "
-                "row. Give each process an `instance` of its own"
+                f"another process uses the transactional id {self._id}, and fenced this {FENCED_TIMES} times in "
+                f"{FENCED_WITHIN_S:.0f} s. Give each process an `instance` of its own"
             ) from error
 
     def _start_anew(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -121,7 +122,7 @@ class Process:
 
     def await_log(self, text: str) -> str:
         """Wait until the log holds the text; the log's line."""
-        await_true(lambda: self._ended() or text in self.log.read_text(), f"{text!r} in the log", self.log)
+        await_true(lambda: self.ended or text in self.log.read_text(), f"{text!r} in the log", self.log)
         return next(line for line in self.log.read_text().splitlines() if text in line)
 
     def kill(self) -> None:
@@ -138,14 +139,20 @@ class Process:
         """The exit code, once it ends by itself."""
         return self._process.wait(PATIENCE_S)
 
-    def _ended(self) -> bool:
+    def signal(self, number: signal.Signals) -> None:
+        """Any other signal."""
+        self._process.send_signal(number)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
         return self._process.poll() is not None
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._ended():
+        if not self.ended:
             self.kill()
 
 
