@@ -50,8 +50,8 @@ class World:
 
     def vectorise(self, name: str, item_ids: Sequence[str] = ITEMS) -> None:
         """Publish what an indexer would: a vector of every item, each item's id its text, then the coverage."""
-        folder = self.settings.releases_dir / name
-        vectors = ItemEncoder(folder).encode(item_ids, TextEncoder(folder).encode(item_ids))
+        files = release.opened(self.settings.releases_dir / name)
+        vectors = ItemEncoder(files).encode(item_ids, TextEncoder(files).encode(item_ids))
         with self._delivery() as delivery:
             for item_id, vector in zip(item_ids, vectors, strict=True):
                 message = ItemVector(item_id=item_id, release=name, vector=vector.tobytes())
