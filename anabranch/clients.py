@@ -12,6 +12,7 @@ from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
+from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
 from anabranch.messages import releases
 from anabranch.settings import Settings
@@ -191,26 +192,26 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
 
 
 def _connection(settings: Settings, role: str) -> dict[str, Any]:
-    """What every client has in common. kafka-python takes no ssl_* it does not need, so None is fine."""
-    password, key_password = settings.sasl_password, settings.ssl_key_password
+    """What every client has in common."""
+    password = settings.sasl_password
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "client_id": f"{settings.client_id}-{role}",
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
-        "sasl_plain_password": password.reveal() if password else None,
-        "ssl_cafile": _text(settings.ssl_cafile),
-        "ssl_certfile": _text(settings.ssl_certfile),
-        "ssl_keyfile": _text(settings.ssl_keyfile),
-        "ssl_password": key_password.reveal() if key_password else None,
-        "ssl_check_hostname": settings.ssl_check_hostname,
+        "sasl_plain_password": Unprinted(password.reveal()) if password else None,
+        "ssl_context": tls_context(settings),
+        "kafka_client": net_client,
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
     }
 
 
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)
+class Unprinted(str):
+    """A string for kafka-python, which logs a client's whole configuration at DEBUG."""
+
+    def __repr__(self) -> str:
+        return "…"
 
 
 @contextmanager
@@ -219,7 +220,10 @@ def _translated(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
+        if is_refusal(error):
+            raise refused(settings, error) from error
         raise BrokerUnavailable(
             f"no broker at {settings.bootstrap_servers} ({settings.security_protocol}): {error}. "
-            "Is it running? Set bootstrap_servers or ANABRANCH_BOOTSTRAP_SERVERS to where it is"
+            "Is it running, and is security_protocol what it speaks there? "
+            "Set bootstrap_servers or ANABRANCH_BOOTSTRAP_SERVERS to where it is"
         ) from error

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.index import Vectors
 from anabranch.ranking.onnx import OnnxModel
+from anabranch.release import Files
 
 
 class StepEncoder:
     """The O(1) step of the shared encoder."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, files: Files, threads: int = 1) -> None:
         self._model = OnnxModel(
-            folder / "step.onnx",
+            files,
+            "step.onnx",
             ("state", "input_vector", "event_type", "seconds_since"),
             ("next_state", "user_vector"),
             threads,
@@ -43,8 +43,8 @@ class StepEncoder:
 class Order:
     """The learned order over candidates."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._model = OnnxModel(folder / "order.onnx", ("features",), ("scores",), threads)
+    def __init__(self, files: Files, threads: int = 1) -> None:
+        self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
 
     def score(self, features: Vectors) -> Vectors:
         """Features [B, K, F] → scores [B, K]."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from anabranch.ranking.encoder import Order, StepEncoder
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.index import ItemIndex, Vectors
 from anabranch.ranking.text import ItemEncoder, TextEncoder
-from anabranch.release import Manifest, ReleaseError
+from anabranch.release import Files, Manifest, ReleaseError
 
 
 class ReleaseNumbers:
@@ -45,8 +44,8 @@ class LiveRelease:
     index: ItemIndex
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
-        """Load a verified folder, with an empty index. Raises `ReleaseError` if it was made for other features."""
+    def load(cls, files: Files, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
+        """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         if tuple(manifest.features) != FEATURES:
             raise ReleaseError(
                 f"release {manifest.id} orders by the features {', '.join(manifest.features)}; "
@@ -55,10 +54,10 @@ class LiveRelease:
         return cls(
             manifest=manifest,
             number=number,
-            step=StepEncoder(folder, threads),
-            order=Order(folder, threads),
-            text=TextEncoder(folder, threads),
-            item=ItemEncoder(folder, threads),
+            step=StepEncoder(files, threads),
+            order=Order(files, threads),
+            text=TextEncoder(files, threads),
+            item=ItemEncoder(files, threads),
             index=ItemIndex(manifest.dims),
         )
 

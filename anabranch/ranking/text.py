@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -13,6 +12,7 @@ from tokenizers import Tokenizer
 from anabranch.messages import Item
 from anabranch.ranking.index import Vectors
 from anabranch.ranking.onnx import OnnxModel
+from anabranch.release import Files, ReleaseError
 
 MAX_TOKENS = 64
 
@@ -26,11 +26,11 @@ def item_text(item: Item) -> str:
 class TextEncoder:
     """text.onnx and its tokenizer: text → text vector [T]."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    def __init__(self, files: Files, threads: int = 1) -> None:
+        self._tokenizer = _tokenizer(files)
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
-        self._model = OnnxModel(folder / "text.onnx", ("input_ids", "attention_mask"), ("text_vector",), threads)
+        self._model = OnnxModel(files, "text.onnx", ("input_ids", "attention_mask"), ("text_vector",), threads)
         self.dims = self._model.last_dim("text_vector")
 
     def encode(self, texts: Sequence[str], done: Callable[[int], None] = lambda n: None) -> Vectors:
@@ -54,9 +54,9 @@ class TextEncoder:
 class ItemEncoder:
     """item.onnx: text vector and the item's learned residual → item vector [d]."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._model = OnnxModel(folder / "item.onnx", ("text_vector", "item_number"), ("item_vector",), threads)
-        self._numbers = msgspec.json.decode((folder / "items.json").read_bytes(), type=dict[str, int])
+    def __init__(self, files: Files, threads: int = 1) -> None:
+        self._model = OnnxModel(files, "item.onnx", ("text_vector", "item_number"), ("item_vector",), threads)
+        self._numbers = item_numbers(files)
 
     def encode(self, item_ids: Sequence[str], text_vectors: Vectors) -> Vectors:
         """Item vectors [n, d]; an item the release has not learned is its text alone."""
@@ -67,3 +67,18 @@ class ItemEncoder:
         """Vectors [n, d] of texts that are no item: queries."""
         numbers = np.zeros(len(text_vectors), np.int64)
         return self._model.run_rows(text_vector=text_vectors, item_number=numbers)[0]
+
+
+def item_numbers(files: Files) -> dict[str, int]:
+    """The row of each item's residual in item.onnx, from 1: 0 is that of items the release has not learned."""
+    try:
+        return msgspec.json.decode(files.read("items.json"), type=dict[str, int])
+    except msgspec.DecodeError as error:
+        raise ReleaseError(f"{files.folder / 'items.json'}: {error}") from error
+
+
+def _tokenizer(files: Files) -> Tokenizer:
+    try:
+        return Tokenizer.from_buffer(files.read("tokenizer.json"))
+    except ValueError as error:
+        raise ReleaseError(f"{files.folder / 'tokenizer.json'}: {error}") from error

@@ -254,8 +254,8 @@ def _releases(settings: Settings, names: set[str]) -> Releases:
     entries = by_release(clients.read_to_end(settings, [Topics(settings).item_vectors]))
     live = {}
     for name in sorted(names):
-        folder = release.folder_of(settings.releases_dir, name)
-        made = LiveRelease.load(folder, release.verify(folder), numbers.number(name))
+        files = release.opened(release.folder_of(settings.releases_dir, name))
+        made = LiveRelease.load(files, files.manifest, numbers.number(name))
         change = vector_change(name, entries[name], item_ids)
         if change is not None:
             change.apply(made.index)
