@@ -14,6 +14,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
 from anabranch.errors import BrokerUnavailable
+from anabranch.record_headers import read_any_name
 from anabranch.settings import Settings
 from anabranch.topics import ENVELOPE_BYTES, require
 
@@ -154,6 +155,7 @@ def require_topics(settings: Settings) -> None:
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
+    read_any_name()
     with _translated(settings):
         return KafkaConsumer(
             **_connection(settings, "consumer"),
