@@ -123,6 +123,21 @@ def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Itera
         consumer.close()
 
 
+def record_at(settings: Settings, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
+    """The committed record at a place in a topic; None if the topic does not hold it, or no longer."""
+    consumer = _consumer(settings, group_id=None)
+    try:
+        at = TopicPartition(topic, partition)
+        consumer.assign([at])
+        if not consumer.beginning_offsets([at])[at] <= offset < consumer.end_offsets([at])[at]:
+            return None
+        consumer.seek(at, offset)
+        found = next(drain(consumer), None)
+        return found if found is not None and found.offset == offset else None
+    finally:
+        consumer.close()
+
+
 def drain(consumer: KafkaConsumer) -> Iterator[ConsumerRecord]:
     """Records from the consumer's positions to the partitions' ends as of now."""
     ends = consumer.end_offsets(list(consumer.assignment()))

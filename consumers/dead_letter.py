@@ -7,10 +7,13 @@ from typing import Literal
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 
+from anabranch.record_headers import Header, sendable
 from consumers.outgoing import Outgoing
 
-Category = Literal["empty", "invalid", "wrong_key"]
+Category = Literal["empty", "invalid", "wrong_key", "too_large"]
 """Few, for they label a metric; the header `reason` says it in full."""
+ADDED = ("topic", "partition", "offset", "category", "reason")
+"""Headers of a dead letter, in this order after the producer's own, which may have the same names."""
 
 
 class DeadLetter(Struct, frozen=True):
@@ -21,14 +24,33 @@ class DeadLetter(Struct, frozen=True):
     reason: str
 
     def outgoing(self, topic: str) -> Outgoing:
-        """The record's own key and bytes, with headers that name topic, partition, offset and reason."""
+        """The record's own key, bytes and headers, then headers that name topic, partition, offset and reason.
+
+        What is too large to be read may be too large to be written, once it is no longer compressed with its like.
+        Its letter only says where the record stands, and the record's topic keeps it about as long as the letter.
+        """
         record = self.record
-        headers = [
-            *record.headers,
-            ("topic", record.topic.encode()),
-            ("partition", str(record.partition).encode()),
-            ("offset", str(record.offset).encode()),
-            ("category", self.category.encode()),
-            ("reason", self.reason.encode()),
-        ]
-        return Outgoing(topic=topic, key=record.key, value=record.value, headers=headers)
+        if self.category == "too_large":
+            return Outgoing(topic=topic, key=None, value=b"", headers=self._added())
+        headers = [*sendable(record.headers), *self._added()]
+        value = b"" if record.key is None and record.value is None else record.value  # no client sends two nulls
+        return Outgoing(topic=topic, key=record.key, value=value, headers=headers)
+
+    def _added(self) -> list[Header]:
+        record = self.record
+        place = (record.topic, str(record.partition), str(record.offset))
+        values = (*place, self.category, self.reason)
+        return [(name, value.encode(errors="replace")) for name, value in zip(ADDED, values, strict=True)]
+
+
+def too_large(record: ConsumerRecord, largest: int) -> DeadLetter | None:
+    """A dead letter for a record of more than `largest` bytes, key and headers counted; None for any other.
+
+    A topic bounds what is sent, which is compressed: what comes out of it has no bound but this.
+    """
+    size = len(record.value or b"") + len(record.key or b"")
+    if record.headers:
+        size += sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
+    if size <= largest:
+        return None
+    return DeadLetter(record, "too_large", f"{size} bytes, key and headers counted: max_message_bytes is {largest}")

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from anabranch import clients, messages, release, topics
 from anabranch.delivery import Delivery
-from anabranch.messages import Coverage, InvalidMessage, Item, ItemVector, ReleaseNotice, encode
+from anabranch.messages import Coverage, ItemVector, ReleaseNotice, encode
 from anabranch.metrics import IndexerMetrics, release_info
 from anabranch.ranking.text import item_text
 from anabranch.settings import Settings
@@ -23,6 +23,7 @@ from anabranch.topics import Topics
 from consumers.dead_letter import DeadLetter
 from consumers.every import Every
 from consumers.outgoing import Outgoing
+from consumers.received import decode_item
 from consumers.vectoriser import Vectoriser
 
 log = logging.getLogger(__name__)
@@ -94,11 +95,11 @@ class Indexer:
         if record.topic == self._topics.releases:
             self._note(record)
             return
-        try:
-            item_id, item = _decode(record)
-        except InvalidMessage as invalid:
-            self._bury(DeadLetter(record, "invalid", invalid.reason))
+        received = decode_item(record, self._settings.max_message_bytes)
+        if isinstance(received, DeadLetter):
+            self._bury(received)
             return
+        item_id, item = received
         if item is None:
             self._catalogue.pop(item_id, None)
         else:
@@ -242,20 +243,6 @@ class Indexer:
         finally:
             self._producer.close()
             self._consumer.close(autocommit=False)
-
-
-def _decode(record: ConsumerRecord) -> tuple[str, Item | None]:
-    """Item id and item, None for a tombstone. Raises `InvalidMessage`."""
-    key = b"" if record.key is None else record.key
-    if record.value is not None:
-        item = messages.items.decode(record.value)
-        if key != topics.key(item.item_id):
-            raise InvalidMessage(f"the key must be the item's item_id, {item.item_id!r}", record.value)
-        return item.item_id, item
-    try:
-        return key.decode(), None
-    except UnicodeDecodeError as error:
-        raise InvalidMessage(f"a tombstone's key is not UTF-8: {error}", b"") from error
 
 
 def _digest(value: bytes) -> bytes:

@@ -50,6 +50,7 @@ class Ranker:
     def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
         faiss.omp_set_num_threads(settings.threads)  # more would only wait for each other's cores
         self._topics = Topics(settings)
+        self._largest = settings.max_message_bytes
         self._metrics = metrics
         self._report = BatchReport(metrics)
         self._item_ids = ItemIds()
@@ -89,7 +90,7 @@ class Ranker:
 
     def _process(self, records: Sequence[ConsumerRecord]) -> None:
         """Decode, rank, publish and commit one batch; then, and only then, count it."""
-        received, dead = decode(records)
+        received, dead = decode(records, self._largest)
         outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
         ranked = self._rank(received) if received else None
         if ranked is not None and self._live is not None:

@@ -60,7 +60,8 @@ class Restore:
             return {}
         polled = self._consumer.poll(timeout_ms=20, max_records=CHUNK)
         for at, records in polled.items():
-            received, _ = decode(record for record in records if record.offset < self._until[at.partition])
+            wanted = (record for record in records if record.offset < self._until[at.partition])
+            received, _ = decode(wanted, self._settings.max_message_bytes)
             self._fold(received)
         for partition in self._next:
             self._next[partition] = self._consumer.position(TopicPartition(self._topic, partition)) or 0
