@@ -28,6 +28,12 @@ class ConsumerMetrics:
         self.dead_letters = Counter(
             "anabranch_dead_letters", "Messages sent to the dead letters", ["reason"], registry=registry
         )
+        self.passed_over = Counter(
+            "anabranch_messages_passed_over",
+            "Messages on releases, item-vectors and neighbours that could not be read",
+            ["topic"],
+            registry=registry,
+        )
 
 
 class RankerMetrics(ConsumerMetrics):

@@ -20,6 +20,7 @@ from anabranch.metrics import IndexerMetrics, release_info
 from anabranch.ranking.text import item_text
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers import own_message
 from consumers.dead_letter import DeadLetter
 from consumers.every import Every
 from consumers.outgoing import Outgoing
@@ -107,10 +108,10 @@ class Indexer:
         self._changed[item_id] = None
 
     def _note(self, record: ConsumerRecord) -> None:
-        if record.value is not None:
-            notice = messages.releases.decode(record.value)
-            if notice.status == "live":
-                self._live = notice
+        read = own_message.read(messages.releases, bytes.decode, record, self._metrics)
+        notice = None if read is None else read[1]
+        if notice is not None and notice.status == "live":
+            self._live = notice
 
     def _bury(self, letter: DeadLetter) -> None:
         at = TopicPartition(letter.record.topic, letter.record.partition)
@@ -143,7 +144,10 @@ class Indexer:
         """What an earlier run left on `item-vectors`, so that a restart publishes only what differs."""
         published: dict[str, bytes] = {}
         for record in clients.read_to_end(self._settings, [self._topics.item_vectors]):
-            item_id, of = topics.split_vector_key(record.key or b"")
+            read = own_message.read(messages.item_vectors, topics.split_vector_key, record, self._metrics)
+            if read is None:
+                continue
+            item_id, of = read[0]
             if of != name or not item_id:
                 continue
             if record.value is None:

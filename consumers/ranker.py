@@ -63,7 +63,7 @@ class Ranker:
         self._backoff = Backoff()
 
         self._outcome = Outcome(self._topics, self._item_ids)
-        self._follower = ReleaseFollower(settings, self._item_ids)
+        self._follower = ReleaseFollower(settings, self._item_ids, metrics)
         self._restore = Restore(settings, self._topics.events, self._states, self._item_ids, metrics)
         self._transactions = Transactions(settings, settings.group("ranker"))
         self._intake = Intake(settings, self._topics.events)
