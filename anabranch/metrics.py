@@ -45,6 +45,9 @@ class RankerMetrics(ConsumerMetrics):
         self.ignored = Counter(
             "anabranch_events_ignored", "Events that were read and moved nothing", ["reason"], registry=registry
         )
+        self.corrected = Counter(
+            "anabranch_events_corrected", "Events applied otherwise than they say", ["reason"], registry=registry
+        )
         self.rankings = Counter("anabranch_rankings", "Rankings committed", registry=registry)
         self.latency = Histogram(
             "anabranch_event_to_ranking_seconds",

@@ -113,7 +113,7 @@ class Ranker:
         assert self._live is not None, "no partition is open before a release is live"
         events = [one.event for one in received]
         slots = self._states.slots([event.user_id for event in events], [one.partition for one in received])
-        batch = Batch.of(events, slots, self._item_ids)
+        batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
         passed = Stopwatch(self._metrics.stage).passed
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, passed)
         self._report.recall(self._states, self._live, slots.tolist())

@@ -78,7 +78,7 @@ class Restore:
             return
         events = [one.event for one in received]
         slots = self._states.slots([event.user_id for event in events], received[0].partition)
-        fold(self._states, Batch.of(events, slots, self._item_ids))
+        fold(self._states, Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received]))
         self._metrics.restored.inc(len(events))
         if self._folded // LOG_EVERY != (self._folded + len(events)) // LOG_EVERY:
             log.info("folded %d events so far, %d to go", self._folded + len(events), self._remaining())

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+import msgspec
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
-from anabranch import clients
+from anabranch import clients, messages
 from anabranch.messages import Event, Item, ReleaseNotice, encode
 from anabranch.record_headers import HeaderName
 from anabranch.settings import Settings
@@ -86,6 +87,29 @@ def test_what_decompresses_to_ten_megabytes_is_answered_by_its_place_in_the_log(
     original = clients.record_at(world.settings, world.topics.events, int(place["partition"]), int(place["offset"]))
     assert original is not None
     assert original.value == large
+
+
+def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_told_as_it_came(world: World) -> None:
+    """And so it is folded: what comes after it is ranked by a restarted ranker as by one that saw it live."""
+    world.go_live("r1")
+    future, *later = purchases(5, users=1)
+    future = msgspec.structs.replace(future, ts=4_000_000_000_000)
+    with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.publish([future])
+        (ranking,) = world.await_rankings(1)
+        await_true(
+            lambda: scrape.value("anabranch_events_corrected_total", reason="clock_skew") == 1, "the count", ranker.log
+        )
+        assert ranker.terminate() == 0
+    (feedback,) = (messages.feedback.decode(record.value) for record in world.records(world.topics.feedback))
+    assert (ranking.cause.ts, feedback.event) == (future.ts, future)
+    with Process(world.settings, "rank"):
+        world.publish(later)
+        restarted = {one.cause.event_id: one.slate for one in world.await_rankings(5)}
+    with Process(world.settings, "--set", "ranker_group=other", "rank", "--start", "earliest"):
+        unbroken = {one.cause.event_id: one.slate for one in world.await_rankings(10)[-5:]}
+    assert restarted == unbroken
 
 
 def test_nothing_at_all_deep_nesting_and_half_characters_are_dead_letters(world: World) -> None:

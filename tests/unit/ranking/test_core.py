@@ -177,6 +177,31 @@ def test_a_late_event_is_applied_and_the_clock_never_runs_backwards(shop: Shop) 
     assert shop.states.columns.observed[0] == 2
 
 
+def test_an_event_ahead_of_its_append_is_applied_as_of_the_append(shop: Shop) -> None:
+    ahead = [purchase(1, ts=9_000_000), purchase(2, ts=4_000)]
+    batch = Batch.of(ahead, shop.states.slots(["ann", "ann"]), shop.item_ids, [5_000, 6_000])
+    core.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
+    assert shop.states.columns.last_ts[0] == 5_000
+    assert shop.states.columns.history_ts[0, :2].tolist() == [5_000, 4_000]
+
+
+def test_a_clock_that_is_ahead_gives_the_same_state_ranked_and_folded(shop: Shop) -> None:
+    events = [purchase(n, ts=10**9 if n % 2 else n * 1_000) for n in range(1, 8)]
+    appended = [n * 1_000 + 7 for n in range(1, 8)]
+    batch = Batch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended)
+    core.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
+    ranked = shop.rank(purchase(9, ts=60_000))
+
+    shop.states = shop.blank_states()
+    core.fold(shop.states, Batch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended))
+    assert np.array_equal(shop.rank(purchase(9, ts=60_000)).slate, ranked.slate)
+
+
+def test_an_append_at_an_unknown_time_changes_no_events_time(shop: Shop) -> None:
+    batch = Batch.of([purchase(1, ts=4_000)], shop.states.slots(["ann"]), shop.item_ids, [-1])
+    assert batch.ts.tolist() == [4_000]
+
+
 def test_folded_states_rank_as_if_they_had_been_ranked(shop: Shop) -> None:
     past = [purchase(n, user, ts=n * 1_000) for n in range(1, 8) for user in ("ann", "bob")]
     now = [purchase(9, user, ts=60_000) for user in ("ann", "bob")]
