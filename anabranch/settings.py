@@ -85,6 +85,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Leave out what the user has already had."""
     history_length: Count = 64
     own_items: Count = 128
+    dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    """Newest event ids kept of each user: an event among them is a duplicate. Each costs 8 bytes a user."""
     threads: Count = 1
     """Threads of each ONNX model."""
 

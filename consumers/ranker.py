@@ -212,4 +212,9 @@ class Ranker:
 
 
 def _layout(settings: Settings) -> StateLayout:
-    return StateLayout(history=settings.history_length, own_items=settings.own_items, slate=settings.slate_size)
+    return StateLayout(
+        history=settings.history_length,
+        own_items=settings.own_items,
+        slate=settings.slate_size,
+        recent_events=settings.dedupe_window,
+    )

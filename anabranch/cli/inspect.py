@@ -96,7 +96,12 @@ def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
     from anabranch.ranking.item_ids import ItemIds
     from anabranch.ranking.state import StateLayout, UserStates
 
-    layout = StateLayout(history=settings.history_length, own_items=settings.own_items, slate=settings.slate_size)
+    layout = StateLayout(
+        history=settings.history_length,
+        own_items=settings.own_items,
+        slate=settings.slate_size,
+        recent_events=settings.dedupe_window,
+    )
     states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemIds()
     slots = states.slots(one.user_id for one, _ in events)
     fold(states, Batch.of([one for one, _ in events], slots, item_ids, [appended_ms for _, appended_ms in events]))

@@ -112,6 +112,21 @@ def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_told_as_it_cam
     assert restarted == unbroken
 
 
+def test_duplicates_are_told_within_the_window_that_is_set(world: World) -> None:
+    world.go_live("r1")
+    events = purchases(3, users=1)
+    with Process(
+        world.settings, "--set", "dedupe_window=2", "rank", "--start", "earliest", "--metrics-port", "0"
+    ) as one:
+        scrape = Scrape.of(one)
+        world.publish([*events, events[1], events[0]])
+        ranked = [ranking.cause.event_id for ranking in world.await_rankings(4)]
+        await_true(
+            lambda: scrape.value("anabranch_events_ignored_total", reason="duplicate") == 1, "one duplicate", one.log
+        )
+    assert ranked == [one.event_id for one in (*events, events[0])]
+
+
 def test_nothing_at_all_deep_nesting_and_half_characters_are_dead_letters(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "rank", "--start", "earliest"):

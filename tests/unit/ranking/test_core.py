@@ -153,6 +153,13 @@ def test_a_duplicate_within_one_batch_is_told(shop: Shop) -> None:
     assert shop.rank(purchase(1, id="x"), purchase(1, id="x")).duplicate.tolist() == [False, True]
 
 
+def test_a_duplicate_is_told_within_the_window_and_not_beyond(shop: Shop) -> None:
+    shop.states = UserStates(StateLayout(history=8, own_items=4, slate=5, recent_events=3), DIMS, DIMS)
+    shop.rank(*(purchase(n, id=f"id {n}") for n in range(4)))
+    again = shop.rank(purchase(1, id="id 1"), purchase(0, id="id 0"))
+    assert again.duplicate.tolist() == [True, False]
+
+
 def test_an_item_outside_the_catalogue_leaves_the_vector_and_enters_the_history(shop: Shop) -> None:
     shop.rank(purchase(1))
     vector = shop.states.columns.vector[0].copy()
