@@ -128,6 +128,8 @@ def record_at(settings: Settings, topic: str, partition: int, offset: int) -> Co
     consumer = _consumer(settings, group_id=None)
     try:
         at = TopicPartition(topic, partition)
+        if partition not in (consumer.partitions_for_topic(topic) or ()):
+            return None
         consumer.assign([at])
         if not consumer.beginning_offsets([at])[at] <= offset < consumer.end_offsets([at])[at]:
             return None

@@ -7,6 +7,7 @@ from typing import Literal
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 
+from anabranch.errors import AnabranchError
 from anabranch.record_headers import Header, sendable
 from consumers.outgoing import Outgoing
 
@@ -14,6 +15,8 @@ Category = Literal["empty", "invalid", "wrong_key", "too_large"]
 """Few, for they label a metric; the header `reason` says it in full."""
 ADDED = ("topic", "partition", "offset", "category", "reason")
 """Headers of a dead letter, in this order after the producer's own, which may have the same names."""
+LONGEST_NUMBER = 19
+"""Digits of the largest offset."""
 
 
 class DeadLetter(Struct, frozen=True):
@@ -43,6 +46,43 @@ class DeadLetter(Struct, frozen=True):
         return [(name, value.encode(errors="replace")) for name, value in zip(ADDED, values, strict=True)]
 
 
+class Refused(AnabranchError):
+    """A record among the dead letters that cannot be put back; the message names the header that is in the way."""
+
+
+class Letter(Struct, frozen=True):
+    """A dead letter read back: what the record it is of held, and where that stood."""
+
+    topic: str
+    partition: int
+    offset: int
+    category: str
+    reason: str
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+    """The producer's own."""
+
+    @classmethod
+    def of(cls, record: ConsumerRecord) -> Letter:
+        """What `DeadLetter.outgoing` has made. Raises `Refused` unless the last headers are those it adds."""
+        own, added = record.headers[: -len(ADDED)], record.headers[-len(ADDED) :]
+        found = {name: (value or b"").decode(errors="replace") for name, value in added}
+        for name in ADDED:
+            if name not in found:
+                raise Refused(f"header `{name}` is missing: no process of this project wrote the record")
+        return cls(
+            topic=found["topic"],
+            partition=_number(found, "partition"),
+            offset=_number(found, "offset"),
+            category=found["category"],
+            reason=found["reason"],
+            key=record.key,
+            value=None if found["category"] == "empty" else record.value,
+            headers=sendable(own),
+        )
+
+
 def too_large(record: ConsumerRecord, largest: int) -> DeadLetter | None:
     """A dead letter for a record of more than `largest` bytes, key and headers counted; None for any other.
 
@@ -54,3 +94,10 @@ def too_large(record: ConsumerRecord, largest: int) -> DeadLetter | None:
     if size <= largest:
         return None
     return DeadLetter(record, "too_large", f"{size} bytes, key and headers counted: max_message_bytes is {largest}")
+
+
+def _number(headers: dict[str, str], name: str) -> int:
+    text = headers[name]
+    if not text.isdecimal() or len(text) > LONGEST_NUMBER:
+        raise Refused(f"header `{name}` is {text[:40]!r} and no number")
+    return int(text)

@@ -12,6 +12,7 @@ from anabranch.ranking.core import Batch, fold
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.state import UserStates
 from anabranch.settings import Settings
+from consumers.buried import Buried
 from consumers.received import Received, decode
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class Restore:
         self._next: dict[int, int] = {}
         self._folded = 0
         self._consumer: KafkaConsumer | None = None
+        self._buried = Buried(settings, topic)
 
     @property
     def pending(self) -> frozenset[int]:
@@ -44,6 +46,7 @@ class Restore:
         """Restore a partition whose states are blank, from its beginning to the offset `until`."""
         self._until[partition] = until
         self._next[partition] = 0
+        self._buried.outdate()
         self._assign()
         log.info("restoring partition %d: folding its events before offset %d", partition, until)
 
@@ -58,9 +61,11 @@ class Restore:
         """Fold one chunk; the partitions that this completed, and the offset from which each goes on."""
         if not self._until or self._consumer is None:
             return {}
+        self._buried.catch_up()
         polled = self._consumer.poll(timeout_ms=20, max_records=CHUNK)
         for at, records in polled.items():
-            wanted = (record for record in records if record.offset < self._until[at.partition])
+            until = self._until[at.partition]
+            wanted = (one for one in records if one.offset < until and not self._buried.holds(at.partition, one.offset))
             received, _ = decode(wanted, self._settings.max_message_bytes)
             self._fold(received)
         for partition in self._next:

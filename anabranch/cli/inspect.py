@@ -70,10 +70,15 @@ def user(
     """
     from collections import deque
 
-    from anabranch import messages
+    from anabranch import clients, messages
     from anabranch.errors import UsageError
+    from anabranch.topics import Topics
+    from consumers.buried import Buried
 
     settings = settings_of(ctx)
+    clients.require_topics(settings)
+    buried = Buried(settings, Topics(settings).events)
+    buried.catch_up()
     events: list[tuple[messages.Event, int]] = []
     rankings: deque[dict[str, Any]] = deque(maxlen=limit)
     for line in _records(settings, ["events", "rankings"]):
@@ -81,7 +86,7 @@ def user(
             continue
         if line["topic"] == "rankings":
             rankings.append(line)
-        elif isinstance(line["message"], messages.Event):
+        elif isinstance(line["message"], messages.Event) and not buried.holds(line["partition"], line["offset"]):
             events.append((line["message"], line["timestamp"]))
     if not events:
         raise UsageError(f"no event is of a user {user_id}")
@@ -136,7 +141,7 @@ def _records(settings: Settings, names: list[str]) -> Iterator[dict[str, Any]]:
             "offset": record.offset,
             "timestamp": record.timestamp,
             "key": None if record.key is None else record.key.decode(errors="replace"),
-            "headers": {name: value.decode(errors="replace") for name, value in record.headers},
+            "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
             "message": _decoded(by_name[record.topic], record.value),
         }
 
