@@ -70,6 +70,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     ranker_group: str = "anabranch-ranker"
     indexer_group: str = "anabranch-indexer"
     reshare_group: str = "anabranch-reshare"
+    dead_letter_group: str = "anabranch-dead-letters"
+    """Its committed offsets say which dead letters have been replayed."""
     instance: str | None = None
     """A name that outlives a restart, such as the pod's: the new process then ends its forerunner's open
     transaction at once instead of waiting for its time-out. Two living processes must never share one."""
@@ -107,7 +109,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.releases_dir == UNDER_DATA_DIR:
             msgspec.structs.force_setattr(self, "releases_dir", self.data_dir / "releases")
 
-    def group(self, role: Literal["ranker", "indexer", "reshare"]) -> str:
+    def group(self, role: Literal["ranker", "indexer", "reshare", "dead_letter"]) -> str:
         """The consumer group of a role, under the topic prefix."""
         return f"{self.topic_prefix}{getattr(self, f'{role}_group')}"
 
