@@ -15,6 +15,7 @@ from kafka.errors import KafkaError
 from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
 from anabranch.messages import releases
+from anabranch.record_headers import read_any_name
 from anabranch.settings import Settings
 from anabranch.topics import ENVELOPE_BYTES, Topics, require
 
@@ -124,6 +125,23 @@ def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Itera
         consumer.close()
 
 
+def record_at(settings: Settings, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
+    """The committed record at a place in a topic; None if the topic does not hold it, or no longer."""
+    consumer = _consumer(settings, group_id=None)
+    try:
+        at = TopicPartition(topic, partition)
+        if partition not in (consumer.partitions_for_topic(topic) or ()):
+            return None
+        consumer.assign([at])
+        if not consumer.beginning_offsets([at])[at] <= offset < consumer.end_offsets([at])[at]:
+            return None
+        consumer.seek(at, offset)
+        found = next(drain(consumer), None)
+        return found if found is not None and found.offset == offset else None
+    finally:
+        consumer.close()
+
+
 def drain(consumer: KafkaConsumer) -> Iterator[ConsumerRecord]:
     """Records from the consumer's positions to the partitions' ends as of now."""
     ends = consumer.end_offsets(list(consumer.assignment()))
@@ -173,6 +191,7 @@ def require_topics(settings: Settings) -> None:
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
+    read_any_name()
     with _translated(settings):
         return KafkaConsumer(
             **_connection(settings, "consumer"),

@@ -1,12 +1,15 @@
 """The wire schema: every message on every topic, as JSON, decoded to types at the edge.
 
-Unknown fields are ignored, so a producer may be newer than its reader. A missing required field or a wrong
-type raises `InvalidMessage`, which names the field and keeps the original bytes for the dead letter.
+Unknown fields are ignored, so a producer may be newer than its reader. Whatever is no valid message raises
+`InvalidMessage`, which names the field or the problem and keeps the original bytes for the dead letter. Every field
+has a bound, so that no message costs more than its length.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar
+import json
+import re
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,7 +18,13 @@ EVENT_TYPES = ("view", "cart", "purchase", "search")
 """Position in this tuple is the event type's number in `step.onnx`."""
 
 EventType = Literal["view", "cart", "purchase", "search"]
-Identifier = Annotated[str, Meta(min_length=1, max_length=512)]
+NO_CONTROL_CHARACTER = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
+"""An id goes into keys, logs and terminals, and U+001F stands between the parts of a key."""
+Identifier = Annotated[str, Meta(min_length=1, max_length=512, pattern=NO_CONTROL_CHARACTER)]
+EventIdentifier = Annotated[
+    str, Meta(min_length=1, max_length=512, extra_json_schema={"pattern": NO_CONTROL_CHARACTER})
+]
+"""The same, but `Event` itself sees to the pattern, at a fifth of the cost: a restart decodes events by the million."""
 Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, milliseconds since 1970")]
 """Up to the year 9999: a time stamp in microseconds is told at once, not ranked as the far future."""
 
@@ -24,30 +33,50 @@ UNKNOWN_REPEAT_RATE = 0.2
 
 ReleaseStatus = Literal["candidate", "shadow", "live", "retired", "rejected"]
 
+REASON_LENGTH = 400
+"""Characters of a reason: it travels as a header, and may quote what came."""
+NESTING = 100
+"""How deep arrays and objects may stand in one another: far below where Python's stack ends, which is not always
+at the same depth, so that an event is read alike wherever it is read."""
+LARGEST_FLOAT = 3.4e38
+"""What a float32 holds."""
+
 
 class InvalidMessage(ValueError):
-    """A message that its schema rejects: `reason` names the field, `payload` holds the bytes as they came."""
+    """A message that its schema rejects: `reason` names the field, `payload` holds the bytes as they came.
+
+    The reason is cut to `REASON_LENGTH` characters.
+    """
 
     def __init__(self, reason: str, payload: bytes) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = shortened(reason)
         self.payload = payload
+        super().__init__(self.reason)
+
+
+def shortened(reason: str) -> str:
+    """A reason in at most `REASON_LENGTH` characters."""
+    return reason if len(reason) <= REASON_LENGTH else f"{reason[: REASON_LENGTH - 1]}…"
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing a user did. Topic `events`, key `user_id`."""
 
-    event_id: Identifier
-    user_id: Identifier
+    event_id: EventIdentifier
+    user_id: EventIdentifier
     type: EventType
     ts: Milliseconds
-    item_id: Identifier | None = None
+    item_id: EventIdentifier | None = None
     query: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
-    session_id: Identifier | None = None
-    domain: Identifier | None = None
-    context: dict[str, str] = {}
+    session_id: EventIdentifier | None = None
+    domain: EventIdentifier | None = None
+    context: Annotated[
+        dict[Annotated[str, Meta(max_length=128)], Annotated[str, Meta(max_length=4096)]], Meta(max_length=64)
+    ] = {}
 
     def __post_init__(self) -> None:
+        if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():
+            _refuse_control_characters(self, ("event_id", "user_id", "item_id", "session_id", "domain"))
         if self.type == "search" and self.query is None:
             raise ValueError("a `search` event needs `query`")
         if self.type != "search" and self.item_id is None:
@@ -58,15 +87,21 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that can be ranked. Topic `items`, key `item_id`; a tombstone (null value) removes it."""
 
     item_id: Identifier
-    title: str
-    description: str | None = None
-    brand: str | None = None
-    category: list[str] = []
+    title: Annotated[str, Meta(max_length=4096)]
+    description: Annotated[str, Meta(max_length=65_536)] | None = None
+    brand: Annotated[str, Meta(max_length=512)] | None = None
+    category: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=32)] = []
     """Path from the widest to the narrowest, such as ["GROCERY", "SOUP"]."""
     price: float | None = None
     available: bool = True
     domain: Identifier | None = None
-    vectors: dict[str, list[float]] = {}
+    vectors: Annotated[
+        dict[
+            Annotated[str, Meta(max_length=128)],
+            Annotated[list[Annotated[float, Meta(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)]], Meta(max_length=16_384)],
+        ],
+        Meta(max_length=16),
+    ] = {}
     """Other modalities, such as an image vector: name → floats."""
 
 
@@ -241,30 +276,53 @@ def encode_binary(message: UserState | StateMarker) -> bytes:
 
 
 class Codec(Generic[Message]):
-    """Decodes one topic's messages; build it once, it holds the compiled schema."""
+    """Decodes one topic's messages; build it once, it holds the compiled schema.
 
-    def __init__(self, schema: type[Message], binary: bool = False) -> None:
-        self._decoder: msgspec.json.Decoder[Message] | msgspec.msgpack.Decoder[Message] = (
-            msgspec.msgpack.Decoder(schema) if binary else msgspec.json.Decoder(schema)
-        )
+    `foreign` messages are written by others, who may give a field twice: readers would then differ in which they
+    take, so it is an error.
+    """
+
+    def __init__(self, schema: type[Message], foreign: bool = False) -> None:
+        self._decoder = msgspec.json.Decoder(schema)
+        self._once: frozenset[str] = frozenset(getattr(schema, "__struct_fields__", ())) if foreign else frozenset()
 
     def decode(self, payload: bytes) -> Message:
-        """Raises `InvalidMessage`, naming the field, on anything but a valid message."""
+        """Raises `InvalidMessage`, naming the field or the problem, on anything but a valid message."""
+        try:
+            payload.decode()  # all of it: msgspec does not look into fields it passes over
+            if len(payload) > 2 * NESTING:
+                _refuse_nesting(payload)
+            message = self._decoder.decode(payload)
+            if self._once and _may_repeat(payload, message):
+                _refuse_repetition(payload, self._once)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(str(error), payload) from error
+        return message
+
+
+class BinaryCodec(Generic[Message]):
+    """As `Codec`, for a topic of the ranker's own in MessagePack."""
+
+    def __init__(self, schema: type[Message]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(schema)
+
+    def decode(self, payload: bytes) -> Message:
+        """Raises `InvalidMessage` on anything but a valid message."""
         try:
             return self._decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except msgspec.DecodeError as error:
             raise InvalidMessage(str(error), payload) from error
 
 
-events: Codec[Event] = Codec(Event)
-items: Codec[Item] = Codec(Item)
+events: Codec[Event] = Codec(Event, foreign=True)
+items: Codec[Item] = Codec(Item, foreign=True)
 item_vectors: Codec[ItemVector | Coverage] = Codec(ItemVector | Coverage)  # type: ignore[arg-type]
 rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
-user_states: Codec[UserState] = Codec(UserState, binary=True)
-state_markers: Codec[StateMarker] = Codec(StateMarker, binary=True)
+user_states: BinaryCodec[UserState] = BinaryCodec(UserState)
+state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
 TOPIC_SCHEMAS: dict[str, object] = {
     "events": Event,
@@ -276,3 +334,42 @@ TOPIC_SCHEMAS: dict[str, object] = {
     "releases": ReleaseNotice,
 }
 """What travels on each topic, for the JSON Schemas; `user-state` is binary, dead letters are as they came."""
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_OBJECTS_AS_PAIRS = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+"""Nothing else tells a name that stands twice. Numbers stay text, for Python refuses to read very long ones."""
+
+
+def _refuse_control_characters(message: Struct, names: tuple[str, ...]) -> None:
+    for name in names:
+        if _CONTROL_CHARACTER.search(getattr(message, name) or ""):
+            raise ValueError(f"`{name}` holds a control character")
+
+
+def _refuse_nesting(payload: bytes) -> None:
+    if payload.count(b"[") + payload.count(b"{") <= NESTING:
+        return
+    depth = 0
+    for bracket in _STRING.sub(b"", payload).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > NESTING:
+            raise ValueError(f"arrays and objects stand more than {NESTING} deep in one another")
+
+
+def _may_repeat(payload: bytes, message: Any) -> bool:
+    """Whether there may be more in the payload than the message says once: each name comes with a colon."""
+    once = _encoder.encode(message)
+    return payload != once and (b"\\" in payload or payload.count(b":") != once.count(b":"))
+
+
+def _refuse_repetition(payload: bytes, names: frozenset[str]) -> None:
+    """Look for a name that stands twice, among the fields that are read and in the objects they hold."""
+    read = [(name, value) for name, value in _OBJECTS_AS_PAIRS.decode(payload.decode()) if name in names]
+    for pairs in (read, *(value for _, value in read if isinstance(value, tuple))):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"`{name}` stands there twice")
+            seen.add(name)

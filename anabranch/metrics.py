@@ -28,6 +28,12 @@ class ConsumerMetrics:
         self.dead_letters = Counter(
             "anabranch_dead_letters", "Messages sent to the dead letters", ["reason"], registry=registry
         )
+        self.passed_over = Counter(
+            "anabranch_messages_passed_over",
+            "Messages on releases, item-vectors and neighbours that could not be read",
+            ["topic"],
+            registry=registry,
+        )
 
 
 class RankerMetrics(ConsumerMetrics):
@@ -38,6 +44,9 @@ class RankerMetrics(ConsumerMetrics):
         self.events = Counter("anabranch_events", "Events taken from the log", registry=registry)
         self.ignored = Counter(
             "anabranch_events_ignored", "Events that were read and moved nothing", ["reason"], registry=registry
+        )
+        self.corrected = Counter(
+            "anabranch_events_corrected", "Events applied otherwise than they say", ["reason"], registry=registry
         )
         self.rankings = Counter("anabranch_rankings", "Rankings committed", registry=registry)
         self.latency = Histogram(

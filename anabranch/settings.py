@@ -70,6 +70,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     ranker_group: str = "anabranch-ranker"
     indexer_group: str = "anabranch-indexer"
     reshare_group: str = "anabranch-reshare"
+    dead_letter_group: str = "anabranch-dead-letters"
+    """Its committed offsets say which dead letters have been replayed."""
     instance: str | None = None
     """A name that outlives a restart, such as the pod's: the new process then ends its forerunner's open
     transaction at once instead of waiting for its time-out. Two living processes must never share one."""
@@ -92,6 +94,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `anabranch inspect state` says how much memory that is."""
     processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     """at_least_once publishes without transactions: a crash may publish rankings twice."""
+    dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    """Newest event ids kept of each user: an event among them is a duplicate. Each costs 8 bytes a user."""
     threads: Count = 1
     """Threads of each ONNX model."""
 
@@ -112,7 +116,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.releases_dir == UNDER_DATA_DIR:
             msgspec.structs.force_setattr(self, "releases_dir", self.data_dir / "releases")
 
-    def group(self, role: Literal["ranker", "indexer", "reshare"]) -> str:
+    def group(self, role: Literal["ranker", "indexer", "reshare", "dead_letter"]) -> str:
         """The consumer group of a role, under the topic prefix."""
         return f"{self.topic_prefix}{getattr(self, f'{role}_group')}"
 

@@ -24,7 +24,7 @@ TopicName = Literal[
     "events.dead-letter",
 ]
 SEPARATOR = "\x1f"
-"""Between item and release in the key of an item vector: the ASCII unit separator, which no id should hold."""
+"""Between item and release in the key of an item vector: the ASCII unit separator, which no id may hold."""
 DAY_MS = 86_400_000
 ENVELOPE_BYTES = 65_536
 """What a feedback or a dead letter may add to the largest event."""

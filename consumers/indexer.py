@@ -15,14 +15,16 @@ from msgspec import Struct
 
 from anabranch import clients, messages, release, topics
 from anabranch.delivery import Delivery
-from anabranch.messages import Coverage, InvalidMessage, Item, ItemVector, ReleaseNotice, encode
+from anabranch.messages import Coverage, ItemVector, ReleaseNotice, encode
 from anabranch.metrics import IndexerMetrics, release_info
 from anabranch.ranking.text import item_text
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers import own_message
 from consumers.dead_letter import DeadLetter
 from consumers.every import Every
 from consumers.outgoing import Outgoing
+from consumers.received import decode_item
 from consumers.vectoriser import Vectoriser
 
 log = logging.getLogger(__name__)
@@ -94,11 +96,11 @@ class Indexer:
         if record.topic == self._topics.releases:
             self._note(record)
             return
-        try:
-            item_id, item = _decode(record)
-        except InvalidMessage as invalid:
-            self._bury(DeadLetter(record, "invalid", invalid.reason))
+        received = decode_item(record, self._settings.max_message_bytes)
+        if isinstance(received, DeadLetter):
+            self._bury(received)
             return
+        item_id, item = received
         if item is None:
             self._catalogue.pop(item_id, None)
         else:
@@ -106,10 +108,10 @@ class Indexer:
         self._changed[item_id] = None
 
     def _note(self, record: ConsumerRecord) -> None:
-        if record.value is not None:
-            notice = messages.releases.decode(record.value)
-            if notice.status == "live":
-                self._live = notice
+        read = own_message.read(messages.releases, bytes.decode, record, self._metrics)
+        notice = None if read is None else read[1]
+        if notice is not None and notice.status == "live":
+            self._live = notice
 
     def _bury(self, letter: DeadLetter) -> None:
         at = TopicPartition(letter.record.topic, letter.record.partition)
@@ -142,7 +144,10 @@ class Indexer:
         """What an earlier run left on `item-vectors`, so that a restart publishes only what differs."""
         published: dict[str, bytes] = {}
         for record in clients.read_to_end(self._settings, [self._topics.item_vectors]):
-            item_id, of = topics.split_vector_key(record.key or b"")
+            read = own_message.read(messages.item_vectors, topics.split_vector_key, record, self._metrics)
+            if read is None:
+                continue
+            item_id, of = read[0]
             if of != name or not item_id:
                 continue
             if record.value is None:
@@ -242,20 +247,6 @@ class Indexer:
         finally:
             self._producer.close()
             self._consumer.close(autocommit=False)
-
-
-def _decode(record: ConsumerRecord) -> tuple[str, Item | None]:
-    """Item id and item, None for a tombstone. Raises `InvalidMessage`."""
-    key = b"" if record.key is None else record.key
-    if record.value is not None:
-        item = messages.items.decode(record.value)
-        if key != topics.key(item.item_id):
-            raise InvalidMessage(f"the key must be the item's item_id, {item.item_id!r}", record.value)
-        return item.item_id, item
-    try:
-        return key.decode(), None
-    except UnicodeDecodeError as error:
-        raise InvalidMessage(f"a tombstone's key is not UTF-8: {error}", b"") from error
 
 
 def _digest(value: bytes) -> bytes:

@@ -70,6 +70,7 @@ class Ranker:
     def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
         faiss.omp_set_num_threads(settings.threads)  # more would only wait for each other's cores
         self._topics = Topics(settings)
+        self._largest = settings.max_message_bytes
         self._metrics = metrics
         self._report = BatchReport(metrics)
         self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
@@ -82,7 +83,7 @@ class Ranker:
         self._backoff = Backoff()
 
         self._outcome = Outcome(self._topics, self._item_ids, self._releases)
-        self._follower = ReleaseFollower(settings, self._item_ids)
+        self._follower = ReleaseFollower(settings, self._item_ids, metrics)
         self._checkpoints = Checkpoints(
             self._topics, self._states, self._item_ids, self._releases, settings.checkpoint_ms / 1000
         )
@@ -131,7 +132,7 @@ class Ranker:
         """Decode, rank, publish and commit one batch; then, and only then, count it."""
         assert self._live is not None, "no partition is open before a release is live"
         release = self._live.manifest.id
-        received, dead = decode(records)
+        received, dead = decode(records, self._largest)
         outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
         ends = {record.partition: record.offset + 1 for record in records}
         stretches = {partition: Stretch(end, end, {}) for partition, end in ends.items()}
@@ -153,7 +154,7 @@ class Ranker:
         slots = self._states.slots([event.user_id for event in events], [one.partition for one in received])
         distinct = np.unique(slots)
         before = self._states.copy(distinct)
-        batch = Batch.of(events, slots, self._item_ids)
+        batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
         passed = Stopwatch(self._metrics.stage).passed
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, passed)
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
@@ -292,7 +293,12 @@ class Ranker:
 
 def layout_of(settings: Settings) -> StateLayout:
     """How much is kept of a user."""
-    return StateLayout(history=settings.history_length, own_items=settings.own_items, slate=settings.slate_size)
+    return StateLayout(
+        history=settings.history_length,
+        own_items=settings.own_items,
+        slate=settings.slate_size,
+        recent_events=settings.dedupe_window,
+    )
 
 
 def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends: dict[int, int]) -> dict[int, Stretch]:

@@ -18,6 +18,8 @@ from consumers.received import Received
 SAMPLED_USERS = 4
 """User vectors searched exactly for one figure of recall; each costs a scan of the catalogue."""
 RECALL_AT = 20
+CLOCK_SKEW_MS = 60_000
+"""An event so far ahead of its append was told by a clock that is wrong; less is how clocks are."""
 
 
 class BatchReport:
@@ -49,6 +51,8 @@ class BatchReport:
         self._metrics.batch.observe(len(received))
         self._metrics.rankings.inc(len(fresh))
         self._metrics.ignored.labels("duplicate").inc(len(received) - len(fresh))
+        ahead = sum(0 <= received[at].appended_ms < received[at].event.ts - CLOCK_SKEW_MS for at in fresh)
+        self._metrics.corrected.labels("clock_skew").inc(ahead)
 
     def state(
         self, states: UserStates, dirty: int, live: LiveRelease | None, lag: Callable[[], Mapping[int, int]], topic: str

@@ -14,10 +14,12 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch import clients, messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure
 from anabranch.messages import Coverage, ReleaseNotice
+from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers import own_message
 from consumers.change import Adopt, Change, NeighbourChange, NeighbourRow
 from consumers.staging import Staging, by_release, vector_change
 
@@ -30,8 +32,9 @@ CHUNK = 500
 class ReleaseFollower:
     """Queues changes in the order in which the main loop must apply them."""
 
-    def __init__(self, settings: Settings, item_ids: ItemIds) -> None:
+    def __init__(self, settings: Settings, item_ids: ItemIds, metrics: ConsumerMetrics) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._topics = Topics(settings)
         self._item_ids = item_ids
         self._changes: deque[Change] = deque()
@@ -108,15 +111,19 @@ class ReleaseFollower:
             for record in records:
                 self._note(record)
         elif topic == self._topics.neighbours:
-            self._changes.append(NeighbourChange([self._neighbours(record) for record in records]))
+            rows = [row for record in records if (row := self._neighbours(record)) is not None]
+            self._changes.append(NeighbourChange(rows))
         else:
             self._take_vectors(consumer, records)
 
     def _note(self, record: ConsumerRecord) -> None:
-        if record.value is None:
-            self._notices.pop((record.key or b"").decode(), None)
+        read = own_message.read(messages.releases, bytes.decode, record, self._metrics)
+        if read is None:
             return
-        notice = messages.releases.decode(record.value)
+        name, notice = read
+        if notice is None:
+            self._notices.pop(name, None)
+            return
         self._notices[notice.release] = notice
         if notice.status == "live" and notice != self._live:
             log.info("release %s is to be live", notice.release)
@@ -149,7 +156,7 @@ class ReleaseFollower:
         return [at for at in consumer.assignment() if at.topic == self._topics.item_vectors]
 
     def _take_vectors(self, consumer: KafkaConsumer, records: list[ConsumerRecord]) -> None:
-        for name, entries in by_release(records).items():
+        for name, entries in by_release(records, self._metrics).items():
             if not self._may_serve(name):
                 self._pass_over(name)
                 continue
@@ -188,10 +195,13 @@ class ReleaseFollower:
         log.info("release %s is ready with %d items", notice.release, len(live.index))
         return live
 
-    def _neighbours(self, record: ConsumerRecord) -> NeighbourRow:
-        if record.value is None:
-            return NeighbourRow(self._item_ids.row((record.key or b"").decode()))
-        message = messages.neighbours.decode(record.value)
+    def _neighbours(self, record: ConsumerRecord) -> NeighbourRow | None:
+        read = own_message.read(messages.neighbours, bytes.decode, record, self._metrics)
+        if read is None:
+            return None
+        item_id, message = read
+        if message is None:
+            return NeighbourRow(self._item_ids.row(item_id))
         return NeighbourRow(
             row=self._item_ids.row(message.item_id),
             rows=self._item_ids.rows(near.item_id for near in message.neighbours),

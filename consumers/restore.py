@@ -24,6 +24,7 @@ from anabranch.ranking.state import UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.backoff import Backoff
+from consumers.buried import Buried
 from consumers.checkpoint import Dirty, Progress
 from consumers.every import Every
 from consumers.received import Received, decode
@@ -80,6 +81,7 @@ class Restore:
         self._live: LiveRelease | None = None
         self._waiting: dict[int, Generator[None, None, Progress]] = {}
         self._told = Every(5)
+        self._buried = Buried(settings, self._topics.events)
         self._backoff = Backoff()
 
     @property
@@ -148,7 +150,10 @@ class Restore:
         with closing(clients.reader(self._settings, [])) as consumer:
             marker = yield from self._load_states(consumer, state_at, ends[state_at], until)
             dirty: dict[int, Dirty] = {}
-            for segment in segments(marker, until):
+            lacking = segments(marker, until)
+            if lacking:
+                self._buried.catch_up()
+            for segment in lacking:
                 yield from self._fold(consumer, events_at, segment, dirty)
             yield from self._show_slates(consumer, rankings_at, marker.rankings_offset, ends[rankings_at])
         log.info(
@@ -205,7 +210,8 @@ class Restore:
         A state that another release moved is encoded by the live one at its user's next event, as it would have been.
         """
         for records in self._chunks(consumer, at, segment.start, segment.end):
-            received, _ = decode(records)
+            wanted = (record for record in records if not self._buried.holds(at.partition, record.offset))
+            received, _ = decode(wanted, self._settings.max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
             self._enter(at.partition, received, live, dirty)
             yield
@@ -221,14 +227,15 @@ class Restore:
         slots, offsets = slots[fresh], offsets[fresh]
         if len(slots) == 0:
             return
-        events = [one.event for one, new in zip(received, fresh.tolist(), strict=True) if new]
-        fold(self._states, Batch.of(events, slots, self._item_ids), live)
+        received = [one for one, new in zip(received, fresh.tolist(), strict=True) if new]
+        events = [one.event for one in received]
+        fold(self._states, Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received]), live)
         self._states.columns.next_offset[slots] = offsets + 1
         self._states.touch(slots)
         now = time.monotonic()
         for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True):
             dirty.setdefault(slot, Dirty(offset, now))
-        self._metrics.restored.inc(len(events))
+        self._metrics.restored.inc(len(received))
 
     def _show_slates(self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int) -> Turn:
         """The slates of the folded events, as they were published."""

@@ -10,29 +10,26 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch import messages, topics
 from anabranch.errors import AnabranchError
 from anabranch.messages import Coverage, ItemVector
+from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.item_ids import ItemIds
+from consumers import own_message
 from consumers.change import VectorChange
 
 Entry = ItemVector | Coverage | None
 
 
 class UnreadableVector(AnabranchError):
-    """A message on `item-vectors` that the indexer cannot have written."""
+    """Item vectors that the indexer cannot have written: nobody knows which of them are right."""
 
 
-def by_release(records: Iterable[ConsumerRecord]) -> dict[str, dict[str, Entry]]:
+def by_release(records: Iterable[ConsumerRecord], metrics: ConsumerMetrics) -> dict[str, dict[str, Entry]]:
     """The newest message of every item, by release and item id; None is a tombstone, the item "" the coverage."""
     found: dict[str, dict[str, Entry]] = {}
     for record in records:
-        try:
-            item_id, release = topics.split_vector_key(record.key or b"")
-            entry = None if record.value is None else messages.item_vectors.decode(record.value)
-        except ValueError as error:
-            raise UnreadableVector(
-                f"{record.topic}, partition {record.partition}, offset {record.offset}: {error}. Only the indexer "
-                "should write there"
-            ) from error
-        found.setdefault(release, {})[item_id] = entry
+        read = own_message.read(messages.item_vectors, topics.split_vector_key, record, metrics)
+        if read is not None:
+            (item_id, release), entry = read
+            found.setdefault(release, {})[item_id] = entry
     return found
 
 

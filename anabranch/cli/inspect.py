@@ -70,19 +70,24 @@ def user(
     """
     from collections import deque
 
-    from anabranch import messages
+    from anabranch import clients, messages
     from anabranch.errors import UsageError
+    from anabranch.topics import Topics
+    from consumers.buried import Buried
 
     settings = settings_of(ctx)
-    events: list[messages.Event] = []
+    clients.require_topics(settings)
+    buried = Buried(settings, Topics(settings).events)
+    buried.catch_up()
+    events: list[tuple[messages.Event, int]] = []
     rankings: deque[dict[str, Any]] = deque(maxlen=limit)
     for line in _records(settings, ["events", "rankings"]):
         if line["key"] != user_id:
             continue
         if line["topic"] == "rankings":
             rankings.append(line)
-        elif isinstance(line["message"], messages.Event):
-            events.append(line["message"])
+        elif isinstance(line["message"], messages.Event) and not buried.holds(line["partition"], line["offset"]):
+            events.append((line["message"], line["timestamp"]))
     if not events:
         raise UsageError(f"no event is of a user {user_id}")
     _print({"user_id": user_id, "state": _state(settings, events)})
@@ -90,16 +95,21 @@ def user(
         _print(line)
 
 
-def _state(settings: Settings, events: list[Any]) -> dict[str, Any]:
-    """What a fold over the user's events keeps, in words."""
+def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
+    """What a fold over the user's events, each with the time of its append, keeps, in words."""
     from anabranch.ranking.core import Batch, fold
     from anabranch.ranking.item_ids import ItemIds
     from anabranch.ranking.state import StateLayout, UserStates
 
-    layout = StateLayout(history=settings.history_length, own_items=settings.own_items, slate=settings.slate_size)
+    layout = StateLayout(
+        history=settings.history_length,
+        own_items=settings.own_items,
+        slate=settings.slate_size,
+        recent_events=settings.dedupe_window,
+    )
     states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemIds()
-    slots = states.slots(one.user_id for one in events)
-    fold(states, Batch.of(events, slots, item_ids))
+    slots = states.slots(one.user_id for one, _ in events)
+    fold(states, Batch.of([one for one, _ in events], slots, item_ids, [appended_ms for _, appended_ms in events]))
     columns, slot = states.columns, int(slots[0])
     recent = states.recent(slots[:1], layout.history)[0][0]
     own = sorted(
@@ -131,7 +141,7 @@ def _records(settings: Settings, names: list[str]) -> Iterator[dict[str, Any]]:
             "offset": record.offset,
             "timestamp": record.timestamp,
             "key": None if record.key is None else record.key.decode(errors="replace"),
-            "headers": {name: value.decode(errors="replace") for name, value in record.headers},
+            "headers": {name: (value or b"").decode(errors="replace") for name, value in record.headers},
             "message": _decoded(by_name[record.topic], record.value),
         }
 

@@ -26,10 +26,11 @@ COMMANDS = {
     "reshare": "Make a candidate from the feedback; the gate decides.",
     "evaluate": "Measure a release offline.",
     "releases": "List releases, or show one with its gate's numbers.",
+    "dead-letters": "Look at what could not be read, or put it back.",
     "inspect": "Look at an event, a user, a topic or the settings.",
     "schema": "Write the JSON Schemas of the messages.",
 }
-"""Each is a module of this package with a function `command`, or with a Typer `app` of its own."""
+"""Each is a module of this package (a dash is an underscore there) with a function `command` or a Typer `app`."""
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def options(
 
 def _register() -> None:
     for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"anabranch.cli.{name}")
+        module = importlib.import_module(f"anabranch.cli.{name.replace('-', '_')}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, help=summary, no_args_is_help=True)
         else:

@@ -60,6 +60,8 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:
     """The newest notice of every release, in the order they were announced, with the folder's condition."""
+    from contextlib import suppress
+
     import msgspec
 
     from anabranch import clients, messages
@@ -68,9 +70,10 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     clients.require_topics(settings)
     notices: dict[str, ReleaseNotice] = {}
     for record in clients.read_to_end(settings, [Topics(settings).releases]):
-        if record.value is not None:
-            notice = messages.releases.decode(record.value)
-            notices[notice.release] = notice
+        with suppress(messages.InvalidMessage):  # every reader of the topic passes those over
+            if record.value is not None:
+                notice = messages.releases.decode(record.value)
+                notices[notice.release] = notice
     return [
         {"parent": None, "reason": None, "gate": {}}
         | msgspec.to_builtins(notice)

@@ -39,13 +39,22 @@ class Batch:
         return len(self.ts)
 
     @classmethod
-    def of(cls, events: Sequence[Event], slots: Slots, item_ids: ItemIds) -> Batch:
-        """Columns of decoded events whose users have `slots` [B]."""
+    def of(
+        cls, events: Sequence[Event], slots: Slots, item_ids: ItemIds, appended_ms: Sequence[int] | None = None
+    ) -> Batch:
+        """Columns of decoded events whose users have `slots` [B].
+
+        `appended_ms` [B] is when each was appended to the log, below 0 where that is unknown: an event cannot have
+        happened later, whatever its producer's clock said.
+        """
+        ts = [e.ts for e in events]
+        if appended_ms is not None:
+            ts = [told if at < 0 else min(told, at) for told, at in zip(ts, appended_ms, strict=True)]
         return cls(
             slots=slots,
             items=np.array([-1 if e.item_id is None else item_ids.row(e.item_id) for e in events], np.int32),
             types=np.array([EVENT_TYPES.index(e.type) for e in events], np.uint8),
-            ts=np.array([e.ts for e in events], np.int64),
+            ts=np.array(ts, np.int64),
             sessions=np.array([0 if e.session_id is None else stable_hash(e.session_id) for e in events], np.uint64),
             keys=np.array([stable_hash(e.event_id) for e in events], np.uint64),
             queries={at: e.query for at, e in enumerate(events) if e.type == "search" and e.query is not None},

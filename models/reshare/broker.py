@@ -49,8 +49,9 @@ def notices(settings: Settings) -> dict[str, ReleaseNotice]:
     """The newest notice of every release, in the order in which releases were first announced."""
     newest: dict[str, ReleaseNotice] = {}
     for record in clients.read_to_end(settings, [Topics(settings).releases]):
-        notice = messages.releases.decode(record.value)
-        newest[notice.release] = notice
+        notice = _decode(messages.releases, record)
+        if notice is not None:
+            newest[notice.release] = notice
     return newest
 
 
@@ -103,7 +104,7 @@ def _read_from(settings: Settings, topic: str, offsets: dict[int, int], advance:
 
 
 def _decode(codec: Codec[Message], record: ConsumerRecord) -> Message | None:
-    """A producer's message, or None for a tombstone or what is no message: ranker and indexer dead-letter those."""
+    """A message, or None for a tombstone or what is no message: ranker and indexer answer for those."""
     if record.value is None:
         return None
     try:

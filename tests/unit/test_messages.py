@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -8,9 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch import messages
-from anabranch.messages import EVENT_TYPES, Coverage, Event, Feedback, InvalidMessage, ItemVector, Ranking
+from anabranch.messages import (
+    EVENT_TYPES,
+    NESTING,
+    REASON_LENGTH,
+    Coverage,
+    Event,
+    Feedback,
+    InvalidMessage,
+    ItemVector,
+    Ranking,
+)
 
 EVENT = {"event_id": "e", "user_id": "u", "type": "purchase", "ts": 1_500_000_000_000, "item_id": "i"}
+ITEM = {"item_id": "i", "title": "Soup"}
+BARE = b'{"event_id":"e","user_id":"u","type":"view","ts":1,"item_id":"i"'
+"""An event without its closing brace: what follows is one field more."""
+IDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1, max_size=20)
+Result = TypeVar("Result")
+
+
+def reason(payload: bytes, codec: messages.Codec[Any] = messages.events) -> str:
+    """Why a payload is no message; it must be one that a header can carry, and the bytes must be kept."""
+    with pytest.raises(InvalidMessage) as raised:
+        codec.decode(payload)
+    assert raised.value.payload == payload
+    assert 0 < len(raised.value.reason) <= REASON_LENGTH
+    raised.value.reason.encode()
+    return raised.value.reason
+
 
 OLD_BYTES: dict[str, tuple[messages.Codec[Any], bytes]] = {
     "event 1": (
@@ -98,17 +126,201 @@ def test_no_bytes_raise_anything_but_invalid_message(payload: bytes) -> None:
 @given(
     st.builds(
         Event,
-        event_id=st.text(min_size=1, max_size=20),
-        user_id=st.text(min_size=1, max_size=20),
+        event_id=IDS,
+        user_id=IDS,
         type=st.sampled_from(EVENT_TYPES[:3]),
         ts=st.integers(0, 253_402_300_799_999),
-        item_id=st.text(min_size=1, max_size=20),
-        session_id=st.none() | st.text(min_size=1, max_size=20),
+        item_id=IDS,
+        session_id=st.none() | IDS,
         context=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     )
 )
 def test_an_event_survives_the_wire(event: Event) -> None:
     assert messages.events.decode(messages.encode(event)) == event
+
+
+@pytest.mark.parametrize(
+    "payload", [b"[1]", b"3", b'"text"', b"null", b"true", b"[" + BARE + b"}]", BARE + b"}" + BARE + b"}"]
+)
+def test_what_is_no_object_is_invalid(payload: bytes) -> None:
+    reason(payload)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+@pytest.mark.parametrize("field", [b'"x":', b'"context":{"a":', b'"item_id":'])
+def test_deep_nesting_is_invalid_and_no_recursion_error(opening: bytes, field: bytes) -> None:
+    assert "deep" in reason(BARE + b"," + field + opening * 100_000)
+
+
+def test_nesting_is_judged_alike_however_deep_the_reader_itself_stands() -> None:
+    allowed = BARE + b',"x":' + b"[" * (NESTING - 1) + b"]" * (NESTING - 1) + b"}"
+    too_deep = BARE + b',"x":' + b"[" * NESTING + b"]" * NESTING + b"}"
+    for depth in (1, sys.getrecursionlimit() // 2):
+        at_depth(depth, lambda: messages.events.decode(allowed))
+        at_depth(depth, lambda: reason(too_deep))
+
+
+def at_depth(depth: int, call: Callable[[], Result]) -> Result:
+    return call() if depth == 0 else at_depth(depth - 1, call)
+
+
+def test_brackets_in_a_text_are_no_nesting() -> None:
+    query = '[{"\\' * 200
+    search = Event(event_id="e", user_id="u", type="search", ts=1, query=query)
+    assert messages.events.decode(messages.encode(search)).query == query
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        BARE.replace(b'"u"', b'"\xff"') + b"}",
+        BARE.replace(b'"u"', b'"\xed\xa0\x80"') + b"}",
+        BARE + b',"passed over":"\xff"}',
+        BARE + b',"\xff":1}',
+        (BARE + b"}").decode().encode("utf-16"),
+    ],
+)
+def test_invalid_utf_8_is_invalid_wherever_it_stands(payload: bytes) -> None:
+    assert "utf-8" in reason(payload)
+
+
+@pytest.mark.parametrize("field", ["event_id", "user_id", "item_id", "session_id", "domain", "context", "anything"])
+@pytest.mark.parametrize("half", [r"\ud800", r"\udfff", r"\ud800x", r"\udc00\ud800"])
+def test_half_a_surrogate_pair_is_invalid_for_it_is_no_text(field: str, half: str) -> None:
+    value = f'{{"a":"{half}"}}' if field == "context" else f'"{half}"'
+    others = {name: kept for name, kept in EVENT.items() if name != field}
+    reason(msgspec.json.encode(others)[:-1] + f',"{field}":{value}}}'.encode())
+
+
+def test_a_whole_surrogate_pair_is_the_character_it_means() -> None:
+    assert messages.events.decode(BARE.replace(b'"u"', rb'"\ud83d\ude00"') + b"}").user_id == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "-1", "1.5", "true", '"1"', "1e400"]
+)
+def test_a_time_that_is_no_whole_number_of_milliseconds_is_invalid(number: str) -> None:
+    reason(BARE.replace(b'"ts":1', f'"ts":{number}'.encode()) + b"}")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+def test_numbers_that_json_has_not_are_invalid_even_where_they_are_passed_over(number: bytes) -> None:
+    reason(BARE + b',"x":' + number + b"}")
+
+
+@pytest.mark.parametrize("number", [b"9" * 5000, b"1e999", b"-1e-999"])
+def test_a_huge_number_in_an_unknown_field_is_passed_over(number: bytes) -> None:
+    messages.events.decode(BARE + b',"x":' + number + b"}")
+
+
+@pytest.mark.parametrize(
+    ("field", "more"),
+    [
+        ("user_id", b',"user_id":"v"}'),
+        ("user_id", b',"user_id":"u"}'),
+        ("user_id", rb',"\u0075ser_id":"v"}'),
+        ("type", b' , "type" : "cart" }'),
+        ("a", b',"context":{"a":"1","b":"2","a":"3"}}'),
+        ("a", rb',"context":{"a":"1","\u0061":"3"}}'),
+        ("query", b',"query":null,"query":"x"}'),
+        ("context", b',"context":{"a":"1"},"context":{}}'),
+    ],
+)
+def test_a_field_that_stands_there_twice_is_named(field: str, more: bytes) -> None:
+    assert f"`{field}`" in reason(BARE + more)
+
+
+@pytest.mark.parametrize("more", [b',"x":1,"x":2}', b',"x":{"a":1,"a":2}}', b',"context":{"user_id":"a:b"}}'])
+def test_what_is_passed_over_may_stand_there_twice(more: bytes) -> None:
+    messages.events.decode(BARE + more)
+
+
+@pytest.mark.parametrize("name", ["event_id", "user_id", "item_id", "session_id", "domain"])
+@pytest.mark.parametrize("value", ["", "x" * 513, "x" * 10_000])
+def test_an_id_that_is_empty_or_too_long_is_named(name: str, value: str) -> None:
+    assert f"$.{name}" in reason(msgspec.json.encode(EVENT | {name: value}))
+
+
+@pytest.mark.parametrize("name", ["event_id", "user_id", "item_id", "session_id", "domain"])
+@pytest.mark.parametrize("character", ["\x00", "\n", "\t", "\x1f", "\x7f", "\x85"])
+def test_an_id_with_a_control_character_is_named(name: str, character: str) -> None:
+    assert f"`{name}`" in reason(msgspec.json.encode(EVENT | {name: f"a{character}"}))
+
+
+@pytest.mark.parametrize("text", [" ", "\u00a0", "\u200d", "\u202e", "\U0001f600", "e\u0301", "a/b:c", "\ufffe"])
+def test_any_other_character_may_stand_in_an_id(text: str) -> None:
+    assert messages.events.decode(msgspec.json.encode(EVENT | {"user_id": text})).user_id == text
+
+
+def test_a_search_may_hold_any_text() -> None:
+    query = "a\nb\x1f"
+    event = {**EVENT, "type": "search", "query": query}
+    assert messages.events.decode(msgspec.json.encode(event)).query == query
+
+
+@pytest.mark.parametrize("separator", ["\x1f", "\n"])
+def test_no_id_of_items_vectors_neighbours_and_releases_holds_what_separates_the_parts_of_a_key(separator: str) -> None:
+    bad = f"a{separator}"
+    payloads: list[tuple[messages.Codec[Any], dict[str, object]]] = [
+        (messages.items, ITEM | {"item_id": bad}),
+        (messages.item_vectors, {"type": "vector", "item_id": bad, "release": "r", "vector": ""}),
+        (messages.item_vectors, {"type": "vector", "item_id": "i", "release": bad, "vector": ""}),
+        (messages.item_vectors, {"type": "coverage", "release": bad, "items": 1, "ts": 1}),
+        (messages.neighbours, {"item_id": bad, "neighbours": [], "popularity": 0, "first_seen": 0, "ts": 0}),
+        (
+            messages.releases,
+            {"release": bad, "status": "live", "ts": 1, "location": "r", "manifest_sha256": "0"},
+        ),
+    ]
+    for codec, payload in payloads:
+        assert "regex" in reason(msgspec.json.encode(payload), codec)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [{str(n): "" for n in range(65)}, {"k" * 129: ""}, {"k": "v" * 4097}],
+    ids=["65 entries", "a key of 129", "a value of 4097"],
+)
+def test_an_events_context_has_a_bound(context: dict[str, str]) -> None:
+    assert "$.context" in reason(msgspec.json.encode(EVENT | {"context": context}))
+
+
+def test_an_events_context_up_to_its_bound_is_read() -> None:
+    context = {f"{n:0128}": "v" * 4096 for n in range(64)}
+    assert messages.events.decode(msgspec.json.encode(EVENT | {"context": context})).context == context
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("title", "t" * 4097),
+        ("description", "d" * 65_537),
+        ("brand", "b" * 513),
+        ("category", ["c"] * 33),
+        ("category", ["c" * 513]),
+        ("vectors", {str(n): [] for n in range(17)}),
+        ("vectors", {"image": [0.0] * 16_385}),
+        ("vectors", {"image": [1e39]}),
+        ("vectors", {"n" * 129: []}),
+    ],
+)
+def test_every_field_of_an_item_has_a_bound(field: str, value: object) -> None:
+    assert f"$.{field}" in reason(msgspec.json.encode(ITEM | {field: value}), messages.items)
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"1e999", b"9" * 400])
+def test_a_price_that_is_no_finite_number_is_invalid(number: bytes) -> None:
+    reason(b'{"item_id":"i","title":"t","price":' + number + b"}", messages.items)
+
+
+def test_an_items_field_that_stands_there_twice_is_named() -> None:
+    assert "`title`" in reason(b'{"item_id":"i","title":"t","title":"u"}', messages.items)
+    assert "`image`" in reason(b'{"item_id":"i","title":"t","vectors":{"image":[1],"image":[2]}}', messages.items)
+
+
+def test_a_reason_that_quotes_what_came_is_cut_to_what_a_header_carries() -> None:
+    text = "\u00e9" * 100_000
+    assert reason(msgspec.json.encode(EVENT | {"type": text})).endswith("\u2026")
 
 
 def test_vectors_and_coverage_share_a_topic_and_are_told_apart() -> None:

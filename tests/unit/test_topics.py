@@ -45,6 +45,10 @@ def test_the_key_of_a_coverage_has_no_item(release: str) -> None:
     assert topics.split_vector_key(topics.coverage_key(release)) == ("", release)
 
 
+def test_a_separator_in_an_old_item_id_does_not_hide_the_release() -> None:
+    assert topics.split_vector_key(topics.vector_key("a\x1fb", "r1")) == ("a\x1fb", "r1")
+
+
 def test_a_key_without_a_release_is_no_vectors_key() -> None:
     with pytest.raises(ValueError, match="not the key"):
         topics.split_vector_key(b"item")

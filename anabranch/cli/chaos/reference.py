@@ -56,7 +56,7 @@ class Reference:
     def _enter(self, received: Sequence[Received], release: str | None) -> list[bool]:
         events = [one.event for one in received]
         slots = self.states.slots(event.user_id for event in events)
-        batch = Batch.of(events, slots, self._releases.item_ids)
+        batch = Batch.of(events, slots, self._releases.item_ids, [one.appended_ms for one in received])
         if release is None:
             core.fold(self.states, batch)
             return [False] * len(events)

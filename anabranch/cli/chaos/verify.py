@@ -7,16 +7,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
 
 from anabranch import clients, messages, release
 from anabranch.cli.chaos.reference import Reference, Releases, saved
 from anabranch.cli.ledger import Answer, Place, Published, ledger
 from anabranch.cli.offsets import Offsets
 from anabranch.messages import STATE_MARKER_KEY, Feedback, StateMarker, UserState
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers.dead_letter import Letter
 from consumers.ranker import layout_of
 from consumers.received import Received, decode
 from consumers.staging import by_release, vector_change
@@ -85,7 +88,7 @@ def _balance(
     events: Mapping[int, list[ConsumerRecord]],
     answers: Sequence[Answer],
     feedback: Sequence[Feedback],
-    dead: Mapping[Place, list[ConsumerRecord]],
+    dead: Mapping[Place, list[Letter]],
     releases: Releases,
 ) -> Findings:
     layout, final = layout_of(settings), max(answers, key=lambda one: one.ranking.ts).ranking.release
@@ -96,7 +99,7 @@ def _balance(
     rejected: dict[Place, ConsumerRecord] = {}
     ignored = misjoined = diverged = unsaved = users = 0
     for partition, records in events.items():
-        received, letters = decode(records)
+        received, letters = decode(records, settings.max_message_bytes)
         rejected |= {
             (partition, one.record.offset): one.record
             for one in letters
@@ -194,7 +197,7 @@ def _due(one: Received, before: Answer | None) -> tuple[str | None, int, int | N
 def _beyond(
     answers: Sequence[Answer],
     feedback: Sequence[Feedback],
-    dead: Mapping[Place, list[ConsumerRecord]],
+    dead: Mapping[Place, list[Letter]],
     expected: Collection[Place],
     rejected: Collection[Place],
 ) -> int:
@@ -207,7 +210,7 @@ def _beyond(
     return sum(count - (place in due) for counted, due in places for place, count in counted.items())
 
 
-def _not_as_they_came(rejected: Mapping[Place, ConsumerRecord], dead: Mapping[Place, list[ConsumerRecord]]) -> int:
+def _not_as_they_came(rejected: Mapping[Place, ConsumerRecord], dead: Mapping[Place, list[Letter]]) -> int:
     return sum(
         not any((letter.key, letter.value) == (record.key, record.value) for letter in dead.get(place, ()))
         for place, record in rejected.items()
@@ -221,13 +224,13 @@ def _by_partition(records: Iterable[ConsumerRecord]) -> dict[int, list[ConsumerR
     return found
 
 
-def _dead_letters(settings: Settings, topics: Topics) -> dict[Place, list[ConsumerRecord]]:
+def _dead_letters(settings: Settings, topics: Topics) -> dict[Place, list[Letter]]:
     """Dead letters of `events`, by where they stood."""
-    found: dict[Place, list[ConsumerRecord]] = defaultdict(list)
+    found: dict[Place, list[Letter]] = defaultdict(list)
     for record in clients.read_to_end(settings, [topics.dead_letter]):
-        headers = dict(record.headers)
-        if headers["topic"].decode() == topics.events:
-            found[int(headers["partition"]), int(headers["offset"])].append(record)
+        letter = Letter.of(record)
+        if letter.topic == topics.events:
+            found[letter.partition, letter.offset].append(letter)
     return found
 
 
@@ -251,7 +254,8 @@ def _saved_states(settings: Settings) -> dict[int, tuple[dict[str, UserState], S
 def _releases(settings: Settings, names: set[str]) -> Releases:
     """Releases with the index that ranked: the vectors are those on the topic."""
     item_ids, numbers = ItemIds(), ReleaseNumbers()
-    entries = by_release(clients.read_to_end(settings, [Topics(settings).item_vectors]))
+    vectors = clients.read_to_end(settings, [Topics(settings).item_vectors])
+    entries = by_release(vectors, RankerMetrics(CollectorRegistry()))
     live = {}
     for name in sorted(names):
         files = release.opened(release.folder_of(settings.releases_dir, name))

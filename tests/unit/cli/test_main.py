@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from anabranch.cli.main import COMMANDS, app
 
-OURS = ["topics", "catalogue", "replay", "index", "rank", "releases", "inspect", "schema"]
+OURS = ["topics", "catalogue", "replay", "index", "rank", "releases", "dead-letters", "inspect", "schema"]
 
 
 @pytest.mark.parametrize("command", OURS)
@@ -20,7 +20,18 @@ def test_every_command_explains_itself(command: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["topics provision", "catalogue", "replay", "index", "rank", "releases list", "inspect event", "schema"],
+    [
+        "topics provision",
+        "catalogue",
+        "replay",
+        "index",
+        "rank",
+        "releases list",
+        "dead-letters show",
+        "dead-letters replay",
+        "inspect event",
+        "schema",
+    ],
 )
 def test_the_help_of_a_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])

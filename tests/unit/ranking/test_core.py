@@ -192,6 +192,13 @@ def test_a_duplicate_within_one_batch_is_told(shop: Shop) -> None:
     assert shop.rank(purchase(1, id="x"), purchase(1, id="x")).duplicate.tolist() == [False, True]
 
 
+def test_a_duplicate_is_told_within_the_window_and_not_beyond(shop: Shop) -> None:
+    shop.states = UserStates(StateLayout(history=8, own_items=4, slate=5, recent_events=3), DIMS, DIMS)
+    shop.rank(*(purchase(n, id=f"id {n}") for n in range(4)))
+    again = shop.rank(purchase(1, id="id 1"), purchase(0, id="id 0"))
+    assert again.duplicate.tolist() == [True, False]
+
+
 def test_an_item_outside_the_catalogue_leaves_the_vector_and_enters_the_history(shop: Shop) -> None:
     shop.rank(purchase(1))
     vector = shop.states.columns.vector[0].copy()
@@ -214,6 +221,31 @@ def test_a_late_event_is_applied_and_the_clock_never_runs_backwards(shop: Shop) 
     shop.rank(purchase(2, ts=1_000))
     assert shop.states.columns.last_ts[0] == 5_000
     assert shop.states.columns.observed[0] == 2
+
+
+def test_an_event_ahead_of_its_append_is_applied_as_of_the_append(shop: Shop) -> None:
+    ahead = [purchase(1, ts=9_000_000), purchase(2, ts=4_000)]
+    batch = Batch.of(ahead, shop.states.slots(["ann", "ann"]), shop.item_ids, [5_000, 6_000])
+    core.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
+    assert shop.states.columns.last_ts[0] == 5_000
+    assert shop.states.columns.history_ts[0, :2].tolist() == [5_000, 4_000]
+
+
+def test_a_clock_that_is_ahead_gives_the_same_state_ranked_and_folded(shop: Shop) -> None:
+    events = [purchase(n, ts=10**9 if n % 2 else n * 1_000) for n in range(1, 8)]
+    appended = [n * 1_000 + 7 for n in range(1, 8)]
+    batch = Batch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended)
+    core.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
+    ranked = shop.rank(purchase(9, ts=60_000))
+
+    shop.states = shop.blank_states()
+    core.fold(shop.states, Batch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended))
+    assert np.array_equal(shop.rank(purchase(9, ts=60_000)).slate, ranked.slate)
+
+
+def test_an_append_at_an_unknown_time_changes_no_events_time(shop: Shop) -> None:
+    batch = Batch.of([purchase(1, ts=4_000)], shop.states.slots(["ann"]), shop.item_ids, [-1])
+    assert batch.ts.tolist() == [4_000]
 
 
 def test_folded_states_rank_as_if_they_had_been_ranked(shop: Shop) -> None:

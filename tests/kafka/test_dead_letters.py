@@ -1,0 +1,296 @@
+"""Dead letters shown and put back, on a real broker: every letter once, as it came."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from typing import Any
+
+import msgspec
+import pytest
+from kafka.consumer.fetcher import ConsumerRecord
+from typer.testing import CliRunner, Result
+
+from anabranch import clients
+from anabranch.cli.main import app
+from anabranch.errors import Fenced
+from anabranch.messages import Item, encode
+from anabranch.record_headers import HeaderName
+from anabranch.settings import Settings
+from anabranch.topics import Topics, key
+from consumers.dead_letter import DeadLetter
+from consumers.dead_letters import replay
+from tests.kafka.world import ITEMS, Process, World, await_true, purchases
+
+OWN = [("trace", b"1"), ("reason", b"a producer's own"), (HeaderName(b"\xff"), b"2")]
+
+
+@pytest.fixture
+def world(settings: Settings, topics: Topics) -> World:
+    return World(settings)
+
+
+def run(world: World, *arguments: str) -> Result:
+    """`anabranch dead-letters …`, within this process."""
+    settings = world.settings
+    return CliRunner().invoke(
+        app,
+        [
+            *("--bootstrap-servers", settings.bootstrap_servers),
+            *("--topic-prefix", settings.topic_prefix),
+            *("--set", f"partitions={settings.partitions}"),
+            "dead-letters",
+            *arguments,
+        ],
+    )
+
+
+def shown(world: World, *arguments: str) -> list[dict[str, Any]]:
+    result = run(world, "show", *arguments)
+    assert result.exit_code == 0, result.output
+    return [msgspec.json.decode(line) for line in result.stdout.splitlines()]
+
+
+def letter(
+    world: World,
+    value: bytes | None,
+    key: bytes | None = b"u0",
+    topic: str | None = None,
+    offset: int = 0,
+    partition: int = 1,
+) -> DeadLetter:
+    """A letter of a record that once stood in `events`."""
+    record = ConsumerRecord(topic or world.topics.events, partition, 0, offset, 1, 1, key, value, OWN, None, 0, 0, 0)
+    return DeadLetter(record, "empty" if value is None else "invalid", "it was told so")
+
+
+def bury(world: World, *letters: DeadLetter) -> None:
+    """Put letters among the dead letters, as a ranker or the indexer would."""
+    with closing(clients.producer(world.settings)) as producer:
+        for one in letters:
+            out = one.outgoing(world.topics.dead_letter)
+            producer.send(out.topic, key=out.key, value=out.value, headers=out.headers)
+        producer.flush()
+
+
+def values(world: World, topic: str) -> Counter[bytes | None]:
+    return Counter(record.value for record in world.records(topic))
+
+
+def numbered(world: World, count: int) -> list[DeadLetter]:
+    return [letter(world, b"%03d" % number, key=b"u%d" % (number % 5)) for number in range(count)]
+
+
+def test_poison_is_shown_with_its_reason_its_place_and_its_bytes(world: World) -> None:
+    world.go_live("r1")
+    poison = b"\xff not json " + b"x" * 1000
+    with Process(world.settings, "rank", "--start", "earliest"):
+        world.send(world.topics.events, b"u0", poison)
+        world.send(world.topics.events, b"u1", None)
+        world.send(world.topics.events, b"someone else", encode(purchases(1)[0]))
+        await_true(lambda: len(world.records(world.topics.dead_letter)) == 3, "three dead letters")
+    (one,) = shown(world, "--reason", "invalid")
+    (source,) = [record for record in world.records(world.topics.events) if record.value == poison]
+    assert one["source"] == {"topic": source.topic, "partition": source.partition, "offset": source.offset}
+    assert (one["category"], one["key"], one["size"], one["replayed"]) == ("invalid", "u0", len(poison), False)
+    assert "utf-8" in one["reason"]
+    assert one["payload"].startswith("� not json xxx")
+    assert len(one["payload"]) < len(poison)
+    assert run(world, "show", "--payload", f"{one['partition']}:{one['offset']}").stdout_bytes == poison
+    assert {line["category"] for line in shown(world)} == {"invalid", "empty", "wrong_key"}
+
+
+def test_the_newest_letters_are_shown_the_newest_last(world: World) -> None:
+    for number in range(5):
+        bury(world, letter(world, b"%d" % number, key=b"u%d" % number))
+    assert [line["payload"] for line in shown(world, "--limit", "3")] == ["2", "3", "4"]
+
+
+def test_after_a_fix_replayed_letters_are_ranked(world: World) -> None:
+    """Given a ranker whose limit was too small, one with a larger limit answers what is put back."""
+    world.go_live("r1")
+    small, large = purchases(2, users=1)
+    large = msgspec.structs.replace(large, context={"referrer": "x" * 4000})
+    with Process(world.settings, "--set", "max_message_bytes=2048", "rank", "--start", "earliest") as ranker:
+        world.publish([small, large])
+        world.await_rankings(1)
+        await_true(lambda: len(world.records(world.topics.dead_letter)) == 1, "one dead letter")
+        assert ranker.terminate() == 0
+    (one,) = shown(world)
+    assert (one["category"], one["replayed"]) == ("too_large", False)
+    assert run(world, "show", "--payload", f"{one['partition']}:{one['offset']}").stdout_bytes == encode(large)
+    with Process(world.settings, "rank"):
+        assert f"1 went to {world.topics.events}" in run(world, "replay").stdout
+        rankings = world.await_rankings(2)
+    assert [ranking.cause.event_id for ranking in rankings] == [small.event_id, large.event_id]
+    assert [line["replayed"] for line in shown(world)] == [True]
+    assert len(world.records(world.topics.dead_letter)) == 1
+
+
+def test_a_letter_that_is_still_too_large_becomes_a_new_letter_of_the_same_record(world: World) -> None:
+    world.go_live("r1")
+    (large,) = (msgspec.structs.replace(one, context={"referrer": "x" * 4000}) for one in purchases(1))
+    with Process(world.settings, "--set", "max_message_bytes=2048", "rank", "--start", "earliest"):
+        world.publish([large])
+        await_true(lambda: len(world.records(world.topics.dead_letter)) == 1, "one dead letter")
+    small = msgspec.structs.replace(world.settings, max_message_bytes=2048)
+    (done,) = replay(small)
+    assert done.sent == {world.topics.dead_letter: 1}
+    old, new = shown(world)
+    assert (old["replayed"], new["replayed"]) == (True, False)
+    assert old["source"] == new["source"]
+
+
+def test_letters_of_items_are_vectorised_once_they_are_put_back(world: World) -> None:
+    world.announce("r1")
+    item = Item(item_id="long", title="x" * 3000)
+    world.publish_items([*(Item(item_id=item_id, title=item_id) for item_id in ITEMS), item])
+    with Process(world.settings, "--set", "max_message_bytes=2048", "index") as indexer:
+        indexer.await_log(f"the catalogue is covered for release r1: {len(ITEMS)} items")
+        await_true(lambda: len(shown(world)) == 1, "one dead letter", indexer.log)
+        assert indexer.terminate() == 0
+    assert f"1 went to {world.topics.items}" in run(world, "replay").stdout
+    assert [record.value for record in world.records(world.topics.items) if record.key == b"long"] == [encode(item)] * 2
+    with Process(world.settings, "index") as indexer:
+        indexer.await_log(f"the catalogue is covered for release r1: {len(ITEMS) + 1} items")
+
+
+def test_a_letter_goes_back_with_its_key_its_bytes_and_the_producers_own_headers(world: World) -> None:
+    bury(world, letter(world, b"\x00\xff bytes", key=b"\xfe"), letter(world, None))
+    assert run(world, "replay").exit_code == 0
+    back = {record.value: record for record in world.records(world.topics.events)}
+    assert set(back) == {b"\x00\xff bytes", None}
+    assert back[b"\x00\xff bytes"].key == b"\xfe"
+    assert [(name.encode(), value) for name, value in back[None].headers] == [
+        (b"trace", b"1"),
+        (b"reason", b"a producer's own"),
+        (b"\xff", b"2"),
+    ]
+
+
+def test_a_letter_without_a_key_goes_back_to_the_partition_it_came_from(world: World) -> None:
+    bury(world, *(letter(world, b"%d" % partition, key=None, partition=partition) for partition in (0, 1, 0, 1)))
+    assert run(world, "replay").exit_code == 0
+    assert {(record.value, record.partition) for record in world.records(world.topics.events)} == {(b"0", 0), (b"1", 1)}
+
+
+def test_letters_go_back_in_the_order_of_their_partition(world: World) -> None:
+    bury(world, *numbered(world, 60))
+    assert sum(len(one.refused) for one in replay(world.settings, chunk=7)) == 0
+    for user in range(5):
+        here = [record.value for record in world.records(world.topics.events) if record.key == b"u%d" % user]
+        assert here == sorted(here)
+        assert len(here) == 12
+
+
+def test_a_second_replay_replays_nothing(world: World) -> None:
+    bury(world, *numbered(world, 10))
+    assert f"10 went to {world.topics.events}" in run(world, "replay").stdout
+    assert "there is nothing to replay" in run(world, "replay").stdout
+    assert all(line["replayed"] for line in shown(world))
+    bury(world, letter(world, b"new"))
+    assert f"1 went to {world.topics.events}" in run(world, "replay").stdout
+    assert values(world, world.topics.events).total() == 11
+
+
+def test_a_dry_run_says_what_would_go_and_sends_nothing(world: World) -> None:
+    bury(world, *numbered(world, 3), letter(world, encode(Item(item_id="i", title="t")), b"i", world.topics.items))
+    for _ in range(2):
+        output = run(world, "replay", "--dry-run").stdout
+        assert f"3 would go to {world.topics.events}" in output
+        assert f"1 would go to {world.topics.items}" in output
+    assert world.records(world.topics.events) == []
+
+
+def test_a_replay_killed_between_two_chunks_replays_nothing_twice(world: World) -> None:
+    bury(world, *numbered(world, 20))
+    first = replay(world.settings, chunk=7)
+    assert next(first).sent.total() == 7
+    del first  # no more of it is ever run
+    assert sum(one.sent.total() for one in replay(world.settings, chunk=7)) == 13
+    assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(20)}
+
+
+def test_a_replay_killed_in_the_middle_of_a_transaction_is_undone_by_the_next(world: World) -> None:
+    bury(world, *numbered(world, 5))
+    dead = clients.transactional_producer(world.settings, f"{world.settings.group('dead_letter')}-replay")
+    dead.begin_transaction()
+    for number in range(5):
+        dead.send(world.topics.events, key=b"u0", value=b"%03d" % number)
+    dead.flush()
+    assert sum(one.sent.total() for one in replay(world.settings)) == 5
+    assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(5)}
+    dead.close(timeout=0)
+
+
+def test_of_two_replays_at_once_the_later_one_goes_on_and_nothing_is_replayed_twice(world: World) -> None:
+    bury(world, *numbered(world, 20))
+    one = replay(world.settings, chunk=3)
+    next(one)
+    other = replay(world.settings, chunk=3)
+    next(other)
+    with pytest.raises(Fenced):
+        next(one)
+    for _ in other:
+        pass
+    assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(20)}
+
+
+def test_letters_that_name_no_topic_of_this_anabranch_are_refused_and_stop_no_other(world: World) -> None:
+    bury(
+        world,
+        letter(world, b"1"),
+        letter(world, b"x", topic="another.events"),
+        letter(world, b"x", topic=world.topics.rankings),
+        letter(world, b"x", partition=7, key=None),
+        letter(world, None, key=None),
+        letter(world, b"2"),
+    )
+    world.send(world.topics.dead_letter, b"u0", b"no letter at all")
+    result = run(world, "replay")
+    assert result.exit_code == 0
+    assert f"2 went to {world.topics.events}" in result.stdout
+    assert "5 cannot be replayed" in result.stdout
+    for text in ("`topic` names 'another.events'", "`partition` is 7", "`category` is 'empty'", "`topic` is missing"):
+        assert text in result.stderr
+    assert values(world, world.topics.events) == {b"1": 1, b"2": 1}
+    lines = shown(world)
+    assert Counter(line["replayed"] for line in lines) == {True: 2, False: 5}
+    assert all(("refused" in line) != line["replayed"] for line in lines)
+
+
+def test_a_too_large_letter_whose_record_is_gone_is_refused(world: World) -> None:
+    record = letter(world, b"", offset=12_345).record
+    bury(world, DeadLetter(record, "too_large", "it was"))
+    result = run(world, "replay")
+    assert "1 cannot be replayed" in result.stdout
+    assert "`offset` is 12345" in result.stderr
+    assert "`offset` is 12345" in run(world, "show", "--payload", place(shown(world)[0])).output
+
+
+def place(line: dict[str, Any]) -> str:
+    return f"{line['partition']}:{line['offset']}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--reason", "ugly"], "there are empty, invalid, wrong_key, too_large"),
+        (["--payload", "here"], "PARTITION:OFFSET"),
+        (["--payload", "0:99"], "holds nothing in partition 0 at offset 99"),
+        (["--payload", "99:0"], "holds nothing in partition 99"),
+    ],
+)
+def test_what_cannot_be_shown_is_told_in_one_line(world: World, arguments: list[str], expected: str) -> None:
+    result = run(world, "show", *arguments)
+    assert result.exit_code != 0
+    assert expected in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_item_put_back_stands_under_its_own_key(world: World) -> None:
+    item = Item(item_id="i", title="t")
+    bury(world, letter(world, encode(item), key=key("i"), topic=world.topics.items))
+    assert run(world, "replay").exit_code == 0
+    (back,) = world.records(world.topics.items)
+    assert (back.key, back.value) == (b"i", encode(item))

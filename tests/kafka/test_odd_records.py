@@ -1,0 +1,191 @@
+"""Records that a careful producer would not send, on a real broker: none of them stops anything or is lost."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import msgspec
+import pytest
+from kafka.consumer.fetcher import ConsumerRecord
+
+from anabranch import clients, messages
+from anabranch.messages import Event, Item, ReleaseNotice, encode
+from anabranch.record_headers import HeaderName
+from anabranch.settings import Settings
+from anabranch.topics import Topics, key, vector_key
+from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
+
+NESTED = b'{"event_id":"e","user_id":"u0","type":"view","ts":1,"item_id":"i","x":' + b"[" * 100_000
+HALF_A_PAIR = b'{"event_id":"e","user_id":"u0","type":"view","ts":1,"item_id":"\\ud800"}'
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:key_serializer does not implement:DeprecationWarning")
+
+
+@pytest.fixture
+def world(settings: Settings, topics: Topics) -> World:
+    return World(settings)
+
+
+def send(
+    world: World,
+    topic: str,
+    key: bytes | None,
+    value: bytes | None,
+    headers: list[tuple[str, bytes]] | None = None,
+    **configs: Any,
+) -> None:
+    """Send one record as no producer of this project would."""
+    with closing(clients.producer(world.settings, **configs)) as producer:
+        producer.send(topic, key=key, value=value, headers=headers).get(30)
+
+
+def send_nothing(world: World, topic: str) -> None:
+    """Send a record of neither key nor value, which takes a serializer that loses the key."""
+    send(world, topic, b"lost", None, key_serializer=lambda _: None)
+
+
+def headers(record: ConsumerRecord) -> list[tuple[bytes, bytes]]:
+    """A record's headers, the names as the bytes they are."""
+    return [(name.encode(), value) for name, value in record.headers]
+
+
+def await_dead_letters(world: World, count: int) -> list[ConsumerRecord]:
+    await_true(lambda: len(world.records(world.topics.dead_letter)) >= count, f"{count} dead letters")
+    return world.records(world.topics.dead_letter)
+
+
+def test_headers_of_any_name_stop_no_ranker_and_come_with_the_dead_letter(world: World) -> None:
+    world.go_live("r1")
+    odd = [(HeaderName(b"\xff\xfe"), b"1"), ("topic", b"a producer's own")]
+    first, second = purchases(2, users=1)
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        send(world, world.topics.events, b"u0", encode(first), odd)
+        send(world, world.topics.events, b"u0", b"junk", odd)
+        send(world, world.topics.events, b"u0", encode(second))
+        world.await_rankings(2)
+        (dead,) = await_dead_letters(world, 1)
+        assert ranker.terminate() == 0
+    assert dead.value == b"junk"
+    assert headers(dead)[:2] == [(b"\xff\xfe", b"1"), (b"topic", b"a producer's own")]
+    with Process(world.settings, "rank"):  # which reads all of it again, to restore
+        world.publish(purchases(1, users=1, first=2))
+        assert len(world.await_rankings(3)) == 3
+
+
+def test_what_decompresses_to_ten_megabytes_is_answered_by_its_place_in_the_log(world: World) -> None:
+    world.go_live("r1")
+    large = b'{"event_id":"' + b"a" * 10_000_000 + b'"}'
+    with Process(world.settings, "rank", "--start", "earliest"):
+        send(world, world.topics.events, b"u0", large, compression_type="zstd", max_request_size=20_000_000)
+        world.publish(purchases(5))
+        world.await_rankings(5)
+        (dead,) = await_dead_letters(world, 1)
+    place = dict(dead.headers)
+    assert (dead.value, place["category"]) == (b"", b"too_large")
+    original = clients.record_at(world.settings, world.topics.events, int(place["partition"]), int(place["offset"]))
+    assert original is not None
+    assert original.value == large
+
+
+def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_told_as_it_came(world: World) -> None:
+    """And so it is folded: what comes after it is ranked by a restarted ranker as by one that saw it live."""
+    world.go_live("r1")
+    future, *later = purchases(5, users=1)
+    future = msgspec.structs.replace(future, ts=4_000_000_000_000)
+    with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.publish([future])
+        (ranking,) = world.await_rankings(1)
+        await_true(
+            lambda: scrape.value("anabranch_events_corrected_total", reason="clock_skew") == 1, "the count", ranker.log
+        )
+        assert ranker.terminate() == 0
+    (feedback,) = (messages.feedback.decode(record.value) for record in world.records(world.topics.feedback))
+    assert (ranking.cause.ts, feedback.event) == (future.ts, future)
+    with Process(world.settings, "rank"):
+        world.publish(later)
+        restarted = {one.cause.event_id: one.slate for one in world.await_rankings(5)}
+    with Process(world.settings, "--set", "ranker_group=other", "rank", "--start", "earliest"):
+        unbroken = {one.cause.event_id: one.slate for one in world.await_rankings(10)[-5:]}
+    assert restarted == unbroken
+
+
+def test_duplicates_are_told_within_the_window_that_is_set(world: World) -> None:
+    world.go_live("r1")
+    events = purchases(3, users=1)
+    with Process(
+        world.settings, "--set", "dedupe_window=2", "rank", "--start", "earliest", "--metrics-port", "0"
+    ) as one:
+        scrape = Scrape.of(one)
+        world.publish([*events, events[1], events[0]])
+        ranked = [ranking.cause.event_id for ranking in world.await_rankings(4)]
+        await_true(
+            lambda: scrape.value("anabranch_events_ignored_total", reason="duplicate") == 1, "one duplicate", one.log
+        )
+    assert ranked == [one.event_id for one in (*events, events[0])]
+
+
+def test_nothing_at_all_deep_nesting_and_half_characters_are_dead_letters(world: World) -> None:
+    world.go_live("r1")
+    with Process(world.settings, "rank", "--start", "earliest"):
+        send_nothing(world, world.topics.events)
+        send(world, world.topics.events, b"u0", NESTED)
+        send(world, world.topics.events, b"u0", HALF_A_PAIR)
+        world.publish(purchases(5))
+        world.await_rankings(5)
+        dead = await_dead_letters(world, 3)
+    found = {(record.key, record.value, dict(record.headers)["category"]) for record in dead}
+    assert found == {(None, b"", b"empty"), (b"u0", NESTED, b"invalid"), (b"u0", HALF_A_PAIR, b"invalid")}
+
+
+def test_what_another_hand_put_on_the_projects_own_topics_is_counted_and_passed_over(world: World) -> None:
+    world.go_live("r1")
+    topics = world.topics
+    notice = ReleaseNotice(release="r\x1f9", status="live", ts=1, location="r9", manifest_sha256="0")
+    junk = [
+        (topics.releases, b"junk", b"junk"),
+        (topics.releases, b"r\x1f9", encode(notice)),
+        (topics.releases, b"\xff", None),
+        (topics.neighbours, b"junk", b"junk"),
+        (topics.neighbours, b"\xff", None),
+        (topics.item_vectors, b"no separator", b"junk"),
+        (topics.item_vectors, b"\xff\x1fr1", None),
+        (topics.item_vectors, vector_key(ITEMS[0], "r1"), b"junk"),
+    ]
+    for one in junk:
+        world.send(*one)
+    with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.publish(purchases(5))
+        assert {ranking.release for ranking in world.await_rankings(5)} == {"r1"}
+        for topic in (topics.releases, topics.neighbours, topics.item_vectors):
+            expected = sum(one[0] == topic for one in junk)
+            await_true(
+                lambda topic=topic, expected=expected: (  # type: ignore[misc]
+                    scrape.value("anabranch_messages_passed_over_total", topic=topic) >= expected
+                ),
+                f"{expected} messages passed over on {topic}",
+                ranker.log,
+            )
+        assert ranker.terminate() == 0
+    with Process(world.settings, "index") as indexer:
+        world.publish_items([Item(item_id=item_id, title=item_id) for item_id in ITEMS])
+        indexer.await_log("the catalogue is covered for release r1")
+        assert indexer.terminate() == 0
+
+
+def test_an_item_with_the_separator_of_keys_in_its_id_is_a_dead_letter_and_harms_no_other(world: World) -> None:
+    items = [Item(item_id=item_id, title=item_id) for item_id in ITEMS]
+    world.announce("r1")
+    world.publish_items([*items[:30], Item(item_id="a\x1fr1", title="a"), *items[30:]])
+    world.send(world.topics.items, b"b\x1fr1", None)
+    with Process(world.settings, "index") as indexer:
+        indexer.await_log("the catalogue is covered for release r1")
+        dead = await_dead_letters(world, 2)
+        assert indexer.terminate() == 0
+    assert {record.key for record in dead} == {key("a\x1fr1"), key("b\x1fr1")}
+    with Process(world.settings, "rank", "--start", "earliest"):
+        world.publish([Event(event_id="e", user_id="u", type="view", ts=1, item_id="a/b")])
+        assert len(world.await_rankings(1)[0].slate) == 20
