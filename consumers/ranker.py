@@ -74,7 +74,7 @@ class Ranker:
         self._metrics = metrics
         self._report = BatchReport(metrics)
         self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
-        self._states = UserStates(layout_of(settings), dims=1, state_dims=1)
+        self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1)
         self._neighbours = NeighbourTable()
         self._policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
         self._live: LiveRelease | None = None
@@ -289,16 +289,6 @@ class Ranker:
         with ExitStack() as closing:
             for one in (self._follower, self._state_log, self._restore, self._publisher, self._intake):
                 closing.callback(one.close)
-
-
-def layout_of(settings: Settings) -> StateLayout:
-    """How much is kept of a user."""
-    return StateLayout(
-        history=settings.history_length,
-        own_items=settings.own_items,
-        slate=settings.slate_size,
-        recent_events=settings.dedupe_window,
-    )
 
 
 def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends: dict[int, int]) -> dict[int, Stretch]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.item_ids import Rows
+from anabranch.settings import Settings
 
 Slots = NDArray[np.int64]
 
@@ -30,6 +31,16 @@ class StateLayout:
     recent_events: int = 16
     """Event ids remembered to tell duplicates."""
     own_half_life_s: int = 8 * WEEK_S
+
+    @classmethod
+    def of(cls, settings: Settings) -> StateLayout:
+        """As the settings say."""
+        return cls(
+            history=settings.history_length,
+            own_items=settings.own_items,
+            slate=settings.slate_size,
+            recent_events=settings.dedupe_window,
+        )
 
 
 @dataclass
@@ -312,6 +323,12 @@ class UserStates:
         for field in fields(Columns):
             old: NDArray[Any] = getattr(self.columns, field.name)
             setattr(self.columns, field.name, np.concatenate([old, getattr(more, field.name)]))
+
+
+def bytes_per_user(layout: StateLayout, dims: int, state_dims: int) -> dict[str, int]:
+    """Bytes of each column that one user takes in memory; the id and its place in the table come on top."""
+    one = _blank(layout, dims, state_dims, 1)
+    return {field.name: getattr(one, field.name).nbytes for field in fields(Columns)}
 
 
 def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:

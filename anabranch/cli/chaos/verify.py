@@ -17,10 +17,10 @@ from anabranch.messages import STATE_MARKER_KEY, Feedback, StateMarker, UserStat
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
+from anabranch.ranking.state import StateLayout
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.dead_letter import Letter
-from consumers.ranker import layout_of
 from consumers.received import Received, decode
 from consumers.staging import by_release, vector_change
 
@@ -91,7 +91,7 @@ def _balance(
     dead: Mapping[Place, list[Letter]],
     releases: Releases,
 ) -> Findings:
-    layout, final = layout_of(settings), max(answers, key=lambda one: one.ranking.ts).ranking.release
+    layout, final = StateLayout.of(settings), max(answers, key=lambda one: one.ranking.ts).ranking.release
     ranked = {answer.place: answer for answer in answers}
     given = {(one.partition, one.offset): one for one in feedback}
     states = _saved_states(settings)
