@@ -56,6 +56,7 @@ def transactional_producer(settings: Settings, transactional_id: str) -> KafkaPr
         settings,
         transactional_id=transactional_id,
         transaction_timeout_ms=settings.transaction_timeout_ms,
+        max_block_ms=settings.transaction_timeout_ms,
         retry_backoff_ms=2,
         linger_ms=0,
     )

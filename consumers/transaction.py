@@ -10,18 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, ProducerFencedError
+from kafka.errors import KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.producer.future import FutureRecordMetadata
+from kafka.producer.transaction_manager import TransactionalRequestResult
 from kafka.structs import OffsetAndMetadata
 
 from anabranch import clients
-from anabranch.errors import AnabranchError, Fenced
+from anabranch.errors import AnabranchError, BrokerUnavailable, Fenced
 from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
 CLOSE_S = 2
 FENCED_TIMES, FENCED_WITHIN_S = 3, 120.0
 """A process that stood still is fenced once, by the broker. One that is fenced again and again has a living double."""
+WAKE_MS = 200
+AWAY_S = 60
+"""How long a cluster may be away before the process ends, for its supervisor to see."""
 UNKNOWN = -1
 log = logging.getLogger(__name__)
 
@@ -58,11 +62,13 @@ class Transactions:
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
+        deadline = time.monotonic() + self._settings.transaction_timeout_ms / 1000
         try:
             self._producer.begin_transaction()
             sent = [_send(self._producer, message) for message in outgoing]
-            self._producer.send_offsets_to_transaction(to_commit(offsets), membership)
-            self._producer.commit_transaction()
+            manager = self._producer._transaction_manager
+            self._await(manager.send_offsets_to_transaction(to_commit(offsets), membership), deadline)
+            self._await(manager.begin_commit(), deadline)
         except KafkaError as error:
             cause = self._cause(error)
             if isinstance(cause, ProducerFencedError):
@@ -74,6 +80,18 @@ class Transactions:
     def close(self) -> None:
         """Close the producer; no transaction is open between calls of `publish`."""
         self._producer.close(timeout=CLOSE_S)
+
+    def _await(self, result: TransactionalRequestResult, deadline: float) -> None:
+        """What the producer's own methods do, but not for ever.
+
+        Its sending thread was seen to sleep with a request in hand once a broker had been killed, kafka-python 3.0.12.
+        So it is woken again and again, and given up when the broker has ended the transaction in any case.
+        """
+        self._producer._sender.wakeup()
+        while not result.wait(timeout_ms=WAKE_MS):
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"no answer within {self._settings.transaction_timeout_ms} ms")
+            self._producer._sender.wakeup()
 
     def _cause(self, error: KafkaError) -> Exception:
         """What went wrong: once it has, every call of kafka-python 3.0.12 says no more than that something did."""
@@ -94,12 +112,19 @@ class Transactions:
         An aborted producer of kafka-python 3.0.12 must not be used again: offsets the group refused stay with it
         and go into its next transaction, which would commit events that nobody ranked.
         """
-        for give_up in (self._producer.abort_transaction, self.close):
+        try:
+            self.close()
+        except KafkaError as error:  # its successor ends the transaction in any case
+            log.debug("while giving up a producer: %s", error)
+        deadline = time.monotonic() + AWAY_S
+        while True:
             try:
-                give_up()
-            except KafkaError as error:  # its successor ends the transaction in any case
-                log.debug("while giving up a producer: %s", error)
-        self._producer = clients.transactional_producer(self._settings, self._id)
+                self._producer = clients.transactional_producer(self._settings, self._id)
+                return
+            except BrokerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("no broker answers: trying again")
 
 
 class AtLeastOnce:
