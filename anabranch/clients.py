@@ -14,10 +14,9 @@ from kafka.errors import KafkaError
 
 from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
-from anabranch.messages import releases
 from anabranch.record_headers import read_any_name
 from anabranch.settings import Settings
-from anabranch.topics import ENVELOPE_BYTES, Topics, require
+from anabranch.topics import ENVELOPE_BYTES, require
 
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
@@ -167,16 +166,6 @@ def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) ->
     with closing(admin(settings)) as one:
         found = one.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
     return {partition: end.offset for partition, end in found.items()}
-
-
-def live_release(settings: Settings) -> str | None:
-    """The release that was announced live last."""
-    live = None
-    for record in read_to_end(settings, [Topics(settings).releases]):
-        notice = None if record.value is None else releases.decode(record.value)
-        if notice is not None and notice.status == "live":
-            live = notice.release
-    return live
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

@@ -104,7 +104,7 @@ def replay(settings: Settings, chunk: int = CHUNK) -> Iterator[Replayed]:
     """
     group = settings.group("dead_letter")
     # All replays share one transactional id, and this ends the one before: the offsets, read after it, cannot move.
-    transactions = Transactions(structs.replace(settings, instance="replay"), group)
+    transactions = Transactions(structs.replace(settings, instance="replay"), group, fencings=1)
     try:
         with closing(_consumer(settings)) as consumer:
             for records in _chunks(consumer, chunk):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from anabranch.ranking.saved_state import load
 from anabranch.ranking.state import Evicted, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers import own_message
 
 FETCH_BYTES = 65_536
 """One state is wanted, not what stands behind it."""
@@ -37,6 +38,13 @@ class Entered(NamedTuple):
 
     marker: StateMarker | None
     holds: int
+
+
+class Saved(NamedTuple):
+    """A saved state, and the offset at which it stands."""
+
+    offset: int
+    state: UserState
 
 
 class StateLog:
@@ -61,16 +69,24 @@ class StateLog:
     def enter(self, partition: int, records: Iterable[ConsumerRecord]) -> Entered:
         """Enter a chunk of the partition's log into memory."""
         newest = {record.key: record for record in records}
-        marker = newest.pop(STATE_MARKER_KEY, None)
-        saved = {}
-        for key, record in newest.items():
-            user_id = key.decode()
-            if record.value is None:
+        marker = self._marker(newest.pop(STATE_MARKER_KEY, None))
+        saved: dict[str, Saved] = {}
+        for record in newest.values():
+            read = own_message.read(messages.user_states, bytes.decode, record, self._metrics)
+            if read is None:
+                continue
+            user_id, state = read
+            if state is None:
                 self._states.forget(user_id, partition)
             else:
-                saved[user_id] = record
-        holds = self._load(partition, saved)
-        return Entered(None if marker is None else messages.state_markers.decode(marker.value), holds)
+                saved[user_id] = Saved(record.offset, state)
+        return Entered(marker, self._load(partition, saved))
+
+    def _marker(self, record: ConsumerRecord | None) -> StateMarker | None:
+        read = None
+        if record is not None:
+            read = own_message.read(messages.state_markers, bytes.decode, record, self._metrics)
+        return None if read is None else read[1]
 
     def recall(self, user_ids: Iterable[str], partition: int) -> None:
         """Bring those of a partition's users back who were evicted: a request each. Raises `StateMissing`."""
@@ -78,8 +94,8 @@ class StateLog:
         if away:
             at = TopicPartition(self._topic, partition)
             consumer = self._reader(at)
-            records = {one.user_id: self._fetch(consumer, at, one) for one in sorted(away, key=lambda one: one.offset)}
-            self._load(partition, records)
+            saved = {one.user_id: self._fetch(consumer, at, one) for one in sorted(away, key=lambda one: one.offset)}
+            self._load(partition, saved)
             self._metrics.recalled.inc(len(away))
 
     def make_room(self, is_dirty: Callable[[int], bool]) -> None:
@@ -97,15 +113,16 @@ class StateLog:
         if self._consumer is not None:
             self._consumer.close()
 
-    def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
-        if not records:
+    def _load(self, partition: int, saved: dict[str, Saved]) -> int:
+        """Enter the states; the offset up to which they go."""
+        if not saved:
             return 0
-        saved: Sequence[UserState] = [messages.user_states.decode(record.value) for record in records.values()]
-        slots = self._states.slots(records, partition)
-        load(self._states, slots, saved, self._item_ids, self._releases)
-        self._states.columns.saved_at[slots] = [record.offset for record in records.values()]
+        states = [one.state for one in saved.values()]
+        slots = self._states.slots(saved, partition)
+        load(self._states, slots, states, self._item_ids, self._releases)
+        self._states.columns.saved_at[slots] = [one.offset for one in saved.values()]
         self._states.touch(slots)
-        return max(one.next_offset for one in saved)
+        return max(state.next_offset for state in states)
 
     def _reader(self, at: TopicPartition) -> KafkaConsumer:
         if self._consumer is None:
@@ -115,13 +132,13 @@ class StateLog:
         self._consumer.assign([at])
         return self._consumer
 
-    def _fetch(self, consumer: KafkaConsumer, at: TopicPartition, away: Evicted) -> ConsumerRecord:
+    def _fetch(self, consumer: KafkaConsumer, at: TopicPartition, away: Evicted) -> Saved:
         consumer.seek(at, away.offset)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for record in consumer.poll(timeout_ms=100, max_records=1).get(at, ()):
                 if record.offset == away.offset and record.key == away.user_id.encode():
-                    return record
+                    return Saved(record.offset, messages.user_states.decode(record.value))
                 raise StateMissing(f"{self._missing(at, away)}; there is offset {record.offset} instead")
         raise StateMissing(f"{self._missing(at, away)} within {PATIENCE_S} s")
 

@@ -54,11 +54,12 @@ class Publisher(Protocol):
 class Transactions:
     """Exactly once (KIP-98, KIP-447): a producer of transactions whose id belongs to this process alone."""
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(self, settings: Settings, group: str, fencings: int = FENCED_TIMES) -> None:
+        """`fencings` within `FENCED_WITHIN_S` are taken for a living double."""
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
-        self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
+        self._fenced: deque[float] = deque(maxlen=fencings)
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
@@ -100,9 +101,9 @@ class Transactions:
 
     def _count_fencing(self, error: KafkaError) -> None:
         self._fenced.append(time.monotonic())
-        if len(self._fenced) == FENCED_TIMES and self._fenced[-1] - self._fenced[0] < FENCED_WITHIN_S:
+        if len(self._fenced) == self._fenced.maxlen and self._fenced[-1] - self._fenced[0] < FENCED_WITHIN_S:
             raise Fenced(
-                f"another process uses the transactional id {self._id}, and fenced this {FENCED_TIMES} times in "
+                f"another process uses the transactional id {self._id}, and fenced this {len(self._fenced)} times in "
                 f"{FENCED_WITHIN_S:.0f} s. Give each process an `instance` of its own"
             ) from error
 
