@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError, ProducerFencedError
+from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.transaction_manager import TransactionalRequestResult
 from kafka.structs import OffsetAndMetadata
 
 from anabranch import clients
-from anabranch.errors import AnabranchError, BrokerUnavailable, Fenced
+from anabranch.connections import is_refusal, refused
+from anabranch.errors import AnabranchError, BrokerFailed, BrokerUnavailable, Fenced
 from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
@@ -44,7 +45,7 @@ class Publisher(Protocol):
 
         There are always offsets, of every partition the messages are about: they are what the group checks. Returns
         the offset at which each message stands, -1 where it is not known. Raises `RolledBack`, after which another
-        batch may be tried, and `Fenced`, after which none may.
+        batch may be tried; `Fenced`, `BrokerRefused` and `BrokerFailed`, after which none may.
         """
 
     def close(self) -> None:
@@ -72,6 +73,13 @@ class Transactions:
             self._await(manager.begin_commit(), deadline)
         except KafkaError as error:
             cause = self._cause(error)
+            if is_refusal(cause):
+                raise refused(self._settings, cause) from error
+            if isinstance(cause, AuthorizationError):
+                raise BrokerFailed(
+                    f"the broker lets this process not publish: {cause}. It needs write access to the topics of "
+                    f"{self._settings.topic_prefix!r}, and to the transactional id {self._id}"
+                ) from error
             if isinstance(cause, ProducerFencedError):
                 self._count_fencing(error)
             self._start_anew()
