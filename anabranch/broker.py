@@ -1,23 +1,15 @@
 """A broker of one's own for the demo and the tests: started as a child process, stopped with its parent.
 
-The child dies with its parent whatever happens: `with` stops it, also on Ctrl-C, which does not reach it (it has its
-own session); and on Linux the kernel sends it SIGTERM when the thread that started it ends, even by kill -9. So start
-it from the main thread.
+`anabranch.cluster` has several that stand in for each other.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import random
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from importlib.util import find_spec
@@ -29,6 +21,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from anabranch.errors import BrokerUnavailable, UsageError
+from anabranch.server import Server, free_ports
 
 Kind = Literal["given", "kafka", "embedded"]
 
@@ -46,7 +39,6 @@ NEEDED = ("java", "mvn")
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 """The embedded broker saves everything it holds when it stops: 18 s were measured for 1.4 GB."""
-LOG_LINES = 20
 
 
 @dataclass
@@ -55,8 +47,7 @@ class Broker:
 
     kind: Kind
     bootstrap_servers: str
-    log: Path | None = None
-    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _server: Server | None = field(default=None, repr=False)
 
     @property
     def promise(self) -> str:
@@ -66,13 +57,12 @@ class Broker:
     @property
     def pid(self) -> int | None:
         """The process, which leads a group of its own; None if the broker was given, or has stopped."""
-        return None if self._process is None else self._process.pid
+        return None if self._server is None else self._server.pid
 
     def stop(self) -> None:
         """Stop the process and wait until it is gone; a given broker is left alone. Safe to call again."""
-        if self._process is not None:
-            _stop(self._process)
-            self._process = None
+        if self._server is not None:
+            self._server.stop(STOP_SECONDS)
 
     def __enter__(self) -> Broker:
         return self
@@ -120,29 +110,33 @@ def start_broker(kind: Literal["kafka", "embedded"], data_dir: Path) -> Broker:
     """
     data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
-    address = f"127.0.0.1:{_free_port()}"
-    command = _kafka(data_dir, address) if kind == "kafka" else _embedded(data_dir, address)
-    log = data_dir / "server.log"
-    process = _spawn(command, log)
+    [port] = free_ports(1)
+    command = kafka_command(data_dir, port) if kind == "kafka" else _embedded_command(data_dir, port)
+    server = Server(command, f"127.0.0.1:{port}", data_dir / "server.log")
     try:
-        _await_answer(process, address, log)
+        server.start()
+        server.await_answer(_answers, START_SECONDS)
     except BaseException:
-        _stop(process)
+        server.stop(STOP_SECONDS)
         raise
-    return Broker(kind, address, log, process)
+    return Broker(kind, server.address, server)
 
 
-def _kafka(data_dir: Path, address: str) -> list[str]:
+def kafka_command(data_dir: Path, port: int, *options: str) -> list[str]:
+    """What runs Apache Kafka in the foreground; `options` are the script's own.
+
+    Raises `UsageError` outside a clone, and `BrokerUnavailable` where its jars cannot be had.
+    """
     if not SCRIPT.is_file():
         raise UsageError(f"{SCRIPT} is missing: start Apache Kafka from a clone of the repository")
     # Its jars first, and its messages to the terminal: the first time this downloads.
     fetched = subprocess.run([str(SCRIPT), "jars"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
     if fetched.returncode != 0:
         raise BrokerUnavailable("Apache Kafka's jars could not be had; the lines above say why")
-    return [str(SCRIPT), "run", "--data", str(data_dir), "--port", address.rpartition(":")[2]]
+    return [str(SCRIPT), "run", "--data", str(data_dir), "--port", str(port), *options]
 
 
-def _embedded(data_dir: Path, address: str) -> list[str]:
+def _embedded_command(data_dir: Path, port: int) -> list[str]:
     if find_spec("noida_db") is None:
         raise UsageError(
             "the embedded broker is not installed: pip install 'anabranch[demo]', or name a broker with "
@@ -150,82 +144,23 @@ def _embedded(data_dir: Path, address: str) -> list[str]:
         )
     binary = Path(str(files("noida_db"))) / "noida-db"  # not its Python wrapper, whose child would outlive it
     binary.chmod(binary.stat().st_mode | 0o111)
-    host, _, port = address.rpartition(":")
-    service = ["--only", "kafka", "--kafka-port", port, "--host", host]
+    service = ["--only", "kafka", "--kafka-port", str(port), "--host", "127.0.0.1"]
     return [str(binary), "start", "--data-dir", str(data_dir), *service]
 
 
-def _free_port() -> int:
-    """A port nobody listens on, below the range from which the kernel draws outgoing ports."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as candidate, suppress(OSError):
-            candidate.bind(("127.0.0.1", port))
-            return port
-    raise BrokerUnavailable("found no free port on 127.0.0.1")
-
-
-def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the parent, which stops its broker last
-            preexec_fn=_die_with_parent(),
-        )
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes the broker, on Linux: ask for SIGTERM when its parent dies."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent, set_death_signal = ctypes.CDLL(None, use_errno=True).prctl, os.getpid(), 1
-
-    def ask() -> None:
-        prctl(set_death_signal, signal.SIGTERM)
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return ask
-
-
-def _await_answer(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(address):
-        if process.poll() is not None:
-            raise BrokerUnavailable(f"the broker died with exit code {process.returncode}; {_tail(log)}")
-        if time.monotonic() > deadline:
-            raise BrokerUnavailable(f"the broker does not answer after {START_SECONDS:.0f} s; {_tail(log)}")
-        time.sleep(0.1)
+@contextmanager
+def admin_client(address: str) -> Iterator[KafkaAdminClient]:
+    """An admin client of the node at an address. Raises `OSError`, at once, where nobody listens, and `KafkaError`."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=1.0).close()
+    with closing(KafkaAdminClient(bootstrap_servers=address, client_id="anabranch-broker")) as client:
+        yield client
 
 
 def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=1.0).close()
-        admin = KafkaAdminClient(bootstrap_servers=address, client_id="anabranch-broker")
+        with admin_client(address) as admin:
+            admin.list_topics()
+        return True
     except (OSError, KafkaError):
         return False
-    try:
-        admin.list_topics()
-        return True
-    except KafkaError:
-        return False
-    finally:
-        admin.close()
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES:]
-    return "\n".join([f"the end of {log}:", *lines])
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM to the whole group, for the script's own children too; SIGKILL if that does not help."""
-    for number, patience in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience)
-            return

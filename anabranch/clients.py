@@ -8,15 +8,16 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 
+from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
+from anabranch.messages import releases
 from anabranch.record_headers import read_any_name
 from anabranch.settings import Settings
-from anabranch.topics import ENVELOPE_BYTES, require
+from anabranch.topics import ENVELOPE_BYTES, Topics, require
 
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
@@ -70,8 +71,8 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
         **{
             "group_id": group,
             "session_timeout_ms": settings.session_timeout_ms,
-            "heartbeat_interval_ms": settings.session_timeout_ms // 10,
-            "partition_assignment_strategy": [RangePartitionAssignor],
+            # A member hears of a rebalance by its heartbeat, and until all have, those that did wait.
+            "heartbeat_interval_ms": min(settings.session_timeout_ms // 10, 300),
         }
         | configs,
     )
@@ -80,8 +81,8 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
 def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaConsumer:
     """A consumer of committed messages, outside any group, at the beginning of every partition of the topics."""
     made = _consumer(settings, group_id=None, **configs)
-    assign(made, topics)
-    made.seek_to_beginning()
+    if assign(made, topics):
+        made.seek_to_beginning()
     return made
 
 
@@ -93,15 +94,16 @@ def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartitio
         if not numbers:
             raise BrokerUnavailable(f"the broker has no topic {topic}: create it with `anabranch topics provision`")
         partitions += [TopicPartition(topic, number) for number in sorted(numbers)]
-    consumer.assign(partitions)
+    if partitions:
+        consumer.assign(partitions)
     return partitions
 
 
 def read_to_end(
-    settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None
+    settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None, **configs: Any
 ) -> Iterator[ConsumerRecord]:
     """Every committed record of the topics (or of these partitions of them) up to their end as of now."""
-    consumer = reader(settings, topics)
+    consumer = reader(settings, topics, **configs)
     try:
         if partitions is not None:
             wanted = set(partitions)
@@ -159,6 +161,23 @@ def reached(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
     return all((consumer.position(partition) or 0) >= end for partition, end in ends.items() if end > 0)
 
 
+def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """The ends of partitions, counting what open transactions have written."""
+    with closing(admin(settings)) as one:
+        found = one.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {partition: end.offset for partition, end in found.items()}
+
+
+def live_release(settings: Settings) -> str | None:
+    """The release that was announced live last."""
+    live = None
+    for record in read_to_end(settings, [Topics(settings).releases]):
+        notice = None if record.value is None else releases.decode(record.value)
+        if notice is not None and notice.status == "live":
+            live = notice.release
+    return live
+
+
 def admin(settings: Settings) -> KafkaAdminClient:
     """An admin client. Raises `BrokerUnavailable`."""
     with _translated(settings):
@@ -192,26 +211,26 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
 
 
 def _connection(settings: Settings, role: str) -> dict[str, Any]:
-    """What every client has in common. kafka-python takes no ssl_* it does not need, so None is fine."""
-    password, key_password = settings.sasl_password, settings.ssl_key_password
+    """What every client has in common."""
+    password = settings.sasl_password
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "client_id": f"{settings.client_id}-{role}",
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
-        "sasl_plain_password": password.reveal() if password else None,
-        "ssl_cafile": _text(settings.ssl_cafile),
-        "ssl_certfile": _text(settings.ssl_certfile),
-        "ssl_keyfile": _text(settings.ssl_keyfile),
-        "ssl_password": key_password.reveal() if key_password else None,
-        "ssl_check_hostname": settings.ssl_check_hostname,
+        "sasl_plain_password": Unprinted(password.reveal()) if password else None,
+        "ssl_context": tls_context(settings),
+        "kafka_client": net_client,
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
     }
 
 
-def _text(path: object) -> str | None:
-    return None if path is None else str(path)
+class Unprinted(str):
+    """A string for kafka-python, which logs a client's whole configuration at DEBUG."""
+
+    def __repr__(self) -> str:
+        return "…"
 
 
 @contextmanager
@@ -220,7 +239,10 @@ def _translated(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
+        if is_refusal(error):
+            raise refused(settings, error) from error
         raise BrokerUnavailable(
             f"no broker at {settings.bootstrap_servers} ({settings.security_protocol}): {error}. "
-            "Is it running? Set bootstrap_servers or ANABRANCH_BOOTSTRAP_SERVERS to where it is"
+            "Is it running, and is security_protocol what it speaks there? "
+            "Set bootstrap_servers or ANABRANCH_BOOTSTRAP_SERVERS to where it is"
         ) from error

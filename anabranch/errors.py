@@ -6,6 +6,7 @@ AnabranchError
 │   └── InvalidRow           a row of an input file, by number, field and remedy
 ├── ReleaseError             a release folder that may not serve (anabranch.release)
 ├── BrokerUnavailable        no broker answers at `bootstrap_servers`
+├── BrokerRefused            one answers, and it or this process does not trust the other
 ├── BrokerFailed             a broker answered with an error that trying again does not mend
 ├── TopicsDiffer             topics are missing or are not what the design says
 ├── Fenced                   another process has taken this one's transactional id
@@ -49,6 +50,10 @@ class InvalidRow(UsageError):
 
 class BrokerUnavailable(AnabranchError):
     """No broker answers at `bootstrap_servers`."""
+
+
+class BrokerRefused(AnabranchError):
+    """A broker answers, and either it does not take this user, or this process does not take its certificate."""
 
 
 class BrokerFailed(AnabranchError):

@@ -197,13 +197,82 @@ class ReleaseNotice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     gate: dict[str, float] = {}
 
 
+class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
+    """What the ranker keeps of a user, saved. Topic `user-state`, key `user_id`; a tombstone forgets the user.
+
+    MessagePack, an array whose first element is the format's version. A later format gets a struct and a tag of its
+    own, and this one stays to be read. Arrays are little-endian bytes; an item is its 64-bit stable hash (0: none).
+    """
+
+    next_offset: int
+    """Holds every event of the user before this offset of the partition, and none after."""
+    encoded_by: str | None
+    """The release that made `recurrent` [S] and `vector` [d], float32; None: they are to be made from the history."""
+    recurrent: bytes
+    vector: bytes
+    observed: int
+    """Events entered in the history, ever; the newest are kept, oldest first."""
+    history_items: bytes
+    """uint64"""
+    history_types: bytes
+    """uint8, by `EVENT_TYPES`"""
+    history_ts: bytes
+    """int64, ms"""
+    last_ts: int
+    session: int
+    session_length: int
+    own_items: bytes
+    """uint64"""
+    own_logs: bytes
+    """float32, log2 of the decayed count as a forward decay"""
+    own_counts: bytes
+    """float32"""
+    own_first: bytes
+    """int64, seconds"""
+    own_last: bytes
+    """int64, seconds"""
+    slate: bytes
+    """uint64"""
+    slate_release: str | None
+    """None: no slate was shown."""
+    seen: int
+    """Events told apart by their ids, ever; hashes of the newest ids are kept, oldest first."""
+    recent_events: bytes
+    """uint64"""
+
+
+class Epoch(Struct, frozen=True, array_like=True):
+    """From an offset of a partition on, its events are ranked by a release."""
+
+    offset: int
+    release: str
+
+
+class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
+    """How far a partition's saved states go. Topic `user-state`, the empty key, which no user has."""
+
+    offset: int
+    """Every event before this offset is in its user's saved state; later ones may be, see `UserState.next_offset`."""
+    rankings_offset: int
+    """The rankings of the events from `offset` on stand at this offset of `rankings` or behind it."""
+    epochs: list[Epoch]
+    """Who ranked the events from `offset` on, oldest first; those before the first epoch were never ranked."""
+
+
 Message = TypeVar("Message")
 _encoder = msgspec.json.Encoder()
+_binary_encoder = msgspec.msgpack.Encoder()
+STATE_MARKER_KEY = b""
 
 
 def encode(message: Struct) -> bytes:
     """Any message of this module as JSON bytes."""
     return _encoder.encode(message)
+
+
+def encode_binary(message: UserState | StateMarker) -> bytes:
+    """A message of `user-state` as MessagePack bytes."""
+    return _binary_encoder.encode(message)
 
 
 class Codec(Generic[Message]):
@@ -231,6 +300,20 @@ class Codec(Generic[Message]):
         return message
 
 
+class BinaryCodec(Generic[Message]):
+    """As `Codec`, for a topic of the ranker's own in MessagePack."""
+
+    def __init__(self, schema: type[Message]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(schema)
+
+    def decode(self, payload: bytes) -> Message:
+        """Raises `InvalidMessage` on anything but a valid message."""
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.DecodeError as error:
+            raise InvalidMessage(str(error), payload) from error
+
+
 events: Codec[Event] = Codec(Event, foreign=True)
 items: Codec[Item] = Codec(Item, foreign=True)
 item_vectors: Codec[ItemVector | Coverage] = Codec(ItemVector | Coverage)  # type: ignore[arg-type]
@@ -238,6 +321,8 @@ rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
+user_states: BinaryCodec[UserState] = BinaryCodec(UserState)
+state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
 TOPIC_SCHEMAS: dict[str, object] = {
     "events": Event,

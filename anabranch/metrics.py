@@ -85,6 +85,19 @@ class RankerMetrics(ConsumerMetrics):
             ["partition"],
             registry=registry,
         )
+        self.restore_seconds = Histogram(
+            "anabranch_restore_seconds",
+            "From taking on a partition to ranking it",
+            buckets=LATENCY_S,
+            registry=registry,
+        )
+        self.states_saved = Counter("anabranch_user_states_saved", "User states saved", registry=registry)
+        self.states_dirty = Gauge(
+            "anabranch_user_states_dirty", "User states ahead of their saved form", registry=registry
+        )
+        self.away = Gauge("anabranch_user_states_away", "Users whose states only the log holds", registry=registry)
+        self.evicted = Counter("anabranch_user_states_evicted", "User states left to the log", registry=registry)
+        self.recalled = Counter("anabranch_user_states_recalled", "User states read back from it", registry=registry)
         self.restored = Counter("anabranch_restored_events", "Events folded without ranking", registry=registry)
         self.aborted = Counter(
             "anabranch_transactions_aborted", "Transactions that were rolled back", registry=registry

@@ -87,6 +87,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Leave out what the user has already had."""
     history_length: Count = 64
     own_items: Count = 128
+    checkpoint_ms: Annotated[int, Meta(ge=0)] = 5_000
+    """How long a user state may be ahead of its saved form. Less: shorter restores; more: fewer writes."""
+    max_users: Count = 200_000
+    """User states in memory; those of idle users are left to the log and read back at their next event.
+    `anabranch inspect state` says how much memory that is."""
+    processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    """at_least_once publishes without transactions: a crash may publish rankings twice."""
     dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
     """Newest event ids kept of each user: an event among them is a duplicate. Each costs 8 bytes a user."""
     threads: Count = 1

@@ -76,6 +76,11 @@ class Topics:
         return self.name("feedback")
 
     @property
+    def user_state(self) -> str:
+        """Saved user states, keyed by user, and each partition's marker."""
+        return self.name("user-state")
+
+    @property
     def neighbours(self) -> str:
         """Co-visited items, keyed by item."""
         return self.name("neighbours")

@@ -24,17 +24,9 @@ class Buried:
         self._topic = topic
         self._offsets: dict[int, set[int]] = defaultdict(set)
         self._next: dict[int, int] = {}
-        self._outdated = True
-
-    def outdate(self) -> None:
-        """There may be more dead letters by now."""
-        self._outdated = True
 
     def catch_up(self) -> None:
-        """Read the dead letters that came since the last time, if there may be any."""
-        if not self._outdated:
-            return
-        self._outdated = False
+        """Read the dead letters that came since the last time."""
         for record in clients.read_from(self._settings, Topics(self._settings).dead_letter, self._next):
             self._next[record.partition] = record.offset + 1
             self._note(record)

@@ -128,8 +128,8 @@ class Indexer:
             return
         if self._vectoriser is not None and self._vectoriser.manifest.id == notice.release:
             return
-        folder = release.folder_of(self._settings.releases_dir, notice.location)
-        self._vectoriser = Vectoriser(self._settings, folder, self._metrics)
+        files = release.announced(self._settings.releases_dir, notice)
+        self._vectoriser = Vectoriser(self._settings, files, self._metrics)
         manifest = self._vectoriser.manifest
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._published = self._read_published(manifest.id) if at_start else {}

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import IllegalStateError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import CommitFailedError, IllegalStateError, RebalanceInProgressError, RetriableError
+from kafka.structs import MemberState
 
 from anabranch import clients
 from anabranch.settings import Settings
 from consumers.assignment import AssignmentListener, Rebalanced
+from consumers.transaction import to_commit
 
 IDLE_MS = 50
 """How long to wait for a first record before other work gets its turn."""
+ANSWER_MS = 200
+"""How long other work waits for an offset. An open transaction of a partition's last owner holds the group's back."""
+PATIENT_MS = 5_000
 
 NOT_ASSIGNED = (ValueError, IllegalStateError)
 """How kafka-python says that a partition was revoked this very moment."""
@@ -31,19 +35,25 @@ class Intake:
         self._topic = topic
         self._listener = AssignmentListener()
         self._open: set[int] = set()
-        self._consumer: KafkaConsumer = clients.group_consumer(settings, settings.group("ranker"))
+        self._consumer: KafkaConsumer = clients.group_consumer(
+            settings, settings.group("ranker"), partition_assignment_strategy=[self._listener.assignor]
+        )
         self._consumer.subscribe([topic], listener=self._listener)
         # Metadata now, or kafka-python 3.0.12 joins without and joins again when it comes. That second join, unlike
         # any that the group asks for, is never finished if its answer comes after the poll's time-out: the consumer
         # then heartbeats for ever and fetches nothing.
         self._consumer.topics()
         self.membership: Any = None
-        """The group as it stood when the last batch was taken, which fences its transaction."""
+        """The group's generation in which the open partitions were this process's, which fences a transaction.
+
+        Never one that is only being joined: its partitions are not known yet, and a commit in its name could be one for
+        a partition that is somebody else's. Never the empty one of a process that was thrown out: it fences nothing.
+        """
 
     def collect(self) -> list[ConsumerRecord]:
-        """Up to `batch_max` records, at most `linger_ms` after the first; none if the group rebalanced meanwhile.
+        """Up to `batch_max` records, at most `linger_ms` after the first; none if the group rebalances meanwhile.
 
-        The records a rebalance drops are fetched again, by this process or another: they are not committed.
+        The group would refuse their offsets. They are fetched again, by this process or another.
         """
         records = self._poll(IDLE_MS, self._settings.batch_max)
         deadline = time.monotonic() + self._settings.linger_ms / 1000
@@ -52,8 +62,10 @@ class Intake:
             if left <= 0:
                 break
             records += self._poll(int(left * 1000), self._settings.batch_max - len(records))
-        self.membership = self._consumer.group_metadata()
-        return [] if self._listener.changed else records
+        if records and (self._listener.changed or not self._is_stable()):
+            self._rewind(records)
+            return []
+        return records
 
     def rebalanced(self) -> Rebalanced | None:
         """What rebalances changed since the last call; every partition they touched is closed."""
@@ -62,27 +74,33 @@ class Intake:
         change = self._listener.take()
         self._open -= change.revoked | change.assigned
         self._park(change.assigned)
+        self._note_membership()
         return change
 
-    def position(self, partition: int) -> int:
-        """The next offset the group wants of a partition. A group that has none yet gets one committed.
+    def committed(self, partition: int, patiently: bool = False) -> int | None:
+        """The next offset the group wants of a partition; None while that is not known.
 
-        With `start` "latest" that is the log's end as of now: what stands before is history.
+        Other work waits for the answer, `patiently` for longer. A group that has none yet gets one committed: with
+        `start` "latest" the log's end as of now, for what stands before is history.
         """
         at = self._partition(partition)
-        committed: int | None = self._consumer.committed(at)
-        if committed is not None:
-            return committed
-        ends = self._consumer.end_offsets if self._settings.start == "latest" else self._consumer.beginning_offsets
-        offset: int = ends([at])[at]
-        self._consumer.commit({at: OffsetAndMetadata(offset, "", -1)})
-        return offset
+        try:
+            timeout_ms = PATIENT_MS if patiently else ANSWER_MS
+            committed: int | None = self._consumer.committed(at, timeout_ms=timeout_ms)
+            if committed is not None:
+                return committed
+            ends = self._consumer.end_offsets if self._settings.start == "latest" else self._consumer.beginning_offsets
+            offset: int = ends([at])[at]
+            self.commit({at: offset})
+            return offset
+        except (RetriableError, CommitFailedError, RebalanceInProgressError):
+            return None
 
     def open(self, partition: int, offset: int) -> None:
         """Take records of a partition from an offset on; not if it has just been revoked, which `rebalanced` tells."""
         try:
             self._consumer.seek(self._partition(partition), offset)
-        except (IllegalStateError, ValueError):  # kafka-python raises either, by where the revocation overtakes it
+        except NOT_ASSIGNED:
             return
         self._open.add(partition)
 
@@ -97,13 +115,28 @@ class Intake:
         return frozenset(self._open)
 
     def ends(self, partitions: Iterable[int]) -> dict[int, int]:
-        """The end of each partition's log, as the broker has it now."""
-        ends = self._consumer.end_offsets(self._partitions(partitions))
-        return {at.partition: end for at, end in ends.items()}
+        """The end of each partition's log, as the broker has it now; none if it does not say at once."""
+        with suppress(RetriableError):
+            ends = self._consumer.end_offsets(self._partitions(partitions), timeout_ms=ANSWER_MS)
+            return {at.partition: end for at, end in ends.items()}
+        return {}
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets outside any transaction."""
+        self._consumer.commit(to_commit(offsets))
 
     def close(self) -> None:
         """Leave the group, so that its partitions move at once."""
         self._consumer.close(autocommit=False)
+
+    def _rewind(self, records: Iterable[ConsumerRecord]) -> None:
+        """Have dropped records fetched again where their partition stays open through a rebalance."""
+        first: dict[int, int] = {}
+        for record in records:
+            first.setdefault(record.partition, record.offset)
+        for partition, offset in first.items():
+            with suppress(*NOT_ASSIGNED):
+                self._consumer.seek(self._partition(partition), offset)
 
     def _park(self, partitions: Iterable[int]) -> None:
         """Keep the client from fetching what would be dropped: leave it at the end of the partitions' logs.
@@ -113,15 +146,24 @@ class Intake:
         """
         assigned = self._consumer.assignment()
         parked = [one for one in self._partitions(partitions) if one in assigned]
-        with suppress(IllegalStateError, ValueError):  # revoked this very moment
+        with suppress(*NOT_ASSIGNED):
             if parked:
                 self._consumer.seek_to_end(*parked)
 
     def _poll(self, timeout_ms: int, limit: int) -> list[ConsumerRecord]:
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
+        self._note_membership()
         return [
             record for partition, records in polled.items() if partition.partition in self._open for record in records
         ]
+
+    def _note_membership(self) -> None:
+        if not self._listener.changed and self._is_stable():
+            self.membership = self._consumer.group_metadata()
+
+    def _is_stable(self) -> bool:
+        membership = self._consumer.group_metadata()
+        return membership.state is MemberState.STABLE and membership.generation_id >= 0
 
     def _partition(self, number: int) -> TopicPartition:
         return TopicPartition(self._topic, number)

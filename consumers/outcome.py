@@ -10,6 +10,7 @@ from anabranch import topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
 from anabranch.ranking.core import NO_SLATE, Ranked
 from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import ReleaseNumbers
 from anabranch.topics import Topics
 from consumers.outgoing import Outgoing
 from consumers.received import Received
@@ -21,11 +22,10 @@ SCORE_DECIMALS = 5
 class Outcome:
     """Turns ranked batches into messages."""
 
-    def __init__(self, names: Topics, item_ids: ItemIds) -> None:
+    def __init__(self, names: Topics, item_ids: ItemIds, releases: ReleaseNumbers) -> None:
         self._names = names
         self._item_ids = item_ids
-        self.releases: list[str] = []
-        """Release ids by the number that slates are marked with."""
+        self._releases = releases
 
     def messages(self, received: Sequence[Received], ranked: Ranked, release: str, now_ms: int) -> Iterator[Outgoing]:
         """Rankings and feedback, in the order of the events; none for a duplicate.
@@ -44,7 +44,7 @@ class Outcome:
                 event=event,
                 partition=partition,
                 offset=offset,
-                release=None if ranks[at] == NO_SLATE else self.releases[shown[at]],
+                release=None if ranks[at] == NO_SLATE else self._releases.id(shown[at]),
                 slate_size=sizes[at],
                 rank=ranks[at] if ranks[at] > 0 else None,
             )

@@ -6,9 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import faiss
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
@@ -17,31 +19,49 @@ from anabranch.ranking import core
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import Batch, Ranked
 from anabranch.ranking.item_ids import ItemIds
-from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.ranking.state import Columns, Slots, StateLayout, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.backoff import Backoff
 from consumers.change import Adopt, Change, VectorChange
+from consumers.checkpoint import Checkpoint, Checkpoints, Stretch
 from consumers.every import Every
 from consumers.intake import Intake
 from consumers.outcome import Outcome
+from consumers.outgoing import Outgoing
 from consumers.ranker_metrics import BatchReport
 from consumers.received import Received, decode
 from consumers.release_follower import ReleaseFollower
 from consumers.restore import Restore
-from consumers.transaction import RolledBack, Transactions
+from consumers.state_log import StateLog
+from consumers.transaction import UNKNOWN, AtLeastOnce, Publisher, RolledBack, Transactions
 
 log = logging.getLogger(__name__)
+
+LAST_CHECKPOINT_S = 2.0
+"""How long a process that was told to stop saves states, so that its successor has fewer events to fold."""
 
 
 @dataclass
 class Held:
     """A partition this process holds: the next offset it wants, and whether the states before that are here."""
 
-    next: int
-    restored: bool
+    since: float
+    next: int = 0
+    restored: bool = False
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a batch did to the states, to be undone should it not be published."""
+
+    slots: Slots
+    """[U] of the users of the batch, distinct."""
+    before: Columns
+    ranked: Ranked
+    stretches: dict[int, Stretch]
 
 
 class Ranker:
@@ -53,8 +73,8 @@ class Ranker:
         self._largest = settings.max_message_bytes
         self._metrics = metrics
         self._report = BatchReport(metrics)
-        self._item_ids = ItemIds()
-        self._states = UserStates(_layout(settings), dims=1, state_dims=1)
+        self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
+        self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1)
         self._neighbours = NeighbourTable()
         self._policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
         self._live: LiveRelease | None = None
@@ -62,14 +82,30 @@ class Ranker:
         self._waiting_told = Every(10)
         self._backoff = Backoff()
 
-        self._outcome = Outcome(self._topics, self._item_ids)
+        self._outcome = Outcome(self._topics, self._item_ids, self._releases)
         self._follower = ReleaseFollower(settings, self._item_ids, metrics)
-        self._restore = Restore(settings, self._topics.events, self._states, self._item_ids, metrics)
-        self._transactions = Transactions(settings, settings.group("ranker"))
+        self._checkpoints = Checkpoints(
+            self._topics, self._states, self._item_ids, self._releases, settings.checkpoint_ms / 1000
+        )
+        self._state_log = StateLog(settings, self._states, self._item_ids, self._releases, metrics)
         self._intake = Intake(settings, self._topics.events)
+        self._restore = Restore(
+            settings,
+            self._states,
+            self._state_log,
+            self._item_ids,
+            self._releases,
+            metrics,
+            self._intake.committed,
+        )
+        self._publisher: Publisher = (
+            Transactions(settings, settings.group("ranker"))
+            if settings.processing_guarantee == "exactly_once"
+            else AtLeastOnce(settings, self._intake.commit)
+        )
 
     def run(self, stop: threading.Event) -> None:
-        """Rank until told to stop; then the last batch is committed and the group left.
+        """Rank until told to stop; then the last batch is committed, states are saved and the group is left.
 
         Raises whatever ended the release follower, and `Fenced`.
         """
@@ -84,80 +120,127 @@ class Ranker:
                 records = self._intake.collect()
                 if records:
                     self._process(records)
-                self._report.state(self._states, self._live, self._lag, self._topics.events)
+                else:
+                    self._checkpoint()
+                self._state_log.make_room(self._checkpoints.is_dirty)
+                self._report.state(self._states, self._checkpoints.dirty, self._live, self._lag, self._topics.events)
+            self._save_what_time_allows()
         finally:
             self._close()
 
     def _process(self, records: Sequence[ConsumerRecord]) -> None:
         """Decode, rank, publish and commit one batch; then, and only then, count it."""
+        assert self._live is not None, "no partition is open before a release is live"
+        release = self._live.manifest.id
         received, dead = decode(records, self._largest)
         outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
-        ranked = self._rank(received) if received else None
-        if ranked is not None and self._live is not None:
-            release = self._live.manifest.id
-            outgoing += self._outcome.messages(received, ranked, release, now_ms=int(time.time() * 1000))
-        offsets = {record.partition: record.offset + 1 for record in records}
-        publishing = Stopwatch(self._metrics.stage)
-        try:
-            self._transactions.publish(outgoing, self._as_consumed(offsets), self._intake.membership)
-        except RolledBack as error:
-            self._undo(offsets, error)
-            return
-        publishing.passed("publish")
-        self._backoff.succeeded()
-        for partition, offset in offsets.items():
-            self._held[partition].next = offset
-        self._report.committed(received, dead, ranked, self._outcome.releases)
+        ends = {record.partition: record.offset + 1 for record in records}
+        stretches = {partition: Stretch(end, end, {}) for partition, end in ends.items()}
+        moved = self._rank(received, ends) if received else None
+        if moved is not None:
+            stretches |= moved.stretches
+            outgoing += self._outcome.messages(received, moved.ranked, release, now_ms=int(time.time() * 1000))
+        if self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic()), moved):
+            self._report.committed(received, dead, moved.ranked if moved is not None else None, self._releases)
 
-    def _rank(self, received: Sequence[Received]) -> Ranked:
-        assert self._live is not None, "no partition is open before a release is live"
+    def _rank(self, received: Sequence[Received], ends: dict[int, int]) -> Moved:
+        assert self._live is not None
+        users: dict[int, list[str]] = {}
+        for one in received:
+            users.setdefault(one.partition, []).append(one.event.user_id)
+        for partition, user_ids in users.items():
+            self._state_log.recall(user_ids, partition)
         events = [one.event for one in received]
         slots = self._states.slots([event.user_id for event in events], [one.partition for one in received])
+        distinct = np.unique(slots)
+        before = self._states.copy(distinct)
         batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
         passed = Stopwatch(self._metrics.stage).passed
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, passed)
+        self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
+        self._states.touch(distinct)
         self._report.recall(self._states, self._live, slots.tolist())
-        return ranked
+        return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
 
-    def _undo(self, offsets: dict[int, int], error: RolledBack) -> None:
-        """The states have seen a batch that was not committed: forget them, and restore from what was."""
-        log.warning("%s; restoring partitions %s", error, sorted(offsets))
+    def _checkpoint(self, at_once: bool = False) -> bool:
+        """Save what is due where no events come; whether anything was."""
+        plans = self._checkpoints.plan({}, None, time.monotonic(), at_once)
+        return bool(plans) and self._publish([], plans)
+
+    def _save_what_time_allows(self) -> None:
+        deadline = time.monotonic() + LAST_CHECKPOINT_S
+        while time.monotonic() < deadline and self._checkpoint(at_once=True):
+            pass
+
+    def _publish(self, outgoing: Sequence[Outgoing], plans: Sequence[Checkpoint], moved: Moved | None = None) -> bool:
+        """One transaction; whether it is committed. If not, nothing of it is, and what it `moved` is undone.
+
+        One whose end was not heard of may have been committed after all: the group's offsets say.
+        """
+        messages = [*outgoing, *self._checkpoints.messages(plans)]
+        ends = {plan.partition: plan.stretch.end for plan in plans}
+        offsets = {TopicPartition(self._topics.events, partition): end for partition, end in ends.items()}
+        publishing = Stopwatch(self._metrics.stage)
+        try:
+            placed = self._publisher.publish(messages, offsets, self._intake.membership)
+        except RolledBack as error:
+            log.warning("%s; partitions %s", error, sorted(ends))
+            committed = {partition: self._intake.committed(partition, patiently=True) for partition in ends}
+            if committed != ends:
+                self._undo(committed, moved)
+                return False
+            placed = [UNKNOWN] * len(messages)
+        publishing.passed("publish")
+        self._backoff.succeeded()
+        self._checkpoints.committed(plans, list(zip(messages, placed, strict=True)), time.monotonic())
+        self._metrics.states_saved.inc(sum(len(plan.saved) for plan in plans))
+        for partition, end in ends.items():
+            self._held[partition].next = end
+        return True
+
+    def _undo(self, committed: dict[int, int | None], moved: Moved | None) -> None:
+        """Make the states what they were, and take the events again.
+
+        A partition whose offset is not where the batch began was moved on by another process: its states are of no use
+        here, and are restored.
+        """
         self._metrics.aborted.inc()
         self._backoff.failed()
-        for partition in offsets:
+        if moved is not None:
+            self._states.put_back(moved.slots, moved.before)
+        for partition, offset in committed.items():
             self._intake.shut(partition)
-            self._restore_anew(partition, self._intake.position(partition))
+            if offset != self._held[partition].next:
+                self._restore_anew(partition)
 
     def _follow_rebalance(self) -> None:
         change = self._intake.rebalanced()
-        if change is None or not change.settled:
+        if change is None:
             return
-        for partition in change.revoked - change.assigned:
+        for partition in change.revoked:
             self._let_go(partition)
         for partition in change.assigned:
-            self._take_on(partition)
+            self._restore_anew(partition)
         log.info("partitions held: %s", sorted(self._held) or "none")
 
-    def _take_on(self, partition: int) -> None:
-        """Restore a partition, unless its states stayed here and nobody else moved its offset meanwhile."""
-        offset = self._intake.position(partition)
-        held = self._held.get(partition)
-        if held is None or held.next != offset:
-            self._restore_anew(partition, offset)
-
-    def _restore_anew(self, partition: int, offset: int) -> None:
+    def _restore_anew(self, partition: int) -> None:
         self._let_go(partition)
-        self._held[partition] = Held(next=offset, restored=False)
-        self._restore.begin(partition, offset)
+        self._held[partition] = Held(since=time.monotonic())
+        self._restore.begin(partition)
 
     def _let_go(self, partition: int) -> None:
         self._restore.forget(partition)
+        self._checkpoints.forget(partition)
         self._states.drop_partition(partition)
         self._held.pop(partition, None)
 
     def _go_on_restoring(self) -> None:
-        for partition in self._restore.step():
-            self._held[partition].restored = True
+        done = self._restore.step(self._live)
+        if done is not None:
+            self._checkpoints.begin(done.partition, done.progress)
+            held = self._held[done.partition]
+            held.next, held.restored = done.progress.next, True
+            self._metrics.restore_seconds.observe(time.monotonic() - held.since)
 
     def _open_partitions(self) -> None:
         """Rank from a partition once its states are restored and there is a release to rank by."""
@@ -189,32 +272,31 @@ class Ranker:
     def _adopt(self, live: LiveRelease) -> None:
         """Swap encoder, order and index as one; user states are encoded anew as their users come."""
         manifest = live.manifest
-        assert live.number == len(self._outcome.releases), "releases are numbered in the order they are adopted"
-        self._live = live
-        self._outcome.releases.append(manifest.id)
+        self._live = replace(live, number=self._releases.number(manifest.id))
         self._states.expect(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
         log.info("release %s ranks from now on, with %d items", manifest.id, len(live.index))
 
     def _lag(self) -> dict[int, int]:
+        """Events between what is committed and the end of each log."""
         ends = self._intake.ends(self._held)
-        return {partition: max(0, end - self._held[partition].next) for partition, end in ends.items()}
-
-    def _as_consumed(self, offsets: dict[int, int]) -> dict[TopicPartition, int]:
-        return {TopicPartition(self._topics.events, partition): offset for partition, offset in offsets.items()}
+        nexts = {partition: held.next for partition, held in self._held.items()} | self._restore.committed
+        return {partition: max(0, end - nexts[partition]) for partition, end in ends.items()}
 
     def _close(self) -> None:
-        self._intake.close()
-        self._transactions.close()
-        self._restore.close()
-        self._follower.close()
+        """All of it, whatever fails; the group first, for others wait for its partitions."""
+        with ExitStack() as closing:
+            for one in (self._follower, self._state_log, self._restore, self._publisher, self._intake):
+                closing.callback(one.close)
 
 
-def _layout(settings: Settings) -> StateLayout:
-    return StateLayout(
-        history=settings.history_length,
-        own_items=settings.own_items,
-        slate=settings.slate_size,
-        recent_events=settings.dedupe_window,
-    )
+def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends: dict[int, int]) -> dict[int, Stretch]:
+    """What was ranked of each partition, and the first event that moved each user."""
+    starts: dict[int, int] = {}
+    first: dict[int, dict[int, int]] = {}
+    for one, slot, duplicate in zip(received, slots.tolist(), ranked.duplicate.tolist(), strict=True):
+        starts.setdefault(one.partition, one.offset)
+        if not duplicate:
+            first.setdefault(one.partition, {}).setdefault(slot, one.offset)
+    return {partition: Stretch(start, ends[partition], first.get(partition, {})) for partition, start in starts.items()}

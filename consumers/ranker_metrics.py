@@ -9,7 +9,7 @@ import numpy as np
 
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Ranked
-from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.state import UserStates
 from consumers.dead_letter import DeadLetter
 from consumers.every import Every
@@ -32,7 +32,7 @@ class BatchReport:
         self._recall_due = Every(10)
 
     def committed(
-        self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: Sequence[str]
+        self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: ReleaseNumbers
     ) -> None:
         """A batch has been committed; `ranked` is None where it held nothing but dead letters."""
         for letter in dead:
@@ -55,11 +55,13 @@ class BatchReport:
         self._metrics.corrected.labels("clock_skew").inc(ahead)
 
     def state(
-        self, states: UserStates, live: LiveRelease | None, lag: Callable[[], Mapping[int, int]], topic: str
+        self, states: UserStates, dirty: int, live: LiveRelease | None, lag: Callable[[], Mapping[int, int]], topic: str
     ) -> None:
         """Bring the gauges up to date, those that are due."""
         if self._gauges_due():
             self._metrics.users.set(len(states))
+            self._metrics.away.set(states.evicted)
+            self._metrics.states_dirty.set(dirty)
             self._metrics.state_bytes.set(states.nbytes)
             self._metrics.index_items.set(0 if live is None else len(live.index))
         if self._lag_due():
@@ -72,9 +74,10 @@ class BatchReport:
             vectors = states.columns.vector[np.asarray(slots[:SAMPLED_USERS])]
             self._metrics.index_recall.set(live.index.recall(vectors, RECALL_AT))
 
-    def _prequential(self, ranked: Ranked, releases: Sequence[str]) -> None:
+    def _prequential(self, ranked: Ranked, releases: ReleaseNumbers) -> None:
         judged = ~ranked.duplicate & (ranked.rank != NO_SLATE)
         for number in np.unique(ranked.shown_release[judged]).tolist():
             ranks = ranked.rank[judged & (ranked.shown_release == number)]
-            self._metrics.prequential_events.labels(releases[number]).inc(len(ranks))
-            self._metrics.prequential_hits.labels(releases[number]).inc(int((ranks != NOT_ON_SLATE).sum()))
+            release = releases.id(number)
+            self._metrics.prequential_events.labels(release).inc(len(ranks))
+            self._metrics.prequential_hits.labels(release).inc(int((ranks != NOT_ON_SLATE).sum()))

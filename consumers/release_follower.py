@@ -17,7 +17,6 @@ from anabranch.messages import Coverage, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
-from anabranch.release import ReleaseError
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers import own_message
@@ -46,7 +45,6 @@ class ReleaseFollower:
         self._notices: dict[str, ReleaseNotice] = {}
         self._live: ReleaseNotice | None = None
         self._adopted: str | None = None
-        self._loaded = 0
         self._staging = Staging()
         self._covered_at: dict[str, dict[TopicPartition, int]] = {}
         self._passed_over: set[str] = set()
@@ -189,14 +187,8 @@ class ReleaseFollower:
         self._adopted = notice.release
 
     def _load(self, notice: ReleaseNotice) -> LiveRelease:
-        folder = release.folder_of(self._settings.releases_dir, notice.location)
-        manifest = release.verify(folder)
-        if manifest.id != notice.release:
-            raise ReleaseError(f"{folder} holds release {manifest.id}, not {notice.release}")
-        if release.digest(folder / release.MANIFEST) != notice.manifest_sha256:
-            raise ReleaseError(f"the manifest in {folder} is not the one announced for {notice.release}")
-        live = LiveRelease.load(folder, manifest, self._loaded, self._settings.threads)
-        self._loaded += 1
+        files = release.announced(self._settings.releases_dir, notice)
+        live = LiveRelease.load(files, files.manifest, threads=self._settings.threads)
         for change in self._staging.take(notice.release):
             change.apply(live.index)
         live.index.rebuild()

@@ -1,119 +1,281 @@
-"""Restoring user states: a fold over `events`, without publishing, up to the offset the group has committed."""
+"""Restoring a partition: its saved states, the events after them, and the slates those events led to."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import NamedTuple
 
+import numpy as np
 from kafka import KafkaConsumer, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import RetriableError
 
-from anabranch import clients
+from anabranch import clients, messages
+from anabranch.errors import BrokerUnavailable
+from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.core import Batch, fold
 from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.state import UserStates
 from anabranch.settings import Settings
+from anabranch.topics import Topics
+from consumers.backoff import Backoff
 from consumers.buried import Buried
+from consumers.checkpoint import Dirty, Progress
+from consumers.every import Every
 from consumers.received import Received, decode
+from consumers.state_log import StateLog
 
 log = logging.getLogger(__name__)
 
 CHUNK = 4096
-"""Events folded before the group's consumer gets its turn, so that it is not taken for dead."""
-LOG_EVERY = 100_000
+"""Records taken before the main loop gets its turn."""
+IDLE_MS = 20
+STUCK_AFTER_S = 60
+NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
+Turn = Generator[None, None, None]
+
+
+class Restored(NamedTuple):
+    """A partition that may be ranked."""
+
+    partition: int
+    progress: Progress
+
+
+class Segment(NamedTuple):
+    """Events from `start` up to `end` that a release ranked, or none did."""
+
+    start: int
+    end: int
+    release: str | None
 
 
 class Restore:
-    """Folds partitions chunk by chunk, beside the main loop's own work."""
+    """Restores one partition after the other, chunk by chunk, beside the main loop's own work."""
 
-    def __init__(self, settings: Settings, topic: str, states: UserStates, item_ids: ItemIds, metrics: RankerMetrics):
+    def __init__(
+        self,
+        settings: Settings,
+        states: UserStates,
+        state_log: StateLog,
+        item_ids: ItemIds,
+        releases: ReleaseNumbers,
+        metrics: RankerMetrics,
+        committed: Callable[[int], int | None],
+    ) -> None:
         self._settings = settings
-        self._topic = topic
+        self._topics = Topics(settings)
         self._states = states
+        self._state_log = state_log
         self._item_ids = item_ids
+        self._releases = releases
         self._metrics = metrics
-        self._until: dict[int, int] = {}
-        self._next: dict[int, int] = {}
-        self._folded = 0
-        self._consumer: KafkaConsumer | None = None
-        self._buried = Buried(settings, topic)
+        self._ask_committed = committed
+        self.committed: dict[int, int] = {}
+        """The group's offset of each pending partition, once it is known."""
+        self._live: LiveRelease | None = None
+        self._waiting: dict[int, Generator[None, None, Progress]] = {}
+        self._told = Every(5)
+        self._buried = Buried(settings, self._topics.events)
+        self._backoff = Backoff()
 
     @property
     def pending(self) -> frozenset[int]:
         """Partitions not restored yet."""
-        return frozenset(self._until)
+        return frozenset(self._waiting)
 
-    def begin(self, partition: int, until: int) -> None:
-        """Restore a partition whose states are blank, from its beginning to the offset `until`."""
-        self._until[partition] = until
-        self._next[partition] = 0
-        self._buried.outdate()
-        self._assign()
-        log.info("restoring partition %d: folding its events before offset %d", partition, until)
+    def begin(self, partition: int) -> None:
+        """Restore a partition whose states are blank."""
+        self._metrics.restore_remaining.labels(str(partition)).set(1)
+        self._waiting[partition] = self._restore(partition)
+        self.committed[partition] = 0
 
     def forget(self, partition: int) -> None:
         """The partition moved away."""
-        if self._until.pop(partition, None) is not None:
-            self._next.pop(partition)
+        waiting = self._waiting.pop(partition, None)
+        if waiting is not None:
+            waiting.close()
+            del self.committed[partition]
             self._metrics.restore_remaining.remove(str(partition))
-            self._assign()
 
-    def step(self) -> dict[int, int]:
-        """Fold one chunk; the partitions that this completed, and the offset from which each goes on."""
-        if not self._until or self._consumer is None:
-            return {}
-        self._buried.catch_up()
-        polled = self._consumer.poll(timeout_ms=20, max_records=CHUNK)
-        for at, records in polled.items():
-            until = self._until[at.partition]
-            wanted = (one for one in records if one.offset < until and not self._buried.holds(at.partition, one.offset))
-            received, _ = decode(wanted, self._settings.max_message_bytes)
-            self._fold(received)
-        for partition in self._next:
-            self._next[partition] = self._consumer.position(TopicPartition(self._topic, partition)) or 0
-        return self._complete()
+    def step(self, live: LiveRelease | None) -> Restored | None:
+        """Do a chunk of work on the next partition in turn; the partition, if this completed it."""
+        self._live = live
+        if not self._waiting or not self._backoff.over:
+            return None
+        partition = next(iter(self._waiting))
+        work = self._waiting.pop(partition)
+        try:
+            next(work)
+            self._waiting[partition] = work
+            return None
+        except (RetriableError, BrokerUnavailable) as error:
+            log.warning("restoring partition %d begins again: %s", partition, error)
+            self._backoff.failed()
+            self._states.drop_partition(partition)
+            self._waiting[partition] = self._restore(partition)
+            return None
+        except StopIteration as done:
+            self._backoff.succeeded()
+            del self.committed[partition]
+            self._metrics.restore_remaining.labels(str(partition)).set(0)
+            return Restored(partition, done.value)
 
     def close(self) -> None:
-        """Close the reader, if there is one."""
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
+        """Give up what is pending."""
+        for partition in self.pending:
+            self.forget(partition)
 
-    def _fold(self, received: list[Received]) -> None:
-        if not received:
+    def _restore(self, partition: int) -> Generator[None, None, Progress]:
+        """Yields between chunks. The order is what makes it exact.
+
+        First the group's offset, which is final: one that an open transaction may yet move is not told. Then the ends
+        of the logs of states and rankings as of after that, counting what no reader of committed messages sees yet: up
+        to there is read, so that all that the offset's own transaction wrote is.
+        """
+        began = time.monotonic()
+        while (until := self._ask_committed(partition)) is None:
+            yield
+        self.committed[partition] = until
+        state_at, events_at, rankings_at = (
+            TopicPartition(topic, partition)
+            for topic in (self._topics.user_state, self._topics.events, self._topics.rankings)
+        )
+        ends = clients.high_watermarks(self._settings, [state_at, rankings_at])
+        with closing(clients.reader(self._settings, [])) as consumer:
+            marker = yield from self._load_states(consumer, state_at, ends[state_at], until)
+            dirty: dict[int, Dirty] = {}
+            lacking = segments(marker, until)
+            if lacking:
+                self._buried.catch_up()
+            for segment in lacking:
+                yield from self._fold(consumer, events_at, segment, dirty)
+            yield from self._show_slates(consumer, rankings_at, marker.rankings_offset, ends[rankings_at])
+        log.info(
+            "restored partition %d in %.2f s: %d users held, events %d to %d folded",
+            partition,
+            time.monotonic() - began,
+            len(self._states),
+            marker.offset,
+            until,
+        )
+        return Progress(marker, next=until, rankings_end=ends[rankings_at], dirty=dirty, marked=time.monotonic())
+
+    def _load_states(
+        self, consumer: KafkaConsumer, at: TopicPartition, end: int, until: int
+    ) -> Generator[None, None, StateMarker]:
+        """Saved states up to `end`, in memory; the newest marker.
+
+        States that hold events which the group has not ranked, for its offsets were set back, cannot be wound back:
+        they are not used, and what the log of events still has is folded instead.
+        The release that ranked last may be one that this process is only readying. The states it made are of use to no
+        other, so they are read once more when it is there.
+        """
+        while True:
+            while self._live is None:
+                yield
+            marker, holds = NO_MARKER, 0
+            for records in self._chunks(consumer, at, 0, end):
+                entered = self._state_log.enter(at.partition, records)
+                marker, holds = entered.marker or marker, max(holds, entered.holds)
+                self._state_log.make_room(lambda slot: False)
+                yield
+            if max(holds, marker.offset) > until:
+                log.warning("partition %d's states go beyond the group's offset %d: not used", at.partition, until)
+                self._states.drop_partition(at.partition)
+                return NO_MARKER
+            ranked_by = marker.epochs[-1].release if marker.epochs else None
+            if ranked_by == self._live.manifest.id or ranked_by != clients.live_release(self._settings):
+                return marker
+            log.info("partition %d was last ranked by release %s: waiting for it", at.partition, ranked_by)
+            yield from self._await(str(ranked_by))
+            self._states.drop_partition(at.partition)
+
+    def _await(self, release: str) -> Turn:
+        """Until the release is live here, or is not to be any more."""
+        look_again = Every(2)
+        while self._live is not None and self._live.manifest.id != release:
+            if look_again() and clients.live_release(self._settings) != release:
+                return
+            yield
+
+    def _fold(self, consumer: KafkaConsumer, at: TopicPartition, segment: Segment, dirty: dict[int, Dirty]) -> Turn:
+        """Enter events without publishing; those that the live release ranked move the encoder as they did then.
+
+        A state that another release moved is encoded by the live one at its user's next event, as it would have been.
+        """
+        for records in self._chunks(consumer, at, segment.start, segment.end):
+            wanted = (record for record in records if not self._buried.holds(at.partition, record.offset))
+            received, _ = decode(wanted, self._settings.max_message_bytes)
+            live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
+            self._enter(at.partition, received, live, dirty)
+            yield
+
+    def _enter(
+        self, partition: int, received: Sequence[Received], live: LiveRelease | None, dirty: dict[int, Dirty]
+    ) -> None:
+        user_ids = [one.event.user_id for one in received]
+        self._state_log.recall(user_ids, partition)
+        slots = self._states.slots(user_ids, partition)
+        offsets = np.array([one.offset for one in received], np.int64)
+        fresh = offsets >= self._states.columns.next_offset[slots]  # the others are in their users' saved states
+        slots, offsets = slots[fresh], offsets[fresh]
+        if len(slots) == 0:
             return
+        received = [one for one, new in zip(received, fresh.tolist(), strict=True) if new]
         events = [one.event for one in received]
-        slots = self._states.slots([event.user_id for event in events], received[0].partition)
-        fold(self._states, Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received]))
-        self._metrics.restored.inc(len(events))
-        if self._folded // LOG_EVERY != (self._folded + len(events)) // LOG_EVERY:
-            log.info("folded %d events so far, %d to go", self._folded + len(events), self._remaining())
-        self._folded += len(events)
+        fold(self._states, Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received]), live)
+        self._states.columns.next_offset[slots] = offsets + 1
+        self._states.touch(slots)
+        now = time.monotonic()
+        for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True):
+            dirty.setdefault(slot, Dirty(offset, now))
+        self._metrics.restored.inc(len(received))
 
-    def _remaining(self) -> int:
-        return sum(max(0, until - self._next[partition]) for partition, until in self._until.items())
+    def _show_slates(self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int) -> Turn:
+        """The slates of the folded events, as they were published."""
+        for records in self._chunks(consumer, at, start, end):
+            for record in records:
+                if record.value is not None:
+                    self._show(messages.rankings.decode(record.value))
+            yield
 
-    def _complete(self) -> dict[int, int]:
-        done = {partition: until for partition, until in self._until.items() if self._next[partition] >= until}
-        for partition, until in self._until.items():
-            self._metrics.restore_remaining.labels(str(partition)).set(max(0, until - self._next[partition]))
-        for partition in done:
-            del self._until[partition], self._next[partition]
-            log.info("restored partition %d: %d users held", partition, len(self._states))
-        if done:
-            self._assign()
-        return done
+    def _show(self, ranking: messages.Ranking) -> None:
+        slot = self._states.slot_of(ranking.user_id)
+        if slot is not None:  # of one who was evicted, the saved state has the slate
+            slate = self._item_ids.rows(item.item_id for item in ranking.slate)
+            self._states.show(slot, slate, self._releases.number(ranking.release))
 
-    def _assign(self) -> None:
-        """Point the reader at the pending partitions; without any, close it."""
-        if not self._until:
-            self.close()
-            return
-        if self._consumer is None:
-            self._consumer = clients.reader(self._settings, [self._topic])
-        self._consumer.assign([TopicPartition(self._topic, partition) for partition in self._until])
-        for partition, offset in self._next.items():
-            at = TopicPartition(self._topic, partition)
-            if offset:
-                self._consumer.seek(at, offset)
-            else:
-                self._consumer.seek_to_beginning(at)
+    def _chunks(
+        self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int
+    ) -> Iterator[list[ConsumerRecord]]:
+        """The records from `start` up to `end`; an empty list while none comes, so that other work gets its turn."""
+        consumer.assign([at])
+        consumer.seek(at, start)
+        moved = time.monotonic()
+        while (position := consumer.position(at) or 0) < end:
+            self._metrics.restore_remaining.labels(str(at.partition)).set(end - position)
+            if self._told():
+                log.info("restoring partition %d: %s, %d to go", at.partition, at.topic, end - position)
+            records = consumer.poll(timeout_ms=IDLE_MS, max_records=CHUNK).get(at, [])
+            yield [record for record in records if record.offset < end]
+            if records:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STUCK_AFTER_S:
+                raise BrokerUnavailable(f"{at.topic}, partition {at.partition} does not go on to offset {end}")
+
+
+def segments(marker: StateMarker, until: int) -> list[Segment]:
+    """The events that the saved states may lack, by the release that ranked them."""
+    bounds = [(marker.offset, None), *((max(epoch.offset, marker.offset), epoch.release) for epoch in marker.epochs)]
+    ends = [start for start, _ in bounds[1:]] + [until]
+    return [
+        Segment(start, min(end, until), release)
+        for (start, release), end in zip(bounds, ends, strict=True)
+        if start < min(end, until)
+    ]

@@ -1,14 +1,17 @@
-"""Transactions: a batch's messages and its consumed offsets are published together or not at all."""
+"""Publishing a batch: its messages and its consumed offsets together or not at all, or at least once."""
 
 from __future__ import annotations
 
 import logging
+import time
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, ProducerFencedError
+from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import OffsetAndMetadata
 
 from anabranch import clients
@@ -16,50 +19,77 @@ from anabranch.errors import AnabranchError, Fenced
 from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
-CLOSE_S = 5
+CLOSE_S = 2
+FENCED_TIMES, FENCED_WITHIN_S = 3, 120.0
+"""A process that stood still is fenced once, by the broker. One that is fenced again and again has a living double."""
+UNKNOWN = -1
 log = logging.getLogger(__name__)
+
+Offsets = Mapping[TopicPartition, int]
 
 
 class RolledBack(AnabranchError):
     """The transaction did not commit, as far as this process knows: the committed offsets say what holds."""
 
 
+class Publisher(Protocol):
+    """How a batch is published."""
+
+    def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
+        """Publish the messages and commit `offsets`, the next to consume, for the group as of `membership`.
+
+        There are always offsets, of every partition the messages are about: they are what the group checks. Returns
+        the offset at which each message stands, -1 where it is not known. Raises `RolledBack`, after which another
+        batch may be tried, and `Fenced`, after which none may.
+        """
+
+    def close(self) -> None:
+        """Close the producer."""
+
+
 class Transactions:
-    """A producer of transactions whose id belongs to this process alone."""
+    """Exactly once (KIP-98, KIP-447): a producer of transactions whose id belongs to this process alone."""
 
     def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
+        self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
 
-    def publish(self, outgoing: Iterable[Outgoing], offsets: Mapping[TopicPartition, int], membership: Any) -> None:
-        """Publish the messages and commit `offsets`, the next to consume, for the group as of `membership`.
-
-        The membership fences this process: if the group has moved on since, nothing is published. Raises
-        `RolledBack`, after which another transaction may be tried, and `Fenced`, after which none may.
-        """
+    def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
+        """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
         try:
             self._producer.begin_transaction()
-            for topic, key, value, partition, headers in outgoing:
-                self._producer.send(topic, value=value, key=key, headers=headers, partition=partition)
-            consumed = {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
-            self._producer.send_offsets_to_transaction(consumed, membership)
+            sent = [_send(self._producer, message) for message in outgoing]
+            self._producer.send_offsets_to_transaction(to_commit(offsets), membership)
             self._producer.commit_transaction()
-        except ProducerFencedError as error:
-            raise Fenced(
-                f"another process uses the transactional id {self._id}, or this one stood still for longer than "
-                f"transaction_timeout_ms ({self._settings.transaction_timeout_ms}): it must start anew"
-            ) from error
         except KafkaError as error:
+            cause = self._cause(error)
+            if isinstance(cause, ProducerFencedError):
+                self._count_fencing(error)
             self._start_anew()
-            raise RolledBack(f"the transaction was rolled back: {error}") from error
+            raise RolledBack(f"the transaction was rolled back: {cause}") from error
+        return [future.value.offset if future.succeeded() else UNKNOWN for future in sent]
 
     def close(self) -> None:
         """Close the producer; no transaction is open between calls of `publish`."""
         self._producer.close(timeout=CLOSE_S)
 
+    def _cause(self, error: KafkaError) -> Exception:
+        """What went wrong: once it has, every call of kafka-python 3.0.12 says no more than that something did."""
+        cause: Exception | None = self._producer._transaction_manager.last_error
+        return cause or error
+
+    def _count_fencing(self, error: KafkaError) -> None:
+        self._fenced.append(time.monotonic())
+        if len(self._fenced) == FENCED_TIMES and self._fenced[-1] - self._fenced[0] < FENCED_WITHIN_S:
+            raise Fenced(
+                f"another process uses the transactional id {self._id}, and fenced this {FENCED_TIMES} times in "
+                f"{FENCED_WITHIN_S:.0f} s. Give each process an `instance` of its own"
+            ) from error
+
     def _start_anew(self) -> None:
-        """Replace the producer by one with the same id, which ends the open transaction.
+        """Replace the producer by one with the same id, which ends the open transaction, whichever way it was going.
 
         An aborted producer of kafka-python 3.0.12 must not be used again: offsets the group refused stay with it
         and go into its next transaction, which would commit events that nobody ranked.
@@ -68,5 +98,38 @@ class Transactions:
             try:
                 give_up()
             except KafkaError as error:  # its successor ends the transaction in any case
-                log.warning("while giving up a producer: %s", error)
+                log.debug("while giving up a producer: %s", error)
         self._producer = clients.transactional_producer(self._settings, self._id)
+
+
+class AtLeastOnce:
+    """Without transactions: what is published stays, and offsets follow. A crash between the two publishes twice."""
+
+    def __init__(self, settings: Settings, commit: Callable[[Offsets], None]) -> None:
+        self._commit = commit
+        self._producer: KafkaProducer = clients.producer(settings)
+
+    def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
+        """Send everything, wait for the broker to have it, then commit the offsets."""
+        try:
+            sent = [_send(self._producer, message) for message in outgoing]
+            self._producer.flush()
+            placed = [future.get(timeout=0).offset for future in sent]
+            self._commit(offsets)
+        except KafkaError as error:
+            raise RolledBack(f"the batch was not published whole: {error}") from error
+        return placed
+
+    def close(self) -> None:
+        """Close the producer."""
+        self._producer.close(timeout=CLOSE_S)
+
+
+def _send(producer: KafkaProducer, message: Outgoing) -> FutureRecordMetadata:
+    topic, key, value, partition, headers = message
+    return producer.send(topic, value=value, key=key, headers=headers, partition=partition)
+
+
+def to_commit(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Offsets as kafka-python wants them."""
+    return {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}

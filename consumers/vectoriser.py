@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from anabranch import release
 from anabranch.metrics import IndexerMetrics, Stopwatch
 from anabranch.ranking.index import Vectors
 from anabranch.ranking.text import ItemEncoder, TextEncoder
+from anabranch.release import Release
 from anabranch.settings import Settings
 from anabranch.text_vectors import TextVectors
 
@@ -18,11 +17,11 @@ from anabranch.text_vectors import TextVectors
 class Vectoriser:
     """text.onnx, through the text vectors kept on disk, then item.onnx."""
 
-    def __init__(self, settings: Settings, folder: Path, metrics: IndexerMetrics) -> None:
-        self.manifest = release.verify(folder)
+    def __init__(self, settings: Settings, files: Release, metrics: IndexerMetrics) -> None:
+        self.manifest = files.manifest
         self._metrics = metrics
-        self._text = TextEncoder(folder, settings.threads)
-        self._item = ItemEncoder(folder, settings.threads)
+        self._text = TextEncoder(files, settings.threads)
+        self._item = ItemEncoder(files, settings.threads)
         self._text_vectors = TextVectors.of_release(settings.data_dir, self.manifest)
 
     def knows(self, text: str) -> bool:

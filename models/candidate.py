@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_weights
+from safetensors.torch import save_file
 
 from anabranch.messages import Item
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
-from anabranch.ranking.text import item_text
-from anabranch.release import DataWindow, Manifest
+from anabranch.ranking.text import item_numbers, item_text
+from anabranch.release import DataWindow, Draft, Manifest, Release
 from models.encoder import Encoder, EncoderConfig
 from models.export import export_encoder, export_order
 from models.lists import neighbour_table, order_lists
@@ -89,7 +89,7 @@ class Catalogue:
 def make_candidate(
     log: EventLog,
     items: Sequence[Item],
-    parent: Path | None,
+    parent: Release | None,
     folder: Path,
     *,
     order_from: int,
@@ -101,7 +101,7 @@ def make_candidate(
     """Write all files of a release but its manifest into `folder`.
 
     Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
-    encoder's vectors as they are on days the encoder has not seen. With a `parent` folder the encoder starts from
+    encoder's vectors as they are on days the encoder has not seen. With a `parent` the encoder starts from
     its weights, and only what came since `fresh_from` (ms) is new to it. `cache` keeps text vectors between runs.
     """
     config = config or CandidateConfig()
@@ -153,7 +153,7 @@ class _Stages:
 
 def _catalogue(
     items: Sequence[Item],
-    parent: Path | None,
+    parent: Release | None,
     folder: Path,
     cache: Path,
     config: CandidateConfig,
@@ -164,8 +164,8 @@ def _catalogue(
         if parent is None:
             export_text(folder, config.quantise_text)
         else:
-            copyfile(parent / "text.onnx", folder / "text.onnx")
-            copyfile(parent / "tokenizer.json", folder / "tokenizer.json")
+            for name in ("text.onnx", "tokenizer.json"):
+                (folder / name).write_bytes(parent.read(name))
     texts = [item_text(item) for item in items]
     with stages("text vectors") as done:
         unique = max(len(set(texts)), 1)
@@ -195,7 +195,7 @@ def _share(
     log: EventLog,
     catalogue: Catalogue,
     seeds: Sequence[Seed],
-    parent: Path | None,
+    parent: Release | None,
     folder: Path,
     fresh_from: int,
     config: CandidateConfig,
@@ -203,7 +203,7 @@ def _share(
 ) -> tuple[Encoder, dict[str, float]]:
     """The shared encoder, its weights and the numbers of its residuals written to the folder."""
     sequences = Sequences.of(log)
-    inherited = _read_numbers(parent) if parent else {}
+    inherited = item_numbers(parent) if parent else {}
     numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(sequences.item)])
     torch.manual_seed(config.seed)
     encoder = _encoder(catalogue, len(numbers) + 1, parent)
@@ -222,14 +222,14 @@ def _share(
     return encoder, measured
 
 
-def _encoder(catalogue: Catalogue, items: int, parent: Path | None) -> Encoder:
+def _encoder(catalogue: Catalogue, items: int, parent: Release | None) -> Encoder:
     """A new encoder, or the parent's with room for items it had not learned."""
     config = EncoderConfig(items=items, text_dims=catalogue.text_vectors.shape[1])
     encoder = Encoder(config)
     if parent is None:
         encoder.item.set_whitening(*whitening(np.unique(catalogue.text_vectors, axis=0), config.white_dims))
         return encoder
-    weights = load_file(parent / WEIGHTS)
+    weights = load_weights(parent.read(WEIGHTS))
     residuals = weights.pop("item.residual.weight")  # [items of the parent, d]
     encoder.load_state_dict(weights, strict=False)
     with torch.no_grad():
@@ -274,7 +274,7 @@ def _provisional(
 ) -> LiveRelease:
     """The folder as a live release, with an order that has learned nothing yet and an index of the catalogue."""
     export_order(Order(len(FEATURES), config.order.hidden), folder)
-    live = LiveRelease.load(folder, _provisional_manifest(encoder), threads=config.threads)
+    live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
     live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
@@ -298,10 +298,6 @@ def _provisional_manifest(encoder: Encoder) -> Manifest:
         gate={},
         files={},
     )
-
-
-def _read_numbers(folder: Path) -> dict[str, int]:
-    return msgspec.json.decode((folder / "items.json").read_bytes(), type=dict[str, int])
 
 
 def _numbered(inherited: dict[str, int], item_ids: Sequence[str]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from transformers import AutoModel
 from transformers.utils.logging import disable_progress_bar
 
 from anabranch.ranking.text import TextEncoder
-from anabranch.release import digest
+from anabranch.release import Draft, digest
 from anabranch.text_vectors import TextVectors
 from models.export import export
 
@@ -85,7 +85,7 @@ def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: in
 
     `done(n)` is told of every n texts encoded.
     """
-    encoder = TextEncoder(folder, threads)
+    encoder = TextEncoder(Draft(folder), threads)
     digests = {name: digest(folder / name) for name in ("text.onnx", "tokenizer.json")}
     kept = TextVectors.of_model(data_dir, digests, encoder.dims)
     return kept.get(texts, lambda missing: encoder.encode(missing, done))

@@ -55,7 +55,8 @@ def write_release(
 
 def live_release(folder: Path, item_ids: ItemIds, catalogue: Iterable[str], number: int = 0) -> LiveRelease:
     """The release, loaded, its index holding the catalogue with each item's id as its text."""
-    live = LiveRelease.load(folder, release.verify(folder), number)
+    files = release.opened(folder)
+    live = LiveRelease.load(files, files.manifest, number)
     ids = list(catalogue)
     vectors = live.item.encode(ids, live.text.encode(ids))
     live.index.upsert(item_ids.rows(ids), vectors, np.ones(len(ids), np.bool_))

@@ -41,22 +41,23 @@ def command(
     from producers.replay import read_events
 
     settings = settings_of(ctx)
-    manifest = release.verify(release_dir)
+    measured = release.opened(release_dir)
+    measured.verify()
     catalogue = [item for item in read_items(items) if isinstance(item, Item)]
     log = EventLog.from_events(read_events(events, sort=True), [item.item_id for item in catalogue])
     start = int(share * len(log))
     with bar("Learn co-visits", start) as advance:
         co_visit = CoVisit.fit(log.take(slice(0, start)), done=advance)
     item_ids = ItemIds()
-    live = protocols.load(release_dir, manifest, item_ids, catalogue, settings.data_dir)
+    live = protocols.load(measured, item_ids, catalogue, settings.data_dir)
     policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
     ranker = protocols.Ranker(live, neighbour_table(co_visit.table(), item_ids, log), item_ids, policy)
     with bar("Rank", len(log)) as advance:
         shown = protocols.show(ranker, log, start, advance)
     with bar("Score the baselines on the same events", len(log)) as advance:
-        served = protocols.served_log(log, shown, manifest.id)
+        served = protocols.served_log(log, shown, measured.manifest.id)
         prequential = account(served, discover=settings.discover, done=advance)
-    found = figures(manifest.id, shown, prequential, len(catalogue))
+    found = figures(measured.manifest.id, shown, prequential, len(catalogue))
     show_figures(found)
     if json_file is not None:
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))

@@ -95,18 +95,42 @@ def user(
         _print(line)
 
 
+@app.command("state")
+def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Print how many bytes a user's state takes, in the log and in memory. Reads the whole topic of states.
+
+    Example: anabranch inspect state --json
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from anabranch import clients
+    from anabranch.cli.state_sizes import measure
+
+    settings = settings_of(ctx)
+    clients.require_topics(settings)
+    sizes = measure(settings)
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(sizes), indent=2))
+        return
+    saved = ", ".join(f"{name} {value:,.0f}" for name, value in sizes["saved_bytes_per_user"].items())
+    table = Table("user states", "")
+    table.add_row("users saved", f"{sizes['users']:,}")
+    table.add_row("bytes a user, saved", saved or "none saved")
+    table.add_row("bytes a user, in memory", f"{sizes['memory_bytes_per_user']:,}")
+    table.add_row("users in memory, at most", f"{sizes['max_users']:,}")
+    table.add_row("bytes in memory, at most", f"{sizes['memory_bytes_at_most']:,}")
+    Console().print(table)
+
+
 def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
     """What a fold over the user's events, each with the time of its append, keeps, in words."""
     from anabranch.ranking.core import Batch, fold
     from anabranch.ranking.item_ids import ItemIds
     from anabranch.ranking.state import StateLayout, UserStates
 
-    layout = StateLayout(
-        history=settings.history_length,
-        own_items=settings.own_items,
-        slate=settings.slate_size,
-        recent_events=settings.dedupe_window,
-    )
+    layout = StateLayout.of(settings)
     states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemIds()
     slots = states.slots(one.user_id for one, _ in events)
     fold(states, Batch.of([one for one, _ in events], slots, item_ids, [appended_ms for _, appended_ms in events]))

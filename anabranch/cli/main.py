@@ -17,6 +17,8 @@ from anabranch.errors import AnabranchError, BrokerFailed
 
 COMMANDS = {
     "demo": "The loop on real purchases, from an empty broker to a summary.",
+    "chaos": "Kill everything at random; prove that nothing was lost, doubled or bent.",
+    "bench": "Measure speed, restores and rebalances.",
     "topics": "Create, check and list the topics.",
     "catalogue": "Publish items, or their removal.",
     "replay": "Publish recorded events in order of time.",

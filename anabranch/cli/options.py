@@ -28,7 +28,7 @@ class Given:
         for pair in pairs:
             name, equals, value = pair.partition("=")
             if not equals:
-                raise UsageError(f"--set {pair}: give NAME=VALUE, such as --set linger_ms=5")
+                raise UsageError("--set takes NAME=VALUE, such as --set linger_ms=5, and one here has no =")
             overrides[name.strip()] = value
         return cls(config, overrides)
 

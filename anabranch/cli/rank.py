@@ -35,7 +35,7 @@ def command(
         ctx, start=start, metrics_port=metrics_port, metrics_host=metrics_host, discover=discover, instance=instance
     )
     start_log(settings)
-    stop = stop_on_signals()
+    stop = stop_on_signals(within_s=5.0)
     clients.require_topics(settings)
     registry = CollectorRegistry()
     serve(settings, registry, stop, Ranker(settings, RankerMetrics(registry)).run)

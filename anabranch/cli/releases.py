@@ -53,7 +53,8 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
         raise UsageError(f"nothing was announced of a release {release}; `anabranch releases list` lists them")
     found = {"notice": row}
     if row["folder"] == "whole":
-        found["manifest"] = msgspec.to_builtins(folders.read(folders.folder_of(settings.releases_dir, row["location"])))
+        folder = folders.folder_of(settings.releases_dir, row["location"])
+        found["manifest"] = msgspec.to_builtins(folders.opened(folder).manifest)
     typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
 
 
@@ -76,17 +77,17 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     return [
         {"parent": None, "reason": None, "gate": {}}
         | msgspec.to_builtins(notice)
-        | {"folder": _condition(settings, notice.location)}
+        | {"folder": _condition(settings, notice)}
         for notice in notices.values()
     ]
 
 
-def _condition(settings: Settings, location: str) -> str:
+def _condition(settings: Settings, notice: ReleaseNotice) -> str:
     """`whole`, or what is wrong with the folder."""
     from anabranch import release as folders
 
     try:
-        folders.verify(folders.folder_of(settings.releases_dir, location))
+        folders.announced(settings.releases_dir, notice).verify()
     except folders.ReleaseError as error:
         return str(error)
     return "whole"

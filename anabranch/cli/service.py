@@ -21,6 +21,8 @@ def start_log(settings: Settings) -> None:
     libraries = max(logging.WARNING, level)
     logging.basicConfig(level=libraries, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     logging.getLogger("kafka").setLevel(max(logging.ERROR, level))  # warns of its own event loop
+    for chatty in ("kafka.net", "kafka.cluster", "kafka.coordinator"):  # many lines a second, with tracebacks, while a
+        logging.getLogger(chatty).setLevel(max(logging.CRITICAL, level))  # broker is away; the fetcher says it too
     for ours in ("anabranch", "consumers", "models", "producers"):
         logging.getLogger(ours).setLevel(level)
 

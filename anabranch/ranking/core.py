@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from anabranch.messages import EVENT_TYPES, Event
 from anabranch.ranking.candidates import Candidates, Floats, Policy, Positions, Queries, propose
 from anabranch.ranking.features import build
 from anabranch.ranking.index import Vectors
-from anabranch.ranking.item_ids import ItemIds, Rows
+from anabranch.ranking.item_ids import ItemIds, Rows, stable_hash
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import Slots, UserStates
@@ -21,6 +20,7 @@ from anabranch.ranking.state import Slots, UserStates
 NO_SLATE = -1
 """The rank of an event whose user had been shown nothing."""
 NOT_ON_SLATE = 0
+NOT_ENCODED = -1
 
 
 @dataclass(frozen=True)
@@ -102,27 +102,25 @@ def rank(
 
 def advance(live: LiveRelease, states: UserStates, batch: Batch) -> tuple[NDArray[np.bool_], Queries]:
     """Enter the batch into the states; which events [B] are duplicates, and each user's state right after."""
-    _encode_anew(live, states, np.unique(batch.slots))
-    inputs, moves = _inputs(live, batch)
     duplicate = np.zeros(len(batch), np.bool_)
     parts, order = [], []
-    for wave in waves(batch.slots):
-        duplicate[wave] = states.seen_before(batch.slots[wave], batch.keys[wave])
-        fresh = wave[~duplicate[wave]]
-        stepping = fresh[moves[fresh]]
-        _step(live, states, batch.slots[stepping], inputs[stepping], batch.types[stepping], batch.ts[stepping])
-        _observe(states, batch, fresh)
+    for wave, seen in _enter(live, states, batch):
+        duplicate[wave] = seen
         parts.append(Queries.of(states, batch.slots[wave]))
         order.append(wave)
     return duplicate, Queries.concatenate(parts, np.argsort(np.concatenate(order)))
 
 
-def fold(states: UserStates, batch: Batch) -> None:
-    """Enter a batch without ranking: how a partition's states are restored. Encoding waits for the first touch."""
-    for wave in waves(batch.slots):
-        fresh = wave[~states.seen_before(batch.slots[wave], batch.keys[wave])]
-        _observe(states, batch, fresh)
-    states.columns.encoded[batch.slots] = False
+def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> None:
+    """Enter a batch without ranking: how a partition's states are restored.
+
+    With the release that ranked these events the states become what they were then; without it, encoding waits for
+    their users' next events.
+    """
+    for _ in _enter(live, states, batch):
+        pass
+    if live is None:
+        states.columns.encoded_by[batch.slots] = NOT_ENCODED
 
 
 def put_in_order(
@@ -159,9 +157,21 @@ def waves(slots: Slots) -> Iterator[Positions]:
         yield np.flatnonzero(wave_of == wave)
 
 
-def stable_hash(text: str) -> int:
-    """64 bits of an id, the same in every process (Python's own hash is salted); never 0, which means none."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
+def _enter(live: LiveRelease | None, states: UserStates, batch: Batch) -> Iterator[tuple[Positions, NDArray[np.bool_]]]:
+    """Enter the batch wave by wave; yields a wave's positions, and which of its events were seen before."""
+    if live is not None:
+        encode_anew(live, states, np.unique(batch.slots))
+        inputs, moves = _inputs(live, batch)
+    for wave in waves(batch.slots):
+        seen = states.seen_before(batch.slots[wave], batch.keys[wave])
+        fresh = wave[~seen]
+        if live is not None:
+            stepping = fresh[moves[fresh]]
+            _step(live, states, batch.slots[stepping], inputs[stepping], batch.types[stepping], batch.ts[stepping])
+        states.observe(
+            batch.slots[fresh], batch.items[fresh], batch.types[fresh], batch.ts[fresh], batch.sessions[fresh]
+        )
+        yield wave, seen
 
 
 def _inputs(live: LiveRelease, batch: Batch) -> tuple[Vectors, NDArray[np.bool_]]:
@@ -192,15 +202,14 @@ def _step(
     columns.recurrent[slots], columns.vector[slots] = live.step.step(columns.recurrent[slots], inputs, types, since)
 
 
-def _observe(states: UserStates, batch: Batch, at: Positions) -> None:
-    states.observe(batch.slots[at], batch.items[at], batch.types[at], batch.ts[at], batch.sessions[at])
+def encode_anew(live: LiveRelease, states: UserStates, slots: Slots) -> None:
+    """Rebuild the recurrent states that the live release did not make, from each user's history ring.
 
-
-def _encode_anew(live: LiveRelease, states: UserStates, slots: Slots) -> None:
-    """Rebuild the recurrent states the live release did not make, from each user's history ring."""
+    `slots` [B] are distinct.
+    """
     columns = states.columns
-    stale = slots[~columns.encoded[slots]]
-    columns.encoded[stale] = True
+    stale = slots[columns.encoded_by[slots] != live.number]
+    columns.encoded_by[stale] = live.number
     columns.recurrent[stale] = 0
     columns.vector[stale] = 0
     depth = int(np.minimum(columns.observed[stale], states.layout.history).max(initial=0))

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.index import Vectors
 from anabranch.ranking.onnx import OnnxModel
+from anabranch.release import Files
 
 
 class StepEncoder:
     """The O(1) step of the shared encoder."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, files: Files, threads: int = 1) -> None:
         self._model = OnnxModel(
-            folder / "step.onnx",
+            files,
+            "step.onnx",
             ("state", "input_vector", "event_type", "seconds_since"),
             ("next_state", "user_vector"),
             threads,
@@ -30,8 +30,8 @@ class StepEncoder:
         seconds_since: NDArray[np.float32],
     ) -> tuple[Vectors, Vectors]:
         """(state [B, S], item or query vectors [B, d], event types [B], seconds since the last event [B])
-        → (next state [B, S], user vectors [B, d])."""
-        next_state, user_vectors = self._model.run(
+        → (next state [B, S], user vectors [B, d]), each row the same whatever its company."""
+        next_state, user_vectors = self._model.run_rows(
             state=state,
             input_vector=input_vectors,
             event_type=types.astype(np.int64),
@@ -43,8 +43,8 @@ class StepEncoder:
 class Order:
     """The learned order over candidates."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
-        self._model = OnnxModel(folder / "order.onnx", ("features",), ("scores",), threads)
+    def __init__(self, files: Files, threads: int = 1) -> None:
+        self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
 
     def score(self, features: Vectors) -> Vectors:
         """Features [B, K, F] → scores [B, K]."""

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from anabranch.ranking.encoder import Order, StepEncoder
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.index import ItemIndex, Vectors
 from anabranch.ranking.text import ItemEncoder, TextEncoder
-from anabranch.release import Manifest, ReleaseError
+from anabranch.release import Files, Manifest, ReleaseError
+
+
+class ReleaseNumbers:
+    """Gives every release id a number, 0, 1, 2 …, for the life of a process."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._ids: list[str] = []
+
+    def number(self, release: str) -> int:
+        """The release's number, a new one at first sight."""
+        number = self._numbers.setdefault(release, len(self._ids))
+        if number == len(self._ids):
+            self._ids.append(release)
+        return number
+
+    def id(self, number: int) -> str | None:
+        """The release id of a number; None for -1."""
+        return None if number < 0 else self._ids[number]
 
 
 @dataclass(frozen=True)
 class LiveRelease:
-    """What ranks. `number` counts the releases of this process, and marks the slates they made."""
+    """What ranks. `number` stands for the release in arrays, and marks the states and slates it made."""
 
     manifest: Manifest
     number: int
@@ -26,8 +44,8 @@ class LiveRelease:
     index: ItemIndex
 
     @classmethod
-    def load(cls, folder: Path, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
-        """Load a verified folder, with an empty index. Raises `ReleaseError` if it was made for other features."""
+    def load(cls, files: Files, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
+        """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         if tuple(manifest.features) != FEATURES:
             raise ReleaseError(
                 f"release {manifest.id} orders by the features {', '.join(manifest.features)}; "
@@ -36,10 +54,10 @@ class LiveRelease:
         return cls(
             manifest=manifest,
             number=number,
-            step=StepEncoder(folder, threads),
-            order=Order(folder, threads),
-            text=TextEncoder(folder, threads),
-            item=ItemEncoder(folder, threads),
+            step=StepEncoder(files, threads),
+            order=Order(files, threads),
+            text=TextEncoder(files, threads),
+            item=ItemEncoder(files, threads),
             index=ItemIndex(manifest.dims),
         )
 

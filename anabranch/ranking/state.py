@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.item_ids import Rows
+from anabranch.settings import Settings
 
 Slots = NDArray[np.int64]
 
@@ -31,6 +32,16 @@ class StateLayout:
     """Event ids remembered to tell duplicates."""
     own_half_life_s: int = 8 * WEEK_S
 
+    @classmethod
+    def of(cls, settings: Settings) -> StateLayout:
+        """As the settings say."""
+        return cls(
+            history=settings.history_length,
+            own_items=settings.own_items,
+            slate=settings.slate_size,
+            recent_events=settings.dedupe_window,
+        )
+
 
 @dataclass
 class Columns:
@@ -40,8 +51,9 @@ class Columns:
     """[n, S] the encoder's recurrent state."""
     vector: NDArray[np.float32]
     """[n, d] the user vector."""
-    encoded: NDArray[np.bool_]
-    """[n] whether `recurrent` and `vector` are the live release's; if not, they are rebuilt at first touch."""
+    encoded_by: NDArray[np.int32]
+    """[n] number of the release that made `recurrent` and `vector`, -1: none. If that is not the live one, they are
+    rebuilt at first touch."""
     history_item: Rows
     """[n, H] ring; entry `observed % H` is written next."""
     history_type: NDArray[np.uint8]
@@ -71,15 +83,37 @@ class Columns:
     seen: NDArray[np.int64]
     partition: NDArray[np.int32]
     """[n] input partition of the user, -1 for a free slot."""
+    next_offset: NDArray[np.int64]
+    """[n] the state holds every event of the user before this offset of its partition, and none after."""
+    saved_at: NDArray[np.int64]
+    """[n] offset at which the newest saved state stands in the log of states, -1: none does."""
+    touched: NDArray[np.int64]
+    """[n] count of the batches so far when the user was last part of one: who is idle longest has the smallest."""
+
+
+class Evicted(NamedTuple):
+    """Where the state of a user who is not in memory stands in the log of states."""
+
+    user_id: str
+    partition: int
+    offset: int
 
 
 class UserStates:
-    """All users' states. Arrays are reached as attributes of `columns`, by slot."""
+    """All users' states. Arrays are reached as attributes of `columns`, by slot.
+
+    A user is in memory, evicted (the log has the state, and this remembers where), or new.
+    """
 
     def __init__(self, layout: StateLayout, dims: int, state_dims: int) -> None:
         self.layout = layout
         self._slots: dict[str, int] = {}
+        self._users: list[str] = []
+        """By slot; of a free slot, the user it had last."""
         self._free: list[int] = []
+        self._evicted: dict[int, dict[str, int]] = {}
+        """Offset in the log of states by user, by partition."""
+        self._batches = 0
         self._dims = (dims, state_dims)
         self.columns = _blank(layout, dims, state_dims, 64)
 
@@ -87,9 +121,19 @@ class UserStates:
         return len(self._slots)
 
     @property
+    def evicted(self) -> int:
+        """How many users only the log holds."""
+        return sum(len(users) for users in self._evicted.values())
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """d and S: the lengths of user vectors and of recurrent states."""
+        return self._dims
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all columns."""
-        return sum(getattr(self.columns, field.name).nbytes for field in fields(Columns))
+        return sum(column.nbytes for column in self._all())
 
     def slots(self, user_ids: Iterable[str], partition: int | Iterable[int] = 0) -> Slots:
         """Slots [B] of the users, new ones where needed, blank and marked with the partition."""
@@ -102,26 +146,85 @@ class UserStates:
         return np.array(found, np.int64)
 
     def slot_of(self, user_id: str) -> int | None:
-        """The user's slot, or None for a user not held."""
+        """The user's slot, or None for a user not in memory."""
         return self._slots.get(user_id)
 
+    def user_at(self, slot: int) -> str:
+        """The user who has a slot."""
+        return self._users[slot]
+
+    def touch(self, slots: Slots) -> None:
+        """The users are part of a batch: they are not idle."""
+        self._batches += 1
+        self.columns.touched[slots] = self._batches
+
+    def copy(self, slots: Slots) -> Columns:
+        """What the slots [B] hold now, to be put back should the batch come to nothing."""
+        return Columns(*(column[slots] for column in self._all()))
+
+    def put_back(self, slots: Slots, copy: Columns) -> None:
+        """Undo whatever happened to the slots [B] since the copy."""
+        for field in fields(Columns):
+            getattr(self.columns, field.name)[slots] = getattr(copy, field.name)
+
+    def show(self, slot: int, slate: Rows, release: int) -> None:
+        """The user has been shown a slate, which that release made; what the layout has no room for is left out."""
+        kept = slate[: self.layout.slate]
+        self.columns.slate[slot] = -1
+        self.columns.slate[slot, : len(kept)] = kept
+        self.columns.slate_release[slot] = release
+
+    def blank(self, slots: Slots) -> None:
+        """Make the slots [B] what a new user's is; the users stay."""
+        partition = self.columns.partition[slots]
+        self.put_back(slots, _blank(self.layout, *self._dims, len(slots)))
+        self.columns.partition[slots] = partition
+
+    def idlest(self, n: int) -> Slots:
+        """The n slots in use whose users were part of no batch for the longest time."""
+        used = np.flatnonzero(self.columns.partition >= 0)
+        if n >= len(used):
+            return used
+        return used[np.argpartition(self.columns.touched[used], n)[:n]]
+
+    def evict(self, slots: Slots) -> None:
+        """Let go of users whose saved state is up to date; `away` tells where it stands."""
+        for slot in slots.tolist():
+            user_id, partition = self._users[slot], int(self.columns.partition[slot])
+            self._evicted.setdefault(partition, {})[user_id] = int(self.columns.saved_at[slot])
+            self._release(slot)
+
+    def away(self, user_ids: Iterable[str], partition: int) -> list[Evicted]:
+        """Those of a partition's users who were evicted, each once: before use, their states must be loaded."""
+        evicted = self._evicted.get(partition)
+        if not evicted:
+            return []
+        return [Evicted(user, partition, evicted[user]) for user in dict.fromkeys(user_ids) if user in evicted]
+
+    def forget(self, user_id: str, partition: int) -> None:
+        """The user has no state any more, in memory or away."""
+        self._evicted.get(partition, {}).pop(user_id, None)
+        slot = self._slots.get(user_id)
+        if slot is not None:
+            self._release(slot)
+
     def drop_partition(self, partition: int) -> int:
-        """Forget the users of a partition that moved away; how many they were."""
-        held = self.columns.partition
-        gone = [user for user, slot in self._slots.items() if held[slot] == partition]
-        for user in gone:
-            slot = self._slots.pop(user)
-            held[slot] = -1
-            self._free.append(slot)
+        """Forget the users of a partition that moved away; how many were in memory."""
+        self._evicted.pop(partition, None)
+        gone = np.flatnonzero(self.columns.partition == partition).tolist()
+        for slot in gone:
+            self._release(slot)
         return len(gone)
 
     def expect(self, dims: int, state_dims: int) -> None:
-        """Make room for another release's encoder; every state is re-encoded at its user's next event."""
-        capacity = len(self.columns.encoded)
+        """Make room for the vectors of another release's encoder, if they are of other sizes."""
+        if (dims, state_dims) == self._dims:
+            return
+        capacity = len(self.columns.encoded_by)
         self._dims = (dims, state_dims)
         self.columns.recurrent = np.zeros((capacity, state_dims), np.float32)
         self.columns.vector = np.zeros((capacity, dims), np.float32)
-        self.columns.encoded[:] = False
+        self.columns.encoded_by[:] = -1
 
     def seen_before(self, slots: Slots, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of the events [B], one per slot, are among the user's last `recent_events`; remembers the others."""
@@ -197,25 +300,42 @@ class UserStates:
             for field in fields(Columns):
                 getattr(self.columns, field.name)[slot] = getattr(one, field.name)[0]
         else:
-            slot = len(self._slots)
-            if slot == len(self.columns.encoded):
+            slot = len(self._users)
+            self._users.append(user_id)
+            if slot == len(self.columns.encoded_by):
                 self._grow()
         self._slots[user_id] = slot
+        self._users[slot] = user_id
+        self._evicted.get(partition, {}).pop(user_id, None)
         self.columns.partition[slot] = partition
         return slot
 
+    def _release(self, slot: int) -> None:
+        del self._slots[self._users[slot]]
+        self.columns.partition[slot] = -1
+        self._free.append(slot)
+
+    def _all(self) -> Sequence[NDArray[Any]]:
+        return [getattr(self.columns, field.name) for field in fields(Columns)]
+
     def _grow(self) -> None:
-        more = _blank(self.layout, *self._dims, len(self.columns.encoded))
+        more = _blank(self.layout, *self._dims, len(self.columns.encoded_by))
         for field in fields(Columns):
             old: NDArray[Any] = getattr(self.columns, field.name)
             setattr(self.columns, field.name, np.concatenate([old, getattr(more, field.name)]))
+
+
+def bytes_per_user(layout: StateLayout, dims: int, state_dims: int) -> dict[str, int]:
+    """Bytes of each column that one user takes in memory; the id and its place in the table come on top."""
+    one = _blank(layout, dims, state_dims, 1)
+    return {field.name: getattr(one, field.name).nbytes for field in fields(Columns)}
 
 
 def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:
     return Columns(
         recurrent=np.zeros((n, state_dims), np.float32),
         vector=np.zeros((n, dims), np.float32),
-        encoded=np.zeros(n, np.bool_),
+        encoded_by=np.full(n, -1, np.int32),
         history_item=np.full((n, layout.history), -1, np.int32),
         history_type=np.zeros((n, layout.history), np.uint8),
         history_ts=np.zeros((n, layout.history), np.int64),
@@ -233,4 +353,7 @@ def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:
         recent_event=np.zeros((n, layout.recent_events), np.uint64),
         seen=np.zeros(n, np.int64),
         partition=np.full(n, -1, np.int32),
+        next_offset=np.zeros(n, np.int64),
+        saved_at=np.full(n, -1, np.int64),
+        touched=np.zeros(n, np.int64),
     )

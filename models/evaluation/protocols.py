@@ -17,7 +17,7 @@ from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import StateLayout, UserStates
 from anabranch.ranking.text import item_text
-from anabranch.release import Manifest
+from anabranch.release import Release
 from anabranch.text_vectors import TextVectors
 from models.evaluation.metrics import Ranks
 from models.evaluation.prequential import ServedLog, predict
@@ -52,13 +52,12 @@ class Trial:
     co_visit: Ranks  # [M]
 
 
-def load(
-    folder: Path, manifest: Manifest, item_ids: ItemIds, items: Sequence[Item], data_dir: Path, threads: int = 1
-) -> LiveRelease:
+def load(release: Release, item_ids: ItemIds, items: Sequence[Item], data_dir: Path, threads: int = 1) -> LiveRelease:
     """A release whose index is filled as indexer and ranker would fill it; text vectors are kept in `data_dir`."""
-    live = LiveRelease.load(folder, manifest, threads=threads)
+    live = LiveRelease.load(release, release.manifest, threads=threads)
     ids = [item.item_id for item in items]
-    text_vectors = TextVectors.of_release(data_dir, manifest).get([item_text(item) for item in items], live.text.encode)
+    kept = TextVectors.of_release(data_dir, release.manifest)
+    text_vectors = kept.get([item_text(item) for item in items], live.text.encode)
     available = np.array([item.available for item in items], np.bool_)
     live.index.upsert(item_ids.rows(ids), live.item.encode(ids, text_vectors), available)
     live.index.rebuild()

@@ -16,7 +16,7 @@ from anabranch import release
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.item_ids import ItemIds
-from anabranch.release import DataWindow, Manifest
+from anabranch.release import DataWindow, Manifest, Release
 from anabranch.settings import Settings
 from models.candidate import CandidateConfig, CandidateReport, make_candidate
 from models.evaluation.protocols import Ranker, Trial, load, run_trial
@@ -62,10 +62,11 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
     window = cut(events, config.windows)
     name = f"r{len(announced) + 1:04d}"
 
-    folder, parent = settings.releases_dir / name, _folder(settings, incumbent)
+    folder = settings.releases_dir / name
+    parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
     report = _make(settings, config, events, items, window, parent, folder, bar)
     manifest = _manifest(name, incumbent, report, window, release.digests(folder))
-    co_visit, trial = _hold_trial(settings, events, items, manifest, folder, parent, bar)
+    co_visit, trial = _hold_trial(settings, events, items, Release(folder, manifest), parent, bar)
     verdict = decide(trial, config.rule)
     manifest_sha256 = release.write(folder, msgspec.structs.replace(manifest, gate=verdict.numbers))
 
@@ -103,7 +104,7 @@ def _make(
     events: EventLog,
     items: Sequence[Item],
     window: DataWindow,
-    parent: Path | None,
+    parent: Release | None,
     folder: Path,
     bar: Bar,
 ) -> CandidateReport:
@@ -119,7 +120,7 @@ def _make(
             order_from=window.order_from,
             cache=settings.data_dir,
             config=config.candidate,
-            fresh_from=0 if parent is None else release.read(parent).window.order_from,
+            fresh_from=0 if parent is None else parent.manifest.window.order_from,
             progress=progress,
         )
 
@@ -128,28 +129,25 @@ def _hold_trial(
     settings: Settings,
     events: EventLog,
     items: Sequence[Item],
-    manifest: Manifest,
-    folder: Path,
-    parent: Path | None,
+    made: Release,
+    parent: Release | None,
     bar: Bar,
 ) -> tuple[CoVisit, Trial]:
     """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
-    start = int(np.searchsorted(events.ts, manifest.window.gate_from))
+    start = int(np.searchsorted(events.ts, made.manifest.window.gate_from))
     with bar("Co-visit table before the gate's window", start) as advance:
         co_visit = CoVisit.fit(events.take(slice(0, start)), done=advance)
-    candidate = _ranker(settings, manifest, folder, items, co_visit, events)
-    incumbent = None if parent is None else _ranker(settings, release.read(parent), parent, items, co_visit, events)
+    candidate = _ranker(settings, made, items, co_visit, events)
+    incumbent = None if parent is None else _ranker(settings, parent, items, co_visit, events)
     contenders = 2 if incumbent is None else 3
     with bar("Trial at the gate", contenders * len(events)) as advance:
         return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance)
 
 
-def _ranker(
-    settings: Settings, manifest: Manifest, folder: Path, items: Sequence[Item], co_visit: CoVisit, events: EventLog
-) -> Ranker:
+def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit: CoVisit, events: EventLog) -> Ranker:
     """A release as it would serve, with the neighbours as they were before the gate's window."""
     item_ids = ItemIds()
-    live = load(folder, manifest, item_ids, items, settings.data_dir)
+    live = load(files, item_ids, items, settings.data_dir)
     policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
     return Ranker(live, neighbour_table(co_visit.table(), item_ids, events), item_ids, policy)
 
@@ -170,10 +168,6 @@ def _stages(bar: Bar) -> Iterator[Callable[[str, float], None]]:
             shown[stage] = (advance, done)
 
         yield progress
-
-
-def _folder(settings: Settings, notice: ReleaseNotice | None) -> Path | None:
-    return None if notice is None else release.folder_of(settings.releases_dir, notice.location)
 
 
 def _manifest(

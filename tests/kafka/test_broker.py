@@ -15,17 +15,13 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from anabranch import broker as brokers
 from anabranch import clients
 from anabranch.broker import SCRIPT, Broker, choose, start_broker
 from anabranch.errors import BrokerUnavailable, UsageError
 from anabranch.settings import Settings
+from tests.kafka.marks import needs_kafka
 
 Startable = Literal["kafka", "embedded"]
-needs_kafka = pytest.mark.skipif(
-    bool(brokers.missing_for_kafka()) and os.environ.get("CI") != "true",
-    reason=f"Apache Kafka needs {' and '.join(brokers.missing_for_kafka())}",
-)
 each_kind = pytest.mark.parametrize("kind", ["embedded", pytest.param("kafka", marks=needs_kafka)])
 
 
@@ -143,6 +139,21 @@ def test_the_script_shows_why_a_broker_did_not_start(tmp_path: Path, bootstrap_s
 )
 def test_the_script_names_what_was_wrong_with_its_arguments(arguments: list[str], says: str) -> None:
     failed = subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, check=False)
+
+    assert failed.returncode == 1
+    assert says in failed.stderr
+
+
+@needs_kafka
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--quorum", "1@127.0.0.1:20001,2@127.0.0.1:20002"], "--quorum needs --cluster-id"),
+        (["--quorum", "11@127.0.0.1:20001", "--cluster-id", "x"], "node 1 has no ID@127.0.0.1:PORT in the quorum"),
+    ],
+)
+def test_the_script_names_what_was_wrong_with_a_quorum(options: list[str], says: str, tmp_path: Path) -> None:
+    failed = _script("run", str(tmp_path), *options)
 
     assert failed.returncode == 1
     assert says in failed.stderr

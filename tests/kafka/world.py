@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from anabranch import clients, messages, release, topics
 from anabranch.delivery import Delivery
 from anabranch.messages import Coverage, Event, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.text import ItemEncoder, TextEncoder
-from anabranch.settings import Settings
+from anabranch.settings import DEFAULTS, PREFIX, Secret, Settings
 from anabranch.topics import Topics
 from producers import catalogue, replay
 from tests.releases import write_release
@@ -50,8 +51,8 @@ class World:
 
     def vectorise(self, name: str, item_ids: Sequence[str] = ITEMS) -> None:
         """Publish what an indexer would: a vector of every item, each item's id its text, then the coverage."""
-        folder = self.settings.releases_dir / name
-        vectors = ItemEncoder(folder).encode(item_ids, TextEncoder(folder).encode(item_ids))
+        files = release.opened(self.settings.releases_dir / name)
+        vectors = ItemEncoder(files).encode(item_ids, TextEncoder(files).encode(item_ids))
         with self._delivery() as delivery:
             for item_id, vector in zip(item_ids, vectors, strict=True):
                 message = ItemVector(item_id=item_id, release=name, vector=vector.tobytes())
@@ -107,11 +108,8 @@ class Process:
     def __init__(self, settings: Settings, *arguments: str) -> None:
         self.log = settings.data_dir / f"{arguments[0]}-{time.time_ns()}.log"
         environment = os.environ | {
-            "ANABRANCH_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-            "ANABRANCH_TOPIC_PREFIX": settings.topic_prefix,
-            "ANABRANCH_DATA_DIR": str(settings.data_dir),
-            "ANABRANCH_PARTITIONS": str(settings.partitions),
             "ANABRANCH_SESSION_TIMEOUT_MS": "6000",
+            **variables(settings),
             "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
         }
         with self.log.open("wb") as file:
@@ -121,7 +119,7 @@ class Process:
 
     def await_log(self, text: str) -> str:
         """Wait until the log holds the text; the log's line."""
-        await_true(lambda: self._ended() or text in self.log.read_text(), f"{text!r} in the log", self.log)
+        await_true(lambda: self.ended or text in self.log.read_text(), f"{text!r} in the log", self.log)
         return next(line for line in self.log.read_text().splitlines() if text in line)
 
     def kill(self) -> None:
@@ -138,14 +136,20 @@ class Process:
         """The exit code, once it ends by itself."""
         return self._process.wait(PATIENCE_S)
 
-    def _ended(self) -> bool:
+    def signal(self, number: signal.Signals) -> None:
+        """Any other signal."""
+        self._process.send_signal(number)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has."""
         return self._process.poll() is not None
 
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._ended():
+        if not self.ended:
             self.kill()
 
 
@@ -173,6 +177,16 @@ class Scrape:
     def value(self, name: str, **labels: str) -> float:
         """One sample; 0 while there is none."""
         return self().get((name, frozenset(labels.items())), 0.0)
+
+
+def variables(settings: Settings) -> dict[str, str]:
+    """The environment that tells a process what in these settings is not the default."""
+    given = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    return {
+        f"{PREFIX}{name.upper()}": value.reveal() if isinstance(value, Secret) else str(value)
+        for name, value in given.items()
+        if value != getattr(DEFAULTS, name)
+    }
 
 
 def purchases(count: int, users: int = 5, first: int = 0) -> list[Event]:

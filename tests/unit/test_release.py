@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import onnx
 import pytest
+from onnx.external_data_helper import set_external_data
 
 from anabranch import release
+from anabranch.messages import ReleaseNotice
 from anabranch.ranking.live import LiveRelease
-from anabranch.release import ReleaseError
-from tests.releases import write_release
+from anabranch.release import Draft, ReleaseError
+from tests.releases import TEXT_DIMS, write_release
 
 
 @pytest.fixture
@@ -17,53 +24,208 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "r1"
 
 
-def test_an_untouched_release_verifies(folder: Path) -> None:
-    assert release.verify(folder).id == "r1"
+def load(folder: Path) -> LiveRelease:
+    files = release.opened(folder)
+    return LiveRelease.load(files, files.manifest)
 
 
-def test_an_altered_file_is_named(folder: Path) -> None:
-    (folder / "items.json").write_bytes(b'{"a": 2}')
-    with pytest.raises(ReleaseError, match=r"items\.json does not match its sha256"):
-        release.verify(folder)
+def rewrite(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Write the manifest again, with other files in it."""
+    manifest = release.opened(folder).manifest
+    release.write(folder, msgspec.structs.replace(manifest, files=change(manifest.files)))
+
+
+def seal(folder: Path) -> None:
+    """Make the manifest hold for the files as they are now."""
+    rewrite(folder, lambda files: release.digests(folder))
+
+
+def test_an_untouched_release_verifies_and_loads(folder: Path) -> None:
+    release.opened(folder).verify()
+    assert load(folder).manifest.id == "r1"
+
+
+# --- what is loaded is what was verified ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", release.REQUIRED_FILES)
+def test_an_altered_file_is_named_and_does_not_load(name: str, folder: Path) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
+    with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
+        release.opened(folder).verify()
+    with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
+        load(folder)
+
+
+def test_a_file_swapped_after_it_was_verified_does_not_load(folder: Path, tmp_path: Path) -> None:
+    write_release(tmp_path / "other", item_ids=["a"], seed=1)
+    files = release.opened(folder)
+    files.verify()
+
+    os.replace(tmp_path / "other" / "step.onnx", folder / "step.onnx")
+
+    with pytest.raises(ReleaseError, match=r"step\.onnx does not match its sha256"):
+        LiveRelease.load(files, files.manifest)
+
+
+def test_a_loaded_release_ranks_on_without_its_folder(folder: Path) -> None:
+    live = load(folder)
+    before = live.embed_queries(["a"])
+
+    for path in folder.iterdir():
+        path.unlink()
+
+    np.testing.assert_array_equal(live.embed_queries(["a"]), before)
+
+
+def test_the_manifest_must_be_the_one_that_was_announced(folder: Path) -> None:
+    notice = ReleaseNotice(
+        release="r1",
+        status="live",
+        ts=1,
+        location="r1",
+        manifest_sha256=hashlib.sha256((folder / release.MANIFEST).read_bytes()).hexdigest(),
+    )
+    assert release.announced(folder.parent, notice).manifest.id == "r1"
+
+    (folder / "items.json").write_bytes(b'{"b": 1}')
+    seal(folder)
+    with pytest.raises(ReleaseError, match="not the one announced for r1"):
+        release.announced(folder.parent, notice)
+
+
+def test_a_folder_that_holds_another_release_than_announced_is_refused(folder: Path) -> None:
+    notice = ReleaseNotice(release="r2", status="live", ts=1, location="r1", manifest_sha256="0" * 64)
+    with pytest.raises(ReleaseError, match="holds release r1, not r2"):
+        release.announced(folder.parent, notice)
+
+
+# --- what a folder must be --------------------------------------------------------------------------------------------
 
 
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "step.onnx").unlink()
-    with pytest.raises(ReleaseError, match=r"lacks step\.onnx"):
-        release.verify(folder)
+    with pytest.raises(ReleaseError, match=r"step\.onnx cannot be read: No such file"):
+        release.opened(folder).verify()
+
+
+def test_a_folder_that_is_not_there_says_where_releases_are_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="does not exist: is releases_dir"):
+        release.opened(tmp_path / "r1")
 
 
 def test_a_folder_without_a_manifest_is_no_release(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="does not exist"):
-        release.read(tmp_path)
+    with pytest.raises(ReleaseError, match=r"manifest\.json cannot be read: No such file"):
+        release.opened(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["items.json", release.MANIFEST])
+def test_a_file_that_is_a_link_is_refused(name: str, folder: Path, tmp_path: Path) -> None:
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ReleaseError, match=rf"{name} is a symbolic link"):
+        release.opened(folder).verify()
+
+
+def test_a_folder_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(folder)
+    with pytest.raises(ReleaseError, match="current is a symbolic link"):
+        release.opened(tmp_path / "current")
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_is_refused_without_waiting_for_it(make: Callable[[Path], None], folder: Path) -> None:
+    (folder / "items.json").unlink()
+    make(folder / "items.json")
+    with pytest.raises(ReleaseError, match=r"items\.json (is not a file|cannot be read: Is a dir)"):
+        release.opened(folder).verify()
+
+
+def test_an_oversized_file_is_refused_unread_and_is_not_put_in_a_manifest(folder: Path) -> None:
+    with (folder / "items.json").open("wb") as file:
+        file.truncate(release.MAX_FILE_BYTES + 1)  # sparse: no such bytes on disk
+    with pytest.raises(ReleaseError, match=r"items\.json has 1073741825 bytes: 1073741824 are the most"):
+        release.opened(folder).verify()
+    with pytest.raises(ReleaseError, match="are the most"):
+        release.digests(folder)
+
+
+# --- what a manifest must be ------------------------------------------------------------------------------------------
 
 
 def test_a_manifest_of_the_wrong_shape_names_the_field(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(b'{"id": 3}')
     with pytest.raises(ReleaseError, match=r"\$\.id"):
-        release.read(folder)
+        release.opened(folder)
 
 
 def test_an_oversized_manifest_is_refused_unread(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(b" " * (release.MAX_MANIFEST_BYTES + 1))
-    with pytest.raises(ReleaseError, match="larger than"):
-        release.read(folder)
+    with pytest.raises(ReleaseError, match="are the most"):
+        release.opened(folder)
 
 
-@pytest.mark.parametrize("location", ["../r1", "a/b", "..", "/etc"])
+def test_a_manifest_that_lists_too_little_is_refused(folder: Path) -> None:
+    rewrite(folder, lambda files: {name: sha256 for name, sha256 in files.items() if name != "step.onnx"})
+    with pytest.raises(ReleaseError, match=r"lists no step\.onnx"):
+        release.opened(folder)
+
+
+def test_a_manifest_that_lists_too_much_is_refused(folder: Path) -> None:
+    rewrite(folder, lambda files: files | {f"file{number}": "0" for number in range(release.MAX_FILES)})
+    with pytest.raises(ReleaseError, match="a release has 32 at most"):
+        release.opened(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/b", "..", ".", "", "a\0b", "a\nb", ".hidden", "x" * 101, "manifest.json"]
+)
+def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(name: str, folder: Path) -> None:
+    rewrite(folder, lambda files: files | {name: "0"})
+    with pytest.raises(ReleaseError, match="not a file of its own folder"):
+        release.opened(folder)
+
+
+@pytest.mark.parametrize("location", ["../r1", "a/b", "..", "/etc", ""])
 def test_a_location_that_leaves_the_releases_folder_is_refused(location: str, tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="not the name of a folder"):
         release.folder_of(tmp_path, location)
 
 
-def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(folder: Path) -> None:
-    manifest = release.read(folder)
-    release.write(folder, msgspec.structs.replace(manifest, files=manifest.files | {"../secret": "0"}))
-    with pytest.raises(ReleaseError, match="not a file of its own folder"):
-        release.verify(folder)
+# --- what the files must be -------------------------------------------------------------------------------------------
 
 
 def test_a_release_made_for_other_features_does_not_load(folder: Path) -> None:
-    manifest = msgspec.structs.replace(release.read(folder), features=["inner_product"])
+    manifest = msgspec.structs.replace(release.opened(folder).manifest, features=["inner_product"])
     with pytest.raises(ReleaseError, match="re-share with this version"):
-        LiveRelease.load(folder, manifest)
+        LiveRelease.load(Draft(folder), manifest)
+
+
+@pytest.mark.parametrize("name", release.REQUIRED_FILES)
+def test_a_file_of_another_kind_is_named(name: str, folder: Path) -> None:
+    (folder / name).write_bytes(b"nonsense")
+    seal(folder)
+    with pytest.raises(ReleaseError, match=name):
+        load(folder)
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../r1/weights.bin", "/etc/passwd", "*/_ORT_MEM_ADDR_/*"])
+def test_a_model_with_weights_outside_its_file_is_refused(
+    location: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)  # where ONNX Runtime would look for them
+    put_weights_outside(folder / "item.onnx", location)
+    seal(folder)
+    with pytest.raises(ReleaseError, match=r"item\.onnx .* cannot be loaded"):
+        load(folder)
+
+
+def put_weights_outside(path: Path, location: str) -> None:
+    """Move a model's largest tensor to `weights.bin` beside it, and have the model look for it at `location`."""
+    model = onnx.load(path)
+    weights = next(one for one in model.graph.initializer if one.name == "projection")
+    path.with_name("weights.bin").write_bytes(weights.raw_data)
+    assert len(weights.raw_data) == TEXT_DIMS * 8 * 4
+    set_external_data(weights, location, offset=0, length=len(weights.raw_data))
+    weights.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())

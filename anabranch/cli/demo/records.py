@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 
-from kafka import TopicPartition
-
 from anabranch import clients, messages
-from anabranch.cli.demo.summary import Answer, Place, Published
+from anabranch.cli.ledger import Answer, Place, Published
+from anabranch.cli.offsets import Offsets
 from anabranch.messages import Feedback
 from anabranch.settings import Settings
 from anabranch.topics import Topics
-
-Offsets = dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -25,24 +21,6 @@ class Records:
     answers: list[Answer]
     feedback: list[Feedback]
     dead: list[Place]
-
-
-def ends(settings: Settings, topic: str) -> Offsets:
-    """The end offset of every partition of a topic, as of now."""
-    with closing(clients.reader(settings, [topic])) as consumer:
-        return {one.partition: end for one, end in consumer.end_offsets(list(consumer.assignment())).items()}
-
-
-def lag(settings: Settings) -> int:
-    """Events the rankers have not committed yet."""
-    topic = Topics(settings).events
-    group = settings.group("ranker")
-    with closing(clients.admin(settings)) as admin:
-        committed = admin.list_group_offsets({group: None})[group]
-    return sum(
-        end - (committed[partition].offset if (partition := TopicPartition(topic, number)) in committed else 0)
-        for number, end in ends(settings, topic).items()
-    )
 
 
 def read(settings: Settings, start: Offsets, advance: Callable[[int], None]) -> Records:

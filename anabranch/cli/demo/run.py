@@ -16,10 +16,11 @@ from anabranch import broker, clients, topics
 from anabranch.cli.demo import records
 from anabranch.cli.demo.plan import Plan
 from anabranch.cli.demo.plan import paced as paced_events
-from anabranch.cli.demo.processes import Child, Processes, ProcessFailed
 from anabranch.cli.demo.ranker_status import RankerStatus, free_port
-from anabranch.cli.demo.records import Offsets
-from anabranch.cli.demo.summary import Summary, latencies, ledger, release_rows, standings, throughput, within
+from anabranch.cli.demo.summary import Summary, latencies, release_rows, standings, throughput, within
+from anabranch.cli.ledger import ledger
+from anabranch.cli.offsets import Offsets, ends, lag
+from anabranch.cli.processes import Child, Processes, ProcessFailed
 from anabranch.cli.progress import Advance, bar
 from anabranch.messages import Event
 from anabranch.settings import Settings
@@ -225,13 +226,13 @@ class Demo:
             while waiting:
                 self._processes.check()
                 time.sleep(0.2)
-                left = min(waiting, records.lag(self._settings))
+                left = min(waiting, lag(self._settings))
                 advance(waiting - left)
                 waiting = left
         return total
 
     def _ends(self) -> Offsets:
-        return records.ends(self._settings, self._topics.events)
+        return ends(self._settings, self._topics.events)
 
     def _say(self, step: str, what: str) -> None:
         self._console.print(f"[bold]{step}[/]  {what.rstrip('.')}.", highlight=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from anabranch.cli.demo.summary import Answer, Place, Published, latencies, ledger, throughput, within
+from anabranch.cli.demo.summary import latencies, throughput, within
+from anabranch.cli.ledger import Answer, Place, Published, ledger
 from anabranch.messages import Cause, Event, Ranking
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from anabranch.ranking.encoder import Order as OnnxOrder
+from anabranch.release import Draft
 from models.export import export_order
 from models.order import Lists, Order, OrderConfig, fit_order, loss
 
@@ -69,4 +70,4 @@ def test_the_exported_order_scores_like_the_original(tmp_path: Path) -> None:
     features = lists(4).features.reshape(4, 5, 3)
     with torch.no_grad():
         expected = order(torch.from_numpy(features)).numpy()
-    np.testing.assert_allclose(OnnxOrder(tmp_path).score(features), expected, atol=1e-4)
+    np.testing.assert_allclose(OnnxOrder(Draft(tmp_path)).score(features), expected, atol=1e-4)

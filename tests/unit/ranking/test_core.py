@@ -64,6 +64,10 @@ def purchase(item: int | str, user: str = "ann", ts: int = 1_000, session: str |
     )
 
 
+def search(query: str, user: str, ts: int) -> Event:
+    return Event(event_id=f"{user}-{query}", user_id=user, type="search", ts=ts, query=query)
+
+
 def _stream(events: int, users: int, seed: int = 0) -> list[Event]:
     rng = np.random.default_rng(seed)
     return [
@@ -86,6 +90,41 @@ def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
     assert np.array_equal(whole.slate, np.concatenate([one.slate for one in single]))
     assert np.array_equal(whole.rank, np.concatenate([one.rank for one in single]))
     np.testing.assert_allclose(whole.score, np.concatenate([one.score for one in single]), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64])
+def test_a_users_vector_is_the_same_to_the_last_bit_however_events_fall_into_batches(shop: Shop, size: int) -> None:
+    events = [*_stream(120, users=50), *(search(f"item {n}", f"user {n}", ts=200_000) for n in range(9))]
+    shop.rank(*events)
+    users = sorted({event.user_id for event in events})
+    whole = shop.states.columns.vector[shop.states.slots(users)]
+
+    shop.states = shop.blank_states()
+    for start in range(0, len(events), size):
+        shop.rank(*events[start : start + size])
+    assert np.array_equal(shop.states.columns.vector[shop.states.slots(users)], whole)
+
+
+def test_a_fold_with_the_release_that_ranked_is_the_ranking_to_the_last_bit(shop: Shop) -> None:
+    events = _stream(120, users=7)
+    shop.rank(*events)
+    users = sorted({event.user_id for event in events})
+    ranked = shop.states.columns.vector[shop.states.slots(users)]
+
+    shop.states = shop.blank_states()
+    core.fold(shop.states, shop.batch(events), shop.live)
+    assert np.array_equal(shop.states.columns.vector[shop.states.slots(users)], ranked)
+
+
+def test_a_batch_that_came_to_nothing_is_undone(shop: Shop) -> None:
+    shop.rank(*_stream(30, users=4))
+    slots = shop.states.slots([f"user {n}" for n in range(4)])
+    before = shop.states.copy(slots)
+    shop.rank(*_stream(30, users=4, seed=1))
+    shop.states.put_back(slots, before)
+    assert np.array_equal(shop.states.columns.vector[slots], before.vector)
+    shop.rank(*_stream(30, users=4, seed=1))
+    assert (shop.states.columns.observed[slots] > before.observed).all()
 
 
 def test_feedback_joins_an_event_with_the_slate_shown_before_it(shop: Shop) -> None:
@@ -173,7 +212,7 @@ def test_an_item_outside_the_catalogue_leaves_the_vector_and_enters_the_history(
 def test_a_search_moves_the_vector_by_its_text(shop: Shop) -> None:
     search = Event(event_id="q", user_id="ann", type="search", ts=1_000, query="item 42")
     shop.rank(search)
-    assert shop.states.columns.encoded[0]
+    assert shop.states.columns.encoded_by[0] == shop.live.number
     assert np.abs(shop.states.columns.vector[0]).sum() > 0
     assert shop.states.columns.observed[0] == 0
 

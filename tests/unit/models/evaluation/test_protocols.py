@@ -11,6 +11,7 @@ from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, Batch, fold, rank
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.release import Release
 from models.evaluation.prequential import account
 from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log, show
 from models.lists import neighbour_table
@@ -116,7 +117,7 @@ def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> 
     item_ids = ItemIds()
     reference = live_release(tmp_path / "r1", item_ids, ITEMS)
     items = [Item(item_id=item_id, title=item_id, available=item_id != "item 3") for item_id in ITEMS]
-    live = load(tmp_path / "r1", manifest, item_ids, items, tmp_path)
+    live = load(Release(tmp_path / "r1", manifest), item_ids, items, tmp_path)
     rows = item_ids.rows(ITEMS)
     np.testing.assert_allclose(live.index.vectors(rows), reference.index.vectors(rows), atol=1e-6)
     assert np.flatnonzero(~live.index.servable(rows)).tolist() == [3]

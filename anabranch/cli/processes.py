@@ -1,7 +1,8 @@
-"""The demo's child processes: started as a user would start them, logged to files, always stopped."""
+"""Child processes of the demo and of chaos: started as a user would start them, logged to files, always stopped."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -43,6 +44,19 @@ class Child:
         self.process.wait()
         self.check()
 
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still, and does not know it."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """SIGTERM, so that it drains and commits; SIGKILL if that takes longer than `STOP_SECONDS`."""
         if not self.running:
@@ -51,8 +65,7 @@ class Child:
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
 
     def _tail(self) -> str:
         if self.log is None:

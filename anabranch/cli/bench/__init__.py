@@ -1,0 +1,112 @@
+"""`anabranch bench`: figures anybody can have again, each beside its peer from the same run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+Releases = Annotated[
+    Path | None, typer.Option(help="A folder with a release to serve; without it one is made.", file_okay=False)
+]
+Json = Annotated[Path | None, typer.Option(help="Write the figures here.")]
+DataDir = Annotated[Path, typer.Option(help="Where broker, releases and logs go.")]
+Seed = Annotated[int, typer.Option(help="Draws households and seeds training.")]
+BENCH_DIR = Path(".anabranch/bench")
+
+
+@app.command("exactly-once")
+def exactly_once(
+    ctx: typer.Context,
+    repeats: Annotated[int, typer.Option(min=1, help="Times each guarantee is measured, in turn.")] = 5,
+    events: Annotated[int, typer.Option(min=100, help="Backlog that is ranked at full speed.")] = 10_000,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second while latency is measured.")] = 300.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 10.0,
+    households: Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")] = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure what transactions cost: events a second and latency with them, and without.
+
+    Example: anabranch bench exactly-once --json exactly-once.json
+    """
+    from anabranch.cli.bench.exactly_once import Plan, run
+
+    _run(
+        ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, Plan(repeats, events, rate, seconds))
+    )
+
+
+@app.command()
+def restore(
+    ctx: typer.Context,
+    users: Annotated[list[int] | None, typer.Option(min=1, help="How many users; may be given again.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Restarts measured for each.")] = 3,
+    events_per_user: Annotated[int, typer.Option(min=1, help="On average.")] = 20,
+    households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users have.")] = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure how long a ranker takes to restore synthetic users with real items, and in how much memory.
+
+    Example: anabranch bench restore --users 100000 --users 1000000 --json restore.json
+    """
+    from anabranch.cli.bench.restore import Plan, run
+
+    plan = Plan(tuple(users or (100_000,)), repeats, events_per_user)
+    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
+
+
+@app.command()
+def rebalance(
+    ctx: typer.Context,
+    repeats: Annotated[int, typer.Option(min=1, help="Times each kind of change is measured.")] = 5,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 200.0,
+    households: Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")] = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure how long partitions stand still when a ranker joins, leaves, or is killed: if they move, if they stay.
+
+    Example: anabranch bench rebalance --json rebalance.json
+    """
+    from anabranch.cli.bench.rebalance import Plan, run
+
+    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, Plan(repeats, rate)))
+
+
+def _run(
+    ctx: typer.Context,
+    data_dir: Path,
+    releases: Path | None,
+    households: int,
+    seed: int,
+    target: Path | None,
+    measure: Any,
+) -> None:
+    import logging
+    import signal
+
+    import msgspec
+
+    from anabranch.cli.bench.stand import on_stand
+    from anabranch.cli.options import settings_of
+
+    folder = data_dir.resolve()
+    settings = settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    with on_stand(settings, releases, households, seed) as stand:
+        figures = msgspec.json.format(msgspec.json.encode(measure(stand)), indent=2)
+    typer.echo(figures)
+    if target is not None:
+        target.write_bytes(figures)

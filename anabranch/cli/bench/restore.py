@@ -1,0 +1,168 @@
+"""How long a ranker takes to restore so many users, and in how much memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from anabranch import clients, release, topics
+from anabranch.cli.bed import environment
+from anabranch.cli.bench.stand import Stand, spread
+from anabranch.cli.progress import bar
+from anabranch.cli.state_sizes import measure
+from anabranch.delivery import Delivery
+from anabranch.messages import EVENT_TYPES, STATE_MARKER_KEY, Epoch, StateMarker, UserState, encode_binary
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import ReleaseNumbers
+from anabranch.ranking.saved_state import save
+from anabranch.ranking.state import Slots, StateLayout, UserStates
+from anabranch.release import Manifest
+from anabranch.settings import Settings
+from anabranch.topics import Topics
+
+CHUNK = 20_000
+PURCHASE = EVENT_TYPES.index("purchase")
+FIRST_TS = 1_500_000_000_000
+STEP_MS = 3_600_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    users: tuple[int, ...]
+    repeats: int
+    events_per_user: int
+
+
+def run(stand: Stand, plan: Plan) -> dict[str, Any]:
+    """For each number of users: save their states as a ranker would, then restart rankers on them."""
+    manifest = release.opened(release.folders(stand.settings.releases_dir)[0]).manifest
+    figures = []
+    for users in plan.users:
+        settings = msgspec.structs.replace(
+            stand.settings, topic_prefix=f"restore-{users}.", max_users=max(users, stand.settings.max_users)
+        )
+        _copy(stand.settings, settings)
+        _save(settings, users, Synthetic(stand, settings, plan.events_per_user, manifest), manifest.id)
+        figures.append(_measure(stand, settings, users, plan.repeats))
+    return {
+        "what": "restoring synthetic users with real items",
+        "machine": stand.machine,
+        "plan": {"repeats": plan.repeats, "events_per_user": plan.events_per_user},
+        "restores": figures,
+    }
+
+
+def _measure(stand: Stand, settings: Settings, users: int, repeats: int) -> dict[str, Any]:
+    processes = stand.bed.processes
+    before, processes.environment = processes.environment, environment(settings)
+    seconds, memory, idle = [], [], []
+    try:
+        for _ in range(repeats):
+            ranker = stand.rank("--set", f"max_users={settings.max_users}")
+            stand.bed.wait(lambda r=ranker: bool(r.held), "partitions", meanwhile=processes.check)  # type: ignore[misc]
+            idle.append(ranker.resident_bytes)
+            began = time.monotonic()
+            stand.ready(ranker)
+            seconds.append(time.monotonic() - began)
+            memory.append(ranker.resident_bytes)
+            if ranker.value("anabranch_user_states") != users:
+                time.sleep(2)  # the gauge is brought up to date once a second
+            assert ranker.value("anabranch_user_states") == users, "every user is restored"
+            ranker.child.stop()
+    finally:
+        processes.environment = before
+    sizes = measure(settings)
+    return {
+        "users": users,
+        "seconds": spread(seconds),
+        "users_per_second": spread([users / one for one in seconds]),
+        "resident_bytes": spread(memory),
+        "resident_bytes_before": spread(idle),
+        "resident_bytes_per_user": spread([(full - empty) / users for full, empty in zip(memory, idle, strict=True)]),
+        "saved_bytes_per_user": sizes["saved_bytes_per_user"],
+        "column_bytes_per_user": sizes["memory_bytes_per_user"],
+    }
+
+
+def _copy(source: Settings, target: Settings) -> None:
+    """Topics of another prefix, with the release and the item vectors of the first."""
+    with closing(clients.admin(target)) as admin:
+        topics.provision(admin, target)
+    theirs, ours = Topics(source), Topics(target)
+    pairs = ((theirs.releases, ours.releases), (theirs.item_vectors, ours.item_vectors))
+    with closing(clients.producer(target)) as producer, Delivery(producer) as delivery:
+        for old, new in pairs:
+            for record in _covered(source, old):
+                delivery.send(new, record.key, record.value)
+
+
+def _covered(settings: Settings, topic: str) -> Iterator[Any]:
+    """The topic's records; of item vectors, once the indexer has covered the catalogue."""
+    while True:
+        records = list(clients.read_to_end(settings, [topic]))
+        if topic != Topics(settings).item_vectors or any(b"coverage" in (one.value or b"") for one in records):
+            yield from records
+            return
+        time.sleep(1)
+
+
+class Synthetic:
+    """States of made-up users: a geometric number of purchases each, of real items drawn as they were really bought."""
+
+    def __init__(self, stand: Stand, settings: Settings, events_per_user: int, manifest: Manifest) -> None:
+        self._layout = StateLayout.of(settings)
+        self._dims = (manifest.dims, manifest.state_dims)
+        self._events_per_user = events_per_user
+        self._random = np.random.default_rng(0)
+        self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
+        self._release = self._releases.number(manifest.id)
+        history = stand.bed.history
+        self._bought = self._item_ids.rows(history.item_ids[item] for item in history.item.tolist())
+
+    def users(self, count: int) -> list[UserState]:
+        """Saved states of so many users."""
+        states = UserStates(self._layout, *self._dims)
+        slots = states.slots(map(str, range(count)))
+        events = self._random.geometric(1 / self._events_per_user, count)
+        for step in range(int(events.max())):
+            self._buy(states, slots[events > step], FIRST_TS + step * STEP_MS)
+        columns = states.columns
+        columns.encoded_by[slots] = self._release
+        columns.recurrent[slots] = self._random.normal(size=(count, columns.recurrent.shape[1]))
+        columns.vector[slots] = self._random.normal(size=(count, columns.vector.shape[1]))
+        return save(states, slots, self._item_ids, self._releases)
+
+    def _buy(self, states: UserStates, slots: Slots, ts: int) -> None:
+        n = len(slots)
+        states.seen_before(slots, self._random.integers(1, 2**63, n).astype(np.uint64))
+        states.observe(
+            slots,
+            self._random.choice(self._bought, n),
+            np.full(n, PURCHASE, np.uint8),
+            np.full(n, ts, np.int64),
+            np.zeros(n, np.uint64),
+        )
+
+
+def _save(settings: Settings, users: int, synthetic: Synthetic, name: str) -> None:
+    """What a ranker would have left: every user's state, and markers that say they are complete."""
+    topic = Topics(settings).user_state
+    with closing(clients.producer(settings)) as producer, bar("States saved", users) as advance:
+        for start in range(0, users, CHUNK):
+            count = min(CHUNK, users - start)
+            for number, state in enumerate(synthetic.users(count), start):
+                key, partition = b"user-%07d" % number, number % settings.partitions
+                producer.send(topic, key=key, value=encode_binary(state), partition=partition)
+            advance(count)
+        marker = StateMarker(offset=0, rankings_offset=0, epochs=[Epoch(0, name)])
+        for partition in range(settings.partitions):
+            producer.send(topic, key=STATE_MARKER_KEY, value=encode_binary(marker), partition=partition)
+        producer.flush()

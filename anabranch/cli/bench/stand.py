@@ -1,0 +1,154 @@
+"""Where benchmarks run: Apache Kafka on one node, real items, one release, and rankers as processes."""
+
+from __future__ import annotations
+
+import platform
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from anabranch import clients, messages
+from anabranch.cli.bed import Bed, clear, environment, on_cluster
+from anabranch.cli.demo.ranker_status import free_port
+from anabranch.cli.ledger import Answer, Place, Published
+from anabranch.cli.offsets import Offsets, ends, lag
+from anabranch.cli.processes import Child, Processes
+from anabranch.cluster import start_cluster
+from anabranch.settings import Settings
+
+SESSION_TIMEOUT_MS = 10_000
+
+
+@dataclass
+class Ranker:
+    """A ranker process and its metrics."""
+
+    child: Child
+    port: int
+
+    def value(self, name: str) -> float:
+        """The sum of a metric's samples; 0 while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+                families = text_string_to_metric_families(answer.read().decode())
+        except OSError:
+            return 0.0
+        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The partitions its log says it holds."""
+        assert self.child.log is not None
+        lines = [line for line in self.child.log.read_text().splitlines() if "partitions held: " in line]
+        listed = lines[-1].rpartition("partitions held: ")[2].strip("[]") if lines else ""
+        return frozenset(int(one) for one in listed.split(",") if one.strip().isdigit())
+
+    @property
+    def resident_bytes(self) -> int:
+        """The process's memory, as the kernel counts it."""
+        status = Path(f"/proc/{self.child.process.pid}/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+class Stand:
+    """A bed with a live release that is vectorised."""
+
+    def __init__(self, bed: Bed, machine: dict[str, Any]) -> None:
+        self.bed = bed
+        self.settings = bed.settings
+        self.machine = machine
+
+    def rank(self, *arguments: str, start: str = "latest") -> Ranker:
+        """Start a ranker; it restores by itself."""
+        port = free_port()
+        child = self.bed.processes.start(*arguments, "rank", "--start", start, "--metrics-port", str(port))
+        return Ranker(child, port)
+
+    def ready(self, *rankers: Ranker) -> None:
+        """Wait until the rankers hold every partition and have restored them."""
+
+        def restored() -> bool:
+            held = frozenset[int]().union(*(one.held for one in rankers))
+            waiting = sum(one.value("anabranch_restore_remaining") for one in rankers)
+            return len(held) == self.settings.partitions and waiting == 0 and all(one.held for one in rankers)
+
+        self.bed.wait(restored, "the rankers to hold every partition", meanwhile=self.bed.processes.check)
+
+    def settle(self, before: Sequence[frozenset[int]], rankers: Sequence[Ranker]) -> None:
+        """Wait until what the rankers hold has changed, and nothing is being restored."""
+
+        def changed() -> bool:
+            waiting = sum(one.value("anabranch_restore_remaining") for one in rankers)
+            return [one.held for one in rankers] != list(before) and waiting == 0
+
+        self.bed.wait(changed, "the group to settle", meanwhile=self.bed.processes.check)
+
+    def waits(self, since: Offsets) -> list[tuple[int, float]]:
+        """The partition of every event since some offsets, and the milliseconds from its append to its ranking's."""
+        events, answers = self.answered(since)
+        return [(answer.place[0], float(answer.appended - events[answer.place].appended)) for answer in answers]
+
+    def drained(self) -> None:
+        """Wait until every event is ranked."""
+        self.bed.wait(lambda: lag(self.settings) == 0, "the rankers to catch up", meanwhile=self.bed.processes.check)
+
+    def ends(self) -> Offsets:
+        """The ends of the log of events."""
+        return ends(self.settings, self.bed.topics.events)
+
+    def answered(self, since: Offsets) -> tuple[dict[Place, Published], list[Answer]]:
+        """The events since some offsets, and the rankings that answer them."""
+        events = {
+            (record.partition, record.offset): Published(messages.events.decode(record.value), record.timestamp)
+            for record in clients.read_from(self.settings, self.bed.topics.events, since)
+        }
+        answers = [
+            answer
+            for record in clients.read_to_end(self.settings, [self.bed.topics.rankings])
+            if (answer := Answer(messages.rankings.decode(record.value), record.timestamp)).place in events
+        ]
+        return events, answers
+
+
+@contextmanager
+def on_stand(settings: Settings, releases: Path | None, households: int, seed: int) -> Iterator[Stand]:
+    """Start everything a benchmark needs; stop it at the end."""
+    clear(settings.data_dir)
+    with start_cluster(1, settings.data_dir / "cluster") as cluster:
+        settings = on_cluster(settings, cluster, SESSION_TIMEOUT_MS)
+        with Processes(environment(settings), settings.data_dir / "logs") as processes:
+            bed = Bed(settings, processes, households, seed)
+            bed.provision(events_ahead=len(bed.ahead))
+            (name,) = bed.releases(1, releases, seed)
+            bed.announce(name)
+            processes.start("index")
+            machine = {
+                "broker": "Apache Kafka, one node, on the same machine",
+                "python": platform.python_version(),
+                "cores": _cores(),
+                "items": len(bed.items),
+                "partitions": settings.partitions,
+            }
+            yield Stand(bed, machine)
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean and standard deviation, smallest and largest."""
+    deviation = stdev(values) if len(values) > 1 else 0.0
+    return {"mean": mean(values), "sd": deviation, "min": min(values), "max": max(values)}
+
+
+def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
+    """p50, p95, p99 and the largest."""
+    return {f"p{q}": float(np.percentile(milliseconds, q)) for q in (50, 95, 99)} | {"max": float(max(milliseconds))}
+
+
+def _cores() -> int:
+    return len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1

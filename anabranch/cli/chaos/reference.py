@@ -1,0 +1,109 @@
+"""What must have come of a stream: an uninterrupted fold of its events in one process, by the code that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import msgspec
+import numpy as np
+
+from anabranch.messages import Ranking, UserState
+from anabranch.ranking import core
+from anabranch.ranking.core import Batch
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import LiveRelease, ReleaseNumbers
+from anabranch.ranking.saved_state import load, save
+from anabranch.ranking.state import StateLayout, UserStates
+from consumers.received import Received
+
+BATCH = 500
+
+
+class Releases:
+    """The releases that ranked, by id, with the numbers this process gives them."""
+
+    def __init__(self, live: Mapping[str, LiveRelease], item_ids: ItemIds, numbers: ReleaseNumbers) -> None:
+        self.live = live
+        self.item_ids = item_ids
+        self.numbers = numbers
+
+    def states(self, layout: StateLayout, release: str) -> UserStates:
+        """No states yet, with room for the release's vectors."""
+        manifest = self.live[release].manifest
+        return UserStates(layout, manifest.dims, manifest.state_dims)
+
+
+class Reference:
+    """The states of one partition's users after all of its events."""
+
+    def __init__(self, releases: Releases, layout: StateLayout, final: str) -> None:
+        self._releases = releases
+        self._final = final
+        self.states = releases.states(layout, final)
+
+    def fold(self, received: Sequence[Received], ranked_by: Callable[[Received], str | None]) -> list[bool]:
+        """Enter the events in order; which of them are duplicates.
+
+        `ranked_by` is the release that ranked an event, None for one that stood in the log before anything was ranked.
+        """
+        duplicate: list[bool] = []
+        for release, run in groupby(received, ranked_by):
+            for events in _batches(run):
+                duplicate += self._enter(events, release)
+        return duplicate
+
+    def _enter(self, received: Sequence[Received], release: str | None) -> list[bool]:
+        events = [one.event for one in received]
+        slots = self.states.slots(event.user_id for event in events)
+        batch = Batch.of(events, slots, self._releases.item_ids, [one.appended_ms for one in received])
+        if release is None:
+            core.fold(self.states, batch)
+            return [False] * len(events)
+        live = self._releases.live[release]
+        self.states.expect(live.manifest.dims, live.manifest.state_dims)
+        duplicate: list[bool] = core.advance(live, self.states, batch)[0].tolist()
+        return duplicate
+
+    def show(self, ranking: Ranking) -> None:
+        """The user's last ranking: a fold makes none, and the state holds its slate."""
+        slot = self.states.slot_of(ranking.user_id)
+        if slot is not None:
+            rows = self._releases.item_ids.rows(item.item_id for item in ranking.slate)
+            self.states.show(slot, rows, self._releases.numbers.number(ranking.release))
+
+    def final(self) -> dict[str, UserState]:
+        """Every user's state, as the release that ranks last would find it."""
+        live = self._releases.live[self._final]
+        self.states.expect(live.manifest.dims, live.manifest.state_dims)
+        return as_the_release_finds_them(live, self.states, self._releases)
+
+
+def saved(states: Mapping[str, UserState], releases: Releases, layout: StateLayout, final: str) -> dict[str, UserState]:
+    """The saved states of users, as the release that ranks last would find them."""
+    found = releases.states(layout, final)
+    if states:
+        load(found, found.slots(states), list(states.values()), releases.item_ids, releases.numbers)
+    return as_the_release_finds_them(releases.live[final], found, releases)
+
+
+def as_the_release_finds_them(live: LiveRelease, states: UserStates, releases: Releases) -> dict[str, UserState]:
+    """Every user's state at the user's next event: what another release encoded is encoded anew."""
+    slots = np.arange(len(states))
+    core.encode_anew(live, states, slots)
+    found = save(states, slots, releases.item_ids, releases.numbers)
+    return {
+        states.user_at(slot): msgspec.structs.replace(state, next_offset=0)
+        for slot, state in zip(slots.tolist(), found, strict=True)
+    }
+
+
+def _batches(received: Iterable[Received]) -> Iterator[list[Received]]:
+    batch: list[Received] = []
+    for one in received:
+        batch.append(one)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

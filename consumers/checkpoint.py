@@ -1,0 +1,213 @@
+"""Checkpoints: which user states the next transaction saves, and the marker that says how far they go.
+
+A state is a fold over its user's events, so it need not be saved with every event. It is saved once it has been ahead
+of its saved form for `checkpoint_ms`, the oldest first and so many a transaction, which spreads the work; and each
+saved state says which events it holds. The marker is the offset before which no event is missing from its user's saved
+state.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import NamedTuple
+
+import numpy as np
+
+from anabranch import topics
+from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.live import ReleaseNumbers
+from anabranch.ranking.saved_state import save
+from anabranch.ranking.state import UserStates
+from anabranch.topics import Topics
+from consumers.outgoing import Outgoing
+
+MOST = 1024
+"""States saved in one transaction: some 50 ms of work."""
+
+
+class Dirty(NamedTuple):
+    """A user whose state is ahead of its saved form."""
+
+    offset: int
+    """The first event that is not in the saved form."""
+    since: float
+    """Seconds, of a monotonic clock."""
+
+
+class Stretch(NamedTuple):
+    """A partition's part of a batch: the events from `start` up to `end` were ranked."""
+
+    start: int
+    end: int
+    first: Mapping[int, int]
+    """The first of them that moved each user, by slot."""
+
+
+@dataclass
+class Progress:
+    """What a partition's saved states lack, and what its marker must say."""
+
+    marker: StateMarker
+    """As it stands in the log."""
+    next: int
+    """The offset that is ranked next."""
+    rankings_end: int
+    """Rankings yet to come stand at this offset of `rankings` or behind it."""
+    dirty: dict[int, Dirty] = field(default_factory=dict)
+    """By slot, the lowest offset first."""
+    trail: deque[tuple[int, int]] = field(default_factory=deque)
+    """(offset of an event, offset of `rankings` at or behind which its ranking stands), ascending."""
+    marked: float = 0.0
+    """When the marker was written: seconds, of a monotonic clock."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One partition's part of a transaction."""
+
+    partition: int
+    saved: tuple[int, ...]
+    """Slots."""
+    touched: Mapping[int, Dirty]
+    """Users who were not dirty before this batch and are after it, by slot."""
+    stretch: Stretch
+    marker: StateMarker | None
+    """None: what stands in the log still holds."""
+
+
+class Checkpoints:
+    """Plans checkpoints, and takes note once they are committed; a plan that is not committed leaves no trace."""
+
+    def __init__(
+        self, names: Topics, states: UserStates, item_ids: ItemIds, releases: ReleaseNumbers, interval_s: float
+    ) -> None:
+        self._names = names
+        self._states = states
+        self._item_ids = item_ids
+        self._releases = releases
+        self._interval_s = interval_s
+        self._partitions: dict[int, Progress] = {}
+
+    @property
+    def dirty(self) -> int:
+        """Users whose state is ahead of its saved form."""
+        return sum(len(progress.dirty) for progress in self._partitions.values())
+
+    def is_dirty(self, slot: int) -> bool:
+        """Whether the state at a slot is ahead of its saved form."""
+        progress = self._partitions.get(int(self._states.columns.partition[slot]))
+        return progress is not None and slot in progress.dirty
+
+    def begin(self, partition: int, progress: Progress) -> None:
+        """The partition's states have been restored."""
+        self._partitions[partition] = progress
+
+    def forget(self, partition: int) -> None:
+        """The partition moved away."""
+        self._partitions.pop(partition, None)
+
+    def plan(
+        self, stretches: Mapping[int, Stretch], release: str | None, now: float, at_once: bool = False
+    ) -> list[Checkpoint]:
+        """What to write along with a batch whose events are in the states already, and for partitions that had none.
+
+        `stretches` by partition, ranked by `release`; with `at_once`, dirty states are due whatever their age.
+        """
+        plans = [
+            self._plan(
+                partition,
+                progress,
+                stretches.get(partition, Stretch(progress.next, progress.next, {})),
+                release,
+                now,
+                0.0 if at_once else self._interval_s,
+            )
+            for partition, progress in self._partitions.items()
+        ]
+        return [plan for plan in plans if plan.partition in stretches or plan.marker is not None]
+
+    def messages(self, plans: Iterable[Checkpoint]) -> Iterator[Outgoing]:
+        """The states, then the markers."""
+        for plan in plans:
+            saved = save(self._states, np.array(plan.saved, np.int64), self._item_ids, self._releases)
+            for slot, state in zip(plan.saved, saved, strict=True):
+                user = topics.key(self._states.user_at(slot))
+                yield Outgoing(self._names.user_state, user, encode_binary(state), plan.partition)
+            if plan.marker is not None:
+                yield Outgoing(self._names.user_state, STATE_MARKER_KEY, encode_binary(plan.marker), plan.partition)
+
+    def committed(self, plans: Iterable[Checkpoint], published: Sequence[tuple[Outgoing, int]], now: float) -> None:
+        """The transaction is committed; `published` has its messages and the offset of each, -1 where not known."""
+        placed = self._placed(published)
+        for plan in plans:
+            progress = self._partitions[plan.partition]
+            progress.trail.append((plan.stretch.start, progress.rankings_end))
+            progress.next = plan.stretch.end
+            progress.dirty |= plan.touched
+            for slot in plan.saved:
+                offset = placed.get(slot)
+                if offset is not None:  # else it is saved again: only a state whose place is known can be evicted
+                    del progress.dirty[slot]
+                    self._states.columns.saved_at[slot] = offset
+            if plan.marker is not None:
+                progress.marker, progress.marked = plan.marker, now
+                _prune(progress.trail, plan.marker.offset)
+        for message, offset in published:
+            if message.topic == self._names.rankings and message.partition in self._partitions:
+                progress = self._partitions[message.partition]
+                progress.rankings_end = max(progress.rankings_end, offset + 1)
+
+    def _plan(
+        self, partition: int, progress: Progress, stretch: Stretch, release: str | None, now: float, interval: float
+    ) -> Checkpoint:
+        oldest = islice(progress.dirty.items(), MOST // len(self._partitions))
+        saved = tuple(slot for slot, _ in takewhile(lambda one: one[1].since <= now - interval, oldest))
+        touched = {slot: Dirty(offset, now) for slot, offset in stretch.first.items() if slot not in progress.dirty}
+        still_dirty = next(islice(progress.dirty.values(), len(saved), None), None)
+        complete = (
+            still_dirty.offset if still_dirty else min((one.offset for one in touched.values()), default=stretch.end)
+        )
+        epochs = _epochs(progress.marker.epochs, complete, stretch, release if stretch.first else None)
+        begins_an_epoch = len(epochs) > 0 and epochs[-1] not in progress.marker.epochs
+        moved = complete > progress.marker.offset and now - progress.marked >= interval
+        marker = StateMarker(offset=complete, rankings_offset=_rankings(progress, complete, stretch), epochs=epochs)
+        needed = bool(saved) or begins_an_epoch or moved
+        return Checkpoint(partition, saved, touched, stretch, marker if needed else None)
+
+    def _placed(self, published: Sequence[tuple[Outgoing, int]]) -> dict[int, int]:
+        """Offsets of the states among the messages, by slot."""
+        placed = {}
+        for message, offset in published:
+            if message.topic == self._names.user_state and message.key and offset >= 0:
+                slot = self._states.slot_of(message.key.decode())
+                if slot is not None:
+                    placed[slot] = offset
+        return placed
+
+
+def _epochs(known: list[Epoch], complete: int, stretch: Stretch, release: str | None) -> list[Epoch]:
+    """The epochs with the stretch, less those that ended before `complete`."""
+    epochs = list(known)
+    if release is not None and (not epochs or epochs[-1].release != release):
+        epochs.append(Epoch(stretch.start, release))
+    while len(epochs) > 1 and epochs[1].offset <= complete:
+        epochs.pop(0)
+    return epochs
+
+
+def _rankings(progress: Progress, complete: int, stretch: Stretch) -> int:
+    """Where the rankings of the events from `complete` on begin, at the earliest."""
+    if complete >= stretch.start:
+        return progress.rankings_end
+    return max(
+        (ranking for event, ranking in progress.trail if event <= complete), default=progress.marker.rankings_offset
+    )
+
+
+def _prune(trail: deque[tuple[int, int]], complete: int) -> None:
+    while len(trail) > 1 and trail[1][0] <= complete:
+        trail.popleft()

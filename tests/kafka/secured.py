@@ -1,0 +1,110 @@
+"""Apache Kafka that lets in who has a password or a certificate, for the tests of security."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from anabranch.broker import START_SECONDS, STOP_SECONDS, kafka_command
+from anabranch.server import Server, free_ports
+from anabranch.settings import Secret, Settings
+
+USER = "anabranch"
+PASSWORD = "correct-horse=battery-staple"
+OTHER_CA = "other-ca.pem"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """One node with two listeners for clients: SASL_SSL with SCRAM-SHA-512, and SSL that asks for a certificate."""
+
+    folder: Path
+    scram_port: int
+    mutual_port: int
+
+    @property
+    def scram(self) -> Settings:
+        """Settings that are let in by password."""
+        return Settings(
+            bootstrap_servers=f"127.0.0.1:{self.scram_port}",
+            security_protocol="SASL_SSL",
+            sasl_mechanism="SCRAM-SHA-512",
+            sasl_username=USER,
+            sasl_password=Secret(PASSWORD),
+            ssl_cafile=self.folder / "ca.pem",
+        )
+
+    @property
+    def mutual(self) -> Settings:
+        """Settings that are let in by certificate."""
+        return Settings(
+            bootstrap_servers=f"127.0.0.1:{self.mutual_port}",
+            security_protocol="SSL",
+            ssl_cafile=self.folder / "ca.pem",
+            ssl_certfile=self.folder / "client.pem",
+        )
+
+
+@contextmanager
+def start_secured(folder: Path) -> Iterator[Secured]:
+    """A secured node on free ports of 127.0.0.1, its certificates beside its data; stopped at the end."""
+    scram, mutual, internal, controller = free_ports(4)
+    _write_certificates(folder)
+    users, properties = folder / "users", folder / "extra.properties"
+    users.write_text(f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]\n", "utf-8")
+    properties.write_text(_properties(folder, scram, mutual, internal, controller), "utf-8")
+    options = ["--quorum", f"1@127.0.0.1:{controller}", "--cluster-id", "c" * 22]
+    options += ["--properties", str(properties), "--scram", str(users)]
+    server = Server(kafka_command(folder / "data", scram, *options), f"127.0.0.1:{scram}", folder / "server.log")
+    try:
+        server.start()
+        server.await_answer(_listens, START_SECONDS)
+        yield Secured(folder, scram, mutual)
+    finally:
+        server.stop(STOP_SECONDS)
+
+
+def _write_certificates(folder: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    trustme.CA().cert_pem.write_to_path(folder / OTHER_CA)
+    authority.issue_cert("client@anabranch.test").private_key_and_cert_chain_pem.write_to_path(folder / "client.pem")
+    server = authority.issue_cert("127.0.0.1")
+    # Kafka reads a key as PKCS #8 alone.
+    key = serialization.load_pem_private_key(server.private_key_pem.bytes(), None).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "server.pem").write_bytes(key + b"".join(one.bytes() for one in server.cert_chain_pems))
+
+
+def _properties(folder: Path, scram: int, mutual: int, internal: int, controller: int) -> str:
+    listeners = f"SCRAM://127.0.0.1:{scram},MUTUAL://127.0.0.1:{mutual},INTERNAL://127.0.0.1:{internal}"
+    return f"""
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={listeners}
+listener.security.protocol.map=SCRAM:SASL_SSL,MUTUAL:SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=INTERNAL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.scram.scram-sha-512.sasl.jaas.config=\\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.mutual.ssl.client.auth=required
+ssl.keystore.type=PEM
+ssl.keystore.location={folder / "server.pem"}
+ssl.truststore.type=PEM
+ssl.truststore.location={folder / "ca.pem"}
+"""
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

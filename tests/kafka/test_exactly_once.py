@@ -1,0 +1,206 @@
+"""What a ranker keeps of its users through restarts, pauses and a full memory, on a real broker."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from anabranch import messages
+from anabranch.broker import Broker
+from anabranch.messages import STATE_MARKER_KEY, Feedback, Ranking
+from anabranch.ranking.candidates import Policy
+from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.settings import Settings
+from anabranch.topics import Topics
+from models.evaluation.protocols import Ranker, show
+from models.log import EventLog
+from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
+from tests.releases import live_release
+
+
+@pytest.fixture
+def world(settings: Settings, topics: Topics) -> World:
+    return World(settings)
+
+
+def slates(rankings: Sequence[Ranking]) -> dict[str, list[str]]:
+    """The items shown after each event."""
+    return {one.cause.event_id: [item.item_id for item in one.slate] for one in rankings}
+
+
+def offline_slates(world: World, count: int, users: int) -> dict[str, list[str]]:
+    """What a ranker that never stopped and forgot nobody would have shown."""
+    item_ids = ItemIds()
+    live = live_release(world.settings.releases_dir / "r1", item_ids, ITEMS)
+    events = purchases(count, users)
+    shown = show(Ranker(live, NeighbourTable(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0)
+    return {
+        event.event_id: [item_ids.id(row) for row in slate] for event, slate in zip(events, shown.slate, strict=True)
+    }
+
+
+def test_a_restarted_ranker_goes_on_from_saved_states_and_folds_nothing_again(world: World) -> None:
+    world.go_live("r1")
+    events = purchases(200)
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        world.publish(events[:150])
+        world.await_rankings(150)
+        assert ranker.terminate() == 0
+    with Process(world.settings, "rank", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.publish(events[150:])
+        rankings = world.await_rankings(200)
+        await_true(lambda: scrape.value("anabranch_user_states") == 5, "5 users", ranker.log)
+        assert scrape.value("anabranch_restored_events_total") == 0
+    assert slates(rankings) == offline_slates(world, 200, users=5)
+
+
+def test_feedback_after_a_kill_is_joined_with_the_slate_shown_before_it(world: World, broker: Broker) -> None:
+    """Given states never saved, so that the slates can only come back from the rankings."""
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker waits minutes for a killed member of a group: run on Apache Kafka")
+    world.go_live("r1")
+    events = purchases(100)
+    never = ("--set", "checkpoint_ms=3600000", "rank", "--instance", "one", "--start", "earliest")
+    with Process(world.settings, *never) as ranker:
+        world.publish(events[:60])
+        world.await_rankings(60)
+        ranker.kill()
+    assert {record.key for record in world.records(world.topics.user_state)} == {STATE_MARKER_KEY}
+    with Process(world.settings, *never):
+        world.publish(events[60:])
+        rankings = world.await_rankings(100)
+    shown = slates(rankings)
+    before: dict[str, str] = {}
+    for one in _feedback(world):
+        user, item, at = one.event.user_id, one.event.item_id, before.get(one.event.user_id)
+        expected = None if at is None or item not in shown[at] else shown[at].index(item) + 1
+        assert (one.rank, one.release) == (expected, None if at is None else "r1")
+        before[user] = one.event.event_id
+
+
+def test_users_beyond_the_bound_are_left_to_the_log_and_come_back_as_they_were(world: World) -> None:
+    world.go_live("r1")
+    tight = ("--set", "max_users=4", "--set", "checkpoint_ms=0", "--set", "batch_max=3")
+    with Process(world.settings, *tight, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.publish(purchases(120, users=12))
+        world.await_rankings(120)
+        assert scrape.value("anabranch_user_states_recalled_total") > 20
+        await_true(lambda: scrape.value("anabranch_user_states") <= 8, "few users in memory", ranker.log)
+        assert ranker.terminate() == 0
+    with Process(world.settings, *tight, "rank", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.publish(purchases(60, users=12, first=120))
+        rankings = world.await_rankings(180)
+        await_true(lambda: scrape.value("anabranch_user_states_away") >= 4, "users away", ranker.log)
+    assert slates(rankings) == offline_slates(world, 180, users=12)
+
+
+def test_a_ranker_that_slept_through_its_session_wakes_up_and_publishes_nothing_twice(
+    world: World, broker: Broker
+) -> None:
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker does not fence a member that was thrown out: run on Apache Kafka")
+    world.go_live("r1")
+    events = purchases(900, users=12)
+    with Process(world.settings, "rank", "--start", "earliest") as zombie:
+        world.publish(events[:300])
+        world.await_rankings(300)
+        world.publish(events[300:600])
+        zombie.signal(signal.SIGSTOP)
+        with Process(world.settings, "rank") as successor:
+            world.await_rankings(600)
+            zombie.signal(signal.SIGCONT)
+            world.publish(events[600:])
+            world.await_rankings(900)
+            time.sleep(2)  # for what the zombie might still do
+            assert zombie.terminate() == 0
+            assert successor.terminate() == 0
+    rankings = world.rankings()
+    assert sorted(one.cause.event_id for one in rankings) == [event.event_id for event in events]
+    assert slates(rankings) == offline_slates(world, 900, users=12)
+
+
+def test_a_ranker_ends_within_five_seconds_of_sigterm_in_the_middle_of_a_backlog(world: World) -> None:
+    world.go_live("r1")
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        world.publish(purchases(20_000, users=3_000))
+        world.await_rankings(1)
+        began = time.monotonic()
+        assert ranker.terminate() == 0
+        assert time.monotonic() - began < 5
+    rankings = world.rankings()
+    assert len({one.cause.event_id for one in rankings}) == len(rankings)
+
+
+def test_a_group_whose_offsets_were_set_back_ranks_again_from_there(world: World) -> None:
+    """Saved states hold events that are to be ranked again and cannot be wound back: they are not used."""
+    world.go_live("r1")
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        world.publish(purchases(100))
+        world.await_rankings(100)
+        assert ranker.terminate() == 0
+    again = ("--set", "ranker_group=again", "rank", "--start", "earliest")
+    with Process(world.settings, *again) as ranker:
+        rankings = world.await_rankings(200)
+        assert "states go beyond the group's offset" in ranker.log.read_text()
+    assert slates(rankings[:100]) == slates(rankings) == offline_slates(world, 100, users=5)
+
+
+def test_at_least_once_ranks_every_event_without_transactions(world: World) -> None:
+    world.go_live("r1")
+    plain = ("--set", "processing_guarantee=at_least_once")
+    with Process(
+        world.settings, "--set", "processing_guarantee=at_least_once", "rank", "--start", "earliest"
+    ) as ranker:
+        world.publish(purchases(200))
+        rankings = world.await_rankings(200)
+        assert ranker.terminate() == 0
+    with Process(world.settings, *plain, "rank"):
+        world.publish(purchases(50, first=200))
+        rankings = world.await_rankings(250)
+    assert slates(rankings) == offline_slates(world, 250, users=5)
+
+
+def test_two_processes_of_one_instance_do_not_both_go_on(world: World, broker: Broker) -> None:
+    if broker.kind == "embedded":
+        pytest.skip("the embedded broker does not fence a producer that was replaced: run on Apache Kafka")
+    world.go_live("r1")
+    with (
+        Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as one,
+        Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as other,
+    ):
+        ended: list[Process] = []
+
+        def one_ended() -> bool:
+            world.publish(purchases(20, users=12, first=len(world.rankings())))
+            ended[:] = [process for process in (one, other) if process.ended]
+            return bool(ended)
+
+        await_true(one_ended, "one of the two to end", one.log)
+        assert ended[0].wait() == 1
+        assert "Give each process an `instance` of its own" in ended[0].log.read_text()
+        assert "Traceback" not in ended[0].log.read_text()
+
+
+def test_saved_states_can_be_told_from_their_marker(world: World) -> None:
+    world.go_live("r1")
+    with Process(world.settings, "--set", "checkpoint_ms=0", "rank", "--start", "earliest") as ranker:
+        world.publish(purchases(50))
+        world.await_rankings(50)
+        assert ranker.terminate() == 0
+    records = world.records(world.topics.user_state)
+    states = {record.key: messages.user_states.decode(record.value) for record in records if record.key}
+    assert {key.decode() for key in states} == {f"u{number}" for number in range(5)}
+    assert sum(state.seen for state in states.values()) == 50
+    markers = [messages.state_markers.decode(record.value) for record in records if record.key == STATE_MARKER_KEY]
+    assert markers and all(marker.epochs[0].release == "r1" for marker in markers)
+
+
+def _feedback(world: World) -> list[Feedback]:
+    return [messages.feedback.decode(record.value) for record in world.records(world.topics.feedback)]
