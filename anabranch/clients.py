@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -14,7 +14,7 @@ from kafka.errors import KafkaError
 
 from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
-from anabranch.messages import releases
+from anabranch.messages import InvalidMessage, releases
 from anabranch.record_headers import read_any_name
 from anabranch.settings import Settings
 from anabranch.topics import ENVELOPE_BYTES, Topics, require
@@ -169,12 +169,13 @@ def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) ->
 
 
 def live_release(settings: Settings) -> str | None:
-    """The release that was announced live last."""
+    """The release that was announced live last; what is no notice is passed over."""
     live = None
     for record in read_to_end(settings, [Topics(settings).releases]):
-        notice = None if record.value is None else releases.decode(record.value)
-        if notice is not None and notice.status == "live":
-            live = notice.release
+        with suppress(InvalidMessage):
+            notice = None if record.value is None else releases.decode(record.value)
+            if notice is not None and notice.status == "live":
+                live = notice.release
     return live
 
 

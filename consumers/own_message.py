@@ -1,4 +1,4 @@
-"""What this project wrote itself, on `releases`, `item-vectors` and `neighbours`: read, or counted and passed over."""
+"""What this project wrote itself, on `releases`, `item-vectors`, `neighbours`, `rankings`: read, or passed over."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.state import UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from consumers import own_message
 from consumers.backoff import Backoff
 from consumers.buried import Buried
 from consumers.checkpoint import Dirty, Progress
@@ -241,8 +242,9 @@ class Restore:
         """The slates of the folded events, as they were published."""
         for records in self._chunks(consumer, at, start, end):
             for record in records:
-                if record.value is not None:
-                    self._show(messages.rankings.decode(record.value))
+                read = own_message.read(messages.rankings, bytes.decode, record, self._metrics)
+                if read is not None and read[1] is not None:
+                    self._show(read[1])
             yield
 
     def _show(self, ranking: messages.Ranking) -> None:

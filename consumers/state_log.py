@@ -12,7 +12,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import clients, messages
 from anabranch.errors import AnabranchError
-from anabranch.messages import STATE_MARKER_KEY, StateMarker, UserState
+from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, StateMarker, UserState
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import ReleaseNumbers
@@ -30,6 +30,10 @@ KEPT = 0.9
 
 class StateMissing(AnabranchError):
     """A user's state does not stand in the log where it was written."""
+
+
+class StateUnreadable(AnabranchError):
+    """What stands in the log of states is no state. Passed over, its user's events would be lost from it."""
 
 
 class Entered(NamedTuple):
@@ -59,18 +63,18 @@ class StateLog:
         self._consumer: KafkaConsumer | None = None
 
     def enter(self, partition: int, records: Iterable[ConsumerRecord]) -> Entered:
-        """Enter a chunk of the partition's log into memory."""
-        newest = {record.key: record for record in records}
+        """Enter a chunk of the partition's log into memory. Raises `StateUnreadable`."""
+        newest = {record.key or STATE_MARKER_KEY: record for record in records}
         marker = newest.pop(STATE_MARKER_KEY, None)
         saved = {}
-        for key, record in newest.items():
-            user_id = key.decode()
+        for record in newest.values():
+            user_id = _user_id(record)
             if record.value is None:
                 self._states.forget(user_id, partition)
             else:
                 saved[user_id] = record
         holds = self._load(partition, saved)
-        return Entered(None if marker is None else messages.state_markers.decode(marker.value), holds)
+        return Entered(None if marker is None else _decode(messages.state_markers, marker), holds)
 
     def recall(self, user_ids: Iterable[str], partition: int) -> None:
         """Bring those of a partition's users back who were evicted: a request each. Raises `StateMissing`."""
@@ -100,7 +104,7 @@ class StateLog:
     def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
         if not records:
             return 0
-        saved: Sequence[UserState] = [messages.user_states.decode(record.value) for record in records.values()]
+        saved: Sequence[UserState] = [_decode(messages.user_states, record) for record in records.values()]
         slots = self._states.slots(records, partition)
         load(self._states, slots, saved, self._item_ids, self._releases)
         self._states.columns.saved_at[slots] = [record.offset for record in records.values()]
@@ -127,3 +131,24 @@ class StateLog:
 
     def _missing(self, at: TopicPartition, away: Evicted) -> str:
         return f"{at.topic}, partition {at.partition} does not give the state of user {away.user_id!r} at {away.offset}"
+
+
+def _user_id(record: ConsumerRecord) -> str:
+    try:
+        return str((record.key or b"").decode())
+    except UnicodeDecodeError as error:
+        raise _unreadable(record, error) from error
+
+
+def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
+    try:
+        return codec.decode(record.value or b"")
+    except InvalidMessage as error:
+        raise _unreadable(record, error) from error
+
+
+def _unreadable(record: ConsumerRecord, error: ValueError) -> StateUnreadable:
+    return StateUnreadable(
+        f"{record.topic}, partition {record.partition}, offset {record.offset}: {error}. Only rankers should write "
+        "there; remove the record, or empty the topic, and user states are made from the events that are kept"
+    )
