@@ -7,11 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.errors import AnabranchError
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.index import ItemIndex, Vectors
 from anabranch.ranking.item_ids import Rows
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
+
+
+class UnreadableVector(AnabranchError):
+    """Item vectors that the indexer cannot have written: nobody knows which of them are right."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,12 @@ class VectorChange:
     removed: Rows  # [m]
 
     def apply(self, index: ItemIndex) -> None:
-        """Enter the changes into the index of their release."""
+        """Enter the changes into the index of their release. Raises `UnreadableVector` for one of other dims."""
+        if len(self.rows) and self.vectors.shape[1] != index.dims:
+            raise UnreadableVector(
+                f"release {self.release} has {index.dims} dims, and item vectors of {self.vectors.shape[1]}. Only the "
+                "indexer should write them"
+            )
         index.upsert(self.rows, self.vectors, self.available)
         if len(self.removed):
             index.remove(self.removed)

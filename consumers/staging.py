@@ -8,18 +8,13 @@ import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import messages, topics
-from anabranch.errors import AnabranchError
 from anabranch.messages import Coverage, ItemVector
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from consumers import own_message
-from consumers.change import VectorChange
+from consumers.change import UnreadableVector, VectorChange
 
 Entry = ItemVector | Coverage | None
-
-
-class UnreadableVector(AnabranchError):
-    """Item vectors that the indexer cannot have written: nobody knows which of them are right."""
 
 
 def by_release(records: Iterable[ConsumerRecord], metrics: ConsumerMetrics) -> dict[str, dict[str, Entry]]:

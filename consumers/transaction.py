@@ -55,12 +55,11 @@ class Publisher(Protocol):
 class Transactions:
     """Exactly once (KIP-98, KIP-447): a producer of transactions whose id belongs to this process alone."""
 
-    def __init__(self, settings: Settings, group: str, fencings: int = FENCED_TIMES) -> None:
-        """`fencings` within `FENCED_WITHIN_S` are taken for a living double."""
+    def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
-        self._fenced: deque[float] = deque(maxlen=fencings)
+        self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TypeVar
 
 from kafka.consumer.fetcher import ConsumerRecord
+from msgspec import structs
 
 from anabranch import clients, messages
 from anabranch.delivery import Delivery
@@ -83,16 +84,16 @@ def _new_events(settings: Settings, positions: Positions, advance: Advance) -> I
     for record in _read_from(settings, Topics(settings).events, positions.setdefault("events", {}), advance):
         event = _decode(messages.events, record)
         if event is not None:
-            yield event
+            yield _happened(event, record)
 
 
 def _new_feedback(settings: Settings, positions: Positions, advance: Advance) -> Iterator[Event]:
     seen = positions.setdefault("events", {})
     for record in _read_from(settings, Topics(settings).feedback, positions.setdefault("feedback", {}), advance):
-        joined = messages.feedback.decode(record.value)
-        if joined.offset >= seen.get(joined.partition, 0):
+        joined = _decode(messages.feedback, record)
+        if joined is not None and joined.offset >= seen.get(joined.partition, 0):
             seen[joined.partition] = joined.offset + 1
-            yield joined.event
+            yield _happened(joined.event, record)
 
 
 def _read_from(settings: Settings, topic: str, offsets: dict[int, int], advance: Advance) -> Iterator[ConsumerRecord]:
@@ -101,6 +102,12 @@ def _read_from(settings: Settings, topic: str, offsets: dict[int, int], advance:
         offsets[record.partition] = record.offset + 1
         advance(1)
         yield record
+
+
+def _happened(event: Event, record: ConsumerRecord) -> Event:
+    """The event, no later than its record was made: one clock that is ahead would leave the gate an empty week."""
+    made: int = record.timestamp
+    return structs.replace(event, ts=made) if 0 <= made < event.ts else event
 
 
 def _decode(codec: Codec[Message], record: ConsumerRecord) -> Message | None:

@@ -170,6 +170,11 @@ def test_what_another_hand_put_on_the_projects_own_topics_is_counted_and_passed_
                 ranker.log,
             )
         assert ranker.terminate() == 0
+    world.send(topics.rankings, b"u0", b"junk")
+    world.send(topics.rankings, b"\xff", None)
+    with Process(world.settings, "rank"):  # which reads them again, to restore
+        world.publish(purchases(5, first=5))
+        await_true(lambda: len(world.records(topics.feedback)) == 10, "ten events ranked")
     with Process(world.settings, "index") as indexer:
         world.publish_items([Item(item_id=item_id, title=item_id) for item_id in ITEMS])
         indexer.await_log("the catalogue is covered for release r1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -214,6 +215,21 @@ def test_a_search_moves_the_vector_by_its_text(shop: Shop) -> None:
     assert shop.states.columns.encoded_by[0] == shop.live.number
     assert np.abs(shop.states.columns.vector[0]).sum() > 0
     assert shop.states.columns.observed[0] == 0
+
+
+def test_a_search_that_names_an_item_moves_the_vector_by_its_text_and_counts_as_the_users_own(shop: Shop) -> None:
+    text_alone = Event(event_id="q", user_id="ann", type="search", ts=1_000, query="item 42")
+    shop.rank(text_alone, msgspec.structs.replace(text_alone, user_id="bob", item_id="item 7"))
+    columns = shop.states.columns
+    assert np.array_equal(columns.vector[0], columns.vector[1])
+    assert columns.observed[:2].tolist() == [0, 1]
+    assert shop.item_ids.row("item 7") in columns.own_item[1]
+
+
+def test_a_query_on_anything_but_a_search_moves_nothing(shop: Shop) -> None:
+    plain = purchase(1)
+    shop.rank(plain, msgspec.structs.replace(plain, user_id="bob", query="item 42"))
+    assert np.array_equal(shop.states.columns.vector[0], shop.states.columns.vector[1])
 
 
 def test_a_late_event_is_applied_and_the_clock_never_runs_backwards(shop: Shop) -> None:
