@@ -10,7 +10,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, RetriableError
 
 from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
@@ -23,6 +23,7 @@ CHUNK = 5_000
 BOOTSTRAP_TIMEOUT_MS = 15_000
 MAX_FRAME_BYTES = 2**31 - 1
 """The protocol's own bound. kafka-python's default of 100 MB is only logged when a frame exceeds it, and never read."""
+RETRY_S = 0.5
 STUCK_AFTER_S = 60
 """How long a read to the end may stand still before it is given up."""
 
@@ -175,9 +176,19 @@ def admin(settings: Settings) -> KafkaAdminClient:
 
 
 def require_topics(settings: Settings) -> None:
-    """Raises `TopicsDiffer` unless every topic is there with the right number of partitions."""
-    with closing(admin(settings)) as one:
-        require(one, settings, configs=False)
+    """Raises `TopicsDiffer` unless every topic is there with the right number of partitions.
+
+    A cluster of which one broker is away answers in the end.
+    """
+    deadline = time.monotonic() + BOOTSTRAP_TIMEOUT_MS / 1000
+    while True:
+        try:
+            with closing(admin(settings)) as one:
+                return require(one, settings, configs=False)
+        except RetriableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RETRY_S)
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:

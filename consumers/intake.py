@@ -62,10 +62,17 @@ class Intake:
             if left <= 0:
                 break
             records += self._poll(int(left * 1000), self._settings.batch_max - len(records))
-        if records and (self._listener.changed or not self._is_stable()):
+        if not self.settled:
             self._rewind(records)
             return []
         return records
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group would take offsets now: no rebalance is under way, or is yet to be acted on."""
+        membership = self._consumer.group_metadata()
+        stable = membership.state is MemberState.STABLE and membership.generation_id >= 0
+        return stable and not self._listener.changed
 
     def rebalanced(self) -> Rebalanced | None:
         """What rebalances changed since the last call; every partition they touched is closed."""
@@ -158,12 +165,8 @@ class Intake:
         ]
 
     def _note_membership(self) -> None:
-        if not self._listener.changed and self._is_stable():
+        if self.settled:
             self.membership = self._consumer.group_metadata()
-
-    def _is_stable(self) -> bool:
-        membership = self._consumer.group_metadata()
-        return membership.state is MemberState.STABLE and membership.generation_id >= 0
 
     def _partition(self, number: int) -> TopicPartition:
         return TopicPartition(self._topic, number)

@@ -120,7 +120,7 @@ class Ranker:
                 records = self._intake.collect()
                 if records:
                     self._process(records)
-                else:
+                elif self._intake.settled:
                     self._checkpoint()
                 self._state_log.make_room(self._checkpoints.is_dirty)
                 self._report.state(self._states, self._checkpoints.dirty, self._live, self._lag, self._topics.events)
@@ -169,7 +169,7 @@ class Ranker:
 
     def _save_what_time_allows(self) -> None:
         deadline = time.monotonic() + LAST_CHECKPOINT_S
-        while time.monotonic() < deadline and self._checkpoint(at_once=True):
+        while time.monotonic() < deadline and self._intake.settled and self._checkpoint(at_once=True):
             pass
 
     def _publish(self, outgoing: Sequence[Outgoing], plans: Sequence[Checkpoint], moved: Moved | None = None) -> bool:
