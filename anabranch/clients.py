@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -14,10 +14,9 @@ from kafka.errors import KafkaError
 
 from anabranch.connections import is_refusal, net_client, refused, tls_context
 from anabranch.errors import BrokerUnavailable
-from anabranch.messages import InvalidMessage, releases
 from anabranch.record_headers import read_any_name
 from anabranch.settings import Settings
-from anabranch.topics import ENVELOPE_BYTES, Topics, require
+from anabranch.topics import ENVELOPE_BYTES, require
 
 CHUNK = 5_000
 """Records taken from a reading consumer at once."""
@@ -56,6 +55,7 @@ def transactional_producer(settings: Settings, transactional_id: str) -> KafkaPr
         settings,
         transactional_id=transactional_id,
         transaction_timeout_ms=settings.transaction_timeout_ms,
+        max_block_ms=settings.transaction_timeout_ms,
         retry_backoff_ms=2,
         linger_ms=0,
     )
@@ -166,17 +166,6 @@ def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) ->
     with closing(admin(settings)) as one:
         found = one.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
     return {partition: end.offset for partition, end in found.items()}
-
-
-def live_release(settings: Settings) -> str | None:
-    """The release that was announced live last; what is no notice is passed over."""
-    live = None
-    for record in read_to_end(settings, [Topics(settings).releases]):
-        with suppress(InvalidMessage):
-            notice = None if record.value is None else releases.decode(record.value)
-            if notice is not None and notice.status == "live":
-                live = notice.release
-    return live
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

@@ -21,7 +21,7 @@ IDLE_MS = 50
 """How long to wait for a first record before other work gets its turn."""
 ANSWER_MS = 200
 """How long other work waits for an offset. An open transaction of a partition's last owner holds the group's back."""
-PATIENT_MS = 5_000
+PATIENT_MS = 30_000
 
 NOT_ASSIGNED = (ValueError, IllegalStateError)
 """How kafka-python says that a partition was revoked this very moment."""

@@ -191,7 +191,7 @@ class Restore:
                 self._states.drop_partition(at.partition)
                 return NO_MARKER
             ranked_by = marker.epochs[-1].release if marker.epochs else None
-            if ranked_by == self._live.manifest.id or ranked_by != clients.live_release(self._settings):
+            if ranked_by == self._live.manifest.id or ranked_by != self._announced():
                 return marker
             log.info("partition %d was last ranked by release %s: waiting for it", at.partition, ranked_by)
             yield from self._await(str(ranked_by))
@@ -201,9 +201,18 @@ class Restore:
         """Until the release is live here, or is not to be any more."""
         look_again = Every(2)
         while self._live is not None and self._live.manifest.id != release:
-            if look_again() and clients.live_release(self._settings) != release:
+            if look_again() and self._announced() != release:
                 return
             yield
+
+    def _announced(self) -> str | None:
+        """The release that was announced live last."""
+        live = None
+        for record in clients.read_to_end(self._settings, [self._topics.releases]):
+            read = own_message.read(messages.releases, bytes.decode, record, self._metrics)
+            if read is not None and read[1] is not None and read[1].status == "live":
+                live = read[1].release
+        return live
 
     def _fold(self, consumer: KafkaConsumer, at: TopicPartition, segment: Segment, dirty: dict[int, Dirty]) -> Turn:
         """Enter events without publishing; those that the live release ranked move the encoder as they did then.

@@ -10,18 +10,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, ProducerFencedError
+from kafka.errors import KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.producer.future import FutureRecordMetadata
+from kafka.producer.transaction_manager import TransactionalRequestResult
 from kafka.structs import OffsetAndMetadata
 
 from anabranch import clients
-from anabranch.errors import AnabranchError, Fenced
+from anabranch.errors import AnabranchError, BrokerUnavailable, Fenced
 from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
 CLOSE_S = 2
 FENCED_TIMES, FENCED_WITHIN_S = 3, 120.0
 """A process that stood still is fenced once, by the broker. One that is fenced again and again has a living double."""
+WAKE_MS = 200
+AWAY_S = 60
+"""How long a cluster may be away before the process ends, for its supervisor to see."""
 UNKNOWN = -1
 log = logging.getLogger(__name__)
 
@@ -50,19 +54,22 @@ class Publisher(Protocol):
 class Transactions:
     """Exactly once (KIP-98, KIP-447): a producer of transactions whose id belongs to this process alone."""
 
-    def __init__(self, settings: Settings, group: str) -> None:
+    def __init__(self, settings: Settings, group: str, fencings: int = FENCED_TIMES) -> None:
+        """`fencings` within `FENCED_WITHIN_S` are taken for a living double."""
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
-        self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
+        self._fenced: deque[float] = deque(maxlen=fencings)
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
+        deadline = time.monotonic() + self._settings.transaction_timeout_ms / 1000
         try:
             self._producer.begin_transaction()
             sent = [_send(self._producer, message) for message in outgoing]
-            self._producer.send_offsets_to_transaction(to_commit(offsets), membership)
-            self._producer.commit_transaction()
+            manager = self._producer._transaction_manager
+            self._await(manager.send_offsets_to_transaction(to_commit(offsets), membership), deadline)
+            self._await(manager.begin_commit(), deadline)
         except KafkaError as error:
             cause = self._cause(error)
             if isinstance(cause, ProducerFencedError):
@@ -75,6 +82,18 @@ class Transactions:
         """Close the producer; no transaction is open between calls of `publish`."""
         self._producer.close(timeout=CLOSE_S)
 
+    def _await(self, result: TransactionalRequestResult, deadline: float) -> None:
+        """What the producer's own methods do, but not for ever.
+
+        Its sending thread was seen to sleep with a request in hand once a broker had been killed, kafka-python 3.0.12.
+        So it is woken again and again, and given up when the broker has ended the transaction in any case.
+        """
+        self._producer._sender.wakeup()
+        while not result.wait(timeout_ms=WAKE_MS):
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"no answer within {self._settings.transaction_timeout_ms} ms")
+            self._producer._sender.wakeup()
+
     def _cause(self, error: KafkaError) -> Exception:
         """What went wrong: once it has, every call of kafka-python 3.0.12 says no more than that something did."""
         cause: Exception | None = self._producer._transaction_manager.last_error
@@ -82,9 +101,9 @@ class Transactions:
 
     def _count_fencing(self, error: KafkaError) -> None:
         self._fenced.append(time.monotonic())
-        if len(self._fenced) == FENCED_TIMES and self._fenced[-1] - self._fenced[0] < FENCED_WITHIN_S:
+        if len(self._fenced) == self._fenced.maxlen and self._fenced[-1] - self._fenced[0] < FENCED_WITHIN_S:
             raise Fenced(
-                f"another process uses the transactional id {self._id}, and fenced this {FENCED_TIMES} times in "
+                f"another process uses the transactional id {self._id}, and fenced this {len(self._fenced)} times in "
                 f"{FENCED_WITHIN_S:.0f} s. Give each process an `instance` of its own"
             ) from error
 
@@ -94,12 +113,19 @@ class Transactions:
         An aborted producer of kafka-python 3.0.12 must not be used again: offsets the group refused stay with it
         and go into its next transaction, which would commit events that nobody ranked.
         """
-        for give_up in (self._producer.abort_transaction, self.close):
+        try:
+            self.close()
+        except KafkaError as error:  # its successor ends the transaction in any case
+            log.debug("while giving up a producer: %s", error)
+        deadline = time.monotonic() + AWAY_S
+        while True:
             try:
-                give_up()
-            except KafkaError as error:  # its successor ends the transaction in any case
-                log.debug("while giving up a producer: %s", error)
-        self._producer = clients.transactional_producer(self._settings, self._id)
+                self._producer = clients.transactional_producer(self._settings, self._id)
+                return
+            except BrokerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("no broker answers: trying again")
 
 
 class AtLeastOnce:
