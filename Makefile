@@ -2,6 +2,7 @@
 #
 #   make demo      run the whole loop on real purchases and print what happened   (ARGS="--full" and so on)
 #   make test      run every test, those against a real broker too                (ARGS="-k gate" and so on)
+#   make chaos     kill rankers and brokers at random, and balance the topics       (ARGS="--seed 7" and so on)
 #   make check     lint, formatting, types
 #   make help      the rest
 
@@ -15,7 +16,7 @@ STAMP := $(VENV)/.installed-$(KEY)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format lint-deploy clean
+.PHONY: help setup demo test chaos check format lint-deploy clean
 .SUFFIXES:
 
 help: ## this list
@@ -32,6 +33,10 @@ demo: $(STAMP) ## run the whole loop on real purchases and print what happened
 test: $(STAMP) ## run every test: unit, against a real broker, end to end
 	@echo '==> pytest $(ARGS)'
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(STAMP) ## kill rankers and brokers at random under a stream, then balance the topics (needs Java and Maven)
+	@echo '==> anabranch chaos $(ARGS)'
+	@$(BIN)/anabranch chaos $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types
 	@echo '==> ruff check'

@@ -30,7 +30,7 @@ class ConsumerMetrics:
         )
         self.passed_over = Counter(
             "anabranch_messages_passed_over",
-            "Messages on topics of the project's own that could not be read",
+            "Messages on releases, item-vectors, neighbours and rankings that could not be read",
             ["topic"],
             registry=registry,
         )

@@ -168,7 +168,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "releases": compact,
         "events.dead-letter": delete,
     }
-    derived = ("rankings", "feedback", "events.dead-letter")  # these carry an event and more
+    derived = ("rankings", "feedback", "events.dead-letter", "user-state")  # these carry an event or a state, and more
     for name, config in configs.items():
         size = settings.max_message_bytes + (ENVELOPE_BYTES if name in derived else 0)
         yield Topic(

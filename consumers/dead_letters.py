@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import KafkaError
 from msgspec import Struct, structs
 
 from anabranch import clients
@@ -17,7 +19,7 @@ from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.dead_letter import Category, Letter, Refused, too_large
 from consumers.outgoing import Outgoing
-from consumers.transaction import Transactions
+from consumers.transaction import CLOSE_S, Offsets, RolledBack, to_commit
 
 CHUNK = 100
 """Letters of one transaction: of the largest size there is, some 100 MB."""
@@ -99,21 +101,38 @@ def replay(settings: Settings, chunk: int = CHUNK) -> Iterator[Replayed]:
     """Put every letter back that was not replayed before, up to the topic's end as of now, in the topic's order.
 
     Letters and the offsets that say so are one transaction a chunk; what it did is told once it is committed. A record
-    that is still unreadable becomes a new dead letter, after that end. Raises `Fenced` if another replay has begun
-    since, and `RolledBack`; neither loses or repeats a letter, and a new replay goes on from there.
+    that is still unreadable becomes a new dead letter, after that end. Raises `RolledBack` where a chunk does not
+    commit, as when another replay has begun since: no letter is lost or repeated, and a new replay goes on from there.
     """
     group = settings.group("dead_letter")
     # All replays share one transactional id, and this ends the one before: the offsets, read after it, cannot move.
-    transactions = Transactions(structs.replace(settings, instance="replay"), group, fencings=1)
+    producer = clients.transactional_producer(settings, f"{group}-replay")
     try:
         with closing(_consumer(settings)) as consumer:
             for records in _chunks(consumer, chunk):
                 outgoing, replayed = _put_back(settings, records)
                 offsets = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
-                transactions.publish(outgoing, offsets, consumer.group_metadata())
+                _publish(producer, outgoing, offsets, consumer.group_metadata())
                 yield replayed
     finally:
-        transactions.close()
+        producer.close(timeout=CLOSE_S)
+
+
+def _publish(producer: KafkaProducer, outgoing: Iterable[Outgoing], offsets: Offsets, membership: Any) -> None:
+    """One transaction. What fenced the producer goes on in its place, so it is not replaced."""
+    try:
+        producer.begin_transaction()
+        for topic, key, value, partition, headers in outgoing:
+            producer.send(topic, key=key, value=value, partition=partition, headers=headers)
+        producer.send_offsets_to_transaction(to_commit(offsets), membership)
+        producer.commit_transaction()
+    except KafkaError as error:
+        with suppress(KafkaError):  # the next replay would end it in any case
+            producer.abort_transaction()
+        raise RolledBack(
+            f"the replay was rolled back: {error}. What was replayed so far is; unless another replay is at work, run "
+            "this again for the rest"
+        ) from error
 
 
 def _consumer(settings: Settings) -> KafkaConsumer:

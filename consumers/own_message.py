@@ -1,31 +1,23 @@
-"""What this project wrote itself, on topics of its own: read, or counted and passed over."""
+"""What this project wrote itself, on `releases`, `item-vectors`, `neighbours`, `rankings`: read, or passed over."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from kafka.consumer.fetcher import ConsumerRecord
 
+from anabranch.messages import Codec
 from anabranch.metrics import ConsumerMetrics
 
 Key = TypeVar("Key")
-Message = TypeVar("Message", covariant=True)
-
-
-class Decoder(Protocol[Message]):
-    """Makes a message of bytes, or raises `ValueError`."""
-
-    def decode(self, payload: bytes) -> Message:
-        """The message."""
-
-
+Message = TypeVar("Message")
 log = logging.getLogger(__name__)
 
 
 def read(
-    codec: Decoder[Message], key: Callable[[bytes], Key], record: ConsumerRecord, metrics: ConsumerMetrics
+    codec: Codec[Message], key: Callable[[bytes], Key], record: ConsumerRecord, metrics: ConsumerMetrics
 ) -> tuple[Key, Message | None] | None:
     """Key and message of a record, the message None for a tombstone; None for what another hand put there.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import clients, messages
 from anabranch.errors import AnabranchError
-from anabranch.messages import STATE_MARKER_KEY, StateMarker, UserState
+from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, StateMarker, UserState
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import ReleaseNumbers
@@ -20,7 +20,6 @@ from anabranch.ranking.saved_state import load
 from anabranch.ranking.state import Evicted, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
-from consumers import own_message
 
 FETCH_BYTES = 65_536
 """One state is wanted, not what stands behind it."""
@@ -33,18 +32,15 @@ class StateMissing(AnabranchError):
     """A user's state does not stand in the log where it was written."""
 
 
+class StateUnreadable(AnabranchError):
+    """What stands in the log of states is no state. Passed over, its user's events would be lost from it."""
+
+
 class Entered(NamedTuple):
     """What a chunk of the log held besides the states: the newest marker if any, and the offset the states go up to."""
 
     marker: StateMarker | None
     holds: int
-
-
-class Saved(NamedTuple):
-    """A saved state, and the offset at which it stands."""
-
-    offset: int
-    state: UserState
 
 
 class StateLog:
@@ -67,26 +63,18 @@ class StateLog:
         self._consumer: KafkaConsumer | None = None
 
     def enter(self, partition: int, records: Iterable[ConsumerRecord]) -> Entered:
-        """Enter a chunk of the partition's log into memory."""
-        newest = {record.key: record for record in records}
-        marker = self._marker(newest.pop(STATE_MARKER_KEY, None))
-        saved: dict[str, Saved] = {}
+        """Enter a chunk of the partition's log into memory. Raises `StateUnreadable`."""
+        newest = {record.key or STATE_MARKER_KEY: record for record in records}
+        marker = newest.pop(STATE_MARKER_KEY, None)
+        saved = {}
         for record in newest.values():
-            read = own_message.read(messages.user_states, bytes.decode, record, self._metrics)
-            if read is None:
-                continue
-            user_id, state = read
-            if state is None:
+            user_id = _user_id(record)
+            if record.value is None:
                 self._states.forget(user_id, partition)
             else:
-                saved[user_id] = Saved(record.offset, state)
-        return Entered(marker, self._load(partition, saved))
-
-    def _marker(self, record: ConsumerRecord | None) -> StateMarker | None:
-        read = None
-        if record is not None:
-            read = own_message.read(messages.state_markers, bytes.decode, record, self._metrics)
-        return None if read is None else read[1]
+                saved[user_id] = record
+        holds = self._load(partition, saved)
+        return Entered(None if marker is None else _decode(messages.state_markers, marker), holds)
 
     def recall(self, user_ids: Iterable[str], partition: int) -> None:
         """Bring those of a partition's users back who were evicted: a request each. Raises `StateMissing`."""
@@ -94,8 +82,8 @@ class StateLog:
         if away:
             at = TopicPartition(self._topic, partition)
             consumer = self._reader(at)
-            saved = {one.user_id: self._fetch(consumer, at, one) for one in sorted(away, key=lambda one: one.offset)}
-            self._load(partition, saved)
+            records = {one.user_id: self._fetch(consumer, at, one) for one in sorted(away, key=lambda one: one.offset)}
+            self._load(partition, records)
             self._metrics.recalled.inc(len(away))
 
     def make_room(self, is_dirty: Callable[[int], bool]) -> None:
@@ -113,16 +101,15 @@ class StateLog:
         if self._consumer is not None:
             self._consumer.close()
 
-    def _load(self, partition: int, saved: dict[str, Saved]) -> int:
-        """Enter the states; the offset up to which they go."""
-        if not saved:
+    def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
+        if not records:
             return 0
-        states = [one.state for one in saved.values()]
-        slots = self._states.slots(saved, partition)
-        load(self._states, slots, states, self._item_ids, self._releases)
-        self._states.columns.saved_at[slots] = [one.offset for one in saved.values()]
+        saved: Sequence[UserState] = [_decode(messages.user_states, record) for record in records.values()]
+        slots = self._states.slots(records, partition)
+        load(self._states, slots, saved, self._item_ids, self._releases)
+        self._states.columns.saved_at[slots] = [record.offset for record in records.values()]
         self._states.touch(slots)
-        return max(state.next_offset for state in states)
+        return max(one.next_offset for one in saved)
 
     def _reader(self, at: TopicPartition) -> KafkaConsumer:
         if self._consumer is None:
@@ -132,15 +119,36 @@ class StateLog:
         self._consumer.assign([at])
         return self._consumer
 
-    def _fetch(self, consumer: KafkaConsumer, at: TopicPartition, away: Evicted) -> Saved:
+    def _fetch(self, consumer: KafkaConsumer, at: TopicPartition, away: Evicted) -> ConsumerRecord:
         consumer.seek(at, away.offset)
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             for record in consumer.poll(timeout_ms=100, max_records=1).get(at, ()):
                 if record.offset == away.offset and record.key == away.user_id.encode():
-                    return Saved(record.offset, messages.user_states.decode(record.value))
+                    return record
                 raise StateMissing(f"{self._missing(at, away)}; there is offset {record.offset} instead")
         raise StateMissing(f"{self._missing(at, away)} within {PATIENCE_S} s")
 
     def _missing(self, at: TopicPartition, away: Evicted) -> str:
         return f"{at.topic}, partition {at.partition} does not give the state of user {away.user_id!r} at {away.offset}"
+
+
+def _user_id(record: ConsumerRecord) -> str:
+    try:
+        return str((record.key or b"").decode())
+    except UnicodeDecodeError as error:
+        raise _unreadable(record, error) from error
+
+
+def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
+    try:
+        return codec.decode(record.value or b"")
+    except InvalidMessage as error:
+        raise _unreadable(record, error) from error
+
+
+def _unreadable(record: ConsumerRecord, error: ValueError) -> StateUnreadable:
+    return StateUnreadable(
+        f"{record.topic}, partition {record.partition}, offset {record.offset}: {error}. Only rankers should write "
+        "there; remove the record, or empty the topic, and user states are made from the events that are kept"
+    )

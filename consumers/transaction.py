@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError, ProducerFencedError
+from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.transaction_manager import TransactionalRequestResult
 from kafka.structs import OffsetAndMetadata
 
 from anabranch import clients
-from anabranch.errors import AnabranchError, BrokerUnavailable, Fenced
+from anabranch.connections import is_refusal, refused
+from anabranch.errors import AnabranchError, BrokerFailed, BrokerUnavailable, Fenced
 from anabranch.settings import Settings
 from consumers.outgoing import Outgoing
 
@@ -44,7 +45,7 @@ class Publisher(Protocol):
 
         There are always offsets, of every partition the messages are about: they are what the group checks. Returns
         the offset at which each message stands, -1 where it is not known. Raises `RolledBack`, after which another
-        batch may be tried, and `Fenced`, after which none may.
+        batch may be tried; `Fenced`, `BrokerRefused` and `BrokerFailed`, after which none may.
         """
 
     def close(self) -> None:
@@ -54,12 +55,11 @@ class Publisher(Protocol):
 class Transactions:
     """Exactly once (KIP-98, KIP-447): a producer of transactions whose id belongs to this process alone."""
 
-    def __init__(self, settings: Settings, group: str, fencings: int = FENCED_TIMES) -> None:
-        """`fencings` within `FENCED_WITHIN_S` are taken for a living double."""
+    def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
-        self._fenced: deque[float] = deque(maxlen=fencings)
+        self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
@@ -72,6 +72,13 @@ class Transactions:
             self._await(manager.begin_commit(), deadline)
         except KafkaError as error:
             cause = self._cause(error)
+            if is_refusal(cause):
+                raise refused(self._settings, cause) from error
+            if isinstance(cause, AuthorizationError):
+                raise BrokerFailed(
+                    f"the broker lets this process not publish: {cause}. It needs write access to the topics of "
+                    f"{self._settings.topic_prefix!r}, and to the transactional id {self._id}"
+                ) from error
             if isinstance(cause, ProducerFencedError):
                 self._count_fencing(error)
             self._start_anew()

@@ -13,13 +13,13 @@ from typer.testing import CliRunner, Result
 
 from anabranch import clients
 from anabranch.cli.main import app
-from anabranch.errors import Fenced
 from anabranch.messages import Item, encode
 from anabranch.record_headers import HeaderName
 from anabranch.settings import Settings
 from anabranch.topics import Topics, key
 from consumers.dead_letter import DeadLetter
 from consumers.dead_letters import replay
+from consumers.transaction import RolledBack
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
 
 OWN = [("trace", b"1"), ("reason", b"a producer's own"), (HeaderName(b"\xff"), b"2")]
@@ -229,7 +229,7 @@ def test_of_two_replays_at_once_the_later_one_goes_on_and_nothing_is_replayed_tw
     next(one)
     other = replay(world.settings, chunk=3)
     next(other)
-    with pytest.raises(Fenced):
+    with pytest.raises(RolledBack, match="another replay"):
         next(one)
     for _ in other:
         pass
