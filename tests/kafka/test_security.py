@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from anabranch import clients
+from anabranch.cli import main
 from anabranch.errors import BrokerRefused
 from anabranch.settings import Secret, Settings
 from tests.kafka.marks import needs_kafka
@@ -64,10 +65,20 @@ COMMANDS = (
     ("rank",),
     ("reshare", "--once"),
     ("releases", "list"),
+    ("releases", "show", "r1"),
+    ("dead-letters", "show"),
+    ("dead-letters", "replay"),
     ("inspect", "topic", "rankings"),
     ("inspect", "event", "e1"),
     ("inspect", "user", "u1"),
+    ("demo", "--data-dir", "demo"),
 )
+WITHOUT_THIS_BROKER = {"evaluate", "schema", "chaos", "bench"}
+"""They need none, or start their own."""
+
+
+def test_no_command_is_forgotten_here() -> None:
+    assert {arguments[0] for arguments in COMMANDS} == main.COMMANDS.keys() - WITHOUT_THIS_BROKER
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
