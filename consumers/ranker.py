@@ -74,7 +74,7 @@ class Ranker:
         self._metrics = metrics
         self._report = BatchReport(metrics)
         self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
-        self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1)
+        self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
         self._neighbours = NeighbourTable()
         self._policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
         self._live: LiveRelease | None = None

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 CHUNK = 4096
 """Records taken before the main loop gets its turn."""
+FETCH_BYTES = 8 << 20
+"""A restore reads long stretches, and waits for each fetch."""
 IDLE_MS = 20
 STUCK_AFTER_S = 60
 NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
@@ -148,7 +150,7 @@ class Restore:
             for topic in (self._topics.user_state, self._topics.events, self._topics.rankings)
         )
         ends = clients.high_watermarks(self._settings, [state_at, rankings_at])
-        with closing(clients.reader(self._settings, [])) as consumer:
+        with closing(clients.reader(self._settings, [], max_partition_fetch_bytes=FETCH_BYTES)) as consumer:
             marker = yield from self._load_states(consumer, state_at, ends[state_at], until)
             dirty: dict[int, Dirty] = {}
             lacking = segments(marker, until)

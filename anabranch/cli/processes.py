@@ -95,7 +95,7 @@ class Processes:
     def start(self, *arguments: str, on_terminal: bool = False) -> Child:
         """Start `anabranch ARGUMENTS`; it writes to its log, or to this terminal."""
         command = [sys.executable, "-m", "anabranch", *arguments]
-        name = arguments[0]
+        name = next(one for one in arguments if not one.startswith("-") and "=" not in one)  # behind global options
         if on_terminal:
             child = Child(name, subprocess.Popen(command, env=self.environment), None)
         else:

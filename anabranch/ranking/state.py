@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ class StateLayout:
 
 @dataclass
 class Columns:
-    """The arrays, all [slots, …]. A new slot is what `_blank` says."""
+    """The arrays, all [slots, …]. A new user's slot is what `_blank` says; one nobody has had yet is all zeros."""
 
     recurrent: NDArray[np.float32]
     """[n, S] the encoder's recurrent state."""
@@ -105,7 +106,8 @@ class UserStates:
     A user is in memory, evicted (the log has the state, and this remembers where), or new.
     """
 
-    def __init__(self, layout: StateLayout, dims: int, state_dims: int) -> None:
+    def __init__(self, layout: StateLayout, dims: int, state_dims: int, room: int = 64) -> None:
+        """Address space for `room` users is taken at once, memory only as they come: zeros cost none until written."""
         self.layout = layout
         self._slots: dict[str, int] = {}
         self._users: list[str] = []
@@ -115,7 +117,7 @@ class UserStates:
         """Offset in the log of states by user, by partition."""
         self._batches = 0
         self._dims = (dims, state_dims)
-        self.columns = _blank(layout, dims, state_dims, 64)
+        self.columns = Columns(*(_zeros(column, room) for column in _columns(_blank(layout, dims, state_dims, 1))))
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -132,17 +134,21 @@ class UserStates:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all columns."""
-        return sum(column.nbytes for column in self._all())
+        """Bytes of all columns, as far as users have ever filled them."""
+        return len(self._users) * sum(column[:1].nbytes for column in _columns(self.columns))
 
     def slots(self, user_ids: Iterable[str], partition: int | Iterable[int] = 0) -> Slots:
         """Slots [B] of the users, new ones where needed, blank and marked with the partition."""
-        partitions = iter(partition) if not isinstance(partition, int) else None
-        found = []
-        for user_id in user_ids:
-            home = partition if partitions is None else next(partitions)
+        partitions = repeat(partition) if isinstance(partition, int) else iter(partition)
+        found, new = [], []
+        for user_id, home in zip(user_ids, partitions, strict=False):
             slot = self._slots.get(user_id)
-            found.append(self._add(user_id, home) if slot is None else slot)  # type: ignore[arg-type]
+            if slot is None:
+                slot = self._add(user_id, home)
+                new.append(slot)
+            found.append(slot)
+        if new:
+            self.blank(np.array(new, np.int64))
         return np.array(found, np.int64)
 
     def slot_of(self, user_id: str) -> int | None:
@@ -160,7 +166,7 @@ class UserStates:
 
     def copy(self, slots: Slots) -> Columns:
         """What the slots [B] hold now, to be put back should the batch come to nothing."""
-        return Columns(*(column[slots] for column in self._all()))
+        return Columns(*(column[slots] for column in _columns(self.columns)))
 
     def put_back(self, slots: Slots, copy: Columns) -> None:
         """Undo whatever happened to the slots [B] since the copy."""
@@ -182,7 +188,7 @@ class UserStates:
 
     def idlest(self, n: int) -> Slots:
         """The n slots in use whose users were part of no batch for the longest time."""
-        used = np.flatnonzero(self.columns.partition >= 0)
+        used = np.flatnonzero(self.columns.partition[: len(self._users)] >= 0)
         if n >= len(used):
             return used
         return used[np.argpartition(self.columns.touched[used], n)[:n]]
@@ -211,7 +217,7 @@ class UserStates:
     def drop_partition(self, partition: int) -> int:
         """Forget the users of a partition that moved away; how many were in memory."""
         self._evicted.pop(partition, None)
-        gone = np.flatnonzero(self.columns.partition == partition).tolist()
+        gone = np.flatnonzero(self.columns.partition[: len(self._users)] == partition).tolist()
         for slot in gone:
             self._release(slot)
         return len(gone)
@@ -296,13 +302,10 @@ class UserStates:
     def _add(self, user_id: str, partition: int) -> int:
         if self._free:
             slot = self._free.pop()
-            one = _blank(self.layout, *self._dims, 1)
-            for field in fields(Columns):
-                getattr(self.columns, field.name)[slot] = getattr(one, field.name)[0]
         else:
             slot = len(self._users)
             self._users.append(user_id)
-            if slot == len(self.columns.encoded_by):
+            if slot == len(self.columns.partition):
                 self._grow()
         self._slots[user_id] = slot
         self._users[slot] = user_id
@@ -315,20 +318,27 @@ class UserStates:
         self.columns.partition[slot] = -1
         self._free.append(slot)
 
-    def _all(self) -> Sequence[NDArray[Any]]:
-        return [getattr(self.columns, field.name) for field in fields(Columns)]
-
     def _grow(self) -> None:
-        more = _blank(self.layout, *self._dims, len(self.columns.encoded_by))
         for field in fields(Columns):
             old: NDArray[Any] = getattr(self.columns, field.name)
-            setattr(self.columns, field.name, np.concatenate([old, getattr(more, field.name)]))
+            more = _zeros(old, 2 * len(old))
+            more[: len(old)] = old
+            setattr(self.columns, field.name, more)
 
 
 def bytes_per_user(layout: StateLayout, dims: int, state_dims: int) -> dict[str, int]:
     """Bytes of each column that one user takes in memory; the id and its place in the table come on top."""
     one = _blank(layout, dims, state_dims, 1)
     return {field.name: getattr(one, field.name).nbytes for field in fields(Columns)}
+
+
+def _columns(columns: Columns) -> list[NDArray[Any]]:
+    return [getattr(columns, field.name) for field in fields(Columns)]
+
+
+def _zeros(column: NDArray[Any], n: int) -> NDArray[Any]:
+    """Zeros [n, …] of a column's type and width."""
+    return np.zeros((n, *column.shape[1:]), column.dtype)
 
 
 def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:

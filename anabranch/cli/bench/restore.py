@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -44,14 +44,13 @@ class Plan:
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     """For each number of users: save their states as a ranker would, then restart rankers on them."""
     manifest = release.opened(release.folders(stand.settings.releases_dir)[0]).manifest
+    empty = _restore(stand, _settings(stand, 0), 0)
     figures = []
     for users in plan.users:
-        settings = msgspec.structs.replace(
-            stand.settings, topic_prefix=f"restore-{users}.", max_users=max(users, stand.settings.max_users)
-        )
-        _copy(stand.settings, settings)
+        settings = _settings(stand, users)
         _save(settings, users, Synthetic(stand, settings, plan.events_per_user, manifest), manifest.id)
-        figures.append(_measure(stand, settings, users, plan.repeats))
+        restores = [_restore(stand, settings, users) for _ in range(plan.repeats)]
+        figures.append(_figures(settings, users, restores, empty))
     return {
         "what": "restoring synthetic users with real items",
         "machine": stand.machine,
@@ -60,33 +59,49 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _measure(stand: Stand, settings: Settings, users: int, repeats: int) -> dict[str, Any]:
+class Restored(NamedTuple):
+    """One restart."""
+
+    seconds: float
+    """From the release's adoption to the last partition's restore."""
+    resident_bytes: int
+
+
+def _settings(stand: Stand, users: int) -> Settings:
+    """Topics of their own for so many users, with the stand's release on them."""
+    settings = msgspec.structs.replace(
+        stand.settings, topic_prefix=f"restore-{users}.", max_users=max(users, stand.settings.max_users)
+    )
+    _copy(stand.settings, settings)
+    return settings
+
+
+def _restore(stand: Stand, settings: Settings, users: int) -> Restored:
     processes = stand.bed.processes
     before, processes.environment = processes.environment, environment(settings)
-    seconds, memory, idle = [], [], []
     try:
-        for _ in range(repeats):
-            ranker = stand.rank("--set", f"max_users={settings.max_users}")
-            stand.bed.wait(lambda r=ranker: bool(r.held), "partitions", meanwhile=processes.check)  # type: ignore[misc]
-            idle.append(ranker.resident_bytes)
-            began = time.monotonic()
-            stand.ready(ranker)
-            seconds.append(time.monotonic() - began)
-            memory.append(ranker.resident_bytes)
-            if ranker.value("anabranch_user_states") != users:
-                time.sleep(2)  # the gauge is brought up to date once a second
-            assert ranker.value("anabranch_user_states") == users, "every user is restored"
-            ranker.child.stop()
+        ranker = stand.rank("--set", f"max_users={settings.max_users}")
+        stand.ready(ranker)
+        stand.bed.wait(
+            lambda: ranker.value("anabranch_user_states") == users, "every user", meanwhile=stand.bed.processes.check
+        )
+        resident = ranker.resident_bytes
+        ranker.child.stop()
+        adopted, restored = ranker.told("ranks from now on"), ranker.told("restored partition")
+        return Restored((restored - adopted).total_seconds(), resident)
     finally:
         processes.environment = before
+
+
+def _figures(settings: Settings, users: int, restores: list[Restored], empty: Restored) -> dict[str, Any]:
     sizes = measure(settings)
     return {
         "users": users,
-        "seconds": spread(seconds),
-        "users_per_second": spread([users / one for one in seconds]),
-        "resident_bytes": spread(memory),
-        "resident_bytes_before": spread(idle),
-        "resident_bytes_per_user": spread([(full - empty) / users for full, empty in zip(memory, idle, strict=True)]),
+        "seconds": spread([one.seconds for one in restores]),
+        "users_per_second": spread([users / one.seconds for one in restores]),
+        "resident_bytes": spread([one.resident_bytes for one in restores]),
+        "resident_bytes_without_users": empty.resident_bytes,
+        "resident_bytes_per_user": spread([(one.resident_bytes - empty.resident_bytes) / users for one in restores]),
         "saved_bytes_per_user": sizes["saved_bytes_per_user"],
         "column_bytes_per_user": sizes["memory_bytes_per_user"],
     }

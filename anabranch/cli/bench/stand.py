@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -49,6 +50,12 @@ class Ranker:
         lines = [line for line in self.child.log.read_text().splitlines() if "partitions held: " in line]
         listed = lines[-1].rpartition("partitions held: ")[2].strip("[]") if lines else ""
         return frozenset(int(one) for one in listed.split(",") if one.strip().isdigit())
+
+    def told(self, text: str) -> datetime:
+        """When its log last said so."""
+        assert self.child.log is not None
+        line = [line for line in self.child.log.read_text().splitlines() if text in line][-1]
+        return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")
 
     @property
     def resident_bytes(self) -> int:
