@@ -60,8 +60,12 @@ def transactional_producer(settings: Settings, transactional_id: str) -> KafkaPr
         retry_backoff_ms=2,
         linger_ms=0,
     )
-    with _translated(settings):
-        made.init_transactions()
+    try:
+        with _translated(settings):
+            made.init_transactions()
+    except BrokerUnavailable:
+        made.close(timeout=0)
+        raise
     return made
 
 
@@ -72,6 +76,8 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
         **{
             "group_id": group,
             "session_timeout_ms": settings.session_timeout_ms,
+            # How long a rebalance waits for a member that is busy.
+            "max_poll_interval_ms": max(60_000, 2 * settings.session_timeout_ms),
             # A member hears of a rebalance by its heartbeat, and until all have, those that did wait.
             "heartbeat_interval_ms": min(settings.session_timeout_ms // 10, 300),
         }

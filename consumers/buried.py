@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from kafka.consumer.fetcher import ConsumerRecord
 
@@ -10,6 +11,8 @@ from anabranch import clients
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.dead_letter import Letter, Refused
+
+CHUNK = 1_000
 
 
 class Buried:
@@ -25,11 +28,14 @@ class Buried:
         self._offsets: dict[int, set[int]] = defaultdict(set)
         self._next: dict[int, int] = {}
 
-    def catch_up(self) -> None:
-        """Read the dead letters that came since the last time."""
-        for record in clients.read_from(self._settings, Topics(self._settings).dead_letter, self._next):
+    def catch_up(self) -> Iterator[None]:
+        """Read the dead letters that came since the last time; yields now and then, for other work."""
+        records = clients.read_from(self._settings, Topics(self._settings).dead_letter, self._next)
+        for count, record in enumerate(records):
             self._next[record.partition] = record.offset + 1
             self._note(record)
+            if count % CHUNK == 0:
+                yield
 
     def holds(self, partition: int, offset: int) -> bool:
         """Whether the topic's record at this place is among the dead letters."""

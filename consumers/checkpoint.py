@@ -97,11 +97,6 @@ class Checkpoints:
         """Users whose state is ahead of its saved form."""
         return sum(len(progress.dirty) for progress in self._partitions.values())
 
-    def is_dirty(self, slot: int) -> bool:
-        """Whether the state at a slot is ahead of its saved form."""
-        progress = self._partitions.get(int(self._states.columns.partition[slot]))
-        return progress is not None and slot in progress.dirty
-
     def begin(self, partition: int, progress: Progress) -> None:
         """The partition's states have been restored."""
         self._partitions[partition] = progress
@@ -153,6 +148,7 @@ class Checkpoints:
                 if offset is not None:  # else it is saved again: only a state whose place is known can be evicted
                     del progress.dirty[slot]
                     self._states.columns.saved_at[slot] = offset
+                    self._states.columns.dirty[slot] = False
             if plan.marker is not None:
                 progress.marker, progress.marked = plan.marker, now
                 _prune(progress.trail, plan.marker.offset)
@@ -183,7 +179,7 @@ class Checkpoints:
         placed = {}
         for message, offset in published:
             if message.topic == self._names.user_state and message.key and offset >= 0:
-                slot = self._states.slot_of(message.key.decode())
+                slot = self._states.slot_of(message.key.decode(), message.partition or 0)
                 if slot is not None:
                     placed[slot] = offset
         return placed

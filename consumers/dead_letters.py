@@ -173,20 +173,15 @@ def _put_back(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[li
 
 
 def _returned(settings: Settings, letter: Letter) -> Outgoing:
-    """The message that puts a letter back: by its key, and without one to the partition it came from.
-
-    Raises `Refused`.
-    """
+    """The message that puts a letter back where it came from, for there its user's state is. Raises `Refused`."""
     _refuse_foreign(settings, letter)
     if letter.category != "too_large":
-        partition = letter.partition if letter.key is None else None
-        return Outgoing(letter.topic, letter.key, letter.value, partition, letter.headers)
+        return Outgoing(letter.topic, letter.key, letter.value, letter.partition, letter.headers)
     original = _original(settings, letter)
     again = too_large(original, settings.max_message_bytes)
     if again is not None:
         return again.outgoing(Topics(settings).dead_letter)
-    partition = letter.partition if original.key is None else None
-    return Outgoing(letter.topic, original.key, original.value, partition, sendable(original.headers))
+    return Outgoing(letter.topic, original.key, original.value, letter.partition, sendable(original.headers))
 
 
 def _refuse_foreign(settings: Settings, letter: Letter) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import RetriableError
 from kafka.structs import OffsetAndMetadata
 from msgspec import Struct
 
@@ -33,6 +35,7 @@ CHUNK = 1024
 NEW_TEXTS = 64
 """Texts the transformer reads before changes to the catalogue get their turn: an upsert waits for no more."""
 IDLE_MS = 50
+ANSWER_MS = 1_000
 
 
 class Entry(Struct, frozen=True):
@@ -228,8 +231,13 @@ class Indexer:
             return
         self._metrics.items.set(len(self._catalogue))
         self._metrics.backlog.set(len(self._backlog) + len(self._changed))
-        positions = self._commit()
-        for at, end in self._consumer.end_offsets(self._partitions).items():
+        with suppress(RetriableError):  # a broker is away: there is a next time, and it is no reason to end
+            positions = self._commit()
+            ends = self._consumer.end_offsets(self._partitions, timeout_ms=ANSWER_MS)
+            self._observe_lag(positions, ends)
+
+    def _observe_lag(self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
+        for at, end in ends.items():
             self._metrics.lag.labels(at.topic, str(at.partition)).set(max(0, end - positions[at]))
 
     def _commit(self) -> dict[TopicPartition, int]:

@@ -21,7 +21,6 @@ IDLE_MS = 50
 """How long to wait for a first record before other work gets its turn."""
 ANSWER_MS = 200
 """How long other work waits for an offset. An open transaction of a partition's last owner holds the group's back."""
-PATIENT_MS = 30_000
 
 NOT_ASSIGNED = (ValueError, IllegalStateError)
 """How kafka-python says that a partition was revoked this very moment."""
@@ -38,13 +37,14 @@ class Intake:
         self._consumer: KafkaConsumer = clients.group_consumer(
             settings, settings.group("ranker"), partition_assignment_strategy=[self._listener.assignor]
         )
+        _report_every_loss(self._consumer)
         self._consumer.subscribe([topic], listener=self._listener)
         # Metadata now, or kafka-python 3.0.12 joins without and joins again when it comes. That second join, unlike
         # any that the group asks for, is never finished if its answer comes after the poll's time-out: the consumer
         # then heartbeats for ever and fetches nothing.
         self._consumer.topics()
         self.membership: Any = None
-        """The group's generation in which the open partitions were this process's, which fences a transaction.
+        """The newest generation of the group in which this process knows its partitions: it fences a transaction.
 
         Never one that is only being joined: its partitions are not known yet, and a commit in its name could be one for
         a partition that is somebody else's. Never the empty one of a process that was thrown out: it fences nothing.
@@ -84,16 +84,15 @@ class Intake:
         self._note_membership()
         return change
 
-    def committed(self, partition: int, patiently: bool = False) -> int | None:
+    def committed(self, partition: int, within_ms: int = ANSWER_MS) -> int | None:
         """The next offset the group wants of a partition; None while that is not known.
 
-        Other work waits for the answer, `patiently` for longer. A group that has none yet gets one committed: with
+        Other work waits for the answer, for `within_ms`. A group that has none yet gets one committed: with
         `start` "latest" the log's end as of now, for what stands before is history.
         """
         at = self._partition(partition)
         try:
-            timeout_ms = PATIENT_MS if patiently else ANSWER_MS
-            committed: int | None = self._consumer.committed(at, timeout_ms=timeout_ms)
+            committed: int | None = self._consumer.committed(at, timeout_ms=within_ms)
             if committed is not None:
                 return committed
             ends = self._consumer.end_offsets if self._settings.start == "latest" else self._consumer.beginning_offsets
@@ -149,13 +148,12 @@ class Intake:
         """Keep the client from fetching what would be dropped: leave it at the end of the partitions' logs.
 
         Pausing would be the way, but kafka-python 3.0.12 never fetches again from a partition that was paused with
-        part of a fetch still in hand.
+        part of a fetch still in hand. `seek_to_end` takes effect some time later, which may be after a later `seek`.
         """
-        assigned = self._consumer.assignment()
-        parked = [one for one in self._partitions(partitions) if one in assigned]
-        with suppress(*NOT_ASSIGNED):
-            if parked:
-                self._consumer.seek_to_end(*parked)
+        assigned = {one.partition for one in self._consumer.assignment()}
+        for partition, end in self.ends(assigned.intersection(partitions)).items():
+            with suppress(*NOT_ASSIGNED):
+                self._consumer.seek(self._partition(partition), end)
 
     def _poll(self, timeout_ms: int, limit: int) -> list[ConsumerRecord]:
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
@@ -173,3 +171,19 @@ class Intake:
 
     def _partitions(self, numbers: Iterable[int]) -> list[TopicPartition]:
         return [self._partition(number) for number in numbers]
+
+
+def _report_every_loss(consumer: KafkaConsumer) -> None:
+    """Have the client tell of lost partitions also where it is thrown out while it rejoins.
+
+    kafka-python 3.0.12 asks once a rejoin whether its membership was lost, at its beginning. Thrown out after that, it
+    joins anew under another name, claims what it had, and says nothing, though others have had it meanwhile.
+    """
+    coordinator = consumer._coordinator
+    reset = coordinator.reset_generation
+
+    def reset_and_ask_again(*arguments: Any, **options: Any) -> None:
+        reset(*arguments, **options)
+        coordinator.rejoining = False
+
+    coordinator.reset_generation = reset_and_ask_again

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -40,6 +40,7 @@ from consumers.transaction import UNKNOWN, AtLeastOnce, Publisher, RolledBack, T
 
 log = logging.getLogger(__name__)
 
+LOOK_UP_S = 30.0
 LAST_CHECKPOINT_S = 2.0
 """How long a process that was told to stop saves states, so that its successor has fewer events to fold."""
 
@@ -76,7 +77,7 @@ class Ranker:
         self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
         self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
         self._neighbours = NeighbourTable()
-        self._policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
+        self._policy = Policy.of(settings)
         self._live: LiveRelease | None = None
         self._held: dict[int, Held] = {}
         self._waiting_told = Every(10)
@@ -120,9 +121,9 @@ class Ranker:
                 records = self._intake.collect()
                 if records:
                     self._process(records)
-                elif self._intake.settled:
+                elif self._intake.settled and self._backoff.over:
                     self._checkpoint()
-                self._state_log.make_room(self._checkpoints.is_dirty)
+                self._state_log.make_room()
                 self._report.state(self._states, self._checkpoints.dirty, self._live, self._lag, self._topics.events)
             self._save_what_time_allows()
         finally:
@@ -132,6 +133,7 @@ class Ranker:
         """Decode, rank, publish and commit one batch; then, and only then, count it."""
         assert self._live is not None, "no partition is open before a release is live"
         release = self._live.manifest.id
+        records = [one for one in records if one.offset >= self._held[one.partition].next]  # never back
         received, dead = decode(records, self._largest)
         outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
         ends = {record.partition: record.offset + 1 for record in records}
@@ -158,6 +160,7 @@ class Ranker:
         passed = Stopwatch(self._metrics.stage).passed
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, passed)
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
+        self._states.columns.dirty[slots[~ranked.duplicate]] = True
         self._states.touch(distinct)
         self._report.recall(self._states, self._live, slots.tolist())
         return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
@@ -185,8 +188,8 @@ class Ranker:
             placed = self._publisher.publish(messages, offsets, self._intake.membership)
         except RolledBack as error:
             log.warning("%s; partitions %s", error, sorted(ends))
-            committed = {partition: self._intake.committed(partition, patiently=True) for partition in ends}
-            if committed != ends:
+            committed = self._look_up(ends)
+            if committed != ends or not self._moves_on(ends):
                 self._undo(committed, moved)
                 return False
             placed = [UNKNOWN] * len(messages)
@@ -198,6 +201,18 @@ class Ranker:
             self._held[partition].next = end
         return True
 
+    def _look_up(self, partitions: Iterable[int]) -> dict[int, int | None]:
+        """The group's offsets, as final as they get within a time."""
+        deadline = time.monotonic() + LOOK_UP_S
+        return {
+            partition: self._intake.committed(partition, max(200, int(1000 * (deadline - time.monotonic()))))
+            for partition in partitions
+        }
+
+    def _moves_on(self, ends: Mapping[int, int]) -> bool:
+        """Whether a transaction with these offsets moves any: if not, they do not tell whether it was committed."""
+        return any(end != self._held[partition].next for partition, end in ends.items())
+
     def _undo(self, committed: dict[int, int | None], moved: Moved | None) -> None:
         """Make the states what they were, and take the events again.
 
@@ -208,6 +223,8 @@ class Ranker:
         self._backoff.failed()
         if moved is not None:
             self._states.put_back(moved.slots, moved.before)
+            for slot in moved.slots[moved.before.next_offset == 0].tolist():  # the batch was their users' first
+                self._states.forget(self._states.user_at(slot), int(self._states.columns.partition[slot]))
         for partition, offset in committed.items():
             self._intake.shut(partition)
             if offset != self._held[partition].next:

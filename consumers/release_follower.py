@@ -13,7 +13,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import clients, messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure
-from anabranch.messages import Coverage, ReleaseNotice
+from anabranch.messages import Coverage, Neighbours, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
@@ -25,6 +25,7 @@ from consumers.staging import Staging, by_release, vector_change
 
 log = logging.getLogger(__name__)
 
+CLOSE_S = 1.0
 CHUNK = 500
 """Messages in one change: what the main loop takes at one batch boundary."""
 
@@ -57,7 +58,7 @@ class ReleaseFollower:
     def close(self) -> None:
         """Stop following."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(CLOSE_S)  # it may be loading a release; it is a daemon, and writes nothing
 
     def check(self) -> None:
         """Raises what ended the thread, for the process must not rank on by half."""
@@ -202,11 +203,16 @@ class ReleaseFollower:
         item_id, message = read
         if message is None:
             return NeighbourRow(self._item_ids.row(item_id))
-        return NeighbourRow(
-            row=self._item_ids.row(message.item_id),
-            rows=self._item_ids.rows(near.item_id for near in message.neighbours),
-            weights=np.array([near.score for near in message.neighbours], np.float32),
-            popularity=message.popularity,
-            first_seen=message.first_seen,
-            repeat_rate=message.repeat_rate,
-        )
+        return neighbour_row(message, self._item_ids)
+
+
+def neighbour_row(message: Neighbours, item_ids: ItemIds) -> NeighbourRow:
+    """A message of `neighbours` as a row of the table."""
+    return NeighbourRow(
+        row=item_ids.row(message.item_id),
+        rows=item_ids.rows(near.item_id for near in message.neighbours),
+        weights=np.array([near.score for near in message.neighbours], np.float32),
+        popularity=message.popularity,
+        first_seen=message.first_seen,
+        repeat_rate=message.repeat_rate,
+    )

@@ -37,6 +37,8 @@ CHUNK = 4096
 """Records taken before the main loop gets its turn."""
 FETCH_BYTES = 8 << 20
 """A restore reads long stretches, and waits for each fetch."""
+ENTERED = 512
+"""Events folded at once: whose users were evicted are asked for one by one."""
 IDLE_MS = 20
 STUCK_AFTER_S = 60
 NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
@@ -155,7 +157,7 @@ class Restore:
             dirty: dict[int, Dirty] = {}
             lacking = segments(marker, until)
             if lacking:
-                self._buried.catch_up()
+                yield from self._buried.catch_up()
             for segment in lacking:
                 yield from self._fold(consumer, events_at, segment, dirty)
             yield from self._show_slates(consumer, rankings_at, marker.rankings_offset, ends[rankings_at])
@@ -186,7 +188,7 @@ class Restore:
             for records in self._chunks(consumer, at, 0, end):
                 entered = self._state_log.enter(at.partition, records)
                 marker, holds = entered.marker or marker, max(holds, entered.holds)
-                self._state_log.make_room(lambda slot: False)
+                self._state_log.make_room()
                 yield
             if max(holds, marker.offset) > until:
                 log.warning("partition %d's states go beyond the group's offset %d: not used", at.partition, until)
@@ -225,7 +227,9 @@ class Restore:
             wanted = (record for record in records if not self._buried.holds(at.partition, record.offset))
             received, _ = decode(wanted, self._settings.max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
-            self._enter(at.partition, received, live, dirty)
+            for start in range(0, len(received), ENTERED):
+                self._enter(at.partition, received[start : start + ENTERED], live, dirty)
+                yield
             yield
 
     def _enter(
@@ -243,6 +247,7 @@ class Restore:
         events = [one.event for one in received]
         fold(self._states, Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received]), live)
         self._states.columns.next_offset[slots] = offsets + 1
+        self._states.columns.dirty[slots] = True
         self._states.touch(slots)
         now = time.monotonic()
         for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True):
@@ -255,11 +260,11 @@ class Restore:
             for record in records:
                 read = own_message.read(messages.rankings, bytes.decode, record, self._metrics)
                 if read is not None and read[1] is not None:
-                    self._show(read[1])
+                    self._show(at.partition, read[1])
             yield
 
-    def _show(self, ranking: messages.Ranking) -> None:
-        slot = self._states.slot_of(ranking.user_id)
+    def _show(self, partition: int, ranking: messages.Ranking) -> None:
+        slot = self._states.slot_of(ranking.user_id, partition)
         if slot is not None:  # of one who was evicted, the saved state has the slate
             slate = self._item_ids.rows(item.item_id for item in ranking.slate)
             self._states.show(slot, slate, self._releases.number(ranking.release))

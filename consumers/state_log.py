@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import clients, messages
-from anabranch.errors import AnabranchError
+from anabranch.errors import AnabranchError, BrokerUnavailable
 from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, StateMarker, UserState
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.item_ids import ItemIds
@@ -24,6 +23,7 @@ from anabranch.topics import Topics
 FETCH_BYTES = 65_536
 """One state is wanted, not what stands behind it."""
 PATIENCE_S = 30
+LONG_AGO = 1 << 62
 KEPT = 0.9
 """Share of `max_users` that stays in memory once there are more: evicting is done by the many, not one by one."""
 
@@ -86,15 +86,12 @@ class StateLog:
             self._load(partition, records)
             self._metrics.recalled.inc(len(away))
 
-    def make_room(self, is_dirty: Callable[[int], bool]) -> None:
-        """Evict the idlest users once there are more than `max_users`; never one whose state is not saved yet."""
-        if len(self._states) <= self._settings.max_users:
-            return
-        idlest = self._states.idlest(len(self._states) - int(KEPT * self._settings.max_users))
-        saved = idlest[self._states.columns.saved_at[idlest] >= 0]
-        clean = np.array([slot for slot in saved.tolist() if not is_dirty(slot)], np.int64)
-        self._states.evict(clean)
-        self._metrics.evicted.inc(len(clean))
+    def make_room(self) -> None:
+        """Evict idle users once there are more than `max_users`; never one whose state is ahead of its saved form."""
+        if len(self._states) > self._settings.max_users:
+            evictable = self._states.evictable(len(self._states) - int(KEPT * self._settings.max_users))
+            self._states.evict(evictable)
+            self._metrics.evicted.inc(len(evictable))
 
     def close(self) -> None:
         """Close the reader, if there is one."""
@@ -108,7 +105,8 @@ class StateLog:
         slots = self._states.slots(records, partition)
         load(self._states, slots, saved, self._item_ids, self._releases)
         self._states.columns.saved_at[slots] = [record.offset for record in records.values()]
-        self._states.touch(slots)
+        # Idler than whoever was part of a batch, and the earlier saved the idler.
+        self._states.columns.touched[slots] = self._states.columns.saved_at[slots] - LONG_AGO
         return max(one.next_offset for one in saved)
 
     def _reader(self, at: TopicPartition) -> KafkaConsumer:
@@ -127,7 +125,7 @@ class StateLog:
                 if record.offset == away.offset and record.key == away.user_id.encode():
                     return record
                 raise StateMissing(f"{self._missing(at, away)}; there is offset {record.offset} instead")
-        raise StateMissing(f"{self._missing(at, away)} within {PATIENCE_S} s")
+        raise BrokerUnavailable(f"{self._missing(at, away)} within {PATIENCE_S} s")
 
     def _missing(self, at: TopicPartition, away: Evicted) -> str:
         return f"{at.topic}, partition {at.partition} does not give the state of user {away.user_id!r} at {away.offset}"

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kafka import KafkaProducer, TopicPartition
-from kafka.errors import AuthorizationError, KafkaError, KafkaTimeoutError, ProducerFencedError
+from kafka.errors import (
+    AuthorizationError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+    RecordListTooLargeError,
+    UnsupportedVersionError,
+)
 from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.transaction_manager import TransactionalRequestResult
 from kafka.structs import OffsetAndMetadata
@@ -19,14 +27,19 @@ from anabranch import clients
 from anabranch.connections import is_refusal, refused
 from anabranch.errors import AnabranchError, BrokerFailed, BrokerUnavailable, Fenced
 from anabranch.settings import Settings
+from anabranch.topics import Topics
 from consumers.outgoing import Outgoing
 
 CLOSE_S = 2
 FENCED_TIMES, FENCED_WITHIN_S = 3, 120.0
 """A process that stood still is fenced once, by the broker. One that is fenced again and again has a living double."""
+ROLLED_BACK_IN_A_ROW = 20
+"""Trying again has not helped for more than a minute."""
+PERMANENT = (AuthorizationError, MessageSizeTooLargeError, RecordListTooLargeError, UnsupportedVersionError)
 WAKE_MS = 200
 AWAY_S = 60
 """How long a cluster may be away before the process ends, for its supervisor to see."""
+FLUSH_S = 30
 UNKNOWN = -1
 log = logging.getLogger(__name__)
 
@@ -60,6 +73,7 @@ class Transactions:
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
         self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
         self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
+        self._rolled_back = 0
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
         """One transaction. The membership fences this process: if the group has moved on, nothing is published."""
@@ -69,21 +83,27 @@ class Transactions:
             sent = [_send(self._producer, message) for message in outgoing]
             manager = self._producer._transaction_manager
             self._await(manager.send_offsets_to_transaction(to_commit(offsets), membership), deadline)
+            placed = [future.get(timeout=max(0.0, deadline - time.monotonic())).offset for future in sent]
+            # Not before: a commit that follows a refused message is said to have succeeded.
             self._await(manager.begin_commit(), deadline)
         except KafkaError as error:
             cause = self._cause(error)
             if is_refusal(cause):
                 raise refused(self._settings, cause) from error
-            if isinstance(cause, AuthorizationError):
+            if isinstance(cause, PERMANENT):
                 raise BrokerFailed(
-                    f"the broker lets this process not publish: {cause}. It needs write access to the topics of "
-                    f"{self._settings.topic_prefix!r}, and to the transactional id {self._id}"
+                    f"the broker does not take what this process publishes: {cause}. It needs write access to the "
+                    f"topics and to the transactional id {self._id}; `anabranch topics check` compares their settings"
                 ) from error
             if isinstance(cause, ProducerFencedError):
                 self._count_fencing(error)
+            self._rolled_back += 1
+            if self._rolled_back == ROLLED_BACK_IN_A_ROW:
+                raise BrokerFailed(f"{self._rolled_back} transactions in a row were rolled back: {cause}") from error
             self._start_anew()
             raise RolledBack(f"the transaction was rolled back: {cause}") from error
-        return [future.value.offset if future.succeeded() else UNKNOWN for future in sent]
+        self._rolled_back = 0
+        return placed
 
     def close(self) -> None:
         """Close the producer; no transaction is open between calls of `publish`."""
@@ -124,6 +144,7 @@ class Transactions:
             self.close()
         except KafkaError as error:  # its successor ends the transaction in any case
             log.debug("while giving up a producer: %s", error)
+            self._producer._sender.force_close()  # or its thread would go on
         deadline = time.monotonic() + AWAY_S
         while True:
             try:
@@ -139,19 +160,27 @@ class AtLeastOnce:
     """Without transactions: what is published stays, and offsets follow. A crash between the two publishes twice."""
 
     def __init__(self, settings: Settings, commit: Callable[[Offsets], None]) -> None:
+        self._last = Topics(settings).user_state
         self._commit = commit
         self._producer: KafkaProducer = clients.producer(settings)
 
     def publish(self, outgoing: Sequence[Outgoing], offsets: Offsets, membership: Any) -> list[int]:
-        """Send everything, wait for the broker to have it, then commit the offsets."""
+        """Send what the batch says, commit its offsets, then save states: they must hold nothing beyond the offsets."""
+        first = [at for at, message in enumerate(outgoing) if message.topic != self._last]
+        last = [at for at, message in enumerate(outgoing) if message.topic == self._last]
         try:
-            sent = [_send(self._producer, message) for message in outgoing]
-            self._producer.flush()
-            placed = [future.get(timeout=0).offset for future in sent]
+            placed = self._sent(outgoing, first)
             self._commit(offsets)
+            placed |= self._sent(outgoing, last)
         except KafkaError as error:
             raise RolledBack(f"the batch was not published whole: {error}") from error
-        return placed
+        return [placed[at] for at in range(len(outgoing))]
+
+    def _sent(self, outgoing: Sequence[Outgoing], positions: Sequence[int]) -> dict[int, int]:
+        """Send some of the messages; the offset of each by its position, once the broker has them all."""
+        sent = {at: _send(self._producer, outgoing[at]) for at in positions}
+        self._producer.flush(FLUSH_S)
+        return {at: future.get(timeout=0).offset for at, future in sent.items()}
 
     def close(self) -> None:
         """Close the producer."""

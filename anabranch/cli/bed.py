@@ -125,6 +125,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "topic_prefix",
         "session_timeout_ms",
         "replication_factor",
+        "max_users",
     )
     own = {f"ANABRANCH_{name.upper()}": str(getattr(settings, name)) for name in names}
     return os.environ | own

@@ -50,7 +50,7 @@ def command(
         co_visit = CoVisit.fit(log.take(slice(0, start)), done=advance)
     item_ids = ItemIds()
     live = protocols.load(measured, item_ids, catalogue, settings.data_dir)
-    policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
+    policy = Policy.of(settings)
     ranker = protocols.Ranker(live, neighbour_table(co_visit.table(), item_ids, log), item_ids, policy)
     with bar("Rank", len(log)) as advance:
         shown = protocols.show(ranker, log, start, advance)

@@ -78,7 +78,8 @@ def user(
     settings = settings_of(ctx)
     clients.require_topics(settings)
     buried = Buried(settings, Topics(settings).events)
-    buried.catch_up()
+    for _ in buried.catch_up():
+        pass
     events: list[tuple[messages.Event, int]] = []
     rankings: deque[dict[str, Any]] = deque(maxlen=limit)
     for line in _records(settings, ["events", "rankings"]):

@@ -12,6 +12,7 @@ from anabranch.ranking.index import ItemIndex, Vectors
 from anabranch.ranking.item_ids import Rows
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import Slots, UserStates
+from anabranch.settings import Settings
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -28,6 +29,11 @@ class Policy:
     """Newest history items whose neighbours are proposed."""
     discover: bool = False
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        """As the settings say."""
+        return cls(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,8 @@ class Columns:
     """[n] the state holds every event of the user before this offset of its partition, and none after."""
     saved_at: NDArray[np.int64]
     """[n] offset at which the newest saved state stands in the log of states, -1: none does."""
+    dirty: NDArray[np.bool_]
+    """[n] whether the state is ahead of its saved form."""
     touched: NDArray[np.int64]
     """[n] count of the batches so far when the user was last part of one: who is idle longest has the smallest."""
 
@@ -103,13 +105,15 @@ class Evicted(NamedTuple):
 class UserStates:
     """All users' states. Arrays are reached as attributes of `columns`, by slot.
 
-    A user is in memory, evicted (the log has the state, and this remembers where), or new.
+    A user is in memory, evicted (the log has the state, and this remembers where), or new. Users belong to a partition:
+    one whose events some producer spread over two has a state in each.
     """
 
     def __init__(self, layout: StateLayout, dims: int, state_dims: int, room: int = 64) -> None:
         """Address space for `room` users is taken at once, memory only as they come: zeros cost none until written."""
         self.layout = layout
-        self._slots: dict[str, int] = {}
+        self._slots: dict[int, dict[str, int]] = {}
+        """By partition, by user."""
         self._users: list[str] = []
         """By slot; of a free slot, the user it had last."""
         self._free: list[int] = []
@@ -120,7 +124,7 @@ class UserStates:
         self.columns = Columns(*(_zeros(column, room) for column in _columns(_blank(layout, dims, state_dims, 1))))
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._users) - len(self._free)
 
     @property
     def evicted(self) -> int:
@@ -142,7 +146,7 @@ class UserStates:
         partitions = repeat(partition) if isinstance(partition, int) else iter(partition)
         found, new = [], []
         for user_id, home in zip(user_ids, partitions, strict=False):
-            slot = self._slots.get(user_id)
+            slot = self._slots.setdefault(home, {}).get(user_id)
             if slot is None:
                 slot = self._add(user_id, home)
                 new.append(slot)
@@ -151,9 +155,9 @@ class UserStates:
             self.blank(np.array(new, np.int64))
         return np.array(found, np.int64)
 
-    def slot_of(self, user_id: str) -> int | None:
-        """The user's slot, or None for a user not in memory."""
-        return self._slots.get(user_id)
+    def slot_of(self, user_id: str, partition: int = 0) -> int | None:
+        """The slot of a partition's user, or None for a user not in memory."""
+        return self._slots.get(partition, {}).get(user_id)
 
     def user_at(self, slot: int) -> str:
         """The user who has a slot."""
@@ -186,12 +190,15 @@ class UserStates:
         self.put_back(slots, _blank(self.layout, *self._dims, len(slots)))
         self.columns.partition[slots] = partition
 
-    def idlest(self, n: int) -> Slots:
-        """The n slots in use whose users were part of no batch for the longest time."""
-        used = np.flatnonzero(self.columns.partition[: len(self._users)] >= 0)
-        if n >= len(used):
-            return used
-        return used[np.argpartition(self.columns.touched[used], n)[:n]]
+    def evictable(self, n: int) -> Slots:
+        """Up to n slots whose states the log has as they are, of the users who were idle for longest."""
+        end = len(self._users)
+        columns = self.columns
+        saved = (columns.partition[:end] >= 0) & (columns.saved_at[:end] >= 0) & ~columns.dirty[:end]
+        slots = np.flatnonzero(saved)
+        if n >= len(slots):
+            return slots
+        return slots[np.argpartition(columns.touched[slots], n)[:n]]
 
     def evict(self, slots: Slots) -> None:
         """Let go of users whose saved state is up to date; `away` tells where it stands."""
@@ -210,7 +217,7 @@ class UserStates:
     def forget(self, user_id: str, partition: int) -> None:
         """The user has no state any more, in memory or away."""
         self._evicted.get(partition, {}).pop(user_id, None)
-        slot = self._slots.get(user_id)
+        slot = self.slot_of(user_id, partition)
         if slot is not None:
             self._release(slot)
 
@@ -307,14 +314,14 @@ class UserStates:
             self._users.append(user_id)
             if slot == len(self.columns.partition):
                 self._grow()
-        self._slots[user_id] = slot
+        self._slots[partition][user_id] = slot
         self._users[slot] = user_id
         self._evicted.get(partition, {}).pop(user_id, None)
         self.columns.partition[slot] = partition
         return slot
 
     def _release(self, slot: int) -> None:
-        del self._slots[self._users[slot]]
+        del self._slots[int(self.columns.partition[slot])][self._users[slot]]
         self.columns.partition[slot] = -1
         self._free.append(slot)
 
@@ -365,5 +372,6 @@ def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:
         partition=np.full(n, -1, np.int32),
         next_offset=np.zeros(n, np.int64),
         saved_at=np.full(n, -1, np.int64),
+        dirty=np.zeros(n, np.bool_),
         touched=np.zeros(n, np.int64),
     )

@@ -148,7 +148,7 @@ def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit:
     """A release as it would serve, with the neighbours as they were before the gate's window."""
     item_ids = ItemIds()
     live = load(files, item_ids, items, settings.data_dir)
-    policy = Policy(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
+    policy = Policy.of(settings)
     return Ranker(live, neighbour_table(co_visit.table(), item_ids, events), item_ids, policy)
 
 

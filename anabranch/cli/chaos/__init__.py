@@ -49,7 +49,8 @@ def command(
     console = Console()
     happened, findings = run(options, settings, console)
     show(happened, findings, console)
+    adds_up = findings.adds_up and not happened.defects
     if json is not None:
-        found = {"happened": happened, "found": findings, "adds_up": findings.adds_up}
+        found = {"happened": happened, "found": findings, "adds_up": adds_up}
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
-    raise typer.Exit(0 if findings.adds_up else 1)
+    raise typer.Exit(0 if adds_up else 1)

@@ -12,6 +12,8 @@ Kind = Literal["kill ranker", "kill broker", "pause ranker"]
 BROKER_SHARE = 0.3
 """Of the kills."""
 PAUSES_A_KILL = 0.25
+LONGEST_BEYOND_S = 18.0
+"""How much longer than the session's time-out a pause may be: long enough for the broker to end a transaction."""
 QUIET = 0.05
 """Share of the run at its beginning and at its end in which nothing goes wrong."""
 
@@ -48,5 +50,5 @@ def draw(seed: int, seconds: float, kills: int, rankers: int, brokers: int, sess
 
 def _for_s(kind: Kind, random: np.random.Generator, session_timeout_s: float) -> float:
     if kind == "pause ranker":
-        return session_timeout_s + float(random.uniform(1, 4))
+        return session_timeout_s + float(random.uniform(1, LONGEST_BEYOND_S))
     return float(random.uniform(0.1, 3))

@@ -1,4 +1,4 @@
-"""The rankers of a chaos run, and the supervisor that starts them again."""
+"""The processes of a chaos run, and the supervisor that starts them again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ class Fleet:
 
     processes: Processes
     rankers: list[Ranker]
-    ended: list[int] = field(default_factory=list)
-    """Exit codes of rankers that ended by themselves."""
+    others: list[Ranker] = field(default_factory=list)
+    """Started again as well, but never a victim."""
+    ended: list[str] = field(default_factory=list)
+    """Last words of processes that ended by themselves."""
+    defects: int = 0
+    """Of those, the ones that were not one line of the command's own."""
 
     @classmethod
     def of(cls, processes: Processes, size: int, *arguments: str) -> Fleet:
@@ -38,6 +42,11 @@ class Fleet:
         for ranker in fleet.rankers:
             fleet._start(ranker)
         return fleet
+
+    def add(self, *arguments: str) -> None:
+        """Start another process, and again whenever it ends."""
+        self.others.append(Ranker(arguments))
+        self._start(self.others[-1])
 
     def kill(self, number: int, for_s: float) -> bool:
         """kill -9; whether there was one to kill."""
@@ -61,9 +70,9 @@ class Fleet:
     def look(self) -> None:
         """Start and wake those whose time has come, and those that ended by themselves."""
         now = time.monotonic()
-        for ranker in self.rankers:
+        for ranker in [*self.rankers, *self.others]:
             if ranker.child is not None and not ranker.child.running:
-                self.ended.append(int(ranker.child.process.returncode))
+                self._note_end(ranker.child)
                 ranker.child, ranker.resume_at, ranker.start_at = None, None, now + START_AGAIN_S
             if ranker.resume_at is not None and now >= ranker.resume_at and ranker.child is not None:
                 ranker.child.resume()
@@ -90,6 +99,11 @@ class Fleet:
                 seconds.append(time.monotonic() - began)
                 ranker.child.check()
         return seconds
+
+    def _note_end(self, child: Child) -> None:
+        lines = [""] if child.log is None else ["", *child.log.read_text(errors="replace").splitlines()]
+        self.ended.append(f"{child.name}: {lines[-1]}")
+        self.defects += not lines[-1].startswith("anabranch: ")
 
     def _start(self, ranker: Ranker) -> None:
         ranker.child = self.processes.start(*ranker.arguments)

@@ -8,11 +8,14 @@ from itertools import groupby
 import msgspec
 import numpy as np
 
+from anabranch.cli.ledger import Place
 from anabranch.messages import Ranking, UserState
 from anabranch.ranking import core
+from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import Batch
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
+from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.saved_state import load, save
 from anabranch.ranking.state import StateLayout, UserStates
 from consumers.received import Received
@@ -23,8 +26,17 @@ BATCH = 500
 class Releases:
     """The releases that ranked, by id, with the numbers this process gives them."""
 
-    def __init__(self, live: Mapping[str, LiveRelease], item_ids: ItemIds, numbers: ReleaseNumbers) -> None:
+    def __init__(
+        self,
+        live: Mapping[str, LiveRelease],
+        neighbours: NeighbourTable,
+        item_ids: ItemIds,
+        numbers: ReleaseNumbers,
+        policy: Policy,
+    ) -> None:
         self.live = live
+        self.neighbours = neighbours
+        self.policy = policy
         self.item_ids = item_ids
         self.numbers = numbers
 
@@ -41,32 +53,36 @@ class Reference:
         self._releases = releases
         self._final = final
         self.states = releases.states(layout, final)
+        self.slates: dict[Place, dict[str, float]] = {}
+        """What each event should have led to: items and their scores."""
 
-    def fold(self, received: Sequence[Received], ranked_by: Callable[[Received], str | None]) -> list[bool]:
-        """Enter the events in order; which of them are duplicates.
+    def fold(self, received: Sequence[Received], ranked_by: Callable[[Received], str | None]) -> None:
+        """Enter the events in order, and rank after each as it was ranked.
 
         `ranked_by` is the release that ranked an event, None for one that stood in the log before anything was ranked.
         """
-        duplicate: list[bool] = []
         for release, run in groupby(received, ranked_by):
             for events in _batches(run):
-                duplicate += self._enter(events, release)
-        return duplicate
+                self._enter(events, release)
 
-    def _enter(self, received: Sequence[Received], release: str | None) -> list[bool]:
+    def _enter(self, received: Sequence[Received], release: str | None) -> None:
         events = [one.event for one in received]
         slots = self.states.slots(event.user_id for event in events)
         batch = Batch.of(events, slots, self._releases.item_ids, [one.appended_ms for one in received])
         if release is None:
             core.fold(self.states, batch)
-            return [False] * len(events)
+            return
         live = self._releases.live[release]
         self.states.expect(live.manifest.dims, live.manifest.state_dims)
-        duplicate: list[bool] = core.advance(live, self.states, batch)[0].tolist()
-        return duplicate
+        ranked = core.rank(live, self._releases.neighbours, self.states, batch, self._releases.policy)
+        name = self._releases.item_ids.id
+        for one, rows, scores in zip(received, ranked.slate.tolist(), ranked.score.tolist(), strict=True):
+            self.slates[one.partition, one.offset] = {
+                name(row): score for row, score in zip(rows, scores, strict=True) if row >= 0
+            }
 
     def show(self, ranking: Ranking) -> None:
-        """The user's last ranking: a fold makes none, and the state holds its slate."""
+        """The user's last ranking, as it was published: the state holds its slate."""
         slot = self.states.slot_of(ranking.user_id)
         if slot is not None:
             rows = self._releases.item_ids.rows(item.item_id for item in ranking.slate)

@@ -16,7 +16,7 @@ def show(happened: Happened, findings: Findings, console: Console) -> None:
     rows = {
         "killed with -9": f"{kills['rankers']} rankers, {kills['brokers']} brokers",
         "paused beyond the session's time-out": f"{happened.pauses}",
-        "rankers that ended by themselves": ", ".join(map(str, happened.rankers_ended)) or "none",
+        "ended by themselves, started again": f"{len(happened.ended)}, {happened.defects} without saying why",
         "events": f"{findings.events:,} of {findings.users:,} users",
         "to be ranked, duplicates, poison": f"{findings.accepted:,}, {findings.ignored:,}, {findings.rejected:,}",
         "rankings, feedback, dead letters": f"{findings.rankings:,}, {findings.feedback:,}, {findings.dead_letters:,}",

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from msgspec import Struct
 from rich.console import Console
 
@@ -22,6 +23,8 @@ from anabranch.cluster import Cluster, start_cluster
 from anabranch.settings import Settings
 
 SESSION_TIMEOUT_S = 6.0
+IN_MEMORY = 0.5
+"""Share of the users that all rankers together keep in memory: the others are left to the log and come back."""
 SWAP_AT = 0.5
 """Share of the run after which the second release goes live."""
 TICK_S = 0.05
@@ -53,8 +56,10 @@ class Happened(Struct, frozen=True, kw_only=True):
     """By whom: rankers, brokers."""
     pauses: int
     swaps: int
-    rankers_ended: list[int]
-    """Exit codes of rankers that ended by themselves and were started again."""
+    ended: list[str]
+    """Last words of processes that ended by themselves and were started again, as a supervisor would."""
+    defects: int
+    """Of those, the ones that did not say why in one line."""
     stream_failures: int
     shutdown_s: list[float]
     """How long each ranker took to end on SIGTERM."""
@@ -68,6 +73,8 @@ def run(options: Options, settings: Settings, console: Console) -> tuple[Happene
     clear(settings.data_dir)
     with start_cluster(options.brokers, settings.data_dir / "cluster") as cluster:
         settings = on_cluster(settings, cluster, int(SESSION_TIMEOUT_S * 1000))
+        few = max(1, int(options.households * IN_MEMORY / options.rankers))
+        settings = msgspec.structs.replace(settings, max_users=few)
         console.print(f"Apache Kafka, {options.brokers} node(s), at {cluster.bootstrap_servers}", highlight=False)
         with Processes(environment(settings), settings.data_dir / "logs") as processes:
             return Chaos(options, Bed(settings, processes, options.households, options.seed), console, cluster).play()
@@ -93,9 +100,9 @@ class Chaos:
         first, second = bed.releases(2, options.releases, options.seed)
         start = ends(bed.settings, bed.topics.events)
         bed.announce(first)
-        bed.processes.start("index")
         fleet = Fleet.of(bed.processes, options.rankers, "rank", "--start", "latest")
-        bed.wait(lambda: committed(bed.settings) == start, "the rankers to begin", meanwhile=bed.processes.check)
+        fleet.add("index")
+        bed.wait(lambda: committed(bed.settings) == start, "the rankers to begin", meanwhile=fleet.look)
         titles = {item.item_id: item.title for item in bed.items}
         stream = Stream(bed.settings, bed.topics.events, messages(bed.ahead, titles, options.seed), options.per_second)
         stream.start()
@@ -111,7 +118,8 @@ class Chaos:
             kills={"rankers": self._done["kill ranker"], "brokers": self._done["kill broker"]},
             pauses=self._done["pause ranker"],
             swaps=self._done["swap"],
-            rankers_ended=fleet.ended,
+            ended=fleet.ended,
+            defects=fleet.defects,
             stream_failures=stream.failures,
             shutdown_s=[round(seconds, 2) for seconds in shutdown],
             catch_up_s=round(caught_up, 1),

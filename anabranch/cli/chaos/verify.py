@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -15,16 +16,22 @@ from anabranch.cli.ledger import Answer, Place, Published, ledger
 from anabranch.cli.offsets import Offsets
 from anabranch.messages import STATE_MARKER_KEY, Feedback, StateMarker, UserState
 from anabranch.metrics import RankerMetrics
+from anabranch.ranking.candidates import Policy
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
+from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import StateLayout
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.dead_letter import Letter
 from consumers.received import Received, decode
+from consumers.release_follower import neighbour_row
 from consumers.staging import by_release, vector_change
 
-MUST_BE_0 = ("lost", "duplicated", "out_of_order", "misjoined", "diverged", "unsaved")
+MUST_BE_0 = ("lost", "duplicated", "out_of_order", "mislabelled", "misranked", "misjoined", "diverged", "unsaved")
+SAME_ITEMS, SAME_SCORE = 0.9, 1e-3
+"""A slate is the reference's if so many of its items are, with scores as close. The last bits of scores depend on how
+events fell into batches, and at the edge of the candidates that can let one item in for another."""
 
 
 class Findings(Struct, frozen=True, kw_only=True):
@@ -50,6 +57,10 @@ class Findings(Struct, frozen=True, kw_only=True):
     duplicated: int
     """Rankings, feedback and dead letters beyond the first; and those of events that were due none."""
     out_of_order: int
+    mislabelled: int
+    """Rankings and feedback that do not name the event at their place."""
+    misranked: int
+    """Rankings that an uninterrupted run would not have made."""
     misjoined: int
     """Feedback that does not say how the event stood to the ranking before it."""
     diverged: int
@@ -97,7 +108,7 @@ def _balance(
     states = _saved_states(settings)
     expected: dict[Place, Published] = {}
     rejected: dict[Place, ConsumerRecord] = {}
-    ignored = misjoined = diverged = unsaved = users = 0
+    ignored = mislabelled = misranked = misjoined = diverged = unsaved = users = 0
     for partition, records in events.items():
         received, letters = decode(records, settings.max_message_bytes)
         rejected |= {
@@ -106,14 +117,13 @@ def _balance(
             if one.record.offset >= start.get(partition, 0)
         }
         reference = Reference(releases, layout, final)
-        duplicate = reference.fold(received, _RankedBy(ranked, start.get(partition, 0)))
-        live = [
-            (one, twice)
-            for one, twice in zip(received, duplicate, strict=True)
-            if one.offset >= start.get(partition, 0)
-        ]
-        ignored += sum(twice for _, twice in live)
-        accepted = [one for one, twice in live if not twice]
+        reference.fold(received, _RankedBy(ranked, start.get(partition, 0)))
+        live = [one for one in received if one.offset >= start.get(partition, 0)]
+        fresh = _fresh(received, layout.recent_events)
+        accepted = [one for one in live if one.offset in fresh]
+        ignored += len(live) - len(accepted)
+        mislabelled += sum(_mislabelled(one, ranked, given) for one in accepted)
+        misranked += sum(_misranked((partition, one.offset), ranked, reference.slates) for one in accepted)
         expected |= {(partition, one.offset): Published(one.event, one.appended_ms) for one in accepted}
         wrong, shown = _misjoined(accepted, ranked, given)
         misjoined += wrong
@@ -144,10 +154,42 @@ def _balance(
         lost=balanced.lost + len(expected.keys() - given.keys()) + _not_as_they_came(rejected, dead),
         duplicated=_beyond(answers, feedback, dead, expected.keys(), rejected.keys()),
         out_of_order=balanced.out_of_order,
+        mislabelled=mislabelled,
+        misranked=misranked,
         misjoined=misjoined,
         diverged=diverged,
         unsaved=unsaved,
     )
+
+
+def _fresh(received: Sequence[Received], window: int) -> set[int]:
+    """Offsets of one partition's events that repeat none of their user's newest so many: judged by their ids alone."""
+    recent: dict[str, deque[str]] = {}
+    fresh = set()
+    for one in received:
+        mine = recent.setdefault(one.event.user_id, deque(maxlen=window))
+        if one.event.event_id not in mine:
+            mine.append(one.event.event_id)
+            fresh.add(one.offset)
+    return fresh
+
+
+def _mislabelled(one: Received, ranked: Mapping[Place, Answer], given: Mapping[Place, Feedback]) -> int:
+    place = (one.partition, one.offset)
+    wrong = 0
+    if place in ranked:
+        ranking = ranked[place].ranking
+        named = (ranking.user_id, ranking.cause.event_id, ranking.cause.ts)
+        wrong += named != (one.event.user_id, one.event.event_id, one.event.ts)
+    return wrong + (place in given and given[place].event != one.event)
+
+
+def _misranked(place: Place, ranked: Mapping[Place, Answer], due: Mapping[Place, Mapping[str, float]]) -> bool:
+    if place not in ranked:
+        return False
+    slate = {item.item_id: item.score for item in ranked[place].ranking.slate}
+    close = [item for item, score in slate.items() if abs(due[place].get(item, np.inf) - score) < SAME_SCORE]
+    return len(slate) != len(due[place]) or len(close) < SAME_ITEMS * len(slate)
 
 
 class _RankedBy:
@@ -264,7 +306,14 @@ def _releases(settings: Settings, names: set[str]) -> Releases:
         if change is not None:
             change.apply(made.index)
         live[name] = made
-    return Releases(live, item_ids, numbers)
+    return Releases(live, _neighbours(settings, item_ids), item_ids, numbers, Policy.of(settings))
+
+
+def _neighbours(settings: Settings, item_ids: ItemIds) -> NeighbourTable:
+    table = NeighbourTable()
+    for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
+        neighbour_row(messages.neighbours.decode(record.value), item_ids).apply(table)
+    return table
 
 
 def _rolled_back(settings: Settings, committed: int) -> int:

@@ -35,6 +35,7 @@ class Log:
         first: dict[int, int] = {}
         for offset, user in events.items():
             first.setdefault(int(self.states.slots([user])[0]), offset)
+        self.states.columns.dirty[list(first)] = True
         stretch = {0: Stretch(min(events), max(events) + 1, first)} if events else {}
         return self.checkpoints.plan(stretch, release, now)
 
@@ -141,9 +142,9 @@ def test_a_saved_state_whose_place_is_not_known_is_saved_again(log: Log) -> None
     log.batch({0: "ann"}, now=0)
     log.commit(log.plan({}, now=5), now=5, known=False)
     slot = int(log.states.slots(["ann"])[0])
-    assert log.checkpoints.is_dirty(slot)
+    assert log.states.columns.dirty[slot]
     assert users(log.commit(log.plan({}, now=6), now=6)) == [b"ann"]
-    assert not log.checkpoints.is_dirty(slot)
+    assert not log.states.columns.dirty[slot]
     assert log.states.columns.saved_at[slot] >= 0
 
 
@@ -157,9 +158,10 @@ def test_a_partition_without_events_is_saved_along_with_another_ones(log: Log) -
 
 def test_what_a_restore_folded_is_dirty(log: Log) -> None:
     slot = int(log.states.slots(["ann"])[0])
+    log.states.columns.dirty[slot] = True
     marker = StateMarker(offset=3, rankings_offset=2, epochs=[Epoch(0, "r1")])
     log.checkpoints.begin(0, Progress(marker, 9, 5, dirty={slot: Dirty(4, 0.0)}))
-    assert log.checkpoints.is_dirty(slot)
+    assert log.states.columns.dirty[slot]
     log.commit(log.plan({}, now=5), now=5)
     assert users(log.written) == [b"ann"]
     assert log.marker.offset == 9

@@ -302,7 +302,7 @@ def test_the_weakest_own_item_makes_room(shop: Shop) -> None:
 def test_a_dropped_partition_frees_its_users_and_their_slots_are_blank_again(shop: Shop) -> None:
     shop.states.slots(["ann", "bob"], [0, 1])
     shop.rank(purchase(1, "ann"), purchase(2, "bob"))
-    assert shop.states.drop_partition(0) == 1
+    assert shop.states.drop_partition(0) == 2, "ann, and the bob whose events came from there"
     assert shop.states.slot_of("ann") is None
     slot = shop.states.slots(["cat"], [1])
     assert shop.states.columns.observed[slot].tolist() == [0]

@@ -18,29 +18,43 @@ def states() -> UserStates:
     return states
 
 
-def test_the_idlest_are_those_no_batch_has_had_for_longest(states: UserStates) -> None:
-    states.touch(states.slots(["ann"]))
-    idlest = {states.user_at(slot) for slot in states.idlest(2).tolist()}
-    assert idlest == {"bob", "cat"}
-    assert len(states.idlest(99)) == 3
+def test_those_no_batch_has_had_for_longest_are_evictable_first(states: UserStates) -> None:
+    states.touch(states.slots(["ann"], 1))
+    assert {states.user_at(slot) for slot in states.evictable(2).tolist()} == {"bob", "cat"}
+    assert len(states.evictable(99)) == 3
+
+
+def test_a_state_that_is_not_saved_as_it_is_stays_in_memory(states: UserStates) -> None:
+    states.columns.dirty[states.slots(["bob"], 1)] = True
+    states.slots(["never saved"], 1)
+    assert {states.user_at(slot) for slot in states.evictable(99).tolist()} == {"ann", "cat"}
+
+
+def test_a_user_whose_events_stand_in_two_partitions_has_a_state_in_each(states: UserStates) -> None:
+    here, there = states.slots(["ann"], 1), states.slots(["ann"], 2)
+    assert here[0] != there[0]
+    assert states.slots(["ann", "ann"], [1, 2]).tolist() == [here[0], there[0]]
+    states.drop_partition(1)
+    assert states.slot_of("ann", 1) is None
+    assert states.slot_of("ann", 2) == there[0]
 
 
 def test_an_evicted_user_is_away_and_the_log_has_the_state(states: UserStates) -> None:
-    states.evict(states.slots(["bob"]))
+    states.evict(states.slots(["bob"], 1))
     assert (len(states), states.evicted) == (2, 1)
     assert states.away(["ann", "bob", "bob", "dan"], 1) == [Evicted("bob", 1, 11)]
     assert states.away(["bob"], 2) == []
 
 
 def test_a_user_who_came_back_is_no_longer_away(states: UserStates) -> None:
-    states.evict(states.slots(["bob"]))
+    states.evict(states.slots(["bob"], 1))
     slot = states.slots(["bob"], 1)
     assert states.evicted == 0
     assert states.columns.saved_at[slot].tolist() == [-1], "blank, to be loaded"
 
 
 def test_a_forgotten_user_is_neither_in_memory_nor_away(states: UserStates) -> None:
-    states.evict(states.slots(["bob"]))
+    states.evict(states.slots(["bob"], 1))
     states.forget("bob", 1)
     states.forget("ann", 1)
     states.forget("nobody", 1)
@@ -49,10 +63,10 @@ def test_a_forgotten_user_is_neither_in_memory_nor_away(states: UserStates) -> N
 
 def test_a_dropped_partition_takes_those_away_with_it(states: UserStates) -> None:
     states.slots(["eve"], 2)
-    states.evict(states.slots(["bob"]))
+    states.evict(states.slots(["bob"], 1))
     assert states.drop_partition(1) == 2
     assert (len(states), states.evicted) == (1, 0)
-    assert states.slot_of("eve") is not None
+    assert states.slot_of("eve", 2) is not None
 
 
 def test_slots_of_those_evicted_are_given_to_others(states: UserStates) -> None:
@@ -66,7 +80,7 @@ def test_slots_of_those_evicted_are_given_to_others(states: UserStates) -> None:
 
 
 def test_showing_a_slate_replaces_the_one_before(states: UserStates) -> None:
-    slot = int(states.slots(["ann"])[0])
+    slot = int(states.slots(["ann"], 1)[0])
     states.show(slot, np.arange(30, dtype=np.int32), 3)
     states.show(slot, np.array([7, 8], np.int32), 4)
     assert states.columns.slate[slot].tolist() == [7, 8] + [-1] * 18
