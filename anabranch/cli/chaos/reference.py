@@ -53,8 +53,8 @@ class Reference:
         self._releases = releases
         self._final = final
         self.states = releases.states(layout, final)
-        self.slates: dict[Place, dict[str, float]] = {}
-        """What each event should have led to: items and their scores."""
+        self.scores: dict[Place, list[float]] = {}
+        """Of the slate that each event should have led to, best first."""
 
     def fold(self, received: Sequence[Received], ranked_by: Callable[[Received], str | None]) -> None:
         """Enter the events in order, and rank after each as it was ranked.
@@ -75,11 +75,9 @@ class Reference:
         live = self._releases.live[release]
         self.states.expect(live.manifest.dims, live.manifest.state_dims)
         ranked = core.rank(live, self._releases.neighbours, self.states, batch, self._releases.policy)
-        name = self._releases.item_ids.id
-        for one, rows, scores in zip(received, ranked.slate.tolist(), ranked.score.tolist(), strict=True):
-            self.slates[one.partition, one.offset] = {
-                name(row): score for row, score in zip(rows, scores, strict=True) if row >= 0
-            }
+        shown = (ranked.slate >= 0).sum(axis=1).tolist()
+        for one, scores, size in zip(received, ranked.score.tolist(), shown, strict=True):
+            self.scores[one.partition, one.offset] = scores[:size]
 
     def show(self, ranking: Ranking) -> None:
         """The user's last ranking, as it was published: the state holds its slate."""

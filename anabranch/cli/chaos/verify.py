@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -29,9 +28,9 @@ from consumers.release_follower import neighbour_row
 from consumers.staging import by_release, vector_change
 
 MUST_BE_0 = ("lost", "duplicated", "out_of_order", "mislabelled", "misranked", "misjoined", "diverged", "unsaved")
-SAME_ITEMS, SAME_SCORE = 0.9, 1e-3
-"""A slate is the reference's if so many of its items are, with scores as close. The last bits of scores depend on how
-events fell into batches, and at the edge of the candidates that can let one item in for another."""
+SAME_PLACES, SAME_SCORE = 0.9, 1e-3
+"""A slate is the reference's if so many of its places have scores as close. Of items alike either may be shown, the last
+bits of scores depend on how events fell into batches, and these may let one item in for another at the candidates' edge."""
 
 
 class Findings(Struct, frozen=True, kw_only=True):
@@ -123,7 +122,7 @@ def _balance(
         accepted = [one for one in live if one.offset in fresh]
         ignored += len(live) - len(accepted)
         mislabelled += sum(_mislabelled(one, ranked, given) for one in accepted)
-        misranked += sum(_misranked((partition, one.offset), ranked, reference.slates) for one in accepted)
+        misranked += sum(_misranked((partition, one.offset), ranked, reference.scores) for one in accepted)
         expected |= {(partition, one.offset): Published(one.event, one.appended_ms) for one in accepted}
         wrong, shown = _misjoined(accepted, ranked, given)
         misjoined += wrong
@@ -184,12 +183,12 @@ def _mislabelled(one: Received, ranked: Mapping[Place, Answer], given: Mapping[P
     return wrong + (place in given and given[place].event != one.event)
 
 
-def _misranked(place: Place, ranked: Mapping[Place, Answer], due: Mapping[Place, Mapping[str, float]]) -> bool:
+def _misranked(place: Place, ranked: Mapping[Place, Answer], due: Mapping[Place, Sequence[float]]) -> bool:
     if place not in ranked:
         return False
-    slate = {item.item_id: item.score for item in ranked[place].ranking.slate}
-    close = [item for item, score in slate.items() if abs(due[place].get(item, np.inf) - score) < SAME_SCORE]
-    return len(slate) != len(due[place]) or len(close) < SAME_ITEMS * len(slate)
+    scores, expected = [item.score for item in ranked[place].ranking.slate], due[place]
+    close = sum(abs(one - other) < SAME_SCORE for one, other in zip(scores, expected, strict=False))
+    return len(scores) != len(expected) or close < SAME_PLACES * len(expected)
 
 
 class _RankedBy:
