@@ -29,8 +29,9 @@ from consumers.staging import by_release, vector_change
 
 MUST_BE_0 = ("lost", "duplicated", "out_of_order", "mislabelled", "misranked", "misjoined", "diverged", "unsaved")
 SAME_PLACES, SAME_SCORE = 0.9, 1e-3
-"""A slate is the reference's if so many of its places have scores as close. Of items alike either may be shown, the last
-bits of scores depend on how events fell into batches, and these may let one item in for another at the candidates' edge."""
+"""A slate is the reference's if so many of its places have scores as close. Of items alike either may be shown, the
+last bits of scores depend on how events fell into batches, and these may let one item in for another at the edge of the
+candidates."""
 
 
 class Findings(Struct, frozen=True, kw_only=True):
