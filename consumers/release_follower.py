@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import RetriableError
 
 from anabranch import clients, messages, release
-from anabranch.errors import AnabranchError, BackgroundFailure
+from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
 from anabranch.messages import Coverage, Neighbours, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.item_ids import ItemIds
@@ -26,6 +27,7 @@ from consumers.staging import Staging, by_release, vector_change
 log = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
+BEGIN_AGAIN_S = 1.0
 CHUNK = 500
 """Messages in one change: what the main loop takes at one batch boundary."""
 
@@ -84,7 +86,12 @@ class ReleaseFollower:
 
     def _run(self) -> None:
         try:
-            self._follow()
+            while not self._stop.is_set():
+                try:
+                    self._follow()
+                except (RetriableError, BrokerUnavailable) as error:  # what was read already changes nothing twice
+                    log.warning("following releases begins again: %s", error)
+                    self._stop.wait(BEGIN_AGAIN_S)
         except BaseException as error:
             self._failure = error
 

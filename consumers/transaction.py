@@ -71,7 +71,7 @@ class Transactions:
     def __init__(self, settings: Settings, group: str) -> None:
         self._settings = settings
         self._id = f"{group}-{settings.instance or uuid.uuid4().hex}"
-        self._producer: KafkaProducer = clients.transactional_producer(settings, self._id)
+        self._producer: KafkaProducer = self._made()
         self._fenced: deque[float] = deque(maxlen=FENCED_TIMES)
         self._rolled_back = 0
 
@@ -145,11 +145,14 @@ class Transactions:
         except KafkaError as error:  # its successor ends the transaction in any case
             log.debug("while giving up a producer: %s", error)
             self._producer._sender.force_close()  # or its thread would go on
+        self._producer = self._made()
+
+    def _made(self) -> KafkaProducer:
+        """A producer, once the cluster answers. Raises `BrokerUnavailable` if it does not for `AWAY_S`."""
         deadline = time.monotonic() + AWAY_S
         while True:
             try:
-                self._producer = clients.transactional_producer(self._settings, self._id)
-                return
+                return clients.transactional_producer(self._settings, self._id)
             except BrokerUnavailable:
                 if time.monotonic() > deadline:
                     raise

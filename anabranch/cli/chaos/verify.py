@@ -28,10 +28,10 @@ from consumers.release_follower import neighbour_row
 from consumers.staging import by_release, vector_change
 
 MUST_BE_0 = ("lost", "duplicated", "out_of_order", "mislabelled", "misranked", "misjoined", "diverged", "unsaved")
-SAME_PLACES, SAME_SCORE = 0.9, 1e-3
-"""A slate is the reference's if so many of its places have scores as close. Of items alike either may be shown, the
-last bits of scores depend on how events fell into batches, and these may let one item in for another at the edge of the
-candidates."""
+SAME_SHARE, SAME_SCORE = 0.9, 1e-3
+"""A slate is the reference's if so many of its scores are in both, as close. Of items alike either may be shown; the
+last bits of scores depend on how events fell into batches, and may let one item in for another at the edge of the
+candidates, which shifts those behind it."""
 
 
 class Findings(Struct, frozen=True, kw_only=True):
@@ -188,8 +188,18 @@ def _misranked(place: Place, ranked: Mapping[Place, Answer], due: Mapping[Place,
     if place not in ranked:
         return False
     scores, expected = [item.score for item in ranked[place].ranking.slate], due[place]
-    close = sum(abs(one - other) < SAME_SCORE for one, other in zip(scores, expected, strict=False))
-    return len(scores) != len(expected) or close < SAME_PLACES * len(expected)
+    return len(scores) != len(expected) or _in_both(scores, expected) < SAME_SHARE * len(expected)
+
+
+def _in_both(scores: Sequence[float], others: Sequence[float]) -> int:
+    """How many scores of two lists, both falling, can be paired."""
+    one = other = paired = 0
+    while one < len(scores) and other < len(others):
+        difference = scores[one] - others[other]
+        paired += abs(difference) < SAME_SCORE
+        one += difference > -SAME_SCORE
+        other += difference < SAME_SCORE
+    return paired
 
 
 class _RankedBy:

@@ -8,6 +8,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.cli.chaos.faults import draw
 from anabranch.cli.chaos.stream import messages
+from anabranch.cli.chaos.verify import _in_both
 from consumers.received import decode
 from producers import completejourney
 
@@ -39,3 +40,12 @@ def test_the_stream_has_duplicates_searches_and_poison_of_every_kind() -> None:
     assert sum(one.event.type == "search" for one in received) > 0.02 * len(purchases)
     assert {letter.category for letter in dead} == {"empty", "invalid", "wrong_key"}
     assert len({letter.reason[:20] for letter in dead}) >= 6
+
+
+def test_scores_of_a_slate_are_paired_though_one_more_item_shifts_the_others() -> None:
+    scores = [0.9, 0.8, 0.7, 0.6, 0.5]
+    assert _in_both(scores, scores) == 5
+    assert _in_both(scores, [0.95, 0.9, 0.8, 0.7, 0.6]) == 4
+    assert _in_both(scores, [score + 0.0005 for score in scores]) == 5
+    assert _in_both(scores, [score + 0.05 for score in scores]) == 0
+    assert _in_both([0.5, 0.5, 0.5], [0.5, 0.5]) == 2
