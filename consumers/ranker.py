@@ -134,6 +134,8 @@ class Ranker:
         assert self._live is not None, "no partition is open before a release is live"
         release = self._live.manifest.id
         records = [one for one in records if one.offset >= self._held[one.partition].next]  # never back
+        if not records:
+            return
         received, dead = decode(records, self._largest)
         outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
         ends = {record.partition: record.offset + 1 for record in records}

@@ -61,7 +61,7 @@ class Segment(NamedTuple):
 
 
 class Restore:
-    """Restores one partition after the other, chunk by chunk, beside the main loop's own work."""
+    """Restores partitions in turn, chunk by chunk, beside the main loop's own work."""
 
     def __init__(
         self,
@@ -88,11 +88,6 @@ class Restore:
         self._told = Every(5)
         self._buried = Buried(settings, self._topics.events)
         self._backoff = Backoff()
-
-    @property
-    def pending(self) -> frozenset[int]:
-        """Partitions not restored yet."""
-        return frozenset(self._waiting)
 
     def begin(self, partition: int) -> None:
         """Restore a partition whose states are blank."""
@@ -133,7 +128,7 @@ class Restore:
 
     def close(self) -> None:
         """Give up what is pending."""
-        for partition in self.pending:
+        for partition in list(self._waiting):
             self.forget(partition)
 
     def _restore(self, partition: int) -> Generator[None, None, Progress]:
