@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from anabranch import messages
@@ -200,6 +201,25 @@ def test_saved_states_can_be_told_from_their_marker(world: World) -> None:
     assert sum(state.seen for state in states.values()) == 50
     markers = [messages.state_markers.decode(record.value) for record in records if record.key == STATE_MARKER_KEY]
     assert markers and all(marker.epochs[0].release == "r1" for marker in markers)
+
+
+def test_the_size_of_states_is_told(world: World) -> None:
+    world.go_live("r1")
+    with Process(world.settings, "--set", "checkpoint_ms=0", "rank", "--start", "earliest") as ranker:
+        world.publish(purchases(50))
+        world.await_rankings(50)
+        assert ranker.terminate() == 0
+    with Process(world.settings, "inspect", "state", "--json") as inspect:
+        assert inspect.wait() == 0
+        told = msgspec.json.decode(inspect.log.read_bytes())
+    newest = {record.key: record for record in world.records(world.topics.user_state) if record.key}
+    sizes = [len(record.key) + len(record.value) for record in newest.values()]
+    assert told["users"] == 5
+    assert told["saved_bytes_per_user"]["max"] == max(sizes)
+    assert (told["dims"], told["state_dims"]) == (8, 8)
+    by_column = told["memory_bytes_per_user_by_column"]
+    assert told["memory_bytes_per_user"] == sum(by_column.values())
+    assert by_column["history_item"] == 4 * world.settings.history_length
 
 
 def _feedback(world: World) -> list[Feedback]:
