@@ -136,13 +136,23 @@ class ReleaseFollower:
         if notice.status == "live" and notice != self._live:
             log.info("release %s is to be live", notice.release)
             self._live = notice
+        self._tidy()
+
+    @property
+    def _stand_in(self) -> ReleaseNotice | None:
+        """What a process that has just started may rank with until the live release is covered: its parent."""
+        if self._adopted is not None or self._live is None or self._live.parent is None:
+            return None
+        return self._notices.get(self._live.parent)
+
+    def _tidy(self) -> None:
         for name in self._staging.releases:
             if not self._may_serve(name):
                 self._pass_over(name)
 
     def _may_serve(self, name: str) -> bool:
         """Whether vectors of a release are worth keeping; those of an unheard one are, for topics have no order."""
-        if self._live is not None and name == self._live.release:
+        if name in {notice.release for notice in (self._live, self._stand_in) if notice is not None}:
             return True
         notice = self._notices.get(name)
         return notice is None or notice.status in ("candidate", "shadow")
@@ -182,8 +192,10 @@ class ReleaseFollower:
         self._covered_at[coverage.release] = consumer.end_offsets(self._vector_partitions(consumer))
 
     def _adopt(self, consumer: KafkaConsumer) -> None:
-        """Ready the live release, once its vectors are all here, and queue it."""
+        """Ready the live release, once its vectors are all here, and queue it; before it is covered, its stand-in."""
         notice = self._live
+        if notice is not None and notice.release not in self._covered_at and self._stand_in is not None:
+            notice = self._stand_in
         if notice is None or notice.release == self._adopted or notice.release not in self._covered_at:
             return
         if not clients.reached(consumer, self._covered_at[notice.release]):
@@ -193,6 +205,7 @@ class ReleaseFollower:
         if self._adopted is not None:
             self._pass_over(self._adopted)
         self._adopted = notice.release
+        self._tidy()
 
     def _load(self, notice: ReleaseNotice) -> LiveRelease:
         files = release.announced(self._settings.releases_dir, notice)

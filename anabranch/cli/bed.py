@@ -71,7 +71,7 @@ class Bed:
             raise UsageError(f"{count} release folders are needed in {given}; there are {names}")
         return names
 
-    def announce(self, name: str) -> None:
+    def announce(self, name: str, parent: str | None = None) -> None:
         """Announce a release live."""
         folder = self.settings.releases_dir / name
         notice = ReleaseNotice(
@@ -80,6 +80,7 @@ class Bed:
             ts=reshare_broker.now_ms(),
             location=name,
             manifest_sha256=release.digest(folder / release.MANIFEST),
+            parent=parent,
         )
         reshare_broker.announce(self.settings, notice)
 

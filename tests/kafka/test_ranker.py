@@ -177,6 +177,19 @@ def test_a_release_that_is_live_again_is_ranked_with(world: World) -> None:
         assert {ranking.release for ranking in world.await_rankings(3)} == {"r1"}
 
 
+def test_a_ranker_that_starts_before_a_new_release_is_covered_ranks_with_its_parent_meanwhile(world: World) -> None:
+    """Or every restart within the minutes that the indexer takes would leave partitions standing."""
+    world.go_live("r1", seed=1)
+    world.announce("r2", seed=2, parent="r1")
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        world.publish(purchases(20))
+        assert {ranking.release for ranking in world.await_rankings(20)} == {"r1"}
+        world.vectorise("r2")
+        ranker.await_log("release r2 ranks from now on")
+        world.publish(purchases(20, first=20))
+        assert [ranking.release for ranking in world.await_rankings(40)].count("r2") == 20
+
+
 def test_without_a_live_release_the_ranker_waits_and_says_so(world: World) -> None:
     world.publish(purchases(5))
     with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:

@@ -35,7 +35,7 @@ class World:
         self.settings = settings
         self.topics = Topics(settings)
 
-    def announce(self, name: str, seed: int = 0) -> None:
+    def announce(self, name: str, seed: int = 0, parent: str | None = None) -> None:
         """Make a release, unless it is there, and announce it live."""
         folder = self.settings.releases_dir / name
         if not folder.exists():
@@ -46,6 +46,7 @@ class World:
             ts=time.time_ns() // 1_000_000,
             location=name,
             manifest_sha256=release.digest(folder / release.MANIFEST),
+            parent=parent,
         )
         self.send(self.topics.releases, topics.key(name), encode(notice))
 

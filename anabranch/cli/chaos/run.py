@@ -106,7 +106,7 @@ class Chaos:
         titles = {item.item_id: item.title for item in bed.items}
         stream = Stream(bed.settings, bed.topics.events, messages(bed.ahead, titles, options.seed), options.per_second)
         stream.start()
-        self._go_wrong(fleet, stream, second)
+        self._go_wrong(fleet, stream, first, second)
         caught_up, shutdown = self._settle(fleet, stream)
         self._console.print("reading the topics back", highlight=False)
         findings = verify(bed.settings, start)
@@ -127,7 +127,7 @@ class Chaos:
         )
         return happened, findings
 
-    def _go_wrong(self, fleet: Fleet, stream: Stream, second: str) -> None:
+    def _go_wrong(self, fleet: Fleet, stream: Stream, first: str, second: str) -> None:
         """Let the stream flow for the run's time, and do to the processes what was drawn."""
         options = self._options
         seconds = options.minutes * 60
@@ -139,7 +139,7 @@ class Chaos:
                     self._do(faults.pop(0), fleet)
                     advance(1)
                 if not swapped and now >= SWAP_AT * seconds:
-                    self._bed.announce(second)
+                    self._bed.announce(second, parent=first)
                     self._done["swap"] += 1
                     swapped = True
                 self._start_brokers()
