@@ -160,7 +160,7 @@ class Checkpoints:
     def _plan(
         self, partition: int, progress: Progress, stretch: Stretch, release: str | None, now: float, interval: float
     ) -> Checkpoint:
-        oldest = islice(progress.dirty.items(), MOST // len(self._partitions))
+        oldest = islice(progress.dirty.items(), max(1, MOST // len(self._partitions)))
         saved = tuple(slot for slot, _ in takewhile(lambda one: one[1].since <= now - interval, oldest))
         touched = {slot: Dirty(offset, now) for slot, offset in stretch.first.items() if slot not in progress.dirty}
         still_dirty = next(islice(progress.dirty.values(), len(saved), None), None)
