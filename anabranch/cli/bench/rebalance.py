@@ -7,12 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from anabranch.cli.bench.stand import Ranker, Stand, percentiles, spread
 from anabranch.messages import Event
 from producers.pace import Pace
 
+Made = TypeVar("Made")
 CALM_S = 4.0
 """Stream before a change, and after it has settled."""
 
@@ -42,11 +43,9 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
         stand.ready(*two)
         for _ in range(plan.repeats):
             calm += _calm(stand)
-            third = stand.rank()
-            _around(stand, found["joins"], two, lambda third=third: stand.ready(*two, third))  # type: ignore[misc]
+            third = _around(stand, found["joins"], two, lambda: _join(stand, two))
             _around(stand, found["leaves"], two, third.child.stop)
-            killed = stand.rank()
-            stand.ready(*two, killed)
+            killed = _join(stand, two)
             stand.bed.processes.children.remove(killed.child)  # its end is none of theirs
             _around(stand, found["is killed"], two, killed.child.kill)
         for ranker in two:
@@ -89,12 +88,18 @@ def _calm(stand: Stand) -> list[float]:
     return [waited for _, waited in stand.waits(since)]
 
 
-def _around(stand: Stand, pauses: Pauses, remain: Sequence[Ranker], change: Callable[[], None]) -> None:
+def _join(stand: Stand, others: Sequence[Ranker]) -> Ranker:
+    joined = stand.rank()
+    stand.ready(*others, joined)
+    return joined
+
+
+def _around(stand: Stand, pauses: Pauses, remain: Sequence[Ranker], change: Callable[[], Made]) -> Made:
     """Make the change in the middle of the stream, and note how long each partition's slowest ranking took."""
     since = stand.ends()
     time.sleep(CALM_S)
     before = [ranker.held for ranker in remain]
-    change()
+    made = change()
     stand.settle(before, remain)
     time.sleep(CALM_S)
     moved = frozenset[int]().union(*(was ^ ranker.held for was, ranker in zip(before, remain, strict=True)))
@@ -103,6 +108,7 @@ def _around(stand: Stand, pauses: Pauses, remain: Sequence[Ranker], change: Call
         slowest[partition] = max(slowest[partition], waited)
     for partition, waited in slowest.items():
         (pauses.moved if partition in moved else pauses.stayed).append(waited)
+    return made
 
 
 def _figures(pauses: Pauses) -> dict[str, Any]:
