@@ -21,7 +21,7 @@ from anabranch.ranking.core import Batch
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import Columns, StateLayout, UserStates
+from anabranch.ranking.state import Columns, StateLayout, UserStates, bytes_per_user
 from anabranch.record_headers import sendable
 from anabranch.settings import Settings
 from anabranch.topics import Topics
@@ -127,7 +127,7 @@ def assert_sound(states: UserStates, users: int) -> None:
     assert (states.columns.own_log < np.inf).all()
     for times in (states.columns.history_ts, states.columns.last_ts[states.columns.last_ts != -1]):
         assert ((times >= 0) & (times <= LATEST_MS)).all()
-    assert states.nbytes <= 2 * max(64, users) * blank_states().nbytes / 64
+    assert states.nbytes == users * sum(bytes_per_user(LAYOUT, DIMS, DIMS).values())
 
 
 def assert_ranked_as_folded(ranked: UserStates, folded: UserStates) -> None:
@@ -139,7 +139,7 @@ def assert_ranked_as_folded(ranked: UserStates, folded: UserStates) -> None:
 
 def feed(ranker: Ranker, records: Sequence[ConsumerRecord], ranks: bool) -> None:
     received = assert_answered(records)
-    users = len({one.event.user_id for one in received})
+    users = len({(one.partition, one.event.user_id) for one in received})
     folded = blank_states()
     ranker.fold(folded, received, ranked=ranks)
     assert_sound(folded, users)
