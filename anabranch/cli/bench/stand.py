@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -139,7 +140,7 @@ def on_stand(settings: Settings, releases: Path | None, households: int, seed: i
             machine = {
                 "broker": "Apache Kafka, one node, on the same machine",
                 "python": platform.python_version(),
-                "cores": _cores(),
+                "cores": os.cpu_count(),
                 "items": len(bed.items),
                 "partitions": settings.partitions,
             }
@@ -155,7 +156,3 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
     """p50, p95, p99 and the largest."""
     return {f"p{q}": float(np.percentile(milliseconds, q)) for q in (50, 95, 99)} | {"max": float(max(milliseconds))}
-
-
-def _cores() -> int:
-    return len(Path("/proc/cpuinfo").read_text().split("processor\t")) - 1

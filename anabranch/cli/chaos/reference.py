@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
@@ -62,8 +62,9 @@ class Reference:
         `ranked_by` is the release that ranked an event, None for one that stood in the log before anything was ranked.
         """
         for release, run in groupby(received, ranked_by):
-            for events in _batches(run):
-                self._enter(events, release)
+            events = list(run)
+            for start in range(0, len(events), BATCH):
+                self._enter(events[start : start + BATCH], release)
 
     def _enter(self, received: Sequence[Received], release: str | None) -> None:
         events = [one.event for one in received]
@@ -110,14 +111,3 @@ def as_the_release_finds_them(live: LiveRelease, states: UserStates, releases: R
         states.user_at(slot): msgspec.structs.replace(state, next_offset=0)
         for slot, state in zip(slots.tolist(), found, strict=True)
     }
-
-
-def _batches(received: Iterable[Received]) -> Iterator[list[Received]]:
-    batch: list[Received] = []
-    for one in received:
-        batch.append(one)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
