@@ -85,6 +85,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Items asked of the index for each ranking."""
     discover: bool = False
     """Leave out what the user has already had."""
+    session_repeats: bool = False
+    """Rank what the session holds too: where people go back and forth between items. `reshare` reads it as well."""
     history_length: Count = 64
     own_items: Count = 128
     checkpoint_ms: Annotated[int, Meta(ge=0)] = 5_000

@@ -5,6 +5,7 @@ Trained over whole windows at once (`forward`, a scan over time); served one eve
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SECONDS_AN_HOUR = 3600.0
+TINY = 1e-6
+RESIDUAL_BESIDE_TEXT = 0.1
+"""Length of a new residual against a whitened text vector's, 1."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,12 @@ class EncoderConfig:
     dims: int = 64  # d
     state_dims: int = 128  # S
     event_types: int = 4
-    shortest_memory: float = 2.0  # events
-    longest_memory: float = 512.0  # events
+    shortest_memory: float = 1.0  # events
+    longest_memory: float = 256.0  # events
+    temperature: float = 0.08
+    """At the start: user vectors have length 1 / temperature, which is learned."""
+    dropout: float = 0.2
+    """While training, of the input and of what is read from memory."""
 
 
 class ItemEncoder(nn.Module):
@@ -41,13 +49,19 @@ class ItemEncoder(nn.Module):
         self.project = nn.Linear(config.white_dims, config.dims, bias=False)
         self.residual = nn.Embedding(config.items, config.dims)
         nn.init.eye_(self.project.weight)  # at first the item vectors are the texts' leading directions
-        nn.init.normal_(self.residual.weight, std=0.1 / config.dims**0.5)
+        nn.init.normal_(self.residual.weight, std=config.dims**-0.5)
         nn.init.zeros_(self.residual.weight[0])
 
+    @torch.no_grad()
     def set_whitening(self, mean: Tensor, whitening: Tensor) -> None:
-        """Fix the text side: mean [T] and whitening [T, P], see `models.text.whitening`."""
+        """Fix the text side: mean [T] and whitening [T, P], see `models.text.whitening`.
+
+        Where there are texts, residuals begin small, so that an item is at first what its text says.
+        """
         self.text_mean.copy_(mean)
         self.whitening.copy_(whitening)
+        if whitening.any():
+            self.residual.weight.mul_(RESIDUAL_BESIDE_TEXT)
 
     def white(self, text_vector: Tensor) -> Tensor:
         """Text vectors [..., T] → [..., P], constant while training."""
@@ -65,54 +79,66 @@ class ItemEncoder(nn.Module):
 
 
 class StepEncoder(nn.Module):
-    """A real diagonal linear recurrent unit whose memory fades with every event and with the hours between them.
+    """A gated, real, diagonal linear recurrent unit, and one light block on top of it.
 
     Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences, ICML 2023 (the unit, its stable
-    exponential form and input normalisation); Yue et al., Linear Recurrent Units for Sequential
-    Recommendation, WSDM 2024 (the unit in a recommender).
+    exponential form and input normalisation); De et al., Griffin, 2024 (fading that depends on the input); Yue et
+    al., Linear Recurrent Units for Sequential Recommendation, WSDM 2024 (the unit in a recommender). Memory fades
+    with every event, and with the hours between events.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.type_vector = nn.Embedding(config.event_types, config.dims)
-        self.gap = nn.Linear(1, config.dims)
-        self.write = nn.Linear(config.dims, config.state_dims)
-        self.gate = nn.Linear(config.dims, config.state_dims)
-        self.read = nn.Linear(config.state_dims, config.state_dims)
-        self.recent = nn.Linear(config.dims, config.state_dims, bias=False)
-        self.out = nn.Linear(config.state_dims, config.dims)
-        self.skip = nn.Linear(config.state_dims, config.dims, bias=False)
-        self.log_fade = nn.Parameter(_log_fades(config))
-        self.log_fade_hours = nn.Parameter(_log_fades(config) - 2.0)
+        d, s = config.dims, config.state_dims
+        self.type_vector = nn.Embedding(config.event_types, d)
+        self.gap = nn.Linear(1, d)
+        self.write = nn.Linear(d, s)
+        self.gate = nn.Linear(d, s)
+        self.fade = nn.Linear(d, s)
+        self.read = nn.Linear(s, s)
+        self.recent = nn.Linear(d, s, bias=False)
+        self.out = nn.Linear(s, d)
+        self.skip = nn.Linear(s, d, bias=False)
+        self.straight = nn.Linear(d, d, bias=False)
+        self.log_fade_hours = nn.Parameter(-torch.linspace(2.0, 8.0, s))
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.dropout = nn.Dropout(config.dropout)
         nn.init.normal_(self.type_vector.weight, std=0.02)
+        nn.init.zeros_(self.gap.weight)
+        nn.init.zeros_(self.gap.bias)
+        nn.init.zeros_(self.fade.weight)
+        with torch.no_grad():
+            self.fade.bias.copy_(_inverse_softplus(1 / _memories(config)))
 
     def forward(self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor) -> Tensor:
         """Windows of events: [B, L, d], [B, L] int64, [B, L] → user vectors [B, L, d] after each event."""
-        fade, write = self._fade_and_write(input_vector, event_type, seconds_since)
-        state = scan(fade, write)  # [B, L, S]
-        return self._user_vector(state, input_vector)
+        x, fade, write = self._fade_and_write(input_vector, event_type, seconds_since)
+        return self._user_vector(scan(fade, write), x)
 
     def step(
         self, state: Tensor, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One event: state [B, S], [B, d], [B] int64, [B] → next state [B, S], user vector [B, d]."""
-        fade, write = self._fade_and_write(input_vector, event_type, seconds_since)
+        x, fade, write = self._fade_and_write(input_vector, event_type, seconds_since)
         state = fade * state + write  # [B, S]
-        return state, self._user_vector(state, input_vector)
+        return state, self._user_vector(state, x)
 
-    def _fade_and_write(self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor) -> tuple[Tensor, Tensor]:
+    def _fade_and_write(
+        self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         hours = torch.log1p(seconds_since / SECONDS_AN_HOUR).unsqueeze(-1)  # [..., 1], log
-        by_event = self.log_fade.exp()  # [S]
-        fade = torch.exp(-by_event - self.log_fade_hours.exp() * hours)  # [..., S]
-        normal = torch.sqrt(1 - torch.exp(-2 * by_event))  # [S], keeps every memory's state at one scale
-        x = input_vector + self.type_vector(event_type) + self.gap(hours)  # [..., d]
-        return fade, normal * self.write(x) * torch.sigmoid(self.gate(x))
+        item = self.dropout(input_vector * self.config.dims**0.5)  # entries of about 1
+        x = item + self.type_vector(event_type) + self.gap(hours)  # [..., d]
+        rate = F.softplus(self.fade(x))  # [..., S], per event
+        normal = torch.sqrt(1 - torch.exp(-2 * rate) + TINY)  # keeps every memory's state at one scale
+        fade = torch.exp(-rate - self.log_fade_hours.exp() * hours)
+        return x, fade, normal * self.write(x) * torch.sigmoid(self.gate(x))
 
-    def _user_vector(self, state: Tensor, input_vector: Tensor) -> Tensor:
-        hidden = F.gelu(self.read(state) + self.recent(input_vector))  # [..., S]
-        user_vector: Tensor = self.out(hidden) + self.skip(state)  # [..., d]
-        return user_vector
+    def _user_vector(self, state: Tensor, x: Tensor) -> Tensor:
+        hidden = F.gelu(self.read(state) + self.recent(x))  # [..., S]
+        wish = self.out(self.dropout(hidden)) + self.skip(self.dropout(state)) + self.straight(x)  # [..., d]
+        return F.normalize(wish, dim=-1) * self.log_scale.exp()
 
 
 class Encoder(nn.Module):
@@ -139,7 +165,10 @@ def scan(fade: Tensor, write: Tensor) -> Tensor:
     return write
 
 
-def _log_fades(config: EncoderConfig) -> Tensor:
-    """Log of fade rates [S] per event, memories spread evenly in log from the shortest to the longest."""
-    shortest, longest = torch.tensor([config.shortest_memory, config.longest_memory]).log()
-    return -torch.linspace(float(shortest), float(longest), config.state_dims)
+def _memories(config: EncoderConfig) -> Tensor:
+    """Events [S] after which each memory has faded to 1/e, spread evenly in log from the shortest to the longest."""
+    return torch.logspace(math.log10(config.shortest_memory), math.log10(config.longest_memory), config.state_dims)
+
+
+def _inverse_softplus(value: Tensor) -> Tensor:
+    return torch.log(torch.expm1(value))

@@ -56,7 +56,7 @@ def command(
         shown = protocols.show(ranker, log, start, advance)
     with bar("Score the baselines on the same events", len(log)) as advance:
         served = protocols.served_log(log, shown, measured.manifest.id)
-        prequential = account(served, discover=settings.discover, done=advance)
+        prequential = account(served, policy=policy, done=advance)
     found = figures(measured.manifest.id, shown, prequential, len(catalogue))
     show_figures(found)
     if json_file is not None:

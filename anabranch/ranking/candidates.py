@@ -29,11 +29,18 @@ class Policy:
     """Newest history items whose neighbours are proposed."""
     discover: bool = False
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
+    session_repeats: bool = False
+    """Show what the session holds again: where people go back and forth between items, as on a marketplace."""
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
         """As the settings say."""
-        return cls(slate=settings.slate_size, retrieve=settings.retrieve, discover=settings.discover)
+        return cls(
+            slate=settings.slate_size,
+            retrieve=settings.retrieve,
+            discover=settings.discover,
+            session_repeats=settings.session_repeats,
+        )
 
 
 @dataclass(frozen=True)
@@ -87,28 +94,34 @@ class Candidates:
     co_visit_last: Floats  # [N] weight as a neighbour of the newest item
     co_visit_recent: Floats  # [N] sum over the recent items, halved every two places back
     own_at: Positions  # [N] place among the user's own items, -1 where it is none of them
+    session_at: Positions  # [N] how many events ago it was in the session, 0 the newest; -1 where it was not
+    session_count: Positions  # [N] how often
 
 
 def propose(queries: Queries, index: ItemIndex, neighbours: NeighbourTable, policy: Policy) -> Candidates:
-    """The union of index, neighbours and own items, less the session's items and what is not servable."""
+    """The union of index, neighbours, own and session's items, less what may not be shown."""
     found = index.search(queries.vector, policy.retrieve)[0]  # [B, retrieve]
     near, weights = neighbours.of(queries.recent[:, : policy.recent])  # [B, L, W] both
     width = near.shape[1] * near.shape[2]
     near, weights = near.reshape(len(queries), width), weights.reshape(len(queries), width)
     back = np.arange(width) // max(1, neighbours.width)  # how many places back in the history, [L * W]
+    longest = int(queries.session_length.max(initial=0))
+    session = np.where(queries.in_session, queries.recent, -1)[:, :longest]  # [B, longest], newest first
 
-    keys, place = np.unique(np.concatenate([_keys(found), _keys(near), _keys(queries.own_item)]), return_inverse=True)
-    _, of_near, of_own = np.split(place, [found.size, found.size + near.size])
+    parts = [_keys(items) for items in (found, near, queries.own_item, session)]
+    keys, place = np.unique(np.concatenate(parts), return_inverse=True)
+    _, of_near, of_own, of_session = np.split(place, np.cumsum([len(part) for part in parts])[:-1])
     n = len(keys)
     discount = np.float32(0.5) ** (back / 2)
     recent = np.bincount(of_near, (weights * discount).ravel(), n)
     last = np.bincount(of_near, (weights * (back == 0)).ravel(), n)
-    own_at = np.full(n, -1, np.int64)
-    own_at[of_own] = np.tile(np.arange(queries.own_item.shape[1]), len(queries))
+    own_at = _first_place(of_own, queries.own_item.shape[1], n)
+    session_at = _first_place(of_session, longest, n)
 
     query, item = keys >> 32, (keys & 0xFFFFFFFF).astype(np.int32)
-    session = _keys(np.where(queries.in_session, queries.recent, -1))
-    keep = (item >= 0) & index.servable(item) & ~np.isin(keys, session)
+    keep = (item >= 0) & index.servable(item)
+    if not policy.session_repeats:
+        keep &= session_at < 0
     if policy.discover:
         keep &= own_at < 0
     return Candidates(
@@ -117,7 +130,19 @@ def propose(queries: Queries, index: ItemIndex, neighbours: NeighbourTable, poli
         co_visit_last=last[keep].astype(np.float32),
         co_visit_recent=recent[keep].astype(np.float32),
         own_at=own_at[keep],
+        session_at=session_at[keep],
+        session_count=np.bincount(of_session, minlength=n)[keep],
     )
+
+
+def _first_place(of_keys: Positions, width: int, n: int) -> Positions:
+    """For each of n keys, the lowest column of a table [B, width] that it stands in, -1 for none.
+
+    `of_keys` [B * width] is the key of every cell.
+    """
+    first = np.full(n, width, np.int64)
+    np.minimum.at(first, of_keys, np.arange(len(of_keys)) % max(width, 1))
+    return np.where(first < width, first, -1)
 
 
 def _keys(items: Rows) -> NDArray[np.int64]:

@@ -11,6 +11,8 @@ from anabranch.ranking.neighbours import NeighbourTable
 
 FEATURES = (
     "inner_product",
+    "below_best",
+    "like_last",
     "co_visit_last",
     "co_visit_recent",
     "own",
@@ -21,6 +23,8 @@ FEATURES = (
     "popularity",
     "age",
     "session_length",
+    "session_since",
+    "session_count",
     "repeat_rate",
 )
 """Names as the manifest carries them; a release made for other features does not load."""
@@ -35,7 +39,13 @@ def build(
     """Features [N, F] of N candidates."""
     query, item = candidates.query, candidates.item
     now_s = queries.now[query] // 1000
-    inner = np.einsum("nd,nd->n", index.vectors(item), queries.vector[query])
+    vectors = index.vectors(item)  # [N, d]
+    inner = np.einsum("nd,nd->n", vectors, queries.vector[query])
+    best = np.full(len(queries), -np.inf, np.float32)
+    np.maximum.at(best, query, inner)
+    known = index.known(queries.recent[:, 0])
+    last_vector = index.vectors(np.where(known, queries.recent[:, 0], 0)) * known[:, None]  # [B, d]
+    in_session = candidates.session_at >= 0
 
     own = candidates.own_at >= 0
     at = np.where(own, candidates.own_at, 0)
@@ -49,6 +59,8 @@ def build(
     return np.stack(
         [
             inner,
+            inner - best[query],
+            np.einsum("nd,nd->n", vectors, last_vector[query]),
             _log(candidates.co_visit_last),
             _log(candidates.co_visit_recent),
             np.where(own, _log(decayed[query, at]), LOG_FLOOR),
@@ -59,6 +71,8 @@ def build(
             _log(neighbours.popularity(item)),
             np.where(first_seen >= 0, np.log1p(np.maximum(queries.now[query] - first_seen, 0) / 86_400_000), 0),
             np.log1p(queries.session_length[query]),
+            np.where(in_session, 1 / (1 + np.maximum(candidates.session_at, 0)), 0),
+            np.log1p(candidates.session_count),
             neighbours.repeat_rate(item),
         ],
         axis=1,

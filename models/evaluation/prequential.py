@@ -15,6 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from anabranch.messages import Event, Feedback
+from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE
 from models.evaluation.baselines import Baseline, baselines
 from models.evaluation.bootstrap import Interval, paired_interval
@@ -118,15 +119,14 @@ def account(
     served: ServedLog,
     rivals: Sequence[Baseline] | None = None,
     *,
-    discover: bool = False,
+    policy: Policy | None = None,
     done: Callable[[int], None] = lambda n: None,
 ) -> Prequential:
     """Score what was served and the baselines on every event whose user had a slate.
 
-    A slate never holds the items of the session, as known after the user's previous event; with `discover`, nor
-    anything the user visited before. `done(n)` is told of every n events of the log done.
+    The baselines' slates pass the filters of the policy that served. `done(n)` is told of every n events of the log.
     """
-    predicted = predict(served.log, served.scored, baselines() if rivals is None else rivals, discover, done)
+    predicted = predict(served.log, served.scored, baselines() if rivals is None else rivals, policy, done)
     scored = served.scored
     ranks = {SERVED: served.rank[scored]}
     ranks |= {name: np.array(places, np.int32) for name, places in predicted.ranks.items()}
@@ -150,7 +150,7 @@ def predict(
     log: EventLog,
     scored: NDArray[np.bool_],
     rivals: Sequence[Baseline],
-    discover: bool = False,
+    policy: Policy | None = None,
     done: Callable[[int], None] = lambda n: None,
     learned: int = 0,
 ) -> Predicted:
@@ -158,16 +158,19 @@ def predict(
 
     They are taken to have learned the first `learned` events already.
     """
+    policy = policy or Policy()
     predicted = Predicted(ranks={rival.name: [] for rival in rivals})
     histories = Histories()
     visited: dict[int, set[int]] = {}
     for at, ((user, item, ts, session), wanted) in enumerate(zip(visits(log), scored.tolist(), strict=True), start=1):
         history, own = histories.of(user), visited.setdefault(user, set())
         if wanted:
-            exclude = history.session_items()
+            exclude: set[int] = set() if policy.session_repeats else history.session_items()
+            if policy.discover:
+                exclude |= own
             predicted.repeat.append(item in own)
             for rival in rivals:
-                slate = rival.slate(user, K, exclude | own if discover else exclude)
+                slate = rival.slate(user, K, exclude)
                 predicted.ranks[rival.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
         history.enter(item, ts, session)
         if wanted:

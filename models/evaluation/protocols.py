@@ -129,7 +129,7 @@ def run_trial(
     incumbent_ranks = None if incumbent is None else release_ranks(incumbent, log, start, done)
     judged = (candidate_ranks != NO_SLATE) & (log.item[start:] != NONE)
     scored = np.concatenate([np.zeros(start, np.bool_), judged])
-    predicted = predict(log, scored, [co_visit], candidate.policy.discover, done, learned=start)
+    predicted = predict(log, scored, [co_visit], candidate.policy, done, learned=start)
     return Trial(
         user=log.user[start:][judged],
         candidate=candidate_ranks[judged],

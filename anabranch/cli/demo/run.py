@@ -23,6 +23,7 @@ from anabranch.cli.offsets import Offsets, ends, lag
 from anabranch.cli.processes import Child, Processes, ProcessFailed
 from anabranch.cli.progress import Advance, bar
 from anabranch.messages import Event
+from anabranch.ranking.candidates import Policy
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from models.evaluation.prequential import ServedLog, account
@@ -192,7 +193,7 @@ class Demo:
             found = records.read(self._settings, start, advance)
         served = ServedLog.of(history.events(), found.feedback)
         with bar("Score the baselines on the same events", len(served.log), self._console) as advance:
-            prequential = account(served, discover=self._settings.discover, done=advance)
+            prequential = account(served, policy=Policy.of(self._settings), done=advance)
         at_speed = [(within(found.events, span), found.answers) for span in spans]
         return Summary(
             broker=self._broker_kind,

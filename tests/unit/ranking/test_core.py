@@ -11,7 +11,7 @@ import pytest
 
 from anabranch.messages import Event
 from anabranch.ranking import core
-from anabranch.ranking.candidates import Policy
+from anabranch.ranking.candidates import Policy, propose
 from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Batch, Ranked
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
@@ -163,6 +163,33 @@ def test_discovery_proposes_nothing_the_user_already_has(tmp_path: Path) -> None
     shop.rank(purchase(1, session="a"))
     ranked = shop.rank(purchase(2, ts=2_000, session="b"))
     assert not {"item 1", "item 2"} & set(shop.slate(ranked))
+
+
+def test_what_the_session_holds_is_shown_again_only_where_the_policy_says_so(tmp_path: Path) -> None:
+    for repeats in (False, True):
+        shop = Shop(tmp_path / str(repeats), Policy(slate=5, retrieve=0, recent=0, session_repeats=repeats))
+        shop.rank(purchase(1, session="a"), purchase(2, ts=2_000, session="a"))
+        ranked = shop.rank(purchase(1, ts=3_000, session="a"))
+        assert set(shop.slate(ranked)) == ({"item 1", "item 2"} if repeats else set())
+
+
+def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, Policy(session_repeats=True))
+    batch = shop.batch([purchase(1, ts=1, session="a"), purchase(2, ts=2, session="a"), purchase(1, ts=3, session="a")])
+    queries = core.advance(shop.live, shop.states, batch)[1]
+    candidates = propose(queries, shop.live.index, shop.neighbours, shop.policy)
+    of_last = candidates.query == 2
+    told = {
+        shop.item_ids.id(item): (at, count)
+        for item, at, count in zip(
+            candidates.item[of_last].tolist(),
+            candidates.session_at[of_last].tolist(),
+            candidates.session_count[of_last].tolist(),
+            strict=True,
+        )
+        if at >= 0
+    }
+    assert told == {"item 1": (0, 2), "item 2": (1, 1)}
 
 
 def test_own_items_are_proposed_though_index_and_neighbours_are_silent(tmp_path: Path) -> None:

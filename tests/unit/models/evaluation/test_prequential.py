@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch.messages import Event, Feedback
+from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE
 from models.evaluation.baselines import Baseline, baselines
 from models.evaluation.prequential import K, ServedLog, account, predict
@@ -126,7 +127,7 @@ def test_a_slate_leaves_out_the_session_as_known_after_the_event_before() -> Non
 
 def test_discovery_leaves_out_all_the_user_ever_visited() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, ALL_BUT_FIRST, [watched], discover=True)
+    predict(LOG, ALL_BUT_FIRST, [watched], Policy(discover=True))
     assert watched.excluded == [{4}, {4, 5}, {4, 5}]
 
 
