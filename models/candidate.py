@@ -17,6 +17,7 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
 from anabranch.messages import Item
+from anabranch.ranking.candidates import Policy
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
@@ -28,7 +29,7 @@ from models.lists import neighbour_table, order_lists
 from models.log import EventLog
 from models.order import Order, OrderConfig, fit_order
 from models.seeds.als import AlsSeed
-from models.seeds.co_visit import CoVisitTable
+from models.seeds.co_visit import CoVisitRule, CoVisitTable
 from models.seeds.neighbours import NeighboursSeed
 from models.seeds.seed import Done, Seed
 from models.seeds.sequence import SequenceSeed
@@ -36,8 +37,10 @@ from models.seeds.text import TextSeed
 from models.sequences import Sequences
 from models.sharing.rank_distillation import RankDistillation
 from models.sharing.strategy import Course, Strategy
+from models.sharing.training import Training, train
 from models.text import export_text, text_vectors, whitening
 
+ITEMS = "items.json"
 WEIGHTS = "encoder.safetensors"
 """The encoder's weights, for the child that starts from them."""
 
@@ -52,7 +55,14 @@ class CandidateConfig:
     seed: int = 0
     threads: int = 2
     quantise_text: bool = True
-    strategy: Strategy = field(default_factory=RankDistillation)
+    policy: Policy = field(default_factory=Policy)
+    """What may be shown: the order learns from lists that passed the same filters."""
+    co_visits: CoVisitRule = field(default_factory=CoVisitRule)
+    seeds: Callable[[CandidateConfig], list[Seed]] = field(default_factory=lambda: default_seeds)
+    """Beside the co-visit table, which always teaches."""
+    dropout: float = 0.2
+    training: Training = field(default_factory=Training)
+    strategies: tuple[Strategy, ...] = field(default_factory=lambda: (RankDistillation(),))
     order: OrderConfig = field(default_factory=OrderConfig)
     order_lists: int = 40_000
     """Moments that lists are made for; those that miss what came are left out."""
@@ -101,8 +111,9 @@ def make_candidate(
     """Write all files of a release but its manifest into `folder`.
 
     Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
-    encoder's vectors as they are on days the encoder has not seen. With a `parent` the encoder starts from
-    its weights, and only what came since `fresh_from` (ms) is new to it. `cache` keeps text vectors between runs.
+    encoder's vectors as they are on days the encoder has not seen. Then the encoder catches up with those days. With a
+    `parent` the encoder starts from its weights, and only what came since `fresh_from` (ms) is new to it. `cache`
+    keeps text vectors between runs.
     """
     config = config or CandidateConfig()
     torch.set_num_threads(config.threads)
@@ -112,19 +123,31 @@ def make_candidate(
     log = log.renumbered(catalogue.item_ids)
     before, after = log.split(order_from)
     seeds, table = _fit_seeds(before, catalogue, config, stages)
-    encoder, measured = _share(before, catalogue, seeds, parent, folder, fresh_from, config, stages)
-    parity = export_encoder(encoder, folder)
+    inherited = item_numbers(parent) if parent else {}
+    numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(log.item)])
+    encoder = _encoder(catalogue, len(numbers) + 1, parent, config)
+    course = _course(before, catalogue, numbers, seeds, fresh_from if parent else 0)
+    with stages("sharing") as done:
+        measured = train(encoder, course, config.strategies, config.training, config.seed, done)
+    (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
+    export_encoder(encoder, folder)
     order, lists = _fit_order(before, after, catalogue, table, encoder, folder, config, stages)
-    parity |= export_order(order, folder)
+    with stages("catching up") as done:
+        course = _course(log, catalogue, numbers, seeds, order_from)
+        caught_up = train(encoder, course, config.strategies, config.training, config.seed, done)
+    save_file(encoder.state_dict(), folder / WEIGHTS)
+    parity = export_encoder(encoder, folder) | export_order(order, folder)
     return CandidateReport(
         dims=encoder.config.dims,
         state_dims=encoder.config.state_dims,
         text_dims=encoder.config.text_dims,
         features=FEATURES,
         seeds=tuple(seed.name for seed in seeds),
-        strategy=config.strategy.describe(),
+        strategy={strategy.name: strategy.describe() for strategy in config.strategies},
         parity=parity,
-        measured={**measured, "order_lists": float(lists)},
+        measured=measured
+        | {f"{name}_catching_up": value for name, value in caught_up.items() if name.startswith("loss")}
+        | {"order_lists": float(lists)},
         seconds=stages.seconds,
     )
 
@@ -173,17 +196,17 @@ def _catalogue(
     return Catalogue(tuple(item.item_id for item in items), vectors)
 
 
+def default_seeds(config: CandidateConfig) -> list[Seed]:
+    """One of each kind that is quick to fit, beside the co-visit table."""
+    return [AlsSeed(seed=config.seed, threads=config.threads), TextSeed(), SequenceSeed(seed=config.seed)]
+
+
 def _fit_seeds(
     log: EventLog, catalogue: Catalogue, config: CandidateConfig, stages: _Stages
 ) -> tuple[list[Seed], CoVisitTable]:
-    """All seeds, fitted, and the co-visit table that one of them teaches from."""
-    co_visit = NeighboursSeed()
-    seeds: list[Seed] = [
-        co_visit,
-        AlsSeed(seed=config.seed, threads=config.threads),
-        TextSeed(),
-        SequenceSeed(seed=config.seed),
-    ]
+    """All seeds, fitted, and the co-visit table that the first of them teaches from."""
+    co_visit = NeighboursSeed(config.co_visits)
+    seeds = [co_visit, *config.seeds(config)]
     for seed in seeds:
         with stages(f"seed {seed.name}") as done:
             seed.fit(log, catalogue.text_vectors, done)
@@ -191,43 +214,25 @@ def _fit_seeds(
     return seeds, co_visit.table
 
 
-def _share(
-    log: EventLog,
-    catalogue: Catalogue,
-    seeds: Sequence[Seed],
-    parent: Release | None,
-    folder: Path,
-    fresh_from: int,
-    config: CandidateConfig,
-    stages: _Stages,
-) -> tuple[Encoder, dict[str, float]]:
-    """The shared encoder, its weights and the numbers of its residuals written to the folder."""
-    sequences = Sequences.of(log)
-    inherited = item_numbers(parent) if parent else {}
-    numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(sequences.item)])
-    torch.manual_seed(config.seed)
-    encoder = _encoder(catalogue, len(numbers) + 1, parent)
-    course = Course(
-        sequences=sequences,
+def _course(
+    log: EventLog, catalogue: Catalogue, numbers: dict[str, int], seeds: Sequence[Seed], fresh_from: int
+) -> Course:
+    return Course(
+        sequences=Sequences.of(log),
         text_vectors=torch.from_numpy(catalogue.text_vectors),
         numbers=np.array([numbers.get(item_id, 0) for item_id in catalogue.item_ids], np.int64),
         seeds=seeds,
-        fresh_from=fresh_from if parent else 0,
+        fresh_from=fresh_from,
     )
-    with stages("sharing") as done:
-        measured = config.strategy.share(encoder, course, config.seed, done)
-    encoder.eval()
-    save_file(encoder.state_dict(), folder / WEIGHTS)
-    (folder / "items.json").write_bytes(msgspec.json.encode(numbers))
-    return encoder, measured
 
 
-def _encoder(catalogue: Catalogue, items: int, parent: Release | None) -> Encoder:
+def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: CandidateConfig) -> Encoder:
     """A new encoder, or the parent's with room for items it had not learned."""
-    config = EncoderConfig(items=items, text_dims=catalogue.text_vectors.shape[1])
-    encoder = Encoder(config)
+    torch.manual_seed(config.seed)
+    sizes = EncoderConfig(items=items, text_dims=catalogue.text_vectors.shape[1], dropout=config.dropout)
+    encoder = Encoder(sizes)
+    encoder.item.set_whitening(*whitening(np.unique(catalogue.text_vectors, axis=0), sizes.white_dims))
     if parent is None:
-        encoder.item.set_whitening(*whitening(np.unique(catalogue.text_vectors, axis=0), config.white_dims))
         return encoder
     weights = load_weights(parent.read(WEIGHTS))
     residuals = weights.pop("item.residual.weight")  # [items of the parent, d]
@@ -248,21 +253,19 @@ def _fit_order(
     stages: _Stages,
 ) -> tuple[Order, int]:
     """The order, learned from lists that the serving core makes of the exported encoder; and how many lists."""
-    skipped = max(0, len(after) - config.order_events)
-    unlisted, listed = after.take(slice(0, skipped)), after.take(slice(skipped, None))
-    events = max(len(before) + len(after), 1)
+    log, start = before.followed_by(after), len(before) + max(0, len(after) - config.order_events)
     with stages("order lists") as done:
         item_ids = ItemIds()
-        live = _provisional(catalogue, encoder, folder, item_ids, config)
         lists = order_lists(
-            live,
+            _provisional(catalogue, encoder, folder, item_ids, config),
             neighbour_table(table, item_ids, before),
             item_ids,
-            before.followed_by(unlisted),
-            listed,
+            log,
+            start,
+            config.policy,
             config.order_lists,
             config.seed,
-            lambda n: done(n / events),
+            lambda n: done(n / max(len(log), 1)),
         )
     with stages("order") as done:
         learned = max(len(lists) * config.order.epochs, 1)

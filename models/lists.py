@@ -64,33 +64,49 @@ def order_lists(
     live: LiveRelease,
     neighbours: NeighbourTable,
     item_ids: ItemIds,
-    before: EventLog,
-    after: EventLog,
+    log: EventLog,
+    start: int,
+    policy: Policy,
     lists: int,
     seed: int,
     done: Done = lambda n: None,
 ) -> Lists:
-    """Fold `before` into user states, then gather up to `lists` lists over `after`, predicting each next event.
+    """Up to `lists` lists, each made right before one of the events from `start` on, for their users' states then.
 
     A list counts only if the item that came is on it. `done(n)` is told of every n events gone through.
     """
+    rows, before = last_before(log, start)
+    log, start = log.take(rows), start - before
     states = UserStates(StateLayout(), live.index.dims, live.manifest.state_dims)
-    for batch in batches(before, states, item_ids, FOLD_BATCH):
+    for batch in batches(log.take(slice(0, start)), states, item_ids, FOLD_BATCH):
         fold(states, batch)
         done(len(batch))
-    chosen = np.random.default_rng(seed).random(len(after)) < lists / max(len(after), 1)
+    after = log.take(slice(start, None))
     following = _following_items(after, item_ids)
+    told = following >= 0
+    chosen = told & (np.random.default_rng(seed).random(len(after)) < lists / max(int(told.sum()), 1))
     parts = []
-    for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=len(before) + 1)):
+    for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=start + 1)):
         queries = advance(live, states, batch)[1]
         part = slice(at * BATCH, at * BATCH + len(batch))
-        keep = np.flatnonzero(chosen[part] & (following[part] >= 0))
+        keep = np.flatnonzero(chosen[part])
         asked = queries.concatenate([queries], keep)
-        candidates = propose(asked, live.index, neighbours, Policy())
+        candidates = propose(asked, live.index, neighbours, policy)
         features = build(asked, candidates, live.index, neighbours, states.layout.own_half_life_s)
         parts.append(_with_positive(candidates, features, following[part][keep]))
         done(len(batch))
     return Lists.concatenate(parts)
+
+
+def last_before(log: EventLog, start: int) -> tuple[Positions, int]:
+    """All rows, each user's last one before `start` moved to just before it; and how many those are.
+
+    No user's own order changes, so the states do not; but each user gets a slate without ranking all the past.
+    """
+    newest_first = log.user[:start][::-1]
+    last = np.sort(start - 1 - np.unique(newest_first, return_index=True)[1])
+    older = np.setdiff1d(np.arange(start), last, assume_unique=True)
+    return np.concatenate([older, last, np.arange(start, len(log))]).astype(np.int64), len(last)
 
 
 def _following_items(log: EventLog, item_ids: ItemIds) -> Positions:

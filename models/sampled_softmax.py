@@ -42,12 +42,14 @@ class Negatives:
 
 
 def sampled_softmax(users: Tensor, positives: Tensor, negatives: Tensor, log_probability: Tensor) -> Tensor:
-    """Mean cross-entropy of users [B, d] choosing positives [B, d] against shared negatives [n, d].
+    """Mean cross-entropy of users [B, d] choosing positives [B, d] against shared negatives [n, d]; 0 for no user.
 
     `log_probability` [n] is each negative's chance to be drawn; subtracting it makes the sampled sum an unbiased
     estimate of the whole catalogue's: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large Corpus Item
     Recommendations, RecSys 2019.
     """
+    if not len(users):
+        return users.sum()
     positive = (users * positives).sum(-1, keepdim=True)  # [B, 1]
     negative = users @ negatives.T - log_probability - math.log(len(negatives))  # [B, n]
     return (torch.logsumexp(torch.cat([positive, negative], dim=1), dim=1) - positive[:, 0]).mean()

@@ -77,6 +77,14 @@ class Sequences:
             bounds += [(a, b) for a, b in pairwise(edges)]
         return random.permutation(np.array(bounds, np.int64).reshape(-1, 2))
 
+    def batches(self, bounds: Positions, events: int, random: np.random.Generator) -> list[Positions]:
+        """Windows with bounds [W, 2] in batches of about `events` events; windows of a batch are of like length."""
+        length = bounds[:, 1] - bounds[:, 0]
+        alike = np.argsort(length + 3 * random.random(len(bounds)), kind="stable")  # not always the same company
+        batch = np.cumsum(length[alike]) // events
+        parts = np.split(bounds[alike], np.flatnonzero(np.diff(batch)) + 1)
+        return [parts[at] for at in random.permutation(len(parts))]
+
     def gather(self, bounds: Positions) -> Windows:
         """Rows of windows with bounds [B, 2]; padding repeats a window's last row."""
         length = int((bounds[:, 1] - bounds[:, 0]).max())

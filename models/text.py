@@ -95,8 +95,10 @@ def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     """Mean [T] and matrix [T, dims] that give text vectors [n, T] like variance along their leading directions.
 
     Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021. Scaled so that
-    a whitened vector has length 1 on average.
+    a whitened vector has length 1 on average. Where no text says anything, neither does the matrix: it is 0.
     """
+    if not text_vectors.any():
+        return torch.zeros(text_vectors.shape[1]), torch.zeros(text_vectors.shape[1], dims)
     mean = text_vectors.mean(axis=0)
     centred = text_vectors - mean
     variance, directions = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending

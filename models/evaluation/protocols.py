@@ -21,7 +21,7 @@ from anabranch.release import Release
 from anabranch.text_vectors import TextVectors
 from models.evaluation.metrics import Ranks
 from models.evaluation.prequential import ServedLog, predict
-from models.lists import FOLD_BATCH, batches
+from models.lists import FOLD_BATCH, batches, last_before
 from models.log import NONE, EventLog
 from models.seeds.co_visit import CoVisit
 
@@ -92,7 +92,7 @@ def show(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None)
     A user whose last event is older than `start` has been shown the slate made then; NO_SLATE is for those without
     an earlier event.
     """
-    rows, before = _last_before(log, start)
+    rows, before = last_before(log, start)
     ranked = list(drive(ranker, log.take(rows), start - before, done))
     ranks = np.concatenate([np.empty(0, np.int32), *(batch.rank for batch in ranked)])
     slates = np.concatenate([np.empty((0, ranker.policy.slate), np.int32), *(batch.slate for batch in ranked)])
@@ -136,14 +136,3 @@ def run_trial(
         incumbent=None if incumbent_ranks is None else incumbent_ranks[judged],
         co_visit=np.array(predicted.ranks[co_visit.name], np.int32),
     )
-
-
-def _last_before(log: EventLog, start: int) -> tuple[NDArray[np.int64], int]:
-    """All rows, each user's last one before `start` moved to just before it; and how many those are.
-
-    No user's own order changes, so the states do not; but each user gets a slate without ranking all the past.
-    """
-    newest_first = log.user[:start][::-1]
-    last = np.sort(start - 1 - np.unique(newest_first, return_index=True)[1])
-    older = np.setdiff1d(np.arange(start), last, assume_unique=True)
-    return np.concatenate([older, last, np.arange(start, len(log))]).astype(np.int64), len(last)

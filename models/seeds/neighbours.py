@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from models.log import EventLog
-from models.seeds.co_visit import CoVisit, CoVisitTable
+from models.seeds.co_visit import CoVisit, CoVisitRule, CoVisitTable
 from models.seeds.seed import Done, Lesson, Vectors, top
 from models.sequences import Contexts
 
 
 @dataclass
 class NeighboursSeed:
-    """Sum of the co-visit shares of the recent items; `table` may be given where the job has it already."""
+    """Sum of the co-visit shares of the recent items."""
 
+    rule: CoVisitRule = field(default_factory=CoVisitRule)
     table: CoVisitTable | None = None
     recent: int = 10
     width: int = 64
     name: str = "co_visit"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Count the log's co-visits, unless the table was given."""
-        if self.table is None:
-            self.table = CoVisit.fit(log, done=lambda events: done(events / len(log))).table(self.width)
+        """Count the log's co-visits."""
+        self.table = CoVisit.fit(log, self.rule, lambda events: done(events / len(log))).table(self.width)
         self._shares = _matrix(self.table, len(text_vectors))
 
     def teach(self, contexts: Contexts, k: int) -> Lesson:

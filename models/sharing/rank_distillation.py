@@ -10,7 +10,7 @@ it agrees with what came); Kang et al., Distillation from Heterogeneous Models f
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,32 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoder import Encoder
-from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
 from models.seeds.seed import Lesson
-from models.sequences import Positions, Sequences, Windows
-from models.sharing.strategy import Course, Done
+from models.sequences import Positions, Sequences
+from models.sharing.strategy import Course, Done, Step
 
 TEACH_AT_ONCE = 512
-TEACHING_SHARE = 0.2
-"""Of the whole time, for progress."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RankDistillation:
-    """How the encoder is trained. Epochs are the first release's; a child of a parent takes `tuning_epochs`."""
+    """The seeds' lists at moments of the log, as a term of the loss."""
 
-    epochs: int = 5
-    tuning_epochs: int = 2
-    replay: float = 0.25
-    """Share of the parent's windows that a child sees again, so that it does not forget."""
-    window: int = 128
-    windows_a_step: int = 32
-    targets_a_step: int = 2048
-    negatives: int = 768
-    ahead: float = 8.0
-    """Mean number of events from a moment to the target drawn for it."""
-    learning_rate: float = 4e-3
-    weight_decay: float = 0.01
+    weight: float = 0.3
+    """Of the lists against the log."""
     moments: int = 12_000
     """How many moments the seeds teach about."""
     list_length: int = 20
@@ -52,24 +39,24 @@ class RankDistillation:
     """Items the seeds are shown of a moment."""
     fading: float = 8.0
     """Places after which a list's item counts 1/e."""
-    distillation: float = 0.3
-    """Weight of the lists against the log."""
+    name: str = "rank_distillation"
+    _found: dict[str, float] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:
-        """Name and settings, for the manifest."""
-        return {"name": "rank_distillation", **asdict(self)}
+        """Settings, for the manifest."""
+        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
 
-    def share(self, encoder: Encoder, course: Course, seed: int, done: Done) -> dict[str, float]:
-        """Train the encoder in place; returns the last epoch's losses and every seed's mean weight."""
-        torch.set_flush_denormal(True)  # products of many fades are tiny, and denormal floats cost tenfold
-        torch.manual_seed(seed)
-        random = np.random.default_rng(seed)
+    def measured(self) -> dict[str, float]:
+        """Every seed's mean weight."""
+        return self._found
+
+    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> ListTerm | None:
+        """Ask the seeds; the encoder stays as it is."""
+        if not course.seeds:
+            return None
         lessons = self._teach(course, random, done)
-        epochs = self.tuning_epochs if course.fresh_from else self.epochs
-        training = _Training(self, encoder, course, lessons, random)
-        losses = [training.epoch(epochs, lambda share: done(share * (1 - TEACHING_SHARE))) for _ in range(epochs)]
-        weights = dict(zip((f"weight_{one.name}" for one in course.seeds), lessons.mean_weights(), strict=True))
-        return {**losses[-1], **weights}
+        self._found = dict(zip((f"weight_{one.name}" for one in course.seeds), lessons.mean_weights(), strict=True))
+        return ListTerm(lessons, self.weight, self.fading)
 
     def _teach(self, course: Course, random: np.random.Generator, done: Done) -> Lessons:
         """Ask every seed about moments drawn from the log, the fresh part of it first of all."""
@@ -85,7 +72,7 @@ class RankDistillation:
                 lesson = seed.teach(contexts.part(part.start, part.stop), self.list_length)
                 items[part, at, : lesson.items.shape[1]] = lesson.items
                 weight[part, at] = lesson.confidence * agreement(lesson, following[part])
-                done(TEACHING_SHARE * len(lesson.items) / len(rows) / len(course.seeds))
+                done(len(lesson.items) / len(rows) / len(course.seeds))
         return Lessons.of(sequences, rows, items, weight)
 
 
@@ -124,101 +111,27 @@ def agreement(lesson: Lesson, following: NDArray[np.int32]) -> NDArray[np.float3
     return weight
 
 
-class _Training:
-    """One run of the optimiser over a course."""
+@dataclass(frozen=True)
+class ListTerm:
+    """Weighted cross-entropy of the users choosing each listed item against the step's negatives."""
 
-    def __init__(
-        self,
-        config: RankDistillation,
-        encoder: Encoder,
-        course: Course,
-        lessons: Lessons,
-        random: np.random.Generator,
-    ) -> None:
-        self.config, self.encoder, self.lessons, self.random = config, encoder, lessons, random
-        self.sequences, self.fresh_from = course.sequences, course.fresh_from
-        self.numbers = torch.from_numpy(course.numbers)
-        with torch.no_grad():
-            self.white = encoder.item.white(course.text_vectors)  # [C, P]
-        self.negatives = Negatives.of(course.sequences.item, len(course.numbers))
-        rate = config.learning_rate / (4 if course.fresh_from else 1)
-        self.optimiser = torch.optim.AdamW(encoder.parameters(), rate, weight_decay=config.weight_decay)
-        self.steps = 0
+    lessons: Lessons
+    weight: float
+    fading: float
 
-    def epoch(self, epochs: int, done: Done) -> dict[str, float]:
-        """One pass over the windows; mean losses by name."""
-        bounds = self._windows()
-        totals: dict[str, float] = {"loss_log": 0.0, "loss_lists": 0.0}
-        parts = range(0, len(bounds), self.config.windows_a_step)
-        for start in parts:
-            self._set_rate(epochs * len(parts))
-            losses = self._losses(bounds[start : start + self.config.windows_a_step])
-            self._descend(losses["loss_log"] + self.config.distillation * losses["loss_lists"])
-            for name, loss in losses.items():
-                totals[name] += float(loss.detach()) / len(parts)
-            done(1 / len(parts) / epochs)
-        return totals
-
-    def _windows(self) -> Positions:
-        bounds = self.sequences.windows(self.config.window, self.random)
-        old = self.sequences.ts[bounds[:, 1] - 1] < self.fresh_from
-        return bounds[~old | (self.random.random(len(bounds)) < self.config.replay)]
-
-    def _losses(self, bounds: Positions) -> dict[str, Tensor]:
-        windows = self.sequences.gather(bounds)
-        users = self._users(windows)  # [B, L, d]
-        drawn = self.negatives.draw(self.config.negatives, self.random)
-        chance = self.negatives.log_probability[drawn]
-        negatives = self._items(drawn)  # [n, d]
-        where, target = draw_targets(
-            self.sequences, windows, self.config.ahead, self.config.targets_a_step, self.random
-        )
-        positives = self._items(self.sequences.item[target])
-        lesson = np.where(windows.present, self.lessons.at_row[windows.row], -1)
+    def __call__(self, step: Step) -> Tensor:
+        """0 where the step holds no moment that was taught about."""
+        lesson = np.where(step.windows.present, self.lessons.at_row[step.windows.row], -1)
         taught = lesson >= 0
-        return {
-            "loss_log": sampled_softmax(users[torch.from_numpy(where)], positives, negatives, chance),
-            "loss_lists": self._list_loss(users[torch.from_numpy(taught)], lesson[taught], negatives, chance),
-        }
-
-    def _list_loss(self, users: Tensor, lesson: Positions, negatives: Tensor, chance: Tensor) -> Tensor:
-        """Weighted cross-entropy of users [b, d] choosing each listed item against the shared negatives [n, d]."""
-        if not len(lesson):
+        if not taught.any():
             return torch.zeros(())
-        lists = self.lessons.items[lesson]  # [b, K, k]
-        by_rank = torch.exp(-torch.arange(lists.shape[2]) / self.config.fading)
+        users = step.users[torch.from_numpy(taught)]  # [b, d]
+        lists = self.lessons.items[lesson[taught]]  # [b, K, k]
+        by_rank = torch.exp(-torch.arange(lists.shape[2]) / self.fading)
         places = by_rank * torch.from_numpy(lists >= 0)
-        places = places / by_rank.sum() * torch.from_numpy(self.lessons.weight[lesson])[:, :, None]
-        listed = torch.einsum("bd,bkpd->bkp", users, self._items(np.maximum(lists, 0)))  # [b, K, k]
-        others = torch.logsumexp(users @ negatives.T - chance - math.log(len(negatives)), dim=1)  # [b]
+        places = places / by_rank.sum() * torch.from_numpy(self.lessons.weight[lesson[taught]])[:, :, None]
+        listed = torch.einsum("bd,bkpd->bkp", users, step.items.of(np.maximum(lists, 0)))  # [b, K, k]
+        chance = step.negatives_log_chance + math.log(len(step.negatives))
+        others = torch.logsumexp(users @ step.negatives.T - chance, dim=1)  # [b]
         surprise = torch.logaddexp(listed, others[:, None, None]) - listed
-        return (surprise * places).sum() / len(lesson)
-
-    def _users(self, windows: Windows) -> Tensor:
-        rows = windows.row
-        return torch.as_tensor(
-            self.encoder.step(
-                self._items(self.sequences.item[rows]),
-                torch.from_numpy(self.sequences.type[rows].astype(np.int64)),
-                torch.from_numpy(self.sequences.seconds_since[rows]),
-            )
-        )
-
-    def _items(self, rows: NDArray[np.integer]) -> Tensor:
-        at = torch.from_numpy(rows.astype(np.int64))
-        return self.encoder.item.embed(self.white[at], self.numbers[at])
-
-    def _set_rate(self, steps: int) -> None:
-        """One cycle: up for a seventh of the steps, then down along a cosine."""
-        share = self.steps / steps
-        factor = share * 7 if share < 1 / 7 else 0.5 + 0.5 * math.cos(math.pi * (share - 1 / 7) / (6 / 7))
-        for group in self.optimiser.param_groups:
-            group.setdefault("initial", group["lr"])
-            group["lr"] = group["initial"] * max(factor, 0.01)
-        self.steps += 1
-
-    def _descend(self, loss: Tensor) -> None:
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
-        self.optimiser.step()
+        return self.weight * (surprise * places).sum() / len(users)

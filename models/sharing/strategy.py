@@ -1,4 +1,4 @@
-"""What a sharing strategy is: it makes one encoder out of a course of data and seeds."""
+"""What a sharing strategy is: it prepares an encoder for its training, and may add a term to the loss."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoder import Encoder
 from models.seeds.seed import Seed
-from models.sequences import Sequences
+from models.sequences import Positions, Sequences, Windows
 
 Done = Callable[[float], None]
 
@@ -24,18 +25,71 @@ class Course:
     sequences: Sequences
     text_vectors: Tensor  # [C, T]
     numbers: NDArray[np.int64]  # [C], each item's learned residual, 0: none
-    seeds: Sequence[Seed]
-    fresh_from: int
-    """ms; what happened before was taught to the encoder's parent already. 0: nothing was."""
+    seeds: Sequence[Seed] = ()
+    fresh_from: int = 0
+    """ms; what happened before was taught to the encoder already. 0: nothing was."""
+
+
+class Items:
+    """Vectors of the catalogue's items, as the encoder makes them now."""
+
+    def __init__(self, encoder: Encoder, course: Course) -> None:
+        self._encoder = encoder
+        self._numbers = torch.from_numpy(course.numbers)
+        with torch.no_grad():
+            self._white = encoder.item.white(course.text_vectors)  # [C, P]
+
+    def of(self, rows: NDArray[np.integer]) -> Tensor:
+        """Item vectors [..., d] of catalogue rows [...]."""
+        at = torch.from_numpy(rows.astype(np.int64))
+        return self._encoder.item.embed(self._white[at], self._numbers[at])
+
+    def of_text(self, rows: NDArray[np.integer]) -> Tensor:
+        """What the vectors would be had nobody learned the items: the text alone."""
+        at = torch.from_numpy(rows.astype(np.int64))
+        return self._encoder.item.embed(self._white[at], torch.zeros_like(at))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the optimiser: windows of the course, and what the encoder makes of them."""
+
+    windows: Windows
+    users: Tensor  # [B, L, d] after each event
+    items: Items
+    negatives: Tensor  # [n, d]
+    negatives_log_chance: Tensor  # [n], of each to be drawn
+    where: NDArray[np.bool_]  # [B, L], the places that have a target
+    target: Positions  # [m], rows of the sequences, in the mask's order
+
+
+class Term(Protocol):
+    """A part of the loss."""
+
+    def __call__(self, step: Step) -> Tensor:
+        """A scalar, weighted already."""
+        ...
 
 
 class Strategy(Protocol):
-    """Changes the encoder in place."""
+    """One way of sharing what seeds, texts, tasks, domains or a parent know."""
 
-    def share(self, encoder: Encoder, course: Course, seed: int, done: Done) -> dict[str, float]:
-        """Teach the encoder; what is worth telling of it, by name. `done` is told of every share (0 to 1) done."""
+    @property
+    def name(self) -> str:
+        """As the manifest names it, and the term of its loss."""
+        ...
+
+    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> Term | None:
+        """Change the encoder in place before it is trained, and give what is to be added to its loss.
+
+        `done` is told of every share (0 to 1) done.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Name and settings, for the manifest."""
+        """Settings, for the manifest."""
+        ...
+
+    def measured(self) -> dict[str, float]:
+        """What `prepare` found that is worth telling, by name."""
         ...

@@ -1,0 +1,160 @@
+"""How the shared encoder is trained: on the log, and on whatever the strategies add."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.encoder import Encoder
+from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
+from models.sequences import Positions
+from models.sharing.strategy import Course, Done, Items, Step, Strategy, Term
+
+PREPARING_SHARE = 0.2
+"""Of the whole time, for progress."""
+ON_THE_LOG = "loss_log"
+
+Curve = Callable[[str, float, int], None]
+"""Told a name, a value and the step it belongs to."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of the optimiser. A child starts from its parent's weights, on what is fresh and some of the old."""
+
+    epochs: int = 8
+    child_epochs: int = 2
+    replay: float = 0.25
+    """Share of the old windows that a child sees again, so that it does not forget."""
+    window: int = 64
+    events_a_step: int = 2048
+    negatives: int = 2048
+    ahead: float = 1.0
+    """Mean number of events from a moment to the target drawn for it. 1: always the next; more where the order of
+    events means little, as within a basket."""
+    learning_rate: float = 4e-3
+    child_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.07
+    """Share of the steps over which the rate rises; then it falls along a cosine."""
+
+
+def train(
+    encoder: Encoder,
+    course: Course,
+    strategies: Sequence[Strategy],
+    training: Training,
+    seed: int,
+    done: Done = lambda share: None,
+    curve: Curve = lambda name, value, step: None,
+) -> dict[str, float]:
+    """Train the encoder in place; returns the last epoch's losses, and what the strategies measured."""
+    torch.set_flush_denormal(True)  # products of many fades are tiny, and denormal floats cost tenfold
+    torch.manual_seed(seed)
+    random = np.random.default_rng(seed)
+    measured: dict[str, float] = {}
+    terms: dict[str, Term] = {}
+    for strategy in strategies:
+        term = strategy.prepare(encoder, course, random, lambda share: done(share * PREPARING_SHARE / len(strategies)))
+        measured |= strategy.measured()
+        if term is not None:
+            terms[f"loss_{strategy.name}"] = term
+    run = _Run(encoder.train(), course, terms, training, random)
+    share_left = 1 - PREPARING_SHARE if strategies else 1.0
+    losses = {}
+    for _ in range(run.epochs):
+        losses = run.epoch(lambda share: done(share * share_left), curve)
+    encoder.eval()
+    return {**losses, **measured}
+
+
+class _Run:
+    def __init__(
+        self,
+        encoder: Encoder,
+        course: Course,
+        terms: dict[str, Term],
+        training: Training,
+        random: np.random.Generator,
+    ) -> None:
+        self.encoder, self.course, self.terms = encoder, course, terms
+        self.training, self.random = training, random
+        self.items = Items(encoder, course)
+        self.negatives = Negatives.of(course.sequences.item, len(course.numbers))
+        child = course.fresh_from > 0
+        self.epochs = training.child_epochs if child else training.epochs
+        self.rate = training.child_rate if child else training.learning_rate
+        table = encoder.item.residual.weight
+        others = [weight for weight in encoder.parameters() if weight is not table]
+        self.optimiser = torch.optim.AdamW(
+            [{"params": [table], "weight_decay": 0.0}, {"params": others, "weight_decay": training.weight_decay}],
+            lr=self.rate,
+        )
+        self.steps = 0
+
+    def epoch(self, done: Done, curve: Curve) -> dict[str, float]:
+        """One pass over the windows; mean losses by name."""
+        batches = self.course.sequences.batches(self._windows(), self.training.events_a_step, self.random)
+        totals = dict.fromkeys([ON_THE_LOG, *self.terms], 0.0)
+        for bounds in batches:
+            self._set_rate(self.epochs * len(batches))
+            losses = self._losses(bounds)
+            self._descend(torch.stack(list(losses.values())).sum())
+            for name, loss in losses.items():
+                value = float(loss.detach())
+                totals[name] += value / len(batches)
+                curve(name, value, self.steps)
+            done(1 / len(batches) / self.epochs)
+        return totals
+
+    def _windows(self) -> Positions:
+        sequences = self.course.sequences
+        bounds = sequences.windows(self.training.window, self.random)
+        old = sequences.ts[bounds[:, 1] - 1] < self.course.fresh_from
+        return bounds[~old | (self.random.random(len(bounds)) < self.training.replay)]
+
+    def _losses(self, bounds: Positions) -> dict[str, Tensor]:
+        step = self._step(bounds)
+        positives = self.items.of(self.course.sequences.item[step.target])
+        asking = step.users[torch.from_numpy(step.where)]  # [m, d]
+        on_the_log = sampled_softmax(asking, positives, step.negatives, step.negatives_log_chance)
+        return {ON_THE_LOG: on_the_log, **{name: term(step) for name, term in self.terms.items()}}
+
+    def _step(self, bounds: Positions) -> Step:
+        sequences, training = self.course.sequences, self.training
+        windows = sequences.gather(bounds)
+        users = self.encoder.step(
+            self.items.of(sequences.item[windows.row]),
+            torch.from_numpy(sequences.type[windows.row].astype(np.int64)),
+            torch.from_numpy(sequences.seconds_since[windows.row]),
+        )
+        drawn = self.negatives.draw(training.negatives, self.random)
+        where, target = draw_targets(sequences, windows, training.ahead, training.events_a_step, self.random)
+        return Step(
+            windows=windows,
+            users=users,
+            items=self.items,
+            negatives=self.items.of(drawn),
+            negatives_log_chance=self.negatives.log_probability[drawn],
+            where=where,
+            target=target,
+        )
+
+    def _set_rate(self, steps: int) -> None:
+        share = self.steps / steps
+        rising = min(1.0, share / self.training.warm_up)
+        factor = rising * (0.5 + 0.5 * math.cos(math.pi * share))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * max(factor, 0.005)
+        self.steps += 1
+
+    def _descend(self, loss: Tensor) -> None:
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        self.optimiser.step()
