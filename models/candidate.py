@@ -23,10 +23,14 @@ from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.text import item_numbers, item_text
 from anabranch.release import DataWindow, Draft, Manifest, Release
 from models.encoder import Encoder, EncoderConfig
-from models.export import export_encoder, export_order
+from models.evaluation.protocols import Ranker
+from models.evaluation.purchase import PurchaseFigures
+from models.export import export_encoder, export_order, export_purchase
 from models.lists import neighbour_table, order_lists
 from models.log import EventLog
 from models.order import Order, OrderConfig, fit_order
+from models.purchase import PurchaseConfig, PurchaseHead, learn_purchase
+from models.purchase_examples import NoPurchaseHead, purchase_examples
 from models.seeds.als import AlsSeed
 from models.seeds.co_visit import CoVisitTable
 from models.seeds.neighbours import NeighboursSeed
@@ -58,6 +62,7 @@ class CandidateConfig:
     """Moments that lists are made for; those that miss what came are left out."""
     order_events: int = 50_000
     """Newest events of the order's window that are gone through for lists."""
+    purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,10 @@ class CandidateReport:
     """Largest absolute difference of each ONNX file to PyTorch; `scan`: of the step form to the parallel form."""
     measured: dict[str, float]
     """Losses and teacher weights of the sharing, lists the order learned from."""
+    heads: dict[str, dict[str, Any]]
+    """What was measured of each optional head, by name."""
+    absent: dict[str, str]
+    """Why the candidate lacks an optional head, by name."""
     seconds: dict[str, float]
     """Wall time by stage."""
 
@@ -114,8 +123,16 @@ def make_candidate(
     seeds, table = _fit_seeds(before, catalogue, config, stages)
     encoder, measured = _share(before, catalogue, seeds, parent, folder, fresh_from, config, stages)
     parity = export_encoder(encoder, folder)
-    order, lists = _fit_order(before, after, catalogue, table, encoder, folder, config, stages)
+    ranker = _provisional(before, catalogue, table, encoder, folder, config, stages)
+    order, lists = _fit_order(before, after, ranker, config, stages)
     parity |= export_order(order, folder)
+    heads, absent = {}, {}
+    try:
+        head, figures = _fit_purchase(before, after, ranker, config, stages)
+        parity |= export_purchase(head, folder)
+        heads["purchase"] = _described(figures, config.purchase)
+    except NoPurchaseHead as error:
+        absent["purchase"] = str(error)
     return CandidateReport(
         dims=encoder.config.dims,
         state_dims=encoder.config.state_dims,
@@ -125,6 +142,8 @@ def make_candidate(
         strategy=config.strategy.describe(),
         parity=parity,
         measured={**measured, "order_lists": float(lists)},
+        heads=heads,
+        absent=absent,
         seconds=stages.seconds,
     )
 
@@ -240,10 +259,7 @@ def _encoder(catalogue: Catalogue, items: int, parent: Release | None) -> Encode
 def _fit_order(
     before: EventLog,
     after: EventLog,
-    catalogue: Catalogue,
-    table: CoVisitTable,
-    encoder: Encoder,
-    folder: Path,
+    ranker: Ranker,
     config: CandidateConfig,
     stages: _Stages,
 ) -> tuple[Order, int]:
@@ -252,12 +268,10 @@ def _fit_order(
     unlisted, listed = after.take(slice(0, skipped)), after.take(slice(skipped, None))
     events = max(len(before) + len(after), 1)
     with stages("order lists") as done:
-        item_ids = ItemIds()
-        live = _provisional(catalogue, encoder, folder, item_ids, config)
         lists = order_lists(
-            live,
-            neighbour_table(table, item_ids, before),
-            item_ids,
+            ranker.live,
+            ranker.neighbours,
+            ranker.item_ids,
             before.followed_by(unlisted),
             listed,
             config.order_lists,
@@ -269,17 +283,43 @@ def _fit_order(
         return fit_order(lists, config.order, config.seed, lambda n: done(n / learned)), len(lists)
 
 
+def _fit_purchase(
+    before: EventLog, after: EventLog, ranker: Ranker, config: CandidateConfig, stages: _Stages
+) -> tuple[PurchaseHead, PurchaseFigures]:
+    """The purchase head, and what was measured of it. Raises `NoPurchaseHead` where the log teaches none."""
+    events, asked = max(len(before) + len(after), 1), config.purchase.examples
+    with stages("purchase examples") as done:
+        examples = purchase_examples(ranker, before, after, asked, config.seed, lambda n: done(n / events))
+    with stages("purchase head") as done:
+        learned = max(len(examples) * config.purchase.epochs, 1)
+        return learn_purchase(examples, config.purchase, config.seed, lambda n: done(n / learned))
+
+
+def _described(figures: PurchaseFigures, config: PurchaseConfig) -> dict[str, Any]:
+    """For the manifest: what a probability is of, and how good it is."""
+    measured: dict[str, Any] = msgspec.to_builtins(figures)
+    return {"horizon_days": config.examples.horizon_days, **measured}
+
+
 def _provisional(
-    catalogue: Catalogue, encoder: Encoder, folder: Path, item_ids: ItemIds, config: CandidateConfig
-) -> LiveRelease:
-    """The folder as a live release, with an order that has learned nothing yet and an index of the catalogue."""
-    export_order(Order(len(FEATURES), config.order.hidden), folder)
-    live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
-    rows = item_ids.rows(catalogue.item_ids)
-    vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
-    live.index.rebuild()
-    return live
+    before: EventLog,
+    catalogue: Catalogue,
+    table: CoVisitTable,
+    encoder: Encoder,
+    folder: Path,
+    config: CandidateConfig,
+    stages: _Stages,
+) -> Ranker:
+    """The folder as it would serve, with an order that has learned nothing yet and an index of the catalogue."""
+    with stages("item index"):
+        export_order(Order(len(FEATURES), config.order.hidden), folder)
+        live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
+        item_ids = ItemIds()
+        rows = item_ids.rows(catalogue.item_ids)
+        vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
+        live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
+        live.index.rebuild()
+        return Ranker(live, neighbour_table(table, item_ids, before), item_ids)
 
 
 def _provisional_manifest(encoder: Encoder) -> Manifest:
