@@ -142,7 +142,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     ts: Milliseconds
 
 
-class Ranking(Struct, frozen=True, kw_only=True):
+class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The slate a user would see now. Topic `rankings`, key `user_id`."""
 
     user_id: str
@@ -151,6 +151,8 @@ class Ranking(Struct, frozen=True, kw_only=True):
     slate: list[RankedItem]
     ts: Milliseconds
     """When the ranker made it."""
+    purchase: list[float] | None = None
+    """Probability that the user buys each item of the slate, 0 to 1; only where asked for and the release can tell."""
 
 
 class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -18,12 +18,14 @@ from anabranch.messages import ReleaseNotice
 
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("text.onnx", "tokenizer.json", "item.onnx", "items.json", "step.onnx", "order.onnx")
+PURCHASE_HEAD = "purchase.onnx"
+"""A head that a release may have or lack."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 """A file is read whole, into memory. The largest grow with the catalogue: 1 GiB is item.onnx for two million items of
 128 dimensions. Protobuf, and so an ONNX file, ends at 2 GiB in any case."""
 MAX_FILES = 32
-"""A release has seven."""
+"""A release has eight."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -62,6 +64,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     gate: dict[str, float]
     files: dict[str, str]
     """File name → sha256, for every file but the manifest."""
+    heads: dict[str, dict[str, Any]] = {}
+    """What was measured of each optional head that the release has, by name: `purchase`."""
 
 
 class Files(Protocol):

@@ -87,6 +87,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Leave out what the user has already had."""
     session_repeats: bool = False
     """Rank what the session holds too: where people go back and forth between items. `reshare` reads it as well."""
+    publish_purchase: bool = False
+    """Say in each ranking how probable it is that the user buys each of its items, if the release has that head."""
     history_length: Count = 64
     own_items: Count = 128
     checkpoint_ms: Annotated[int, Meta(ge=0)] = 5_000

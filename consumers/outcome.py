@@ -34,11 +34,19 @@ class Outcome:
         """
         slates, shown = self._slates(ranked), ranked.shown_release.tolist()
         sizes, ranks = ranked.shown_size.tolist(), ranked.rank.tolist()
+        purchases = _purchases(ranked)
         for at in np.flatnonzero(~ranked.duplicate).tolist():
             event, partition, offset, _ = received[at]
             key = topics.key(event.user_id)
             cause = Cause(event_id=event.event_id, partition=partition, offset=offset, ts=event.ts)
-            ranking = Ranking(user_id=event.user_id, release=release, cause=cause, slate=slates[at], ts=now_ms)
+            ranking = Ranking(
+                user_id=event.user_id,
+                release=release,
+                cause=cause,
+                slate=slates[at],
+                ts=now_ms,
+                purchase=purchases[at] if purchases is not None else None,
+            )
             yield Outgoing(self._names.rankings, key, encode(ranking), partition)
             feedback = Feedback(
                 event=event,
@@ -57,3 +65,11 @@ class Outcome:
             [RankedItem(name(row), score) for row, score in zip(rows, row_scores, strict=True) if row >= 0]
             for rows, row_scores in zip(ranked.slate.tolist(), scores, strict=True)
         ]
+
+
+def _purchases(ranked: Ranked) -> list[list[float]] | None:
+    """Probabilities of a purchase beside each slate; None where none were asked for, or the release tells none."""
+    if ranked.purchase is None:
+        return None
+    rounded = np.round(ranked.purchase.astype(np.float64), SCORE_DECIMALS)
+    return [row[shown].tolist() for row, shown in zip(rounded, ranked.slate >= 0, strict=True)]

@@ -296,6 +296,7 @@ class Ranker:
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
         log.info("release %s ranks from now on, with %d items", manifest.id, len(live.index))
+        tell_of_missing_heads(live, self._policy)
 
     def _lag(self) -> dict[int, int]:
         """Events between what is committed and the end of each log."""
@@ -308,6 +309,12 @@ class Ranker:
         with ExitStack() as closing:
             for one in (self._follower, self._state_log, self._restore, self._publisher, self._intake):
                 closing.callback(one.close)
+
+
+def tell_of_missing_heads(live: LiveRelease, policy: Policy) -> None:
+    """Log what the policy asks for and this release cannot tell: rankings go without it."""
+    if policy.purchase and live.purchase is None:
+        log.warning("release %s has no purchase head: rankings go without purchase probabilities", live.manifest.id)
 
 
 def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends: dict[int, int]) -> dict[int, Stretch]:

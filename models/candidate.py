@@ -24,10 +24,14 @@ from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.text import item_numbers, item_text
 from anabranch.release import DataWindow, Draft, Manifest, Release
 from models.encoder import Encoder, EncoderConfig
-from models.export import export_encoder, export_order
+from models.evaluation.protocols import Ranker
+from models.evaluation.purchase import PurchaseFigures
+from models.export import export_encoder, export_order, export_purchase
 from models.lists import neighbour_table, order_lists
 from models.log import EventLog
 from models.order import Order, OrderConfig, fit_order
+from models.purchase import PurchaseConfig, PurchaseHead, learn_purchase
+from models.purchase_examples import NoPurchaseHead, purchase_examples
 from models.seeds.als import AlsSeed
 from models.seeds.co_visit import CoVisitRule, CoVisitTable
 from models.seeds.neighbours import NeighboursSeed
@@ -68,6 +72,7 @@ class CandidateConfig:
     """Moments that lists are made for; those that miss what came are left out."""
     order_events: int = 50_000
     """Newest events of the order's window that are gone through for lists."""
+    purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,10 @@ class CandidateReport:
     """Largest absolute difference of each ONNX file to PyTorch; `scan`: of the step form to the parallel form."""
     measured: dict[str, float]
     """Losses and teacher weights of the sharing, lists the order learned from."""
+    heads: dict[str, dict[str, Any]]
+    """What was measured of each optional head, by name."""
+    absent: dict[str, str]
+    """Why the candidate lacks an optional head, by name."""
     seconds: dict[str, float]
     """Wall time by stage."""
 
@@ -131,12 +140,22 @@ def make_candidate(
         measured = train(encoder, course, config.strategies, config.training, config.seed, done)
     (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
     export_encoder(encoder, folder)
-    order, lists = _fit_order(before, after, catalogue, table, encoder, folder, config, stages)
+    ranker = _provisional(before, catalogue, table, encoder, folder, config, stages)
+    order, lists = _fit_order(before, after, ranker, config, stages)
+    heads: dict[str, dict[str, Any]] = {}
+    absent: dict[str, str] = {}
+    parity: dict[str, float] = {}
+    try:
+        head, figures = _fit_purchase(before, after, ranker, config, stages)
+        parity |= export_purchase(head, folder)
+        heads["purchase"] = _described(figures, config.purchase)
+    except NoPurchaseHead as error:
+        absent["purchase"] = str(error)
     with stages("catching up") as done:
         course = _course(log, catalogue, numbers, seeds, order_from)
         caught_up = train(encoder, course, config.strategies, config.training, config.seed, done)
     save_file(encoder.state_dict(), folder / WEIGHTS)
-    parity = export_encoder(encoder, folder) | export_order(order, folder)
+    parity |= export_encoder(encoder, folder) | export_order(order, folder)
     return CandidateReport(
         dims=encoder.config.dims,
         state_dims=encoder.config.state_dims,
@@ -148,6 +167,8 @@ def make_candidate(
         measured=measured
         | {f"{name}_catching_up": value for name, value in caught_up.items() if name.startswith("loss")}
         | {"order_lists": float(lists)},
+        heads=heads,
+        absent=absent,
         seconds=stages.seconds,
     )
 
@@ -245,21 +266,17 @@ def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: C
 def _fit_order(
     before: EventLog,
     after: EventLog,
-    catalogue: Catalogue,
-    table: CoVisitTable,
-    encoder: Encoder,
-    folder: Path,
+    ranker: Ranker,
     config: CandidateConfig,
     stages: _Stages,
 ) -> tuple[Order, int]:
     """The order, learned from lists that the serving core makes of the exported encoder; and how many lists."""
     log, start = before.followed_by(after), len(before) + max(0, len(after) - config.order_events)
     with stages("order lists") as done:
-        item_ids = ItemIds()
         lists = order_lists(
-            _provisional(catalogue, encoder, folder, item_ids, config),
-            neighbour_table(table, item_ids, before),
-            item_ids,
+            ranker.live,
+            ranker.neighbours,
+            ranker.item_ids,
             log,
             start,
             config.policy,
@@ -272,17 +289,43 @@ def _fit_order(
         return fit_order(lists, config.order, config.seed, lambda n: done(n / learned)), len(lists)
 
 
+def _fit_purchase(
+    before: EventLog, after: EventLog, ranker: Ranker, config: CandidateConfig, stages: _Stages
+) -> tuple[PurchaseHead, PurchaseFigures]:
+    """The purchase head, and what was measured of it. Raises `NoPurchaseHead` where the log teaches none."""
+    events, asked = max(len(before) + len(after), 1), config.purchase.examples
+    with stages("purchase examples") as done:
+        examples = purchase_examples(ranker, before, after, asked, config.seed, lambda n: done(n / events))
+    with stages("purchase head") as done:
+        learned = max(len(examples) * config.purchase.epochs, 1)
+        return learn_purchase(examples, config.purchase, config.seed, lambda n: done(n / learned))
+
+
+def _described(figures: PurchaseFigures, config: PurchaseConfig) -> dict[str, Any]:
+    """For the manifest: what a probability is of, and how good it is."""
+    measured: dict[str, Any] = msgspec.to_builtins(figures)
+    return {"horizon_days": config.examples.horizon_days, **measured}
+
+
 def _provisional(
-    catalogue: Catalogue, encoder: Encoder, folder: Path, item_ids: ItemIds, config: CandidateConfig
-) -> LiveRelease:
-    """The folder as a live release, with an order that has learned nothing yet and an index of the catalogue."""
-    export_order(Order(len(FEATURES), config.order.hidden), folder)
-    live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
-    rows = item_ids.rows(catalogue.item_ids)
-    vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
-    live.index.rebuild()
-    return live
+    before: EventLog,
+    catalogue: Catalogue,
+    table: CoVisitTable,
+    encoder: Encoder,
+    folder: Path,
+    config: CandidateConfig,
+    stages: _Stages,
+) -> Ranker:
+    """The folder as it would serve, with an order that has learned nothing yet and an index of the catalogue."""
+    with stages("item index"):
+        export_order(Order(len(FEATURES), config.order.hidden), folder)
+        live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
+        item_ids = ItemIds()
+        rows = item_ids.rows(catalogue.item_ids)
+        vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
+        live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
+        live.index.rebuild()
+        return Ranker(live, neighbour_table(table, item_ids, before), item_ids, config.policy)
 
 
 def _provisional_manifest(encoder: Encoder) -> Manifest:

@@ -10,8 +10,10 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from anabranch.release import PURCHASE_HEAD
 from models.encoder import Encoder, EncoderConfig, StepEncoder
 from models.order import Order
+from models.purchase import PurchaseHead
 
 OPSET = 17
 Axes = dict[str, dict[int, str]]
@@ -82,9 +84,16 @@ def export_encoder(encoder: Encoder, folder: Path) -> dict[str, float]:
 
 def export_order(order: Order, folder: Path) -> dict[str, float]:
     """Write order.onnx; file name → parity."""
-    features = order.mean + order.deviation * torch.randn(3, 7, len(order.mean), generator=_seeded())
+    features = _features(order)
     export(order, (features,), folder / "order.onnx", {"features": {0: "B", 1: "K"}, "scores": {0: "B", 1: "K"}})
     return {"order.onnx": parity(order, (features,), folder / "order.onnx")}
+
+
+def export_purchase(head: PurchaseHead, folder: Path) -> dict[str, float]:
+    """Write purchase.onnx; file name → parity."""
+    features, path = _features(head.network), folder / PURCHASE_HEAD
+    export(head, (features,), path, {"features": {0: "B", 1: "K"}, "probability": {0: "B", 1: "K"}})
+    return {PURCHASE_HEAD: parity(head, (features,), path)}
 
 
 @torch.no_grad()
@@ -100,6 +109,11 @@ def scan_parity(encoder: StepEncoder, length: int = 64) -> float:
         state, user = encoder.step(state, vectors[:, at], types[:, at], seconds[:, at])
         difference = max(difference, float((user - parallel[:, at]).abs().max()))
     return difference
+
+
+def _features(order: Order) -> Tensor:
+    """[B, K, F] as the network has seen them."""
+    return order.mean + order.deviation * torch.randn(3, 7, len(order.mean), generator=_seeded())
 
 
 def _item_inputs(config: EncoderConfig) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.ranking.candidates import Candidates, Policy, propose
 from anabranch.ranking.core import Batch, advance, fold
@@ -77,25 +78,43 @@ def order_lists(
     """
     rows, before = last_before(log, start)
     log, start = log.take(rows), start - before
-    states = UserStates(StateLayout(), live.index.dims, live.manifest.state_dims)
-    for batch in batches(log.take(slice(0, start)), states, item_ids, FOLD_BATCH):
-        fold(states, batch)
-        done(len(batch))
     after = log.take(slice(start, None))
     following = _following_items(after, item_ids)
     told = following >= 0
     chosen = told & (np.random.default_rng(seed).random(len(after)) < lists / max(int(told.sum()), 1))
-    parts = []
-    for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=start + 1)):
+    asked = candidate_lists(live, neighbours, item_ids, policy, log.take(slice(0, start)), after, chosen, done)
+    return Lists.concatenate(
+        [_with_positive(candidates, features, following[rows]) for rows, candidates, features in asked]
+    )
+
+
+def candidate_lists(
+    live: LiveRelease,
+    neighbours: NeighbourTable,
+    item_ids: ItemIds,
+    policy: Policy,
+    before: EventLog,
+    after: EventLog,
+    chosen: NDArray[np.bool_],
+    done: Done = lambda n: None,
+) -> Iterator[tuple[Positions, Candidates, Floats]]:
+    """Fold `before` into user states, then go through `after`, batch by batch, and propose at its `chosen` events.
+
+    Yields rows [B] of `after`, the candidates right after those events, and their features [N, F]. `done(n)` is told
+    of every n events gone through.
+    """
+    states = UserStates(StateLayout(), live.index.dims, live.manifest.state_dims)
+    for batch in batches(before, states, item_ids, FOLD_BATCH):
+        fold(states, batch)
+        done(len(batch))
+    for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=len(before) + 1)):
         queries = advance(live, states, batch)[1]
-        part = slice(at * BATCH, at * BATCH + len(batch))
-        keep = np.flatnonzero(chosen[part])
+        keep = np.flatnonzero(chosen[at * BATCH : at * BATCH + len(batch)])
         asked = queries.concatenate([queries], keep)
         candidates = propose(asked, live.index, neighbours, policy)
         features = build(asked, candidates, live.index, neighbours, states.layout.own_half_life_s)
-        parts.append(_with_positive(candidates, features, following[part][keep]))
+        yield at * BATCH + keep, candidates, features
         done(len(batch))
-    return Lists.concatenate(parts)
 
 
 def last_before(log: EventLog, start: int) -> tuple[Positions, int]:

@@ -25,15 +25,23 @@ Shape = Sequence[str | int]
 
 
 def write_release(
-    folder: Path, release_id: str = "r1", item_ids: Sequence[str] = (), seed: int = 0, parent: str | None = None
+    folder: Path,
+    release_id: str = "r1",
+    item_ids: Sequence[str] = (),
+    seed: int = 0,
+    parent: str | None = None,
+    purchase: bool = False,
 ) -> Manifest:
-    """A complete release folder; another seed gives other vectors, and so other rankings."""
+    """A complete release folder, with the purchase head if wanted; another seed gives other vectors, and so other
+    rankings."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     _write_text(folder, rng)
     _write_item(folder, rng, item_ids)
     _write_step(folder, rng)
     _write_order(folder)
+    if purchase:
+        _write_purchase(folder)
     manifest = Manifest(
         id=release_id,
         parent=parent,
@@ -148,6 +156,26 @@ def _write_order(folder: Path) -> None:
         nodes,
         {"features": (TensorProto.FLOAT, ["B", "K", len(FEATURES)])},
         {"scores": (TensorProto.FLOAT, ["B", "K"])},
+        {"weights": weights},
+        {"last": [-1]},
+    )
+
+
+def _write_purchase(folder: Path) -> None:
+    """Purchases come by inner product and popularity."""
+    weights = np.zeros((len(FEATURES), 1))
+    weights[FEATURES.index("inner_product")] = 2
+    weights[FEATURES.index("popularity")] = 0.1
+    nodes = [
+        helper.make_node("MatMul", ["features", "weights"], ["product"]),
+        helper.make_node("Squeeze", ["product", "last"], ["log_odds"]),
+        helper.make_node("Sigmoid", ["log_odds"], ["probability"]),
+    ]
+    _save(
+        folder / release.PURCHASE_HEAD,
+        nodes,
+        {"features": (TensorProto.FLOAT, ["B", "K", len(FEATURES)])},
+        {"probability": (TensorProto.FLOAT, ["B", "K"])},
         {"weights": weights},
         {"last": [-1]},
     )

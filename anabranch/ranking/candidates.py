@@ -31,6 +31,8 @@ class Policy:
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
     session_repeats: bool = False
     """Show what the session holds again: where people go back and forth between items, as on a marketplace."""
+    purchase: bool = False
+    """Tell how probable the purchase of each shown item is, where the release has that head."""
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
@@ -40,6 +42,7 @@ class Policy:
             retrieve=settings.retrieve,
             discover=settings.discover,
             session_repeats=settings.session_repeats,
+            purchase=settings.publish_purchase,
         )
 
 

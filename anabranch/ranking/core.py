@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,7 @@ class Ranked:
     shown_release: NDArray[np.int32]  # [B] number of the release whose slate the user had, -1: none
     shown_size: NDArray[np.int32]  # [B]
     rank: NDArray[np.int32]  # [B] place of the event's item on that slate from 1, NOT_ON_SLATE or NO_SLATE
+    purchase: Floats | None = None  # [B, slate] probability that the user buys it; None: not asked for, or no such head
 
 
 def rank(
@@ -93,11 +94,14 @@ def rank(
     passed("retrieve")
     features = build(queries, candidates, live.index, neighbours, states.layout.own_half_life_s)
     passed("features")
-    slate, score = put_in_order(live, candidates, features, len(batch), policy.slate)
+    slate, score, shown = put_in_order(live, candidates, features, len(batch), policy.slate)
+    purchase = None
+    if policy.purchase and live.purchase is not None:
+        purchase = np.where(slate >= 0, live.purchase.probability(shown), np.float32(0))
     passed("order")
     ranked = _join(live, states, batch, duplicate, slate, score)
     passed("join")
-    return ranked
+    return replace(ranked, purchase=purchase)
 
 
 def advance(live: LiveRelease, states: UserStates, batch: Batch) -> tuple[NDArray[np.bool_], Queries]:
@@ -125,11 +129,13 @@ def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> N
 
 def put_in_order(
     live: LiveRelease, candidates: Candidates, features: Floats, n: int, slate: int
-) -> tuple[Rows, Floats]:
-    """The best `slate` candidates of each of n queries: rows [n, slate], -1 padded, and scores [n, slate]."""
+) -> tuple[Rows, Floats, Floats]:
+    """The best `slate` candidates of each of n queries: rows [n, slate], -1 padded, scores [n, slate] and features
+    [n, slate, F]."""
     items, scores = np.full((n, slate), -1, np.int32), np.zeros((n, slate), np.float32)
+    shown = np.zeros((n, slate, features.shape[1]), np.float32)
     if len(candidates.item) == 0:
-        return items, scores
+        return items, scores, shown
     counts = np.bincount(candidates.query, minlength=n)
     place = np.arange(len(candidates.query)) - np.repeat(np.cumsum(counts) - counts, counts)
     padded = np.zeros((n, counts.max(), features.shape[1]), np.float32)
@@ -142,7 +148,8 @@ def put_in_order(
     found = best.shape[1]
     items[:, :found] = np.take_along_axis(all_items, best, axis=1)
     scores[:, :found] = np.take_along_axis(all_scores, best, axis=1)
-    return items, np.where(items >= 0, scores, 0).astype(np.float32)
+    shown[:, :found] = np.take_along_axis(padded, best[:, :, None], axis=1)
+    return items, np.where(items >= 0, scores, 0).astype(np.float32), shown
 
 
 def waves(slots: Slots) -> Iterator[Positions]:

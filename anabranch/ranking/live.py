@@ -1,4 +1,4 @@
-"""A live release: its encoder, its order and its item index, swapped as one."""
+"""A live release: its encoder, its order, its optional heads and its item index, swapped as one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from anabranch.ranking.encoder import Order, StepEncoder
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking.purchase import PurchaseHead
 from anabranch.ranking.text import ItemEncoder, TextEncoder
-from anabranch.release import Files, Manifest, ReleaseError
+from anabranch.release import PURCHASE_HEAD, Files, Manifest, ReleaseError
 
 
 class ReleaseNumbers:
@@ -42,6 +43,7 @@ class LiveRelease:
     text: TextEncoder
     item: ItemEncoder
     index: ItemIndex
+    purchase: PurchaseHead | None = None
 
     @classmethod
     def load(cls, files: Files, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
@@ -59,6 +61,7 @@ class LiveRelease:
             text=TextEncoder(files, threads),
             item=ItemEncoder(files, threads),
             index=ItemIndex(manifest.dims),
+            purchase=PurchaseHead(files, threads) if PURCHASE_HEAD in manifest.files else None,
         )
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:

@@ -188,6 +188,7 @@ def _manifest(
         parity=report.parity,
         gate={},
         files=files,
+        heads=report.heads,
     )
 
 

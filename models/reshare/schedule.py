@@ -48,4 +48,6 @@ class Schedule:
         self.metrics.outcome(outcome.notice.status)
         parity = ", ".join(f"{name} {difference:.1e}" for name, difference in outcome.report.parity.items())
         log.info("parity with PyTorch, max abs difference: %s", parity)
+        for name, reason in outcome.report.absent.items():
+            log.info("release %s has no %s head: %s", outcome.notice.release, name, reason)
         log.info("release %s is %s: %s", outcome.notice.release, outcome.notice.status, outcome.notice.reason)

@@ -54,6 +54,11 @@ OLD_BYTES: dict[str, tuple[messages.Codec[Any], bytes]] = {
         b'{"user_id":"u1","release":"r1","cause":{"event_id":"e1","partition":0,"offset":7,"ts":1},'
         b'"slate":[["i1",0.5]],"ts":2}',
     ),
+    "ranking 2": (
+        messages.rankings,
+        b'{"user_id":"u1","release":"r1","cause":{"event_id":"e1","partition":0,"offset":7,"ts":1},'
+        b'"slate":[["i1",0.5]],"ts":2,"purchase":[0.25]}',
+    ),
     "feedback 1": (
         messages.feedback,
         b'{"event":{"event_id":"e1","user_id":"u1","type":"purchase","ts":1,"item_id":"i1"},"partition":0,"offset":7,'

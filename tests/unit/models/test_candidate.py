@@ -1,0 +1,99 @@
+"""What a candidate's folder holds, made from tiny logs upon a tiny parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from anabranch import release
+from anabranch.messages import EVENT_TYPES, Item
+from anabranch.ranking.features import FEATURES
+from anabranch.ranking.purchase import PurchaseHead
+from anabranch.release import PURCHASE_HEAD, Draft, Release
+from models.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
+from models.encoder import Encoder, EncoderConfig
+from models.log import EventLog
+from models.order import OrderConfig
+from models.purchase import PurchaseConfig
+from models.purchase_examples import DAY_MS, ExampleConfig
+from models.sharing.rank_distillation import RankDistillation
+from tests.releases import TEXT_DIMS, write_release
+
+ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in range(12)]
+VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
+EVENTS = 600
+CONFIG = CandidateConfig(
+    threads=1,
+    strategy=RankDistillation(epochs=1),
+    order=OrderConfig(epochs=1),
+    purchase=PurchaseConfig(examples=ExampleConfig(horizon_days=2.0), epochs=1),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """make_candidate sets torch's threads for the whole process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def log() -> EventLog:
+    """An event an hour by one of 8 users: views, and every third time a purchase."""
+    random = np.random.default_rng(0)
+    return EventLog.from_columns(
+        random.integers(8, size=EVENTS),
+        random.integers(len(ITEMS), size=EVENTS),
+        np.where(np.arange(EVENTS) % 3 == 2, PURCHASE, VIEW),
+        np.arange(EVENTS) * (DAY_MS // 24),
+        np.full(EVENTS, -1),
+        user_ids=tuple(f"user {number}" for number in range(8)),
+        item_ids=tuple(item.item_id for item in ITEMS),
+    )
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    folder = tmp_path_factory.mktemp("releases") / "parent"
+    manifest = write_release(folder)
+    save_file(Encoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / WEIGHTS)
+    release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder)))
+    return release.opened(folder)
+
+
+def make(log: EventLog, parent: Release, folder: Path) -> CandidateReport:
+    half = int(log.ts[EVENTS // 2])
+    return make_candidate(log, ITEMS, parent, folder, order_from=half, cache=folder.parent, config=CONFIG)
+
+
+def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    report = make(log, parent, tmp_path / "candidate")
+    measured = report.heads["purchase"]
+    assert report.absent == {}
+    assert report.parity[PURCHASE_HEAD] < 1e-5
+    assert measured["horizon_days"] == 2
+    assert 0 < measured["purchases"] < measured["examples"]
+    assert 0 <= measured["roc_auc"] <= 1
+    assert msgspec.json.decode(msgspec.json.encode(report.heads)) == report.heads
+    features = np.random.default_rng(0).normal(size=(2, 5, len(FEATURES))).astype(np.float32)
+    assert PurchaseHead(Draft(tmp_path / "candidate")).probability(features).shape == (2, 5)
+
+
+def test_a_log_without_purchases_gives_a_candidate_without_the_head_and_the_reason(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    report = make(replace(log, type=np.full_like(log.type, VIEW)), parent, tmp_path / "candidate")
+    assert report.heads == {}
+    assert report.absent == {"purchase": "no event is a purchase"}
+    assert "order.onnx" in report.parity
+    assert not (tmp_path / "candidate" / PURCHASE_HEAD).exists()
