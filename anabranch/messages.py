@@ -197,6 +197,9 @@ class ReleaseNotice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parent: str | None = None
     reason: str | None = None
     gate: dict[str, float] = {}
+    gate_from: Milliseconds | None = None
+    gate_to: Milliseconds | None = None
+    """Events from `gate_from` on and before `gate_to` have been at the gate for it, and so can be for no other."""
 
 
 class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=1):

@@ -126,7 +126,8 @@ class IndexerMetrics(ConsumerMetrics):
 class ReshareMetrics:
     """What the re-sharing job tells. `outcome` is called at the end of every run."""
 
-    OUTCOMES = ("live", "rejected", "failed")
+    OUTCOMES = ("live", "rejected", "waiting", "failed")
+    """`waiting`: there were too few new events to make a candidate of, or to judge it by."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._last = Gauge(

@@ -35,7 +35,7 @@ class ReleaseError(AnabranchError):
 
 class DataWindow(Struct, frozen=True, kw_only=True):
     """Which events made the release, in ms: [train_from, order_from) taught the encoder, [order_from, gate_from)
-    the order, [gate_from, gate_to] was unseen until the gate."""
+    the order, [gate_from, gate_to) was unseen until the gate, which uses a window once."""
 
     train_from: int
     order_from: int

@@ -23,6 +23,7 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
     """
     import msgspec
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     rows = _rows(settings_of(ctx))
@@ -31,8 +32,8 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
         return
     table = Table("release", "status", "announced", "parent", "folder", "gate")
     for row in rows:
-        gate = "\n".join(f"{name} {value:.4g}" for name, value in row["gate"].items())
-        table.add_row(row["release"], row["status"], _moment(row["ts"]), row["parent"] or "", row["folder"], gate)
+        told = (row["release"], row["status"], _moment(row["ts"]), row["parent"], row["folder"], row["reason"])
+        table.add_row(*(escape(text or "") for text in told))
     Console().print(table)
 
 
@@ -75,7 +76,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
                 notice = messages.releases.decode(record.value)
                 notices[notice.release] = notice
     return [
-        {"parent": None, "reason": None, "gate": {}}
+        {"parent": None, "reason": None, "gate": {}, "gate_from": None, "gate_to": None}
         | msgspec.to_builtins(notice)
         | {"folder": _condition(settings, notice)}
         for notice in notices.values()

@@ -16,7 +16,9 @@ def command(
     every: Annotated[float, typer.Option(min=0.01, help="Hours from the start of one run to that of the next.")] = 24.0,
     seed: Annotated[int, typer.Option(help="Seeds training: equal feedback then makes an equal candidate.")] = 0,
     order_days: Annotated[float, typer.Option(min=0.01, help="Days that teach the order, before the gate's.")] = 14.0,
-    gate_days: Annotated[float, typer.Option(min=0.01, help="Newest days, which only the gate sees.")] = 7.0,
+    gate_days: Annotated[
+        float, typer.Option(min=0.01, help="Newest days, which only the gate sees, once: a run needs so many new ones.")
+    ] = 7.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,

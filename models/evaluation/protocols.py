@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from anabranch.release import Release
 from anabranch.text_vectors import TextVectors
 from models.evaluation.metrics import Ranks
 from models.evaluation.prequential import ServedLog, predict
+from models.evaluation.slices import Mask, cut_slices
 from models.lists import FOLD_BATCH, batches, last_before
 from models.log import NONE, EventLog
 from models.seeds.co_visit import CoVisit
@@ -50,6 +51,8 @@ class Trial:
     candidate: Ranks  # [M]
     incumbent: Ranks | None  # [M], None where nothing serves yet
     co_visit: Ranks  # [M]
+    slices: Mapping[str, Mask] = field(default_factory=dict)
+    """Which of the events belong to each slice, [M] each; see `cut_slices`."""
 
 
 def load(release: Release, item_ids: ItemIds, items: Sequence[Item], data_dir: Path, threads: int = 1) -> LiveRelease:
@@ -119,11 +122,12 @@ def run_trial(
     log: EventLog,
     start: int,
     done: Done = lambda n: None,
+    domains: Sequence[str | None] = (),
 ) -> Trial:
     """All three on the events from `start` on whose user had a slate.
 
     `co_visit` has learned the log up to `start`, and learns on, event by event, to its end. `done(n)` is told of
-    every n events, each of the log's counting once for everyone in the trial.
+    every n events, each of the log's counting once for everyone in the trial. `domains` are the items', by number.
     """
     candidate_ranks = release_ranks(candidate, log, start, done)
     incumbent_ranks = None if incumbent is None else release_ranks(incumbent, log, start, done)
@@ -135,4 +139,5 @@ def run_trial(
         candidate=candidate_ranks[judged],
         incumbent=None if incumbent_ranks is None else incumbent_ranks[judged],
         co_visit=np.array(predicted.ranks[co_visit.name], np.int32),
+        slices=cut_slices(log, start, np.flatnonzero(scored), np.array(predicted.repeat, np.bool_), domains),
     )

@@ -61,6 +61,11 @@ def live(announced: dict[str, ReleaseNotice]) -> ReleaseNotice | None:
     return max((one for one in announced.values() if one.status == "live"), key=lambda one: one.ts, default=None)
 
 
+def used_to(announced: dict[str, ReleaseNotice]) -> int:
+    """The gate has used events up to here, ms; 0 where it has used none, or the notices are too old to say."""
+    return max((one.gate_to for one in announced.values() if one.gate_to is not None), default=0)
+
+
 def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance: Advance) -> None:
     """Put every row of the co-visit table on its topic."""
     topic = Topics(settings).neighbours

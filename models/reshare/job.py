@@ -25,7 +25,7 @@ from models.journal import Journal
 from models.lists import neighbour_table
 from models.log import EventLog
 from models.reshare import broker
-from models.reshare.windows import Windows, cut
+from models.reshare.windows import TooLittleFresh, Windows, cut
 from models.seeds.co_visit import CoVisit
 
 Advance = Callable[[int], None]
@@ -54,12 +54,17 @@ class Outcome:
 
 
 def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
-    """Raises `TooLittleData` where the events collected so far do not fill the windows."""
+    """Raises `TooLittleData` where the events collected so far do not fill the windows; where only the gate's is too
+    short, the neighbours are published before."""
     started = time.monotonic()
     announced = broker.notices(settings)
     incumbent = broker.live(announced)
     events, items = _gather(settings, incumbent is not None, bar)
-    window = cut(events, config.windows)
+    try:
+        window = cut(events, config.windows, broker.used_to(announced))
+    except TooLittleFresh:
+        _publish_neighbours(settings, _co_visit(events, bar), events.item_ids, bar)
+        raise
     name = f"r{len(announced) + 1:04d}"
 
     folder = settings.releases_dir / name
@@ -80,6 +85,8 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
         parent=manifest.parent,
         reason=verdict.reason,
         gate=verdict.numbers,
+        gate_from=window.gate_from,
+        gate_to=window.gate_to,
     )
     broker.announce(settings, notice)
     if verdict.accepted and incumbent is not None:
@@ -135,13 +142,18 @@ def _hold_trial(
 ) -> tuple[CoVisit, Trial]:
     """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
     start = int(np.searchsorted(events.ts, made.manifest.window.gate_from))
-    with bar("Co-visit table before the gate's window", start) as advance:
-        co_visit = CoVisit.fit(events.take(slice(0, start)), done=advance)
+    co_visit = _co_visit(events.take(slice(0, start)), bar)
     candidate = _ranker(settings, made, items, co_visit, events)
     incumbent = None if parent is None else _ranker(settings, parent, items, co_visit, events)
     contenders = 2 if incumbent is None else 3
+    domains = [item.domain for item in items]
     with bar("Trial at the gate", contenders * len(events)) as advance:
-        return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance)
+        return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance, domains)
+
+
+def _co_visit(events: EventLog, bar: Bar) -> CoVisit:
+    with bar("Co-visit table", len(events)) as advance:
+        return CoVisit.fit(events, done=advance)
 
 
 def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit: CoVisit, events: EventLog) -> Ranker:
@@ -193,7 +205,7 @@ def _manifest(
 
 
 def _publish_neighbours(settings: Settings, co_visit: CoVisit, item_ids: Sequence[str], bar: Bar) -> None:
-    """The co-visit table of all events so far: data, and so published whatever the gate says of the candidate."""
+    """The co-visit table of all events so far: data, and so published whatever becomes of a candidate."""
     table = co_visit.table()
     ts = broker.now_ms()
     rows = (

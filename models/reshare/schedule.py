@@ -34,6 +34,7 @@ class Schedule:
             except TooLittleData as error:
                 if self.every_s is None:
                     raise
+                self.metrics.outcome("waiting")
                 log.info("not yet: %s", error)
             except Exception:
                 self.metrics.outcome("failed")

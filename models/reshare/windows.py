@@ -9,10 +9,17 @@ from anabranch.release import DataWindow
 from models.log import EventLog
 
 DAY_MS = 24 * 3600 * 1000
+ENOUGH = 0.9
+"""A gate's window may be this share of its length: the last event of a week comes at another hour than that of the week
+before, so of runs one window apart every other would find the new window a little short."""
 
 
 class TooLittleData(AnabranchError):
     """A log too short to be cut into encoder, order and gate windows."""
+
+
+class TooLittleFresh(TooLittleData):
+    """Too few days since the events that the gate has used."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,20 @@ class Windows:
     gate_days: float = 7.0
 
 
-def cut(log: EventLog, windows: Windows) -> DataWindow:
-    """The windows of a log, the newest for the gate. Raises `TooLittleData` where nothing is left for the encoder."""
+def cut(log: EventLog, windows: Windows, used_to: int = 0) -> DataWindow:
+    """The windows of a log, the newest for the gate.
+
+    The gate uses a window once: events before `used_to` (ms) have decided on a candidate already, whatever was decided.
+    What is made afterwards has learned from that, if only by being made again until it passed, so on them its
+    figures would be too good (Dwork et al., 2015). They teach, and never judge again.
+
+    Raises `TooLittleFresh` where too little is left for the gate, `TooLittleData` where nothing is for the encoder.
+    """
     if not len(log):
         raise TooLittleData("there are no events to learn from: publish some to `events` first")
     end = int(log.ts[-1]) + 1
-    gate_from = end - int(windows.gate_days * DAY_MS)
+    gate_from = max(end - int(windows.gate_days * DAY_MS), used_to)
+    _require_fresh(end, gate_from, windows)
     order_from = gate_from - int(windows.order_days * DAY_MS)
     if int(log.ts[0]) >= order_from:
         days = (end - int(log.ts[0])) / DAY_MS
@@ -39,3 +54,13 @@ def cut(log: EventLog, windows: Windows) -> DataWindow:
     return DataWindow(
         train_from=int(log.ts[0]), order_from=order_from, gate_from=gate_from, gate_to=end, events=len(log)
     )
+
+
+def _require_fresh(end: int, gate_from: int, windows: Windows) -> None:
+    fresh = max(0, end - gate_from) / DAY_MS
+    needed = ENOUGH * windows.gate_days
+    if fresh < needed:
+        raise TooLittleFresh(
+            f"{fresh:.1f} days of events are fresh, and the gate needs {needed:.1f}, for it uses none twice: "
+            f"run again after {needed - fresh:.1f} more days of events, or shorten --gate-days ({windows.gate_days:g})"
+        )

@@ -14,6 +14,7 @@ import pytest
 from anabranch import clients, messages
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from models.reshare import broker
 from producers import completejourney
 
 HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 200, 6, 2, 3
@@ -74,6 +75,13 @@ def test_every_release_is_announced_with_the_gates_numbers(demo: tuple[dict[str,
     for release in summary["releases"]:
         assert release["reason"] and "ndcg_at_20_minus_co_visit_low" in release["gate"]
     assert "ndcg_at_20_minus_incumbent_low" in summary["releases"][1]["gate"]
+
+
+def test_the_gate_judged_no_two_releases_by_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:
+    first, second = broker.notices(demo[1]).values()
+    assert first.gate_from is not None and first.gate_to is not None
+    assert second.gate_from is not None and second.gate_to is not None
+    assert first.gate_from < first.gate_to <= second.gate_from < second.gate_to
 
 
 def test_the_account_scores_everyone_on_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:

@@ -81,6 +81,13 @@ def test_bytes_written_by_the_first_version_are_still_read(name: str) -> None:
     codec.decode(payload)
 
 
+def test_a_notice_of_before_windows_were_told_names_none() -> None:
+    codec, payload = OLD_BYTES["release 1"]
+    notice = codec.decode(payload)
+    assert (notice.gate_from, notice.gate_to) == (None, None)
+    assert b"gate_to" not in messages.encode(notice)
+
+
 @pytest.mark.parametrize("missing", ["event_id", "user_id", "type", "ts"])
 def test_a_missing_required_field_is_named(missing: str) -> None:
     payload = msgspec.json.encode({name: value for name, value in EVENT.items() if name != missing})

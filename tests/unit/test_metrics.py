@@ -45,3 +45,12 @@ def test_the_last_outcome_of_re_sharing_is_the_one_that_is_1() -> None:
     assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "live"}) == 0
     assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "rejected"}) == 1
     assert b"anabranch_reshare_age_seconds" in generate_latest(registry)
+
+
+def test_waiting_for_more_events_is_no_failure() -> None:
+    registry = CollectorRegistry()
+    reshare = ReshareMetrics(registry)
+    reshare.outcome("failed")
+    reshare.outcome("waiting")
+    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "failed"}) == 0
+    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "waiting"}) == 1

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from anabranch.cli.demo.summary import Summary
@@ -44,7 +45,7 @@ def _ledger(summary: Summary) -> Table:
 def _releases(summary: Summary) -> Table:
     table = Table("Release", "Status", "Gate", title="Releases", title_justify="left")
     for row in summary.releases:
-        table.add_row(row["id"], row["status"], row["reason"] or "")
+        table.add_row(row["id"], row["status"], escape(row["reason"] or ""))
     return table
 
 

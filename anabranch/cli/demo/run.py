@@ -33,8 +33,9 @@ from producers.completejourney import Purchases
 from producers.pace import Pace
 from producers.replay import replay
 
-WHILE_RESHARING = 100.0
-"""Events a second while the re-sharing job runs: at full speed its minute would span months of the data."""
+WHILE_RESHARING = Pace(times=2000.0)
+"""For events while the re-sharing job runs: at full speed its minute would span months of the data. A multiple of the
+data's time, so that runs find days as far apart as the weeks between them: the gate wants as many new ones."""
 READY_SECONDS = 300.0
 CLEARED = ("broker", "releases", "reshare", "logs")
 """What an earlier demo left; the text vectors, which depend on the texts alone, stay."""
@@ -161,7 +162,8 @@ class Demo:
 
     def _reshare_during(self, ahead: Iterator[Event]) -> None:
         """Re-share while events flow, until the job has ended and what it released is swapped in."""
-        self._say("Re-share", f"a candidate from the feedback so far, while {WHILE_RESHARING:g} events flow a second")
+        pace = f"{WHILE_RESHARING.times:,.0f} times as fast as they happened"
+        self._say("Re-share", f"a candidate from the feedback so far, while events flow {pace}")
         before = self._newest_release()
         resharing = self._start_reshare()
 
@@ -173,7 +175,7 @@ class Demo:
                 yield event
 
         with bar("Events meanwhile", None, self._console) as advance:
-            self._publish(until_swapped(), Pace(per_second=WHILE_RESHARING), advance)
+            self._publish(until_swapped(), WHILE_RESHARING, advance)
         resharing.wait()
         newest = self._newest_release()
         self._say("Gate", f"rejected: {before} stays" if newest == before else f"passed: {newest} was swapped in")

@@ -112,6 +112,23 @@ def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Ranker,
     assert scores["served"].events == len(trial.user)
 
 
+def test_a_trials_events_are_divided_into_slices(ranker: Ranker, log: EventLog) -> None:
+    """Users have a past, so every event of the trial has a slate and is judged."""
+    domains = ["kitchen" if number % 2 else "garden" for number in range(len(ITEMS))]
+    trial = run_trial(ranker, None, CoVisit.fit(log.take(slice(0, START))), log, START, domains=domains)
+    item, user = log.item[START:], log.user[START:]
+    had = {(one, int(bought)) for one, bought in zip(log.user[:START].tolist(), log.item[:START], strict=True)}
+    repeats = []
+    for pair in zip(user.tolist(), item.tolist(), strict=True):
+        repeats.append(pair in had)
+        had.add(pair)
+    assert trial.slices["task:purchase"].all()
+    np.testing.assert_array_equal(trial.slices["domain:garden"], item % 2 == 0)
+    np.testing.assert_array_equal(trial.slices["cold_items"], np.bincount(log.item[:START], minlength=40)[item] <= 5)
+    np.testing.assert_array_equal(trial.slices["repeat"], repeats)
+    np.testing.assert_array_equal(trial.slices["new_to_user"], ~np.array(repeats))
+
+
 def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> None:
     manifest = write_release(tmp_path / "r1", item_ids=ITEMS)
     item_ids = ItemIds()

@@ -1,0 +1,41 @@
+"""The re-sharing job at the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from anabranch import clients, messages
+from anabranch.messages import ReleaseNotice
+from anabranch.settings import Settings
+from anabranch.topics import Topics
+from models.reshare import broker
+from models.reshare.job import JobConfig, run_once
+from models.reshare.windows import TooLittleFresh
+from tests.kafka.world import World, purchases
+
+
+@contextmanager
+def no_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    yield lambda n: None
+
+
+def test_while_too_little_is_fresh_for_the_gate_the_neighbours_are_renewed_and_no_candidate_is_made(
+    settings: Settings, topics: Topics
+) -> None:
+    events = purchases(20, users=2)
+    World(settings).publish(events)
+    used_to = max(event.ts for event in events) + 1
+    notice = ReleaseNotice(
+        release="r1", status="rejected", ts=1, location="r1", manifest_sha256="", gate_from=0, gate_to=used_to
+    )
+    broker.announce(settings, notice)
+
+    with pytest.raises(TooLittleFresh):
+        run_once(settings, JobConfig(), no_bar)
+
+    rows = [messages.neighbours.decode(record.value) for record in clients.read_to_end(settings, [topics.neighbours])]
+    assert {row.item_id for row in rows} == {event.item_id for event in events}
+    assert broker.notices(settings) == {"r1": notice}
