@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,9 @@ from models.seeds.text import TextSeed
 from models.sequences import Sequences
 from models.sharing.rank_distillation import RankDistillation
 from models.sharing.strategy import Course, Strategy
+from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training, train
-from models.text import export_text, text_vectors, whitening
+from models.text import export_text, text_vectors
 
 ITEMS = "items.json"
 WEIGHTS = "encoder.safetensors"
@@ -66,7 +67,7 @@ class CandidateConfig:
     """Beside the co-visit table, which always teaches."""
     dropout: float = 0.2
     training: Training = field(default_factory=Training)
-    strategies: tuple[Strategy, ...] = field(default_factory=lambda: (RankDistillation(),))
+    strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), RankDistillation()))
     order: OrderConfig = field(default_factory=OrderConfig)
     order_lists: int = 40_000
     """Moments that lists are made for; those that miss what came are left out."""
@@ -162,7 +163,7 @@ def make_candidate(
         text_dims=encoder.config.text_dims,
         features=FEATURES,
         seeds=tuple(seed.name for seed in seeds),
-        strategy={strategy.name: strategy.describe() for strategy in config.strategies},
+        strategy=_strategy(config),
         parity=parity,
         measured=measured
         | {f"{name}_catching_up": value for name, value in caught_up.items() if name.startswith("loss")}
@@ -217,6 +218,14 @@ def _catalogue(
     return Catalogue(tuple(item.item_id for item in items), vectors)
 
 
+def _strategy(config: CandidateConfig) -> dict[str, Any]:
+    return {
+        "name": "+".join(strategy.name for strategy in config.strategies) or "log_only",
+        "training": asdict(config.training),
+        **{strategy.name: strategy.describe() for strategy in config.strategies},
+    }
+
+
 def default_seeds(config: CandidateConfig) -> list[Seed]:
     """One of each kind that is quick to fit, beside the co-visit table."""
     return [AlsSeed(seed=config.seed, threads=config.threads), TextSeed(), SequenceSeed(seed=config.seed)]
@@ -252,7 +261,6 @@ def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: C
     torch.manual_seed(config.seed)
     sizes = EncoderConfig(items=items, text_dims=catalogue.text_vectors.shape[1], dropout=config.dropout)
     encoder = Encoder(sizes)
-    encoder.item.set_whitening(*whitening(np.unique(catalogue.text_vectors, axis=0), sizes.white_dims))
     if parent is None:
         return encoder
     weights = load_weights(parent.read(WEIGHTS))

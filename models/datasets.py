@@ -129,7 +129,7 @@ def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
         for at, part in enumerate(parts):
             user = np.searchsorted(names, part.user)
             nth = np.arange(len(part)) - np.searchsorted(part.user, part.user)  # of the user's in this part
-            ago = (events[user] - nth) * HOUR_MS if at == 0 else 0
+            ago = (events[user] - nth) * HOUR_MS if at == 0 else np.zeros(len(part), np.int64)
             ts = BEGINNING + at * HOUR_MS - ago
             logs.append((len(users) + user, part.item, ts, prefix))
         users += [f"{prefix}{user}" for user in names.tolist()]

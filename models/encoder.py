@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 SECONDS_AN_HOUR = 3600.0
 TINY = 1e-6
-RESIDUAL_BESIDE_TEXT = 0.1
-"""Length of a new residual against a whitened text vector's, 1."""
 
 
 @dataclass(frozen=True)
@@ -48,20 +46,11 @@ class ItemEncoder(nn.Module):
         self.register_buffer("whitening", torch.zeros(config.text_dims, config.white_dims))
         self.project = nn.Linear(config.white_dims, config.dims, bias=False)
         self.residual = nn.Embedding(config.items, config.dims)
+        self.residual_dropout = 0.0
+        """Share of the residuals that are left out while training."""
         nn.init.eye_(self.project.weight)  # at first the item vectors are the texts' leading directions
         nn.init.normal_(self.residual.weight, std=config.dims**-0.5)
         nn.init.zeros_(self.residual.weight[0])
-
-    @torch.no_grad()
-    def set_whitening(self, mean: Tensor, whitening: Tensor) -> None:
-        """Fix the text side: mean [T] and whitening [T, P], see `models.text.whitening`.
-
-        Where there are texts, residuals begin small, so that an item is at first what its text says.
-        """
-        self.text_mean.copy_(mean)
-        self.whitening.copy_(whitening)
-        if whitening.any():
-            self.residual.weight.mul_(RESIDUAL_BESIDE_TEXT)
 
     def white(self, text_vector: Tensor) -> Tensor:
         """Text vectors [..., T] → [..., P], constant while training."""
@@ -69,8 +58,10 @@ class ItemEncoder(nn.Module):
 
     def embed(self, white: Tensor, item_number: Tensor) -> Tensor:
         """Whitened text [..., P] and numbers [...] → item vectors [..., d]."""
-        known = (item_number > 0).unsqueeze(-1)  # [..., 1]
-        residual = self.residual(item_number) * known  # [..., d]
+        known = item_number > 0  # [...]
+        if self.training and self.residual_dropout:
+            known = known & (torch.rand(known.shape) >= self.residual_dropout)
+        residual = self.residual(item_number) * known.unsqueeze(-1)  # [..., d]
         return F.normalize(self.project(white) + residual, dim=-1)
 
     def forward(self, text_vector: Tensor, item_number: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ class Training:
     ahead: float = 1.0
     """Mean number of events from a moment to the target drawn for it. 1: always the next; more where the order of
     events means little, as within a basket."""
+    event_dropout: float = 0.0
+    """Share of the events whose item is hidden from the encoder."""
     learning_rate: float = 4e-3
     child_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -128,8 +130,9 @@ class _Run:
     def _step(self, bounds: Positions) -> Step:
         sequences, training = self.course.sequences, self.training
         windows = sequences.gather(bounds)
+        shown = torch.from_numpy(self.random.random(windows.row.shape) >= training.event_dropout)
         users = self.encoder.step(
-            self.items.of(sequences.item[windows.row]),
+            self.items.of(sequences.item[windows.row]) * shown.unsqueeze(-1),
             torch.from_numpy(sequences.type[windows.row].astype(np.int64)),
             torch.from_numpy(sequences.seconds_since[windows.row]),
         )

@@ -23,7 +23,7 @@ from models.log import EventLog
 from models.order import OrderConfig
 from models.purchase import PurchaseConfig
 from models.purchase_examples import DAY_MS, ExampleConfig
-from models.sharing.rank_distillation import RankDistillation
+from models.sharing.training import Training
 from tests.releases import TEXT_DIMS, write_release
 
 ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in range(12)]
@@ -31,7 +31,7 @@ VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 EVENTS = 600
 CONFIG = CandidateConfig(
     threads=1,
-    strategy=RankDistillation(epochs=1),
+    training=Training(epochs=1, child_epochs=1, negatives=32),
     order=OrderConfig(epochs=1),
     purchase=PurchaseConfig(examples=ExampleConfig(horizon_days=2.0), epochs=1),
 )

@@ -10,7 +10,7 @@ CONFIG = EncoderConfig(items=5, text_dims=12, white_dims=8, dims=8, state_dims=1
 def encoder() -> Encoder:
     torch.manual_seed(0)
     made = Encoder(CONFIG)
-    made.item.set_whitening(torch.zeros(12), torch.randn(12, 8))
+    made.item.whitening.copy_(torch.randn(12, 8))
     return made.eval()
 
 
