@@ -7,57 +7,44 @@ from typing import Annotated
 
 import typer
 
+from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share
 from anabranch.cli.options import settings_of
 
 
 def command(
     ctx: typer.Context,
-    release_dir: Annotated[Path, typer.Option("--release", help="The release's folder.", file_okay=False)],
-    events: Annotated[Path, typer.Option(help="Events: parquet, CSV or JSONL with user_id, item_id, ts.")],
-    items: Annotated[Path, typer.Option(help="The catalogue: parquet, CSV or JSONL with item_id, title.")],
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the events that are only learned.")] = 0.8,
+    data: Data,
+    protocol: ProtocolOption = Protocol.PREQUENTIAL,
+    items: Items = None,
+    release_dir: Annotated[
+        Path | None, typer.Option("--release", help="Measure this release, made of what comes before the test.")
+    ] = None,
+    kind: Kind = None,
+    share: Share = 0.8,
+    seed: Annotated[int, typer.Option(help="Seeds the training of a release made here.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
+    with_seeds: Annotated[
+        bool, typer.Option("--seeds", help="Measure every seed alone too, on the same events.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.", dir_okay=False)] = None,
 ) -> None:
-    """Measure a release offline by the code that serves, against baselines learned prequentially on the same events.
+    """Measure offline by the very code that serves. Without --release one is made first, as `anabranch share` would.
 
-    The first share of the events is folded into user states and the co-visit table; the release ranks the others.
+    sessions and leave-one-out predict the test part of a data folder, weekly each period from those before, time-split
+    the last part of a file of events; prequential does too, beside baselines that learn with every event.
 
-    Example: anabranch evaluate --release .anabranch/releases/r0001 --events events.parquet --items items.parquet
+    Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
-    import msgspec
-
-    from anabranch import release
-    from anabranch.cli.evaluation_report import figures, show_figures
-    from anabranch.cli.progress import bar
-    from anabranch.messages import Item
-    from anabranch.ranking.candidates import Policy
-    from anabranch.ranking.item_ids import ItemIds
-    from models.evaluation import protocols
-    from models.evaluation.prequential import account
-    from models.lists import neighbour_table
-    from models.log import EventLog
-    from models.seeds.co_visit import CoVisit
-    from producers.catalogue import read_items
-    from producers.replay import read_events
+    from anabranch.cli.evaluation import Evaluation
+    from anabranch.cli.evaluation_report import show
+    from models.recipes import recipe
 
     settings = settings_of(ctx)
-    measured = release.opened(release_dir)
-    measured.verify()
-    catalogue = [item for item in read_items(items) if isinstance(item, Item)]
-    log = EventLog.from_events(read_events(events, sort=True), [item.item_id for item in catalogue])
-    start = int(share * len(log))
-    with bar("Learn co-visits", start) as advance:
-        co_visit = CoVisit.fit(log.take(slice(0, start)), done=advance)
-    item_ids = ItemIds()
-    live = protocols.load(measured, item_ids, catalogue, settings.data_dir)
-    policy = Policy.of(settings)
-    ranker = protocols.Ranker(live, neighbour_table(co_visit.table(), item_ids, log), item_ids, policy)
-    with bar("Rank", len(log)) as advance:
-        shown = protocols.show(ranker, log, start, advance)
-    with bar("Score the baselines on the same events", len(log)) as advance:
-        served = protocols.served_log(log, shown, measured.manifest.id)
-        prequential = account(served, policy=policy, done=advance)
-    found = figures(measured.manifest.id, shown, prequential, len(catalogue))
-    show_figures(found)
+    config = recipe((kind or KIND_OF[protocol]).value, seed, threads)
+    evaluation = Evaluation(protocol, data, items, share, config, release_dir, settings, with_seeds)
+    found = evaluation.run()
+    show(found)
     if json_file is not None:
+        import msgspec
+
         json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))

@@ -1,49 +1,63 @@
-"""The figures of one offline evaluation, and their tables."""
+"""The figures of an offline evaluation as tables on the terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from anabranch.cli.demo.report import leads, standings_table
-from anabranch.cli.demo.summary import standings
-from anabranch.ranking.core import NO_SLATE
-from models.evaluation import metrics
-from models.evaluation.prequential import Prequential
-from models.evaluation.protocols import Shown
 
-K = 20
+COLUMNS = (("recall", 10), ("ndcg", 10), ("recall", 20), ("mrr", 20))
 
 
-def figures(release_id: str, shown: Shown, prequential: Prequential, items: int) -> dict[str, Any]:
-    """Everything measured, as JSON values; `items` is the size of the catalogue, for the coverage."""
-    ranks = shown.rank[shown.rank != NO_SLATE]
-    return {
-        "release": release_id,
-        "events": len(ranks),
-        "metrics": {
-            "accuracy": metrics.accuracy(ranks),
-            "precision_at_20": metrics.precision_at(ranks, K),
-            "recall_at_20": metrics.recall_at(ranks, K),
-            "f1_at_20": metrics.f1_at(ranks, K),
-            "ndcg_at_20": metrics.ndcg_at(ranks, K),
-            "mrr_at_20": metrics.mrr_at(ranks, K),
-            "hit_rate_at_20": metrics.hit_rate_at(ranks, K),
-            "coverage_at_20": metrics.coverage_at(shown.slate, items, K),
-        },
-        "prequential": standings(prequential),
-    }
-
-
-def show_figures(found: dict[str, Any]) -> None:
-    """Print them."""
+def show(found: Mapping[str, Any]) -> None:
+    """Print what the protocol found."""
     console = Console()
-    table = Table("Metric", "", title=f"Release {found['release']}, {found['events']:,} events", title_justify="left")
-    for name, value in found["metrics"].items():
-        table.add_row(name, f"{value:.4f}")
-    console.print(table)
-    console.print(standings_table(found["prequential"]))
-    for line in leads(found["prequential"]):
-        console.print(line, highlight=False)
+    if "prequential" in found:
+        console.print(standings_table(found["prequential"]))
+        for line in leads(found["prequential"]):
+            console.print(line, highlight=False)
+        return
+    if "ways" in found:
+        console.print(_ways(found["ways"]))
+        return
+    console.print(_qualities(found))
+    if "cost" in found:
+        cost = found["cost"]
+        told = (
+            f"{cost['seconds']:.0f} s, {cost['cpu_seconds']:.0f} s of CPU, {cost['peak_bytes'] / 2**30:.1f} GiB at most"
+        )
+        console.print(f"made in {told}", highlight=False)
+
+
+def _table(title: str, first: str) -> Table:
+    return Table(first, "events", *(f"{name}@{k}" for name, k in COLUMNS), title=title, title_justify="left")
+
+
+def _row(name: str, quality: Mapping[str, Any]) -> list[str]:
+    return [name, f"{quality['events']:,}", *(f"{quality[metric][k]:.4f}" for metric, k in COLUMNS)]
+
+
+def _qualities(found: Mapping[str, Any]) -> Table:
+    table = _table(f"{found['release']}, {found['protocol']}: full ranking by the served path", "Ranker")
+    table.add_row(*_row("served", found["all"]))
+    for name, quality in found["slices"].items():
+        table.add_row(*_row(f"served, {name}", quality))
+    for name, seed in found["seeds"].items():
+        table.add_row(*_row(f"seed {name}", seed["all"]))
+    return table
+
+
+def _ways(ways: Mapping[str, Any]) -> Table:
+    table = Table("Way", "periods", "recall@20", "mrr@20", "CPU s a period", title="Weekly", title_justify="left")
+    for name, way in ways.items():
+        recall, mrr = (
+            sum(period["all"][metric][20] for period in way["periods"]) / len(way["periods"])
+            for metric in ("recall", "mrr")
+        )
+        cpu = sum(cost["cpu_seconds"] for cost in way["cost"]) / len(way["cost"])
+        table.add_row(name, str(len(way["periods"])), f"{recall:.4f}", f"{mrr:.4f}", f"{cpu:.0f}")
+    return table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from models.candidate import CandidateConfig, CandidateReport, Progress, make_ca
 from models.datasets import leave_one_out, sessions
 from models.evaluation.metrics import Ranks
 from models.evaluation.protocols import Ranker, load, show
+from models.evaluation.slices import Mask, cut_slices
 from models.lists import neighbour_table
 from models.log import EventLog
 from models.seeds.co_visit import CoVisit
 
-COLD = 5
-"""An item with at most so many training events is cold."""
+Done = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,25 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Where the items of M test events stood, and what it cost."""
+class Cost:
+    """What it took to make a release."""
 
+    seconds: float
+    cpu_seconds: float
+    """All threads together."""
+    peak_bytes: int
+    """Of the process's memory, whatever took it."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The M events of a test that are predicted, and where their items stood on the release's slates."""
+
+    row: NDArray[np.int64]  # [M], of the benchmark's log
     user: NDArray[np.int32]  # [M]
     item: NDArray[np.int32]  # [M]
     rank: Ranks  # [M]
-    training_events: NDArray[np.int64]  # [M], of the item
-    domain: NDArray[np.str_]  # [M], of the item, "" where there is one domain
-    report: CandidateReport
-    release: Release
-    cpu_seconds: float
-    """Of the release's making, all threads together."""
-    seconds: float
-    peak_bytes: int
-    """Of the process's memory so far."""
+    slices: dict[str, Mask]  # [M] each; an event is a repeat where its user had the item before
 
 
 def of_sessions(folder: Path, config: CandidateConfig) -> Benchmark:
@@ -75,7 +80,13 @@ def of_sessions(folder: Path, config: CandidateConfig) -> Benchmark:
     return Benchmark(folder.name, log, items, train.time_at(0.95), int(test.ts[0]), config)
 
 
-def of_leave_one_out(folders: list[Path], config: CandidateConfig) -> Benchmark:
+def of_events(name: str, events: EventLog, items: list[Item], share: float, config: CandidateConfig) -> Benchmark:
+    """Events with time stamps, cut by time: `share` of them to learn from, the last tenth of that for the order."""
+    log = events.renumbered([item.item_id for item in items])
+    return Benchmark(name, log, items, log.time_at(0.9 * share), log.time_at(share), config)
+
+
+def of_leave_one_out(folders: Sequence[Path], config: CandidateConfig) -> Benchmark:
     """The users' validation events teach the order first."""
     data = leave_one_out(folders)
     name = "+".join(folder.name for folder in folders)
@@ -97,27 +108,23 @@ def without_test(benchmark: Benchmark) -> Benchmark:
     )
 
 
-def measure(
-    benchmark: Benchmark, folder: Path, cache: Path, progress: Progress = lambda stage, share: None
-) -> Measured:
-    """Make a release in `folder` and rank the test with it. Text vectors are kept in `cache`."""
-    started, cpu = time.perf_counter(), time.process_time()
-    release, report = make_release(benchmark, folder, cache, progress)
-    cost = time.perf_counter() - started, time.process_time() - cpu
-    ranker = serve(benchmark, release, cache)
-    return ranked(benchmark, ranker, report, release, cost)
-
-
 def make_release(
-    benchmark: Benchmark, folder: Path, cache: Path, progress: Progress = lambda stage, share: None
-) -> tuple[Release, CandidateReport]:
-    """A release of what comes before the test; no gate has seen it."""
+    benchmark: Benchmark,
+    folder: Path,
+    cache: Path,
+    progress: Progress = lambda stage, share: None,
+    parent: Release | None = None,
+    fresh_from: int = 0,
+) -> tuple[Release, CandidateReport, Cost]:
+    """A release of what comes before the test; no gate has seen it. Text vectors are kept in `cache`."""
+    started, cpu = time.perf_counter(), time.process_time()
     learned = benchmark.learned
     report = make_candidate(
         learned,
         benchmark.items,
-        None,
+        parent,
         folder,
+        fresh_from=fresh_from,
         order_from=benchmark.order_from,
         cache=cache,
         config=benchmark.config,
@@ -125,7 +132,7 @@ def make_release(
     )
     manifest = Manifest(
         id=folder.name,
-        parent=None,
+        parent=None if parent is None else parent.manifest.id,
         created=int(time.time() * 1000),
         dims=report.dims,
         state_dims=report.state_dims,
@@ -145,7 +152,9 @@ def make_release(
         files=digests(folder),
     )
     write(folder, manifest)
-    return Release(folder, manifest), report
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak)
+    return Release(folder, manifest), report, cost
 
 
 def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
@@ -157,32 +166,33 @@ def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
     return Ranker(live, neighbour_table(table, item_ids, learned), item_ids, benchmark.config.policy)
 
 
-def ranked(
-    benchmark: Benchmark, ranker: Ranker, report: CandidateReport, release: Release, cost: tuple[float, float]
-) -> Measured:
-    """Rank the test."""
-    log, start = _of_tested_users(benchmark)
-    rank = show(ranker, log, start).rank
-    told = rank != NO_SLATE
-    item = log.item[start:][told]
-    domains = np.array([one.domain or "" for one in benchmark.items])
-    return Measured(
-        user=log.user[start:][told],
-        item=item,
+def predict(benchmark: Benchmark, ranker: Ranker, done: Done = lambda n: None) -> Tested:
+    """Rank the test. `done(n)` is told of every n events of it, and of its users' past."""
+    rows, start = tested_users(benchmark)
+    log = benchmark.log.take(rows)
+    rank = show(ranker, log, start, done).rank
+    told = np.flatnonzero(rank != NO_SLATE)
+    row, repeat = rows[start:][told], repeats(log)[start:][told]
+    return Tested(
+        row=row,
+        user=benchmark.log.user[row],
+        item=benchmark.log.item[row],
         rank=rank[told],
-        training_events=np.bincount(benchmark.learned.item, minlength=len(benchmark.items))[item],
-        domain=domains[item],
-        report=report,
-        release=release,
-        cpu_seconds=cost[1],
-        seconds=cost[0],
-        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        slices=cut_slices(benchmark.log, benchmark.start, row, repeat, [item.domain for item in benchmark.items]),
     )
 
 
-def _of_tested_users(benchmark: Benchmark) -> tuple[EventLog, int]:
-    """The log without those who have no event in the test, and the row where the test begins in it."""
+def tested_users(benchmark: Benchmark) -> tuple[NDArray[np.int64], int]:
+    """Rows of the log of those who have an event in the test, and how many of the rows come before it."""
     tested = np.zeros(len(benchmark.log.user_ids), np.bool_)
     tested[benchmark.log.user[benchmark.start :]] = True
-    keep = tested[benchmark.log.user]
-    return benchmark.log.take(keep), int(keep[: benchmark.start].sum())
+    rows = np.flatnonzero(tested[benchmark.log.user])
+    return rows, int(np.searchsorted(rows, benchmark.start))
+
+
+def repeats(log: EventLog) -> Mask:
+    """Which events [N] are about an item that their user had before."""
+    pair = log.user.astype(np.int64) * (len(log.item_ids) + 1) + log.item
+    repeat = np.ones(len(log), np.bool_)
+    repeat[np.unique(pair, return_index=True)[1]] = False
+    return repeat

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anabranch.messages import Item
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, Ranked, fold, rank
+from anabranch.ranking.index import Vectors
 from anabranch.ranking.item_ids import ItemIds, Rows
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
@@ -59,12 +60,17 @@ def load(release: Release, item_ids: ItemIds, items: Sequence[Item], data_dir: P
     """A release whose index is filled as indexer and ranker would fill it; text vectors are kept in `data_dir`."""
     live = LiveRelease.load(release, release.manifest, threads=threads)
     ids = [item.item_id for item in items]
-    kept = TextVectors.of_release(data_dir, release.manifest)
-    text_vectors = kept.get([item_text(item) for item in items], live.text.encode)
+    text_vectors = texts_of(release, live, items, data_dir)
     available = np.array([item.available for item in items], np.bool_)
     live.index.upsert(item_ids.rows(ids), live.item.encode(ids, text_vectors), available)
     live.index.rebuild()
     return live
+
+
+def texts_of(release: Release, live: LiveRelease, items: Sequence[Item], data_dir: Path) -> Vectors:
+    """Text vectors [n, T] of items by the release's transformer, those kept in `data_dir` taken from there."""
+    kept = TextVectors.of_release(data_dir, release.manifest)
+    return kept.get([item_text(item) for item in items], live.text.encode)
 
 
 def drive(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Iterator[Ranked]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +26,7 @@ from models.log import EventLog
 from models.reshare import broker
 from models.reshare.windows import TooLittleFresh, Windows, cut
 from models.seeds.co_visit import CoVisit
-
-Advance = Callable[[int], None]
-Bar = Callable[[str, int | None], AbstractContextManager[Advance]]
-"""Opens a progress bar of a name and a number of steps; told of every n steps done."""
+from models.stages import Bar, bar_by_stage
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ def _make(
     """The candidate's files, from the events before the gate's window."""
     if folder.exists():
         shutil.rmtree(folder)  # what a run that died before announcing left
-    with _stages(bar) as progress:
+    with bar_by_stage(bar) as progress:
         return make_candidate(
             events.split(window.gate_from)[0],
             items,
@@ -162,24 +158,6 @@ def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit:
     live = load(files, item_ids, items, settings.data_dir)
     policy = Policy.of(settings)
     return Ranker(live, neighbour_table(co_visit.table(), item_ids, events), item_ids, policy)
-
-
-@contextmanager
-def _stages(bar: Bar) -> Iterator[Callable[[str, float], None]]:
-    """Turns a candidate's word on its stages into one bar a stage, in hundredths."""
-    with ExitStack() as stack:
-        shown: dict[str, tuple[Advance, int]] = {}
-
-        def progress(stage: str, share: float) -> None:
-            if stage not in shown:
-                stack.close()
-                shown[stage] = (stack.enter_context(bar(stage.capitalize(), 100)), 0)
-            advance, before = shown[stage]
-            done = int(100 * share)
-            advance(done - before)
-            shown[stage] = (advance, done)
-
-        yield progress
 
 
 def _manifest(

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
-from models.reshare.job import Bar, JobConfig, Outcome, run_once
+from models.reshare.job import JobConfig, Outcome, run_once
 from models.reshare.windows import TooLittleData
+from models.stages import Bar
 
 log = logging.getLogger(__name__)
 

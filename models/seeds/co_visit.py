@@ -41,6 +41,8 @@ class CoVisitRule:
     """Weight of the pair (later → earlier). Below 1 where the order within a session means something."""
     gap_power: float = 0.0
     """A pair `gap` places apart weighs gap ** -gap_power. Above 0 where the order means something."""
+    repeats: bool = False
+    """Whether an item that comes again is a neighbour of itself."""
     half_life_ms: int = 8 * WEEK_MS
     damping: float = 3.0
     """Visits added to each item's co-visits when they become shares: one chance pair is no certainty."""
@@ -203,14 +205,14 @@ class CoVisit:
             within = gap < history.session_length
             if gap >= (rule.window if within else rule.across_window):
                 break
-            if earlier == item:
+            if earlier == item and not rule.repeats:
                 continue
             pair = weight * self._gap_weight[gap] * (1.0 if within else rule.across)
             row = self._rows[earlier]
             row.add(item, pair)
             if len(row) > 2 * rule.row_bound:
                 row.keep(rule.row_bound)
-            if rule.backward:
+            if rule.backward and earlier != item:
                 own.add(earlier, pair * rule.backward)
         if len(own) > 2 * rule.row_bound:
             own.keep(rule.row_bound)

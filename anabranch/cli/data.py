@@ -1,0 +1,92 @@
+"""What `share` and `evaluate` read: folders of benchmark data, or files of events and items."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from anabranch.errors import UsageError
+
+if TYPE_CHECKING:
+    from anabranch.messages import Item
+    from models.candidate import CandidateConfig
+    from models.evaluation.benchmark import Benchmark
+    from models.log import EventLog
+
+
+class Protocol(StrEnum):
+    """How data is cut into what is learned and what is predicted."""
+
+    SESSIONS = "sessions"
+    LEAVE_ONE_OUT = "leave-one-out"
+    WEEKLY = "weekly"
+    TIME_SPLIT = "time-split"
+    PREQUENTIAL = "prequential"
+
+
+class DataKind(StrEnum):
+    """What the order of events means, and so where training starts from: see `models.recipes`."""
+
+    SESSIONS = "sessions"
+    HISTORIES = "histories"
+    BASKETS = "baskets"
+
+
+KIND_OF = {
+    Protocol.SESSIONS: DataKind.SESSIONS,
+    Protocol.LEAVE_ONE_OUT: DataKind.HISTORIES,
+    Protocol.WEEKLY: DataKind.SESSIONS,
+    Protocol.TIME_SPLIT: DataKind.BASKETS,
+    Protocol.PREQUENTIAL: DataKind.BASKETS,
+}
+"""Unless --kind says otherwise."""
+
+Data = Annotated[
+    list[Path],
+    typer.Option(help="A folder of parquet files; several are domains of one catalogue. Or a file of events with ts."),
+]
+Items = Annotated[
+    Path | None, typer.Option(help="The catalogue of a file of events: parquet, CSV or JSONL with item_id, title.")
+]
+ProtocolOption = Annotated[Protocol, typer.Option(help="How the data is cut.")]
+Kind = Annotated[
+    DataKind | None, typer.Option(help="What order means in the data; else as is usual with the protocol.")
+]
+Share = Annotated[
+    float, typer.Option(min=0.05, max=0.99, help="Of a file of events, the share that comes before the test.")
+]
+
+
+def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]]:
+    """A file of events in order of time, and its catalogue. Raises `UsageError`, `InvalidRow`."""
+    from anabranch.messages import Item
+    from models.log import EventLog
+    from producers.catalogue import read_items
+    from producers.replay import read_events
+
+    if len(data) != 1 or not data[0].is_file():
+        raise UsageError("this protocol reads one file of events: give it as --data, and its catalogue as --items")
+    if items is None:
+        raise UsageError("a file of events needs its catalogue: give it as --items")
+    catalogue = [item for item in read_items(items) if isinstance(item, Item)]
+    log = EventLog.from_events(read_events(data[0], sort=True), [item.item_id for item in catalogue])
+    return log, catalogue
+
+
+def benchmark_of(
+    protocol: Protocol, data: list[Path], items: Path | None, share: float, config: CandidateConfig
+) -> Benchmark:
+    """One test after one stretch of learning. Raises `UsageError`, `DataError`, `InvalidRow`."""
+    from models.evaluation import benchmark
+
+    if protocol is Protocol.LEAVE_ONE_OUT:
+        return benchmark.of_leave_one_out(data, config)
+    if protocol is Protocol.SESSIONS:
+        if len(data) != 1:
+            raise UsageError("sessions of several folders have no common order of time: give one --data")
+        return benchmark.of_sessions(data[0], config)
+    log, catalogue = read_log(data, items)
+    return benchmark.of_events(data[0].stem, log, catalogue, share, config)

@@ -1,0 +1,153 @@
+"""`anabranch evaluate`, protocol by protocol: what it finds, as JSON values."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import numpy as np
+
+from anabranch import release
+from anabranch.cli.data import Protocol, benchmark_of, read_log
+from anabranch.cli.demo.summary import standings
+from anabranch.cli.progress import bar
+from anabranch.errors import UsageError
+from anabranch.ranking.index import Vectors
+from anabranch.release import Release
+from anabranch.settings import Settings
+from models.candidate import CandidateConfig
+from models.datasets import periods
+from models.evaluation import benchmark as bench
+from models.evaluation.benchmark import Benchmark, Tested
+from models.evaluation.figures import Quality, by_slice, lead
+from models.evaluation.metrics import Ranks
+from models.evaluation.prequential import account
+from models.evaluation.protocols import served_log, show, texts_of
+from models.evaluation.seeds import moments_before, seed_ranks
+from models.evaluation.weekly import Way, weekly
+from models.seeds.neighbours import NeighboursSeed
+from models.stages import bar_by_stage
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One call of the command."""
+
+    protocol: Protocol
+    data: list[Path]
+    items: Path | None
+    share: float
+    config: CandidateConfig
+    release_dir: Path | None
+    settings: Settings
+    with_seeds: bool
+
+    def run(self) -> dict[str, Any]:
+        """Raises `UsageError`, `DataError`, `InvalidRow` and `ReleaseError`."""
+        about = {"protocol": self.protocol.value, "data": [str(path) for path in self.data], "seed": self.config.seed}
+        if self.protocol is Protocol.WEEKLY:
+            return about | self._weekly()
+        if self.protocol is Protocol.PREQUENTIAL:
+            return about | self._prequential()
+        return about | self._one_test()
+
+    def _one_test(self) -> dict[str, Any]:
+        benchmark = benchmark_of(self.protocol, self.data, self.items, self.share, self.config)
+        with self._release(benchmark) as (made, told):
+            ranker = bench.serve(benchmark, made, self.settings.data_dir)
+            with bar("Rank the test", None) as advance:
+                tested = bench.predict(benchmark, ranker, advance)
+            texts = texts_of(made, ranker.live, benchmark.items, self.settings.data_dir)
+        return told | _quality(tested.rank, tested) | {"seeds": self._seeds(benchmark, tested, texts)}
+
+    def _prequential(self) -> dict[str, Any]:
+        log, catalogue = read_log(self.data, self.items)
+        benchmark = bench.of_events(self.data[0].stem, log, catalogue, self.share, self.config)
+        with self._release(benchmark) as (made, told):
+            ranker = bench.serve(benchmark, made, self.settings.data_dir)
+            with bar("Rank", len(benchmark.log)) as advance:
+                shown = show(ranker, benchmark.log, benchmark.start, advance)
+            served = served_log(benchmark.log, shown, made.manifest.id)
+            with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
+                prequential = account(served, policy=ranker.policy, done=advance)
+        return told | {"prequential": standings(prequential)}
+
+    def _weekly(self) -> dict[str, Any]:
+        logs, items = periods(self.data[0])
+        ways: dict[str, Any] = {}
+        with tempfile.TemporaryDirectory(dir=self._scratch()) as scratch:
+            for way in get_args(Way):
+                done = []
+                with bar(f"Periods, {way}", len(logs) - 1) as advance:
+                    for period in weekly(logs, items, self.config, way, Path(scratch), self.settings.data_dir):
+                        done.append(period)
+                        advance(1)
+                ways[way] = {
+                    "periods": [_quality(period.tested.rank, period.tested) for period in done],
+                    "cost": [msgspec.to_builtins(period.cost) for period in done],
+                }
+        return {"ways": ways}
+
+    @contextmanager
+    def _release(self, benchmark: Benchmark) -> Iterator[tuple[Release, dict[str, Any]]]:
+        """The release that was named, or one made for the time of the evaluation; and what is told of it."""
+        if self.release_dir is not None:
+            named = release.opened(self.release_dir)
+            named.verify()
+            if named.manifest.window.gate_from > benchmark.test_from and self.protocol is not Protocol.PREQUENTIAL:
+                raise UsageError(f"release {named.manifest.id} has learned events of the test: share without them")
+            yield named, {"release": named.manifest.id}
+            return
+        with tempfile.TemporaryDirectory(dir=self._scratch()) as scratch, bar_by_stage(bar) as progress:
+            made, report, cost = bench.make_release(
+                benchmark, Path(scratch) / "release", self.settings.data_dir, progress
+            )
+            yield (
+                made,
+                {
+                    "release": made.manifest.id,
+                    "strategy": report.strategy,
+                    "measured": report.measured,
+                    "stages": report.seconds,
+                    "cost": msgspec.to_builtins(cost),
+                },
+            )
+
+    def _seeds(self, benchmark: Benchmark, tested: Tested, texts: Vectors) -> dict[str, Any]:
+        """Every seed, fitted on all that comes before the test, on the same events; and the release's lead."""
+        if not self.with_seeds:
+            return {}
+        learned = benchmark.learned
+        rows, _ = bench.tested_users(benchmark)
+        moments = moments_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row))
+        told = {}
+        for seed in [NeighboursSeed(self.config.co_visits), *self.config.seeds(self.config)]:
+            with bar(f"Seed {seed.name}", None) as advance:
+                seed.fit(learned, texts, lambda share: None)
+                ranks = seed_ranks(seed, moments, tested.item, self.config.policy)
+                advance(len(ranks))
+            told[seed.name] = {
+                **_quality(ranks, tested),
+                "lead": {
+                    name: msgspec.to_builtins(lead(tested.rank[where], ranks[where], tested.user[where]))
+                    for name, where in {"all": np.ones(len(ranks), np.bool_), **tested.slices}.items()
+                    if where.any()
+                },
+            }
+        return told
+
+    def _scratch(self) -> Path:
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+        return self.settings.data_dir
+
+
+def _quality(ranks: Ranks, tested: Tested) -> dict[str, Any]:
+    return {
+        "all": msgspec.to_builtins(Quality.of(ranks)),
+        "slices": msgspec.to_builtins(by_slice(ranks, tested.slices)),
+    }

@@ -1,0 +1,40 @@
+"""How candidates are made for each kind of data: starting points for the search, tuned on validation splits.
+
+What tells the kinds apart is what a log's order means: in sessions on a marketplace the next event hangs on the last,
+and people come back to what they have just seen; in histories of reviews nothing comes twice; baskets are sets.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from anabranch.ranking.candidates import Policy
+from models.candidate import CandidateConfig
+from models.seeds.co_visit import CoVisitRule
+from models.sharing.training import Training
+
+Kind = Literal["sessions", "histories", "baskets"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
+    """The starting point for a kind of data."""
+    if kind == "sessions":
+        return CandidateConfig(
+            seed=seed,
+            threads=threads,
+            policy=Policy(session_repeats=True),
+            co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
+        )
+    if kind == "histories":
+        return CandidateConfig(
+            seed=seed,
+            threads=threads,
+            policy=Policy(discover=True),
+            co_visits=CoVisitRule(across=1.0),
+            dropout=0.4,
+            training=Training(epochs=24, learning_rate=3e-3, negatives=1024, event_dropout=0.2),
+        )
+    return CandidateConfig(
+        seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, ahead=8.0)
+    )
