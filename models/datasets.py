@@ -85,13 +85,16 @@ def session_logs(parts: Sequence[Part], items: Sequence[Item]) -> list[EventLog]
     user_ids = tuple(f"{at}-{user}" for at, (names, _) in enumerate(of_part) for user in names.tolist())
     numbers = np.array([int(one.item_id) for one in items])  # sorted, as `_items` made them
     item_ids = tuple(one.item_id for one in items)
+    begins = BEGINNING
     for part, (names, place) in zip(parts, of_part, strict=True):
         user = users + place
+        ts = begins + place * MINUTE_MS + part.position * (MINUTE_MS // 2)
+        begins = int(ts.max()) + MINUTE_MS  # no session goes on into the next part
         log = EventLog.from_columns(
             user,
             np.searchsorted(numbers, part.item),
             np.full(len(user), _VIEW),
-            BEGINNING + user * MINUTE_MS + part.position * (MINUTE_MS // 2),
+            ts,
             user,
             user_ids=user_ids,
             item_ids=item_ids,

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.reshare import schedule
-from models.reshare.job import Advance, JobConfig
+from models.reshare.job import JobConfig
+from models.stages import Advance
 from models.reshare.windows import TooLittleFresh
 
 
