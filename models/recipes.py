@@ -6,12 +6,22 @@ and people come back to what they have just seen; in histories of reviews nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 from anabranch.ranking.candidates import Policy
 from models.candidate import CandidateConfig
 from models.seeds.co_visit import CoVisitRule
+from models.sharing.rank_distillation import RankDistillation
+from models.sharing.strategy import Strategy
+from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "text_geometry": TextGeometry,
+    "rank_distillation": RankDistillation,
+}
+"""Every sharing strategy, with its own settings as they are by default."""
 
 Kind = Literal["sessions", "histories", "baskets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,6 +59,25 @@ Kind = Annotated[
 Share = Annotated[
     float, typer.Option(min=0.05, max=0.99, help="Of a file of events, the share that comes before the test.")
 ]
+
+
+Strategies = Annotated[
+    str | None, typer.Option(help="Names of sharing strategies, with commas; `none` trains on the log alone.")
+]
+
+
+def config_of(kind: DataKind, seed: int, threads: int, strategies: str | None) -> CandidateConfig:
+    """The kind's recipe, with other strategies if they are named. Raises `UsageError`."""
+    from models.recipes import STRATEGIES, recipe
+
+    config = recipe(kind.value, seed, threads)
+    if strategies is None:
+        return config
+    names = [] if strategies == "none" else [name.strip() for name in strategies.split(",")]
+    unknown = [name for name in names if name not in STRATEGIES]
+    if unknown:
+        raise UsageError(f"--strategies knows no {', '.join(unknown)}; it knows {', '.join(STRATEGIES)}, or `none`")
+    return replace(config, strategies=tuple(STRATEGIES[name]() for name in names))
 
 
 def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share
+from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share, Strategies, config_of
 from anabranch.cli.options import settings_of
 
 
@@ -26,6 +26,11 @@ def command(
     with_seeds: Annotated[
         bool, typer.Option("--seeds", help="Measure every seed alone too, on the same events.")
     ] = False,
+    strategies: Strategies = None,
+    ranks_file: Annotated[
+        Path | None,
+        typer.Option("--ranks", help="Write each event's rank here, as .npz, to compare releases by pairs."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.", dir_okay=False)] = None,
 ) -> None:
     """Measure offline by the very code that serves. Without --release one is made first, as `anabranch share` would.
@@ -37,11 +42,10 @@ def command(
     """
     from anabranch.cli.evaluation import Evaluation
     from anabranch.cli.evaluation_report import show
-    from models.recipes import recipe
 
     settings = settings_of(ctx)
-    config = recipe((kind or KIND_OF[protocol]).value, seed, threads)
-    evaluation = Evaluation(protocol, data, items, share, config, release_dir, settings, with_seeds)
+    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies)
+    evaluation = Evaluation(protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file)
     found = evaluation.run()
     show(found)
     if json_file is not None:

@@ -46,6 +46,7 @@ class Evaluation:
     release_dir: Path | None
     settings: Settings
     with_seeds: bool
+    ranks_file: Path | None
 
     def run(self) -> dict[str, Any]:
         """Raises `UsageError`, `DataError`, `InvalidRow` and `ReleaseError`."""
@@ -62,6 +63,8 @@ class Evaluation:
             ranker = bench.serve(benchmark, made, self.settings.data_dir)
             with bar("Rank the test", None) as advance:
                 tested = bench.predict(benchmark, ranker, advance)
+            if self.ranks_file is not None:
+                np.savez_compressed(self.ranks_file, row=tested.row, user=tested.user, rank=tested.rank)
             texts = texts_of(made, ranker.live, benchmark.items, self.settings.data_dir)
         return told | _quality(tested.rank, tested) | {"seeds": self._seeds(benchmark, tested, texts)}
 
@@ -103,10 +106,11 @@ class Evaluation:
                 raise UsageError(f"release {named.manifest.id} has learned events of the test: share without them")
             yield named, {"release": named.manifest.id}
             return
-        with tempfile.TemporaryDirectory(dir=self._scratch()) as scratch, bar_by_stage(bar) as progress:
-            made, report, cost = bench.make_release(
-                benchmark, Path(scratch) / "release", self.settings.data_dir, progress
-            )
+        with tempfile.TemporaryDirectory(dir=self._scratch()) as scratch:
+            with bar_by_stage(bar) as progress:
+                made, report, cost = bench.make_release(
+                    benchmark, Path(scratch) / "release", self.settings.data_dir, progress
+                )
             yield (
                 made,
                 {

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share, benchmark_of
+from anabranch.cli.data import (
+    KIND_OF,
+    Data,
+    Items,
+    Kind,
+    Protocol,
+    ProtocolOption,
+    Share,
+    Strategies,
+    benchmark_of,
+    config_of,
+)
 from anabranch.cli.options import settings_of
 
 
@@ -21,6 +32,7 @@ def command(
     share: Share = 0.8,
     seed: Annotated[int, typer.Option(help="Seeds training: equal data then makes an equal release.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
+    strategies: Strategies = None,
 ) -> None:
     """Fit the seeds, share what they know into one encoder, and write a release; what the protocol tests stays unseen.
 
@@ -33,13 +45,12 @@ def command(
     from anabranch.cli.progress import bar
     from anabranch.errors import UsageError
     from models.evaluation.benchmark import make_release
-    from models.recipes import recipe
     from models.stages import bar_by_stage
 
     if out.exists():
         raise UsageError(f"{out} is there already: name a new folder with --out, a release never changes")
     settings = settings_of(ctx)
-    config = recipe((kind or KIND_OF[protocol]).value, seed, threads)
+    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies)
     benchmark = benchmark_of(protocol, data, items, share, config)
     with bar_by_stage(bar) as progress:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress)

@@ -10,8 +10,8 @@ from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.reshare import schedule
 from models.reshare.job import JobConfig
-from models.stages import Advance
 from models.reshare.windows import TooLittleFresh
+from models.stages import Advance
 
 
 def no_bar(name: str, total: int | None) -> AbstractContextManager[Advance]:
