@@ -3,6 +3,7 @@
 #   make demo      run the whole loop on real purchases and print what happened   (ARGS="--full" and so on)
 #   make test      run every test, those against a real broker too                (ARGS="-k gate" and so on)
 #   make chaos     kill rankers and brokers at random, and balance the topics       (ARGS="--seed 7" and so on)
+#   make results   measure every benchmark, by the served path                     (ARGS="--only video" and so on)
 #   make check     lint, formatting, types
 #   make help      the rest
 
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed-$(KEY)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos check format lint-deploy clean
+.PHONY: help setup demo test chaos results check format lint-deploy clean
 .SUFFIXES:
 
 help: ## this list
@@ -37,6 +38,10 @@ test: $(STAMP) ## run every test: unit, against a real broker, end to end
 chaos: $(STAMP) ## kill rankers and brokers at random under a stream, then balance the topics (needs Java and Maven)
 	@echo '==> anabranch chaos $(ARGS)'
 	@$(BIN)/anabranch chaos $(ARGS)
+
+results: $(STAMP) ## measure every benchmark and write models/RESULTS.md (ARGS="--data folder" and so on)
+	@echo '==> anabranch results $(ARGS)'
+	@$(BIN)/anabranch results $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types
 	@echo '==> ruff check'

@@ -64,7 +64,10 @@ class Evaluation:
             with bar("Rank the test", None) as advance:
                 tested = bench.predict(benchmark, ranker, advance)
             if self.ranks_file is not None:
-                np.savez_compressed(self.ranks_file, row=tested.row, user=tested.user, rank=tested.rank)
+                names, masks = np.array(list(tested.slices)), np.stack(list(tested.slices.values()))
+                np.savez_compressed(
+                    self.ranks_file, row=tested.row, user=tested.user, rank=tested.rank, slices=names, masks=masks
+                )
             texts = texts_of(made, ranker.live, benchmark.items, self.settings.data_dir)
         return told | _quality(tested.rank, tested) | {"seeds": self._seeds(benchmark, tested, texts)}
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "reshare": "Make a candidate from the feedback; the gate decides.",
     "share": "Make a release from files, without a broker.",
     "evaluate": "Measure offline, by the code that serves.",
+    "results": "Measure every benchmark, and write the page of results.",
     "releases": "List releases, or show one with its gate's numbers.",
     "dead-letters": "Look at what could not be read, or put it back.",
     "inspect": "Look at an event, a user, a topic or the settings.",

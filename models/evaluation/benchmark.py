@@ -152,9 +152,13 @@ def make_release(
         files=digests(folder),
     )
     write(folder, manifest)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak)
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
     return Release(folder, manifest), report, cost
+
+
+def peak_bytes() -> int:
+    """The most memory this process ever held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:

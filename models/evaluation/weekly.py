@@ -6,6 +6,7 @@ Recommendation, RecSys 2020 (the protocol: an event is predicted if its item occ
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,12 @@ import numpy as np
 from anabranch.messages import Item
 from anabranch.release import Release
 from models.candidate import CandidateConfig
-from models.evaluation.benchmark import Benchmark, Cost, Tested, make_release, predict, serve
+from models.evaluation.benchmark import Benchmark, Cost, Tested, make_release, peak_bytes, predict, serve
+from models.evaluation.seeds import moments_before, seed_ranks
 from models.log import EventLog
+from models.seeds.neighbours import NeighboursSeed
 
-Way = Literal["shared", "retrained", "fine_tuned"]
+Way = Literal["shared", "retrained", "fine_tuned", "co_visit"]
 NEW_SHARE = 0.8
 """Of a period's events, so many teach the encoder before the order learns from the rest."""
 
@@ -48,7 +51,8 @@ def weekly(
     """Learn period 0, predict 1, learn 1, and so on, up to predicting period `last`.
 
     shared: a child of the last release, by all strategies and some of the past. fine_tuned: a child on the new period
-    alone. retrained: a release from scratch on all periods so far.
+    alone. retrained: a release from scratch on all periods so far. co_visit: no release, the table of all periods so
+    far alone.
     """
     parent: Release | None = None
     log = periods[0]
@@ -64,6 +68,10 @@ def weekly(
             test_from=int(coming.ts[0]),
             config=config,
         )
+        if way == "co_visit":
+            yield _by_table(benchmark, number)
+            log = log.followed_by(coming)
+            continue
         release, _, cost = make_release(
             way_of(benchmark, way),
             folder / f"{way}-{number:02d}",
@@ -74,6 +82,17 @@ def weekly(
         )
         yield Period(way, number, predict(benchmark, serve(benchmark, release, cache)), cost)
         parent, log = release, log.followed_by(coming)
+
+
+def _by_table(benchmark: Benchmark, number: int) -> Period:
+    started, cpu = time.perf_counter(), time.process_time()
+    seed = NeighboursSeed(benchmark.config.co_visits)
+    seed.fit(benchmark.learned, np.zeros((len(benchmark.items), 1), np.float32), lambda share: None)
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
+    test = benchmark.log.take(slice(benchmark.start, None))
+    rows = np.setdiff1d(np.arange(len(test)), np.unique(test.user, return_index=True)[1])
+    ranks = seed_ranks(seed, moments_before(test, rows), test.item[rows], benchmark.config.policy)
+    return Period("co_visit", number, Tested(benchmark.start + rows, test.user[rows], test.item[rows], ranks, {}), cost)
 
 
 def way_of(benchmark: Benchmark, way: Way) -> Benchmark:
