@@ -69,7 +69,8 @@ _INTRODUCTION = """# Results
 
 Written by `make results`. Every figure comes from the served path: a release made of what comes before the test, its
 ONNX step, FAISS index, neighbours and order, driven by the ranker's own core (`anabranch evaluate`).
-All items are ranked. What was chosen was chosen on validation splits. A figure is the mean of the training seeds, ± their standard deviation.
+All items are ranked. What was chosen was chosen on validation splits.
+A figure is the mean of the training seeds, ± their standard deviation.
 Published figures are their authors', on the same split."""
 
 
