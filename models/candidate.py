@@ -32,6 +32,7 @@ from models.log import EventLog
 from models.order import Order, OrderConfig, fit_order
 from models.purchase import PurchaseConfig, PurchaseHead, learn_purchase
 from models.purchase_examples import NoPurchaseHead, purchase_examples
+from models.search import Chosen, Judge, Search, search
 from models.seeds.als import AlsSeed
 from models.seeds.co_visit import CoVisitRule, CoVisitTable
 from models.seeds.neighbours import NeighboursSeed
@@ -65,6 +66,8 @@ class CandidateConfig:
     co_visits: CoVisitRule = field(default_factory=CoVisitRule)
     seeds: Callable[[CandidateConfig], list[Seed]] = field(default_factory=lambda: default_seeds)
     """Beside the co-visit table, which always teaches."""
+    search: Search | None = None
+    """Look for the sharing that suits the data first, from this config on."""
     dropout: float = 0.2
     training: Training = field(default_factory=Training)
     strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), RankDistillation()))
@@ -135,6 +138,8 @@ def make_candidate(
     seeds, table = _fit_seeds(before, catalogue, config, stages)
     inherited = item_numbers(parent) if parent else {}
     numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(log.item)])
+    chosen = _search(log, before, order_from, catalogue, numbers, seeds, parent, fresh_from, config, stages)
+    config = config if chosen is None else chosen.config
     encoder = _encoder(catalogue, len(numbers) + 1, parent, config)
     course = _course(before, catalogue, numbers, seeds, fresh_from if parent else 0)
     with stages("sharing") as done:
@@ -163,7 +168,7 @@ def make_candidate(
         text_dims=encoder.config.text_dims,
         features=FEATURES,
         seeds=tuple(seed.name for seed in seeds),
-        strategy=_strategy(config),
+        strategy=_strategy(config) | ({} if chosen is None else {"search": chosen.describe()}),
         parity=parity,
         measured=measured
         | {f"{name}_catching_up": value for name, value in caught_up.items() if name.startswith("loss")}
@@ -242,6 +247,30 @@ def _fit_seeds(
             seed.fit(log, catalogue.text_vectors, done)
     assert co_visit.table is not None
     return seeds, co_visit.table
+
+
+def _search(
+    log: EventLog,
+    before: EventLog,
+    order_from: int,
+    catalogue: Catalogue,
+    numbers: dict[str, int],
+    seeds: Sequence[Seed],
+    parent: Release | None,
+    fresh_from: int,
+    config: CandidateConfig,
+    stages: _Stages,
+) -> Chosen | None:
+    """The sharing that suits the data, None where nobody asked for a search."""
+    if config.search is None:
+        return None
+    random = np.random.default_rng(config.seed)
+    judge = Judge.of(Sequences.of(log), order_from, config.search.moments, config.policy.discover, random)
+    course = _course(before.last(config.search.events), catalogue, numbers, seeds, fresh_from if parent else 0)
+    with stages("search") as done:
+        return search(
+            config, course, judge, lambda one: _encoder(catalogue, len(numbers) + 1, parent, one), config.search, done
+        )
 
 
 def _course(
