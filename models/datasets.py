@@ -132,8 +132,8 @@ def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
         for at, part in enumerate(parts):
             user = np.searchsorted(names, part.user)
             nth = np.arange(len(part)) - np.searchsorted(part.user, part.user)  # of the user's in this part
-            ago = (events[user] - nth) * HOUR_MS if at == 0 else np.zeros(len(part), np.int64)
-            ts = BEGINNING + at * HOUR_MS - ago
+            ago = (events[user] - nth - 1) * HOUR_MS if at == 0 else np.zeros(len(part), np.int64)
+            ts = BEGINNING + (at - 1) * HOUR_MS - ago
             logs.append((len(users) + user, part.item, ts, prefix))
         users += [f"{prefix}{user}" for user in names.tolist()]
         items += own
@@ -153,7 +153,7 @@ def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
         user_ids=tuple(users),
         item_ids=tuple(item.item_id for item in items),
     )
-    return LeaveOneOut(log, items, BEGINNING + HOUR_MS, BEGINNING + 2 * HOUR_MS)
+    return LeaveOneOut(log, items, BEGINNING, BEGINNING + HOUR_MS)
 
 
 _VIEW = EVENT_TYPES.index("view")

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from anabranch.ranking.candidates import Policy
 from models.candidate import CandidateConfig
+from models.order import OrderConfig
 from models.seeds.co_visit import CoVisitRule
 from models.sharing.rank_distillation import RankDistillation
 from models.sharing.strategy import Strategy
@@ -35,6 +36,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             threads=threads,
             policy=Policy(session_repeats=True),
             co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
+            order=OrderConfig(hidden=64, epochs=8, discover_share=0.0),
         )
     if kind == "histories":
         return CandidateConfig(
