@@ -56,17 +56,25 @@ def sampled_softmax(users: Tensor, positives: Tensor, negatives: Tensor, log_pro
 
 
 def draw_targets(
-    sequences: Sequences, windows: Windows, ahead: float, most: int, random: np.random.Generator
+    sequences: Sequences,
+    windows: Windows,
+    ahead: float,
+    most: int,
+    random: np.random.Generator,
+    targets: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], Positions]:
     """Pick up to `most` places of the windows, and for each a row further on in the same user's sequence.
 
     How far on is drawn from a geometric distribution with mean `ahead`: what comes after the next event is as
-    much the user's wish as what comes next, and fresh draws make more of the same log.
+    much the user's wish as what comes next, and fresh draws make more of the same log. `targets` [N] are the rows that
+    may be drawn, None: all.
 
     Returns where [B, L] (a mask over the windows' places) and the target rows in that mask's order.
     """
     target = windows.row + random.geometric(1 / ahead, windows.row.shape)
     allowed = windows.present & (target < windows.end)
+    if targets is not None:
+        allowed &= targets[np.minimum(target, len(targets) - 1)]
     surplus = int(allowed.sum()) - most
     if surplus > 0:
         places = np.flatnonzero(allowed)

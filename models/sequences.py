@@ -56,17 +56,20 @@ class Sequences:
     def of(cls, log: EventLog) -> Sequences:
         """Every event of a log is about an item here: see `EventLog.renumbered`."""
         order = np.lexsort((np.arange(len(log)), log.user))  # a log is in order of time already
-        user, ts = log.user[order], log.ts[order]
+        return cls._sorted(log.user[order], log.item[order], log.type[order], log.ts[order])
+
+    @classmethod
+    def _sorted(
+        cls, user: NDArray[np.int32], item: NDArray[np.int32], type: NDArray[np.uint8], ts: NDArray[np.int64]
+    ) -> Sequences:
         first = np.r_[True, user[1:] != user[:-1]][: len(user)]
         since = np.where(first, 0, np.diff(ts, prepend=ts[:1])) / 1000
-        return cls(
-            user=user,
-            item=log.item[order],
-            type=log.type[order],
-            seconds_since=since.astype(np.float32),
-            ts=ts,
-            start=np.r_[np.flatnonzero(first), len(user)],
-        )
+        start = np.r_[np.flatnonzero(first), len(user)]
+        return cls(user=user, item=item, type=type, seconds_since=since.astype(np.float32), ts=ts, start=start)
+
+    def only(self, rows: NDArray[np.bool_]) -> Sequences:
+        """The events of a mask [N], as if the users had done nothing else."""
+        return Sequences._sorted(self.user[rows], self.item[rows], self.type[rows], self.ts[rows])
 
     def windows(self, length: int, random: np.random.Generator) -> Positions:
         """Bounds [W, 2] of windows that cover every event once, cut at random places, shuffled."""

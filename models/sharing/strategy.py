@@ -28,6 +28,10 @@ class Course:
     seeds: Sequence[Seed] = ()
     fresh_from: int = 0
     """ms; what happened before was taught to the encoder already. 0: nothing was."""
+    domains: NDArray[np.int64] | None = None
+    """[C], each item's domain from 1 on, 0: none. None: no item has one."""
+    targets: NDArray[np.bool_] | None = None
+    """[N], rows of the sequences that may be predicted. None: all."""
 
 
 class Items:
@@ -57,14 +61,16 @@ class Step:
     windows: Windows
     users: Tensor  # [B, L, d] after each event
     items: Items
+    negative_items: Positions  # [n], rows of the catalogue
     negatives: Tensor  # [n, d]
     negatives_log_chance: Tensor  # [n], of each to be drawn
     where: NDArray[np.bool_]  # [B, L], the places that have a target
     target: Positions  # [m], rows of the sequences, in the mask's order
+    on_the_log: Tensor  # scalar, the loss of predicting the targets
 
 
 class Term(Protocol):
-    """A part of the loss."""
+    """A part of the loss. One that is a `torch.nn.Module` has its parameters trained beside the encoder's."""
 
     def __call__(self, step: Step) -> Tensor:
         """A scalar, weighted already."""

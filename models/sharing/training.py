@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.encoder import Encoder
 from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
@@ -93,6 +93,7 @@ class _Run:
         self.rate = training.child_rate if child else training.learning_rate
         table = encoder.item.residual.weight
         others = [weight for weight in encoder.parameters() if weight is not table]
+        others += [weight for term in terms.values() if isinstance(term, nn.Module) for weight in term.parameters()]
         self.optimiser = torch.optim.AdamW(
             [{"params": [table], "weight_decay": 0.0}, {"params": others, "weight_decay": training.weight_decay}],
             lr=self.rate,
@@ -122,10 +123,7 @@ class _Run:
 
     def _losses(self, bounds: Positions) -> dict[str, Tensor]:
         step = self._step(bounds)
-        positives = self.items.of(self.course.sequences.item[step.target])
-        asking = step.users[torch.from_numpy(step.where)]  # [m, d]
-        on_the_log = sampled_softmax(asking, positives, step.negatives, step.negatives_log_chance)
-        return {ON_THE_LOG: on_the_log, **{name: term(step) for name, term in self.terms.items()}}
+        return {ON_THE_LOG: step.on_the_log, **{name: term(step) for name, term in self.terms.items()}}
 
     def _step(self, bounds: Positions) -> Step:
         sequences, training = self.course.sequences, self.training
@@ -137,15 +135,21 @@ class _Run:
             torch.from_numpy(sequences.seconds_since[windows.row]),
         )
         drawn = self.negatives.draw(training.negatives, self.random)
-        where, target = draw_targets(sequences, windows, training.ahead, training.events_a_step, self.random)
+        negatives, log_chance = self.items.of(drawn), self.negatives.log_probability[drawn]
+        where, target = draw_targets(
+            sequences, windows, training.ahead, training.events_a_step, self.random, self.course.targets
+        )
+        positives = self.items.of(sequences.item[target])
         return Step(
             windows=windows,
             users=users,
             items=self.items,
-            negatives=self.items.of(drawn),
-            negatives_log_chance=self.negatives.log_probability[drawn],
+            negative_items=drawn,
+            negatives=negatives,
+            negatives_log_chance=log_chance,
             where=where,
             target=target,
+            on_the_log=sampled_softmax(users[torch.from_numpy(where)], positives, negatives, log_chance),
         )
 
     def _set_rate(self, steps: int) -> None:

@@ -57,6 +57,25 @@ def test_targets_lie_ahead_in_the_same_users_sequence() -> None:
         assert (sequences.user[target] == sequences.user[moment]).all()
 
 
+def test_targets_are_drawn_among_the_rows_that_may_be_predicted() -> None:
+    sequences, random = Sequences.of(log()), np.random.default_rng(0)
+    windows = sequences.gather(sequences.windows(4, random))
+    odd = sequences.item % 2 == 1
+    where, target = draw_targets(sequences, windows, 1.0, 100, random, odd)
+    assert sorted(target.tolist()) == [1, 3, 5, 7, 9, 11]
+    assert sorted(windows.row[where].tolist()) == [0, 2, 4, 6, 8, 10]
+
+
+def test_some_events_alone_are_as_if_the_users_had_done_nothing_else() -> None:
+    sequences = Sequences.of(log())
+    alone = sequences.only(sequences.item % 5 == 0)
+    assert alone.item.tolist() == [0, 5, 10]
+    assert alone.user.tolist() == [0, 0, 1]
+    assert alone.start.tolist() == [0, 2, 3]
+    assert alone.seconds_since.tolist() == [0, 7, 0]
+    assert len(sequences.only(sequences.item < 0)) == 0
+
+
 def test_negatives_are_drawn_half_by_popularity_and_half_evenly() -> None:
     items = np.array([3] * 90 + [5] * 10)
     negatives = Negatives.of(items, 8)
