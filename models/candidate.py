@@ -47,6 +47,8 @@ from models.sharing.training import Training, train
 from models.text import export_text, text_vectors
 
 ITEMS = "items.json"
+DOMAINS = "domains.json"
+"""The number of every domain, from 1 on, for the child: its items' adapters go by it. Only where items have domains."""
 WEIGHTS = "encoder.safetensors"
 """The encoder's weights, for the child that starts from them."""
 
@@ -107,6 +109,7 @@ class Catalogue:
 
     item_ids: tuple[str, ...]
     text_vectors: NDArray[np.float32]  # [C, T]
+    domains: NDArray[np.int64] | None  # [C], from 1 on, 0: none; None: no item has one
 
 
 def make_candidate(
@@ -209,7 +212,7 @@ def _catalogue(
     config: CandidateConfig,
     stages: _Stages,
 ) -> Catalogue:
-    """The text transformer into the folder, the parent's if there is one, and its vectors of all items."""
+    """The text transformer into the folder, the parent's if there is one; all items' vectors by it, and domains."""
     with stages("text transformer"):
         if parent is None:
             export_text(folder, config.quantise_text)
@@ -220,7 +223,19 @@ def _catalogue(
     with stages("text vectors") as done:
         unique = max(len(set(texts)), 1)
         vectors = text_vectors(texts, folder, cache, config.threads, lambda n: done(n / unique))
-    return Catalogue(tuple(item.item_id for item in items), vectors)
+    return Catalogue(tuple(item.item_id for item in items), vectors, _domains(items, parent, folder))
+
+
+def _domains(items: Sequence[Item], parent: Release | None, folder: Path) -> NDArray[np.int64] | None:
+    """The numbers of the items' domains; names and numbers of all domains so far into the folder."""
+    inherited: dict[str, int] = {}
+    if parent is not None and DOMAINS in parent.manifest.files:
+        inherited = msgspec.json.decode(parent.read(DOMAINS), type=dict[str, int])
+    numbers = _numbered(inherited, [item.domain for item in items if item.domain is not None])
+    if not numbers:
+        return None
+    (folder / DOMAINS).write_bytes(msgspec.json.encode(numbers))
+    return np.array([0 if item.domain is None else numbers[item.domain] for item in items], np.int64)
 
 
 def _strategy(config: CandidateConfig) -> dict[str, Any]:
@@ -282,6 +297,7 @@ def _course(
         numbers=np.array([numbers.get(item_id, 0) for item_id in catalogue.item_ids], np.int64),
         seeds=seeds,
         fresh_from=fresh_from,
+        domains=catalogue.domains,
     )
 
 
@@ -292,11 +308,7 @@ def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: C
     encoder = Encoder(sizes)
     if parent is None:
         return encoder
-    weights = load_weights(parent.read(WEIGHTS))
-    residuals = weights.pop("item.residual.weight")  # [items of the parent, d]
-    encoder.load_state_dict(weights, strict=False)
-    with torch.no_grad():
-        encoder.item.residual.weight[: len(residuals)] = residuals
+    encoder.inherit(load_weights(parent.read(WEIGHTS)))
     return encoder
 
 
@@ -383,9 +395,9 @@ def _provisional_manifest(encoder: Encoder) -> Manifest:
     )
 
 
-def _numbered(inherited: dict[str, int], item_ids: Sequence[str]) -> dict[str, int]:
-    """Residual numbers from 1 on: the inherited ones stay, new items follow."""
+def _numbered(inherited: dict[str, int], names: Sequence[str]) -> dict[str, int]:
+    """Numbers of items or domains from 1 on: the inherited ones stay, new ones follow."""
     numbers = dict(inherited)
-    for item_id in item_ids:
-        numbers.setdefault(item_id, len(numbers) + 1)
+    for name in names:
+        numbers.setdefault(name, len(numbers) + 1)
     return numbers

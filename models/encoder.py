@@ -6,14 +6,19 @@ Trained over whole windows at once (`forward`, a scan over time); served one eve
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.film import DomainFilm
+
 SECONDS_AN_HOUR = 3600.0
 TINY = 1e-6
+RESIDUALS = "item.residual.weight"
+FILM = "item.film."
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class ItemEncoder(nn.Module):
         self.residual = nn.Embedding(config.items, config.dims)
         self.residual_dropout = 0.0
         """Share of the residuals that are left out while training."""
+        self.film: DomainFilm | None = None
+        """Where a strategy sets one: `models.sharing.adapters`."""
         nn.init.eye_(self.project.weight)  # at first the item vectors are the texts' leading directions
         nn.init.normal_(self.residual.weight, std=config.dims**-0.5)
         nn.init.zeros_(self.residual.weight[0])
@@ -61,8 +68,10 @@ class ItemEncoder(nn.Module):
         known = item_number > 0  # [...]
         if self.training and self.residual_dropout:
             known = known & (torch.rand(known.shape) >= self.residual_dropout)
-        residual = self.residual(item_number) * known.unsqueeze(-1)  # [..., d]
-        return F.normalize(self.project(white) + residual, dim=-1)
+        item = self.project(white) + self.residual(item_number) * known.unsqueeze(-1)  # [..., d]
+        if self.film is not None:
+            item = self.film(item, item_number * known)
+        return F.normalize(item, dim=-1)
 
     def forward(self, text_vector: Tensor, item_number: Tensor) -> Tensor:
         """Text vectors [B, T] and numbers [B] int64 → item vectors [B, d]."""
@@ -140,6 +149,21 @@ class Encoder(nn.Module):
         self.config = config
         self.item = ItemEncoder(config)
         self.step = StepEncoder(config)
+
+    @torch.no_grad()
+    def inherit(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over a parent's weights, by name. It may have learned fewer items; those it had not stay as they are.
+
+        Raises RuntimeError, naming the weight, where a shape differs otherwise.
+        """
+        others = dict(weights)
+        film = {name.removeprefix(FILM): others.pop(name) for name in weights if name.startswith(FILM)}
+        residuals = others.pop(RESIDUALS)  # [items of the parent, d]
+        self.load_state_dict(others, strict=False)
+        self.item.residual.weight[: len(residuals)] = residuals
+        if film:
+            self.item.film = DomainFilm(self.config.items, len(film["scale.weight"]) - 1, self.config.dims)
+            self.item.film.inherit(film)
 
 
 def scan(fade: Tensor, write: Tensor) -> Tensor:

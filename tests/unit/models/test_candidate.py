@@ -17,12 +17,13 @@ from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.purchase import PurchaseHead
 from anabranch.release import PURCHASE_HEAD, Draft, Release
-from models.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
+from models.candidate import DOMAINS, WEIGHTS, CandidateConfig, CandidateReport, make_candidate
 from models.encoder import Encoder, EncoderConfig
 from models.log import EventLog
 from models.order import OrderConfig
 from models.purchase import PurchaseConfig
 from models.purchase_examples import DAY_MS, ExampleConfig
+from models.sharing.adapters import DomainAdapters
 from models.sharing.training import Training
 from tests.releases import TEXT_DIMS, write_release
 
@@ -74,6 +75,15 @@ def make(log: EventLog, parent: Release, folder: Path) -> CandidateReport:
     return make_candidate(log, ITEMS, parent, folder, order_from=half, cache=folder.parent, config=CONFIG)
 
 
+def make_in_domains(
+    log: EventLog, domains: list[str], parent: Release, folder: Path, config: CandidateConfig
+) -> CandidateReport:
+    """The items are in the domains by turns."""
+    items = [msgspec.structs.replace(item, domain=domains[at % len(domains)]) for at, item in enumerate(ITEMS)]
+    half = int(log.ts[EVENTS // 2])
+    return make_candidate(log, items, parent, folder, order_from=half, cache=folder.parent, config=config)
+
+
 def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
     log: EventLog, parent: Release, tmp_path: Path
 ) -> None:
@@ -97,3 +107,17 @@ def test_a_log_without_purchases_gives_a_candidate_without_the_head_and_the_reas
     assert report.absent == {"purchase": "no event is a purchase"}
     assert "order.onnx" in report.parity
     assert not (tmp_path / "candidate" / PURCHASE_HEAD).exists()
+
+
+def test_a_child_numbers_domains_as_its_parent_did_and_adapts_new_ones(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, strategies=(DomainAdapters(),))
+    first, second = tmp_path / "first", tmp_path / "second"
+    adapted = make_in_domains(log, ["toys", "food"], parent, first, config)
+    made = Release(first, msgspec.structs.replace(parent.manifest, files=release.digests(first)))
+    widened = make_in_domains(log, ["books", "food", "toys"], made, second, config)
+    assert [report.measured["adapted_domains"] for report in (adapted, widened)] == [2, 3]
+    assert msgspec.json.decode(made.read(DOMAINS)) == {"toys": 1, "food": 2}
+    assert msgspec.json.decode((second / DOMAINS).read_bytes()) == {"toys": 1, "food": 2, "books": 3}
+    assert widened.parity["item.onnx"] < 1e-5

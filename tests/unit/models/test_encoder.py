@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 import torch
 
 from models.encoder import Encoder, EncoderConfig, scan
@@ -62,3 +65,18 @@ def test_the_state_stays_bounded_over_ten_thousand_events() -> None:
         state, user = step.step(state, vector, type, seconds)
     assert state.abs().max() < 1000
     assert user.isfinite().all()
+
+
+@torch.no_grad()
+def test_a_child_begins_with_its_parents_vectors_and_has_room_for_more_items() -> None:
+    parent, child = encoder(), Encoder(replace(CONFIG, items=9)).eval()
+    new = child.item.residual.weight[5:].clone()
+    child.inherit(parent.state_dict())
+    text, numbers = torch.randn(5, 12), torch.arange(5)
+    assert torch.equal(child.item(text, numbers), parent.item(text, numbers))
+    assert torch.equal(child.item.residual.weight[5:], new)
+
+
+def test_a_parent_of_another_size_is_refused_by_the_weights_name() -> None:
+    with pytest.raises(RuntimeError, match=r"step\.write\.weight"):
+        Encoder(replace(CONFIG, state_dims=8)).inherit(encoder().state_dict())
