@@ -1,0 +1,70 @@
+"""What holds for all strategies together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from models.export import export_encoder
+from models.sharing.adapters import DomainAdapters
+from models.sharing.merging import Merging
+from models.sharing.multi_task import MultiTask
+from models.sharing.rank_distillation import RankDistillation
+from models.sharing.replay import Replay
+from models.sharing.strategy import Strategy
+from models.sharing.text_geometry import TextGeometry
+from models.sharing.training import train
+from tests.courses import PURCHASE, TRAINING, VIEW, course, encoder
+
+
+def every() -> list[Strategy]:
+    return [
+        TextGeometry(),
+        DomainAdapters(),
+        Replay(),
+        Merging(training=TRAINING, fewest_events=20),
+        RankDistillation(moments=50),
+        MultiTask(fewest_events=20),
+    ]
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, tmp_path: Path) -> None:
+    made, together = encoder(dropout=0.2), course(domains=2, types=(VIEW, PURCHASE), text=text, seeds=True)
+    train(made, together, every(), TRAINING, seed=0)
+    losses = train(made, replace(together, fresh_from=11_000), every(), TRAINING, seed=1)
+    assert {"loss_rank_distillation", "loss_multi_task", "loss_replay"} <= set(losses)
+    assert losses["merging_specialists"] == 4
+    assert made.item.film is not None
+    parity = export_encoder(made, tmp_path)
+    assert set(parity) == {"item.onnx", "step.onnx", "scan"}
+    assert max(parity.values()) < 1e-4
+
+
+@pytest.mark.parametrize(("domains", "types"), [(1, (VIEW,)), (1, (VIEW, PURCHASE)), (2, (VIEW,))])
+@pytest.mark.parametrize("fresh_from", [0, 11_000])
+def test_every_strategy_works_whatever_the_course_has(domains: int, types: Sequence[int], fresh_from: int) -> None:
+    made = encoder()
+    losses = train(made, course(domains, types, fresh_from=fresh_from), every(), TRAINING, seed=0)
+    assert all(torch.isfinite(weight).all() for weight in made.parameters())
+    assert all(loss >= 0 for name, loss in losses.items() if name.startswith("loss"))
+
+
+def test_equal_seeds_train_equal_encoders() -> None:
+    of = course(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, fresh_from=11_000)
+    one, other = encoder(dropout=0.2), encoder(dropout=0.2)
+    for made in (one, other):
+        train(made, of, every(), TRAINING, seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def test_a_manifest_can_hold_what_every_strategy_tells() -> None:
+    strategies = every()
+    train(encoder(), course(domains=2, types=(VIEW, PURCHASE), fresh_from=11_000), strategies, TRAINING, seed=0)
+    told = {one.name: {"settings": one.describe(), "measured": one.measured()} for one in strategies}
+    assert msgspec.json.decode(msgspec.json.encode(told)) == told
