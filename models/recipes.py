@@ -13,16 +13,24 @@ from anabranch.ranking.candidates import Policy
 from models.candidate import CandidateConfig
 from models.order import OrderConfig
 from models.seeds.co_visit import CoVisitRule
+from models.sharing.adapters import DomainAdapters
+from models.sharing.merging import Merging
+from models.sharing.multi_task import MultiTask
 from models.sharing.rank_distillation import RankDistillation
+from models.sharing.replay import Replay
 from models.sharing.strategy import Strategy
 from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "text_geometry": TextGeometry,
+    "domain_adapters": DomainAdapters,
+    "replay": Replay,
+    "merging": Merging,
     "rank_distillation": RankDistillation,
+    "multi_task": MultiTask,
 }
-"""Every sharing strategy, with its own settings as they are by default."""
+"""Every sharing strategy, with its own settings as they are by default; in the order in which they stand together."""
 
 Kind = Literal["sessions", "histories", "baskets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

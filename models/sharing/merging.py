@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft.utils import merge_utils
 from torch import Tensor
 
 from anabranch.messages import EVENT_TYPES
@@ -69,7 +68,10 @@ class Merging:
         if not len(held) or not slices:
             return
         seed = int(random.integers(2**31))
-        deltas = [self._specialise(encoder, one, seed, lambda n: done(n / len(slices))) for one in slices.values()]
+        deltas = [
+            change(encoder.step, specialist(encoder, one, self.training, seed, lambda n: done(n / len(slices))).step)
+            for one in slices.values()
+        ]
         moments = Moments.of(encoder, course, held, self.training, random)
         best, losses = search(encoder.step, deltas, moments)
         with torch.no_grad():
@@ -115,12 +117,19 @@ class Merging:
         kept[rows[np.argsort(course.sequences.ts[rows], kind="stable")[-self.most_events :]]] = True
         return replace(course, sequences=course.sequences.only(kept))
 
-    def _specialise(self, encoder: Encoder, course: Course, seed: int, done: Done) -> Delta:
-        specialist = deepcopy(encoder)
-        specialist.item.requires_grad_(False)
-        train(specialist, course, (), self.training, seed, done)
-        start = dict(encoder.step.named_parameters())
-        return {name: (weight - start[name]).detach() for name, weight in specialist.step.named_parameters()}
+
+def specialist(encoder: Encoder, course: Course, training: Training, seed: int, done: Done) -> Encoder:
+    """A copy of the encoder, its step trained on the course."""
+    copy = deepcopy(encoder)
+    copy.item.requires_grad_(False)
+    train(copy, course, (), training, seed, done)
+    return copy
+
+
+def change(start: StepEncoder, end: StepEncoder) -> dict[str, Tensor]:
+    """What must be added to the weights of the one to have the other's."""
+    before = dict(start.named_parameters())
+    return {name: (weight - before[name]).detach() for name, weight in end.named_parameters()}
 
 
 def linear(deltas: Sequence[Delta], coefficients: Sequence[float]) -> dict[str, Tensor]:
@@ -137,6 +146,8 @@ def task_arithmetic(deltas: Sequence[Delta], scale: float) -> dict[str, Tensor]:
 def ties(deltas: Sequence[Delta], keep: float) -> dict[str, Tensor]:
     """Trim every delta to the share `keep` (below 1) of its largest entries, elect every entry's sign, and average the
     entries that have it: Yadav et al., 2023."""
+    from peft.utils import merge_utils  # takes a second to load, and few courses have anything to merge
+
     flat = [torch.cat([part.flatten() for part in delta.values()]) for delta in deltas]
     merged = merge_utils.ties(flat, torch.ones(len(flat)), density=keep)
     parts = torch.split(merged, [part.numel() for part in deltas[0].values()])

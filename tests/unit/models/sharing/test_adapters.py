@@ -13,6 +13,7 @@ from models.export import export_encoder
 from models.film import DomainFilm
 from models.sharing.adapters import DomainAdapters
 from models.sharing.strategy import Course, Items
+from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import train
 from tests.courses import ITEMS, TEXT_DIMS, TRAINING, course, encoder
 
@@ -26,7 +27,7 @@ def adapt(made: Encoder, of: Course) -> dict[str, float]:
 
 def trained(of: Course) -> Encoder:
     made = encoder()
-    train(made, of, [DomainAdapters()], TRAINING, seed=0)
+    train(made, of, [TextGeometry(), DomainAdapters()], TRAINING, seed=0)
     return made
 
 
@@ -59,13 +60,21 @@ def test_every_domain_learns_its_own() -> None:
 
 
 def test_an_item_nobody_has_learned_passes_as_it_is() -> None:
-    film = trained(course(domains=2)).item.film
+    film = trained(course(domains=2, text=True)).item.film
     assert film is not None
     vector = torch.randn(3, 16)
     numbers = torch.tensor([0, 1, ITEMS // 2 + 1])
     passed = film(vector, numbers)
     torch.testing.assert_close(passed[0], vector[0])
     assert (passed[1:] != vector[1:]).any(dim=1).all()
+
+
+def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> None:
+    item = trained(course(domains=2, text=True)).item.train()
+    item.residual_dropout = 1.0
+    text = torch.randn(3, TEXT_DIMS)
+    with torch.no_grad():
+        torch.testing.assert_close(item(text, torch.arange(1, 4)), item(text, torch.zeros(3, dtype=torch.int64)))
 
 
 def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.encoder import Encoder
 from models.sharing.held_out import held_out_rows
-from models.sharing.merging import Merging, linear, task_arithmetic, ties
+from models.sharing.merging import Merging, change, linear, specialist, task_arithmetic, ties
 from models.sharing.strategy import Course
 from models.sharing.training import train
 from tests.courses import EVENTS, PURCHASE, TRAINING, USERS, VIEW, course, encoder
@@ -104,6 +104,14 @@ def test_specialists_learn_from_their_slice_and_not_from_what_is_held_out() -> N
     assert purchase.targets is not None
     assert set(purchase.sequences.type[purchase.targets]) == {PURCHASE}
     assert len(purchase.sequences) == len(of.sequences) - len(held)
+
+
+def test_a_specialist_learns_a_step_of_its_own_on_everybodys_items() -> None:
+    made = encoder()
+    trained = specialist(made, course(), TRAINING, 0, lambda share: None)
+    for name, weight in trained.item.state_dict().items():
+        assert torch.equal(weight, made.item.state_dict()[name])
+    assert all(delta.any() for delta in change(made.step, trained.step).values())
 
 
 def test_a_specialist_learns_from_the_newest_events_only() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from models.encoder import Encoder
 from models.sharing.replay import Parent, ParentTerm, Replay, log_choice
-from models.sharing.strategy import Course, Done, Strategy
+from models.sharing.strategy import Course, Done, Step, Strategy, Term
 from models.sharing.training import train
 from tests.courses import TRAINING, course, encoder
 
@@ -89,6 +89,36 @@ def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
     assert strategy.term is not None
     assert not strategy.term.old_items[16:].any()
     assert strategy.term.adapted_weight == pytest.approx(2 * (0.8 * 9 / 10) ** 0.5, rel=0.01)
+
+
+class Checked(Replay):
+    """Holds every step's loss to what it may depend on."""
+
+    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> Term | None:
+        term = super().prepare(encoder, course, random, done)
+        assert term is not None
+
+        def check(step: Step) -> torch.Tensor:
+            new = torch.from_numpy(~term.old_items[step.negative_items])
+            longer = torch.where(new[:, None], 5 * step.negatives, step.negatives)
+            loss, again = deepcopy(term)(step), deepcopy(term)(replace(step, negatives=longer))
+            assert new.any()
+            assert torch.equal(loss, again)
+            if loss.requires_grad:
+                (moved,) = torch.autograd.grad(loss, step.users, retain_graph=True)
+                old = step.where.copy()
+                old[step.where] = term.old[step.target]
+                assert not moved[torch.from_numpy(~old)].any()
+            return term(step)
+
+        return check
+
+
+def test_only_old_targets_are_distilled_and_only_old_items_are_chosen_from() -> None:
+    of = course(fresh_from=HALF)
+    item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
+    _, curve = child(Checked(), replace(of, sequences=replace(of.sequences, item=item.astype(np.int32))))
+    assert max(curve) > 1e-3
 
 
 def test_a_choice_is_a_distribution() -> None:

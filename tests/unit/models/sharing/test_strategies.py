@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from models.export import export_encoder
+from models.recipes import STRATEGIES
 from models.sharing.adapters import DomainAdapters
 from models.sharing.merging import Merging
 from models.sharing.multi_task import MultiTask
@@ -68,3 +69,8 @@ def test_a_manifest_can_hold_what_every_strategy_tells() -> None:
     train(encoder(), course(domains=2, types=(VIEW, PURCHASE), fresh_from=11_000), strategies, TRAINING, seed=0)
     told = {one.name: {"settings": one.describe(), "measured": one.measured()} for one in strategies}
     assert msgspec.json.decode(msgspec.json.encode(told)) == told
+
+
+def test_a_strategy_is_chosen_by_the_name_it_has_in_the_manifest() -> None:
+    assert {name: make().name for name, make in STRATEGIES.items()} == {name: name for name in STRATEGIES}
+    assert {one.name for one in every()} == set(STRATEGIES)
