@@ -36,6 +36,15 @@ class DataKind(StrEnum):
     BASKETS = "baskets"
 
 
+class Way(StrEnum):
+    """How a week is learned: see `models.evaluation.weekly`."""
+
+    SHARED = "shared"
+    RETRAINED = "retrained"
+    FINE_TUNED = "fine_tuned"
+    CO_VISIT = "co_visit"
+
+
 KIND_OF = {
     Protocol.SESSIONS: DataKind.SESSIONS,
     Protocol.LEAVE_ONE_OUT: DataKind.HISTORIES,

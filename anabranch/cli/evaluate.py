@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share, Strategies, config_of
+from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share, Strategies, Way, config_of
 from anabranch.cli.options import settings_of
 
 
@@ -27,6 +27,10 @@ def command(
         bool, typer.Option("--seeds", help="Measure every seed alone too, on the same events.")
     ] = False,
     strategies: Strategies = None,
+    ways: Annotated[
+        list[Way] | None,
+        typer.Option("--way", help="How each week is learned; else by all of them, one after another."),
+    ] = None,
     ranks_file: Annotated[
         Path | None,
         typer.Option("--ranks", help="Write each event's rank here, as .npz, to compare releases by pairs."),
@@ -45,7 +49,9 @@ def command(
 
     settings = settings_of(ctx)
     config = config_of(kind or KIND_OF[protocol], seed, threads, strategies)
-    evaluation = Evaluation(protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file)
+    evaluation = Evaluation(
+        protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file, ways or list(Way)
+    )
     found = evaluation.run()
     show(found)
     if json_file is not None:

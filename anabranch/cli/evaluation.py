@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from anabranch import release
-from anabranch.cli.data import Protocol, benchmark_of, read_log
+from anabranch.cli.data import Protocol, Way, benchmark_of, read_log
 from anabranch.cli.demo.summary import standings
 from anabranch.cli.progress import bar
 from anabranch.errors import UsageError
@@ -29,7 +29,7 @@ from models.evaluation.metrics import Ranks
 from models.evaluation.prequential import account
 from models.evaluation.protocols import served_log, show, texts_of
 from models.evaluation.seeds import moments_before, seed_ranks
-from models.evaluation.weekly import Way, weekly
+from models.evaluation.weekly import weekly
 from models.seeds.neighbours import NeighboursSeed
 from models.stages import bar_by_stage
 
@@ -47,6 +47,7 @@ class Evaluation:
     settings: Settings
     with_seeds: bool
     ranks_file: Path | None
+    ways: list[Way]
 
     def run(self) -> dict[str, Any]:
         """Raises `UsageError`, `DataError`, `InvalidRow` and `ReleaseError`."""
@@ -87,13 +88,13 @@ class Evaluation:
         logs, items = periods(self.data[0])
         ways: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(dir=self._scratch()) as scratch:
-            for way in get_args(Way):
+            for way in self.ways:
                 done = []
-                with bar(f"Periods, {way}", len(logs) - 1) as advance:
-                    for period in weekly(logs, items, self.config, way, Path(scratch), self.settings.data_dir):
+                with bar(f"Periods, {way.value}", len(logs) - 1) as advance:
+                    for period in weekly(logs, items, self.config, way.value, Path(scratch), self.settings.data_dir):
                         done.append(period)
                         advance(1)
-                ways[way] = {
+                ways[way.value] = {
                     "periods": [_quality(period.tested.rank, period.tested) for period in done],
                     "cost": [msgspec.to_builtins(period.cost) for period in done],
                 }

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from anabranch.cli.results.cells import AMAZON, CELLS, JOINTLY, TOGETHER, file_of, ranks_of
+from anabranch.cli.results.cells import AMAZON, CELLS, JOINTLY, TOGETHER, WAYS, file_of, ranks_of
 from models.evaluation.bootstrap import Interval, paired_interval
 from models.evaluation.metrics import Gains, Ranks, discounted_gains, hits
 
@@ -60,7 +60,7 @@ def render(kept: Path, seeds: int) -> str:
         sections += _against_published(f"{name}, leave one out", found[name], published, ("recall", "ndcg"), 10)
         sections += _cost(found[name])
     sections += _together(found, kept, seeds)
-    sections += _weekly(found["weekly"])
+    sections += _weekly(found)
     sections += _strategies(found)
     return "\n".join(sections) + "\n"
 
@@ -170,25 +170,22 @@ def _intervals(intervals: Sequence[Interval]) -> str:
     return "; ".join(f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]" for one in intervals)
 
 
-def _weekly(found: Sequence[Found]) -> Iterator[str]:
+def _weekly(found: Mapping[str, Sequence[Found]]) -> Iterator[str]:
     yield "\n## Diginetica, week by week\n"
     yield "Each period is predicted by what was learned of those before it; means over the periods.\n"
-    if not found:
-        yield "Not measured."
-        return
     yield "| way | R@20 | MRR@20 | CPU s a period | most CPU s |\n|---|---|---|---|---|"
-    for way in found[0]["ways"]:
-        quality = [
-            [statistics.mean(period["all"][metric]["20"] for period in one["ways"][way]["periods"]) for one in found]
+    for way in WAYS:
+        runs = [one["ways"][way] for one in found[f"weekly_{way}"]]
+        if not runs:
+            yield f"| {way} | not measured | | | |"
+            continue
+        recall, mrr = (
+            [statistics.mean(period["all"][metric]["20"] for period in run["periods"]) for run in runs]
             for metric in ("recall", "mrr")
-        ]
-        costs = [[cost["cpu_seconds"] for cost in one["ways"][way].get("cost", [])] for one in found]
-        told = (
-            f"{_spread([statistics.mean(each) for each in costs], '.0f')} | {max(map(max, costs)):.0f}"
-            if costs[0]
-            else "| "
         )
-        yield f"| {way} | {_spread(quality[0])} | {_spread(quality[1])} | {told} |"
+        costs = [[cost["cpu_seconds"] for cost in run["cost"]] for run in runs]
+        cpu = _spread([statistics.mean(each) for each in costs], ".0f")
+        yield f"| {way} | {_spread(recall)} | {_spread(mrr)} | {cpu} | {max(map(max, costs)):.0f} |"
 
 
 def _strategies(found: dict[str, list[Found]]) -> Iterator[str]:
