@@ -75,11 +75,22 @@ Strategies = Annotated[
 ]
 
 
-def config_of(kind: DataKind, seed: int, threads: int, strategies: str | None) -> CandidateConfig:
+SearchSeconds = Annotated[
+    float,
+    typer.Option(min=0.0, help="CPU seconds to look for the strategies, weights and training that suit the data."),
+]
+
+
+def config_of(
+    kind: DataKind, seed: int, threads: int, strategies: str | None = None, search_seconds: float = 0.0
+) -> CandidateConfig:
     """The kind's recipe, with other strategies if they are named. Raises `UsageError`."""
     from models.recipes import STRATEGIES, recipe
+    from models.search import Search
 
     config = recipe(kind.value, seed, threads)
+    if search_seconds:
+        config = replace(config, search=Search(cpu_seconds=search_seconds))
     if strategies is None:
         return config
     names = [] if strategies == "none" else [name.strip() for name in strategies.split(",")]

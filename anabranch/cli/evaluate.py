@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli.data import KIND_OF, Data, Items, Kind, Protocol, ProtocolOption, Share, Strategies, Way, config_of
+from anabranch.cli.data import (
+    KIND_OF,
+    Data,
+    Items,
+    Kind,
+    Protocol,
+    ProtocolOption,
+    SearchSeconds,
+    Share,
+    Strategies,
+    Way,
+    config_of,
+)
 from anabranch.cli.options import settings_of
 
 
@@ -27,6 +39,7 @@ def command(
         bool, typer.Option("--seeds", help="Measure every seed alone too, on the same events.")
     ] = False,
     strategies: Strategies = None,
+    search_seconds: SearchSeconds = 0.0,
     ways: Annotated[
         list[Way] | None,
         typer.Option("--way", help="How each week is learned; else by all of them, one after another."),
@@ -48,7 +61,7 @@ def command(
     from anabranch.cli.evaluation_report import show
 
     settings = settings_of(ctx)
-    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies)
+    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds)
     evaluation = Evaluation(
         protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file, ways or list(Way)
     )

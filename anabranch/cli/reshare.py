@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
+from anabranch.cli.data import DataKind, SearchSeconds, config_of
 from anabranch.cli.options import settings_of
 
 
@@ -20,6 +22,10 @@ def command(
         float, typer.Option(min=0.01, help="Newest days, which only the gate sees, once: a run needs so many new ones.")
     ] = 7.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
+    kind: Annotated[DataKind, typer.Option(help="What the order of events means: where training starts from.")] = (
+        DataKind.BASKETS
+    ),
+    search_seconds: SearchSeconds = 0.0,
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
 ) -> None:
@@ -35,8 +41,8 @@ def command(
     from anabranch.cli.progress import bar
     from anabranch.cli.service import serve, start_log
     from anabranch.metrics import ReshareMetrics
+    from anabranch.ranking.candidates import Policy
     from consumers.shutdown import stop_on_signals
-    from models.candidate import CandidateConfig
     from models.reshare.job import JobConfig
     from models.reshare.schedule import Schedule
     from models.reshare.windows import Windows
@@ -46,6 +52,7 @@ def command(
     stop = stop_on_signals()
     clients.require_topics(settings)
     registry = CollectorRegistry()
-    config = JobConfig(Windows(order_days, gate_days), CandidateConfig(seed=seed, threads=threads))
+    candidate = replace(config_of(kind, seed, threads, search_seconds=search_seconds), policy=Policy.of(settings))
+    config = JobConfig(Windows(order_days, gate_days), candidate)
     schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s=None if once else every * 3600)
     serve(settings, registry, stop, schedule.run)

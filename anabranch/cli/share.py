@@ -14,6 +14,7 @@ from anabranch.cli.data import (
     Kind,
     Protocol,
     ProtocolOption,
+    SearchSeconds,
     Share,
     Strategies,
     benchmark_of,
@@ -33,6 +34,7 @@ def command(
     seed: Annotated[int, typer.Option(help="Seeds training: equal data then makes an equal release.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
     strategies: Strategies = None,
+    search_seconds: SearchSeconds = 0.0,
 ) -> None:
     """Fit the seeds, share what they know into one encoder, and write a release; what the protocol tests stays unseen.
 
@@ -50,7 +52,7 @@ def command(
     if out.exists():
         raise UsageError(f"{out} is there already: name a new folder with --out, a release never changes")
     settings = settings_of(ctx)
-    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies)
+    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds)
     benchmark = benchmark_of(protocol, data, items, share, config)
     with bar_by_stage(bar) as progress:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress)

@@ -59,7 +59,7 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
     try:
         window = cut(events, config.windows, broker.used_to(announced))
     except TooLittleFresh:
-        _publish_neighbours(settings, _co_visit(events, bar), events.item_ids, bar)
+        _publish_neighbours(settings, _co_visit(config, events, bar), events.item_ids, bar)
         raise
     name = f"r{len(announced) + 1:04d}"
 
@@ -67,7 +67,7 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
     parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
     report = _make(settings, config, events, items, window, parent, folder, bar)
     manifest = _manifest(name, incumbent, report, window, release.digests(folder))
-    co_visit, trial = _hold_trial(settings, events, items, Release(folder, manifest), parent, bar)
+    co_visit, trial = _hold_trial(settings, config, events, items, Release(folder, manifest), parent, bar)
     verdict = decide(trial, config.rule)
     manifest_sha256 = release.write(folder, msgspec.structs.replace(manifest, gate=verdict.numbers))
 
@@ -123,13 +123,14 @@ def _make(
             order_from=window.order_from,
             cache=settings.data_dir,
             config=config.candidate,
-            fresh_from=0 if parent is None else parent.manifest.window.order_from,
+            fresh_from=0 if parent is None else parent.manifest.window.gate_from,
             progress=progress,
         )
 
 
 def _hold_trial(
     settings: Settings,
+    config: JobConfig,
     events: EventLog,
     items: Sequence[Item],
     made: Release,
@@ -138,7 +139,7 @@ def _hold_trial(
 ) -> tuple[CoVisit, Trial]:
     """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
     start = int(np.searchsorted(events.ts, made.manifest.window.gate_from))
-    co_visit = _co_visit(events.take(slice(0, start)), bar)
+    co_visit = _co_visit(config, events.take(slice(0, start)), bar)
     candidate = _ranker(settings, made, items, co_visit, events)
     incumbent = None if parent is None else _ranker(settings, parent, items, co_visit, events)
     contenders = 2 if incumbent is None else 3
@@ -147,9 +148,9 @@ def _hold_trial(
         return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance, domains)
 
 
-def _co_visit(events: EventLog, bar: Bar) -> CoVisit:
+def _co_visit(config: JobConfig, events: EventLog, bar: Bar) -> CoVisit:
     with bar("Co-visit table", len(events)) as advance:
-        return CoVisit.fit(events, done=advance)
+        return CoVisit.fit(events, config.candidate.co_visits, advance)
 
 
 def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit: CoVisit, events: EventLog) -> Ranker:
