@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from models.log import EventLog
 
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Number = TypeVar("Number", np.int64, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,40 @@ class Contexts:
 
     user: NDArray[np.int32]  # [B]
     recent: NDArray[np.int32]  # [B, R] items, newest first, -1 padded
+    ts: NDArray[np.int64] | None = None  # [B, R] ms, of the recent events, 0 where there is none
+    type: NDArray[np.uint8] | None = None  # [B, R] position in EVENT_TYPES, 0 where there is none
 
     def __len__(self) -> int:
         return len(self.user)
 
+    def times(self) -> NDArray[np.int64]:
+        """`ts` [B, R]. Raises `ValueError` where the moments were made without."""
+        return _given("ts", self.ts)
+
+    def types(self) -> NDArray[np.uint8]:
+        """`type` [B, R]. Raises `ValueError` where the moments were made without."""
+        return _given("type", self.type)
+
     def part(self, start: int, end: int) -> Contexts:
         """The moments from `start` to `end`."""
-        return Contexts(self.user[start:end], self.recent[start:end])
+        return Contexts(
+            self.user[start:end],
+            self.recent[start:end],
+            None if self.ts is None else self.ts[start:end],
+            None if self.type is None else self.type[start:end],
+        )
+
+    def only(self, chosen: NDArray[np.bool_]) -> Contexts:
+        """The same moments as they would be had nothing but the chosen [B, R] of their events happened."""
+        chosen = chosen & (self.recent >= 0)
+        order = np.argsort(~chosen, axis=1, kind="stable")
+        there = np.arange(chosen.shape[1]) < chosen.sum(axis=1, keepdims=True)  # [B, R]
+        return Contexts(
+            self.user,
+            np.where(there, np.take_along_axis(self.recent, order, axis=1), -1).astype(np.int32),
+            None if self.ts is None else np.where(there, np.take_along_axis(self.ts, order, axis=1), 0),
+            None if self.type is None else np.where(there, np.take_along_axis(self.type, order, axis=1), 0),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,11 +129,22 @@ class Sequences:
         """The moments right after the events at rows [B], with the newest `length` items."""
         begin = self.start[np.searchsorted(self.start, rows, side="right") - 1][:, None]
         back = rows[:, None] - np.arange(length)  # [B, R]
-        recent = np.where(back >= begin, self.item[np.maximum(back, 0)], -1)
-        return Contexts(self.user[rows], recent.astype(np.int32))
+        there, row = back >= begin, np.maximum(back, 0)
+        return Contexts(
+            user=self.user[rows],
+            recent=np.where(there, self.item[row], -1).astype(np.int32),
+            ts=np.where(there, self.ts[row], 0),
+            type=np.where(there, self.type[row], 0).astype(np.uint8),
+        )
 
     def following(self, rows: Positions, length: int) -> NDArray[np.int32]:
         """Items [B, length] of the user's events right after rows [B], -1 padded."""
         end = self.start[np.searchsorted(self.start, rows, side="right")][:, None]
         ahead = rows[:, None] + 1 + np.arange(length)
         return np.where(ahead < end, self.item[np.minimum(ahead, len(self) - 1)], -1).astype(np.int32)
+
+
+def _given(name: str, column: NDArray[Number] | None) -> NDArray[Number]:
+    if column is None:
+        raise ValueError(f"these moments have no `{name}`: make them by Sequences.contexts")
+    return column

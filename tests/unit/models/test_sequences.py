@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
 from models.log import EventLog
-from models.sampled_softmax import Negatives, draw_targets
-from models.sequences import Sequences
+from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
+from models.sequences import Contexts, Sequences
 
 
 def log() -> EventLog:
@@ -40,6 +42,29 @@ def test_contexts_are_newest_first_and_end_at_the_users_first_event() -> None:
     contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
     assert contexts.user.tolist() == [0, 1]
     assert contexts.recent.tolist() == [[2, 1, 0, -1], [11, 10, -1, -1]]
+
+
+def test_contexts_know_when_the_recent_events_were_and_of_what_type() -> None:
+    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    assert contexts.times().tolist() == [[3000, 2000, 0, 0], [4000, 1000, 0, 0]]
+    assert contexts.types().shape == (2, 4)
+    part = contexts.part(1, 2)
+    assert (part.recent.tolist(), part.times().tolist()) == ([[11, 10, -1, -1]], [[4000, 1000, 0, 0]])
+
+
+def test_contexts_of_some_events_are_as_if_the_others_had_not_been() -> None:
+    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    some = contexts.only(np.array([[False, True, False, True], [False, True, False, False]]))
+    assert some.recent.tolist() == [[1, -1, -1, -1], [10, -1, -1, -1]]
+    assert some.times().tolist() == [[2000, 0, 0, 0], [1000, 0, 0, 0]]
+
+
+def test_contexts_made_without_times_or_types_say_so_when_asked() -> None:
+    contexts = Contexts(np.zeros(1, np.int32), np.zeros((1, 2), np.int32))
+    with pytest.raises(ValueError, match="no `ts`"):
+        contexts.part(0, 1).times()
+    with pytest.raises(ValueError, match="no `type`"):
+        contexts.only(np.ones((1, 2), np.bool_)).types()
 
 
 def test_what_follows_ends_at_the_users_last_event() -> None:
@@ -83,3 +108,10 @@ def test_negatives_are_drawn_half_by_popularity_and_half_evenly() -> None:
     assert set(drawn) == {3, 5}
     assert abs((drawn == 3).mean() - 0.7) < 0.02
     assert abs(float(negatives.log_probability[3].exp()) - 0.7) < 1e-6
+
+
+def test_the_loss_of_no_targets_is_nothing_and_can_be_descended() -> None:
+    users = torch.zeros(0, 3, requires_grad=True)
+    loss = sampled_softmax(users, torch.zeros(0, 3), torch.ones(5, 3), torch.zeros(5))
+    loss.backward()
+    assert loss.item() == 0
