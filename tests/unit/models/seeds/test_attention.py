@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.log import EventLog
+from models.seeds.attention import Attention, AttentionConfig, AttentionSeed
+from models.sequences import Sequences
+
+RING = 10
+KINDS = ("sasrec", "hstu")
+
+
+def log(users: int = 60, length: int = 8) -> EventLog:
+    """Users walk round a ring of items from where they like, one half of them upwards, the other downwards."""
+    user = np.repeat(np.arange(users), length)
+    step = np.where(user % 2 == 0, 1, -1) * (np.arange(len(user)) % length)
+    start = np.random.default_rng(0).integers(0, RING, users)
+    return EventLog.from_columns(
+        user,
+        (start[user] + step) % RING,
+        np.zeros(len(user), np.int64),
+        np.arange(len(user)),
+        user,
+        user_ids=tuple(map(str, range(users))),
+        item_ids=tuple(map(str, range(RING))),
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_tells_from_two_items_which_way_a_user_goes(kind: str) -> None:
+    config = AttentionConfig(
+        kind=kind, dims=16, window=8, epochs=30, events_a_step=128, negatives=32, dropout=0.0, learning_rate=1e-2
+    )
+    seed = AttentionSeed(config=config)
+    seed.fit(log(), np.zeros((RING, 1), np.float32), lambda share: None)
+    sequences = Sequences.of(log())
+    rows = np.flatnonzero((np.arange(len(sequences)) % 8 > 0) & (np.arange(len(sequences)) % 8 < 7))
+    lesson = seed.teach(sequences.contexts(rows, 8), 1)
+    assert (lesson.items[:, 0] == sequences.item[rows + 1]).mean() > 0.9, "the newest item alone would give one half"
+    assert lesson.confidence.mean() > 0.7
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_user_vector_knows_what_came_before_and_nothing_of_what_comes_later(kind: str) -> None:
+    torch.manual_seed(0)
+    network = Attention(20, AttentionConfig(kind=kind, dims=8, window=6)).eval()
+    items = torch.randint(0, 20, (3, 6))
+    changed = items.clone()
+    changed[:, 3] = (items[:, 3] + 1) % 20
+    before, after = network(items), network(changed)
+    torch.testing.assert_close(before[:, :3], after[:, :3])
+    assert ((before[:, 3:] - after[:, 3:]).abs().amax(dim=-1) > 1e-6).all()
