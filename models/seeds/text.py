@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,24 @@ import numpy as np
 from models.log import EventLog
 from models.seeds.seed import Done, Lesson, Vectors, top
 from models.sequences import Contexts
-from models.text import whitening
+from models.text import TextConfig, load_transformer, whitening
+from models.text_adapter import adapt
+
+
+@dataclass(frozen=True)
+class OwnTransformer:
+    """A text transformer that reads for one seed alone, adapted to the log if its configuration says so."""
+
+    texts: Sequence[str]
+    """[C], of the catalogue's items."""
+    config: TextConfig = field(default_factory=TextConfig)
+    seed: int = 0
+
+    def read(self, log: EventLog, done: Done) -> Vectors:
+        """Text vectors [C, T]."""
+        transformer = load_transformer(self.config.model)
+        transformer = adapt(transformer, self.texts, log, self.config, self.seed, lambda share: done(share / 2))
+        return transformer.encode(self.texts, lambda n: done(n / len(self.texts) / 2))
 
 
 @dataclass
@@ -20,15 +38,24 @@ class TextSeed:
     recent: int = 10
     fading: float = 0.8
     """Weight of an item against the one after it."""
+    own: OwnTransformer | None = None
+    """None: the vectors it is given are read."""
     name: str = "text"
     _vectors: Vectors = field(init=False, repr=False)
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Whiten the catalogue's text vectors; the log is not read."""
+        """Whiten the catalogue's text vectors; the log is read by a transformer of its own alone."""
+        if self.own is None:
+            done(1.0)
+        elif len(self.own.texts) != len(text_vectors):
+            raise ValueError(
+                f"`texts` has {len(self.own.texts)} items, the catalogue {len(text_vectors)}: give it whole"
+            )
+        else:
+            text_vectors = self.own.read(log, done)
         mean, matrix = whitening(text_vectors, self.dims)
         white = (text_vectors - mean.numpy()) @ matrix.numpy()  # [C, dims]
         self._vectors = white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
-        done(1.0)
 
     def teach(self, contexts: Contexts, k: int) -> Lesson:
         """Confidence: the mean cosine of the list to the recent items."""
