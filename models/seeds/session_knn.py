@@ -98,7 +98,7 @@ class SessionKnnSeed:
         listed = np.bincount(moment[best], votes.data[best], minlength=len(contexts))
         cast = np.asarray(votes.sum(axis=1)).ravel()
         n = np.bincount(neighbours.moment, minlength=len(contexts))
-        confidence = listed / np.where(n > 0, cast, 1) * n / (n + DOUBT)
+        confidence = listed / np.where(cast > 0, cast, 1) * n / (n + DOUBT)
         return Lesson(items, confidence.astype(np.float32))
 
     def _nearest(self, contexts: Contexts) -> Neighbours:
