@@ -12,7 +12,14 @@ from typing import Literal, get_args
 from anabranch.ranking.candidates import Policy
 from models.candidate import CandidateConfig
 from models.order import OrderConfig
+from models.seeds.als import AlsSeed
+from models.seeds.attention import AttentionSeed
 from models.seeds.co_visit import CoVisitRule
+from models.seeds.gru import GruConfig
+from models.seeds.seed import Seed
+from models.seeds.sequence import SequenceSeed
+from models.seeds.session_knn import SessionKnnSeed
+from models.seeds.text import TextSeed
 from models.sharing.adapters import DomainAdapters
 from models.sharing.merging import Merging
 from models.sharing.multi_task import MultiTask
@@ -44,6 +51,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             threads=threads,
             policy=Policy(session_repeats=True),
             co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
+            seeds=_of_sessions,
             order=OrderConfig(hidden=64, epochs=8, discover_share=0.0),
         )
     if kind == "histories":
@@ -52,9 +60,23 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             threads=threads,
             policy=Policy(discover=True),
             co_visits=CoVisitRule(across=1.0),
+            seeds=_of_histories,
             dropout=0.4,
-            training=Training(epochs=24, learning_rate=3e-3, negatives=1024, event_dropout=0.2),
+            training=Training(epochs=36, learning_rate=3e-3, negatives=1024, event_dropout=0.2),
         )
     return CandidateConfig(
         seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, ahead=8.0)
     )
+
+
+def _of_sessions(config: CandidateConfig) -> list[Seed]:
+    return [SessionKnnSeed(), SequenceSeed(config.seed, GruConfig(ahead=1.0))]
+
+
+def _of_histories(config: CandidateConfig) -> list[Seed]:
+    """No session neighbours: every event is a session of its own."""
+    return [
+        AlsSeed(seed=config.seed, threads=config.threads),
+        TextSeed(dims=256),
+        AttentionSeed(config.seed),
+    ]
