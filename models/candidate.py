@@ -44,7 +44,8 @@ from models.sharing.rank_distillation import RankDistillation
 from models.sharing.strategy import Course, Strategy
 from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training, train
-from models.text import export_text, text_vectors
+from models.text import TextConfig, export_text, load_transformer, text_vectors
+from models.text_adapter import adapt
 
 ITEMS = "items.json"
 DOMAINS = "domains.json"
@@ -62,6 +63,8 @@ class CandidateConfig:
 
     seed: int = 0
     threads: int = 2
+    text: TextConfig = field(default_factory=TextConfig)
+    """Of a first release; its children keep its text transformer."""
     quantise_text: bool = True
     policy: Policy = field(default_factory=Policy)
     """What may be shown: the order learns from lists that passed the same filters."""
@@ -135,9 +138,9 @@ def make_candidate(
     torch.set_num_threads(config.threads)
     stages = _Stages(progress)
     folder.mkdir(parents=True, exist_ok=True)
-    catalogue = _catalogue(items, parent, folder, cache, config, stages)
-    log = log.renumbered(catalogue.item_ids)
+    log = log.renumbered([item.item_id for item in items])
     before, after = log.split(order_from)
+    catalogue = _catalogue(items, before, parent, folder, cache, config, stages)
     seeds, table = _fit_seeds(before, catalogue, config, stages)
     inherited = item_numbers(parent) if parent else {}
     numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(log.item)])
@@ -206,6 +209,7 @@ class _Stages:
 
 def _catalogue(
     items: Sequence[Item],
+    before: EventLog,
     parent: Release | None,
     folder: Path,
     cache: Path,
@@ -213,13 +217,14 @@ def _catalogue(
     stages: _Stages,
 ) -> Catalogue:
     """The text transformer into the folder, the parent's if there is one; all items' vectors by it, and domains."""
-    with stages("text transformer"):
+    texts = [item_text(item) for item in items]
+    with stages("text transformer") as done:
         if parent is None:
-            export_text(folder, config.quantise_text)
+            transformer = adapt(load_transformer(config.text.model), texts, before, config.text, config.seed, done)
+            export_text(folder, config.quantise_text, transformer)
         else:
             for name in ("text.onnx", "tokenizer.json"):
                 (folder / name).write_bytes(parent.read(name))
-    texts = [item_text(item) for item in items]
     with stages("text vectors") as done:
         unique = max(len(set(texts)), 1)
         vectors = text_vectors(texts, folder, cache, config.threads, lambda n: done(n / unique))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from peft import AdaLoraConfig, LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,6 +37,8 @@ def adapt(
     if config.adapter == "none" or not len(pairs):
         done(1.0)
         return transformer
+    from peft import get_peft_model  # takes more than a second, and most releases adapt nothing
+
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
     model = get_peft_model(PairLoss(transformer.module, config.temperature), _peft_config(transformer.module, config))
@@ -87,6 +88,8 @@ class PairLoss(nn.Module):
 
 
 def _peft_config(text: MeanOfTokens, config: TextConfig) -> Any:
+    from peft import AdaLoraConfig, LoraConfig
+
     # a pooler, where there is one, has no part in the mean over tokens
     linear = [name for name, part in text.named_modules() if isinstance(part, nn.Linear) and "pooler" not in name]
     common: dict[str, Any] = {"target_modules": linear, "lora_alpha": 2 * config.rank}

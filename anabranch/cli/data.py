@@ -81,14 +81,36 @@ SearchSeconds = Annotated[
 ]
 
 
+class Adapter(StrEnum):
+    """How the text transformer is adapted to the events' items."""
+
+    NONE = "none"
+    LORA = "lora"
+    ADALORA = "adalora"
+
+
+TextModel = Annotated[
+    str | None, typer.Option(help="The text transformer: a folder, or the id of a Hugging Face model in the cache.")
+]
+TextAdapter = Annotated[Adapter, typer.Option(help="Adapt the text transformer to items that follow each other.")]
+
+
 def config_of(
-    kind: DataKind, seed: int, threads: int, strategies: str | None = None, search_seconds: float = 0.0
+    kind: DataKind,
+    seed: int,
+    threads: int,
+    strategies: str | None = None,
+    search_seconds: float = 0.0,
+    text_model: str | None = None,
+    text_adapter: Adapter = Adapter.NONE,
 ) -> CandidateConfig:
     """The kind's recipe, with other strategies if they are named. Raises `UsageError`."""
     from models.recipes import STRATEGIES, recipe
     from models.search import Search
+    from models.text import TextConfig
 
     config = recipe(kind.value, seed, threads)
+    config = replace(config, text=TextConfig(model=text_model, adapter=text_adapter.value))
     if search_seconds:
         config = replace(config, search=Search(cpu_seconds=search_seconds))
     if strategies is None:

@@ -9,6 +9,7 @@ import typer
 
 from anabranch.cli.data import (
     KIND_OF,
+    Adapter,
     Data,
     Items,
     Kind,
@@ -17,6 +18,8 @@ from anabranch.cli.data import (
     SearchSeconds,
     Share,
     Strategies,
+    TextAdapter,
+    TextModel,
     Way,
     config_of,
 )
@@ -40,6 +43,8 @@ def command(
     ] = False,
     strategies: Strategies = None,
     search_seconds: SearchSeconds = 0.0,
+    text_model: TextModel = None,
+    text_adapter: TextAdapter = Adapter.NONE,
     ways: Annotated[
         list[Way] | None,
         typer.Option("--way", help="How each week is learned; else by all of them, one after another."),
@@ -61,7 +66,7 @@ def command(
     from anabranch.cli.evaluation_report import show
 
     settings = settings_of(ctx)
-    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds)
+    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds, text_model, text_adapter)
     evaluation = Evaluation(
         protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file, ways or list(Way)
     )

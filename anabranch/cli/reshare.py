@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli.data import DataKind, SearchSeconds, config_of
+from anabranch.cli.data import Adapter, DataKind, SearchSeconds, TextAdapter, TextModel, config_of
 from anabranch.cli.options import settings_of
 
 
@@ -26,6 +26,8 @@ def command(
         DataKind.BASKETS
     ),
     search_seconds: SearchSeconds = 0.0,
+    text_model: TextModel = None,
+    text_adapter: TextAdapter = Adapter.NONE,
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
 ) -> None:
@@ -52,7 +54,10 @@ def command(
     stop = stop_on_signals()
     clients.require_topics(settings)
     registry = CollectorRegistry()
-    candidate = replace(config_of(kind, seed, threads, search_seconds=search_seconds), policy=Policy.of(settings))
+    candidate = replace(
+        config_of(kind, seed, threads, search_seconds=search_seconds, text_model=text_model, text_adapter=text_adapter),
+        policy=Policy.of(settings),
+    )
     config = JobConfig(Windows(order_days, gate_days), candidate)
     schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s=None if once else every * 3600)
     serve(settings, registry, stop, schedule.run)

@@ -9,6 +9,7 @@ import typer
 
 from anabranch.cli.data import (
     KIND_OF,
+    Adapter,
     Data,
     Items,
     Kind,
@@ -17,6 +18,8 @@ from anabranch.cli.data import (
     SearchSeconds,
     Share,
     Strategies,
+    TextAdapter,
+    TextModel,
     benchmark_of,
     config_of,
 )
@@ -35,6 +38,8 @@ def command(
     threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
     strategies: Strategies = None,
     search_seconds: SearchSeconds = 0.0,
+    text_model: TextModel = None,
+    text_adapter: TextAdapter = Adapter.NONE,
 ) -> None:
     """Fit the seeds, share what they know into one encoder, and write a release; what the protocol tests stays unseen.
 
@@ -52,7 +57,7 @@ def command(
     if out.exists():
         raise UsageError(f"{out} is there already: name a new folder with --out, a release never changes")
     settings = settings_of(ctx)
-    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds)
+    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds, text_model, text_adapter)
     benchmark = benchmark_of(protocol, data, items, share, config)
     with bar_by_stage(bar) as progress:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress)
