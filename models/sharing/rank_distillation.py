@@ -130,7 +130,9 @@ class ListTerm:
         by_rank = torch.exp(-torch.arange(lists.shape[2]) / self.fading)
         places = by_rank * torch.from_numpy(lists >= 0)
         places = places / by_rank.sum() * torch.from_numpy(self.lessons.weight[lesson[taught]])[:, :, None]
-        listed = torch.einsum("bd,bkpd->bkp", users, step.items.of(np.maximum(lists, 0)))  # [b, K, k]
+        items, place = np.unique(np.maximum(lists, 0), return_inverse=True)  # each item's vector is made once
+        scores = users @ step.items.of(items).T  # [b, items]
+        listed = scores.gather(1, torch.from_numpy(place.reshape(len(users), -1))).reshape(lists.shape)  # [b, K, k]
         chance = step.negatives_log_chance + math.log(len(step.negatives))
         others = torch.logsumexp(users @ step.negatives.T - chance, dim=1)  # [b]
         surprise = torch.logaddexp(listed, others[:, None, None]) - listed
