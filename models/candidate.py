@@ -41,6 +41,7 @@ from models.seeds.sequence import SequenceSeed
 from models.seeds.text import TextSeed
 from models.sequences import Sequences
 from models.sharing.rank_distillation import RankDistillation
+from models.sharing.replay import Replay
 from models.sharing.strategy import Course, Strategy
 from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training, train
@@ -75,7 +76,7 @@ class CandidateConfig:
     """Look for the sharing that suits the data first, from this config on."""
     dropout: float = 0.2
     training: Training = field(default_factory=Training)
-    strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), RankDistillation()))
+    strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), Replay(), RankDistillation()))
     order: OrderConfig = field(default_factory=OrderConfig)
     order_lists: int = 40_000
     """Moments that lists are made for; those that miss what came are left out."""
