@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,15 @@ from safetensors.torch import save_file
 
 from anabranch.messages import Item
 from anabranch.ranking.candidates import Policy
+from anabranch.ranking.encoder import Order as ServedOrder
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.text import item_numbers, item_text
 from anabranch.release import DataWindow, Draft, Manifest, Release
+from models.curves import Curve, KeptCurves, Points, no_curve
 from models.encoder import Encoder, EncoderConfig
+from models.evaluation.knowledge import SeedsKnown, draw_moments, seeds_known
 from models.evaluation.protocols import Ranker
 from models.evaluation.purchase import PurchaseFigures
 from models.export import export_encoder, export_order, export_purchase
@@ -39,7 +42,7 @@ from models.seeds.neighbours import NeighboursSeed
 from models.seeds.seed import Done, Seed
 from models.seeds.sequence import SequenceSeed
 from models.seeds.text import TextSeed
-from models.sequences import Sequences
+from models.sequences import Positions, Sequences
 from models.sharing.rank_distillation import RankDistillation
 from models.sharing.replay import Replay
 from models.sharing.strategy import Course, Strategy
@@ -82,6 +85,9 @@ class CandidateConfig:
     """Moments that lists are made for; those that miss what came are left out."""
     order_events: int = 50_000
     """Newest events of the order's window that are gone through for lists."""
+    seed_moments: int = 2_000
+    """Moments that measure what each seed knows, a tenth of those events at most. The parent has not learned what came
+    then, nor does the order. 0: nothing is measured."""
     purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
 
 
@@ -105,6 +111,10 @@ class CandidateReport:
     """Why the candidate lacks an optional head, by name."""
     seconds: dict[str, float]
     """Wall time by stage."""
+    curves: dict[str, Points]
+    """Losses by step, thinned, by `STAGE/LOSS`."""
+    seeds_known: SeedsKnown | None
+    """What every seed knows, and what sharing added; None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +137,18 @@ def make_candidate(
     config: CandidateConfig | None = None,
     fresh_from: int = 0,
     progress: Progress = lambda stage, share: None,
+    curve: Curve = no_curve,
 ) -> CandidateReport:
     """Write all files of a release but its manifest into `folder`.
 
     Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
     encoder's vectors as they are on days the encoder has not seen. Then the encoder catches up with those days. With a
     `parent` the encoder starts from its weights, and only what came since `fresh_from` (ms) is new to it. `cache`
-    keeps text vectors between runs.
+    keeps text vectors between runs. `curve` is told of the losses, by names such as `sharing/loss_log`.
     """
     config = config or CandidateConfig()
     torch.set_num_threads(config.threads)
-    stages = _Stages(progress)
+    stages = _Stages(progress, curve)
     folder.mkdir(parents=True, exist_ok=True)
     log = log.renumbered([item.item_id for item in items])
     before, after = log.split(order_from)
@@ -150,14 +161,24 @@ def make_candidate(
     encoder = _encoder(catalogue, len(numbers) + 1, parent, config)
     course = _course(before, catalogue, numbers, seeds, fresh_from if parent else 0)
     with stages("sharing") as done:
-        measured = train(encoder, course, config.strategies, config.training, config.seed, done)
+        told = stages.curves.of("sharing")
+        measured = train(encoder, course, config.strategies, config.training, config.seed, done, told)
     (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
     export_encoder(encoder, folder)
     ranker = _provisional(before, catalogue, table, encoder, folder, config, stages)
-    order, lists = _fit_order(before, after, ranker, config, stages)
+    order_start = len(log) - min(len(after), config.order_events)
+    unseen_from = max(order_start, 0 if parent is None else _row_at(log, parent.manifest.window.gate_from))
+    held_out = draw_moments(log, unseen_from, config.seed_moments, config.seed)
+    order, lists = _fit_order(log, order_start, held_out, ranker, config, stages)
+    parity = export_order(order, folder)
+    known = None
+    if len(held_out):
+        with stages("what the seeds know") as done:
+            shared = replace(ranker, live=replace(ranker.live, order=ServedOrder(Draft(folder), config.threads)))
+            domains = [item.domain for item in items]
+            known = seeds_known(seeds, shared, log, len(before), held_out, domains, done)
     heads: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
-    parity: dict[str, float] = {}
     try:
         head, figures = _fit_purchase(before, after, ranker, config, stages)
         parity |= export_purchase(head, folder)
@@ -166,9 +187,10 @@ def make_candidate(
         absent["purchase"] = str(error)
     with stages("catching up") as done:
         course = _course(log, catalogue, numbers, seeds, order_from)
-        caught_up = train(encoder, course, config.strategies, config.training, config.seed, done)
+        told = stages.curves.of("catching up")
+        caught_up = train(encoder, course, config.strategies, config.training, config.seed, done, told)
     save_file(encoder.state_dict(), folder / WEIGHTS)
-    parity |= export_encoder(encoder, folder) | export_order(order, folder)
+    parity |= export_encoder(encoder, folder)
     return CandidateReport(
         dims=encoder.config.dims,
         state_dims=encoder.config.state_dims,
@@ -183,14 +205,17 @@ def make_candidate(
         heads=heads,
         absent=absent,
         seconds=stages.seconds,
+        curves=stages.curves.thinned(),
+        seeds_known=known,
     )
 
 
 class _Stages:
-    """Times the stages and reports how far each is."""
+    """Times the stages, reports how far each is and keeps their curves."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, curve: Curve) -> None:
         self.seconds: dict[str, float] = {}
+        self.curves = KeptCurves(curve)
         self._progress = progress
 
     @contextmanager
@@ -319,14 +344,17 @@ def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: C
 
 
 def _fit_order(
-    before: EventLog,
-    after: EventLog,
+    log: EventLog,
+    start: int,
+    held_out: Positions,
     ranker: Ranker,
     config: CandidateConfig,
     stages: _Stages,
 ) -> tuple[Order, int]:
-    """The order, learned from lists that the serving core makes of the exported encoder; and how many lists."""
-    log, start = before.followed_by(after), len(before) + max(0, len(after) - config.order_events)
+    """The order, learned from lists that the serving core makes of the exported encoder; and how many lists.
+
+    The lists are of events from `start` on, but for those at the rows `held_out`.
+    """
     with stages("order lists") as done:
         lists = order_lists(
             ranker.live,
@@ -334,14 +362,20 @@ def _fit_order(
             ranker.item_ids,
             log,
             start,
+            held_out,
             config.policy,
             config.order_lists,
             config.seed,
             lambda n: done(n / max(len(log), 1)),
         )
     with stages("order") as done:
-        learned = max(len(lists) * config.order.epochs, 1)
-        return fit_order(lists, config.order, config.seed, lambda n: done(n / learned)), len(lists)
+        learned, told = max(len(lists) * config.order.epochs, 1), stages.curves.of("order")
+        return fit_order(lists, config.order, config.seed, lambda n: done(n / learned), told), len(lists)
+
+
+def _row_at(log: EventLog, ts: int) -> int:
+    """The first row from a time (ms) on."""
+    return int(np.searchsorted(log.ts, ts))
 
 
 def _fit_purchase(
@@ -352,8 +386,8 @@ def _fit_purchase(
     with stages("purchase examples") as done:
         examples = purchase_examples(ranker, before, after, asked, config.seed, lambda n: done(n / events))
     with stages("purchase head") as done:
-        learned = max(len(examples) * config.purchase.epochs, 1)
-        return learn_purchase(examples, config.purchase, config.seed, lambda n: done(n / learned))
+        learned, told = max(len(examples) * config.purchase.epochs, 1), stages.curves.of("purchase head")
+        return learn_purchase(examples, config.purchase, config.seed, lambda n: done(n / learned), told)
 
 
 def _described(figures: PurchaseFigures, config: PurchaseConfig) -> dict[str, Any]:

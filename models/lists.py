@@ -67,6 +67,7 @@ def order_lists(
     item_ids: ItemIds,
     log: EventLog,
     start: int,
+    held_out: Positions,
     policy: Policy,
     lists: int,
     seed: int,
@@ -74,12 +75,13 @@ def order_lists(
 ) -> Lists:
     """Up to `lists` lists, each made right before one of the events from `start` on, for their users' states then.
 
-    A list counts only if the item that came is on it. `done(n)` is told of every n events gone through.
+    A list counts only if the item that came is on it. None is made for the events at the rows `held_out`, which are
+    there to measure on. `done(n)` is told of every n events gone through.
     """
     rows, before = last_before(log, start)
     log, start = log.take(rows), start - before
     after = log.take(slice(start, None))
-    following = _following_items(after, item_ids)
+    following = _following_items(after, item_ids, ~np.isin(rows[start:], held_out))
     told = following >= 0
     chosen = told & (np.random.default_rng(seed).random(len(after)) < lists / max(int(told.sum()), 1))
     asked = candidate_lists(live, neighbours, item_ids, policy, log.take(slice(0, start)), after, chosen, done)
@@ -128,10 +130,10 @@ def last_before(log: EventLog, start: int) -> tuple[Positions, int]:
     return np.concatenate([older, last, np.arange(start, len(log))]).astype(np.int64), len(last)
 
 
-def _following_items(log: EventLog, item_ids: ItemIds) -> Positions:
-    """Item row of each event's user's next event, -1 for the last one."""
+def _following_items(log: EventLog, item_ids: ItemIds, asked_about: NDArray[np.bool_]) -> Positions:
+    """Item row of each event's user's next event, -1 for the last one and where that is not `asked_about` [N]."""
     order = np.lexsort((np.arange(len(log)), log.user))
-    rows = np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item[order]]
+    rows = np.where(asked_about, np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item], -1)[order]
     same = log.user[order][1:] == log.user[order][:-1]
     following = np.full(len(log), -1, np.int64)
     following[order[:-1][same]] = rows[1:][same]

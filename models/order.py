@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.curves import Curve, no_curve
+
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
@@ -84,12 +86,18 @@ class Order(nn.Module):
         return scores.squeeze(-1)
 
 
-def fit_order(lists: Lists, config: OrderConfig, seed: int, done: Callable[[int], None] = lambda n: None) -> Order:
+def fit_order(
+    lists: Lists,
+    config: OrderConfig,
+    seed: int,
+    done: Callable[[int], None] = lambda n: None,
+    curve: Curve = no_curve,
+) -> Order:
     """Train on the softmax over each list: the item that came against all others.
 
     Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). Some
     lists whose item was new to the user lose the user's own items, so that the order also serves discovery.
-    `done(n)` is told of every n lists learned from.
+    `done(n)` is told of every n lists learned from, and `curve` of the loss.
     """
     if not len(lists):
         raise ValueError("no list to learn an order from: no candidate was ever what came next")
@@ -109,6 +117,7 @@ def fit_order(lists: Lists, config: OrderConfig, seed: int, done: Callable[[int]
             cost.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
+            curve("loss", float(cost.detach()), schedule.last_epoch)
             done(len(chosen))
     return order.eval()
 

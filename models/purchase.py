@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.curves import Curve, no_curve
 from models.evaluation.purchase import PurchaseFigures, best_f1_threshold
 from models.order import Order
 from models.purchase_examples import ExampleConfig, Examples, NoPurchaseHead
@@ -59,13 +60,17 @@ class PurchaseHead(nn.Module):
 
 
 def learn_purchase(
-    examples: Examples, config: PurchaseConfig, seed: int, done: Callable[[int], None] = lambda n: None
+    examples: Examples,
+    config: PurchaseConfig,
+    seed: int,
+    done: Callable[[int], None] = lambda n: None,
+    curve: Curve = no_curve,
 ) -> tuple[PurchaseHead, PurchaseFigures]:
     """Train on the oldest moments, calibrate on later ones and measure on the newest.
 
     The horizons of neighbouring parts overlap, so a purchase may count in two of them; but the features name neither
     user nor item, by which the head could know it again. Raises `NoPurchaseHead` where a part has too few purchases.
-    `done(n)` is told of every n examples learned from.
+    `done(n)` is told of every n examples learned from, and `curve` of the loss.
     """
     learned, calibrating, unseen = examples.split(1 - 2 * config.held_out, 1 - config.held_out)
     for part, name in ((learned, "learn from"), (calibrating, "calibrate with"), (unseen, "measure on")):
@@ -74,14 +79,14 @@ def learn_purchase(
                 f"of {len(part)} candidates to {name}, {part.bought.sum()} were bought: "
                 f"{config.purchases} at least must be, and not all"
             )
-    head = fit_head(learned, config, seed, done)
+    head = fit_head(learned, config, seed, done, curve)
     calibrate(head, calibrating)
     threshold = best_f1_threshold(probabilities(head, learned), learned.bought)
     return head, PurchaseFigures.of(probabilities(head, unseen), unseen.bought, threshold)
 
 
 def fit_head(
-    examples: Examples, config: PurchaseConfig, seed: int, done: Callable[[int], None] = lambda n: None
+    examples: Examples, config: PurchaseConfig, seed: int, done: Callable[[int], None], curve: Curve
 ) -> PurchaseHead:
     """Train on the cross-entropy of each example. It begins at the share of purchases, not at one half."""
     torch.manual_seed(seed)
@@ -102,6 +107,7 @@ def fit_head(
             cost.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
+            curve("loss", float(cost.detach()), schedule.last_epoch)
             done(len(chosen))
     return head.eval()
 

@@ -132,12 +132,12 @@ class Evaluation:
             return {}
         learned = benchmark.learned
         rows, _ = bench.tested_users(benchmark)
-        moments = moments_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row))
+        moments = moments_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), self.config.policy)
         told = {}
         for seed in [NeighboursSeed(self.config.co_visits), *self.config.seeds(self.config)]:
             with bar(f"Seed {seed.name}", None) as advance:
                 seed.fit(learned, texts, lambda share: None)
-                ranks = seed_ranks(seed, moments, tested.item, self.config.policy)
+                ranks = seed_ranks(seed, moments, tested.item, self.config.policy.slate)
                 advance(len(ranks))
             told[seed.name] = {
                 **_quality(ranks, tested),

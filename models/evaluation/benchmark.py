@@ -19,7 +19,7 @@ from models.candidate import CandidateConfig, CandidateReport, Progress, make_ca
 from models.datasets import leave_one_out, sessions
 from models.evaluation.metrics import Ranks
 from models.evaluation.protocols import Ranker, load, show
-from models.evaluation.slices import Mask, cut_slices
+from models.evaluation.slices import Mask, cut_slices, repeats
 from models.lists import neighbour_table
 from models.log import EventLog
 from models.seeds.co_visit import CoVisit
@@ -192,11 +192,3 @@ def tested_users(benchmark: Benchmark) -> tuple[NDArray[np.int64], int]:
     tested[benchmark.log.user[benchmark.start :]] = True
     rows = np.flatnonzero(tested[benchmark.log.user])
     return rows, int(np.searchsorted(rows, benchmark.start))
-
-
-def repeats(log: EventLog) -> Mask:
-    """Which events [N] are about an item that their user had before."""
-    pair = log.user.astype(np.int64) * (len(log.item_ids) + 1) + log.item
-    repeat = np.ones(len(log), np.bool_)
-    repeat[np.unique(pair, return_index=True)[1]] = False
-    return repeat

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NOT_ON_SLATE
+from anabranch.ranking.state import SESSION_GAP_MS
 from models.evaluation.metrics import Ranks
-from models.log import EventLog
+from models.log import NONE, EventLog
 from models.seeds.seed import Seed
 from models.sequences import Contexts, Positions, Sequences
 
@@ -17,23 +20,59 @@ RECENT = 64
 AT_ONCE = 512
 
 
-def moments_before(log: EventLog, rows: Positions) -> Contexts:
-    """The moments right before the events at rows [M], each of which has an earlier event of its user."""
-    order = np.lexsort((np.arange(len(log)), log.user))
+@dataclass(frozen=True)
+class Moments:
+    """M moments, each right before an event."""
+
+    contexts: Contexts
+    hidden: NDArray[np.int32]  # [M, h] of the recent items, those that may not be shown; -1 padded
+
+
+def moments_before(log: EventLog, rows: Positions, policy: Policy) -> Moments:
+    """The moments right before the events at rows [M], each of which has an earlier event of its user.
+
+    A slate then may not hold what the policy filters: the session's items, or all that were had where it discovers.
+    """
+    order = _by_user(log)
     place = np.empty(len(log), np.int64)
     place[order] = np.arange(len(log))
-    return Sequences.of(log).contexts(place[rows] - 1, RECENT)
+    at = place[rows] - 1
+    contexts = Sequences.of(log).contexts(at, RECENT)
+    if policy.discover:
+        return Moments(contexts, contexts.recent)
+    length = np.zeros(len(rows), np.int64) if policy.session_repeats else _session_lengths(log.take(order))[at]
+    longest = min(RECENT, int(length.max(initial=0)))
+    newest = contexts.recent[:, :longest]
+    return Moments(contexts, np.where(np.arange(longest) < length[:, None], newest, NONE).astype(np.int32))
 
 
-def seed_ranks(seed: Seed, contexts: Contexts, wanted: NDArray[np.int32], policy: Policy) -> Ranks:
-    """Where the wanted items [M] stand on a fitted seed's lists [M, slate], which pass the policy's filters."""
-    ranks = np.full(len(contexts), NOT_ON_SLATE, np.int32)
-    hidden = contexts.recent if policy.discover else contexts.recent[:, :0]
-    for start in range(0, len(contexts), AT_ONCE):
+def seed_ranks(seed: Seed, moments: Moments, wanted: NDArray[np.int32], slate: int) -> Ranks:
+    """Where the wanted items [M] stand on a fitted seed's slates [M, slate]: its lists without what is hidden."""
+    ranks = np.full(len(moments.contexts), NOT_ON_SLATE, np.int32)
+    for start in range(0, len(ranks), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        listed = seed.teach(contexts.part(part.start, part.stop), policy.slate + hidden.shape[1]).items
-        may_be_shown = (listed >= 0) & ~(listed[:, :, None] == hidden[part][:, None, :]).any(axis=2)
+        hidden = moments.hidden[part]
+        listed = seed.teach(moments.contexts.part(part.start, part.stop), slate + hidden.shape[1]).items
+        may_be_shown = (listed >= 0) & ~(listed[:, :, None] == hidden[:, None, :]).any(axis=2)
         place = np.cumsum(may_be_shown, axis=1)
-        hit = (listed == wanted[part][:, None]) & may_be_shown & (place <= policy.slate)
+        hit = (listed == wanted[part][:, None]) & may_be_shown & (place <= slate)
         ranks[part] = np.where(hit.any(axis=1), (place * hit).max(axis=1), NOT_ON_SLATE)
     return ranks
+
+
+def _by_user(log: EventLog) -> Positions:
+    """Rows sorted by user, then time."""
+    return np.lexsort((np.arange(len(log)), log.user))
+
+
+def _session_lengths(log: EventLog) -> Positions:
+    """Events of its session so far, [N], for each event of a log that is sorted by user, then time.
+
+    The rule of `anabranch.ranking.state.UserStates.observe`: a session ends when another is named, or, where none is,
+    after half an hour's pause.
+    """
+    pauses = (log.session[1:] == NONE) & (np.diff(log.ts) > SESSION_GAP_MS)
+    differs = (log.user[1:] != log.user[:-1]) | (log.session[1:] != log.session[:-1])
+    row = np.arange(len(log))
+    first = np.maximum.accumulate(np.where(np.r_[True, differs | pauses][: len(log)], row, 0))
+    return row - first + 1

@@ -38,6 +38,14 @@ def cut_slices(
     )
 
 
+def repeats(log: EventLog) -> Mask:
+    """Which events [N] are about an item that their user had before."""
+    pair = log.user.astype(np.int64) * (len(log.item_ids) + 1) + log.item
+    repeat = np.ones(len(log), np.bool_)
+    repeat[np.unique(pair, return_index=True)[1]] = False
+    return repeat
+
+
 def _by_domain(item: NDArray[np.int32], domains: Sequence[str | None], items: int) -> Iterator[tuple[str, Mask]]:
     names = sorted({domain for domain in domains if domain is not None})
     number = {name: at for at, name in enumerate(names)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.curves import Curve, no_curve
 from models.encoder import Encoder
 from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
 from models.sequences import Positions
@@ -18,9 +19,6 @@ from models.sharing.strategy import Course, Done, Items, Step, Strategy, Term
 PREPARING_SHARE = 0.2
 """Of the whole time, for progress."""
 ON_THE_LOG = "loss_log"
-
-Curve = Callable[[str, float, int], None]
-"""Told a name, a value and the step it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def train(
     training: Training,
     seed: int,
     done: Done = lambda share: None,
-    curve: Curve = lambda name, value, step: None,
+    curve: Curve = no_curve,
 ) -> dict[str, float]:
     """Train the encoder in place; returns the last epoch's losses, and what the strategies measured."""
     torch.set_flush_denormal(True)  # products of many fades are tiny, and denormal floats cost tenfold

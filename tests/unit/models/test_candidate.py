@@ -18,6 +18,7 @@ from anabranch.ranking.features import FEATURES
 from anabranch.ranking.purchase import PurchaseHead
 from anabranch.release import PURCHASE_HEAD, Draft, Release
 from models.candidate import DOMAINS, WEIGHTS, CandidateConfig, CandidateReport, make_candidate
+from models.curves import Curve, no_curve
 from models.encoder import Encoder, EncoderConfig
 from models.log import EventLog
 from models.order import OrderConfig
@@ -70,9 +71,59 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
     return release.opened(folder)
 
 
-def make(log: EventLog, parent: Release, folder: Path) -> CandidateReport:
+def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) -> CandidateReport:
     half = int(log.ts[EVENTS // 2])
-    return make_candidate(log, ITEMS, parent, folder, order_from=half, cache=folder.parent, config=CONFIG)
+    return make_candidate(log, ITEMS, parent, folder, order_from=half, cache=folder.parent, config=CONFIG, curve=curve)
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, float, int]]:
+    """What the writer of curves was told while the report was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made") / "candidate"
+
+
+@pytest.fixture(scope="module")
+def report(log: EventLog, parent: Release, folder: Path, told: list[tuple[str, float, int]]) -> CandidateReport:
+    return make(log, parent, folder, lambda name, value, step: told.append((name, value, step)))
+
+
+def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
+    report: CandidateReport, told: list[tuple[str, float, int]]
+) -> None:
+    assert {name for name, _, _ in told} == {
+        "sharing/loss_log",
+        "sharing/loss_rank_distillation",
+        "order/loss",
+        "purchase head/loss",
+        "catching up/loss_log",
+        "catching up/loss_rank_distillation",
+    }
+    for name, points in report.curves.items():
+        assert points == [(step, value) for which, value, step in told if which == name]
+        assert points[0][0] == 1
+    assert report.measured["loss_log"] == pytest.approx(np.mean([y for _, y in report.curves["sharing/loss_log"]]))
+
+
+def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orders_window(
+    report: CandidateReport,
+) -> None:
+    known = report.seeds_known
+    assert known is not None
+    assert tuple(known.seeds) == report.seeds
+    assert known.events["overall"] == 30, "a tenth of the window's 300 events"
+
+
+def test_seeds_are_not_measured_on_what_the_parent_has_learned(log: EventLog, parent: Release, tmp_path: Path) -> None:
+    learned = msgspec.structs.replace(parent.manifest.window, gate_from=int(log.ts[EVENTS - 100]))
+    parent = replace(parent, manifest=msgspec.structs.replace(parent.manifest, window=learned))
+    known = make(log, parent, tmp_path / "candidate").seeds_known
+    assert known is not None
+    assert known.events["overall"] == 10
 
 
 def make_in_domains(
@@ -85,9 +136,8 @@ def make_in_domains(
 
 
 def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
-    log: EventLog, parent: Release, tmp_path: Path
+    report: CandidateReport, folder: Path
 ) -> None:
-    report = make(log, parent, tmp_path / "candidate")
     measured = report.heads["purchase"]
     assert report.absent == {}
     assert report.parity[PURCHASE_HEAD] < 1e-5
@@ -96,7 +146,7 @@ def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
     assert 0 <= measured["roc_auc"] <= 1
     assert msgspec.json.decode(msgspec.json.encode(report.heads)) == report.heads
     features = np.random.default_rng(0).normal(size=(2, 5, len(FEATURES))).astype(np.float32)
-    assert PurchaseHead(Draft(tmp_path / "candidate")).probability(features).shape == (2, 5)
+    assert PurchaseHead(Draft(folder)).probability(features).shape == (2, 5)
 
 
 def test_a_log_without_purchases_gives_a_candidate_without_the_head_and_the_reason(
