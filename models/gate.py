@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from msgspec import Struct
 from statsmodels.stats.multitest import multipletests
@@ -28,12 +29,13 @@ ONLY_REPORTED = ("repeat", "new_to_user")
 SLICE_MARGIN = Margin(fixed=0.001, share=0.1)
 RECALL_MARGIN = Margin(fixed=0.002)
 
-_WORDS = {
+WORDS = {
     PRIMARY: "NDCG@20",
     SECONDARY: "recall@20",
     "co_visit": "the co-visit table's",
     "incumbent": "the incumbent's",
 }
+"""How metrics and rivals are called."""
 _NAMED = 3
 
 
@@ -81,6 +83,27 @@ class GateRule:
         return Margin() if difference.metric == PRIMARY else self.recall_margin
 
 
+class Finding(Struct, frozen=True, kw_only=True):
+    """One difference of the candidate to a rival, what the rule asks of it, and whether it does."""
+
+    slice: str
+    metric: str
+    rival: str
+    asked: Literal["better", "not_worse"] | None
+    """None: it is reported only."""
+    users: int
+    difference: float
+    low: float
+    """Of the 95 % interval, as `high`."""
+    high: float
+    margin: float
+    """What it should be above where "not worse" is asked; 0 or below."""
+    p: float | None
+    p_holm: float | None
+    holds: bool
+    """True where nothing is asked."""
+
+
 class Verdict(Struct, frozen=True):
     """The gate's word, with the numbers it rests on.
 
@@ -93,6 +116,8 @@ class Verdict(Struct, frozen=True):
     accepted: bool
     reason: str
     numbers: dict[str, float]
+    findings: tuple[Finding, ...] = ()
+    """The same, difference by difference; none where too few users had slates."""
 
 
 def decide(trial: Trial, rule: GateRule) -> Verdict:
@@ -109,7 +134,8 @@ def decide(trial: Trial, rule: GateRule) -> Verdict:
         numbers |= claim.numbers()
     failed = [claim.denied() for claim in claims if not claim.holds(rule.level)]
     told = failed or [claim.affirmed() for claim in claims if claim.is_better]
-    return Verdict(not failed, shortened("; ".join([*told, *_on_slices(claims, users, rule)])), numbers)
+    reason = shortened("; ".join([*told, *_on_slices(claims, users, rule)]))
+    return Verdict(not failed, reason, numbers, tuple(claim.finding(rule.level) for claim in claims))
 
 
 @dataclass(frozen=True)
@@ -168,13 +194,31 @@ class _Claim:
         named = {f"{name}_{part}": value for part, value in parts.items() if value is not None}
         return {name: interval.difference} | named
 
+    def finding(self, level: float) -> Finding:
+        """The claim, as it came out."""
+        interval = self.difference.bootstrap.interval()
+        return Finding(
+            slice=self.difference.slice,
+            metric=self.difference.metric,
+            rival=self.difference.rival,
+            asked="better" if self.is_better else "not_worse" if self.is_not_worse else None,
+            users=self.difference.users,
+            difference=interval.difference,
+            low=interval.low,
+            high=interval.high,
+            margin=self.margin.of(self.difference.bootstrap.theirs),
+            p=self.p,
+            p_holm=self.p_holm,
+            holds=self.holds(level),
+        )
+
     @property
     def _metric(self) -> str:
-        return _WORDS[self.difference.metric]
+        return WORDS[self.difference.metric]
 
     @property
     def _rival(self) -> str:
-        return _WORDS[self.difference.rival]
+        return WORDS[self.difference.rival]
 
     @property
     def _figures(self) -> str:

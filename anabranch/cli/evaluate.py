@@ -62,11 +62,14 @@ def command(
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
+    from dataclasses import replace
+
     from anabranch.cli.evaluation import Evaluation
     from anabranch.cli.evaluation_report import show
 
     settings = settings_of(ctx)
     config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds, text_model, text_adapter)
+    config = replace(config, seed_moments=0)  # seeds are measured on the test, if at all
     evaluation = Evaluation(
         protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file, ways or list(Way)
     )

@@ -91,7 +91,8 @@ def _by_table(benchmark: Benchmark, number: int) -> Period:
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
     test = benchmark.log.take(slice(benchmark.start, None))
     rows = np.setdiff1d(np.arange(len(test)), np.unique(test.user, return_index=True)[1])
-    ranks = seed_ranks(seed, moments_before(test, rows), test.item[rows], benchmark.config.policy)
+    policy = benchmark.config.policy
+    ranks = seed_ranks(seed, moments_before(test, rows, policy), test.item[rows], policy.slate)
     return Period("co_visit", number, Tested(benchmark.start + rows, test.user[rows], test.item[rows], ranks, {}), cost)
 
 

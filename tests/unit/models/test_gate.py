@@ -205,6 +205,31 @@ def test_a_slice_without_events_is_told_among_those_not_tested() -> None:
     assert verdict.numbers["cold_items/events"] == 0
 
 
+def test_every_difference_is_a_finding_that_says_what_was_asked_of_it_and_whether_it_holds() -> None:
+    """Bad on the slice alone."""
+    verdict = decide(divided(1, "cold_items", there=0.12, elsewhere=0.4), QUICK)
+    asked = {(one.slice, one.metric, one.rival): one.asked for one in verdict.findings}
+    assert len(asked) == len(verdict.findings) == 8
+    for rival in ("co_visit", "incumbent"):
+        assert asked["overall", "ndcg_at_20", rival] == "better"
+        assert asked["overall", "recall_at_20", rival] == asked["cold_items", "ndcg_at_20", rival] == "not_worse"
+        assert asked["cold_items", "recall_at_20", rival] is None
+    assert {one.slice for one in verdict.findings if not one.holds} == {"cold_items"}
+    one = next(one for one in verdict.findings if one.slice == "cold_items" and one.metric == "ndcg_at_20")
+    name = f"cold_items/ndcg_at_20_minus_{one.rival}"
+    assert [one.difference, one.low, one.margin, one.p, one.p_holm] == [
+        verdict.numbers[f"{name}{part}"] for part in ("", "_low", "_margin", "_p", "_p_holm")
+    ]
+
+
+def test_a_difference_on_a_slice_that_is_not_tested_holds_and_has_no_p_value() -> None:
+    bad = divided(1, "domain:garden", there=0.05, elsewhere=0.5)
+    few = replace(bad, slices={"domain:garden": bad.slices["domain:garden"] & (bad.user < 40)})
+    untested = [one for one in decide(few, QUICK).findings if one.slice == "domain:garden"]
+    assert untested
+    assert all(one.holds and one.p is None and one.asked is None for one in untested)
+
+
 def test_holms_correction_is_the_one_worked_out_by_hand() -> None:
     """Sorted .005 .01 .03 .04, times 4 3 2 1: .02 .03 .06 .04; the last may not be below the one before it."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
