@@ -158,6 +158,11 @@ def folder_of(releases_dir: Path, location: str) -> Path:
     return releases_dir / location
 
 
+def report_path(data_dir: Path, release_id: str) -> Path:
+    """Where the job that made a release leaves its report: beside the releases, whose folders never change."""
+    return data_dir / "reports" / f"{release_id}.html"
+
+
 def folders(releases_dir: Path) -> list[Path]:
     """Every release folder, oldest first by name."""
     return sorted(path.parent for path in releases_dir.glob(f"*/{MANIFEST}"))

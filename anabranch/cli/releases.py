@@ -39,7 +39,7 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
 
 @app.command()
 def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The release's id.")]) -> None:
-    """Show one release: its last notice and its manifest, as JSON.
+    """Show one release: its last notice, its manifest and where its report is, as JSON.
 
     Example: anabranch releases show 20260101T000000Z
     """
@@ -52,10 +52,13 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
     row = next((row for row in _rows(settings) if row["release"] == release), None)
     if row is None:
         raise UsageError(f"nothing was announced of a release {release}; `anabranch releases list` lists them")
-    found = {"notice": row}
+    found: dict[str, Any] = {"notice": row}
     if row["folder"] == "whole":
         folder = folders.folder_of(settings.releases_dir, row["location"])
         found["manifest"] = msgspec.to_builtins(folders.opened(folder).manifest)
+    report = folders.report_path(settings.data_dir, release)
+    if report.exists():
+        found["report"] = str(report)
     typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
 
 

@@ -37,9 +37,12 @@ def command(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: what serves needs the cores too
 
+    from functools import partial
+
     from prometheus_client import CollectorRegistry
 
     from anabranch import clients
+    from anabranch.cli.curves import tensorboard
     from anabranch.cli.progress import bar
     from anabranch.cli.service import serve, start_log
     from anabranch.metrics import ReshareMetrics
@@ -59,5 +62,6 @@ def command(
         policy=Policy.of(settings),
     )
     config = JobConfig(Windows(order_days, gate_days), candidate)
-    schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s=None if once else every * 3600)
+    every_s, curves = None if once else every * 3600, partial(tensorboard, settings.data_dir)
+    schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s, curves)
     serve(settings, registry, stop, schedule.run)

@@ -49,9 +49,13 @@ def command(
     """
     from rich.console import Console
 
+    from anabranch.cli.curves import tensorboard
     from anabranch.cli.progress import bar
     from anabranch.errors import UsageError
+    from anabranch.release import report_path
     from models.evaluation.benchmark import make_release
+    from models.report.page import write
+    from models.report.report import Report
     from models.stages import bar_by_stage
 
     if out.exists():
@@ -59,8 +63,11 @@ def command(
     settings = settings_of(ctx)
     config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds, text_model, text_adapter)
     benchmark = benchmark_of(protocol, data, items, share, config)
-    with bar_by_stage(bar) as progress:
-        release, report, cost = make_release(benchmark, out, settings.data_dir, progress)
+    with bar_by_stage(bar) as progress, tensorboard(settings.data_dir, out.name) as curve:
+        release, report, cost = make_release(benchmark, out, settings.data_dir, progress, curve=curve)
+    page = report_path(settings.data_dir, out.name)
+    write(Report(release.manifest, report), page)
     console = Console()
     console.print(f"{release.folder}: {', '.join(report.seeds)} shared by {report.strategy['name']}", highlight=False)
     console.print(f"{cost.seconds:.0f} s, {cost.cpu_seconds:.0f} s of CPU, {cost.peak_bytes / 2**30:.1f} GiB at most")
+    console.print(f"What it learned, and from what: {page}", highlight=False)

@@ -16,6 +16,7 @@ from anabranch.ranking.core import NO_SLATE
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.release import DataWindow, Manifest, Release, digests, write
 from models.candidate import CandidateConfig, CandidateReport, Progress, make_candidate
+from models.curves import Curve, no_curve
 from models.datasets import leave_one_out, sessions
 from models.evaluation.metrics import Ranks
 from models.evaluation.protocols import Ranker, load, show
@@ -115,6 +116,7 @@ def make_release(
     progress: Progress = lambda stage, share: None,
     parent: Release | None = None,
     fresh_from: int = 0,
+    curve: Curve = no_curve,
 ) -> tuple[Release, CandidateReport, Cost]:
     """A release of what comes before the test; no gate has seen it. Text vectors are kept in `cache`."""
     started, cpu = time.perf_counter(), time.process_time()
@@ -129,6 +131,7 @@ def make_release(
         cache=cache,
         config=benchmark.config,
         progress=progress,
+        curve=curve,
     )
     manifest = Manifest(
         id=folder.name,

@@ -18,11 +18,14 @@ from anabranch.ranking.item_ids import ItemIds
 from anabranch.release import DataWindow, Manifest, Release
 from anabranch.settings import Settings
 from models.candidate import CandidateConfig, CandidateReport, make_candidate
+from models.curves import Curve, OpenCurve, no_curves
 from models.evaluation.protocols import Ranker, Trial, load, run_trial
 from models.gate import GateRule, Verdict, decide
 from models.journal import Journal
 from models.lists import neighbour_table
 from models.log import EventLog
+from models.report.page import write
+from models.report.report import Report
 from models.reshare import broker
 from models.reshare.windows import TooLittleFresh, Windows, cut
 from models.seeds.co_visit import CoVisit
@@ -47,10 +50,14 @@ class Outcome:
     verdict: Verdict
     events: int
     seconds: float
+    page: Path
+    """The report, for people."""
 
 
-def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
-    """Raises `TooLittleData` where the events collected so far do not fill the windows; where only the gate's is too
+def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve = no_curves) -> Outcome:
+    """Make a candidate, let the gate decide, announce it, and leave a report of it all.
+
+    Raises `TooLittleData` where the events collected so far do not fill the windows; where only the gate's is too
     short, the neighbours are published before."""
     started = time.monotonic()
     announced = broker.notices(settings)
@@ -65,11 +72,13 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
 
     folder = settings.releases_dir / name
     parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
-    report = _make(settings, config, events, items, window, parent, folder, bar)
+    with curves(name) as curve:
+        report = _make(settings, config, events, items, window, parent, folder, bar, curve)
     manifest = _manifest(name, incumbent, report, window, release.digests(folder))
     co_visit, trial = _hold_trial(settings, config, events, items, Release(folder, manifest), parent, bar)
     verdict = decide(trial, config.rule)
-    manifest_sha256 = release.write(folder, msgspec.structs.replace(manifest, gate=verdict.numbers))
+    manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
+    manifest_sha256 = release.write(folder, manifest)
 
     _publish_neighbours(settings, co_visit, events.item_ids, bar)
     notice = ReleaseNotice(
@@ -87,7 +96,9 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar) -> Outcome:
     broker.announce(settings, notice)
     if verdict.accepted and incumbent is not None:
         broker.announce(settings, _retired(incumbent))
-    return Outcome(notice, report, verdict, len(events), time.monotonic() - started)
+    page = release.report_path(settings.data_dir, name)
+    write(Report(manifest, report, verdict, config.rule), page)
+    return Outcome(notice, report, verdict, len(events), time.monotonic() - started, page)
 
 
 def _gather(settings: Settings, released: bool, bar: Bar) -> tuple[EventLog, list[Item]]:
@@ -110,6 +121,7 @@ def _make(
     parent: Release | None,
     folder: Path,
     bar: Bar,
+    curve: Curve,
 ) -> CandidateReport:
     """The candidate's files, from the events before the gate's window."""
     if folder.exists():
@@ -125,6 +137,7 @@ def _make(
             config=config.candidate,
             fresh_from=0 if parent is None else parent.manifest.window.gate_from,
             progress=progress,
+            curve=curve,
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
+from models.curves import OpenCurve, no_curves
 from models.reshare.job import JobConfig, Outcome, run_once
 from models.reshare.windows import TooLittleData
 from models.stages import Bar
@@ -25,13 +26,14 @@ class Schedule:
     metrics: ReshareMetrics
     bar: Bar
     every_s: float | None
+    curves: OpenCurve = no_curves
 
     def run(self, stop: threading.Event) -> None:
         """A run that fails ends the process; one that finds too little data waits for the next, if there is one."""
         while not stop.is_set():
             started = time.monotonic()
             try:
-                self._tell(run_once(self.settings, self.config, self.bar))
+                self._tell(run_once(self.settings, self.config, self.bar, self.curves))
             except TooLittleData as error:
                 if self.every_s is None:
                     raise
@@ -53,3 +55,4 @@ class Schedule:
         for name, reason in outcome.report.absent.items():
             log.info("release %s has no %s head: %s", outcome.notice.release, name, reason)
         log.info("release %s is %s: %s", outcome.notice.release, outcome.notice.status, outcome.notice.reason)
+        log.info("its report: %s", outcome.page)

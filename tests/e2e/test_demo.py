@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from markupsafe import escape
 
-from anabranch import clients, messages
+from anabranch import clients, messages, release
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from models.reshare import broker
@@ -27,12 +28,13 @@ def demo(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> tu
     data_dir = tmp_path_factory.mktemp("demo")
     sizes = {"--households": HOUSEHOLDS, "--history-weeks": HISTORY_WEEKS, "--replay-weeks": REPLAY_WEEKS}
     options = [str(part) for pair in sizes.items() for part in pair]
-    place = ["--bootstrap-servers", bootstrap_servers, "--data-dir", str(data_dir), "--seed", str(SEED)]
-    command = [sys.executable, "-m", "anabranch", "demo", *place, *options]
+    where = ["--bootstrap-servers", bootstrap_servers, "--data-dir", str(data_dir), "--seed", str(SEED)]
+    command = [sys.executable, "-m", "anabranch", "demo", *where, *options]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = msgspec.json.decode((data_dir / "summary.json").read_bytes())
-    return summary, Settings(bootstrap_servers=bootstrap_servers, topic_prefix=summary["topic_prefix"])
+    place = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
+    return summary, Settings(**place, topic_prefix=summary["topic_prefix"])
 
 
 pytestmark = pytest.mark.timeout(900)
@@ -71,9 +73,9 @@ def test_rankings_of_a_user_stand_in_the_order_of_the_events(demo: tuple[dict[st
 
 def test_every_release_is_announced_with_the_gates_numbers(demo: tuple[dict[str, Any], Settings]) -> None:
     summary, _ = demo
-    assert [release["status"] for release in summary["releases"]] in (["live", "rejected"], ["retired", "live"])
-    for release in summary["releases"]:
-        assert release["reason"] and "ndcg_at_20_minus_co_visit_low" in release["gate"]
+    assert [row["status"] for row in summary["releases"]] in (["live", "rejected"], ["retired", "live"])
+    for row in summary["releases"]:
+        assert row["reason"] and "ndcg_at_20_minus_co_visit_low" in row["gate"]
     assert "ndcg_at_20_minus_incumbent_low" in summary["releases"][1]["gate"]
 
 
@@ -82,6 +84,19 @@ def test_the_gate_judged_no_two_releases_by_the_same_events(demo: tuple[dict[str
     assert first.gate_from is not None and first.gate_to is not None
     assert second.gate_from is not None and second.gate_to is not None
     assert first.gate_from < first.gate_to <= second.gate_from < second.gate_to
+
+
+def test_every_release_leaves_a_report_and_curves_beside_a_folder_as_its_manifest_says(
+    demo: tuple[dict[str, Any], Settings],
+) -> None:
+    settings = demo[1]
+    for name, notice in broker.notices(settings).items():
+        assert notice.reason is not None
+        assert escape(notice.reason) in release.report_path(settings.data_dir, name).read_text("utf-8")
+        assert [path.name for path in (settings.data_dir / "curves" / name).iterdir()]
+        made = release.announced(settings.releases_dir, notice)
+        made.verify()
+        assert {path.name for path in made.folder.iterdir()} == {release.MANIFEST, *made.manifest.files}
 
 
 def test_the_account_scores_everyone_on_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:

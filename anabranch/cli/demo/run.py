@@ -37,7 +37,7 @@ WHILE_RESHARING = Pace(times=2000.0)
 """For events while the re-sharing job runs: at full speed its minute would span months of the data. A multiple of the
 data's time, so that runs find days as far apart as the weeks between them: the gate wants as many new ones."""
 READY_SECONDS = 300.0
-CLEARED = ("broker", "releases", "reshare", "logs")
+CLEARED = ("broker", "releases", "reports", "curves", "reshare", "logs")
 """What an earlier demo left; the text vectors, which depend on the texts alone, stay."""
 
 Span = tuple[Offsets, Offsets]

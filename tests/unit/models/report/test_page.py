@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.gate import Verdict
+from models.report.page import render, write
+from models.report.words import signed
+from tests.reports import CURVES, PURCHASE, SEEDS, SLICES, Page, known, report, verdict
+
+EVERYTHING = {"known": known(), "curves": CURVES, "heads": {"purchase": PURCHASE}, "parent": "r0006"}
+BOTH = ("co_visit", "incumbent")
+NONE = "\N{EN DASH}"
+
+
+def test_a_report_names_the_decision_and_the_reason() -> None:
+    text = Page.of(report(verdict(), **EVERYTHING)).text
+    assert "✓ Released" in text
+    assert "r0007 goes live, in place of r0006." in text
+    assert verdict().reason in text
+
+
+def test_a_report_of_a_rejected_candidate_says_what_failed_and_what_goes_on_serving() -> None:
+    text = Page.of(report(verdict(worse=["cold_items"]), **EVERYTHING)).text
+    assert "✗ Rejected" in text
+    assert "r0007 does not serve; r0006 stays." in text
+    assert "On cold_items its NDCG@20 is 0.0333 below the co-visit table's" in text
+    assert "what fails is cold_items" in text
+
+
+def test_a_report_without_a_gate_says_that_nobody_judged() -> None:
+    page = Page.of(report(known=known()))
+    assert "No gate has seen this release" in page.text
+    assert "The gate's tests" not in page.headings
+
+
+@pytest.mark.parametrize("given", [{}, {"known": known()}, {"curves": CURVES}, {"absent": {"purchase": "no <event>"}}])
+def test_a_report_has_only_the_sections_that_something_is_known_of(given: dict) -> None:
+    headings = set(Page.of(report(**given)).headings)
+    assert ("What sharing added" in headings) == ("known" in given)
+    assert ("Learning curves" in headings) == ("curves" in given)
+    assert ("Purchase head" in headings) == ("absent" in given)
+    assert {"What each seed knows", "Where the time went", "What it was made from"} <= headings
+
+
+def test_too_few_users_for_a_verdict_are_told_without_a_table_of_tests() -> None:
+    few = Verdict(False, "the gate's window has 12 users with slates", {"users": 12.0, "events": 34.0})
+    page = Page.of(report(few))
+    assert "the gate's window has 12 users with slates" in page.text
+    assert "The gate's tests" not in page.headings
+
+
+def test_text_from_elsewhere_is_escaped() -> None:
+    html = render(report(verdict(worse=SLICES[2:3]), **EVERYTHING))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    page = Page(html)
+    assert page.count("script") == 0
+    assert SLICES[2] in page.text, "and is read as it was written"
+
+
+def test_a_reason_with_markup_is_shown_and_not_obeyed() -> None:
+    page = Page.of(report(verdict()))
+    assert "it <b>is</b>" in page.text
+    assert page.count("b") == 0
+
+
+def test_every_seed_appears_beside_the_shared_ranking_the_best_first() -> None:
+    rows = {row[0]: row[2:] for row in Page.of(report(known=known())).rows if len(row) == 5}
+    assert list(rows)[1:] == ["shared", *SEEDS]
+    assert rows["shared"] == ["1.0000", "1.0000", "1.0000"]
+    assert rows["co_visit"] == ["0.6309", "1.0000", "0.5000"], "the item stood second: 1 / log2(3), and 1 / 2"
+
+
+def test_what_sharing_added_is_told_for_every_seed_on_every_slice_with_its_interval() -> None:
+    page = Page.of(report(known=known()))
+    leads = [row for row in page.rows if len(row) == 3 and row[2] == f"+0.0123 {signed(-0.0045)} to +0.0291"]
+    assert [row[0] for row in leads] == [f"{slice} 300 users" for slice in SLICES] * len(SEEDS)
+    assert all(f"Over seed {name}" in page.text for name in SEEDS)
+
+
+def test_intervals_of_few_users_are_marked() -> None:
+    few, enough = (render(report(known=known(users=users))) for users in (49, 50))
+    assert few.count('class="interval few"') == len(SEEDS) * len(SLICES)
+    assert enough.count('class="interval few"') == 0
+
+
+def test_every_tested_slice_stands_among_the_tests_with_its_figures_and_verdict() -> None:
+    page = Page.of(report(verdict(worse=["cold_items"], rivals=BOTH), parent="r0006"))
+    tests = {tuple(row[:1]): row[2:] for row in page.rows if len(row) == 7 and row[0] != "Slice metric, users"}
+    assert {name for (name,) in tests} == {f"{slice} NDCG@20, 300" for slice in SLICES} | {"overall recall@20, 300"}
+    assert tests[("overall NDCG@20, 300",)] == ["+0.0271 +0.0171 to +0.0371", NONE, "0.0005", NONE, "✓ better"]
+    assert tests[("task:view NDCG@20, 300",)] == [
+        "+0.0271 +0.0171 to +0.0371",
+        signed(-0.0082),
+        "0.0005",
+        "0.004",
+        "✓ not worse",
+    ]
+    assert tests[("cold_items NDCG@20, 300",)][-1] == "✗ may be worse"
+    assert tests[("repeat NDCG@20, 300",)][-1] == "reported only"
+    assert {"Against the co-visit table", "Against the incumbent"} <= set(page.headings)
+
+
+def test_each_rival_has_a_table_of_its_own() -> None:
+    assert Page.of(report(verdict())).headings.count("Against the incumbent") == 0
+    page = Page.of(report(verdict(rivals=BOTH)))
+    assert sum(row[0] == "overall NDCG@20, 300" for row in page.rows if row) == 2
+
+
+def test_curves_are_drawn_with_where_they_begin_and_end() -> None:
+    page = Page.of(report(curves=CURVES))
+    assert page.count("figure") == len(CURVES)
+    assert page.count("polyline") == 2 * len(CURVES)
+    assert "sharing/loss_log:" in page.text
+    assert "step 1 120" in page.text
+
+
+def test_the_purchase_heads_figures_stand_there_or_why_there_is_none() -> None:
+    page = Page.of(report(heads={"purchase": PURCHASE}))
+    assert ["Area under the ROC curve", "0.8300"] in page.rows
+    assert ["0.2100 best F1 elsewhere", "0.4100", "0.2900", "0.3400", "0.9600"] in page.rows
+    absent = Page.of(report(absent={"purchase": "no event is a purchase"}))
+    assert "This release has none: no event is a purchase." in absent.text
+
+
+def test_time_and_origin_are_told() -> None:
+    page = Page.of(report())
+    assert ["sharing", "", "4.5", "75 %"] in page.rows
+    assert ["Taught seeds and encoder", "1970-01-01 to 1970-03-12"] in page.rows
+    assert ["training", "epochs: 8 learning_rate: 0.004"] in page.rows
+    assert ["order.onnx", "1.2e-07"] in page.rows
+
+
+def test_a_search_for_strategies_is_told_with_its_trials() -> None:
+    made = report(known=known())
+    search = {"choice": {"ahead": 1.0}, "trials": [{"ahead": 1.0, "ndcg_at_20": 0.11}, {"ahead": 8.0}]}
+    strategy = made.candidate.strategy | {"search": search}
+    page = Page.of(replace(made, candidate=replace(made.candidate, strategy=strategy)))
+    assert ["search", "choice ahead: 1 trials ahead: 1, ndcg_at_20: 0.11 ahead: 8"] in page.rows
+    assert "The search for strategies was judged on those days too" in page.text
+
+
+def test_a_page_fetches_nothing_and_runs_nothing() -> None:
+    page = Page.of(report(verdict(rivals=BOTH), **EVERYTHING))
+    assert {name for name, _ in page.elements} & {"script", "link", "img", "iframe", "object", "form"} == set()
+    attributes = {name for _, attrs in page.elements for name in attrs}
+    assert attributes & {"src", "href", "srcset", "action", "style"} == set()
+    assert not [name for name in attributes if name.startswith("on")]
+
+
+def test_every_table_has_a_caption_and_every_header_a_scope() -> None:
+    page = Page.of(report(verdict(rivals=BOTH), **EVERYTHING))
+    assert page.count("table") == page.count("caption") > 10
+    assert all(attrs.get("scope") in ("col", "row") for name, attrs in page.elements if name == "th")
+    assert not [row for row in page.rows if row[0] == ""], "every row has a name"
+    drawings = [attrs for name, attrs in page.elements if name == "svg"]
+    assert all("aria-label" in attrs or attrs.get("aria-hidden") == "true" for attrs in drawings)
+
+
+def test_writing_a_report_again_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "reports" / "r0007.html"
+    write(report(verdict()), path)
+    write(report(verdict(worse=["cold_items"])), path)
+    assert "✗ Rejected" in path.read_text("utf-8")
+    assert [each.name for each in path.parent.iterdir()] == ["r0007.html"]
