@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -62,8 +63,6 @@ def command(
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
-    from dataclasses import replace
-
     from anabranch.cli.evaluation import Evaluation
     from anabranch.cli.evaluation_report import show
 

@@ -102,6 +102,7 @@ def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
         "purchase head/loss",
         "catching up/loss_log",
         "catching up/loss_rank_distillation",
+        "catching up/loss_replay",
     }
     for name, points in report.curves.items():
         assert points == [(step, value) for which, value, step in told if which == name]

@@ -71,11 +71,12 @@ def test_a_planted_order_is_found(tested: benchmark.Tested) -> None:
 
 def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, tested: benchmark.Tested) -> None:
     rows, _ = benchmark.tested_users(sessions)
-    moments = moments_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), sessions.config.policy)
+    policy = sessions.config.policy
+    moments = moments_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
     assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
     seed = NeighboursSeed(sessions.config.co_visits)
     seed.fit(sessions.learned, np.zeros((ITEMS, 1), np.float32), lambda share: None)
-    assert Quality.of(seed_ranks(seed, moments, tested.item, sessions.config.policy.slate)).recall[5] > 0.9
+    assert Quality.of(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
 
 
 def test_what_tunes_never_sees_the_test(sessions: Benchmark) -> None:
