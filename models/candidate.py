@@ -136,6 +136,7 @@ def make_candidate(
     cache: Path,
     config: CandidateConfig | None = None,
     fresh_from: int = 0,
+    purchases_from: int | None = None,
     progress: Progress = lambda stage, share: None,
     curve: Curve = no_curve,
 ) -> CandidateReport:
@@ -143,8 +144,10 @@ def make_candidate(
 
     Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
     encoder's vectors as they are on days the encoder has not seen. Then the encoder catches up with those days. With a
-    `parent` the encoder starts from its weights, and only what came since `fresh_from` (ms) is new to it. `cache`
-    keeps text vectors between runs. `curve` is told of the losses, by names such as `sharing/loss_log`.
+    `parent` the encoder starts from its weights, and only what came since `fresh_from` (ms) is new to it. The
+    purchase head learns from `purchases_from` (ms) on, which is `order_from` unless told otherwise: it needs more days
+    than its horizon, and takes in their place some that the encoder has seen. `cache` keeps text vectors between runs.
+    `curve` is told of the losses, by names such as `sharing/loss_log`.
     """
     config = config or CandidateConfig()
     torch.set_num_threads(config.threads)
@@ -180,7 +183,7 @@ def make_candidate(
     heads: dict[str, dict[str, Any]] = {}
     absent: dict[str, str] = {}
     try:
-        head, figures = _fit_purchase(before, after, ranker, config, stages)
+        head, figures = _fit_purchase(log, purchases_from or order_from, ranker, config, stages)
         parity |= export_purchase(head, folder)
         heads["purchase"] = _described(figures, config.purchase)
     except NoPurchaseHead as error:
@@ -379,10 +382,11 @@ def _row_at(log: EventLog, ts: int) -> int:
 
 
 def _fit_purchase(
-    before: EventLog, after: EventLog, ranker: Ranker, config: CandidateConfig, stages: _Stages
+    log: EventLog, learn_from: int, ranker: Ranker, config: CandidateConfig, stages: _Stages
 ) -> tuple[PurchaseHead, PurchaseFigures]:
     """The purchase head, and what was measured of it. Raises `NoPurchaseHead` where the log teaches none."""
-    events, asked = max(len(before) + len(after), 1), config.purchase.examples
+    before, after = log.split(learn_from)
+    events, asked = max(len(log), 1), config.purchase.examples
     with stages("purchase examples") as done:
         examples = purchase_examples(ranker, before, after, asked, config.seed, lambda n: done(n / events))
     with stages("purchase head") as done:

@@ -27,7 +27,7 @@ from models.log import EventLog
 from models.report.page import write
 from models.report.report import Report
 from models.reshare import broker
-from models.reshare.windows import TooLittleFresh, Windows, cut
+from models.reshare.windows import DAY_MS, TooLittleFresh, Windows, cut
 from models.seeds.co_visit import CoVisit
 from models.stages import Bar, bar_by_stage
 
@@ -63,15 +63,16 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     announced = broker.notices(settings)
     incumbent = broker.live(announced)
     events, items = _gather(settings, incumbent is not None, bar)
+    parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
+    learned_to = 0 if parent is None else parent.manifest.window.gate_from
     try:
-        window = cut(events, config.windows, broker.used_to(announced))
+        window = cut(events, config.windows, broker.used_to(announced), learned_to)
     except TooLittleFresh:
         _publish_neighbours(settings, _co_visit(config, events, bar), events.item_ids, bar)
         raise
     name = f"r{len(announced) + 1:04d}"
 
     folder = settings.releases_dir / name
-    parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
     with curves(name) as curve:
         report = _make(settings, config, events, items, window, parent, folder, bar, curve)
     manifest = _manifest(name, incumbent, report, window, release.digests(folder))
@@ -133,6 +134,7 @@ def _make(
             parent,
             folder,
             order_from=window.order_from,
+            purchases_from=window.gate_from - int(config.windows.order_days * DAY_MS),
             cache=settings.data_dir,
             config=config.candidate,
             fresh_from=0 if parent is None else parent.manifest.window.gate_from,

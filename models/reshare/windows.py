@@ -30,8 +30,12 @@ class Windows:
     gate_days: float = 7.0
 
 
-def cut(log: EventLog, windows: Windows, used_to: int = 0) -> DataWindow:
+def cut(log: EventLog, windows: Windows, used_to: int = 0, learned_to: int = 0) -> DataWindow:
     """The windows of a log, the newest for the gate.
+
+    A parent has learned the events before `learned_to` (ms). On them its child's encoder looks better than it is, so
+    the order, which is to see it as it serves, learns from the later half of those since; the earlier teaches the
+    encoder.
 
     The gate uses a window once: events before `used_to` (ms) have decided on a candidate already, whatever was decided.
     What is made afterwards has learned from that, if only by being made again until it passed, so on them its
@@ -45,6 +49,9 @@ def cut(log: EventLog, windows: Windows, used_to: int = 0) -> DataWindow:
     gate_from = max(end - int(windows.gate_days * DAY_MS), used_to)
     _require_fresh(end, gate_from, windows)
     order_from = gate_from - int(windows.order_days * DAY_MS)
+    fresh = log.between(learned_to, gate_from)
+    if learned_to and len(fresh):
+        order_from = max(order_from, fresh.time_at(0.5))
     if int(log.ts[0]) >= order_from:
         days = (end - int(log.ts[0])) / DAY_MS
         raise TooLittleData(

@@ -73,7 +73,7 @@ COMMANDS = (
     ("inspect", "user", "u1"),
     ("demo", "--data-dir", "demo"),
 )
-WITHOUT_THIS_BROKER = {"evaluate", "schema", "chaos", "bench"}
+WITHOUT_THIS_BROKER = {"share", "evaluate", "results", "schema", "chaos", "bench"}
 """They need none, or start their own."""
 
 

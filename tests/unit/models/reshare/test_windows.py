@@ -54,6 +54,19 @@ def test_a_week_that_ends_some_hours_earlier_than_the_last_is_enough_and_begins_
     assert second.gate_from - second.order_from == 14 * DAY_MS
 
 
+def test_a_childs_order_learns_from_days_that_its_parent_has_not_and_leaves_half_of_them_to_the_encoder() -> None:
+    first = cut(log_until(40), WEEK)
+    second = cut(log_until(47.5), WEEK, first.gate_to, learned_to=first.gate_from)
+    fresh = second.gate_from - first.gate_from
+    assert second.order_from - first.gate_from == pytest.approx(fresh / 2, abs=3_600_000)
+
+
+def test_a_parent_of_long_ago_leaves_the_order_its_usual_days() -> None:
+    first = cut(log_until(40), WEEK)
+    later = cut(log_until(100), WEEK, first.gate_to, learned_to=first.gate_from)
+    assert later.gate_from - later.order_from == 14 * DAY_MS
+
+
 def test_what_the_gate_has_used_it_does_not_use_again() -> None:
     first = cut(log_until(40), WEEK)
     with pytest.raises(TooLittleFresh, match=r"2\.0 days of events are fresh, and the gate needs 6\.3") as raised:
