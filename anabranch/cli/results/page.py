@@ -53,8 +53,8 @@ def render(kept: Path, seeds: int) -> str:
     sections = [
         _INTRODUCTION,
         *_against_published("Diginetica, sessions", found["diginetica"], SESSIONS, ("recall", "mrr"), 20),
-        *_cost(found["diginetica"]),
         *_seeds_alone(found["diginetica"], ("recall", "mrr"), 20),
+        *_cost(found["diginetica"]),
     ]
     for name, published in LEFT_OUT.items():
         sections += _against_published(f"{name}, leave one out", found[name], published, ("recall", "ndcg"), 10)
@@ -92,8 +92,7 @@ def _against_published(
 
 
 def _seeds_alone(found: Sequence[Found], metrics: tuple[str, str], k: int) -> Iterator[str]:
-    names = [name for name in (found[0]["seeds"] if found else {})]
-    for name in names:
+    for name in found[0]["seeds"] if found else ():
         yield _row(f"seed {name} alone", [_quality(one["seeds"][name]["all"], metrics, k) for one in found])
 
 
