@@ -62,7 +62,9 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             co_visits=CoVisitRule(across=1.0),
             seeds=_of_histories,
             dropout=0.4,
-            training=Training(epochs=36, learning_rate=3e-3, negatives=1024, event_dropout=0.2),
+            training=Training(
+                epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
+            ),
         )
     return CandidateConfig(
         seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, ahead=8.0)
