@@ -116,6 +116,27 @@ class CandidateReport:
     seeds_known: SeedsKnown | None
     """What every seed knows, and what sharing added; None where it was not measured."""
 
+    def manifest(
+        self, id: str, parent: str | None, created: int, window: DataWindow, files: dict[str, str]
+    ) -> Manifest:
+        """The candidate's manifest, but for the gate's numbers. `created` in ms, `files` with their digests."""
+        return Manifest(
+            id=id,
+            parent=parent,
+            created=created,
+            dims=self.dims,
+            state_dims=self.state_dims,
+            text_dims=self.text_dims,
+            features=list(self.features),
+            seeds=list(self.seeds),
+            strategy=self.strategy | {"measured": self.measured, "seconds": self.seconds},
+            window=window,
+            parity=self.parity,
+            gate={},
+            files=files,
+            heads=self.heads,
+        )
+
 
 @dataclass(frozen=True)
 class Catalogue:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from anabranch.messages import Item
 from anabranch.ranking.core import NO_SLATE
 from anabranch.ranking.item_ids import ItemIds
-from anabranch.release import DataWindow, Manifest, Release, digests, write
+from anabranch.release import DataWindow, Release, digests, write
 from models.candidate import CandidateConfig, CandidateReport, Progress, make_candidate
 from models.curves import Curve, no_curve
 from models.datasets import leave_one_out, sessions
@@ -133,27 +133,15 @@ def make_release(
         progress=progress,
         curve=curve,
     )
-    manifest = Manifest(
-        id=folder.name,
-        parent=None if parent is None else parent.manifest.id,
-        created=int(time.time() * 1000),
-        dims=report.dims,
-        state_dims=report.state_dims,
-        text_dims=report.text_dims,
-        features=list(report.features),
-        seeds=list(report.seeds),
-        strategy=report.strategy | {"measured": report.measured, "seconds": report.seconds},
-        window=DataWindow(
-            train_from=int(learned.ts[0]),
-            order_from=benchmark.order_from,
-            gate_from=benchmark.test_from,
-            gate_to=benchmark.test_from,
-            events=len(learned),
-        ),
-        parity=report.parity,
-        gate={},
-        files=digests(folder),
+    window = DataWindow(
+        train_from=int(learned.ts[0]),
+        order_from=benchmark.order_from,
+        gate_from=benchmark.test_from,
+        gate_to=benchmark.test_from,
+        events=len(learned),
     )
+    of = None if parent is None else parent.manifest.id
+    manifest = report.manifest(folder.name, of, int(time.time() * 1000), window, digests(folder))
     write(folder, manifest)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
     return Release(folder, manifest), report, cost

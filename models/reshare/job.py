@@ -15,7 +15,7 @@ from anabranch import release
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.item_ids import ItemIds
-from anabranch.release import DataWindow, Manifest, Release
+from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings
 from models.candidate import CandidateConfig, CandidateReport, make_candidate
 from models.curves import Curve, OpenCurve, no_curves
@@ -75,7 +75,8 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     folder = settings.releases_dir / name
     with curves(name) as curve:
         report = _make(settings, config, events, items, window, parent, folder, bar, curve)
-    manifest = _manifest(name, incumbent, report, window, release.digests(folder))
+    of = None if incumbent is None else incumbent.release
+    manifest = report.manifest(name, of, broker.now_ms(), window, release.digests(folder))
     co_visit, trial = _hold_trial(settings, config, events, items, Release(folder, manifest), parent, bar)
     verdict = decide(trial, config.rule)
     manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
@@ -174,28 +175,6 @@ def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit:
     live = load(files, item_ids, items, settings.data_dir)
     policy = Policy.of(settings)
     return Ranker(live, neighbour_table(co_visit.table(), item_ids, events), item_ids, policy)
-
-
-def _manifest(
-    name: str, incumbent: ReleaseNotice | None, report: CandidateReport, window: DataWindow, files: dict[str, str]
-) -> Manifest:
-    """The candidate's manifest, but for the gate's numbers."""
-    return Manifest(
-        id=name,
-        parent=None if incumbent is None else incumbent.release,
-        created=broker.now_ms(),
-        dims=report.dims,
-        state_dims=report.state_dims,
-        text_dims=report.text_dims,
-        features=list(report.features),
-        seeds=list(report.seeds),
-        strategy=report.strategy | {"measured": report.measured, "seconds": report.seconds},
-        window=window,
-        parity=report.parity,
-        gate={},
-        files=files,
-        heads=report.heads,
-    )
 
 
 def _publish_neighbours(settings: Settings, co_visit: CoVisit, item_ids: Sequence[str], bar: Bar) -> None:
