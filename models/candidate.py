@@ -25,7 +25,7 @@ from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.text import item_numbers, item_text
 from anabranch.release import DataWindow, Draft, Manifest, Release
 from models.curves import Curve, KeptCurves, Points, no_curve
-from models.encoder import Encoder, EncoderConfig
+from models.encoder import Encoder, EncoderConfig, sizes_of
 from models.evaluation.knowledge import SeedsKnown, draw_moments, seeds_known
 from models.evaluation.protocols import Ranker
 from models.evaluation.purchase import PurchaseFigures
@@ -77,6 +77,10 @@ class CandidateConfig:
     """Beside the co-visit table, which always teaches."""
     search: Search | None = None
     """Look for the sharing that suits the data first, from this config on."""
+    dims: int = 64
+    """Of user and item vectors. Of a first release, as `text` is: its children keep their parent's sizes."""
+    white_dims: int = 128
+    """Leading directions of the text vectors that the item vectors are made from."""
     dropout: float = 0.2
     training: Training = field(default_factory=Training)
     strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), Replay(), RankDistillation()))
@@ -359,11 +363,12 @@ def _course(
 def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: CandidateConfig) -> Encoder:
     """A new encoder, or the parent's with room for items it had not learned."""
     torch.manual_seed(config.seed)
-    sizes = EncoderConfig(items=items, text_dims=catalogue.text_vectors.shape[1], dropout=config.dropout)
-    encoder = Encoder(sizes)
-    if parent is None:
-        return encoder
-    encoder.inherit(load_weights(parent.read(WEIGHTS)))
+    weights = None if parent is None else load_weights(parent.read(WEIGHTS))
+    dims, white_dims = (config.dims, config.white_dims) if weights is None else sizes_of(weights)
+    text_dims = catalogue.text_vectors.shape[1]
+    encoder = Encoder(EncoderConfig(items, text_dims, white_dims, dims, dropout=config.dropout))
+    if weights is not None:
+        encoder.inherit(weights)
     return encoder
 
 

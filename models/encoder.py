@@ -166,6 +166,12 @@ class Encoder(nn.Module):
             self.item.film.inherit(film)
 
 
+def sizes_of(weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """`dims` and `white_dims` of the encoder whose weights these are."""
+    dims, white_dims = weights["item.project.weight"].shape
+    return dims, white_dims
+
+
 def scan(fade: Tensor, write: Tensor) -> Tensor:
     """All states of h[t] = fade[t] * h[t-1] + write[t], h[-1] = 0, over dim 1 of [B, L, S], in log2(L) sweeps.
 

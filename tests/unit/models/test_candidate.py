@@ -33,6 +33,7 @@ VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 EVENTS = 600
 CONFIG = CandidateConfig(
     threads=1,
+    dims=32,
     training=Training(epochs=1, child_epochs=1, negatives=32),
     order=OrderConfig(epochs=1),
     purchase=PurchaseConfig(examples=ExampleConfig(horizon_days=2.0), epochs=1),
@@ -108,6 +109,10 @@ def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
         assert points == [(step, value) for which, value, step in told if which == name]
         assert points[0][0] == 1
     assert report.measured["loss_log"] == pytest.approx(np.mean([y for _, y in report.curves["sharing/loss_log"]]))
+
+
+def test_a_child_keeps_its_parents_sizes(report: CandidateReport) -> None:
+    assert report.dims == EncoderConfig(items=1).dims != CONFIG.dims
 
 
 def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orders_window(
