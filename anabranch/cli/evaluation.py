@@ -69,7 +69,7 @@ class Evaluation:
                 np.savez_compressed(
                     self.ranks_file, row=tested.row, user=tested.user, rank=tested.rank, slices=names, masks=masks
                 )
-            texts = texts_of(made, ranker.live, benchmark.items, self.settings.data_dir)
+            texts = texts_of(made, benchmark.items, self.settings.data_dir)
         return told | _quality(tested.rank, tested) | {"seeds": self._seeds(benchmark, tested, texts)}
 
     def _prequential(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class ItemIndex:
     def rebuild(self) -> None:
         """Fold delta and tombstones into a new base."""
         rows = np.flatnonzero(self._servable).astype(np.int32)
-        self._base = Base(_build(self._vectors[rows]), rows)
+        self._base = Base(searchable(self._vectors[rows]), rows)
         self._in_base[:] = False
         self._in_base[rows] = True
         self._delta.clear()
@@ -148,7 +148,8 @@ class ItemIndex:
         )
 
 
-def _build(vectors: Vectors) -> faiss.Index:
+def searchable(vectors: Vectors) -> faiss.Index:
+    """Vectors [n, d] for FAISS to search by inner product, exactly while they are few."""
     n, dims = vectors.shape
     flat = faiss.IndexFlatIP(dims)
     if n < EXACT_BELOW:

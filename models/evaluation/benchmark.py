@@ -19,7 +19,7 @@ from models.candidate import CandidateConfig, CandidateReport, Progress, make_ca
 from models.curves import Curve, no_curve
 from models.datasets import leave_one_out, sessions
 from models.evaluation.metrics import Ranks
-from models.evaluation.protocols import Ranker, load, show
+from models.evaluation.protocols import Ranker, load, show, texts_of
 from models.evaluation.slices import Mask, cut_slices, repeats
 from models.lists import neighbour_table
 from models.log import EventLog
@@ -157,7 +157,8 @@ def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
     item_ids = ItemIds()
     live = load(release, item_ids, benchmark.items, cache, benchmark.config.threads)
     learned = benchmark.learned
-    table = CoVisit.fit(learned, benchmark.config.co_visits).table()
+    texts = texts_of(release, benchmark.items, cache, benchmark.config.threads)
+    table = CoVisit.fit(learned, benchmark.config.co_visits).table(text_vectors=texts)
     return Ranker(live, neighbour_table(table, item_ids, learned), item_ids, benchmark.config.policy)
 
 

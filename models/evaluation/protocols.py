@@ -17,7 +17,7 @@ from anabranch.ranking.item_ids import ItemIds, Rows
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import StateLayout, UserStates
-from anabranch.ranking.text import item_text
+from anabranch.ranking.text import TextEncoder, item_text
 from anabranch.release import Release
 from anabranch.text_vectors import TextVectors
 from models.evaluation.metrics import Ranks
@@ -60,17 +60,17 @@ def load(release: Release, item_ids: ItemIds, items: Sequence[Item], data_dir: P
     """A release whose index is filled as indexer and ranker would fill it; text vectors are kept in `data_dir`."""
     live = LiveRelease.load(release, release.manifest, threads=threads)
     ids = [item.item_id for item in items]
-    text_vectors = texts_of(release, live, items, data_dir)
+    text_vectors = texts_of(release, items, data_dir, threads)
     available = np.array([item.available for item in items], np.bool_)
     live.index.upsert(item_ids.rows(ids), live.item.encode(ids, text_vectors), available)
     live.index.rebuild()
     return live
 
 
-def texts_of(release: Release, live: LiveRelease, items: Sequence[Item], data_dir: Path) -> Vectors:
+def texts_of(release: Release, items: Sequence[Item], data_dir: Path, threads: int = 1) -> Vectors:
     """Text vectors [n, T] of items by the release's transformer, those kept in `data_dir` taken from there."""
     kept = TextVectors.of_release(data_dir, release.manifest)
-    return kept.get([item_text(item) for item in items], live.text.encode)
+    return kept.get([item_text(item) for item in items], lambda texts: TextEncoder(release, threads).encode(texts))
 
 
 def drive(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Iterator[Ranked]:

@@ -14,12 +14,13 @@ import numpy as np
 from anabranch import release
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.candidates import Policy
+from anabranch.ranking.index import Vectors
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings
 from models.candidate import CandidateConfig, CandidateReport, make_candidate
 from models.curves import Curve, OpenCurve, no_curves
-from models.evaluation.protocols import Ranker, Trial, load, run_trial
+from models.evaluation.protocols import Ranker, Trial, load, run_trial, texts_of
 from models.gate import GateRule, Verdict, decide
 from models.journal import Journal
 from models.lists import neighbour_table
@@ -68,7 +69,8 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     try:
         window = cut(events, config.windows, broker.used_to(announced), learned_to)
     except TooLittleFresh:
-        _publish_neighbours(settings, _co_visit(config, events, bar), events.item_ids, bar)
+        texts = None if parent is None else texts_of(parent, items, settings.data_dir)
+        _publish_neighbours(settings, _co_visit(config, events, bar), texts, events.item_ids, bar)
         raise
     name = f"r{len(announced) + 1:04d}"
 
@@ -82,7 +84,8 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
     manifest_sha256 = release.write(folder, manifest)
 
-    _publish_neighbours(settings, co_visit, events.item_ids, bar)
+    texts = texts_of(Release(folder, manifest), items, settings.data_dir)
+    _publish_neighbours(settings, co_visit, texts, events.item_ids, bar)
     notice = ReleaseNotice(
         release=name,
         status="live" if verdict.accepted else "rejected",
@@ -174,12 +177,15 @@ def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit:
     item_ids = ItemIds()
     live = load(files, item_ids, items, settings.data_dir)
     policy = Policy.of(settings)
-    return Ranker(live, neighbour_table(co_visit.table(), item_ids, events), item_ids, policy)
+    table = co_visit.table(text_vectors=texts_of(files, items, settings.data_dir))
+    return Ranker(live, neighbour_table(table, item_ids, events), item_ids, policy)
 
 
-def _publish_neighbours(settings: Settings, co_visit: CoVisit, item_ids: Sequence[str], bar: Bar) -> None:
+def _publish_neighbours(
+    settings: Settings, co_visit: CoVisit, text_vectors: Vectors | None, item_ids: Sequence[str], bar: Bar
+) -> None:
     """The co-visit table of all events so far: data, and so published whatever becomes of a candidate."""
-    table = co_visit.table()
+    table = co_visit.table(text_vectors=text_vectors)
     ts = broker.now_ms()
     rows = (
         Neighbours(

@@ -20,6 +20,8 @@ from anabranch.messages import UNKNOWN_REPEAT_RATE
 from models.decay import ForwardDecay
 from models.history import Histories, UserHistory, visits
 from models.log import NONE, EventLog
+from models.seeds.seed import Vectors
+from models.seeds.text_neighbours import TextNeighbours
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 PROGRESS_EVERY = 1000
@@ -46,6 +48,9 @@ class CoVisitRule:
     half_life_ms: int = 8 * WEEK_MS
     damping: float = 3.0
     """Visits added to each item's co-visits when they become shares: one chance pair is no certainty."""
+    text_prior: float = 0.0
+    """Co-visits assumed of every item before any is seen, shared out among those that read most like it: an item that
+    few have visited is found by its text, and what many have visited outweighs it."""
     row_bound: int = 128
     """Neighbours kept of an item; twice as many may stand until the weakest half goes."""
     recent: int = 12
@@ -116,6 +121,8 @@ class CoVisit:
         self._returns = Returns()
         self._histories = Histories()
         self._decay = ForwardDecay(self.rule.half_life_ms)
+        self._newest = 1.0
+        """Weight of the newest event."""
         self._scratch: NDArray[np.float64] = np.zeros(1024)
         """Zero between calls: where `slate` sums."""
         reach = max(self.rule.window, self.rule.across_window)
@@ -145,6 +152,7 @@ class CoVisit:
         if item == NONE:
             return
         weight = self._decay.weight(ts)
+        self._newest = max(self._newest, weight)
         self._visits[item] = self._visits.get(item, 0.0) + weight
         self._first_seen.setdefault(item, ts)
         self._returns.learn(user, item, history)
@@ -164,19 +172,22 @@ class CoVisit:
         scores[items] = 0
         return top
 
-    def table(self, width: int = 20) -> CoVisitTable:
-        """The strongest `width` neighbours of every item seen, by item number. Raises `ValueError` before any event."""
+    def table(self, width: int = 20, text_vectors: Vectors | None = None) -> CoVisitTable:
+        """The strongest `width` neighbours of every item seen, by item number. Raises `ValueError` before any event.
+
+        With text vectors [C, T] of the catalogue, what reads alike counts as the rule's `text_prior` says.
+        """
         if not self._visits:
             raise ValueError("a co-visit table that has learned nothing has no rows")
+        texts = None if text_vectors is None or not self.rule.text_prior else TextNeighbours.of(text_vectors)
         items = sorted(self._visits)
         neighbours = np.full((len(items), width), -1, np.int32)
         share = np.zeros((len(items), width), np.float32)
         for at, item in enumerate(items):
-            row = self._rows[item]
-            counts = dict(zip(row.items, row.counts, strict=True))
-            top = best(counts, width)
+            shares = self._shares(item, texts)
+            top = best(shares, width)
             neighbours[at, : len(top)] = top
-            share[at, : len(top)] = np.array([counts[neighbour] for neighbour in top]) * self._unit(item)
+            share[at, : len(top)] = [shares[neighbour] for neighbour in top]
         visits = np.array([self._visits[item] for item in items])
         return CoVisitTable(
             item=np.array(items, np.int32),
@@ -225,9 +236,19 @@ class CoVisit:
                 self._scratch = np.zeros(2 * item)
         return row
 
-    def _unit(self, item: int) -> float:
+    def _shares(self, item: int, texts: TextNeighbours | None) -> Row:
+        """Every neighbour's share of an item's co-visits, those assumed by its text among them."""
+        row, assumed = self._rows[item], {} if texts is None else texts.of_item(item)
+        counts = dict(zip(row.items, row.counts, strict=True))
+        prior = self.rule.text_prior * self._newest if assumed else 0.0
+        for neighbour, part in assumed.items():
+            counts[neighbour] = counts.get(neighbour, 0.0) + prior * part
+        unit = self._unit(item, prior)
+        return {neighbour: count * unit for neighbour, count in counts.items()}
+
+    def _unit(self, item: int, prior: float = 0.0) -> float:
         """One count of an item's row as a share."""
-        whole = self._rows[item].total + self.rule.damping * self._visits[item]
+        whole = self._rows[item].total + self.rule.damping * self._visits[item] + prior
         return 1.0 / whole if whole else 0.0
 
 

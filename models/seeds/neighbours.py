@@ -24,8 +24,9 @@ class NeighboursSeed:
     name: str = "co_visit"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Count the log's co-visits."""
-        self.table = CoVisit.fit(log, self.rule, lambda events: done(events / len(log))).table(self.width)
+        """Count the log's co-visits, and what the rule assumes of texts."""
+        co_visit = CoVisit.fit(log, self.rule, lambda events: done(events / len(log)))
+        self.table = co_visit.table(self.width, text_vectors)
         self._shares = _matrix(self.table, len(text_vectors))
 
     def teach(self, contexts: Contexts, k: int) -> Lesson:

@@ -10,8 +10,9 @@ import numpy as np
 from models.log import EventLog
 from models.seeds.seed import Done, Lesson, Vectors, top
 from models.sequences import Contexts
-from models.text import TextConfig, load_transformer, whitening
+from models.text import TextConfig, load_transformer
 from models.text_adapter import adapt
+from models.whitening import whitening
 
 
 @dataclass(frozen=True)

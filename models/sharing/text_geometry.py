@@ -15,7 +15,7 @@ import torch
 
 from models.encoder import Encoder
 from models.sharing.strategy import Course, Done
-from models.text import whitening
+from models.whitening import whitening
 
 
 @dataclass(frozen=True)

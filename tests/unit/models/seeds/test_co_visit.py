@@ -10,14 +10,15 @@ from hypothesis import strategies as st
 from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
 from models.log import EventLog
 from models.seeds.co_visit import WEEK_MS, CoVisit, CoVisitRule, best
+from models.seeds.seed import Vectors
 
 PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS)
 BREAD, MILK, SOUP, BEER = range(4)
 ANN, BOB = range(2)
 
 
-def shares(co_visit: CoVisit, item: int) -> dict[int, float]:
-    table = co_visit.table()
+def shares(co_visit: CoVisit, item: int, text_vectors: Vectors | None = None) -> dict[int, float]:
+    table = co_visit.table(text_vectors=text_vectors)
     at = table.item.tolist().index(item)
     present = table.neighbours[at] >= 0
     return dict(zip(table.neighbours[at][present].tolist(), table.share[at][present].tolist(), strict=True))
@@ -37,6 +38,33 @@ def test_a_pair_that_spans_two_sessions_weighs_less() -> None:
     co_visit.learn(ANN, MILK, ts=0, session=1)
     co_visit.learn(ANN, SOUP, ts=0, session=2)
     assert shares(co_visit, BREAD) == {MILK: pytest.approx(1 / 1.5), SOUP: pytest.approx(0.5 / 1.5)}
+
+
+TEXTS = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[[3, 4, 5, 6]] / 4
+"""BREAD and MILK read alike."""
+
+
+def test_what_reads_alike_counts_as_if_it_had_been_visited_together_a_little() -> None:
+    co_visit = CoVisit(replace(PLAIN, text_prior=1.0))
+    for user in range(3):
+        co_visit.learn(user, BREAD, ts=0, session=user)
+        co_visit.learn(user, SOUP, ts=0, session=user)
+    assert shares(co_visit, BREAD, TEXTS) == {SOUP: pytest.approx(3 / 4), MILK: pytest.approx(1 / 4)}
+
+
+def test_without_a_prior_texts_count_nothing() -> None:
+    co_visit = CoVisit(PLAIN)
+    for item in (BREAD, SOUP):
+        co_visit.learn(ANN, item, ts=0, session=1)
+    assert shares(co_visit, BREAD, TEXTS) == {SOUP: 1.0}
+
+
+def test_the_prior_is_of_visits_as_they_weigh_now() -> None:
+    co_visit = CoVisit(replace(PLAIN, text_prior=1.0))
+    for session, ts in enumerate([0, 2 * WEEK_MS]):
+        co_visit.learn(session, BREAD, ts, session)
+        co_visit.learn(session, SOUP, ts, session)
+    assert shares(co_visit, BREAD, TEXTS) == {SOUP: pytest.approx(1.25 / 2.25), MILK: pytest.approx(1 / 2.25)}
 
 
 def test_two_users_make_no_pair() -> None:
