@@ -56,6 +56,11 @@ DOMAINS = "domains.json"
 """The number of every domain, from 1 on, for the child: its items' adapters go by it. Only where items have domains."""
 WEIGHTS = "encoder.safetensors"
 """The encoder's weights, for the child that starts from them."""
+ORDER_WEIGHTS = "order.safetensors"
+"""The order's, likewise."""
+
+SEARCHED_SHARE = 0.8
+"""Of what is fresh, so much is learned by the search's trials for a child, which are judged on the rest."""
 
 Progress = Callable[[str, float], None]
 """Told the stage's name and how much of it is done, 0 to 1."""
@@ -169,7 +174,8 @@ def make_candidate(
 
     Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
     encoder's vectors as they are on days the encoder has not seen. Then the encoder catches up with those days. With a
-    `parent` the encoder starts from its weights, and only what came since `fresh_from` (ms) is new to it. The
+    `parent` encoder and order start from its weights, and only what came since `fresh_from` (ms) is new to them: where
+    that is what teaches the order, the order sees the parent's vectors, as stale as they were while they served. The
     purchase head learns from `purchases_from` (ms) on, which is `order_from` unless told otherwise: it needs more days
     than its horizon, and takes in their place some that the encoder has seen. `cache` keeps text vectors between runs.
     `curve` is told of the losses, by names such as `sharing/loss_log`.
@@ -187,17 +193,18 @@ def make_candidate(
     chosen = _search(log, before, order_from, catalogue, numbers, seeds, parent, fresh_from, config, stages)
     config = config if chosen is None else chosen.config
     encoder = _encoder(catalogue, len(numbers) + 1, parent, config)
-    course = _course(before, catalogue, numbers, seeds, fresh_from if parent else 0)
-    with stages("sharing") as done:
-        told = stages.curves.of("sharing")
-        measured = train(encoder, course, config.strategies, config.training, config.seed, done, told)
+    learned: dict[str, float] = {}
+    if parent is None or fresh_from < order_from:
+        course = _course(before, catalogue, numbers, seeds, fresh_from if parent else 0)
+        learned = _train("sharing", encoder, course, config, stages)
     (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
     export_encoder(encoder, folder)
     ranker = _provisional(before, catalogue, table, encoder, folder, config, stages)
     order_start = len(log) - min(len(after), config.order_events)
     unseen_from = max(order_start, 0 if parent is None else _row_at(log, parent.manifest.window.gate_from))
     held_out = draw_moments(log, unseen_from, config.seed_moments, config.seed)
-    order, lists = _fit_order(log, order_start, held_out, ranker, config, stages)
+    order, lists = _fit_order(log, order_start, held_out, ranker, _order_of(parent), config, stages)
+    save_file(order.state_dict(), folder / ORDER_WEIGHTS)
     parity = export_order(order, folder)
     known = None
     if len(held_out):
@@ -213,10 +220,8 @@ def make_candidate(
         heads["purchase"] = _described(figures, config.purchase)
     except NoPurchaseHead as error:
         absent["purchase"] = str(error)
-    with stages("catching up") as done:
-        course = _course(log, catalogue, numbers, seeds, order_from)
-        told = stages.curves.of("catching up")
-        caught_up = train(encoder, course, config.strategies, config.training, config.seed, done, told)
+    course = _course(log, catalogue, numbers, seeds, order_from)
+    caught_up = _train("catching up" if learned else "sharing", encoder, course, config, stages)
     save_file(encoder.state_dict(), folder / WEIGHTS)
     parity |= export_encoder(encoder, folder)
     return CandidateReport(
@@ -227,9 +232,7 @@ def make_candidate(
         seeds=tuple(seed.name for seed in seeds),
         strategy=_strategy(config) | ({} if chosen is None else {"search": chosen.describe()}),
         parity=parity,
-        measured=measured
-        | {f"{name}_catching_up": value for name, value in caught_up.items() if name.startswith("loss")}
-        | {"order_lists": float(lists)},
+        measured=_measured(learned, caught_up) | {"order_lists": float(lists)},
         heads=heads,
         absent=absent,
         seconds=stages.seconds,
@@ -339,6 +342,9 @@ def _search(
     if config.search is None:
         return None
     random = np.random.default_rng(config.seed)
+    if parent is not None and fresh_from >= order_from:  # something fresh must be left to learn from
+        order_from = log.between(fresh_from, int(log.ts[-1]) + 1).time_at(SEARCHED_SHARE)
+        before = log.split(order_from)[0]
     judge = Judge.of(Sequences.of(log), order_from, config.search.moments, config.policy.discover, random)
     course = _course(before.last(config.search.events), catalogue, numbers, seeds, fresh_from if parent else 0)
     with stages("search") as done:
@@ -372,11 +378,35 @@ def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: C
     return encoder
 
 
+def _train(stage: str, encoder: Encoder, course: Course, config: CandidateConfig, stages: _Stages) -> dict[str, float]:
+    with stages(stage) as done:
+        told = stages.curves.of(stage)
+        return train(encoder, course, config.strategies, config.training, config.seed, done, told)
+
+
+def _measured(learned: dict[str, float], caught_up: dict[str, float]) -> dict[str, float]:
+    """What the trainings measured: all of the first, and of the second, if there were two, the losses."""
+    if not learned:
+        return caught_up
+    return learned | {f"{name}_catching_up": loss for name, loss in caught_up.items() if name.startswith("loss")}
+
+
+def _order_of(parent: Release | None) -> Order | None:
+    """The parent's order, to start from; None where there is none, or one for other features."""
+    if parent is None or ORDER_WEIGHTS not in parent.manifest.files or tuple(parent.manifest.features) != FEATURES:
+        return None
+    weights = load_weights(parent.read(ORDER_WEIGHTS))
+    order = Order(len(FEATURES), len(weights["enter.weight"]))
+    order.load_state_dict(weights)
+    return order
+
+
 def _fit_order(
     log: EventLog,
     start: int,
     held_out: Positions,
     ranker: Ranker,
+    of_parent: Order | None,
     config: CandidateConfig,
     stages: _Stages,
 ) -> tuple[Order, int]:
@@ -399,7 +429,8 @@ def _fit_order(
         )
     with stages("order") as done:
         learned, told = max(len(lists) * config.order.epochs, 1), stages.curves.of("order")
-        return fit_order(lists, config.order, config.seed, lambda n: done(n / learned), told), len(lists)
+        order = fit_order(lists, config.order, config.seed, lambda n: done(n / learned), told, of_parent)
+        return order, len(lists)
 
 
 def _row_at(log: EventLog, ts: int) -> int:

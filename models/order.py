@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,19 +93,24 @@ def fit_order(
     seed: int,
     done: Callable[[int], None] = lambda n: None,
     curve: Curve = no_curve,
+    parent: Order | None = None,
 ) -> Order:
     """Train on the softmax over each list: the item that came against all others.
 
     Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). Some
-    lists whose item was new to the user lose the user's own items, so that the order also serves discovery.
+    lists whose item was new to the user lose the user's own items, so that the order also serves discovery. With a
+    `parent` it starts from there, and keeps the size and normalisation it finds.
     `done(n)` is told of every n lists learned from, and `curve` of the loss.
     """
     if not len(lists):
         raise ValueError("no list to learn an order from: no candidate was ever what came next")
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    order = Order(lists.features.shape[1], config.hidden)
-    order.normalise_for(lists.features)
+    if parent is None:
+        order = Order(lists.features.shape[1], config.hidden)
+        order.normalise_for(lists.features)
+    else:
+        order = deepcopy(parent).train()
     steps = config.epochs * -(-len(lists) // config.lists_a_step)
     optimiser = torch.optim.AdamW(order.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.1)

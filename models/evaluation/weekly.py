@@ -24,7 +24,7 @@ from models.seeds.neighbours import NeighboursSeed
 
 Way = Literal["shared", "retrained", "fine_tuned", "co_visit"]
 NEW_SHARE = 0.8
-"""Of a period's events, so many teach the encoder before the order learns from the rest."""
+"""Of the newest period's events, so many teach an encoder that has no parent before the order learns from the rest."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def weekly(
     """Learn period 0, predict 1, learn 1, and so on, up to predicting period `last`.
 
     shared: a child of the last release, by all strategies and some of the past. fine_tuned: a child on the new period
-    alone. retrained: a release from scratch on all periods so far. co_visit: no release, the table of all periods so
-    far alone.
+    alone. retrained: a release from scratch on all periods so far. Neither of those two has seeds beside the table that
+    serves, for nothing would ask them. co_visit: no release, the table of all periods so far alone.
     """
     parent: Release | None = None
     log = periods[0]
@@ -64,7 +64,7 @@ def weekly(
             name=f"{way} {number:02d}",
             log=log.followed_by(coming.take(known[coming.item])),
             items=items,
-            order_from=newest.time_at(NEW_SHARE),
+            order_from=newest.time_at(NEW_SHARE) if parent is None else int(newest.ts[0]),
             test_from=int(coming.ts[0]),
             config=config,
         )
@@ -77,11 +77,11 @@ def weekly(
             folder / f"{way}-{number:02d}",
             cache,
             stage,
-            parent=None if way == "retrained" else parent,
+            parent=parent,
             fresh_from=int(newest.ts[0]),
         )
         yield Period(way, number, predict(benchmark, serve(benchmark, release, cache)), cost)
-        parent, log = release, log.followed_by(coming)
+        parent, log = None if way == "retrained" else release, log.followed_by(coming)
 
 
 def _by_table(benchmark: Benchmark, number: int) -> Period:
@@ -102,4 +102,4 @@ def way_of(benchmark: Benchmark, way: Way) -> Benchmark:
     if way == "shared":
         return benchmark
     training = replace(config.training, replay=0.0) if way == "fine_tuned" else config.training
-    return replace(benchmark, config=replace(config, training=training, strategies=()))
+    return replace(benchmark, config=replace(config, training=training, strategies=(), seeds=lambda config: []))

@@ -34,8 +34,7 @@ def cut(log: EventLog, windows: Windows, used_to: int = 0, learned_to: int = 0) 
     """The windows of a log, the newest for the gate.
 
     A parent has learned the events before `learned_to` (ms). On them its child's encoder looks better than it is, so
-    the order, which is to see it as it serves, learns from the later half of those since; the earlier teaches the
-    encoder.
+    the order, which is to see it as it serves, learns from none of them.
 
     The gate uses a window once: events before `used_to` (ms) have decided on a candidate already, whatever was decided.
     What is made afterwards has learned from that, if only by being made again until it passed, so on them its
@@ -49,9 +48,8 @@ def cut(log: EventLog, windows: Windows, used_to: int = 0, learned_to: int = 0) 
     gate_from = max(end - int(windows.gate_days * DAY_MS), used_to)
     _require_fresh(end, gate_from, windows)
     order_from = gate_from - int(windows.order_days * DAY_MS)
-    fresh = log.between(learned_to, gate_from)
-    if learned_to and len(fresh):
-        order_from = max(order_from, fresh.time_at(0.5))
+    if len(log.between(learned_to, gate_from)):
+        order_from = max(order_from, learned_to)
     if int(log.ts[0]) >= order_from:
         days = (end - int(log.ts[0])) / DAY_MS
         raise TooLittleData(

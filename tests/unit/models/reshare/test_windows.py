@@ -54,11 +54,10 @@ def test_a_week_that_ends_some_hours_earlier_than_the_last_is_enough_and_begins_
     assert second.gate_from - second.order_from == 14 * DAY_MS
 
 
-def test_a_childs_order_learns_from_days_that_its_parent_has_not_and_leaves_half_of_them_to_the_encoder() -> None:
+def test_a_childs_order_learns_from_days_that_its_parent_has_not() -> None:
     first = cut(log_until(40), WEEK)
     second = cut(log_until(47.5), WEEK, first.gate_to, learned_to=first.gate_from)
-    fresh = second.gate_from - first.gate_from
-    assert second.order_from - first.gate_from == pytest.approx(fresh / 2, abs=3_600_000)
+    assert second.order_from == first.gate_from
 
 
 def test_a_parent_of_long_ago_leaves_the_order_its_usual_days() -> None:
