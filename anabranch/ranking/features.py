@@ -13,6 +13,7 @@ FEATURES = (
     "inner_product",
     "below_best",
     "like_last",
+    "like_recent",
     "co_visit_last",
     "co_visit_recent",
     "own",
@@ -29,6 +30,10 @@ FEATURES = (
 )
 """Names as the manifest carries them; a release made for other features does not load."""
 
+RECENT = 10
+"""Newest history items that a candidate is compared with."""
+FADING = 0.8
+"""Weight of each of them against the next newer one."""
 FLOOR = 1e-6
 LOG_FLOOR = np.log(FLOOR)
 
@@ -45,6 +50,7 @@ def build(
     np.maximum.at(best, query, inner)
     known = index.known(queries.recent[:, 0])
     last_vector = index.vectors(np.where(known, queries.recent[:, 0], 0)) * known[:, None]  # [B, d]
+    recent_vector = _recent_vector(queries, index)  # [B, d]
     in_session = candidates.session_at >= 0
 
     own = candidates.own_at >= 0
@@ -61,6 +67,7 @@ def build(
             inner,
             inner - best[query],
             np.einsum("nd,nd->n", vectors, last_vector[query]),
+            np.einsum("nd,nd->n", vectors, recent_vector[query]),
             _log(candidates.co_visit_last),
             _log(candidates.co_visit_recent),
             np.where(own, _log(decayed[query, at]), LOG_FLOOR),
@@ -77,6 +84,16 @@ def build(
         ],
         axis=1,
     ).astype(np.float32)
+
+
+def _recent_vector(queries: Queries, index: ItemIndex) -> Floats:
+    """The direction [B, d] in which a user's newest items lie, 0 where none of them has a vector."""
+    recent = queries.recent[:, :RECENT]
+    known = index.known(recent)
+    weights = np.where(known, FADING ** np.arange(recent.shape[1]), 0).astype(np.float32)
+    mean = np.einsum("br,brd->bd", weights, index.vectors(np.where(known, recent, 0)))
+    direction: Floats = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), FLOOR)
+    return direction
 
 
 def _log(weight: NDArray[np.floating]) -> NDArray[np.floating]:

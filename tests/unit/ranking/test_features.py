@@ -1,0 +1,62 @@
+"""The features of a candidate, against hand-made vectors and histories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from anabranch.ranking.candidates import Candidates, Queries
+from anabranch.ranking.features import FADING, FEATURES, build
+from anabranch.ranking.index import ItemIndex
+from anabranch.ranking.neighbours import NeighbourTable
+
+EAST, NORTH, BETWEEN, UNKNOWN = range(4)
+VECTORS = np.array([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]], np.float32)
+
+
+def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
+    """Of the three items that have vectors, for a user whose history is this, newest first."""
+    index = ItemIndex(2)
+    index.upsert(np.arange(3, dtype=np.int32), VECTORS, np.ones(3, np.bool_))
+    none, one = np.full(3, -1, np.int64), np.zeros((1, 1))
+    queries = Queries(
+        vector=np.array([[1, 0]], np.float32),
+        now=np.zeros(1, np.int64),
+        recent=np.array([recent], np.int32),
+        in_session=np.zeros((1, len(recent)), np.bool_),
+        session_length=np.zeros(1, np.int32),
+        own_item=np.full((1, 1), -1, np.int32),
+        own_log=one.astype(np.float32),
+        own_count=one.astype(np.float32),
+        own_first_s=one.astype(np.int64),
+        own_last_s=one.astype(np.int64),
+    )
+    candidates = Candidates(
+        query=np.zeros(3, np.int64),
+        item=np.arange(3, dtype=np.int32),
+        co_visit_last=np.zeros(3, np.float32),
+        co_visit_recent=np.zeros(3, np.float32),
+        own_at=none,
+        session_at=none,
+        session_count=np.zeros(3, np.int64),
+    )
+    return build(queries, candidates, index, NeighbourTable(), own_half_life_s=1)[:, FEATURES.index(name)]
+
+
+def test_what_is_like_the_last_item_is_like_no_earlier_one() -> None:
+    np.testing.assert_allclose(feature("like_last", [NORTH, EAST]), [0, 1, np.sqrt(0.5)], rtol=1e-6)
+
+
+def test_what_is_like_the_recent_items_is_most_like_the_newest() -> None:
+    direction = np.array([FADING, 1]) / np.hypot(FADING, 1)
+    np.testing.assert_allclose(feature("like_recent", [NORTH, EAST]), VECTORS @ direction, rtol=1e-6)
+
+
+def test_a_recent_item_without_a_vector_is_passed_over() -> None:
+    np.testing.assert_allclose(feature("like_recent", [UNKNOWN, NORTH, -1]), [0, 1, np.sqrt(0.5)], atol=1e-6)
+
+
+@pytest.mark.parametrize("recent", [[-1, -1], [UNKNOWN, -1]])
+def test_nothing_is_like_a_history_without_vectors(recent: list[int]) -> None:
+    assert not feature("like_recent", recent).any()
