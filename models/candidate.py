@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
@@ -22,9 +19,10 @@ from anabranch.ranking.encoder import Order as ServedOrder
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
-from anabranch.ranking.text import item_numbers, item_text
+from anabranch.ranking.text import item_text
 from anabranch.release import DataWindow, Draft, Manifest, Release
-from models.curves import Curve, KeptCurves, Points, no_curve
+from models.catalogue import Catalogue
+from models.curves import Curve, Points, no_curve
 from models.encoder import Encoder, EncoderConfig, sizes_of
 from models.evaluation.knowledge import SeedsKnown, draw_moments, seeds_known
 from models.evaluation.protocols import Ranker
@@ -48,12 +46,10 @@ from models.sharing.replay import Replay
 from models.sharing.strategy import Course, Strategy
 from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training, train
-from models.text import TextConfig, export_text, load_transformer, text_vectors
+from models.stages import Progress, Stages
+from models.text import TextConfig, export_text, load_transformer
 from models.text_adapter import adapt
 
-ITEMS = "items.json"
-DOMAINS = "domains.json"
-"""The number of every domain, from 1 on, for the child: its items' adapters go by it. Only where items have domains."""
 WEIGHTS = "encoder.safetensors"
 """The encoder's weights, for the child that starts from them."""
 ORDER_WEIGHTS = "order.safetensors"
@@ -61,9 +57,6 @@ ORDER_WEIGHTS = "order.safetensors"
 
 SEARCHED_SHARE = 0.8
 """Of what is fresh, so much is learned by the search's trials for a child, which are judged on the rest."""
-
-Progress = Callable[[str, float], None]
-"""Told the stage's name and how much of it is done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -147,15 +140,6 @@ class CandidateReport:
         )
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """C items with text. The log's item numbers are rows of it."""
-
-    item_ids: tuple[str, ...]
-    text_vectors: NDArray[np.float32]  # [C, T]
-    domains: NDArray[np.int64] | None  # [C], from 1 on, 0: none; None: no item has one
-
-
 def make_candidate(
     log: EventLog,
     items: Sequence[Item],
@@ -182,22 +166,22 @@ def make_candidate(
     """
     config = config or CandidateConfig()
     torch.set_num_threads(config.threads)
-    stages = _Stages(progress, curve)
+    stages = Stages(progress, curve)
     folder.mkdir(parents=True, exist_ok=True)
     log = log.renumbered([item.item_id for item in items])
     before, after = log.split(order_from)
-    catalogue = _catalogue(items, before, parent, folder, cache, config, stages)
+    with stages("text transformer") as done:
+        _text_transformer(items, before, parent, folder, config, done)
+    with stages("text vectors") as done:
+        catalogue = Catalogue.read(items, log, parent, folder, cache, config.threads, done)
     seeds, table = _fit_seeds(before, catalogue, config, stages)
-    inherited = item_numbers(parent) if parent else {}
-    numbers = _numbered(inherited, [catalogue.item_ids[item] for item in np.unique(log.item)])
-    chosen = _search(log, before, order_from, catalogue, numbers, seeds, parent, fresh_from, config, stages)
+    chosen = _search(log, before, order_from, catalogue, seeds, parent, fresh_from, config, stages)
     config = config if chosen is None else chosen.config
-    encoder = _encoder(catalogue, len(numbers) + 1, parent, config)
+    encoder = _encoder(catalogue, parent, config)
     learned: dict[str, float] = {}
     if parent is None or fresh_from < order_from:
-        course = _course(before, catalogue, numbers, seeds, fresh_from if parent else 0)
+        course = catalogue.course(before, seeds, fresh_from if parent else 0)
         learned = _train("sharing", encoder, course, config, stages)
-    (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
     export_encoder(encoder, folder)
     ranker = _provisional(before, catalogue, table, encoder, folder, config, stages)
     order_start = len(log) - min(len(after), config.order_events)
@@ -220,7 +204,7 @@ def make_candidate(
         heads["purchase"] = _described(figures, config.purchase)
     except NoPurchaseHead as error:
         absent["purchase"] = str(error)
-    course = _course(log, catalogue, numbers, seeds, order_from)
+    course = catalogue.course(log, seeds, order_from)
     caught_up = _train("catching up" if learned else "sharing", encoder, course, config, stages)
     save_file(encoder.state_dict(), folder / WEIGHTS)
     parity |= export_encoder(encoder, folder)
@@ -241,63 +225,17 @@ def make_candidate(
     )
 
 
-class _Stages:
-    """Times the stages, reports how far each is and keeps their curves."""
-
-    def __init__(self, progress: Progress, curve: Curve) -> None:
-        self.seconds: dict[str, float] = {}
-        self.curves = KeptCurves(curve)
-        self._progress = progress
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[Done]:
-        """A stage; what it yields is told of every share (0 to 1) of it that is done."""
-        started, done = time.perf_counter(), 0.0
-        self._progress(name, 0.0)
-
-        def advance(share: float) -> None:
-            nonlocal done
-            done = min(done + share, 1.0)
-            self._progress(name, done)
-
-        yield advance
-        self.seconds[name] = time.perf_counter() - started
-
-
-def _catalogue(
-    items: Sequence[Item],
-    before: EventLog,
-    parent: Release | None,
-    folder: Path,
-    cache: Path,
-    config: CandidateConfig,
-    stages: _Stages,
-) -> Catalogue:
-    """The text transformer into the folder, the parent's if there is one; all items' vectors by it, and domains."""
-    texts = [item_text(item) for item in items]
-    with stages("text transformer") as done:
-        if parent is None:
-            transformer = adapt(load_transformer(config.text.model), texts, before, config.text, config.seed, done)
-            export_text(folder, config.quantise_text, transformer)
-        else:
-            for name in ("text.onnx", "tokenizer.json"):
-                (folder / name).write_bytes(parent.read(name))
-    with stages("text vectors") as done:
-        unique = max(len(set(texts)), 1)
-        vectors = text_vectors(texts, folder, cache, config.threads, lambda n: done(n / unique))
-    return Catalogue(tuple(item.item_id for item in items), vectors, _domains(items, parent, folder))
-
-
-def _domains(items: Sequence[Item], parent: Release | None, folder: Path) -> NDArray[np.int64] | None:
-    """The numbers of the items' domains; names and numbers of all domains so far into the folder."""
-    inherited: dict[str, int] = {}
-    if parent is not None and DOMAINS in parent.manifest.files:
-        inherited = msgspec.json.decode(parent.read(DOMAINS), type=dict[str, int])
-    numbers = _numbered(inherited, [item.domain for item in items if item.domain is not None])
-    if not numbers:
-        return None
-    (folder / DOMAINS).write_bytes(msgspec.json.encode(numbers))
-    return np.array([0 if item.domain is None else numbers[item.domain] for item in items], np.int64)
+def _text_transformer(
+    items: Sequence[Item], before: EventLog, parent: Release | None, folder: Path, config: CandidateConfig, done: Done
+) -> None:
+    """The text transformer into the folder: the parent's if there is one."""
+    if parent is None:
+        texts = [item_text(item) for item in items]
+        transformer = adapt(load_transformer(config.text.model), texts, before, config.text, config.seed, done)
+        export_text(folder, config.quantise_text, transformer)
+        return
+    for name in ("text.onnx", "tokenizer.json"):
+        (folder / name).write_bytes(parent.read(name))
 
 
 def _strategy(config: CandidateConfig) -> dict[str, Any]:
@@ -314,7 +252,7 @@ def default_seeds(config: CandidateConfig) -> list[Seed]:
 
 
 def _fit_seeds(
-    log: EventLog, catalogue: Catalogue, config: CandidateConfig, stages: _Stages
+    log: EventLog, catalogue: Catalogue, config: CandidateConfig, stages: Stages
 ) -> tuple[list[Seed], CoVisitTable]:
     """All seeds, fitted, and the co-visit table that the first of them teaches from."""
     co_visit = NeighboursSeed(config.co_visits)
@@ -331,12 +269,11 @@ def _search(
     before: EventLog,
     order_from: int,
     catalogue: Catalogue,
-    numbers: dict[str, int],
     seeds: Sequence[Seed],
     parent: Release | None,
     fresh_from: int,
     config: CandidateConfig,
-    stages: _Stages,
+    stages: Stages,
 ) -> Chosen | None:
     """The sharing that suits the data, None where nobody asked for a search."""
     if config.search is None:
@@ -346,39 +283,24 @@ def _search(
         order_from = log.between(fresh_from, int(log.ts[-1]) + 1).time_at(SEARCHED_SHARE)
         before = log.split(order_from)[0]
     judge = Judge.of(Sequences.of(log), order_from, config.search.moments, config.policy.discover, random)
-    course = _course(before.last(config.search.events), catalogue, numbers, seeds, fresh_from if parent else 0)
+    course = catalogue.course(before.last(config.search.events), seeds, fresh_from if parent else 0)
     with stages("search") as done:
-        return search(
-            config, course, judge, lambda one: _encoder(catalogue, len(numbers) + 1, parent, one), config.search, done
-        )
+        return search(config, course, judge, lambda one: _encoder(catalogue, parent, one), config.search, done)
 
 
-def _course(
-    log: EventLog, catalogue: Catalogue, numbers: dict[str, int], seeds: Sequence[Seed], fresh_from: int
-) -> Course:
-    return Course(
-        sequences=Sequences.of(log),
-        text_vectors=torch.from_numpy(catalogue.text_vectors),
-        numbers=np.array([numbers.get(item_id, 0) for item_id in catalogue.item_ids], np.int64),
-        seeds=seeds,
-        fresh_from=fresh_from,
-        domains=catalogue.domains,
-    )
-
-
-def _encoder(catalogue: Catalogue, items: int, parent: Release | None, config: CandidateConfig) -> Encoder:
+def _encoder(catalogue: Catalogue, parent: Release | None, config: CandidateConfig) -> Encoder:
     """A new encoder, or the parent's with room for items it had not learned."""
     torch.manual_seed(config.seed)
     weights = None if parent is None else load_weights(parent.read(WEIGHTS))
     dims, white_dims = (config.dims, config.white_dims) if weights is None else sizes_of(weights)
     text_dims = catalogue.text_vectors.shape[1]
-    encoder = Encoder(EncoderConfig(items, text_dims, white_dims, dims, dropout=config.dropout))
+    encoder = Encoder(EncoderConfig(len(catalogue.learned) + 1, text_dims, white_dims, dims, dropout=config.dropout))
     if weights is not None:
         encoder.inherit(weights)
     return encoder
 
 
-def _train(stage: str, encoder: Encoder, course: Course, config: CandidateConfig, stages: _Stages) -> dict[str, float]:
+def _train(stage: str, encoder: Encoder, course: Course, config: CandidateConfig, stages: Stages) -> dict[str, float]:
     with stages(stage) as done:
         told = stages.curves.of(stage)
         return train(encoder, course, config.strategies, config.training, config.seed, done, told)
@@ -408,7 +330,7 @@ def _fit_order(
     ranker: Ranker,
     of_parent: Order | None,
     config: CandidateConfig,
-    stages: _Stages,
+    stages: Stages,
 ) -> tuple[Order, int]:
     """The order, learned from lists that the serving core makes of the exported encoder; and how many lists.
 
@@ -439,7 +361,7 @@ def _row_at(log: EventLog, ts: int) -> int:
 
 
 def _fit_purchase(
-    log: EventLog, learn_from: int, ranker: Ranker, config: CandidateConfig, stages: _Stages
+    log: EventLog, learn_from: int, ranker: Ranker, config: CandidateConfig, stages: Stages
 ) -> tuple[PurchaseHead, PurchaseFigures]:
     """The purchase head, and what was measured of it. Raises `NoPurchaseHead` where the log teaches none."""
     before, after = log.split(learn_from)
@@ -464,7 +386,7 @@ def _provisional(
     encoder: Encoder,
     folder: Path,
     config: CandidateConfig,
-    stages: _Stages,
+    stages: Stages,
 ) -> Ranker:
     """The folder as it would serve, with an order that has learned nothing yet and an index of the catalogue."""
     with stages("item index"):
@@ -494,11 +416,3 @@ def _provisional_manifest(encoder: Encoder) -> Manifest:
         gate={},
         files={},
     )
-
-
-def _numbered(inherited: dict[str, int], names: Sequence[str]) -> dict[str, int]:
-    """Numbers of items or domains from 1 on: the inherited ones stay, new ones follow."""
-    numbers = dict(inherited)
-    for name in names:
-        numbers.setdefault(name, len(numbers) + 1)
-    return numbers

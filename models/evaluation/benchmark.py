@@ -15,7 +15,7 @@ from anabranch.messages import Item
 from anabranch.ranking.core import NO_SLATE
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.release import DataWindow, Release, digests, write
-from models.candidate import CandidateConfig, CandidateReport, Progress, make_candidate
+from models.candidate import CandidateConfig, CandidateReport, make_candidate
 from models.curves import Curve, no_curve
 from models.datasets import leave_one_out, sessions
 from models.evaluation.metrics import Ranks
@@ -24,6 +24,7 @@ from models.evaluation.slices import Mask, cut_slices, repeats
 from models.lists import neighbour_table
 from models.log import EventLog
 from models.seeds.co_visit import CoVisit
+from models.stages import Progress
 
 Done = Callable[[int], None]
 

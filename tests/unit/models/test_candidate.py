@@ -17,7 +17,8 @@ from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.purchase import PurchaseHead
 from anabranch.release import PURCHASE_HEAD, Draft, Release
-from models.candidate import DOMAINS, WEIGHTS, CandidateConfig, CandidateReport, make_candidate
+from models.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
+from models.catalogue import DOMAINS
 from models.curves import Curve, no_curve
 from models.encoder import Encoder, EncoderConfig
 from models.log import EventLog
