@@ -116,6 +116,29 @@ def test_a_child_keeps_its_parents_sizes(report: CandidateReport) -> None:
     assert report.dims == EncoderConfig(items=1).dims != CONFIG.dims
 
 
+def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    half, told = int(log.ts[EVENTS // 2]), set()
+    report = make_candidate(
+        log,
+        ITEMS,
+        parent,
+        tmp_path / "candidate",
+        order_from=half,
+        fresh_from=half,
+        cache=tmp_path,
+        config=CONFIG,
+        curve=lambda name, value, step: told.add(name),
+    )
+    assert {name for name in told if "order" not in name and "purchase" not in name} == {
+        "sharing/loss_log",
+        "sharing/loss_rank_distillation",
+        "sharing/loss_replay",
+    }
+    assert not [name for name in report.measured if "catching_up" in name]
+
+
 def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orders_window(
     report: CandidateReport,
 ) -> None:

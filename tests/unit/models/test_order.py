@@ -35,6 +35,15 @@ def test_an_order_learns_which_feature_tells() -> None:
     assert hits(fit_order(made, OrderConfig(epochs=20), seed=0), made) > 0.9
 
 
+def test_a_child_knows_from_few_lists_what_its_parent_knew_from_many() -> None:
+    made, few, config = lists(), lists(8), OrderConfig(epochs=1)
+    parent = fit_order(made, OrderConfig(epochs=20), seed=0)
+    before = {name: weight.clone() for name, weight in parent.state_dict().items()}
+    child = fit_order(few, config, seed=0, parent=parent)
+    assert hits(child, made) > 0.9 > hits(fit_order(few, config, seed=0), made)
+    assert all(torch.equal(weight, before[name]) for name, weight in parent.state_dict().items())
+
+
 def test_equal_seeds_make_equal_orders() -> None:
     one, other = (fit_order(lists(), OrderConfig(epochs=1), seed=3) for _ in range(2))
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
