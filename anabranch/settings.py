@@ -83,6 +83,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     slate_size: Annotated[int, Meta(ge=1, le=1000)] = 20
     retrieve: Count = 100
     """Items asked of the index for each ranking."""
+    neighbours: Count = 20
+    """Neighbours of each recent item that are proposed. `reshare` publishes as many; more help where texts count."""
     discover: bool = False
     """Leave out what the user has already had."""
     session_repeats: bool = False

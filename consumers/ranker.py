@@ -76,8 +76,8 @@ class Ranker:
         self._report = BatchReport(metrics)
         self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
         self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
-        self._neighbours = NeighbourTable()
         self._policy = Policy.of(settings)
+        self._neighbours = NeighbourTable(self._policy.neighbours)
         self._live: LiveRelease | None = None
         self._held: dict[int, Held] = {}
         self._waiting_told = Every(10)

@@ -92,6 +92,11 @@ class CandidateConfig:
     then, nor does the order. 0: nothing is measured."""
     purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
 
+    @property
+    def asks_seeds(self) -> bool:
+        """Whether anything asks the seeds what they would show."""
+        return self.seed_moments > 0 or any(isinstance(one, RankDistillation) for one in self.strategies)
+
 
 @dataclass(frozen=True)
 class CandidateReport:
@@ -254,9 +259,9 @@ def default_seeds(config: CandidateConfig) -> list[Seed]:
 def _fit_seeds(
     log: EventLog, catalogue: Catalogue, config: CandidateConfig, stages: Stages
 ) -> tuple[list[Seed], CoVisitTable]:
-    """All seeds, fitted, and the co-visit table that the first of them teaches from."""
-    co_visit = NeighboursSeed(config.co_visits)
-    seeds = [co_visit, *config.seeds(config)]
+    """All seeds that are asked, fitted, and the co-visit table that the first of them teaches from; it is always."""
+    co_visit = NeighboursSeed(config.co_visits, width=max(NeighboursSeed.width, config.policy.neighbours))
+    seeds: list[Seed] = [co_visit, *(config.seeds(config) if config.asks_seeds else ())]
     for seed in seeds:
         with stages(f"seed {seed.name}") as done:
             seed.fit(log, catalogue.text_vectors, done)
@@ -397,7 +402,8 @@ def _provisional(
         vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
         live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
         live.index.rebuild()
-        return Ranker(live, neighbour_table(table, item_ids, before), item_ids, config.policy)
+        neighbours = neighbour_table(table, item_ids, before, config.policy.neighbours)
+        return Ranker(live, neighbours, item_ids, config.policy)
 
 
 def _provisional_manifest(encoder: Encoder) -> Manifest:

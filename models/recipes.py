@@ -52,15 +52,18 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             policy=Policy(session_repeats=True),
             co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
             seeds=_of_sessions,
+            training=Training(child_epochs=5, child_rate=4e-3),
             order=OrderConfig(hidden=64, epochs=8, discover_share=0.0),
         )
     if kind == "histories":
         return CandidateConfig(
             seed=seed,
             threads=threads,
-            policy=Policy(discover=True),
-            co_visits=CoVisitRule(across=1.0),
+            policy=Policy(discover=True, neighbours=32),
+            co_visits=CoVisitRule(across=1.0, text_prior=150.0),
             seeds=_of_histories,
+            dims=128,
+            white_dims=256,
             dropout=0.4,
             training=Training(
                 epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2

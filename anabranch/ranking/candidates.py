@@ -25,8 +25,10 @@ class Policy:
     slate: int = 20
     retrieve: int = 100
     """Items asked of the index."""
+    neighbours: int = 20
+    """Neighbours proposed of each of the newest history items."""
     recent: int = 10
-    """Newest history items whose neighbours are proposed."""
+    """So many history items."""
     discover: bool = False
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
     session_repeats: bool = False
@@ -40,6 +42,7 @@ class Policy:
         return cls(
             slate=settings.slate_size,
             retrieve=settings.retrieve,
+            neighbours=settings.neighbours,
             discover=settings.discover,
             session_repeats=settings.session_repeats,
             purchase=settings.publish_purchase,

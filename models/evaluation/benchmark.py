@@ -159,8 +159,9 @@ def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
     live = load(release, item_ids, benchmark.items, cache, benchmark.config.threads)
     learned = benchmark.learned
     texts = texts_of(release, benchmark.items, cache, benchmark.config.threads)
-    table = CoVisit.fit(learned, benchmark.config.co_visits).table(text_vectors=texts)
-    return Ranker(live, neighbour_table(table, item_ids, learned), item_ids, benchmark.config.policy)
+    policy = benchmark.config.policy
+    table = CoVisit.fit(learned, benchmark.config.co_visits).table(policy.neighbours, texts)
+    return Ranker(live, neighbour_table(table, item_ids, learned, policy.neighbours), item_ids, policy)
 
 
 def predict(benchmark: Benchmark, ranker: Ranker, done: Done = lambda n: None) -> Tested:

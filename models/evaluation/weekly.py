@@ -51,8 +51,8 @@ def weekly(
     """Learn period 0, predict 1, learn 1, and so on, up to predicting period `last`.
 
     shared: a child of the last release, by all strategies and some of the past. fine_tuned: a child on the new period
-    alone. retrained: a release from scratch on all periods so far. Neither of those two has seeds beside the table that
-    serves, for nothing would ask them. co_visit: no release, the table of all periods so far alone.
+    alone. retrained: a release from scratch on all periods so far. co_visit: no release, the table of all periods so
+    far alone.
     """
     parent: Release | None = None
     log = periods[0]
@@ -102,4 +102,4 @@ def way_of(benchmark: Benchmark, way: Way) -> Benchmark:
     if way == "shared":
         return benchmark
     training = replace(config.training, replay=0.0) if way == "fine_tuned" else config.training
-    return replace(benchmark, config=replace(config, training=training, strategies=(), seeds=lambda config: []))
+    return replace(benchmark, config=replace(config, training=training, strategies=()))

@@ -177,15 +177,15 @@ def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit:
     item_ids = ItemIds()
     live = load(files, item_ids, items, settings.data_dir)
     policy = Policy.of(settings)
-    table = co_visit.table(text_vectors=texts_of(files, items, settings.data_dir))
-    return Ranker(live, neighbour_table(table, item_ids, events), item_ids, policy)
+    table = co_visit.table(policy.neighbours, texts_of(files, items, settings.data_dir))
+    return Ranker(live, neighbour_table(table, item_ids, events, policy.neighbours), item_ids, policy)
 
 
 def _publish_neighbours(
     settings: Settings, co_visit: CoVisit, text_vectors: Vectors | None, item_ids: Sequence[str], bar: Bar
 ) -> None:
     """The co-visit table of all events so far: data, and so published whatever becomes of a candidate."""
-    table = co_visit.table(text_vectors=text_vectors)
+    table = co_visit.table(settings.neighbours, text_vectors)
     ts = broker.now_ms()
     rows = (
         Neighbours(

@@ -320,7 +320,7 @@ def _releases(settings: Settings, names: set[str]) -> Releases:
 
 
 def _neighbours(settings: Settings, item_ids: ItemIds) -> NeighbourTable:
-    table = NeighbourTable()
+    table = NeighbourTable(settings.neighbours)
     for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
         neighbour_row(messages.neighbours.decode(record.value), item_ids).apply(table)
     return table
