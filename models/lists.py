@@ -132,11 +132,11 @@ def last_before(log: EventLog, start: int) -> tuple[Positions, int]:
 
 def _following_items(log: EventLog, item_ids: ItemIds, asked_about: NDArray[np.bool_]) -> Positions:
     """Item row of each event's user's next event, -1 for the last one and where that is not `asked_about` [N]."""
-    order = np.lexsort((np.arange(len(log)), log.user))
-    rows = np.where(asked_about, np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item], -1)[order]
-    same = log.user[order][1:] == log.user[order][:-1]
+    items = np.where(asked_about, np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item], -1)
+    previous = log.previous()
+    has_earlier = previous >= 0
     following = np.full(len(log), -1, np.int64)
-    following[order[:-1][same]] = rows[1:][same]
+    following[previous[has_earlier]] = items[has_earlier]
     return following
 
 

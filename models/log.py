@@ -122,6 +122,14 @@ class EventLog:
         row = int(share * len(self))
         return int(self.ts[row]) if row < len(self) else int(self.ts[-1]) + 1
 
+    def previous(self) -> NDArray[np.int64]:
+        """Row of each event's user's event before, -1 for the first; [N]."""
+        order = np.lexsort((np.arange(len(self)), self.user))
+        same = self.user[order][1:] == self.user[order][:-1]
+        previous = np.full(len(self), -1, np.int64)
+        previous[order[1:][same]] = order[:-1][same]
+        return previous
+
     def renumbered(self, item_ids: Sequence[str]) -> EventLog:
         """The events about `item_ids` only, `item` being the place in that list."""
         place = {item_id: number for number, item_id in enumerate(item_ids)}

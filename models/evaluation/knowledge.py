@@ -48,9 +48,7 @@ class SeedsKnown(Struct, frozen=True, kw_only=True):
 
 def draw_moments(log: EventLog, start: int, most: int, seed: int) -> Positions:
     """Rows [M] of events from `start` on whose user has an earlier one, drawn evenly, in order of time."""
-    has_earlier = np.ones(len(log), np.bool_)
-    has_earlier[np.unique(log.user, return_index=True)[1]] = False
-    rows = start + np.flatnonzero(has_earlier[start:])
+    rows = start + np.flatnonzero(log.previous()[start:] >= 0)
     drawn = min(most, int(LARGEST_SHARE * len(rows)))
     return np.sort(np.random.default_rng(seed).choice(rows, drawn, replace=False))
 
@@ -96,7 +94,7 @@ def slate_ranks(ranker: Ranker, log: EventLog, start: int, rows: Positions) -> R
     """
     order, before = last_before(log, start)  # the events from `start` on stay where they are
     log, start = log.take(order), start - before
-    previous = _previous(log)[rows] - start
+    previous = log.previous()[rows] - start
     chosen = np.zeros(len(log) - start, np.bool_)
     chosen[previous] = True
     parts = (ranker.live, ranker.neighbours, ranker.item_ids, ranker.policy)
@@ -107,15 +105,6 @@ def slate_ranks(ranker: Ranker, log: EventLog, start: int, rows: Positions) -> R
         slates[at] = put_in_order(ranker.live, candidates, features, len(at), ranker.policy.slate)[0]
     hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
-
-
-def _previous(log: EventLog) -> Positions:
-    """Row of each event's user's event before, -1 for the first."""
-    order = np.lexsort((np.arange(len(log)), log.user))
-    same = log.user[order][1:] == log.user[order][:-1]
-    previous = np.full(len(log), -1, np.int64)
-    previous[order[1:][same]] = order[:-1][same]
-    return previous
 
 
 def _known(ranks: Ranks, shared: Ranks, user: NDArray[np.int32], slices: dict[str, Mask]) -> SeedKnown:

@@ -90,7 +90,7 @@ def _by_table(benchmark: Benchmark, number: int) -> Period:
     seed.fit(benchmark.learned, np.zeros((len(benchmark.items), 1), np.float32), lambda share: None)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
     test = benchmark.log.take(slice(benchmark.start, None))
-    rows = np.setdiff1d(np.arange(len(test)), np.unique(test.user, return_index=True)[1])
+    rows = np.flatnonzero(test.previous() >= 0)
     policy = benchmark.config.policy
     ranks = seed_ranks(seed, moments_before(test, rows, policy), test.item[rows], policy.slate)
     return Period("co_visit", number, Tested(benchmark.start + rows, test.user[rows], test.item[rows], ranks, {}), cost)

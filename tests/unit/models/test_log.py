@@ -25,6 +25,12 @@ def test_a_log_is_in_order_of_time_and_ties_keep_their_order() -> None:
     assert [log.item_ids[item] for item in log.item if item != NONE] == ["milk", "soup", "milk"]
 
 
+def test_an_event_knows_its_users_event_before() -> None:
+    bob, search, ann, ann_again = EventLog.from_events(EVENTS).previous().tolist()
+    assert (bob, search) == (-1, -1)
+    assert (ann, ann_again) == (1, 2)
+
+
 def test_one_session_id_of_two_users_is_two_sessions() -> None:
     log = EventLog.from_events(EVENTS)
     bob, search, ann, ann_again = log.session
