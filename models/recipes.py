@@ -53,6 +53,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
             seeds=_of_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
+            strategies=(TextGeometry(), Replay()),
             order=OrderConfig(hidden=64, epochs=8, discover_share=0.0),
         )
     if kind == "histories":

@@ -38,6 +38,7 @@ class Cell:
 AMAZON = ("amazon_beauty", "amazon_toys", "amazon_pantry")
 TOGETHER, JOINTLY = "together", "jointly"
 WAYS = ("fine_tuned", "retrained", "shared", "co_visit")
+DISTILLED = "text_geometry,rank_distillation"
 CELLS = (
     Cell("diginetica", ("diginetica",), "sessions", ("--seeds",)),
     Cell("video", ("video",), "leave-one-out"),
@@ -47,7 +48,7 @@ CELLS = (
     Cell(JOINTLY, AMAZON, "leave-one-out", ("--strategies", "text_geometry")),
     Cell("beauty_ids_alone", AMAZON[:1], "leave-one-out", ("--strategies", "none"), repeats=1),
     Cell("beauty_text_geometry", AMAZON[:1], "leave-one-out", ("--strategies", "text_geometry"), repeats=1),
-    Cell("diginetica_log_alone", ("diginetica",), "sessions", ("--strategies", "none"), repeats=1),
+    Cell("diginetica_distilled", ("diginetica",), "sessions", ("--strategies", DISTILLED), repeats=1),
     *(Cell(f"weekly_{way}", ("diginetica_weekly",), "weekly", ("--way", way)) for way in WAYS),
 )
 
