@@ -173,18 +173,39 @@ def _weekly(found: Mapping[str, Sequence[Found]]) -> Iterator[str]:
     yield "\n## Diginetica, week by week\n"
     yield "Each period is predicted by what was learned of those before it; means over the periods.\n"
     yield "| way | R@20 | MRR@20 | CPU s a period | most CPU s |\n|---|---|---|---|---|"
-    for way in WAYS:
-        runs = [one["ways"][way] for one in found[f"weekly_{way}"]]
+    ways = {way: [one["ways"][way] for one in found[f"weekly_{way}"]] for way in WAYS}
+    for way, runs in ways.items():
         if not runs:
             yield f"| {way} | not measured | | | |"
             continue
         recall, mrr = (
-            [statistics.mean(period["all"][metric]["20"] for period in run["periods"]) for run in runs]
-            for metric in ("recall", "mrr")
+            [statistics.mean(each) for each in (_by_period(run, metric) for run in runs)] for metric in WEEKLY_METRICS
         )
         costs = [[cost["cpu_seconds"] for cost in run["cost"]] for run in runs]
         cpu = _spread([statistics.mean(each) for each in costs], ".0f")
         yield f"| {way} | {_spread(recall)} | {_spread(mrr)} | {cpu} | {max(map(max, costs)):.0f} |"
+    yield "\n| | R@20 | periods above | MRR@20 | periods above |\n|---|---|---|---|---|"
+    for way in ("retrained", "fine_tuned", "co_visit"):
+        leads = [_leads(ways["shared"], ways[way], metric) for metric in WEEKLY_METRICS]
+        if leads[0]:
+            told = " | ".join(
+                f"{statistics.mean(lead):+.4f} | {sum(one > 0 for one in lead)} of {len(lead)}" for lead in leads
+            )
+            yield f"| shared - {way} | {told} |"
+
+
+WEEKLY_METRICS = ("recall", "mrr")
+
+
+def _leads(ours: Sequence[Found], theirs: Sequence[Found], metric: str) -> list[float]:
+    """Period by period, seed by seed as far as both have been measured."""
+    pairs = [(_by_period(one, metric), _by_period(other, metric)) for one, other in zip(ours, theirs, strict=False)]
+    return [x - y for pair in pairs for x, y in zip(*pair, strict=True)]
+
+
+def _by_period(run: Found, metric: str) -> list[float]:
+    """A metric at 20 of every period."""
+    return [period["all"][metric]["20"] for period in run["periods"]]
 
 
 def _strategies(found: dict[str, list[Found]]) -> Iterator[str]:
@@ -204,7 +225,7 @@ ABLATED = {
     "beauty_text_geometry",
     "amazon_beauty",
     "diginetica",
-    "diginetica_log_alone",
+    "diginetica_distilled",
     TOGETHER,
     JOINTLY,
 }

@@ -63,6 +63,18 @@ def test_every_measurement_is_a_call_that_the_command_line_takes(tmp_path: Path)
         assert "is missing" in called.output or "has 0 files period_*.parquet" in called.output  # the data, no option
 
 
+def test_the_ways_of_learning_a_week_are_compared_period_by_period(tmp_path: Path) -> None:
+    for way, periods in {"shared": (50, 60, 70), "retrained": (40, 65, 60)}.items():
+        told = {
+            "periods": [{"all": {"recall": {"20": hits / 100}, "mrr": {"20": hits / 200}}} for hits in periods],
+            "cost": [{"cpu_seconds": 2.0} for _ in periods],
+        }
+        (tmp_path / file_of(f"weekly_{way}", 0)).write_text(json.dumps({"ways": {way: told}}))
+    rendered = page.render(tmp_path, 1)
+    assert "| shared - retrained | +0.0500 | 2 of 3 | +0.0250 | 2 of 3 |" in rendered
+    assert "shared - fine_tuned" not in rendered
+
+
 def test_an_unknown_measurement_is_refused_with_those_known() -> None:
     with pytest.raises(UsageError, match="--only knows no music; it knows diginetica, video"):
         cells.chosen(["music"])
