@@ -222,7 +222,7 @@ def _strategies(found: dict[str, list[Found]]) -> Iterator[str]:
 
 ABLATED = {
     "beauty_ids_alone",
-    "beauty_text_geometry",
+    "beauty_distilled",
     "amazon_beauty",
     "diginetica",
     "diginetica_distilled",
