@@ -28,7 +28,7 @@ class Policy:
     neighbours: int = 20
     """Neighbours proposed of each of the newest history items."""
     recent: int = 10
-    """So many history items."""
+    """How many history items that is."""
     discover: bool = False
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
     session_repeats: bool = False
