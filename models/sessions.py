@@ -25,16 +25,26 @@ class Sessions:
 
     @classmethod
     def of(cls, log: EventLog) -> Sessions:
-        """Cut by the rule of `models.history.UserHistory`: where another session is named, or, where none is, after
-        half an hour's pause. Every event of the log is about an item here: see `EventLog.renumbered`."""
+        """Cut a log; every event of it is about an item here: see `EventLog.renumbered`."""
         by_user = np.lexsort((np.arange(len(log)), log.user))  # a log is in order of time already
-        user, ts, session = log.user[by_user], log.ts[by_user], log.session[by_user]
-        pauses = (session[1:] == NONE) & (np.diff(ts) > SESSION_GAP_MS)
-        fresh = np.r_[True, (user[1:] != user[:-1]) | (session[1:] != session[:-1]) | pauses][: len(user)]
-        first = np.flatnonzero(fresh)
+        sorted_log = log.take(by_user)
+        user, ts = sorted_log.user, sorted_log.ts
+        first = np.flatnonzero(begins_session(sorted_log))
         length = np.diff(np.r_[first, len(user)])
         end_ts = ts[first + length - 1]
         by_end = np.argsort(end_ts, kind="stable")
         start = np.r_[0, np.cumsum(length[by_end])]
         rows = np.arange(len(user)) + np.repeat(first[by_end] - start[:-1], length[by_end])
         return cls(log.item[by_user[rows]], start, user[first[by_end]], end_ts[by_end])
+
+
+def begins_session(log: EventLog) -> NDArray[np.bool_]:
+    """Which events [N] of a log that is sorted by user, then time, are the first of their session.
+
+    The rule of `anabranch.ranking.state.UserStates.observe` and `models.history.UserHistory`: a session ends when
+    another is named, or, where none is, after half an hour's pause.
+    """
+    pauses = (log.session[1:] == NONE) & (np.diff(log.ts) > SESSION_GAP_MS)
+    differs = (log.user[1:] != log.user[:-1]) | (log.session[1:] != log.session[:-1])
+    begins: NDArray[np.bool_] = np.r_[True, differs | pauses][: len(log)]
+    return begins

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NOT_ON_SLATE
-from anabranch.ranking.state import SESSION_GAP_MS
 from models.evaluation.metrics import Ranks
 from models.log import NONE, EventLog
 from models.seeds.seed import Seed
 from models.sequences import Contexts, Positions, Sequences
+from models.sessions import begins_session
 
 RECENT = 64
 """Items a seed is shown of a moment, as many as a user state's history holds."""
@@ -66,13 +66,7 @@ def _by_user(log: EventLog) -> Positions:
 
 
 def _session_lengths(log: EventLog) -> Positions:
-    """Events of its session so far, [N], for each event of a log that is sorted by user, then time.
-
-    The rule of `anabranch.ranking.state.UserStates.observe`: a session ends when another is named, or, where none is,
-    after half an hour's pause.
-    """
-    pauses = (log.session[1:] == NONE) & (np.diff(log.ts) > SESSION_GAP_MS)
-    differs = (log.user[1:] != log.user[:-1]) | (log.session[1:] != log.session[:-1])
+    """Events of its session so far, [N], for each event of a log that is sorted by user, then time."""
     row = np.arange(len(log))
-    first = np.maximum.accumulate(np.where(np.r_[True, differs | pauses][: len(log)], row, 0))
+    first = np.maximum.accumulate(np.where(begins_session(log), row, 0))
     return row - first + 1
