@@ -28,3 +28,11 @@ def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     matrix = directions / np.sqrt(variance + SHRINKAGE * variance[0])
     length = np.sqrt(np.square(centred @ matrix).sum(axis=1).mean())
     return torch.tensor(mean), torch.tensor(matrix / max(length, 1e-6), dtype=torch.float32)
+
+
+def white_directions(text_vectors: Vectors, dims: int) -> Vectors:
+    """Whitened text vectors of length 1, [n, dims]: their inner products are cosines."""
+    mean, matrix = whitening(text_vectors, dims)
+    white = (text_vectors - mean.numpy()) @ matrix.numpy()  # [n, dims]
+    directions: Vectors = white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
+    return directions

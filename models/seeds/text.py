@@ -12,7 +12,7 @@ from models.seeds.seed import Done, Lesson, Vectors, top
 from models.sequences import Contexts
 from models.text import TextConfig, load_transformer
 from models.text_adapter import adapt
-from models.whitening import whitening
+from models.whitening import white_directions
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class TextSeed:
             )
         else:
             text_vectors = self.own.read(log, done)
-        mean, matrix = whitening(text_vectors, self.dims)
-        white = (text_vectors - mean.numpy()) @ matrix.numpy()  # [C, dims]
-        self._vectors = white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
+        self._vectors = white_directions(text_vectors, self.dims)  # [C, dims]
 
     def teach(self, contexts: Contexts, k: int) -> Lesson:
         """Confidence: the mean cosine of the list to the recent items."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.index import searchable
 from models.seeds.seed import Vectors
-from models.whitening import whitening
+from models.whitening import white_directions
 
 DIMS = 256
 """Leading directions of the whitened text vectors that are compared."""
@@ -35,7 +35,7 @@ class TextNeighbours:
         share = np.zeros((len(text_vectors), width), np.float32)
         told = np.flatnonzero(text_vectors.any(axis=1)).astype(np.int32)
         if len(told) > 1:
-            vectors = _unit(text_vectors[told])
+            vectors = white_directions(text_vectors[told], DIMS)
             cosine, place = searchable(vectors).search(vectors, min(width + 1, len(told)))
             others = (place != np.arange(len(told))[:, None]) & (place >= 0) & (cosine > 0)
             first = np.argsort(~others, axis=1, kind="stable")[:, :width]  # the item itself goes last
@@ -51,11 +51,3 @@ class TextNeighbours:
             return {}
         present = self.share[item] > 0
         return dict(zip(self.item[item][present].tolist(), self.share[item][present].tolist(), strict=True))
-
-
-def _unit(text_vectors: Vectors) -> Vectors:
-    """Whitened, of length 1."""
-    mean, matrix = whitening(text_vectors, DIMS)
-    white = (text_vectors - mean.numpy()) @ matrix.numpy()
-    unit: Vectors = white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
-    return unit
