@@ -29,7 +29,7 @@ from models.report.page import write
 from models.report.report import Report
 from models.reshare import broker
 from models.reshare.windows import DAY_MS, TooLittleFresh, Windows, cut
-from models.seeds.co_visit import CoVisit
+from models.seeds.co_visit import CoVisit, CoVisitTable
 from models.stages import Bar, bar_by_stage
 
 
@@ -79,12 +79,13 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
         report = _make(settings, config, events, items, window, parent, folder, bar, curve)
     of = None if incumbent is None else incumbent.release
     manifest = report.manifest(name, of, broker.now_ms(), window, release.digests(folder))
-    co_visit, trial = _hold_trial(settings, config, events, items, Release(folder, manifest), parent, bar)
+    made = Release(folder, manifest)
+    texts = texts_of(made, items, settings.data_dir)
+    co_visit, trial = _hold_trial(settings, config, events, items, texts, made, parent, bar)
     verdict = decide(trial, config.rule)
     manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
     manifest_sha256 = release.write(folder, manifest)
 
-    texts = texts_of(Release(folder, manifest), items, settings.data_dir)
     _publish_neighbours(settings, co_visit, texts, events.item_ids, bar)
     notice = ReleaseNotice(
         release=name,
@@ -152,6 +153,7 @@ def _hold_trial(
     config: JobConfig,
     events: EventLog,
     items: Sequence[Item],
+    text_vectors: Vectors,
     made: Release,
     parent: Release | None,
     bar: Bar,
@@ -159,8 +161,9 @@ def _hold_trial(
     """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
     start = int(np.searchsorted(events.ts, made.manifest.window.gate_from))
     co_visit = _co_visit(config, events.take(slice(0, start)), bar)
-    candidate = _ranker(settings, made, items, co_visit, events)
-    incumbent = None if parent is None else _ranker(settings, parent, items, co_visit, events)
+    table = co_visit.table(settings.neighbours, text_vectors)  # both read texts alike: a child keeps the transformer
+    candidate = _ranker(settings, made, items, table, events)
+    incumbent = None if parent is None else _ranker(settings, parent, items, table, events)
     contenders = 2 if incumbent is None else 3
     domains = [item.domain for item in items]
     with bar("Trial at the gate", contenders * len(events)) as advance:
@@ -172,12 +175,11 @@ def _co_visit(config: JobConfig, events: EventLog, bar: Bar) -> CoVisit:
         return CoVisit.fit(events, config.candidate.co_visits, advance)
 
 
-def _ranker(settings: Settings, files: Release, items: Sequence[Item], co_visit: CoVisit, events: EventLog) -> Ranker:
+def _ranker(settings: Settings, files: Release, items: Sequence[Item], table: CoVisitTable, events: EventLog) -> Ranker:
     """A release as it would serve, with the neighbours as they were before the gate's window."""
     item_ids = ItemIds()
     live = load(files, item_ids, items, settings.data_dir)
     policy = Policy.of(settings)
-    table = co_visit.table(policy.neighbours, texts_of(files, items, settings.data_dir))
     return Ranker(live, neighbour_table(table, item_ids, events, policy.neighbours), item_ids, policy)
 
 
