@@ -219,7 +219,7 @@ def make_candidate(
         text_dims=encoder.config.text_dims,
         features=FEATURES,
         seeds=tuple(seed.name for seed in seeds),
-        strategy=_strategy(config) | ({} if chosen is None else {"search": chosen.describe()}),
+        strategy=_strategy(config, parent) | ({} if chosen is None else {"search": chosen.describe()}),
         parity=parity,
         measured=_measured(learned, caught_up) | {"order_lists": float(lists)},
         heads=heads,
@@ -243,9 +243,15 @@ def _text_transformer(
         (folder / name).write_bytes(parent.read(name))
 
 
-def _strategy(config: CandidateConfig) -> dict[str, Any]:
+def _strategy(config: CandidateConfig, parent: Release | None) -> dict[str, Any]:
+    """For the manifest. A child's texts are read by its parent's transformer, whatever adapted that one."""
+    text = asdict(config.text) if parent is None else parent.manifest.strategy.get("text", asdict(TextConfig()))
+    names = [strategy.name for strategy in config.strategies]
+    if text["adapter"] != "none":
+        names.insert(0, f"text_{text['adapter']}")
     return {
-        "name": "+".join(strategy.name for strategy in config.strategies) or "log_only",
+        "name": "+".join(names) or "log_only",
+        "text": text,
         "training": asdict(config.training),
         **{strategy.name: strategy.describe() for strategy in config.strategies},
     }

@@ -47,6 +47,7 @@ CELLS = (
     Cell(TOGETHER, AMAZON, "leave-one-out", ("--seeds",)),
     Cell(JOINTLY, AMAZON, "leave-one-out", ("--strategies", "text_geometry")),
     Cell("beauty_ids_alone", AMAZON[:1], "leave-one-out", ("--strategies", "none"), repeats=1),
+    Cell("beauty_adapted", AMAZON[:1], "leave-one-out", ("--text-adapter", "lora"), repeats=1),
     Cell("beauty_distilled", AMAZON[:1], "leave-one-out", ("--strategies", DISTILLED), repeats=1),
     Cell("diginetica_distilled", ("diginetica",), "sessions", ("--strategies", DISTILLED), repeats=1),
     *(Cell(f"weekly_{way}", ("diginetica_weekly",), "weekly", ("--way", way)) for way in WAYS),

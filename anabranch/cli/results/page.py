@@ -222,6 +222,7 @@ def _strategies(found: dict[str, list[Found]]) -> Iterator[str]:
 
 ABLATED = {
     "beauty_ids_alone",
+    "beauty_adapted",
     "beauty_distilled",
     "amazon_beauty",
     "diginetica",

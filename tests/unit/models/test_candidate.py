@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
@@ -27,11 +27,13 @@ from models.purchase import PurchaseConfig
 from models.purchase_examples import DAY_MS, ExampleConfig
 from models.sharing.adapters import DomainAdapters
 from models.sharing.training import Training
+from models.text import TextConfig
 from tests.releases import TEXT_DIMS, write_release
 
 ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in range(12)]
 VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 EVENTS = 600
+ADAPTED = {"text": asdict(TextConfig(adapter="lora"))}
 CONFIG = CandidateConfig(
     threads=1,
     dims=32,
@@ -69,7 +71,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
     folder = tmp_path_factory.mktemp("releases") / "parent"
     manifest = write_release(folder)
     save_file(Encoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / WEIGHTS)
-    release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder)))
+    release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder), strategy=ADAPTED))
     return release.opened(folder)
 
 
@@ -114,6 +116,11 @@ def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
 
 def test_a_child_keeps_its_parents_sizes(report: CandidateReport) -> None:
     assert report.dims == EncoderConfig(items=1).dims != CONFIG.dims
+
+
+def test_a_child_says_how_its_parents_text_transformer_was_adapted(report: CandidateReport) -> None:
+    assert report.strategy["name"].split("+")[0] == "text_lora"
+    assert report.strategy["text"] == ADAPTED["text"]
 
 
 def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(

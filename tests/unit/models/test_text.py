@@ -21,8 +21,8 @@ from models.text_adapter import adapt, item_pairs
 
 WORDS = ["red", "green", "blue", "shirt", "shoe", "hat", "bread", "milk", "tea", "cup", "bowl", "pan"]
 TEXTS = [f"{WORDS[at % 12]} {WORDS[(5 * at + 1) % 12]}" for at in range(12)]
-LORA = TextConfig(adapter="lora", rank=4, steps=60, pairs_a_step=6, learning_rate=3e-2)
-ADAPTED = [LORA, replace(LORA, adapter="adalora", learning_rate=5e-2, steps=80)]
+LORA = TextConfig(adapter="lora", rank=4, steps=60, pairs_a_step=6, learning_rate=1e-2)
+ADAPTED = [LORA, replace(LORA, adapter="adalora", learning_rate=2e-2, steps=80)]
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,14 @@ def test_a_folder_without_a_transformer_is_named(tmp_path: Path) -> None:
 
 
 def test_pairs_are_consecutive_items_of_one_user() -> None:
-    pairs = item_pairs(log())
+    pairs = item_pairs(log(), np.ones(12, bool))
     assert {tuple(pair) for pair in pairs.tolist()} == {(2 * n + a, 2 * n + 1 - a) for n in range(6) for a in (0, 1)}
     assert len(pairs) == 60
+
+
+def test_a_pair_with_an_item_that_has_no_text_is_left_out() -> None:
+    assert 0 not in item_pairs(log(), np.arange(12) != 1)
+    assert len(item_pairs(log(), np.zeros(12, bool))) == 0
 
 
 @pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)
