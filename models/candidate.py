@@ -37,7 +37,7 @@ from models.search import Chosen, Judge, Search, search
 from models.seeds.als import AlsSeed
 from models.seeds.co_visit import CoVisitRule, CoVisitTable
 from models.seeds.neighbours import NeighboursSeed
-from models.seeds.seed import Done, Seed
+from models.seeds.seed import Seed
 from models.seeds.sequence import SequenceSeed
 from models.seeds.text import TextSeed
 from models.sequences import Positions, Sequences
@@ -46,7 +46,7 @@ from models.sharing.replay import Replay
 from models.sharing.strategy import Course, Strategy
 from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import Training, train
-from models.stages import Progress, Stages
+from models.stages import Done, Progress, Stages
 from models.text import TextConfig, export_text, load_transformer
 from models.text_adapter import adapt
 

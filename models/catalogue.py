@@ -16,9 +16,10 @@ from anabranch.messages import Item
 from anabranch.ranking.text import item_numbers, item_text
 from anabranch.release import Release
 from models.log import EventLog
-from models.seeds.seed import Done, Seed
+from models.seeds.seed import Seed
 from models.sequences import Sequences
 from models.sharing.strategy import Course
+from models.stages import Done
 from models.text import text_vectors
 
 ITEMS = "items.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,10 @@ from anabranch.ranking.state import StateLayout, UserStates
 from models.log import NONE, EventLog
 from models.order import Floats, Lists, Positions
 from models.seeds.co_visit import CoVisitTable
+from models.stages import Advance
 
 BATCH = 256
 FOLD_BATCH = 4096
-
-Done = Callable[[int], None]
 
 
 def neighbour_table(table: CoVisitTable, item_ids: ItemIds, log: EventLog, width: int = 20) -> NeighbourTable:
@@ -71,7 +70,7 @@ def order_lists(
     policy: Policy,
     lists: int,
     seed: int,
-    done: Done = lambda n: None,
+    done: Advance = lambda n: None,
 ) -> Lists:
     """Up to `lists` lists, each made right before one of the events from `start` on, for their users' states then.
 
@@ -98,7 +97,7 @@ def candidate_lists(
     before: EventLog,
     after: EventLog,
     chosen: NDArray[np.bool_],
-    done: Done = lambda n: None,
+    done: Advance = lambda n: None,
 ) -> Iterator[tuple[Positions, Candidates, Floats]]:
     """Fold `before` into user states, then go through `after`, batch by batch, and propose at its `chosen` events.
 

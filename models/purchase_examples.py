@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,10 +14,10 @@ from anabranch.ranking.item_ids import ItemIds
 from models.evaluation.protocols import Ranker
 from models.lists import candidate_lists
 from models.log import NONE, EventLog
+from models.stages import Advance
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
-Done = Callable[[int], None]
 
 PURCHASE = EVENT_TYPES.index("purchase")
 DAY_MS = 24 * 3600 * 1000
@@ -69,7 +68,7 @@ def purchase_examples(
     after: EventLog,
     config: ExampleConfig,
     seed: int,
-    done: Done = lambda n: None,
+    done: Advance = lambda n: None,
 ) -> Examples:
     """Fold `before` into user states, then take the candidates at moments of `after`, right after an event each.
 

@@ -21,8 +21,9 @@ from models.encoder import Encoder
 from models.evaluation.bootstrap import Interval, paired_interval
 from models.evaluation.metrics import Gains, Ranks, discounted_gains
 from models.sequences import Positions, Sequences
-from models.sharing.strategy import Course, Done, Items, Strategy
+from models.sharing.strategy import Course, Items, Strategy
 from models.sharing.training import train
+from models.stages import Done
 
 if TYPE_CHECKING:
     from models.candidate import CandidateConfig

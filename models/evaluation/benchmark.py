@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,9 +24,7 @@ from models.evaluation.slices import Mask, cut_slices, repeats
 from models.lists import neighbour_table
 from models.log import EventLog
 from models.seeds.co_visit import CoVisit
-from models.stages import Progress
-
-Done = Callable[[int], None]
+from models.stages import Advance, Progress
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
     return Ranker(live, neighbour_table(table, item_ids, learned, policy.neighbours), item_ids, policy)
 
 
-def predict(benchmark: Benchmark, ranker: Ranker, done: Done = lambda n: None) -> Tested:
+def predict(benchmark: Benchmark, ranker: Ranker, done: Advance = lambda n: None) -> Tested:
     """Rank the test. `done(n)` is told of every n events of it, and of its users' past."""
     rows, start = tested_users(benchmark)
     log = benchmark.log.take(rows)

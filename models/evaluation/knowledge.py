@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -19,11 +19,11 @@ from models.lists import candidate_lists, last_before
 from models.log import EventLog
 from models.seeds.seed import Seed
 from models.sequences import Positions
+from models.stages import Done
 
 LARGEST_SHARE = 0.1
 """Of the moments there are, so many are measured on at most: where there are few, the order needs the others."""
 
-Done = Callable[[float], None]
 """Told of every share (0 to 1) that is done."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,10 @@ from models.evaluation.slices import Mask, cut_slices
 from models.lists import FOLD_BATCH, batches, last_before
 from models.log import NONE, EventLog
 from models.seeds.co_visit import CoVisit
+from models.stages import Advance
 
 RANK_BATCH = 256
 """The ranker's own default batch cap."""
-
-Done = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def texts_of(release: Release, items: Sequence[Item], data_dir: Path, threads: i
     return kept.get([item_text(item) for item in items], lambda texts: TextEncoder(release, threads).encode(texts))
 
 
-def drive(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Iterator[Ranked]:
+def drive(ranker: Ranker, log: EventLog, start: int, done: Advance = lambda n: None) -> Iterator[Ranked]:
     """Fold the first `start` events into user states, then rank the others, batch by batch, as a ranker would.
 
     `done(n)` is told of every n events.
@@ -95,7 +94,7 @@ class Shown:
     slate: Rows  # [M, k] made after the event, as rows of the ranker's item ids
 
 
-def show(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Shown:
+def show(ranker: Ranker, log: EventLog, start: int, done: Advance = lambda n: None) -> Shown:
     """Rank every event from `start` on.
 
     A user whose last event is older than `start` has been shown the slate made then; NO_SLATE is for those without
@@ -108,7 +107,7 @@ def show(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None)
     return Shown(ranks[before:], slates[before:])
 
 
-def release_ranks(ranker: Ranker, log: EventLog, start: int, done: Done = lambda n: None) -> Ranks:
+def release_ranks(ranker: Ranker, log: EventLog, start: int, done: Advance = lambda n: None) -> Ranks:
     """Where the item of each event from `start` on stood on its user's slate, [len(log) - start]; see `show`."""
     return show(ranker, log, start, done).rank
 
@@ -127,7 +126,7 @@ def run_trial(
     co_visit: CoVisit,
     log: EventLog,
     start: int,
-    done: Done = lambda n: None,
+    done: Advance = lambda n: None,
     domains: Sequence[str | None] = (),
 ) -> Trial:
     """All three on the events from `start` on whose user had a slate.

@@ -11,8 +11,9 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 from models.log import EventLog
-from models.seeds.seed import Done, Lesson, Vectors, top
+from models.seeds.seed import Lesson, Vectors, top
 from models.sequences import Contexts
+from models.stages import Done
 
 
 @dataclass

@@ -9,8 +9,9 @@ from scipy.sparse import csr_matrix
 
 from models.log import EventLog
 from models.seeds.co_visit import CoVisit, CoVisitRule, CoVisitTable
-from models.seeds.seed import Done, Lesson, Vectors, top
+from models.seeds.seed import Lesson, Vectors, top
 from models.sequences import Contexts
+from models.stages import Done
 
 
 @dataclass

@@ -12,8 +12,9 @@ from anabranch.ranking.encoder import StepEncoder
 from anabranch.ranking.text import ItemEncoder
 from anabranch.release import Draft, ReleaseError
 from models.log import EventLog
-from models.seeds.seed import Done, Lesson, Vectors, top
+from models.seeds.seed import Lesson, Vectors, top
 from models.sequences import Contexts
+from models.stages import Done
 
 
 class _Step(StepEncoder):

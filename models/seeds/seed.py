@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,9 +11,9 @@ from numpy.typing import NDArray
 
 from models.log import EventLog
 from models.sequences import Contexts
+from models.stages import Done
 
 Vectors = NDArray[np.float32]
-Done = Callable[[float], None]
 """Told of every share (0 to 1) of a fit that is done."""
 
 

@@ -14,8 +14,9 @@ from models.log import EventLog
 from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
 from models.seeds.gru import GruConfig
 from models.seeds.network import IdNetwork, NetworkConfig
-from models.seeds.seed import Done, Lesson, Vectors, top
+from models.seeds.seed import Lesson, Vectors, top
 from models.sequences import Contexts, Positions, Sequences
+from models.stages import Done
 
 
 @dataclass

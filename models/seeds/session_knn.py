@@ -10,9 +10,10 @@ from scipy.sparse import csr_matrix
 
 from models.log import EventLog
 from models.seeds.co_visit import WEEK_MS
-from models.seeds.seed import Done, Lesson, Vectors
+from models.seeds.seed import Lesson, Vectors
 from models.sequences import Contexts, Positions
 from models.sessions import Sessions
+from models.stages import Done
 
 AT_ONCE = 128
 """Moments whose neighbours are in memory together."""

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES, EventType
 from models.log import EventLog
-from models.seeds.seed import Done, Lesson, Seed, Vectors
+from models.seeds.seed import Lesson, Seed, Vectors
 from models.sequences import Contexts
+from models.stages import Done
 
 
 @dataclass

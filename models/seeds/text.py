@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from models.log import EventLog
-from models.seeds.seed import Done, Lesson, Vectors, top
+from models.seeds.seed import Lesson, Vectors, top
 from models.sequences import Contexts
+from models.stages import Done
 from models.text import TextConfig, load_transformer
 from models.text_adapter import adapt
 from models.whitening import white_directions

@@ -14,7 +14,8 @@ import torch
 
 from models.encoder import Encoder
 from models.film import DomainFilm
-from models.sharing.strategy import Course, Done
+from models.sharing.strategy import Course
+from models.stages import Done
 
 
 @dataclass

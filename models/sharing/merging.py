@@ -25,8 +25,9 @@ from anabranch.messages import EVENT_TYPES
 from models.encoder import Encoder, StepEncoder
 from models.sequences import Positions
 from models.sharing.held_out import Moments, held_out_rows
-from models.sharing.strategy import Course, Done
+from models.sharing.strategy import Course
 from models.sharing.training import Training, train
+from models.stages import Done
 
 Delta = Mapping[str, Tensor]
 """What training changed of every weight, by name."""

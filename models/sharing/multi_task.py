@@ -22,7 +22,8 @@ from anabranch.messages import EVENT_TYPES
 from models.encoder import Encoder
 from models.sampled_softmax import sampled_softmax
 from models.sequences import Sequences
-from models.sharing.strategy import Course, Done, Step
+from models.sharing.strategy import Course, Step
+from models.stages import Done
 
 
 @dataclass

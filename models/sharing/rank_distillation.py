@@ -21,7 +21,8 @@ from torch import Tensor
 from models.encoder import Encoder
 from models.seeds.seed import Lesson
 from models.sequences import Positions, Sequences
-from models.sharing.strategy import Course, Done, Step
+from models.sharing.strategy import Course, Step
+from models.stages import Done
 
 TEACH_AT_ONCE = 512
 

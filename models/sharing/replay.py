@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from models.encoder import Encoder, StepEncoder
 from models.sequences import Positions, Sequences
-from models.sharing.strategy import Course, Done, Items, Step
+from models.sharing.strategy import Course, Items, Step
+from models.stages import Done
 
 
 @dataclass

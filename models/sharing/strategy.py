@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,8 +14,7 @@ from torch import Tensor
 from models.encoder import Encoder
 from models.seeds.seed import Seed
 from models.sequences import Positions, Sequences, Windows
-
-Done = Callable[[float], None]
+from models.stages import Done
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from models.encoder import Encoder
-from models.sharing.strategy import Course, Done
+from models.sharing.strategy import Course
+from models.stages import Done
 from models.whitening import whitening
 
 

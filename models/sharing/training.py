@@ -14,7 +14,8 @@ from models.curves import Curve, no_curve
 from models.encoder import Encoder
 from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
 from models.sequences import Positions
-from models.sharing.strategy import Course, Done, Items, Step, Strategy, Term
+from models.sharing.strategy import Course, Items, Step, Strategy, Term
+from models.stages import Done
 
 PREPARING_SHARE = 0.2
 """Of the whole time, for progress."""
