@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from anabranch.errors import AnabranchError
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking.index import ItemIndex
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import Rows
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable

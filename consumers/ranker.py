@@ -32,6 +32,8 @@ from consumers.intake import Intake
 from consumers.outcome import Outcome
 from consumers.outgoing import Outgoing
 from consumers.ranker_metrics import BatchReport
+from consumers.rebuild import Rebuilds
+from consumers.recall import RecallWatch
 from consumers.received import Received, decode
 from consumers.release_follower import ReleaseFollower
 from consumers.restore import Restore
@@ -80,6 +82,7 @@ class Ranker:
         self._neighbours = NeighbourTable(self._policy.neighbours)
         self._live: LiveRelease | None = None
         self._held: dict[int, Held] = {}
+        self._rebuilds, self._recall = Rebuilds(), RecallWatch(metrics)
         self._waiting_told = Every(10)
         self._backoff = Backoff()
 
@@ -164,7 +167,7 @@ class Ranker:
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
         self._states.columns.dirty[slots[~ranked.duplicate]] = True
         self._states.touch(distinct)
-        self._report.recall(self._states, self._live, slots.tolist())
+        self._recall.look(self._live.index, self._states.columns.vector[slots])
         return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
 
     def _checkpoint(self, at_once: bool = False) -> bool:
@@ -277,8 +280,8 @@ class Ranker:
         """Take what the follower has readied: all of it while nothing is ranked, else one chunk a batch."""
         for change in self._follower.changes(limit=None if self._live is None else 1):
             self._apply(change)
-        if self._live is not None and self._live.index.needs_rebuild:
-            self._live.index.rebuild()
+        if self._live is not None:
+            self._rebuilds.go_on(self._live.index)
 
     def _apply(self, change: Change) -> None:
         if isinstance(change, Adopt):

@@ -15,9 +15,6 @@ from consumers.dead_letter import DeadLetter
 from consumers.every import Every
 from consumers.received import Received
 
-SAMPLED_USERS = 4
-"""User vectors searched exactly for one figure of recall; each costs a scan of the catalogue."""
-RECALL_AT = 20
 CLOCK_SKEW_MS = 60_000
 """An event so far ahead of its append was told by a clock that is wrong; less is how clocks are."""
 
@@ -29,7 +26,6 @@ class BatchReport:
         self._metrics = metrics
         self._gauges_due = Every(1)
         self._lag_due = Every(2)
-        self._recall_due = Every(10)
 
     def committed(
         self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: ReleaseNumbers
@@ -67,12 +63,6 @@ class BatchReport:
         if self._lag_due():
             for partition, behind in lag().items():
                 self._metrics.lag.labels(topic, str(partition)).set(behind)
-
-    def recall(self, states: UserStates, live: LiveRelease, slots: Sequence[int]) -> None:
-        """Compare the index with an exact search, for some users just ranked, if it is time to."""
-        if len(live.index) and self._recall_due():
-            vectors = states.columns.vector[np.asarray(slots[:SAMPLED_USERS])]
-            self._metrics.index_recall.set(live.index.recall(vectors, RECALL_AT))
 
     def _prequential(self, ranked: Ranked, releases: ReleaseNumbers) -> None:
         judged = ~ranked.duplicate & (ranked.rank != NO_SLATE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from anabranch.metrics import IndexerMetrics, Stopwatch
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.text import ItemEncoder, TextEncoder
 from anabranch.release import Release
 from anabranch.settings import Settings

@@ -17,7 +17,7 @@ from anabranch.cli.data import Protocol, Way, benchmark_of, read_log
 from anabranch.cli.demo.summary import standings
 from anabranch.cli.progress import bar
 from anabranch.errors import UsageError
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
 from models.candidate import CandidateConfig

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking.index import ItemIndex
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import Rows
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import Slots, UserStates

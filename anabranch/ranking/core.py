@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anabranch.messages import EVENT_TYPES, Event
 from anabranch.ranking.candidates import Candidates, Floats, Policy, Positions, Queries, propose
 from anabranch.ranking.features import build
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import ItemIds, Rows, stable_hash
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable

@@ -8,28 +8,32 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.ranking.index_base import Base, Vectors, recall
 from anabranch.ranking.item_ids import Rows
 
-Vectors = NDArray[np.float32]
-
-EXACT_BELOW = 200_000
-"""Items up to which the base is searched exactly; above, an inverted file (IVF) is, one list in 16 of it."""
-REBUILD_SHARE = 0.05
-"""The base is due for a rebuild when this share of it has changed."""
+REBUILD_SHARE, REBUILD_AT_LEAST = 0.01, 1024
+"""The base is due for a rebuild when this share of it has changed, but not for fewer items."""
+SPARE = 16
+"""Items asked of the base beyond those wanted, for the tombstones among them; where too few are left, more are."""
 
 
 @dataclass(frozen=True)
-class Base:
-    """What FAISS searches: `rows` [n] are the item rows at FAISS's own positions."""
+class Rebuild:
+    """What a new base is made of, while the index goes on changing."""
 
-    faiss_index: faiss.Index
-    rows: Rows
+    vectors: Vectors  # [N, d], the index's own
+    rows: Rows  # [n] servable when it began
+    before: Base
+
+    def base(self) -> Base:
+        """Make it, in any thread. Rows that change meanwhile may be read half written: `adopt` leaves them out."""
+        return Base.of(self.vectors, self.rows, self.before)
 
 
 class ItemIndex:
     """Finds the items with the greatest inner product, and holds each item's vector by row.
 
-    A change goes to the delta at once and is found by the next search; `rebuild` folds it into the base.
+    A change goes to the delta at once and is found by the next search; a rebuild folds it into the base.
     """
 
     def __init__(self, dims: int) -> None:
@@ -40,7 +44,9 @@ class ItemIndex:
         self._in_base: NDArray[np.bool_] = np.zeros(1024, np.bool_)
         self._delta: dict[int, None] = {}
         self._stale = 0
-        self._base = Base(faiss.IndexFlatIP(dims), np.empty(0, np.int32))
+        self._base = Base.empty(dims)
+        self._changed: dict[int, None] | None = None
+        """Rows changed since a rebuild began; None while none is under way."""
 
     def __len__(self) -> int:
         return int(self._known.sum())
@@ -55,6 +61,7 @@ class ItemIndex:
         self._known[rows] = True
         self._servable[rows] = available
         self._delta.update(dict.fromkeys(rows.tolist()))
+        self._note(rows)
 
     def remove(self, rows: Rows) -> None:
         """Forget the items; the next search no longer finds them."""
@@ -62,6 +69,7 @@ class ItemIndex:
         self._leave_base(rows)
         self._known[rows] = False
         self._servable[rows] = False
+        self._note(rows)
         for row in rows.tolist():
             self._delta.pop(row, None)
 
@@ -80,54 +88,84 @@ class ItemIndex:
     def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
         """The k servable items of greatest inner product with each query [B, d].
 
-        Returns rows [B, k], best first, -1 padded, and their inner products [B, k].
+        Returns rows [B, k], best first, -1 padded, and their inner products [B, k], -inf there.
         """
-        rows, scores = self._search_base(queries, k)
+        rows, scores = self._search_base(queries, k, SPARE)
         delta = np.fromiter(self._delta, np.int32, len(self._delta))
         delta = delta[self._servable[delta]]
         if len(delta):
-            rows = np.concatenate([rows, np.broadcast_to(delta, (len(queries), len(delta)))], axis=1)
-            scores = np.concatenate([scores, queries @ self._vectors[delta].T], axis=1)
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
-        return np.where(np.isneginf(scores), -1, rows).astype(np.int32), scores
+            theirs, at = faiss.knn(queries, self._vectors[delta], min(k, len(delta)), faiss.METRIC_INNER_PRODUCT)
+            better = int((theirs > scores[:, -1:]).sum(axis=1).max(initial=0))  # seldom more than a few
+            rows = np.concatenate([rows, delta[at[:, :better]]], axis=1)
+            rows, scores = _first(rows, np.concatenate([scores, theirs[:, :better]], axis=1), k)
+        return rows, scores
 
-    def search_exact(self, queries: Vectors, k: int) -> Rows:
-        """Rows [B, k] of a search over every servable vector: the reference for `recall`."""
-        rows = np.flatnonzero(self._servable).astype(np.int32)
+    def search_exact(self, queries: Vectors, k: int) -> Vectors:
+        """Inner products [B, k], best first, of a search over every servable vector: the reference for `recall`."""
+        rows = np.flatnonzero(self._servable)
         scores = queries @ self._vectors[rows].T
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return rows[best]
+        best = np.partition(scores, len(rows) - k, axis=1)[:, -k:] if k < len(rows) else scores
+        return -np.sort(-best, axis=1)
 
     def recall(self, queries: Vectors, k: int) -> float:
         """Share of the exact top k that `search` finds, over the queries [B, d]; 1.0 for an empty index."""
-        exact, found = self.search_exact(queries, k), self.search(queries, k)[0]
-        if exact.size == 0:
-            return 1.0
-        hits = sum(len(np.intersect1d(one, other)) for one, other in zip(exact, found, strict=True))
-        return hits / exact.size
+        return recall(self.search_exact(queries, k), self.search(queries, k)[1])
+
+    def widen(self) -> None:
+        """Search more of the base from now on: the recall was found too low."""
+        self._base.widen()
 
     @property
     def needs_rebuild(self) -> bool:
         """Whether so much has changed since the base was built that a rebuild pays."""
-        return len(self._delta) + self._stale > max(1024, REBUILD_SHARE * len(self._base.rows))
+        return self._changed is None and self.unfolded > max(REBUILD_AT_LEAST, REBUILD_SHARE * len(self._base))
+
+    @property
+    def unfolded(self) -> int:
+        """Changes that are not in the base."""
+        return len(self._delta) + self._stale
 
     def rebuild(self) -> None:
-        """Fold delta and tombstones into a new base."""
-        rows = np.flatnonzero(self._servable).astype(np.int32)
-        self._base = Base(searchable(self._vectors[rows]), rows)
-        self._in_base[:] = False
-        self._in_base[rows] = True
-        self._delta.clear()
-        self._stale = 0
+        """Fold delta and tombstones into a new base, while everything else waits."""
+        self.adopt(self.begin_rebuild().base())
 
-    def _search_base(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
-        wanted = min(k + self._stale, len(self._base.rows))
-        if wanted == 0:
-            return np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
-        scores, at = self._base.faiss_index.search(np.ascontiguousarray(queries), wanted)
-        rows = self._base.rows[at]
-        return rows, np.where((at >= 0) & self._in_base[rows], scores, -np.inf)
+    def begin_rebuild(self) -> Rebuild:
+        """What to make a new base of, in another thread; then `adopt` it."""
+        self._changed = {}
+        return Rebuild(self._vectors, np.flatnonzero(self._servable).astype(np.int32), self._base)
+
+    def adopt(self, base: Base) -> None:
+        """Search the new base from now on, and what has changed since its rebuild began as delta and tombstones."""
+        if self._changed is None:
+            raise ValueError("no rebuild has begun")
+        changed = np.fromiter(self._changed, np.int32, len(self._changed))
+        self._in_base[:] = False
+        self._in_base[base.rows] = True
+        self._stale = int(self._in_base[changed].sum())
+        self._in_base[changed] = False
+        self._delta = dict.fromkeys(changed[self._known[changed]].tolist())
+        self._base, self._changed = base, None
+
+    def _search_base(self, queries: Vectors, k: int, spare: int) -> tuple[Rows, Vectors]:
+        """As `search`, of the base alone. Where tombstones take more than `spare` places of a query, it asks anew."""
+        rows, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+        wanted = min(k + min(self._stale, spare), len(self._base))
+        if wanted == 0 or len(queries) == 0:
+            return rows, scores
+        found, products = self._base.search(queries, wanted)
+        if self._stale:
+            alive = self._in_base[found] & (found >= 0)
+            short = np.flatnonzero((alive.sum(axis=1) < k) & (found[:, -1] >= 0) & (wanted < len(self._base)))
+            found, products = _first(found, np.where(alive, products, -np.inf), k)
+        width = min(k, found.shape[1])
+        rows[:, :width], scores[:, :width] = found[:, :width], products[:, :width]
+        if self._stale and len(short):
+            rows[short], scores[short] = self._search_base(queries[short], k, 8 * spare)
+        return rows, np.where(rows >= 0, scores, -np.inf)
+
+    def _note(self, rows: Rows) -> None:
+        if self._changed is not None:
+            self._changed.update(dict.fromkeys(rows.tolist()))
 
     def _leave_base(self, rows: Rows) -> None:
         self._stale += int(self._in_base[rows].sum())
@@ -148,16 +186,8 @@ class ItemIndex:
         )
 
 
-def searchable(vectors: Vectors) -> faiss.Index:
-    """Vectors [n, d] for FAISS to search by inner product, exactly while they are few."""
-    n, dims = vectors.shape
-    flat = faiss.IndexFlatIP(dims)
-    if n < EXACT_BELOW:
-        flat.add(vectors)
-        return flat
-    lists = int(4 * np.sqrt(n))
-    inverted = faiss.IndexIVFFlat(flat, dims, lists, faiss.METRIC_INNER_PRODUCT)
-    inverted.train(vectors)
-    inverted.add(vectors)
-    inverted.nprobe = max(1, lists // 16)
-    return inverted
+def _first(rows: Rows, scores: Vectors, k: int) -> tuple[Rows, Vectors]:
+    """The k of the greatest scores, best first; rows of -inf become -1. All [B, …]."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
+    return np.where(np.isneginf(scores), -1, rows).astype(np.int32), scores

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from anabranch.ranking.encoder import Order, StepEncoder
 from anabranch.ranking.features import FEATURES
-from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking.index import ItemIndex
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.purchase import PurchaseHead
 from anabranch.ranking.text import ItemEncoder, TextEncoder
 from anabranch.release import PURCHASE_HEAD, Files, Manifest, ReleaseError

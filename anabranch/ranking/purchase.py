@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.onnx import OnnxModel
 from anabranch.release import PURCHASE_HEAD, Files
 

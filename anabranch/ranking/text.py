@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from anabranch.messages import Item
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.onnx import OnnxModel
 from anabranch.release import Files, ReleaseError
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anabranch.messages import Item
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import NO_SLATE, Ranked, fold, rank
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import ItemIds, Rows
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable

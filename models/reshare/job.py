@@ -14,7 +14,7 @@ import numpy as np
 from anabranch import release
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.candidates import Policy
-from anabranch.ranking.index import Vectors
+from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.index import searchable
+from anabranch.ranking.index_base import Base
 from models.seeds.seed import Vectors
 from models.whitening import white_directions
 
@@ -36,7 +36,9 @@ class TextNeighbours:
         told = np.flatnonzero(text_vectors.any(axis=1)).astype(np.int32)
         if len(told) > 1:
             vectors = white_directions(text_vectors[told], DIMS)
-            cosine, place = searchable(vectors).search(vectors, min(width + 1, len(told)))
+            place, cosine = Base.of(vectors, np.arange(len(told), dtype=np.int32)).search(
+                vectors, min(width + 1, len(told))
+            )
             others = (place != np.arange(len(told))[:, None]) & (place >= 0) & (cosine > 0)
             first = np.argsort(~others, axis=1, kind="stable")[:, :width]  # the item itself goes last
             place, cosine, others = (np.take_along_axis(one, first, axis=1) for one in (place, cosine, others))

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anabranch.ranking import index as index_module
-from anabranch.ranking.index import ItemIndex, Vectors
+from anabranch.ranking import index_base
+from anabranch.ranking.index import ItemIndex
+from anabranch.ranking.index_base import Vectors
 
 
 def _unit(n: int, dims: int = 8, seed: int = 0) -> Vectors:
@@ -24,7 +25,8 @@ def _rows(*rows: int) -> np.ndarray:
 
 def test_an_empty_index_finds_nothing() -> None:
     rows, scores = ItemIndex(8).search(_unit(2), 3)
-    assert rows.shape == scores.shape == (2, 0)
+    assert (rows == -1).all()
+    assert np.isneginf(scores).all()
 
 
 @pytest.mark.parametrize("rebuilt", [False, True], ids=["from the delta", "from the base"])
@@ -78,10 +80,85 @@ def test_a_rebuild_is_due_after_many_changes_and_answers_as_before() -> None:
     assert np.array_equal(index.search(_unit(5, seed=3), 20)[0], before)
 
 
-def test_recall_of_an_exact_base_is_one_and_an_inverted_file_reports_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tombstones_leave_as_many_results_as_were_asked_for() -> None:
+    index, query = _filled(2_000), _unit(1, seed=5)
+    index.rebuild()
+    nearest = index.search(query, 300)[0][0]
+    index.remove(nearest[:250])
+    assert np.array_equal(index.search(query, 50)[0][0], nearest[250:])
+
+
+def test_fewer_items_than_asked_for_are_followed_by_none() -> None:
+    index = _filled(5)
+    index.rebuild()
+    index.remove(_rows(0))
+    rows, scores = index.search(_unit(2, seed=1), 8)
+    assert (np.sort(rows, axis=1) == [-1, -1, -1, -1, 1, 2, 3, 4]).all()
+    assert np.array_equal(np.isneginf(scores), rows < 0)
+
+
+def test_what_changes_while_a_base_is_built_is_found_as_it_is_now() -> None:
+    index = _filled(100)
+    index.rebuild()
+    old, new = _unit(100)[7:8], -_unit(100)[7:8]
+    rebuild = index.begin_rebuild()
+    index.upsert(_rows(7, 100), np.concatenate([new, old]), np.ones(2, np.bool_))
+    index.remove(_rows(8))
+    index.adopt(rebuild.base())
+    assert index.search(new, 1)[0].tolist() == [[7]]
+    assert index.search(old, 1)[0].tolist() == [[100]]
+    assert 8 not in index.search(_unit(100)[8:9], 100)[0]
+    index.rebuild()
+    assert index.search(new, 1)[0].tolist() == [[7]]
+    assert 8 not in index.search(_unit(100)[8:9], 100)[0]
+
+
+def test_one_rebuild_is_under_way_at_a_time() -> None:
+    index = _filled(2_000)
+    rebuild = index.begin_rebuild()
+    assert not index.needs_rebuild
+    index.adopt(rebuild.base())
+    with pytest.raises(ValueError, match="no rebuild has begun"):
+        index.adopt(rebuild.base())
+
+
+@pytest.fixture
+def inverted(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
+    """5,000 items behind an inverted file."""
+    monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
+    index = _filled(5_000)
+    index.rebuild()
+    return index
+
+
+def test_an_exact_base_finds_all() -> None:
     index = _filled(5_000)
     index.rebuild()
     assert index.recall(_unit(20, seed=4), 10) == 1.0
-    monkeypatch.setattr(index_module, "EXACT_BELOW", 1_000)
-    index.rebuild()
-    assert 0.3 < index.recall(_unit(20, seed=4), 10) < 1.0
+
+
+def test_an_inverted_file_finds_the_share_it_was_tuned_for(inverted: ItemIndex) -> None:
+    assert 0.95 < inverted.recall(_unit(200, seed=4), index_base.RECALL_AT) < 1.0
+
+
+def test_an_index_that_finds_too_little_can_be_widened(inverted: ItemIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_base, "RECALL_TARGET", 0.3)
+    inverted.rebuild()
+    before = inverted.recall(_unit(200, seed=4), 100)
+    inverted.widen()
+    assert inverted.recall(_unit(200, seed=4), 100) > before + 0.05
+
+
+def test_a_rebuilt_inverted_file_keeps_its_centres_until_there_are_twice_as_many_items(inverted: ItemIndex) -> None:
+    first = inverted.begin_rebuild().before.centres
+    inverted.upsert(np.arange(5_000, 6_000, dtype=np.int32), _unit(1_000, seed=6), np.ones(1_000, np.bool_))
+    inverted.rebuild()
+    assert inverted.begin_rebuild().before.centres is first
+    inverted.upsert(np.arange(6_000, 11_000, dtype=np.int32), _unit(5_000, seed=7), np.ones(5_000, np.bool_))
+    inverted.rebuild()
+    assert inverted.begin_rebuild().before.centres is not first
+
+
+def test_items_that_are_equally_near_are_not_missed() -> None:
+    assert index_base.recall(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 1.0]])) == 1.0
+    assert index_base.recall(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 0.5]])) == pytest.approx(2 / 3)

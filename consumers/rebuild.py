@@ -1,0 +1,42 @@
+"""Folding an index's changes into a new base, in a thread beside the ranking."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+
+import faiss
+
+from anabranch.ranking.index import ItemIndex, Rebuild
+from anabranch.ranking.index_base import Base
+
+
+class Rebuilds:
+    """Starts a rebuild where one is due, and has the index adopt it between two batches, once it is done."""
+
+    def __init__(self) -> None:
+        self._under_way: tuple[ItemIndex, Future[Base]] | None = None
+
+    def go_on(self, index: ItemIndex) -> None:
+        """Between two batches, of the index that is served. Raises what ended a rebuild."""
+        if self._under_way is not None and self._under_way[1].done():
+            of, base = self._under_way
+            self._under_way = None
+            of.adopt(base.result())
+        if self._under_way is None and index.needs_rebuild:
+            self._under_way = index, _begun(index.begin_rebuild())
+
+
+def _begun(rebuild: Rebuild) -> Future[Base]:
+    """In a thread that a process may leave behind when it ends: it writes nothing."""
+    base = Future[Base]()
+
+    def build() -> None:
+        faiss.omp_set_num_threads(1)  # FAISS goes by the calling thread: the ranking keeps its core
+        try:
+            base.set_result(rebuild.base())
+        except BaseException as error:
+            base.set_exception(error)
+
+    threading.Thread(target=build, name="index-rebuild", daemon=True).start()
+    return base
