@@ -149,17 +149,23 @@ class ReshareMetrics:
 
 
 class Stopwatch:
-    """Tells a histogram how long each stage took: `passed("encode")` ends the stage that ran until now."""
+    """Adds up how long each stage took, for a histogram: `passed("encode")` ends the stage that ran until now."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
+        self._spent: dict[str, float] = {}
         self._since = time.perf_counter()
 
     def passed(self, stage: str) -> None:
-        """The stage is over; the next one begins."""
+        """The stage is over, not for the last time perhaps; another begins."""
         now = time.perf_counter()
-        self._histogram.labels(stage).observe(now - self._since)
+        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._since
         self._since = now
+
+    def tell(self) -> None:
+        """Everything is over."""
+        for stage, seconds in self._spent.items():
+            self._histogram.labels(stage).observe(seconds)
 
 
 class MetricsServer:

@@ -162,8 +162,9 @@ class Ranker:
         distinct = np.unique(slots)
         before = self._states.copy(distinct)
         batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
-        passed = Stopwatch(self._metrics.stage).passed
-        ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, passed)
+        watch = Stopwatch(self._metrics.stage)
+        ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.passed)
+        watch.tell()
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
         self._states.columns.dirty[slots[~ranked.duplicate]] = True
         self._states.touch(distinct)
@@ -199,6 +200,7 @@ class Ranker:
                 return False
             placed = [UNKNOWN] * len(messages)
         publishing.passed("publish")
+        publishing.tell()
         self._backoff.succeeded()
         self._checkpoints.committed(plans, list(zip(messages, placed, strict=True)), time.monotonic())
         self._metrics.states_saved.inc(sum(len(plan.saved) for plan in plans))

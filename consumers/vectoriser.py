@@ -37,4 +37,5 @@ class Vectoriser:
         watch.passed("text")
         vectors = self._item.encode(item_ids, text_vectors)
         watch.passed("item")
+        watch.tell()
         return vectors

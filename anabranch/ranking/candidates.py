@@ -86,6 +86,10 @@ class Queries:
             own_last_s=columns.own_last_s[slots],
         )
 
+    def part(self, start: int, end: int) -> Queries:
+        """Those from `start` to before `end`."""
+        return Queries(*(getattr(self, field.name)[start:end] for field in fields(self)))
+
     @classmethod
     def concatenate(cls, parts: Sequence[Queries], order: Positions) -> Queries:
         """The parts end to end, then put in `order` [B]."""

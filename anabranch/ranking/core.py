@@ -15,12 +15,14 @@ from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import ItemIds, Rows, stable_hash
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import Slots, UserStates
+from anabranch.ranking.state import Slots, StateLayout, UserStates
 
 NO_SLATE = -1
 """The rank of an event whose user had been shown nothing."""
 NOT_ON_SLATE = 0
 NOT_ENCODED = -1
+QUERIES_AT_ONCE = 64
+"""What so many queries take to rank fits into a core's cache; a whole batch's would be fetched from memory thrice."""
 
 
 @dataclass(frozen=True)
@@ -84,24 +86,49 @@ def rank(
 ) -> Ranked:
     """Move every user of the batch one step per event and rank after each, in log order per user.
 
-    A wave holds at most one event per user, so waves keep the order; retrieval and order, which need none,
-    then run once for the whole batch. `states` changes in place. `passed` is told the name of each stage at its
-    end: clocks stay outside.
+    A wave holds at most one event per user, so waves keep the order; retrieval and order, which need none, then run
+    over the whole batch, `QUERIES_AT_ONCE` events at a time. `states` changes in place. `passed` is told the name of
+    each stage at its end, as often as it ends: clocks stay outside.
     """
     duplicate, queries = advance(live, states, batch)
     passed("encode")
-    candidates = propose(queries, live.index, neighbours, policy)
-    passed("retrieve")
-    features = build(queries, candidates, live.index, neighbours, states.layout.own_half_life_s)
-    passed("features")
-    slate, score, shown = put_in_order(live, candidates, features, len(batch), policy.slate)
-    purchase = None
-    if policy.purchase and live.purchase is not None:
-        purchase = np.where(slate >= 0, live.purchase.probability(shown), np.float32(0))
-    passed("order")
+    parts = [
+        _slates(live, neighbours, queries.part(start, start + QUERIES_AT_ONCE), policy, states.layout, passed)
+        for start in range(0, max(len(batch), 1), QUERIES_AT_ONCE)
+    ]
+    slate, score = np.concatenate([one.items for one in parts]), np.concatenate([one.scores for one in parts])
+    purchases = [one.purchase for one in parts if one.purchase is not None]
     ranked = _join(live, states, batch, duplicate, slate, score)
     passed("join")
-    return replace(ranked, purchase=purchase)
+    return replace(ranked, purchase=np.concatenate(purchases) if purchases else None)
+
+
+@dataclass(frozen=True)
+class _Slates:
+    items: Rows  # [n, slate] -1 padded
+    scores: Floats  # [n, slate]
+    purchase: Floats | None  # [n, slate]
+
+
+def _slates(
+    live: LiveRelease,
+    neighbours: NeighbourTable,
+    queries: Queries,
+    policy: Policy,
+    layout: StateLayout,
+    passed: Callable[[str], None],
+) -> _Slates:
+    """What is best for n queries: retrieved, described, and put in order."""
+    candidates = propose(queries, live.index, neighbours, policy)
+    passed("retrieve")
+    features = build(queries, candidates, live.index, neighbours, layout.own_half_life_s)
+    passed("features")
+    items, scores, shown = put_in_order(live, candidates, features, len(queries), policy.slate)
+    purchase = None
+    if policy.purchase and live.purchase is not None:
+        purchase = np.where(items >= 0, live.purchase.probability(shown), np.float32(0))
+    passed("order")
+    return _Slates(items, scores, purchase)
 
 
 def advance(live: LiveRelease, states: UserStates, batch: Batch) -> tuple[NDArray[np.bool_], Queries]:

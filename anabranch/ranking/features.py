@@ -43,47 +43,63 @@ def build(
 ) -> Floats:
     """Features [N, F] of N candidates."""
     query, item = candidates.query, candidates.item
-    now_s = queries.now[query] // 1000
-    vectors = index.vectors(item)  # [N, d]
-    inner = np.einsum("nd,nd->n", vectors, queries.vector[query])
-    best = np.full(len(queries), -np.inf, np.float32)
-    np.maximum.at(best, query, inner)
-    known = index.known(queries.recent[:, 0])
-    last_vector = index.vectors(np.where(known, queries.recent[:, 0], 0)) * known[:, None]  # [B, d]
-    recent_vector = _recent_vector(queries, index)  # [B, d]
+    now, now_s = queries.now[query], queries.now[query] // 1000
+    inner, below_best, like_last, like_recent = _likeness(queries, candidates, index)
     in_session = candidates.session_at >= 0
 
     own = candidates.own_at >= 0
     at = np.where(own, candidates.own_at, 0)
     decayed = np.exp2(queries.own_log - (queries.now / 1000 / own_half_life_s)[:, None])  # [B, M]
-    count = np.where(own, queries.own_count[query, at], 0)
-    since = np.maximum(now_s - queries.own_last_s[query, at], 0)
-    span = queries.own_last_s[query, at] - queries.own_first_s[query, at]
-    interval = span / np.maximum(count - 1, 1)  # mean seconds between the user's purchases of the item
+    weight, weights = decayed[query, at], decayed.sum(axis=1)[query]
+    count, last_s = np.where(own, queries.own_count[query, at], 0), queries.own_last_s[query, at]
+    since = np.maximum(now_s - last_s, 0)
+    interval = (last_s - queries.own_first_s[query, at]) / np.maximum(count - 1, 1)  # mean s between the user's own
     first_seen = neighbours.first_seen(item)
 
-    return np.stack(
-        [
+    features = np.empty((len(item), len(FEATURES)), np.float32)
+    for column, values in enumerate(
+        (
             inner,
-            inner - best[query],
-            np.einsum("nd,nd->n", vectors, last_vector[query]),
-            np.einsum("nd,nd->n", vectors, recent_vector[query]),
+            below_best,
+            like_last,
+            like_recent,
             _log(candidates.co_visit_last),
             _log(candidates.co_visit_recent),
-            np.where(own, _log(decayed[query, at]), LOG_FLOOR),
-            np.where(own, decayed[query, at] / np.maximum(decayed.sum(axis=1)[query], FLOOR), 0),
+            np.where(own, _log(weight), LOG_FLOOR),
+            np.where(own, weight / np.maximum(weights, FLOOR), 0),
             np.log1p(count),
             np.where(own, np.log1p(since / 3600), 0),
             np.where(own & (count > 1) & (interval > 0), np.log1p(since / np.maximum(interval, 1)), 0),
             _log(neighbours.popularity(item)),
-            np.where(first_seen >= 0, np.log1p(np.maximum(queries.now[query] - first_seen, 0) / 86_400_000), 0),
-            np.log1p(queries.session_length[query]),
+            np.where(first_seen >= 0, np.log1p(np.maximum(now - first_seen, 0) / 86_400_000), 0),
+            np.log1p(queries.session_length)[query],
             np.where(in_session, 1 / (1 + np.maximum(candidates.session_at, 0)), 0),
             np.log1p(candidates.session_count),
             neighbours.repeat_rate(item),
-        ],
-        axis=1,
-    ).astype(np.float32)
+        )
+    ):
+        features[:, column] = values
+    return features
+
+
+def _likeness(queries: Queries, candidates: Candidates, index: ItemIndex) -> Floats:
+    """Inner products [4, N] of each candidate: with its user, that less the user's best, with the user's last item, and
+    with the recent ones. A query at a time: its candidates' vectors fit into the cache."""
+    wishes = np.stack([queries.vector, _last_vector(queries, index), _recent_vector(queries, index)], axis=2)
+    bounds = np.searchsorted(candidates.query, np.arange(len(queries) + 1))
+    likeness = np.empty((4, len(candidates.item)), np.float32)
+    for wish, start, end in zip(wishes, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        if start < end:
+            likeness[[0, 2, 3], start:end] = (index.vectors(candidates.item[start:end]) @ wish).T  # [d, 3] each
+            likeness[1, start:end] = likeness[0, start:end] - likeness[0, start:end].max()
+    return likeness
+
+
+def _last_vector(queries: Queries, index: ItemIndex) -> Floats:
+    """The vectors [B, d] of the users' newest items, 0 where that has none."""
+    newest = queries.recent[:, 0]
+    known = index.known(newest)
+    return index.vectors(np.where(known, newest, 0)) * known[:, None]
 
 
 def _recent_vector(queries: Queries, index: ItemIndex) -> Floats:
