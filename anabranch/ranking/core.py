@@ -123,10 +123,11 @@ def _slates(
     passed("retrieve")
     features = build(queries, candidates, live.index, neighbours, layout.own_half_life_s)
     passed("features")
-    items, scores, shown = put_in_order(live, candidates, features, len(queries), policy.slate)
+    items, scores, at = put_in_order(live, candidates, features, len(queries), policy.slate)
     purchase = None
     if policy.purchase and live.purchase is not None:
-        purchase = np.where(items >= 0, live.purchase.probability(shown), np.float32(0))
+        shown = features[at] if len(features) else np.zeros((*at.shape, features.shape[1]), np.float32)
+        purchase = np.where(at >= 0, live.purchase.probability(shown), np.float32(0))
     passed("order")
     return _Slates(items, scores, purchase)
 
@@ -156,27 +157,42 @@ def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> N
 
 def put_in_order(
     live: LiveRelease, candidates: Candidates, features: Floats, n: int, slate: int
-) -> tuple[Rows, Floats, Floats]:
-    """The best `slate` candidates of each of n queries: rows [n, slate], -1 padded, scores [n, slate] and features
-    [n, slate, F]."""
+) -> tuple[Rows, Floats, Positions]:
+    """The best `slate` candidates of each of n queries: item rows [n, slate], -1 padded, scores [n, slate], and where
+    they stand among the candidates [n, slate], -1 padded."""
     items, scores = np.full((n, slate), -1, np.int32), np.zeros((n, slate), np.float32)
-    shown = np.zeros((n, slate, features.shape[1]), np.float32)
+    at = np.full((n, slate), -1, np.int64)
     if len(candidates.item) == 0:
-        return items, scores, shown
+        return items, scores, at
     counts = np.bincount(candidates.query, minlength=n)
-    place = np.arange(len(candidates.query)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = np.cumsum(counts) - counts
+    place = np.arange(len(candidates.query)) - np.repeat(first, counts)
     padded = np.zeros((n, counts.max(), features.shape[1]), np.float32)
     padded[candidates.query, place] = features
-    all_items = np.full(padded.shape[:2], -1, np.int32)
-    all_items[candidates.query, place] = candidates.item
 
-    all_scores = np.where(all_items >= 0, live.order.score(padded), -np.inf)
-    best = np.argsort(-all_scores, axis=1, kind="stable")[:, :slate]
-    found = best.shape[1]
-    items[:, :found] = np.take_along_axis(all_items, best, axis=1)
-    scores[:, :found] = np.take_along_axis(all_scores, best, axis=1)
-    shown[:, :found] = np.take_along_axis(padded, best[:, :, None], axis=1)
-    return items, np.where(items >= 0, scores, 0).astype(np.float32), shown
+    there = np.arange(padded.shape[1]) < counts[:, None]
+    all_scores = np.where(there, live.order.score(padded), np.float32(-np.inf))
+    best = greatest(all_scores, slate)  # [n, up to slate]
+    found = np.take_along_axis(there, best, axis=1)
+    width = best.shape[1]
+    at[:, :width] = np.where(found, first[:, None] + best, -1)
+    items[:, :width] = np.where(found, candidates.item[at[:, :width]], -1)
+    scores[:, :width] = np.where(found, np.take_along_axis(all_scores, best, axis=1), 0)
+    return items, scores, at
+
+
+def greatest(scores: Floats, k: int) -> Positions:
+    """Where the k greatest scores of each row [B, n] stand, greatest first; of equal ones the first. [B, min(k, n)].
+
+    Scores become integers of the same order, and the place their last bits, so that no two are equal and any way of
+    picking the greatest picks the same.
+    """
+    bits = (scores + np.float32(0)).view(np.int32)  # no minus zero
+    ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
+    keys = (ordered << 32) | np.arange(scores.shape[1] - 1, -1, -1)
+    k = min(k, scores.shape[1])
+    some = np.argpartition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
+    return np.take_along_axis(some, np.argsort(-np.take_along_axis(keys, some, axis=1), axis=1), axis=1)
 
 
 def waves(slots: Slots) -> Iterator[Positions]:

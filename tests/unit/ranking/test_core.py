@@ -334,3 +334,10 @@ def test_a_dropped_partition_frees_its_users_and_their_slots_are_blank_again(sho
     slot = shop.states.slots(["cat"], [1])
     assert shop.states.columns.observed[slot].tolist() == [0]
     assert (shop.states.columns.history_item[slot] == -1).all()
+
+
+def test_the_greatest_scores_come_first_and_of_equal_ones_the_first() -> None:
+    scores = np.random.default_rng(0).normal(size=(50, 90)).astype(np.float32).round(1)
+    scores[:, 70:] = -np.inf
+    np.testing.assert_array_equal(core.greatest(scores, 20), np.argsort(-scores, axis=1, kind="stable")[:, :20])
+    np.testing.assert_array_equal(core.greatest(scores[:, :3], 20), np.argsort(-scores[:, :3], axis=1, kind="stable"))
