@@ -84,6 +84,40 @@ def rebalance(
     _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, Plan(repeats, rate)))
 
 
+@app.command()
+def throughput(
+    ctx: typer.Context,
+    repeats: Annotated[int, typer.Option(min=1, help="Times ranker and echo are measured, in turn.")] = 5,
+    events: Annotated[int, typer.Option(min=100, help="Backlog that is ranked, and echoed, at full speed.")] = 30_000,
+    batch: Annotated[int, typer.Option(min=1, help="Events the ranker takes at once, at most.")] = 2048,
+    echo_batches: Annotated[
+        list[int] | None, typer.Option("--echo-batch", min=1, help="As --batch, for the echo; the best counts.")
+    ] = None,
+    households: Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")] = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure how many events a second one ranker ranks, beside the echo: the same messages, and no work between.
+
+    Example: anabranch bench throughput --json throughput.json
+    """
+    from anabranch.cli.bench.throughput import Plan, run
+
+    plan = Plan(repeats, events, batch, tuple(echo_batches or (512, 2048)))
+    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
+
+
+@app.command("echo-loop", hidden=True)
+def echo_loop(ctx: typer.Context, file: Annotated[Path, typer.Option(help="What to echo.")]) -> None:
+    """The echo's process: `throughput` starts it."""
+    from anabranch.cli.bench.echo import Echoed, echo
+    from anabranch.cli.options import settings_of
+
+    echo(settings_of(ctx), Echoed.read(file))
+
+
 def _run(
     ctx: typer.Context,
     data_dir: Path,

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from anabranch import clients, messages
 from anabranch.cli.bed import Bed, clear, environment, on_cluster
@@ -38,11 +39,18 @@ class Ranker:
     def value(self, name: str) -> float:
         """The sum of a metric's samples; 0 while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-                families = text_string_to_metric_families(answer.read().decode())
+            return sum(sample.value for sample in self._samples(name))
         except OSError:
             return 0.0
-        return sum(sample.value for family in families for sample in family.samples if sample.name == name)
+
+    def by_label(self, name: str, label: str) -> dict[str, float]:
+        """A metric's samples by one of its labels."""
+        return {sample.labels[label]: sample.value for sample in self._samples(name)}
+
+    def _samples(self, name: str) -> list[Sample]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
     @property
     def held(self) -> frozenset[int]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import msgspec
+import numpy as np
+import pytest
+
+from anabranch.cli.bench.echo import Echoed, since_of
 from anabranch.cli.bench.exactly_once import _speed
 from anabranch.cli.bench.stand import percentiles, spread
+from anabranch.cli.bench.throughput import _speed as _speed_and_seconds
 from anabranch.cli.ledger import Answer
 from anabranch.messages import Cause, Ranking
 
@@ -29,3 +35,21 @@ def test_speed_counts_from_the_first_ranking_on() -> None:
         for appended in range(5_000, 6_000, 10)
     ]
     assert round(_speed(answers)) == 101
+
+
+def test_throughput_counts_from_the_first_message_on() -> None:
+    assert _speed_and_seconds(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
+    assert _speed_and_seconds([7])[0] == pytest.approx(1000), "a millisecond is the least that can be told"
+
+
+def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:
+    echoed = Echoed("group", since_of({1: 7}, 3), 100, [(b"ranking", b"feedback")])
+    echoed.write(tmp_path / "echoed")
+    assert Echoed.read(tmp_path / "echoed") == echoed
+    assert echoed.since == {0: 0, 1: 7, 2: 0}
+
+
+def test_a_file_that_holds_no_echo_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "echoed").write_bytes(msgspec.msgpack.encode({"group": "group", "events": 0}))
+    with pytest.raises(msgspec.ValidationError):
+        Echoed.read(tmp_path / "echoed")
