@@ -37,6 +37,7 @@ class Catalogue:
     domains: NDArray[np.int64] | None  # [C], from 1 on, 0: none; None: no item has one
     learned: dict[str, int]
     """Item id → number of its residual. A child's items keep their parent's numbers; new ones follow."""
+    child: bool
 
     @classmethod
     def read(
@@ -60,7 +61,7 @@ class Catalogue:
         inherited = item_numbers(parent) if parent else {}
         learned = _numbered(inherited, [item_ids[item] for item in np.unique(log.item)])
         (folder / ITEMS).write_bytes(msgspec.json.encode(learned))
-        return cls(item_ids, vectors, _domains(items, parent, folder), learned)
+        return cls(item_ids, vectors, _domains(items, parent, folder), learned, parent is not None)
 
     def course(self, log: EventLog, seeds: Sequence[Seed], fresh_from: int) -> Course:
         """What an encoder is taught of a log. `fresh_from`: see `Course`."""
@@ -70,6 +71,7 @@ class Catalogue:
             numbers=np.array([self.learned.get(item_id, 0) for item_id in self.item_ids], np.int64),
             seeds=seeds,
             fresh_from=fresh_from,
+            child=self.child,
             domains=self.domains,
         )
 

@@ -63,7 +63,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             policy=Policy(discover=True, neighbours=32),
             co_visits=CoVisitRule(across=1.0, text_prior=150.0),
             seeds=_of_histories,
-            strategies=(TextGeometry(), DomainAdapters(), Replay()),
+            strategies=(TextGeometry(), Replay(first=False)),
             dims=128,
             white_dims=256,
             dropout=0.4,

@@ -27,13 +27,15 @@ from models.stages import Done
 
 @dataclass
 class Replay:
-    """The parent's choice among old items at replayed moments, as a term of the loss. Only for a child.
+    """The parent's choice among old items at replayed moments, as a term of the loss. Only where something is old.
 
     To be prepared before strategies that change the encoder's weights: its parent is the encoder as it finds it.
     """
 
     weight: float = 0.3
     """Of the distillation against the log, before it is adapted to how much is old."""
+    first: bool = True
+    """Also hold a first release to what it was, when it catches up with the days that taught its order."""
     name: str = "replay"
     _found: dict[str, float] = field(default_factory=dict, repr=False)
 
@@ -49,7 +51,7 @@ class Replay:
         """Keep the encoder as it is now, for a parent."""
         old = course.sequences.ts < course.fresh_from  # [N]
         self._found = {}
-        if not old.any() or old.all():
+        if not old.any() or old.all() or not (course.child or self.first):
             return None
         old_items = np.bincount(course.sequences.item[old], minlength=len(course.numbers)) > 0
         share = old_items.sum() / len(np.unique(course.sequences.item))

@@ -27,6 +27,8 @@ class Course:
     seeds: Sequence[Seed] = ()
     fresh_from: int = 0
     """ms; what happened before was taught to the encoder already. 0: nothing was."""
+    child: bool = False
+    """Whether a parent taught it that. Else the encoder is new, and catches up with the days that taught its order."""
     domains: NDArray[np.int64] | None = None
     """[C], each item's domain from 1 on, 0: none. None: no item has one."""
     targets: NDArray[np.bool_] | None = None

@@ -38,6 +38,7 @@ class Cell:
 AMAZON = ("amazon_beauty", "amazon_toys", "amazon_pantry")
 TOGETHER, JOINTLY = "together", "jointly"
 WAYS = ("fine_tuned", "retrained", "shared", "co_visit")
+ADAPTED = "text_geometry,domain_adapters"
 DISTILLED = "text_geometry,rank_distillation"
 CELLS = (
     Cell("diginetica", ("diginetica",), "sessions", ("--seeds",)),
@@ -46,6 +47,7 @@ CELLS = (
     Cell("amazon_toys", AMAZON[1:2], "leave-one-out"),
     Cell(TOGETHER, AMAZON, "leave-one-out", ("--seeds",)),
     Cell(JOINTLY, AMAZON, "leave-one-out", ("--strategies", "text_geometry")),
+    Cell("together_adapted", AMAZON, "leave-one-out", ("--strategies", ADAPTED), repeats=1),
     Cell("beauty_ids_alone", AMAZON[:1], "leave-one-out", ("--strategies", "none"), repeats=1),
     Cell("beauty_adapted", AMAZON[:1], "leave-one-out", ("--text-adapter", "lora"), repeats=1),
     Cell("beauty_distilled", AMAZON[:1], "leave-one-out", ("--strategies", DISTILLED), repeats=1),

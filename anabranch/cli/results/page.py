@@ -221,6 +221,7 @@ def _strategies(found: dict[str, list[Found]]) -> Iterator[str]:
 
 
 ABLATED = {
+    "together_adapted",
     "beauty_ids_alone",
     "beauty_adapted",
     "beauty_distilled",

@@ -54,6 +54,18 @@ def test_without_old_and_fresh_events_there_is_nothing_to_replay(fresh_from: int
     assert strategy.measured() == {}
 
 
+def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_is_wanted() -> None:
+    made, of = encoder(), course(fresh_from=HALF)
+
+    def held(strategy: Replay, child: bool) -> bool:
+        term = strategy.prepare(made, replace(of, child=child), np.random.default_rng(0), lambda share: None)
+        return term is not None
+
+    assert held(Replay(), child=False)
+    assert held(Replay(first=False), child=True)
+    assert not held(Replay(first=False), child=False)
+
+
 def test_a_child_begins_at_its_parent_and_leaves_it_as_it_learns() -> None:
     _, curve = child(Replay(), course(fresh_from=HALF))
     assert curve[0] == pytest.approx(0, abs=1e-5)
