@@ -14,6 +14,7 @@ Releases = Annotated[
 ]
 Json = Annotated[Path | None, typer.Option(help="Write the figures here.")]
 DataDir = Annotated[Path, typer.Option(help="Where broker, releases and logs go.")]
+Households = Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")]
 Seed = Annotated[int, typer.Option(help="Draws households and seeds training.")]
 BENCH_DIR = Path(".anabranch/bench")
 
@@ -25,7 +26,7 @@ def exactly_once(
     events: Annotated[int, typer.Option(min=100, help="Backlog that is ranked at full speed.")] = 10_000,
     rate: Annotated[float, typer.Option(min=1, help="Events a second while latency is measured.")] = 300.0,
     seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 10.0,
-    households: Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")] = 300,
+    households: Households = 300,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
@@ -69,7 +70,7 @@ def rebalance(
     ctx: typer.Context,
     repeats: Annotated[int, typer.Option(min=1, help="Times each kind of change is measured.")] = 5,
     rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 200.0,
-    households: Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")] = 300,
+    households: Households = 300,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
@@ -93,7 +94,7 @@ def throughput(
     echo_batches: Annotated[
         list[int] | None, typer.Option("--echo-batch", min=1, help="As --batch, for the echo; the best counts.")
     ] = None,
-    households: Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")] = 300,
+    households: Households = 300,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,

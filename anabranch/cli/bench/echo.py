@@ -28,7 +28,7 @@ class Echoed(Struct, frozen=True):
     """What is to be echoed, from a file: events from `since` on, `events` of them, answered by these pairs in turn."""
 
     group: str
-    since: dict[int, int]
+    since: Offsets
     events: Annotated[int, msgspec.Meta(ge=1)]
     answers: list[tuple[bytes, bytes]]
     """A ranking and a feedback."""
@@ -79,8 +79,3 @@ def _messages(
     for number, record in enumerate(records, start=first):
         for name, value in zip(names, answers[number % len(answers)], strict=True):
             yield Outgoing(name, record.key, value, record.partition)
-
-
-def since_of(offsets: Offsets, partitions: int) -> dict[int, int]:
-    """An offset for every partition."""
-    return {partition: offsets.get(partition, 0) for partition in range(partitions)}

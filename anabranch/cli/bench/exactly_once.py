@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from anabranch.cli.bench.stand import Stand, percentiles, spread
+from anabranch.cli.bench.stand import Stand, percentiles, seconds_between, spread
 from anabranch.cli.ledger import Answer
 from anabranch.messages import Event
 from producers.pace import Pace
@@ -30,9 +30,7 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     ahead = stand.bed.ahead.events()
     speed: dict[str, list[float]] = {name: [] for name in GUARANTEES}
     waited: dict[str, list[dict[str, float]]] = {name: [] for name in GUARANTEES}
-    first = stand.rank()  # the group begins behind the history
-    stand.ready(first)
-    first.child.stop()
+    stand.begin()
     _measure(stand, plan, ahead, GUARANTEES[0])  # not counted: it loads what the others find in the caches
     for _ in range(plan.repeats):
         for name in GUARANTEES:
@@ -69,5 +67,4 @@ def _measure(stand: Stand, plan: Plan, ahead: Iterator[Event], guarantee: str) -
 
 def _speed(answers: Sequence[Answer]) -> float:
     """Rankings a second, from the first on: before it, the ranker restored."""
-    appended = [answer.appended for answer in answers]
-    return 1000 * len(appended) / max(1, max(appended) - min(appended))
+    return len(answers) / seconds_between([answer.appended for answer in answers])

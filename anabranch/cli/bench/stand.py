@@ -87,6 +87,12 @@ class Stand:
         child = self.bed.processes.start(*arguments, "rank", "--start", start, "--metrics-port", str(port))
         return Ranker(child, port)
 
+    def begin(self) -> None:
+        """Have the group begin behind the history, where the next ranker goes on."""
+        first = self.rank()
+        self.ready(first)
+        first.child.stop()
+
     def ready(self, *rankers: Ranker) -> None:
         """Wait until the rankers hold every partition and have restored them."""
 
@@ -159,6 +165,11 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     """Mean and standard deviation, smallest and largest."""
     deviation = stdev(values) if len(values) > 1 else 0.0
     return {"mean": mean(values), "sd": deviation, "min": min(values), "max": max(values)}
+
+
+def seconds_between(appended: Sequence[int]) -> float:
+    """Seconds from the first append to the last, in ms both; at least a thousandth. Before it, a process got ready."""
+    return max(1, max(appended) - min(appended)) / 1000
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:

@@ -11,8 +11,8 @@ from typing import Any
 from kafka.admin import NewTopic
 
 from anabranch import clients
-from anabranch.cli.bench.echo import Echoed, since_of, topics_of
-from anabranch.cli.bench.stand import Stand, spread
+from anabranch.cli.bench.echo import Echoed, topics_of
+from anabranch.cli.bench.stand import Stand, seconds_between, spread
 from anabranch.cli.offsets import Offsets, ends
 
 ANSWERS = 2_000
@@ -34,12 +34,11 @@ class Plan:
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     """A ranker and the echo, in turn, over the same backlog; figures with their spread."""
     _provision(stand)
-    first = stand.rank()  # the group begins behind the history
-    stand.ready(first)
-    first.child.stop()
+    stand.begin()
     ranked: list[float] = []
     stages: list[dict[str, float]] = []
     echoed: dict[int, list[float]] = {batch: [] for batch in plan.echo_batches}
+    answers: list[tuple[bytes, bytes]] = []
     ahead = stand.bed.ahead.events()
     for repeat in range(plan.repeats):
         since = stand.ends()
@@ -47,8 +46,9 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
         speed, share = _ranker(stand, plan, since)
         ranked.append(speed)
         stages.append(share)
+        answers = answers or _answers(stand)
         for batch in plan.echo_batches:
-            echoed[batch].append(_echo(stand, plan, since, batch, f"echo-{repeat}-{batch}"))
+            echoed[batch].append(_echo(stand, batch, Echoed(f"echo-{repeat}-{batch}", since, plan.events, answers)))
     best = [max(speeds[repeat] for speeds in echoed.values()) for repeat in range(plan.repeats)]
     return {
         "what": "events a second through one ranker, and through the echo",
@@ -74,27 +74,29 @@ def _ranker(stand: Stand, plan: Plan, since: Offsets) -> tuple[float, dict[str, 
     stand.drained()
     spent = ranker.by_label("anabranch_stage_seconds_sum", "stage")
     ranker.child.stop()
-    speed, seconds = _speed(sorted(answer.appended for answer in stand.answered(since)[1]))
+    speed, seconds = _speed([answer.appended for answer in stand.answered(since)[1]])
     return speed, {stage: value / seconds for stage, value in spent.items()}
 
 
-def _echo(stand: Stand, plan: Plan, since: Offsets, batch: int, group: str) -> float:
-    names = topics_of(stand.bed.topics)
-    before = ends(stand.settings, names[0])
+def _echo(stand: Stand, batch: int, echoed: Echoed) -> float:
+    rankings = topics_of(stand.bed.topics)[0]
+    before = ends(stand.settings, rankings)
     path = stand.settings.data_dir / "echoed.msgpack"
-    rankings, feedback = (_values(stand, name) for name in (stand.bed.topics.rankings, stand.bed.topics.feedback))
-    answers = list(zip(rankings, feedback, strict=True))
-    Echoed(group, since_of(since, stand.settings.partitions), plan.events, answers).write(path)
+    echoed.write(path)
     stand.bed.processes.start("--set", f"batch_max={batch}", "bench", "echo-loop", "--file", str(path)).wait()
-    return _speed(sorted(record.timestamp for record in clients.read_from(stand.settings, names[0], before)))[0]
+    return _speed([record.timestamp for record in clients.read_from(stand.settings, rankings, before)])[0]
 
 
-def _values(stand: Stand, topic: str) -> list[bytes]:
-    """The first of a topic's messages."""
-    return [record.value for record in islice(clients.read_to_end(stand.settings, [topic]), ANSWERS)]
+def _answers(stand: Stand) -> list[tuple[bytes, bytes]]:
+    """A ranker's first rankings and feedback."""
+    rankings, feedback = (
+        [record.value for record in islice(clients.read_to_end(stand.settings, [topic]), ANSWERS)]
+        for topic in (stand.bed.topics.rankings, stand.bed.topics.feedback)
+    )
+    return list(zip(rankings, feedback, strict=True))
 
 
 def _speed(appended: Sequence[int]) -> tuple[float, float]:
-    """Messages a second from the first on, before which a process got ready; and those seconds."""
-    seconds = max(1, appended[-1] - appended[0]) / 1000
+    """Messages a second from the first on, and those seconds."""
+    seconds = seconds_between(appended)
     return len(appended) / seconds, seconds

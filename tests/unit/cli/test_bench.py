@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from anabranch.cli.bench.echo import Echoed, since_of
+from anabranch.cli.bench.echo import Echoed
 from anabranch.cli.bench.exactly_once import _speed
 from anabranch.cli.bench.stand import percentiles, spread
 from anabranch.cli.bench.throughput import _speed as _speed_and_seconds
@@ -43,7 +43,7 @@ def test_throughput_counts_from_the_first_message_on() -> None:
 
 
 def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:
-    echoed = Echoed("group", since_of({1: 7}, 3), 100, [(b"ranking", b"feedback")])
+    echoed = Echoed("group", {0: 0, 1: 7, 2: 0}, 100, [(b"ranking", b"feedback")])
     echoed.write(tmp_path / "echoed")
     assert Echoed.read(tmp_path / "echoed") == echoed
     assert echoed.since == {0: 0, 1: 7, 2: 0}
