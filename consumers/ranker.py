@@ -168,7 +168,7 @@ class Ranker:
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
         self._states.columns.dirty[slots[~ranked.duplicate]] = True
         self._states.touch(distinct)
-        self._recall.look(self._live.index, self._states.columns.vector[slots])
+        self._recall.look(self._live.index, self._states.columns.vector, slots)
         return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
 
     def _checkpoint(self, at_once: bool = False) -> bool:

@@ -7,6 +7,7 @@ from collections import deque
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.index import ItemIndex
 from anabranch.ranking.index_base import RECALL_AT, Vectors
+from anabranch.ranking.state import Slots
 from consumers.every import Every
 
 EVERY_S = 10
@@ -26,11 +27,11 @@ class RecallWatch:
         self._due = Every(EVERY_S)
         self._newest: deque[float] = deque(maxlen=SAMPLES)
 
-    def look(self, index: ItemIndex, users: Vectors) -> None:
-        """Search for some of the users [B, d] just ranked, if it is time to."""
+    def look(self, index: ItemIndex, vectors: Vectors, slots: Slots) -> None:
+        """Search for some of the users just ranked, if it is time to: `slots` [B] of user vectors [n, d]."""
         if not len(index) or not self._due():
             return
-        self._newest.append(index.recall(users[:SAMPLED_USERS], RECALL_AT))
+        self._newest.append(index.recall(vectors[slots[:SAMPLED_USERS]], RECALL_AT))
         self._metrics.index_recall.set(self._newest[-1])
         if len(self._newest) == SAMPLES and sum(self._newest) / SAMPLES < LEAST:
             index.widen()

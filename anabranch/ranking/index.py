@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.index_base import Base, Vectors, recall
+from anabranch.ranking.index_base import Base, Vectors, greatest, recall
 from anabranch.ranking.item_ids import Rows
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.01, 1024
@@ -102,10 +102,7 @@ class ItemIndex:
 
     def search_exact(self, queries: Vectors, k: int) -> Vectors:
         """Inner products [B, k], best first, of a search over every servable vector: the reference for `recall`."""
-        rows = np.flatnonzero(self._servable)
-        scores = queries @ self._vectors[rows].T
-        best = np.partition(scores, len(rows) - k, axis=1)[:, -k:] if k < len(rows) else scores
-        return -np.sort(-best, axis=1)
+        return greatest(queries, self._vectors, np.flatnonzero(self._servable), k)
 
     def recall(self, queries: Vectors, k: int) -> float:
         """Share of the exact top k that `search` finds, over the queries [B, d]; 1.0 for an empty index."""

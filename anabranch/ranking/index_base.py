@@ -86,6 +86,15 @@ class Base:
             self.faiss_index.nprobe = min(2 * self.faiss_index.nprobe, self.faiss_index.nlist)
 
 
+def greatest(queries: Vectors, vectors: Vectors, rows: NDArray[np.integer], k: int) -> Vectors:
+    """The k greatest inner products of each query [B, d] with `vectors[rows]`, best first, [B, min(k, n)]."""
+    best = np.empty((len(queries), 0), np.float32)
+    for start in range(0, len(rows), AT_ONCE):
+        scores = np.concatenate([best, queries @ vectors[rows[start : start + AT_ONCE]].T], axis=1)
+        best = -np.partition(-scores, k - 1, axis=1)[:, :k] if k < scores.shape[1] else scores
+    return -np.sort(-best, axis=1)
+
+
 def recall(exact: Vectors, found: Vectors) -> float:
     """Share of the exact best that was found, both inner products [B, k], best first; 1.0 for none.
 
@@ -131,16 +140,7 @@ def _tune(inverted: faiss.IndexIVFFlat, vectors: Vectors, rows: Rows) -> None:
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     near = vectors[random.choice(rows, SAMPLE)]
     queries = near + noise * np.linalg.norm(near, axis=1, keepdims=True)
-    exact = -np.sort(-_best(queries, vectors, rows), axis=1)
+    exact = greatest(queries, vectors, rows, RECALL_AT)
     inverted.nprobe = 1
     while inverted.nprobe < inverted.nlist and recall(exact, inverted.search(queries, RECALL_AT)[0]) < RECALL_TARGET:
         inverted.nprobe = min(2 * inverted.nprobe, inverted.nlist)
-
-
-def _best(queries: Vectors, vectors: Vectors, rows: Rows) -> Vectors:
-    """The RECALL_AT greatest inner products [B, RECALL_AT] with any of the rows, in no order."""
-    best = np.empty((len(queries), 0), np.float32)
-    for start in range(0, len(rows), AT_ONCE):
-        scores = np.concatenate([best, queries @ vectors[rows[start : start + AT_ONCE]].T], axis=1)
-        best = -np.partition(-scores, RECALL_AT - 1, axis=1)[:, :RECALL_AT]
-    return best

@@ -24,8 +24,6 @@ from models.stages import Done
 LARGEST_SHARE = 0.1
 """Of the moments there are, so many are measured on at most: where there are few, the order needs the others."""
 
-"""Told of every share (0 to 1) that is done."""
-
 
 class SeedKnown(Struct, frozen=True, kw_only=True):
     """One seed, and how much better than it the shared ranking is."""

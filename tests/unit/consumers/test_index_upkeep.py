@@ -68,8 +68,8 @@ def test_the_recall_is_told_and_the_search_widened_where_it_stays_too_low(monkey
     monkeypatch.setattr(index, "recall", lambda users, k: 0.9)
     monkeypatch.setattr(index, "widen", lambda: widened.append(True))
     for _ in range(recall.SAMPLES - 1):
-        watch.look(index, unit(3))
+        watch.look(index, unit(3), np.arange(3))
     assert registry.get_sample_value("anabranch_index_recall") == 0.9
     assert not widened
-    watch.look(index, unit(3))
+    watch.look(index, unit(3), np.arange(3))
     assert widened
