@@ -167,11 +167,10 @@ def put_in_order(
     counts = np.bincount(candidates.query, minlength=n)
     first = np.cumsum(counts) - counts
     place = np.arange(len(candidates.query)) - np.repeat(first, counts)
-    padded = np.zeros((n, counts.max(), features.shape[1]), np.float32)
-    padded[candidates.query, place] = features
+    all_scores = np.full((n, counts.max()), -np.inf, np.float32)
+    all_scores[candidates.query, place] = live.order.score(features)
 
-    there = np.arange(padded.shape[1]) < counts[:, None]
-    all_scores = np.where(there, live.order.score(padded), np.float32(-np.inf))
+    there = np.arange(all_scores.shape[1]) < counts[:, None]
     best = greatest(all_scores, slate)  # [n, up to slate]
     found = np.take_along_axis(there, best, axis=1)
     width = best.shape[1]

@@ -47,5 +47,5 @@ class Order:
         self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
 
     def score(self, features: Vectors) -> Vectors:
-        """Features [B, K, F] → scores [B, K]."""
-        return self._model.run(features=features)[0]
+        """Features [N, F] of candidates, whosever they are → scores [N]: each as a list of one, so none is padded."""
+        return self._model.run_rows(features=features[:, None])[0][:, 0]
