@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Self
 
@@ -131,7 +132,7 @@ def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
 
 
 def _tune(inverted: faiss.IndexIVFFlat, vectors: Vectors, rows: Rows) -> None:
-    """Search the fewest lists, of 1, 2, 4 …, that reach the recall.
+    """Search the fewest lists that reach the recall, as recall grows with them.
 
     The queries are items as far off as users are: each beside as much noise.
     """
@@ -141,6 +142,12 @@ def _tune(inverted: faiss.IndexIVFFlat, vectors: Vectors, rows: Rows) -> None:
     near = vectors[random.choice(rows, SAMPLE)]
     queries = near + noise * np.linalg.norm(near, axis=1, keepdims=True)
     exact = greatest(queries, vectors, rows, RECALL_AT)
-    inverted.nprobe = 1
-    while inverted.nprobe < inverted.nlist and recall(exact, inverted.search(queries, RECALL_AT)[0]) < RECALL_TARGET:
-        inverted.nprobe = min(2 * inverted.nprobe, inverted.nlist)
+
+    def reached(lists: int) -> bool:
+        inverted.nprobe = lists
+        return recall(exact, inverted.search(queries, RECALL_AT)[0]) >= RECALL_TARGET
+
+    enough = 1
+    while enough < inverted.nlist and not reached(enough):
+        enough = min(2 * enough, inverted.nlist)
+    inverted.nprobe = bisect_left(range(enough), True, lo=enough // 2 + 1, key=reached)
