@@ -29,7 +29,7 @@ class RecallWatch:
 
     def look(self, index: ItemIndex, vectors: Vectors, slots: Slots) -> None:
         """Search for some of the users just ranked, if it is time to: `slots` [B] of user vectors [n, d]."""
-        if not len(index) or not self._due():
+        if not self._due() or not len(index):
             return
         self._newest.append(index.recall(vectors[slots[:SAMPLED_USERS]], RECALL_AT))
         self._metrics.index_recall.set(self._newest[-1])

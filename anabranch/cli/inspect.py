@@ -136,7 +136,7 @@ def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
     slots = states.slots(one.user_id for one, _ in events)
     fold(states, Batch.of([one for one, _ in events], slots, item_ids, [appended_ms for _, appended_ms in events]))
     columns, slot = states.columns, int(slots[0])
-    recent = states.recent(slots[:1], layout.history)[0][0]
+    recent = states.recent(slots[:1], layout.history)[0]
     own = sorted(
         (-float(log), item_ids.id(int(row)), float(count))
         for row, log, count in zip(columns.own_item[slot], columns.own_log[slot], columns.own_count[slot], strict=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.ranking.compiled import compiled
 from anabranch.ranking.index import ItemIndex
 from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import Rows
@@ -17,6 +19,12 @@ from anabranch.settings import Settings
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
+Counts = NDArray[np.int32]
+
+HASH = 0x9E3779B1
+"""Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
+FREE, BARRED = -1, -2
+"""Of a table of places: nobody has it; its item may not be shown."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,7 @@ class Queries:
     vector: Vectors  # [B, d]
     now: NDArray[np.int64]  # [B] ms, the user's newest event
     recent: Rows  # [B, H] newest first, -1 padded
-    in_session: NDArray[np.bool_]  # [B, H]
-    session_length: NDArray[np.int32]  # [B]
+    session_length: Counts  # [B] how many of those are the session's
     own_item: Rows  # [B, M]
     own_log: Floats  # [B, M]
     own_count: Floats  # [B, M]
@@ -72,12 +79,10 @@ class Queries:
     def of(cls, states: UserStates, slots: Slots) -> Queries:
         """A copy of what the slots [B] hold now."""
         columns = states.columns
-        recent, in_session = states.recent(slots, states.layout.history)
         return cls(
             vector=columns.vector[slots],
             now=columns.last_ts[slots],
-            recent=recent,
-            in_session=in_session,
+            recent=states.recent(slots, states.layout.history),
             session_length=columns.session_length[slots],
             own_item=columns.own_item[slots],
             own_log=columns.own_log[slots],
@@ -96,67 +101,109 @@ class Queries:
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts])[order] for field in fields(cls)))
 
 
-@dataclass(frozen=True)
-class Candidates:
-    """N candidates of B queries, flat, sorted by query; an item stands once per query."""
+class Candidates(NamedTuple):
+    """N candidates of B queries, flat, those of a query together; an item stands once per query."""
 
-    query: Positions  # [N]
+    query: Counts  # [N] ascending
     item: Rows  # [N]
     co_visit_last: Floats  # [N] weight as a neighbour of the newest item
     co_visit_recent: Floats  # [N] sum over the recent items, halved every two places back
-    own_at: Positions  # [N] place among the user's own items, -1 where it is none of them
-    session_at: Positions  # [N] how many events ago it was in the session, 0 the newest; -1 where it was not
-    session_count: Positions  # [N] how often
+    own_at: Counts  # [N] place among the user's own items, -1 where it is none of them
+    session_at: Counts  # [N] how many events ago it was in the session, 0 the newest; -1 where it was not
+    session_count: Counts  # [N] how often
 
 
 def propose(queries: Queries, index: ItemIndex, neighbours: NeighbourTable, policy: Policy) -> Candidates:
     """The union of index, neighbours, own and session's items, less what may not be shown."""
-    found = index.search(queries.vector, policy.retrieve)[0]  # [B, retrieve]
-    near, weights = neighbours.of(queries.recent[:, : policy.recent])  # [B, L, W] both
-    width = near.shape[1] * near.shape[2]
-    near, weights = near.reshape(len(queries), width), weights.reshape(len(queries), width)
-    back = np.arange(width) // max(1, neighbours.width)  # how many places back in the history, [L * W]
-    longest = int(queries.session_length.max(initial=0))
-    session = np.where(queries.in_session, queries.recent, -1)[:, :longest]  # [B, longest], newest first
-
-    parts = [_keys(items) for items in (found, near, queries.own_item, session)]
-    keys, place = np.unique(np.concatenate(parts), return_inverse=True)
-    _, of_near, of_own, of_session = np.split(place, np.cumsum([len(part) for part in parts])[:-1])
-    n = len(keys)
-    discount = np.float32(0.5) ** (back / 2)
-    recent = np.bincount(of_near, (weights * discount).ravel(), n)
-    last = np.bincount(of_near, (weights * (back == 0)).ravel(), n)
-    own_at = _first_place(of_own, queries.own_item.shape[1], n)
-    session_at = _first_place(of_session, longest, n)
-
-    query, item = keys >> 32, (keys & 0xFFFFFFFF).astype(np.int32)
-    keep = (item >= 0) & index.servable(item)
-    if not policy.session_repeats:
-        keep &= session_at < 0
-    if policy.discover:
-        keep &= own_at < 0
-    return Candidates(
-        query=query[keep],
-        item=item[keep],
-        co_visit_last=last[keep].astype(np.float32),
-        co_visit_recent=recent[keep].astype(np.float32),
-        own_at=own_at[keep],
-        session_at=session_at[keep],
-        session_count=np.bincount(of_session, minlength=n)[keep],
+    return _unite(
+        index.search(queries.vector, policy.retrieve)[0],
+        queries.recent,
+        queries.session_length,
+        queries.own_item,
+        neighbours.columns.rows,
+        neighbours.columns.weights,
+        index.columns.servable,
+        policy.recent,
+        policy.session_repeats,
+        policy.discover,
     )
 
 
-def _first_place(of_keys: Positions, width: int, n: int) -> Positions:
-    """For each of n keys, the lowest column of a table [B, width] that it stands in, -1 for none.
+@compiled
+def _unite(
+    found: Rows,  # [B, retrieve]
+    recent: Rows,  # [B, H] newest first
+    session_length: Counts,  # [B] how many of those are the session's
+    own: Rows,  # [B, M]
+    near: Rows,  # [n, W] neighbours by item
+    weights: Floats,  # [n, W]
+    servable: NDArray[np.bool_],  # [n]
+    newest: int,  # history items whose neighbours count
+    session_repeats: bool,
+    discover: bool,
+) -> Candidates:
+    width = near.shape[1]
+    near_end = min(newest, recent.shape[1]) * width
+    most = recent.shape[1] + own.shape[1] + near_end + found.shape[1]
+    size = 1
+    while size < 2 * most:
+        size *= 2
+    items, places = np.empty(size, np.int32), np.empty(size, np.int32)  # a table of open addressing
 
-    `of_keys` [B * width] is the key of every cell.
-    """
-    first = np.full(n, width, np.int64)
-    np.minimum.at(first, of_keys, np.arange(len(of_keys)) % max(width, 1))
-    return np.where(first < width, first, -1)
+    query, item = np.empty(len(found) * most, np.int32), np.empty(len(found) * most, np.int32)
+    co_visit_last, co_visit_recent = np.zeros(len(query), np.float32), np.zeros(len(query), np.float32)
+    own_at, session_at = np.full(len(query), -1, np.int32), np.full(len(query), -1, np.int32)
+    session_count = np.zeros(len(query), np.int32)
 
+    n = 0
+    for q in range(len(found)):
+        places[:] = FREE
+        # One loop over all sources, with the look-up in it: a function of its own for that takes three times as long.
+        session_from, own_from = (own.shape[1], 0) if discover else (0, session_length[q])  # first what bars
+        near_from = session_length[q] + own.shape[1]
+        found_from = near_from + near_end
+        for k in range(found_from + found.shape[1]):
+            of, back = -1, 0
+            of_session = session_from <= k < session_from + session_length[q]
+            of_own = own_from <= k < own_from + own.shape[1]
+            if of_session:
+                one = recent[q, k - session_from]
+            elif of_own:
+                one = own[q, k - own_from]
+            elif k < found_from:
+                back = (k - near_from) // width
+                of = recent[q, back]
+                one = near[of, (k - near_from) % width] if 0 <= of < len(near) else -1
+            else:
+                one = found[q, k - found_from]
+            if one < 0 or one >= len(servable) or not servable[one]:
+                continue
 
-def _keys(items: Rows) -> NDArray[np.int64]:
-    """(query, item) of items [B, n] as one sortable number each, flat; an item of -1 becomes 0xFFFFFFFF."""
-    queries = np.arange(len(items), dtype=np.int64)[:, None] << 32
-    return (queries | (items.astype(np.int64) & 0xFFFFFFFF)).ravel()
+            at = (one * HASH >> 16) & (size - 1)
+            while places[at] != FREE and items[at] != one:
+                at = (at + 1) & (size - 1)
+            if places[at] == FREE:
+                items[at] = one
+                if (of_session and not session_repeats) or (of_own and discover):
+                    places[at] = BARRED
+                else:
+                    places[at], query[n], item[n] = n, q, one
+                    n += 1
+            place = places[at]
+            if place == BARRED:
+                continue
+
+            if of_session:
+                session_count[place] += 1
+                if session_at[place] < 0:
+                    session_at[place] = k - session_from
+            elif of_own:
+                own_at[place] = k - own_from
+            elif k < found_from:
+                weight = weights[of, (k - near_from) % width]
+                co_visit_recent[place] += np.float32(0.5 ** (back / 2)) * weight
+                if back == 0:
+                    co_visit_last[place] += weight
+    return Candidates(
+        query[:n], item[:n], co_visit_last[:n], co_visit_recent[:n], own_at[:n], session_at[:n], session_count[:n]
+    )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.candidates import Candidates, Floats, Queries
-from anabranch.ranking.index import ItemIndex
-from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.compiled import compiled
+from anabranch.ranking.index import ItemColumns, ItemIndex
+from anabranch.ranking.index_base import Vectors
+from anabranch.ranking.item_ids import Rows
+from anabranch.ranking.neighbours import NeighbourColumns, NeighbourTable
 
 FEATURES = (
     "inner_product",
@@ -29,90 +35,148 @@ FEATURES = (
     "repeat_rate",
 )
 """Names as the manifest carries them; a release made for other features does not load."""
+(
+    INNER_PRODUCT,
+    BELOW_BEST,
+    LIKE_LAST,
+    LIKE_RECENT,
+    CO_VISIT_LAST,
+    CO_VISIT_RECENT,
+    OWN,
+    OWN_SHARE,
+    OWN_COUNT,
+    OWN_SINCE,
+    OWN_DUE,
+    POPULARITY,
+    AGE,
+    SESSION_LENGTH,
+    SESSION_SINCE,
+    SESSION_COUNT,
+    REPEAT_RATE,
+) = range(len(FEATURES))
 
 RECENT = 10
 """Newest history items that a candidate is compared with."""
 FADING = 0.8
 """Weight of each of them against the next newer one."""
 FLOOR = 1e-6
-LOG_FLOOR = np.log(FLOOR)
+"""Keeps the logarithm of nothing finite, and a division by it."""
+LOG_FLOOR = math.log(FLOOR)
+DAY_MS = 86_400_000
 
 
 def build(
     queries: Queries, candidates: Candidates, index: ItemIndex, neighbours: NeighbourTable, own_half_life_s: int
 ) -> Floats:
     """Features [N, F] of N candidates."""
-    query, item = candidates.query, candidates.item
-    now, now_s = queries.now[query], queries.now[query] // 1000
-    inner, below_best, like_last, like_recent = _likeness(queries, candidates, index)
-    in_session = candidates.session_at >= 0
-
-    own = candidates.own_at >= 0
-    at = np.where(own, candidates.own_at, 0)
-    decayed = np.exp2(queries.own_log - (queries.now / 1000 / own_half_life_s)[:, None])  # [B, M]
-    weight, weights = decayed[query, at], decayed.sum(axis=1)[query]
-    count, last_s = np.where(own, queries.own_count[query, at], 0), queries.own_last_s[query, at]
-    since = np.maximum(now_s - last_s, 0)
-    interval = (last_s - queries.own_first_s[query, at]) / np.maximum(count - 1, 1)  # mean s between the user's own
-    first_seen = neighbours.first_seen(item)
-
-    features = np.empty((len(item), len(FEATURES)), np.float32)
-    for column, values in enumerate(
-        (
-            inner,
-            below_best,
-            like_last,
-            like_recent,
-            _log(candidates.co_visit_last),
-            _log(candidates.co_visit_recent),
-            np.where(own, _log(weight), LOG_FLOOR),
-            np.where(own, weight / np.maximum(weights, FLOOR), 0),
-            np.log1p(count),
-            np.where(own, np.log1p(since / 3600), 0),
-            np.where(own & (count > 1) & (interval > 0), np.log1p(since / np.maximum(interval, 1)), 0),
-            _log(neighbours.popularity(item)),
-            np.where(first_seen >= 0, np.log1p(np.maximum(now - first_seen, 0) / 86_400_000), 0),
-            np.log1p(queries.session_length)[query],
-            np.where(in_session, 1 / (1 + np.maximum(candidates.session_at, 0)), 0),
-            np.log1p(candidates.session_count),
-            neighbours.repeat_rate(item),
-        )
-    ):
-        features[:, column] = values
+    features = np.empty((len(candidates.item), len(FEATURES)), np.float32)
+    _describe(
+        features,
+        candidates,
+        index.columns,
+        neighbours.columns,
+        queries.vector,
+        queries.now,
+        queries.recent,
+        queries.session_length,
+        queries.own_log,
+        queries.own_count,
+        queries.own_first_s,
+        queries.own_last_s,
+        own_half_life_s,
+    )
     return features
 
 
-def _likeness(queries: Queries, candidates: Candidates, index: ItemIndex) -> Floats:
-    """Inner products [4, N] of each candidate: with its user, that less the user's best, with the user's last item, and
-    with the recent ones. A query at a time: its candidates' vectors fit into the cache."""
-    wishes = np.stack([queries.vector, _last_vector(queries, index), _recent_vector(queries, index)], axis=2)
-    bounds = np.searchsorted(candidates.query, np.arange(len(queries) + 1))
-    likeness = np.empty((4, len(candidates.item)), np.float32)
-    for wish, start, end in zip(wishes, bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        if start < end:
-            likeness[[0, 2, 3], start:end] = (index.vectors(candidates.item[start:end]) @ wish).T  # [d, 3] each
-            likeness[1, start:end] = likeness[0, start:end] - likeness[0, start:end].max()
-    return likeness
+@compiled
+def _describe(
+    features: Floats,  # [N, F], to be filled
+    candidates: Candidates,
+    items: ItemColumns,
+    neighbours: NeighbourColumns,
+    vector: Vectors,  # [B, d]
+    now: NDArray[np.int64],  # [B]
+    recent: Rows,  # [B, H]
+    session_length: NDArray[np.int32],  # [B]
+    own_log: Floats,  # [B, M]
+    own_count: Floats,  # [B, M]
+    own_first_s: NDArray[np.int64],  # [B, M]
+    own_last_s: NDArray[np.int64],  # [B, M]
+    half_life_s: int,
+) -> None:
+    end = 0
+    for q in range(len(now)):
+        start = end
+        while end < len(candidates.query) and candidates.query[end] == q:
+            end += 1
+        last, direction = _tastes(items, recent[q])
+        weights = np.exp2(own_log[q] - now[q] / 1000 / half_life_s)
+        all_weights = weights.sum()
+        session = math.log1p(session_length[q])
+
+        best = -np.inf
+        for n in range(start, end):
+            item, m = candidates.item[n], candidates.own_at[n]
+            inner, like_last, like_recent = np.float32(0), np.float32(0), np.float32(0)
+            for d in range(vector.shape[1]):
+                inner += items.vectors[item, d] * vector[q, d]
+                like_last += items.vectors[item, d] * last[d]
+                like_recent += items.vectors[item, d] * direction[d]
+            best = max(best, float(inner))
+            own, share, count, since, due = LOG_FLOOR, 0.0, 0.0, 0.0, 0.0
+            if m >= 0:
+                own, share, count = _log(weights[m]), weights[m] / max(all_weights, FLOOR), math.log1p(own_count[q, m])
+                since, due = _waited(own_count[q, m], own_first_s[q, m], own_last_s[q, m], now[q] // 1000)
+            popularity, age, repeat_rate = LOG_FLOOR, 0.0, UNKNOWN_REPEAT_RATE
+            if item < len(neighbours.first_seen):
+                popularity, repeat_rate = neighbours.log_popularity[item], neighbours.repeat_rate[item]
+                if neighbours.first_seen[item] >= 0:
+                    age = math.log1p(max(now[q] - neighbours.first_seen[item], 0) / DAY_MS)
+            back, times = candidates.session_at[n], candidates.session_count[n]
+
+            features[n, INNER_PRODUCT] = inner
+            features[n, LIKE_LAST] = like_last
+            features[n, LIKE_RECENT] = like_recent
+            features[n, CO_VISIT_LAST] = _log(candidates.co_visit_last[n])
+            features[n, CO_VISIT_RECENT] = _log(candidates.co_visit_recent[n])
+            features[n, OWN] = own
+            features[n, OWN_SHARE] = share
+            features[n, OWN_COUNT] = count
+            features[n, OWN_SINCE] = since
+            features[n, OWN_DUE] = due
+            features[n, POPULARITY] = popularity
+            features[n, AGE] = age
+            features[n, SESSION_LENGTH] = session
+            features[n, SESSION_SINCE] = 1 / (1 + back) if back >= 0 else 0.0
+            features[n, SESSION_COUNT] = math.log1p(times) if times > 0 else 0.0
+            features[n, REPEAT_RATE] = repeat_rate
+        for n in range(start, end):
+            features[n, BELOW_BEST] = features[n, INNER_PRODUCT] - best
 
 
-def _last_vector(queries: Queries, index: ItemIndex) -> Floats:
-    """The vectors [B, d] of the users' newest items, 0 where that has none."""
-    newest = queries.recent[:, 0]
-    known = index.known(newest)
-    return index.vectors(np.where(known, newest, 0)) * known[:, None]
+@compiled
+def _tastes(items: ItemColumns, recent: Rows) -> tuple[Vectors, Vectors]:
+    """The vector [d] of a user's newest item, and the direction [d] in which the newest ones lie; 0 where unknown."""
+    last, mean = np.zeros(items.vectors.shape[1], np.float32), np.zeros(items.vectors.shape[1], np.float32)
+    for back in range(min(len(recent), RECENT)):
+        item = recent[back]
+        if 0 <= item < len(items.known) and items.known[item]:
+            if back == 0:
+                last[:] = items.vectors[item]
+            mean += np.float32(FADING**back) * items.vectors[item]
+    return last, mean / np.float32(max(math.sqrt((mean * mean).sum()), FLOOR))
 
 
-def _recent_vector(queries: Queries, index: ItemIndex) -> Floats:
-    """The direction [B, d] in which a user's newest items lie, 0 where none of them has a vector."""
-    recent = queries.recent[:, :RECENT]
-    known = index.known(recent)
-    weights = np.where(known, FADING ** np.arange(recent.shape[1]), 0).astype(np.float32)
-    mean = np.einsum("br,brd->bd", weights, index.vectors(np.where(known, recent, 0)))
-    direction: Floats = mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), FLOOR)
-    return direction
+@compiled
+def _waited(count: float, first_s: int, last_s: int, now_s: int) -> tuple[float, float]:
+    """How long ago the user last had the item, and that against how long it takes them as a rule; 0 where unknown."""
+    since = max(now_s - last_s, 0)
+    interval = (last_s - first_s) / max(count - 1, 1)  # mean s between the user's own
+    due = math.log1p(since / max(interval, 1)) if count > 1 and interval > 0 else 0.0
+    return math.log1p(since / 3600), due
 
 
-def _log(weight: NDArray[np.floating]) -> NDArray[np.floating]:
+@compiled
+def _log(weight: float) -> float:
     """Natural logarithm of a non-negative weight, with a floor that keeps zero finite."""
-    logarithm: NDArray[np.floating] = np.log(weight + FLOOR)
-    return logarithm
+    return math.log(weight + FLOOR) if weight > 0 else LOG_FLOOR

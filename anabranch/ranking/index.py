@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -30,6 +31,17 @@ class Rebuild:
         return Base.of(self.vectors, self.rows, self.before)
 
 
+class ItemColumns(NamedTuple):
+    """What is known of the items, by row."""
+
+    vectors: Vectors
+    """[n, d]"""
+    known: NDArray[np.bool_]
+    """[n] whether the item has a vector."""
+    servable: NDArray[np.bool_]
+    """[n] whether it has, and is available."""
+
+
 class ItemIndex:
     """Finds the items with the greatest inner product, and holds each item's vector by row.
 
@@ -38,9 +50,7 @@ class ItemIndex:
 
     def __init__(self, dims: int) -> None:
         self.dims = dims
-        self._vectors: Vectors = np.zeros((1024, dims), np.float32)
-        self._known: NDArray[np.bool_] = np.zeros(1024, np.bool_)
-        self._servable: NDArray[np.bool_] = np.zeros(1024, np.bool_)
+        self.columns = _empty(1024, dims)
         self._in_base: NDArray[np.bool_] = np.zeros(1024, np.bool_)
         self._delta: dict[int, None] = {}
         self._stale = 0
@@ -49,7 +59,7 @@ class ItemIndex:
         """Rows changed since a rebuild began; None while none is under way."""
 
     def __len__(self) -> int:
-        return int(self._known.sum())
+        return int(self.columns.known.sum())
 
     def upsert(self, rows: Rows, vectors: Vectors, available: NDArray[np.bool_]) -> None:
         """Set the vectors [n, d] of rows [n]; an item that is not available is known but never found."""
@@ -57,33 +67,30 @@ class ItemIndex:
             return
         self._reserve(int(rows.max()) + 1)
         self._leave_base(rows)
-        self._vectors[rows] = vectors
-        self._known[rows] = True
-        self._servable[rows] = available
+        self.columns.vectors[rows] = vectors
+        self.columns.known[rows] = True
+        self.columns.servable[rows] = available
         self._delta.update(dict.fromkeys(rows.tolist()))
         self._note(rows)
 
     def remove(self, rows: Rows) -> None:
         """Forget the items; the next search no longer finds them."""
-        rows = rows[rows < len(self._known)]
+        rows = rows[rows < len(self.columns.known)]
         self._leave_base(rows)
-        self._known[rows] = False
-        self._servable[rows] = False
+        self.columns.known[rows] = False
+        self.columns.servable[rows] = False
         self._note(rows)
         for row in rows.tolist():
             self._delta.pop(row, None)
 
     def known(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have a vector, in the shape of `rows`; False for -1."""
-        return self._flag(self._known, rows)
-
-    def servable(self, rows: Rows) -> NDArray[np.bool_]:
-        """Which rows have a vector and are available, in the shape of `rows`; False for -1."""
-        return self._flag(self._servable, rows)
+        inside = (rows >= 0) & (rows < len(self.columns.known))
+        return inside & self.columns.known[np.where(inside, rows, 0)]
 
     def vectors(self, rows: Rows) -> Vectors:
         """Vectors [..., d] of known rows [...]."""
-        return self._vectors[rows]
+        return self.columns.vectors[rows]
 
     def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
         """The k servable items of greatest inner product with each query [B, d].
@@ -92,9 +99,9 @@ class ItemIndex:
         """
         rows, scores = self._search_base(queries, k, SPARE)
         delta = np.fromiter(self._delta, np.int32, len(self._delta))
-        delta = delta[self._servable[delta]]
+        delta = delta[self.columns.servable[delta]]
         if len(delta):
-            theirs, at = faiss.knn(queries, self._vectors[delta], min(k, len(delta)), faiss.METRIC_INNER_PRODUCT)
+            theirs, at = faiss.knn(queries, self.columns.vectors[delta], min(k, len(delta)), faiss.METRIC_INNER_PRODUCT)
             better = int((theirs > scores[:, -1:]).sum(axis=1).max(initial=0))  # seldom more than a few
             rows = np.concatenate([rows, delta[at[:, :better]]], axis=1)
             rows, scores = _first(rows, np.concatenate([scores, theirs[:, :better]], axis=1), k)
@@ -102,7 +109,7 @@ class ItemIndex:
 
     def search_exact(self, queries: Vectors, k: int) -> Vectors:
         """Inner products [B, k], best first, of a search over every servable vector: the reference for `recall`."""
-        return greatest(queries, self._vectors, np.flatnonzero(self._servable), k)
+        return greatest(queries, self.columns.vectors, np.flatnonzero(self.columns.servable), k)
 
     def recall(self, queries: Vectors, k: int) -> float:
         """Share of the exact top k that `search` finds, over the queries [B, d]; 1.0 for an empty index."""
@@ -129,7 +136,7 @@ class ItemIndex:
     def begin_rebuild(self) -> Rebuild:
         """What to make a new base of, in another thread; then `adopt` it."""
         self._changed = {}
-        return Rebuild(self._vectors, np.flatnonzero(self._servable).astype(np.int32), self._base)
+        return Rebuild(self.columns.vectors, np.flatnonzero(self.columns.servable).astype(np.int32), self._base)
 
     def adopt(self, base: Base) -> None:
         """Search the new base from now on, and what has changed since its rebuild began as delta and tombstones."""
@@ -140,7 +147,7 @@ class ItemIndex:
         self._in_base[base.rows] = True
         self._stale = int(self._in_base[changed].sum())
         self._in_base[changed] = False
-        self._delta = dict.fromkeys(changed[self._known[changed]].tolist())
+        self._delta = dict.fromkeys(changed[self.columns.known[changed]].tolist())
         self._base, self._changed = base, None
 
     def _search_base(self, queries: Vectors, k: int, spare: int) -> tuple[Rows, Vectors]:
@@ -168,19 +175,18 @@ class ItemIndex:
         self._stale += int(self._in_base[rows].sum())
         self._in_base[rows] = False
 
-    def _flag(self, flags: NDArray[np.bool_], rows: Rows) -> NDArray[np.bool_]:
-        inside = (rows >= 0) & (rows < len(flags))
-        return inside & flags[np.where(inside, rows, 0)]
-
     def _reserve(self, capacity: int) -> None:
-        short = capacity - len(self._known)
+        short = capacity - len(self.columns.known)
         if short <= 0:
             return
-        more = max(short, len(self._known))
-        self._vectors = np.concatenate([self._vectors, np.zeros((more, self.dims), np.float32)])
-        self._known, self._servable, self._in_base = (
-            np.concatenate([flags, np.zeros(more, np.bool_)]) for flags in (self._known, self._servable, self._in_base)
-        )
+        n = max(short, len(self.columns.known))
+        more = _empty(n, self.dims)
+        self.columns = ItemColumns(*(np.concatenate(both) for both in zip(self.columns, more, strict=True)))
+        self._in_base = np.concatenate([self._in_base, np.zeros(n, np.bool_)])
+
+
+def _empty(n: int, dims: int) -> ItemColumns:
+    return ItemColumns(np.zeros((n, dims), np.float32), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
 
 
 def _first(rows: Rows, scores: Vectors, k: int) -> tuple[Rows, Vectors]:

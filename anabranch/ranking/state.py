@@ -278,17 +278,16 @@ class UserStates:
         columns.session_length[slots] = np.minimum(columns.session_length[slots] + 1, self.layout.history)
         self._count_own(slots, items, ts // 1000)
 
-    def recent(self, slots: Slots, length: int) -> tuple[Rows, NDArray[np.bool_]]:
-        """The newest `length` items of each ring, newest first, -1 padded, and which are of the current session.
+    def recent(self, slots: Slots, length: int) -> Rows:
+        """The newest `length` items [B, length] of each ring, newest first, -1 padded.
 
-        Both [B, length].
+        The first `session_length` of them are of the current session.
         """
         columns = self.columns
         age = np.arange(min(length, self.layout.history))
         observed = columns.observed[slots][:, None]
         items = columns.history_item[slots[:, None], (observed - 1 - age) % self.layout.history]
-        items = np.where(age < observed, items, -1).astype(np.int32)
-        return items, (age < columns.session_length[slots][:, None]) & (items >= 0)
+        return np.where(age < observed, items, -1).astype(np.int32)
 
     def _count_own(self, slots: Slots, items: Rows, seconds: NDArray[np.int64]) -> None:
         columns = self.columns

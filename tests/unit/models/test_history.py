@@ -31,9 +31,9 @@ def test_history_and_session_are_what_the_ranker_keeps(steps: list[tuple[int, in
             np.array([ts]),
             np.array([session + 1], np.uint64),
         )
-        items, in_session = states.recent(slots, states.layout.history)
-        assert list(reversed(history.items)) == [row for row in items[0].tolist() if row >= 0]
-        assert history.session_items() == set(items[0][in_session[0]].tolist())
+        (items,) = states.recent(slots, states.layout.history)
+        assert list(reversed(history.items)) == [row for row in items.tolist() if row >= 0]
+        assert history.session_items() == set(items[: states.columns.session_length[0]].tolist())
 
 
 def test_a_search_opens_a_session_without_an_item() -> None:

@@ -24,7 +24,6 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
         vector=np.array([[1, 0]], np.float32),
         now=np.zeros(1, np.int64),
         recent=np.array([recent], np.int32),
-        in_session=np.zeros((1, len(recent)), np.bool_),
         session_length=np.zeros(1, np.int32),
         own_item=np.full((1, 1), -1, np.int32),
         own_log=one.astype(np.float32),

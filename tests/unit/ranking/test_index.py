@@ -63,7 +63,7 @@ def test_an_unavailable_item_is_known_but_not_found() -> None:
     index = _filled(100)
     index.upsert(_rows(7), _unit(100)[7:8], np.array([False]))
     assert index.known(_rows(7)).tolist() == [True]
-    assert index.servable(_rows(7)).tolist() == [False]
+    assert index.columns.servable[_rows(7)].tolist() == [False]
     assert 7 not in index.search(_unit(100)[7:8], 100)[0]
 
 

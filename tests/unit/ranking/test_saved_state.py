@@ -124,7 +124,7 @@ def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_own_items(f
     whole, kept = one.states.slots(["ann"]), small.states.slots(["ann"])
 
     def recent(process: Process, length: int) -> list[str]:
-        rows = process.states.recent(process.states.slots(["ann"]), length)[0][0]
+        rows = process.states.recent(process.states.slots(["ann"]), length)[0]
         return [process.item_ids.label(row) for row in rows.tolist()]
 
     assert recent(small, 4) == recent(one, 4)
@@ -167,7 +167,7 @@ def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
     slots = states.slots(["ann"])
     load(states, slots, [saved], item_ids, releases)
     columns = states.columns
-    assert [item_ids.label(row) for row in states.recent(slots, 64)[0][0].tolist() if row >= 0] == expected["recent"]
+    assert [item_ids.label(row) for row in states.recent(slots, 64)[0].tolist() if row >= 0] == expected["recent"]
     own = {
         item_ids.label(row): count
         for row, count in zip(columns.own_item[0], columns.own_count[0], strict=True)

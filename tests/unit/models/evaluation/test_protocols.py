@@ -137,4 +137,4 @@ def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> 
     live = load(Release(tmp_path / "r1", manifest), item_ids, items, tmp_path)
     rows = item_ids.rows(ITEMS)
     np.testing.assert_allclose(live.index.vectors(rows), reference.index.vectors(rows), atol=1e-6)
-    assert np.flatnonzero(~live.index.servable(rows)).tolist() == [3]
+    assert np.flatnonzero(~live.index.columns.servable[rows]).tolist() == [3]
