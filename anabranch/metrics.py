@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from wsgiref.simple_server import WSGIServer
@@ -149,22 +149,30 @@ class ReshareMetrics:
 
 
 class Stopwatch:
-    """Adds up how long each stage took, for a histogram: `passed("encode")` ends the stage that ran until now."""
+    """Adds up how long each stage took, in whichever thread, for a histogram."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
-        self._spent: dict[str, float] = {}
-        self._since = time.perf_counter()
+        self._laps: list[tuple[str, float]] = []
 
-    def passed(self, stage: str) -> None:
-        """The stage is over, not for the last time perhaps; another begins."""
-        now = time.perf_counter()
-        self._spent[stage] = self._spent.get(stage, 0.0) + now - self._since
-        self._since = now
+    def begin(self) -> Callable[[str], None]:
+        """Begin in the calling thread. `passed("encode")` of what is returned ends the stage that ran until now."""
+        since = time.perf_counter()
+
+        def passed(stage: str) -> None:
+            nonlocal since
+            now = time.perf_counter()
+            self._laps.append((stage, now - since))
+            since = now
+
+        return passed
 
     def tell(self) -> None:
         """Everything is over."""
-        for stage, seconds in self._spent.items():
+        spent: dict[str, float] = {}
+        for stage, seconds in self._laps:
+            spent[stage] = spent.get(stage, 0.0) + seconds
+        for stage, seconds in spent.items():
             self._histogram.labels(stage).observe(seconds)
 
 

@@ -79,7 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where a ranker group without committed offsets begins to rank; what stands before is folded into user states."""
 
     linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
-    batch_max: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    batch_max: Annotated[int, Meta(ge=1, le=65_536)] = 2048
     slate_size: Annotated[int, Meta(ge=1, le=1000)] = 20
     retrieve: Count = 100
     """Items asked of the index for each ranking."""
@@ -102,8 +102,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """at_least_once publishes without transactions: a crash may publish rankings twice."""
     dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
     """Newest event ids kept of each user: an event among them is a duplicate. Each costs 8 bytes a user."""
-    threads: Count = 1
-    """Threads of each ONNX model."""
+    threads: Count = 2
+    """Threads that rank the parts of a batch beside one another, of 64 events each; the indexer's in a model."""
 
     compression: Literal["none", "gzip", "lz4", "zstd"] = "lz4"
     transaction_timeout_ms: Annotated[int, Meta(ge=1000, le=900_000)] = 10_000

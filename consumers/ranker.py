@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -71,7 +72,8 @@ class Ranker:
     """One member of the ranker group. All of its work but following releases is done in `run`, by one thread."""
 
     def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
-        faiss.omp_set_num_threads(settings.threads)  # more would only wait for each other's cores
+        _search_by_itself()
+        self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=_search_by_itself)
         self._topics = Topics(settings)
         self._largest = settings.max_message_bytes
         self._metrics = metrics
@@ -163,7 +165,7 @@ class Ranker:
         before = self._states.copy(distinct)
         batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
         watch = Stopwatch(self._metrics.stage)
-        ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.passed)
+        ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.begin, self._pool.map)
         watch.tell()
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
         self._states.columns.dirty[slots[~ranked.duplicate]] = True
@@ -190,6 +192,7 @@ class Ranker:
         ends = {plan.partition: plan.stretch.end for plan in plans}
         offsets = {TopicPartition(self._topics.events, partition): end for partition, end in ends.items()}
         publishing = Stopwatch(self._metrics.stage)
+        passed = publishing.begin()
         try:
             placed = self._publisher.publish(messages, offsets, self._intake.membership)
         except RolledBack as error:
@@ -199,7 +202,7 @@ class Ranker:
                 self._undo(committed, moved)
                 return False
             placed = [UNKNOWN] * len(messages)
-        publishing.passed("publish")
+        passed("publish")
         publishing.tell()
         self._backoff.succeeded()
         self._checkpoints.committed(plans, list(zip(messages, placed, strict=True)), time.monotonic())
@@ -314,6 +317,12 @@ class Ranker:
         with ExitStack() as closing:
             for one in (self._follower, self._state_log, self._restore, self._publisher, self._intake):
                 closing.callback(one.close)
+            closing.callback(self._pool.shutdown)
+
+
+def _search_by_itself() -> None:
+    """FAISS would spread each search over all cores; parts of a batch are searched beside one another instead."""
+    faiss.omp_set_num_threads(1)
 
 
 def tell_of_missing_heads(live: LiveRelease, policy: Policy) -> None:

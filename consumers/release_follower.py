@@ -16,6 +16,8 @@ from anabranch import clients, messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
 from anabranch.messages import Coverage, Neighbours, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
+from anabranch.ranking import core
+from anabranch.ranking.candidates import Policy
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
 from anabranch.settings import Settings
@@ -209,10 +211,11 @@ class ReleaseFollower:
 
     def _load(self, notice: ReleaseNotice) -> LiveRelease:
         files = release.announced(self._settings.releases_dir, notice)
-        live = LiveRelease.load(files, files.manifest, threads=self._settings.threads)
+        live = LiveRelease.load(files, files.manifest)
         for change in self._staging.take(notice.release):
             change.apply(live.index)
         live.index.rebuild()
+        core.warm_up(live, Policy.of(self._settings))
         log.info("release %s is ready with %d items", notice.release, len(live.index))
         return live
 

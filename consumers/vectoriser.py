@@ -33,9 +33,10 @@ class Vectoriser:
         if not item_ids:
             return np.empty((0, self.manifest.dims), np.float32)
         watch = Stopwatch(self._metrics.stage)
+        passed = watch.begin()
         text_vectors = self._text_vectors.get(texts, self._text.encode)
-        watch.passed("text")
+        passed("text")
         vectors = self._item.encode(item_ids, text_vectors)
-        watch.passed("item")
+        passed("item")
         watch.tell()
         return vectors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,31 +76,51 @@ class Ranked:
     purchase: Floats | None = None  # [B, slate] probability that the user buys it; None: not asked for, or no such head
 
 
+Passed = Callable[[str], None]
+"""Told the name of a stage at its end."""
+
+
+def _no_clock() -> Passed:
+    return lambda stage: None
+
+
 def rank(
     live: LiveRelease,
     neighbours: NeighbourTable,
     states: UserStates,
     batch: Batch,
     policy: Policy,
-    passed: Callable[[str], None] = lambda stage: None,
+    begin: Callable[[], Passed] = _no_clock,
+    each: Callable[[Callable[[int], _Slates], range], Iterable[_Slates]] = map,
 ) -> Ranked:
     """Move every user of the batch one step per event and rank after each, in log order per user.
 
     A wave holds at most one event per user, so waves keep the order; retrieval and order, which need none, then run
-    over the whole batch, `QUERIES_AT_ONCE` events at a time. `states` changes in place. `passed` is told the name of
-    each stage at its end, as often as it ends: clocks stay outside.
+    over the whole batch, `QUERIES_AT_ONCE` events at a time: one after the other, or beside one another where `each`
+    is the `map` of a pool of threads. `states` changes in place. Clocks stay outside: whatever runs in one stretch
+    calls `begin`, and tells what that returns of each stage it has passed.
     """
+    passed = begin()
     duplicate, queries = advance(live, states, batch)
     passed("encode")
-    parts = [
-        _slates(live, neighbours, queries.part(start, start + QUERIES_AT_ONCE), policy, states.layout, passed)
-        for start in range(0, max(len(batch), 1), QUERIES_AT_ONCE)
-    ]
+
+    def slates(start: int) -> _Slates:
+        return _slates(live, neighbours, queries.part(start, start + QUERIES_AT_ONCE), policy, states.layout, begin())
+
+    parts = list(each(slates, range(0, max(len(batch), 1), QUERIES_AT_ONCE)))
     slate, score = np.concatenate([one.items for one in parts]), np.concatenate([one.scores for one in parts])
     purchases = [one.purchase for one in parts if one.purchase is not None]
+    passed = begin()
     ranked = _join(live, states, batch, duplicate, slate, score)
     passed("join")
     return replace(ranked, purchase=np.concatenate(purchases) if purchases else None)
+
+
+def warm_up(live: LiveRelease, policy: Policy) -> None:
+    """Rank nothing, so that the first batch need not wait for what is compiled at its first use."""
+    states = UserStates(StateLayout(), live.index.dims, live.manifest.state_dims, room=1)
+    batch = Batch.of([], states.slots([]), ItemIds())
+    rank(live, NeighbourTable(policy.neighbours), states, batch, policy)
 
 
 @dataclass(frozen=True)
@@ -116,7 +136,7 @@ def _slates(
     queries: Queries,
     policy: Policy,
     layout: StateLayout,
-    passed: Callable[[str], None],
+    passed: Passed,
 ) -> _Slates:
     """What is best for n queries: retrieved, described, and put in order."""
     candidates = propose(queries, live.index, neighbours, policy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 from anabranch.messages import Event
 from anabranch.ranking import core
 from anabranch.ranking.candidates import Policy, propose
-from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Batch, Ranked
+from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, QUERIES_AT_ONCE, Batch, Ranked
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
@@ -90,6 +91,16 @@ def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
     assert np.array_equal(whole.slate, np.concatenate([one.slate for one in single]))
     assert np.array_equal(whole.rank, np.concatenate([one.rank for one in single]))
     np.testing.assert_allclose(whole.score, np.concatenate([one.score for one in single]), atol=1e-5)
+
+
+def test_parts_of_a_batch_rank_beside_one_another_as_one_after_the_other(shop: Shop) -> None:
+    events = _stream(3 * QUERIES_AT_ONCE, users=50)
+    whole = shop.rank(*events)
+    shop.states = shop.blank_states()
+    with ThreadPoolExecutor(3) as pool:
+        beside = core.rank(shop.live, shop.neighbours, shop.states, shop.batch(events), shop.policy, each=pool.map)
+    assert np.array_equal(whole.slate, beside.slate)
+    assert np.array_equal(whole.score, beside.score)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64])
