@@ -118,7 +118,8 @@ def rank(
 
 def warm_up(live: LiveRelease, policy: Policy) -> None:
     """Rank nothing, so that the first batch need not wait for what is compiled at its first use."""
-    states = UserStates(StateLayout(), live.index.dims, live.manifest.state_dims, room=1)
+    layout = StateLayout(slate=policy.slate)
+    states = UserStates(layout, live.index.dims, live.manifest.state_dims, room=1)
     batch = Batch.of([], states.slots([]), ItemIds())
     rank(live, NeighbourTable(policy.neighbours), states, batch, policy)
 
@@ -215,14 +216,17 @@ def greatest(scores: Floats, k: int) -> Positions:
 
 
 def waves(slots: Slots) -> Iterator[Positions]:
-    """Positions of a batch in waves: each slot at most once a wave, a slot's events in order over the waves."""
+    """Positions of a batch in waves: each slot at most once a wave, a slot's events in order over the waves.
+
+    There is always a wave, if an empty one.
+    """
     by_slot = np.argsort(slots, kind="stable")
     grouped = slots[by_slot]
     first = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]])
     nth = np.arange(len(slots)) - np.repeat(first, np.diff(np.r_[first, len(slots)]))
     wave_of = np.empty(len(slots), np.int64)
     wave_of[by_slot] = nth
-    for wave in range(int(nth.max(initial=-1)) + 1):
+    for wave in range(int(nth.max(initial=0)) + 1):
         yield np.flatnonzero(wave_of == wave)
 
 

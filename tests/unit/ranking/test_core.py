@@ -93,6 +93,11 @@ def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
     np.testing.assert_allclose(whole.score, np.concatenate([one.score for one in single]), atol=1e-5)
 
 
+def test_no_events_lead_to_no_slates(shop: Shop) -> None:
+    assert shop.rank().slate.shape == (0, 5)
+    core.warm_up(shop.live, shop.policy)
+
+
 def test_parts_of_a_batch_rank_beside_one_another_as_one_after_the_other(shop: Shop) -> None:
     events = _stream(3 * QUERIES_AT_ONCE, users=50)
     whole = shop.rank(*events)
