@@ -2,7 +2,8 @@
 
 Unknown fields are ignored, so a producer may be newer than its reader. Whatever is no valid message raises
 `InvalidMessage`, which names the field or the problem and keeps the original bytes for the dead letter. Every field
-has a bound, so that no message costs more than its length.
+has a bound, so that no message costs more than its length. Those that go with every event are kept from the garbage
+collector: a message is a tree, and never part of a cycle.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def shortened(reason: str) -> str:
     return reason if len(reason) <= REASON_LENGTH else f"{reason[: REASON_LENGTH - 1]}…"
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One thing a user did. Topic `events`, key `user_id`."""
 
     event_id: EventIdentifier
@@ -126,14 +127,14 @@ class Coverage(Struct, frozen=True, kw_only=True, tag="coverage"):
     ts: Milliseconds
 
 
-class RankedItem(Struct, frozen=True, array_like=True):
+class RankedItem(Struct, frozen=True, array_like=True, gc=False):
     """One place of a slate: `[item_id, score]` on the wire."""
 
     item_id: str
     score: float
 
 
-class Cause(Struct, frozen=True, kw_only=True):
+class Cause(Struct, frozen=True, kw_only=True, gc=False):
     """The event that caused a ranking, and where it stands in the log."""
 
     event_id: str
@@ -142,7 +143,7 @@ class Cause(Struct, frozen=True, kw_only=True):
     ts: Milliseconds
 
 
-class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The slate a user would see now. Topic `rankings`, key `user_id`."""
 
     user_id: str
@@ -155,7 +156,7 @@ class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Probability that the user buys each item of the slate, 0 to 1; only where asked for and the release can tell."""
 
 
-class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An event joined with the slate the user had when it came. Topic `feedback`, key `user_id`."""
 
     event: Event

@@ -59,11 +59,11 @@ class Outcome:
             yield Outgoing(self._names.feedback, key, encode(feedback), partition)
 
     def _slates(self, ranked: Ranked) -> list[list[RankedItem]]:
-        name = self._item_ids.id
         scores = np.round(ranked.score.astype(np.float64), SCORE_DECIMALS).tolist()
+        shown = (ranked.slate >= 0).sum(axis=1).tolist()  # what is not stands at the end
         return [
-            [RankedItem(name(row), score) for row, score in zip(rows, row_scores, strict=True) if row >= 0]
-            for rows, row_scores in zip(ranked.slate.tolist(), scores, strict=True)
+            list(map(RankedItem, map(self._item_ids.id, rows[:n]), of_rows))
+            for rows, of_rows, n in zip(ranked.slate.tolist(), scores, shown, strict=True)
         ]
 
 
