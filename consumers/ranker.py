@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -141,18 +142,24 @@ class Ranker:
         records = [one for one in records if one.offset >= self._held[one.partition].next]  # never back
         if not records:
             return
+        watch = Stopwatch(self._metrics.stage)
+        passed = watch.begin()
         received, dead = decode(records, self._largest)
+        passed("decode")
         outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
         ends = {record.partition: record.offset + 1 for record in records}
         stretches = {partition: Stretch(end, end, {}) for partition, end in ends.items()}
-        moved = self._rank(received, ends) if received else None
+        moved = self._rank(received, ends, watch) if received else None
         if moved is not None:
             stretches |= moved.stretches
+            passed = watch.begin()
             outgoing += self._outcome.messages(received, moved.ranked, release, now_ms=int(time.time() * 1000))
+            passed("write")
+        watch.tell()
         if self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic()), moved):
             self._report.committed(received, dead, moved.ranked if moved is not None else None, self._releases)
 
-    def _rank(self, received: Sequence[Received], ends: dict[int, int]) -> Moved:
+    def _rank(self, received: Sequence[Received], ends: dict[int, int], watch: Stopwatch) -> Moved:
         assert self._live is not None
         users: dict[int, list[str]] = {}
         for one in received:
@@ -164,9 +171,7 @@ class Ranker:
         distinct = np.unique(slots)
         before = self._states.copy(distinct)
         batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
-        watch = Stopwatch(self._metrics.stage)
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.begin, self._pool.map)
-        watch.tell()
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
         self._states.columns.dirty[slots[~ranked.duplicate]] = True
         self._states.touch(distinct)
@@ -299,6 +304,8 @@ class Ranker:
     def _adopt(self, live: LiveRelease) -> None:
         """Swap encoder, order and index as one; user states are encoded anew as their users come."""
         manifest = live.manifest
+        if self._live is None:
+            gc.freeze()  # what is loaded by now stays: the collector went through it with every few batches
         self._live = replace(live, number=self._releases.number(manifest.id))
         self._states.expect(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
