@@ -58,7 +58,8 @@ class RankerMetrics(ConsumerMetrics):
         self.batch = Histogram("anabranch_batch_events", "Events in one transaction", buckets=BATCH, registry=registry)
         self.stage = Histogram(
             "anabranch_stage_seconds",
-            "Time of one batch in a stage: encode, retrieve, features, order, join, publish",
+            "Time of one batch in a stage, all threads together: decode, encode, retrieve, features, order, join, "
+            "write, publish",
             ["stage"],
             buckets=STAGE_S,
             registry=registry,

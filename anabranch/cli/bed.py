@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -43,12 +44,15 @@ class Bed:
         self.ahead: Purchases = purchases.in_weeks(HISTORY_WEEKS + 1, 53)
         self.items: list[Item] = []
 
-    def provision(self, events_ahead: int) -> None:
-        """Topics, the history, and the items of the history and of the next so many events."""
+    def provision(self, events_ahead: int, items: int = 0) -> None:
+        """Topics, the history, and the items of the history and of the next so many events; others up to `items`."""
         with closing(clients.admin(self.settings)) as admin:
             topics.provision(admin, self.settings)
         known = self.history.bought() | self.ahead.split(events_ahead)[0].bought()
-        self.items = [item for item in completejourney.catalogue() if item.item_id in known]
+        everything = completejourney.catalogue()
+        self.items = [item for item in everything if item.item_id in known]
+        others = (item for item in everything if item.item_id not in known)
+        self.items += list(islice(others, max(0, items - len(self.items))))
         with closing(clients.producer(self.settings)) as producer:
             catalogue.publish(self.items, producer, self.topics.items)
         self.publish(self.history.events())

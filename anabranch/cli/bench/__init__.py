@@ -16,7 +16,18 @@ Json = Annotated[Path | None, typer.Option(help="Write the figures here.")]
 DataDir = Annotated[Path, typer.Option(help="Where broker, releases and logs go.")]
 Households = Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")]
 Seed = Annotated[int, typer.Option(help="Draws households and seeds training.")]
+Repeats = Annotated[int, typer.Option(min=1, help="Times each thing is measured, in turn.")]
+Backlog = Annotated[int, typer.Option(min=100, help="Backlog that is ranked, and echoed, at full speed.")]
+Batch = Annotated[int, typer.Option(min=1, help="Events the ranker takes at once, at most.")]
+EchoBatches = Annotated[
+    list[int] | None,
+    typer.Option("--echo-batch", min=1, help="As --batch, for the echo; may be given again."),
+]
+Items = Annotated[int, typer.Option(min=1, help="Items of the catalogue, at least.")]
 BENCH_DIR = Path(".anabranch/bench")
+CATALOGUE = 68_492
+"""Items of the demo."""
+ECHO_BATCHES = (512, 2048)
 
 
 @app.command("exactly-once")
@@ -88,32 +99,103 @@ def rebalance(
 @app.command()
 def throughput(
     ctx: typer.Context,
-    repeats: Annotated[int, typer.Option(min=1, help="Times ranker and echo are measured, in turn.")] = 5,
-    events: Annotated[int, typer.Option(min=100, help="Backlog that is ranked, and echoed, at full speed.")] = 30_000,
-    batch: Annotated[int, typer.Option(min=1, help="Events the ranker takes at once, at most.")] = 2048,
-    echo_batches: Annotated[
-        list[int] | None, typer.Option("--echo-batch", min=1, help="As --batch, for the echo; the best counts.")
-    ] = None,
+    repeats: Repeats = 5,
+    events: Backlog = 30_000,
+    batch: Batch = 2048,
+    rankers: Annotated[int, typer.Option(min=1, help="Ranker processes that share the events.")] = 1,
+    echo_batches: EchoBatches = None,
+    items: Items = CATALOGUE,
     households: Households = 300,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how many events a second one ranker ranks, beside the echo: the same messages, and no work between.
+    """Measure how many events a second rankers rank, beside the echo: the same messages, and no work between.
 
     Example: anabranch bench throughput --json throughput.json
     """
     from anabranch.cli.bench.throughput import Plan, run
 
-    plan = Plan(repeats, events, batch, tuple(echo_batches or (512, 2048)))
+    plan = Plan(repeats, events, batch, rankers, tuple(echo_batches or ECHO_BATCHES))
+    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
+
+
+@app.command()
+def latency(
+    ctx: typer.Context,
+    repeats: Repeats = 5,
+    seconds: Annotated[float, typer.Option(min=1, help="How long events come, each time.")] = 10.0,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Events a second; without it, half of what is ranked at full speed.")
+    ] = None,
+    events: Backlog = 30_000,
+    batch: Batch = 2048,
+    items: Items = CATALOGUE,
+    households: Households = 1000,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure how long a ranking takes at a steady rate, beside the echo at that rate. Events come when they are due.
+
+    Example: anabranch bench latency --json latency.json
+    """
+    from anabranch.cli.bench.latency import Plan, run
+
+    plan = Plan(repeats, seconds, batch, rate, events)
+    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
+
+
+@app.command()
+def swap(
+    ctx: typer.Context,
+    repeats: Repeats = 5,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 1000.0,
+    items: Items = CATALOGUE,
+    households: Households = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure how long rankings stand still when a release is swapped under load, and that none mixes two releases.
+
+    Example: anabranch bench swap --json swap.json
+    """
+    from anabranch.cli.bench.swap import Plan, run
+
+    plan = Plan(repeats, rate)
+    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
+
+
+@app.command()
+def echo(
+    ctx: typer.Context,
+    repeats: Repeats = 5,
+    events: Backlog = 30_000,
+    batches: EchoBatches = None,
+    households: Households = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure the echo alone: a ranker's transactions with a ranker's messages, by the size of its batches.
+
+    Example: anabranch bench echo --echo-batch 512 --echo-batch 4096 --json echo.json
+    """
+    from anabranch.cli.bench.echo import Plan, run
+
+    plan = Plan(repeats, events, tuple(batches or ECHO_BATCHES))
     _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
 
 
 @app.command("echo-loop", hidden=True)
 def echo_loop(ctx: typer.Context, file: Annotated[Path, typer.Option(help="What to echo.")]) -> None:
-    """The echo's process: `throughput` starts it."""
-    from anabranch.cli.bench.echo import Echoed, echo
+    """The echo's process: other benchmarks start it."""
+    from anabranch.cli.bench.echo_loop import Echoed, echo
     from anabranch.cli.options import settings_of
 
     echo(settings_of(ctx), Echoed.read(file))
@@ -127,6 +209,7 @@ def _run(
     seed: int,
     target: Path | None,
     measure: Any,
+    items: int = 0,
 ) -> None:
     import logging
     import signal
@@ -140,7 +223,7 @@ def _run(
     settings = settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    with on_stand(settings, releases, households, seed) as stand:
+    with on_stand(settings, releases, households, seed, items) as stand:
         figures = msgspec.json.format(msgspec.json.encode(measure(stand)), indent=2)
     typer.echo(figures)
     if target is not None:

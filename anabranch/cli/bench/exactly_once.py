@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from anabranch.cli.bench.stand import Stand, percentiles, seconds_between, spread
-from anabranch.cli.ledger import Answer
+from anabranch.cli.bench.stand import Speed, Stand, percentiles, spread
 from anabranch.messages import Event
 from producers.pace import Pace
 
@@ -56,15 +55,10 @@ def _measure(stand: Stand, plan: Plan, ahead: Iterator[Event], guarantee: str) -
     ranker = stand.rank("--set", f"processing_guarantee={guarantee}")
     stand.ready(ranker)
     stand.drained()
-    per_second = _speed(stand.answered(since)[1])
+    per_second = Speed.of([answer.appended for answer in stand.answered(since)[1]]).per_second
 
     since = stand.ends()
     stand.bed.publish(islice(ahead, int(plan.rate * plan.seconds)), Pace(per_second=plan.rate))
     stand.drained()
     ranker.child.stop()
     return per_second, [waited for _, waited in stand.waits(since)]
-
-
-def _speed(answers: Sequence[Answer]) -> float:
-    """Rankings a second, from the first on: before it, the ranker restored."""
-    return len(answers) / seconds_between([answer.appended for answer in answers])

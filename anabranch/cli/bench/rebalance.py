@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anabranch.cli.bench.stand import Ranker, Stand, percentiles, spread
-from anabranch.messages import Event
-from producers.pace import Pace
+from anabranch.cli.bench.streaming import Streaming
 
 Made = TypeVar("Made")
 CALM_S = 4.0
@@ -57,29 +55,6 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
         "no change, every ranking": percentiles(calm),
         **{f"a ranker {what}": _figures(pauses) for what, pauses in found.items()},
     }
-
-
-class Streaming:
-    """A steady stream of events in a thread, while the block lasts."""
-
-    def __init__(self, stand: Stand, rate: float) -> None:
-        self._stop = threading.Event()
-        stream = self._until_stopped(stand.bed.ahead.events())
-        self._thread = threading.Thread(target=stand.bed.publish, args=(stream, Pace(per_second=rate)))
-
-    def __enter__(self) -> Streaming:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _until_stopped(self, events: Iterator[Event]) -> Iterator[Event]:
-        for event in events:
-            if self._stop.is_set():
-                return
-            yield event
 
 
 def _calm(stand: Stand) -> list[float]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
@@ -24,6 +24,7 @@ from anabranch.cli.ledger import Answer, Place, Published
 from anabranch.cli.offsets import Offsets, ends, lag
 from anabranch.cli.processes import Child, Processes
 from anabranch.cluster import start_cluster
+from anabranch.messages import Event
 from anabranch.settings import Settings
 
 SESSION_TIMEOUT_MS = 10_000
@@ -93,6 +94,14 @@ class Stand:
         self.ready(first)
         first.child.stop()
 
+    def rank_once(self, events: Iterable[Event]) -> None:
+        """Publish events, and rank what has not been ranked."""
+        self.bed.publish(events)
+        ranker = self.rank()
+        self.ready(ranker)
+        self.drained()
+        ranker.child.stop()
+
     def ready(self, *rankers: Ranker) -> None:
         """Wait until the rankers hold every partition and have restored them."""
 
@@ -140,14 +149,14 @@ class Stand:
 
 
 @contextmanager
-def on_stand(settings: Settings, releases: Path | None, households: int, seed: int) -> Iterator[Stand]:
-    """Start everything a benchmark needs; stop it at the end."""
+def on_stand(settings: Settings, releases: Path | None, households: int, seed: int, items: int = 0) -> Iterator[Stand]:
+    """Start everything a benchmark needs, with a catalogue of at least so many items; stop it at the end."""
     clear(settings.data_dir)
     with start_cluster(1, settings.data_dir / "cluster") as cluster:
         settings = on_cluster(settings, cluster, SESSION_TIMEOUT_MS)
         with Processes(environment(settings), settings.data_dir / "logs") as processes:
             bed = Bed(settings, processes, households, seed)
-            bed.provision(events_ahead=len(bed.ahead))
+            bed.provision(len(bed.ahead), items)
             (name,) = bed.releases(1, releases, seed)
             bed.announce(name)
             processes.start("index")
@@ -167,9 +176,20 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean(values), "sd": deviation, "min": min(values), "max": max(values)}
 
 
-def seconds_between(appended: Sequence[int]) -> float:
-    """Seconds from the first append to the last, in ms both; at least a thousandth. Before it, a process got ready."""
-    return max(1, max(appended) - min(appended)) / 1000
+class Speed(NamedTuple):
+    """How fast messages came."""
+
+    per_second: float
+    seconds: float
+
+    @classmethod
+    def of(cls, appended: Sequence[int]) -> Self:
+        """From when they were appended, in ms: from the first on, before which a process got ready.
+
+        A millisecond is the least that can be told.
+        """
+        seconds = max(1, max(appended) - min(appended)) / 1000
+        return cls(len(appended) / seconds, seconds)
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:

@@ -1,22 +1,17 @@
-"""How many events a second one ranker ranks, beside the echo on the same events in the same run."""
+"""How many events a second rankers rank, beside the echo on the same events in the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from kafka.admin import NewTopic
+from anabranch.cli.bench.echo import ANSWERS, Echo
+from anabranch.cli.bench.stand import Speed, Stand, spread
+from anabranch.cli.offsets import Offsets
 
-from anabranch import clients
-from anabranch.cli.bench.echo import Echoed, topics_of
-from anabranch.cli.bench.stand import Stand, seconds_between, spread
-from anabranch.cli.offsets import Offsets, ends
-
-ANSWERS = 2_000
-"""Rankings and feedback kept of a ranker for the echo to send."""
+KERNEL = ("decode", "encode", "retrieve", "order", "write")
+"""Stages that are nearly all ONNX Runtime, FAISS and msgspec."""
 
 
 @dataclass(frozen=True)
@@ -27,76 +22,55 @@ class Plan:
     events: int
     batch: int
     """Events a ranker takes at once, at most."""
+    rankers: int
+    """Processes that share the work."""
     echo_batches: tuple[int, ...]
     """As `batch`, for the echo; the best counts."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """One backlog, ranked."""
+
+    per_second: float
+    shares: dict[str, float]
+    """Of the wall time, by stage, all threads of one ranker together."""
+
+
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
-    """A ranker and the echo, in turn, over the same backlog; figures with their spread."""
-    _provision(stand)
-    stand.begin()
-    ranked: list[float] = []
-    stages: list[dict[str, float]] = []
-    echoed: dict[int, list[float]] = {batch: [] for batch in plan.echo_batches}
-    answers: list[tuple[bytes, bytes]] = []
+    """Rankers and the echo, in turn, over the same backlog; figures with their spread."""
     ahead = stand.bed.ahead.events()
-    for repeat in range(plan.repeats):
+    stand.begin()
+    stand.rank_once(islice(ahead, ANSWERS))
+    echo = Echo(stand)
+    runs: list[Run] = []
+    echoed: dict[int, list[float]] = {batch: [] for batch in plan.echo_batches}
+    for _ in range(plan.repeats):
         since = stand.ends()
         stand.bed.publish(islice(ahead, plan.events))
-        speed, share = _ranker(stand, plan, since)
-        ranked.append(speed)
-        stages.append(share)
-        answers = answers or _answers(stand)
+        runs.append(ranked(stand, plan.batch, since, plan.rankers))
         for batch in plan.echo_batches:
-            echoed[batch].append(_echo(stand, batch, Echoed(f"echo-{repeat}-{batch}", since, plan.events, answers)))
+            echoed[batch].append(echo.speed(batch, since, plan.events))
     best = [max(speeds[repeat] for speeds in echoed.values()) for repeat in range(plan.repeats)]
     return {
-        "what": "events a second through one ranker, and through the echo",
+        "what": f"events a second through {plan.rankers} ranker(s), and through the echo",
         "machine": stand.machine,
-        "plan": {"repeats": plan.repeats, "backlog": plan.events, "batch": plan.batch},
-        "events_per_second": spread(ranked),
+        "plan": {"repeats": plan.repeats, "backlog": plan.events, "batch": plan.batch, "rankers": plan.rankers},
+        "events_per_second": spread([one.per_second for one in runs]),
         "echo_events_per_second": {str(batch): spread(speeds) for batch, speeds in echoed.items()},
-        "share_of_best_echo": spread([one / other for one, other in zip(ranked, best, strict=True)]),
-        "share_of_wall_time": {stage: spread([one[stage] for one in stages]) for stage in stages[0]},
+        "share_of_best_echo": spread([one.per_second / other for one, other in zip(runs, best, strict=True)]),
+        "kernel_share": spread([sum(one.shares.get(stage, 0.0) for stage in KERNEL) for one in runs]),
+        "share_of_wall_time": {stage: spread([one.shares[stage] for one in runs]) for stage in runs[0].shares},
     }
 
 
-def _provision(stand: Stand) -> None:
-    names = topics_of(stand.bed.topics)
-    with closing(clients.admin(stand.settings)) as admin:
-        admin.create_topics([NewTopic(name, stand.settings.partitions, 1) for name in names])
-
-
-def _ranker(stand: Stand, plan: Plan, since: Offsets) -> tuple[float, dict[str, float]]:
-    """Events a second, and the share of that time in each stage."""
-    ranker = stand.rank("--set", f"batch_max={plan.batch}")
-    stand.ready(ranker)
+def ranked(stand: Stand, batch: int, since: Offsets, rankers: int = 1) -> Run:
+    """Rank the backlog from some offsets on, and see how fast that went from its first ranking on."""
+    started = [stand.rank("--set", f"batch_max={batch}") for _ in range(rankers)]
+    stand.ready(*started)
     stand.drained()
-    spent = ranker.by_label("anabranch_stage_seconds_sum", "stage")
-    ranker.child.stop()
-    speed, seconds = _speed([answer.appended for answer in stand.answered(since)[1]])
-    return speed, {stage: value / seconds for stage, value in spent.items()}
-
-
-def _echo(stand: Stand, batch: int, echoed: Echoed) -> float:
-    rankings = topics_of(stand.bed.topics)[0]
-    before = ends(stand.settings, rankings)
-    path = stand.settings.data_dir / "echoed.msgpack"
-    echoed.write(path)
-    stand.bed.processes.start("--set", f"batch_max={batch}", "bench", "echo-loop", "--file", str(path)).wait()
-    return _speed([record.timestamp for record in clients.read_from(stand.settings, rankings, before)])[0]
-
-
-def _answers(stand: Stand) -> list[tuple[bytes, bytes]]:
-    """A ranker's first rankings and feedback."""
-    rankings, feedback = (
-        [record.value for record in islice(clients.read_to_end(stand.settings, [topic]), ANSWERS)]
-        for topic in (stand.bed.topics.rankings, stand.bed.topics.feedback)
-    )
-    return list(zip(rankings, feedback, strict=True))
-
-
-def _speed(appended: Sequence[int]) -> tuple[float, float]:
-    """Messages a second from the first on, and those seconds."""
-    seconds = seconds_between(appended)
-    return len(appended) / seconds, seconds
+    spent = started[0].by_label("anabranch_stage_seconds_sum", "stage")
+    for ranker in started:
+        ranker.child.stop()
+    speed = Speed.of([answer.appended for answer in stand.answered(since)[1]])
+    return Run(speed.per_second, {stage: seconds / speed.seconds for stage, seconds in spent.items()})

@@ -8,10 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from anabranch.cli.bench.echo import Echoed
-from anabranch.cli.bench.exactly_once import _speed
-from anabranch.cli.bench.stand import percentiles, spread
-from anabranch.cli.bench.throughput import _speed as _speed_and_seconds
+from anabranch.cli.bench.echo_loop import Echoed
+from anabranch.cli.bench.stand import Speed, percentiles, spread
+from anabranch.cli.bench.swap import _mixes
 from anabranch.cli.ledger import Answer
 from anabranch.messages import Cause, Ranking
 
@@ -28,18 +27,16 @@ def test_percentiles_are_those_of_numpy_and_the_largest() -> None:
     }
 
 
-def test_speed_counts_from_the_first_ranking_on() -> None:
+def test_speed_counts_from_the_first_message_on() -> None:
+    assert Speed.of(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
+    assert Speed.of([7]).per_second == pytest.approx(1000), "a millisecond is the least that can be told"
+
+
+@pytest.mark.parametrize(("releases", "mixes"), [("aab", False), ("a", False), ("aba", True), ("abba", True)])
+def test_a_partition_that_comes_back_to_a_release_mixes_two(releases: str, mixes: bool) -> None:
     cause = Cause(event_id="e", partition=0, offset=0, ts=0)
-    answers = [
-        Answer(Ranking(user_id="u", release="r", cause=cause, slate=[], ts=0), appended)
-        for appended in range(5_000, 6_000, 10)
-    ]
-    assert round(_speed(answers)) == 101
-
-
-def test_throughput_counts_from_the_first_message_on() -> None:
-    assert _speed_and_seconds(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
-    assert _speed_and_seconds([7])[0] == pytest.approx(1000), "a millisecond is the least that can be told"
+    answers = [Answer(Ranking(user_id="u", release=name, cause=cause, slate=[], ts=0), 0) for name in releases]
+    assert _mixes(answers) is mixes
 
 
 def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:
