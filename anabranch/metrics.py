@@ -56,6 +56,14 @@ class RankerMetrics(ConsumerMetrics):
             registry=registry,
         )
         self.batch = Histogram("anabranch_batch_events", "Events in one transaction", buckets=BATCH, registry=registry)
+        self.waited = Gauge(
+            "anabranch_backpressure_seconds",
+            "How long the oldest event of the newest batch had waited for it; 0 where none waits",
+            registry=registry,
+        )
+        self.full = Counter(
+            "anabranch_full_batches", "Batches ended by batch_max: events come faster than they go", registry=registry
+        )
         self.stage = Histogram(
             "anabranch_stage_seconds",
             "Time of one batch in a stage, all threads together: decode, encode, retrieve, features, order, join, "

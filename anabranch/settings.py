@@ -81,6 +81,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
     batch_max: Annotated[int, Meta(ge=1, le=65_536)] = 2048
     slate_size: Annotated[int, Meta(ge=1, le=1000)] = 20
+    rank: Literal["every", "latest"] = "every"
+    """every: one ranking for every event. latest: one for each user of a batch, after their last event in it, which
+    under load is fewer. Every event has its feedback, joined with the slate that was published last."""
     retrieve: Count = 100
     """Items asked of the index for each ranking."""
     neighbours: Count = 20

@@ -28,26 +28,26 @@ class Outcome:
         self._releases = releases
 
     def messages(self, received: Sequence[Received], ranked: Ranked, release: str, now_ms: int) -> Iterator[Outgoing]:
-        """Rankings and feedback, in the order of the events; none for a duplicate.
+        """Rankings and feedback, in the order of the events; none for a duplicate, and no ranking where none was made.
 
         They go to the partition of the event, so that a user's messages stay together whoever chose it.
         """
         slates, shown = self._slates(ranked), ranked.shown_release.tolist()
-        sizes, ranks = ranked.shown_size.tolist(), ranked.rank.tolist()
+        made, sizes, ranks = ranked.ranked.tolist(), ranked.shown_size.tolist(), ranked.rank.tolist()
         purchases = _purchases(ranked)
         for at in np.flatnonzero(~ranked.duplicate).tolist():
             event, partition, offset, _ = received[at]
             key = topics.key(event.user_id)
-            cause = Cause(event_id=event.event_id, partition=partition, offset=offset, ts=event.ts)
-            ranking = Ranking(
-                user_id=event.user_id,
-                release=release,
-                cause=cause,
-                slate=slates[at],
-                ts=now_ms,
-                purchase=purchases[at] if purchases is not None else None,
-            )
-            yield Outgoing(self._names.rankings, key, encode(ranking), partition)
+            if made[at]:
+                ranking = Ranking(
+                    user_id=event.user_id,
+                    release=release,
+                    cause=Cause(event_id=event.event_id, partition=partition, offset=offset, ts=event.ts),
+                    slate=slates[at],
+                    ts=now_ms,
+                    purchase=purchases[at] if purchases is not None else None,
+                )
+                yield Outgoing(self._names.rankings, key, encode(ranking), partition)
             feedback = Feedback(
                 event=event,
                 partition=partition,

@@ -78,7 +78,7 @@ class Ranker:
         self._topics = Topics(settings)
         self._largest = settings.max_message_bytes
         self._metrics = metrics
-        self._report = BatchReport(metrics)
+        self._report = BatchReport(metrics, settings.batch_max)
         self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
         self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
         self._policy = Policy.of(settings)
@@ -125,6 +125,7 @@ class Ranker:
                 self._go_on_restoring()
                 self._open_partitions()
                 records = self._intake.collect()
+                self._report.taken(records)
                 if records:
                     self._process(records)
                 elif self._intake.settled and self._backoff.over:

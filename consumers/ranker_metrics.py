@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, Ranked
@@ -22,10 +23,17 @@ CLOCK_SKEW_MS = 60_000
 class BatchReport:
     """Reports committed batches and the state of the process."""
 
-    def __init__(self, metrics: RankerMetrics) -> None:
+    def __init__(self, metrics: RankerMetrics, batch_max: int) -> None:
         self._metrics = metrics
+        self._batch_max = batch_max
         self._gauges_due = Every(1)
         self._lag_due = Every(2)
+
+    def taken(self, records: Sequence[ConsumerRecord]) -> None:
+        """These records have been taken from the log, or none were there to take."""
+        oldest = min((record.timestamp for record in records if record.timestamp >= 0), default=None)
+        self._metrics.waited.set(0 if oldest is None else max(0.0, time.time() - oldest / 1000))
+        self._metrics.full.inc(len(records) >= self._batch_max)
 
     def committed(
         self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: ReleaseNumbers
@@ -45,7 +53,7 @@ class BatchReport:
             self._metrics.latency.observe(max(0.0, now - received[at].appended_ms / 1000))
         self._metrics.events.inc(len(received))
         self._metrics.batch.observe(len(received))
-        self._metrics.rankings.inc(len(fresh))
+        self._metrics.rankings.inc(int(ranked.ranked.sum()))
         self._metrics.ignored.labels("duplicate").inc(len(received) - len(fresh))
         ahead = sum(0 <= received[at].appended_ms < received[at].event.ts - CLOCK_SKEW_MS for at in fresh)
         self._metrics.corrected.labels("clock_skew").inc(ahead)

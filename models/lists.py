@@ -109,7 +109,7 @@ def candidate_lists(
         fold(states, batch)
         done(len(batch))
     for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=len(before) + 1)):
-        queries = advance(live, states, batch)[1]
+        queries = advance(live, states, batch)[2]
         keep = np.flatnonzero(chosen[at * BATCH : at * BATCH + len(batch)])
         asked = queries.concatenate([queries], keep)
         candidates = propose(asked, live.index, neighbours, policy)

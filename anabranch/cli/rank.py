@@ -17,6 +17,7 @@ def command(
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
     discover: Annotated[bool | None, typer.Option("--discover", help="Leave out what a user has had.")] = None,
+    rank: Annotated[str | None, typer.Option(help="every event, or the latest of a user and batch.")] = None,
     instance: Annotated[str | None, typer.Option(help="A name that outlives a restart, this process's alone.")] = None,
 ) -> None:
     """Rank for every event: events in, rankings and feedback out, one transaction a batch. Run as many as you like.
@@ -32,7 +33,13 @@ def command(
     from consumers.shutdown import stop_on_signals
 
     settings = settings_of(
-        ctx, start=start, metrics_port=metrics_port, metrics_host=metrics_host, discover=discover, instance=instance
+        ctx,
+        start=start,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
+        discover=discover,
+        rank=rank,
+        instance=instance,
     )
     start_log(settings)
     stop = stop_on_signals(within_s=5.0)

@@ -42,6 +42,8 @@ class Policy:
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
     session_repeats: bool = False
     """Show what the session holds again: where people go back and forth between items, as on a marketplace."""
+    latest: bool = False
+    """Make one slate for each user of a batch, after their last event in it, and none after the others."""
     purchase: bool = False
     """Tell how probable the purchase of each shown item is, where the release has that head."""
 
@@ -54,6 +56,7 @@ class Policy:
             neighbours=settings.neighbours,
             discover=settings.discover,
             session_repeats=settings.session_repeats,
+            latest=settings.rank == "latest",
             purchase=settings.publish_purchase,
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from anabranch.ranking.item_ids import ItemIds, Rows, stable_hash
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
 from anabranch.ranking.state import Slots, StateLayout, UserStates
+
+Number = TypeVar("Number", np.int32, np.float32)
 
 NO_SLATE = -1
 """The rank of an event whose user had been shown nothing."""
@@ -68,6 +71,7 @@ class Ranked:
     """What came of a batch, by event."""
 
     duplicate: NDArray[np.bool_]  # [B] an event seen before: nothing else holds for it
+    ranked: NDArray[np.bool_]  # [B] a slate was made right after it; all but duplicates, unless the latest alone are
     slate: Rows  # [B, slate] -1 padded
     score: Floats  # [B, slate]
     shown_release: NDArray[np.int32]  # [B] number of the release whose slate the user had, -1: none
@@ -101,19 +105,17 @@ def rank(
     calls `begin`, and tells what that returns of each stage it has passed.
     """
     passed = begin()
-    duplicate, queries = advance(live, states, batch)
+    duplicate, asked, queries = advance(live, states, batch, policy.latest)
     passed("encode")
 
     def slates(start: int) -> _Slates:
         return _slates(live, neighbours, queries.part(start, start + QUERIES_AT_ONCE), policy, states.layout, begin())
 
-    parts = list(each(slates, range(0, max(len(batch), 1), QUERIES_AT_ONCE)))
-    slate, score = np.concatenate([one.items for one in parts]), np.concatenate([one.scores for one in parts])
-    purchases = [one.purchase for one in parts if one.purchase is not None]
+    parts = list(each(slates, range(0, max(len(asked), 1), QUERIES_AT_ONCE)))
     passed = begin()
-    ranked = _join(live, states, batch, duplicate, slate, score)
+    ranked = _join(live, states, batch, duplicate, asked, _Slates.concatenate(parts))
     passed("join")
-    return replace(ranked, purchase=np.concatenate(purchases) if purchases else None)
+    return ranked
 
 
 def warm_up(live: LiveRelease, policy: Policy) -> None:
@@ -129,6 +131,16 @@ class _Slates:
     items: Rows  # [n, slate] -1 padded
     scores: Floats  # [n, slate]
     purchase: Floats | None  # [n, slate]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[_Slates]) -> _Slates:
+        """The parts end to end."""
+        purchases = [one.purchase for one in parts if one.purchase is not None]
+        return cls(
+            items=np.concatenate([one.items for one in parts]),
+            scores=np.concatenate([one.scores for one in parts]),
+            purchase=np.concatenate(purchases) if purchases else None,
+        )
 
 
 def _slates(
@@ -153,15 +165,27 @@ def _slates(
     return _Slates(items, scores, purchase)
 
 
-def advance(live: LiveRelease, states: UserStates, batch: Batch) -> tuple[NDArray[np.bool_], Queries]:
-    """Enter the batch into the states; which events [B] are duplicates, and each user's state right after."""
+def advance(
+    live: LiveRelease, states: UserStates, batch: Batch, latest: bool = False
+) -> tuple[NDArray[np.bool_], Positions, Queries]:
+    """Enter the batch into the states.
+
+    Which events [B] are duplicates, the positions [A] of the others (of each user's latest alone, if `latest`), and
+    the user's state right after each of those.
+    """
     duplicate = np.zeros(len(batch), np.bool_)
     parts, order = [], []
     for wave, seen in _enter(live, states, batch):
         duplicate[wave] = seen
-        parts.append(Queries.of(states, batch.slots[wave]))
-        order.append(wave)
-    return duplicate, Queries.concatenate(parts, np.argsort(np.concatenate(order)))
+        order.append(wave[~seen])
+        if not latest:
+            parts.append(Queries.of(states, batch.slots[order[-1]]))
+    if latest:
+        asked = _latest(batch.slots, np.flatnonzero(~duplicate))
+        return duplicate, asked, Queries.of(states, batch.slots[asked])
+    asked = np.concatenate(order)
+    in_order = np.argsort(asked)
+    return duplicate, asked[in_order], Queries.concatenate(parts, in_order)
 
 
 def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> None:
@@ -228,6 +252,12 @@ def waves(slots: Slots) -> Iterator[Positions]:
     wave_of[by_slot] = nth
     for wave in range(int(nth.max(initial=0)) + 1):
         yield np.flatnonzero(wave_of == wave)
+
+
+def _latest(slots: Slots, positions: Positions) -> Positions:
+    """Those of a batch's positions, ascending, at which a slot stands for the last time."""
+    backwards = positions[::-1]
+    return np.sort(backwards[np.unique(slots[backwards], return_index=True)[1]])
 
 
 def _enter(live: LiveRelease | None, states: UserStates, batch: Batch) -> Iterator[tuple[Positions, NDArray[np.bool_]]]:
@@ -307,11 +337,14 @@ def _join(
     states: UserStates,
     batch: Batch,
     duplicate: NDArray[np.bool_],
-    slate: Rows,
-    score: Floats,
+    asked: Positions,
+    slates: _Slates,
 ) -> Ranked:
     """Join each event with the slate its user had, which the event before may have made in this same batch."""
     columns = states.columns
+    ranked = np.zeros(len(batch), np.bool_)
+    ranked[asked] = True
+    slate, score = _spread(slates.items, asked, len(batch), -1), _spread(slates.scores, asked, len(batch), 0)
     release, size, place = (np.full(len(batch), fill, np.int32) for fill in (-1, 0, NO_SLATE))
     for wave in waves(batch.slots):
         fresh = wave[~duplicate[wave]]
@@ -322,5 +355,14 @@ def _join(
         hit = (shown == batch.items[fresh][:, None]) & (shown >= 0)
         found = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE)
         place[fresh] = np.where(release[fresh] >= 0, found, NO_SLATE)
-        columns.slate[slots], columns.slate_release[slots] = slate[fresh], live.number
-    return Ranked(duplicate, slate, score, release, size, place)
+        made = wave[ranked[wave]]
+        columns.slate[batch.slots[made]], columns.slate_release[batch.slots[made]] = slate[made], live.number
+    purchase = None if slates.purchase is None else _spread(slates.purchase, asked, len(batch), 0)
+    return Ranked(duplicate, ranked, slate, score, release, size, place, purchase)
+
+
+def _spread(values: NDArray[Number], at: Positions, n: int, fill: int) -> NDArray[Number]:
+    """Values [A, …] where they belong among n, and `fill` everywhere else."""
+    spread = np.full((n, *values.shape[1:]), fill, values.dtype)
+    spread[at] = values
+    return spread

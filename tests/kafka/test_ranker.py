@@ -13,6 +13,7 @@ from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from anabranch import messages
 from anabranch.broker import Broker
+from anabranch.cli.ledger import Answer, Published, ledger
 from anabranch.messages import Event, Ranking
 from anabranch.settings import Settings
 from anabranch.topics import Topics
@@ -61,6 +62,27 @@ def test_feedback_joins_an_event_with_the_slate_before_it(world: World) -> None:
     before, after = (messages.feedback.decode(record.value) for record in world.records(world.topics.feedback))
     assert (before.release, before.rank, before.slate_size) == (None, None, 0)
     assert (after.release, after.rank, after.slate_size) == ("r1", 5, 20)
+
+
+def test_the_latest_event_of_a_user_and_batch_is_ranked_and_every_event_fed_back(world: World) -> None:
+    world.go_live("r1")
+    events = purchases(400)
+    world.publish(events)
+    with Process(world.settings, "rank", "--start", "earliest", "--rank", "latest", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        await_true(lambda: len(world.records(world.topics.feedback)) == 400, "400 pieces of feedback", ranker.log)
+        await_true(lambda: scrape.value("anabranch_events_total") == 400, "400 counted events", ranker.log)
+        assert scrape.value("anabranch_rankings_total") == len(world.rankings())
+    published = {
+        (record.partition, record.offset): Published(messages.events.decode(record.value), record.timestamp)
+        for record in world.records(world.topics.events)
+    }
+    answers = [Answer(ranking, 0) for ranking in world.rankings()]
+    feedback = [messages.feedback.decode(record.value) for record in world.records(world.topics.feedback)]
+    balance = ledger(published, answers, feedback, [], latest=True)
+    assert balance.balanced
+    assert balance.covered > 0
+    assert balance.events_ranked + balance.covered == 400
 
 
 def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: World) -> None:
@@ -257,7 +279,8 @@ def test_a_ranker_thrown_out_of_its_group_in_the_middle_restores_and_publishes_n
 def test_every_metric_of_a_running_ranker_moves(world: World) -> None:
     world.go_live("r1")
     world.publish(purchases(40))
-    with Process(world.settings, "rank", "--start", "latest", "--metrics-port", "0") as ranker:
+    arguments = ("--set", "batch_max=50", "rank", "--start", "latest", "--metrics-port", "0")
+    with Process(world.settings, *arguments) as ranker:
         scrape = Scrape.of(ranker)
         await_true(lambda: scrape.value("anabranch_user_states") == 5, "restored states", ranker.log)
         before = scrape()
@@ -275,6 +298,7 @@ def test_every_metric_of_a_running_ranker_moves(world: World) -> None:
         "anabranch_events_ignored_total",
         "anabranch_event_to_ranking_seconds_count",
         "anabranch_batch_events_count",
+        "anabranch_full_batches_total",
         "anabranch_stage_seconds_count",
         "anabranch_index_recall",
         "anabranch_prequential_events_total",
@@ -289,11 +313,13 @@ def test_every_metric_of_a_running_ranker_moves(world: World) -> None:
     assert after["anabranch_dead_letters_total", frozenset({("reason", "invalid")})] == 1
     assert after["anabranch_events_ignored_total", frozenset({("reason", "duplicate")})] == 10
     assert {dict(labels)["stage"] for name, labels in after if name == "anabranch_stage_seconds_count"} == {
+        "decode",
         "encode",
         "retrieve",
         "features",
         "order",
         "join",
+        "write",
         "publish",
     }
     assert any(name == "anabranch_live_release_info" and ("release", "r1") in labels for name, labels in after)

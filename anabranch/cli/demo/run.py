@@ -202,7 +202,9 @@ class Demo:
             topic_prefix=self._settings.topic_prefix,
             seed=self._options.seed,
             discover=self._settings.discover,
-            ledger=ledger(found.events, found.answers, found.feedback, found.dead),
+            ledger=ledger(
+                found.events, found.answers, found.feedback, found.dead, latest=self._settings.rank == "latest"
+            ),
             events_per_second=throughput(at_speed),
             latency_ms=latencies(within(found.events, (paced_from, self._ends())), found.answers),
             releases=release_rows(reshare_broker.notices(self._settings)),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from anabranch.cli.demo.summary import latencies, throughput, within
 from anabranch.cli.ledger import Answer, Place, Published, ledger
-from anabranch.messages import Cause, Event, Ranking
+from anabranch.messages import Cause, Event, Feedback, Ranking
 
 
 def _event(offset: int, user: str = "ann", appended: int = 0) -> tuple[Place, Published]:
@@ -34,6 +34,17 @@ def test_a_second_ranking_of_an_event_is_a_duplicate() -> None:
 def test_an_event_both_ranked_and_dead_lettered_is_a_duplicate() -> None:
     found = ledger(dict([_event(0)]), [_answer(0)], [], dead=[(0, 0)])
     assert found.duplicated == 1 and not found.balanced
+
+
+def test_a_later_ranking_of_the_user_covers_an_event_where_the_latest_alone_are_ranked() -> None:
+    events = dict([_event(0), _event(1), _event(2, "bob"), _event(3)])
+    feedback = [
+        Feedback(event=published.event, partition=0, offset=offset) for (_, offset), published in events.items()
+    ]
+    found = ledger(events, [_answer(1)], feedback, dead=[], latest=True)
+    assert (found.events_ranked, found.covered, found.lost) == (1, 1, 2), "neither bob's nor ann's last is covered"
+    assert ledger(events, [_answer(1)], feedback[1:], dead=[], latest=True).lost == 3, "nor is one without feedback"
+    assert ledger(events, [_answer(1)], feedback, dead=[]).lost == 3
 
 
 def test_order_counts_per_user() -> None:

@@ -13,10 +13,12 @@ from anabranch.ranking.live import ReleaseNumbers
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.outcome import Outcome
+from consumers.outgoing import Outgoing
 from consumers.received import Received
 
 RANKED = Ranked(
     duplicate=np.array([False, True, False]),
+    ranked=np.array([True, False, True]),
     slate=np.array([[0, 1], [0, 1], [1, -1]], np.int32),
     score=np.array([[2, 1], [2, 1], [3, 0]], np.float32),
     shown_release=np.full(3, -1, np.int32),
@@ -25,21 +27,30 @@ RANKED = Ranked(
 )
 
 
-def rankings(ranked: Ranked) -> list[Ranking]:
+def published(ranked: Ranked) -> list[Outgoing]:
     """What is published of three events, the second of which is a duplicate."""
     item_ids = ItemIds()
     item_ids.rows(["a", "b"])
     events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
     received = [Received(event, 0, offset, -1) for offset, event in enumerate(events)]
-    published = Outcome(Topics(Settings()), item_ids, ReleaseNumbers()).messages(received, ranked, "r1", now_ms=5)
-    return [messages.rankings.decode(one.value) for one in published if one.topic == "rankings" and one.value]
+    return list(Outcome(Topics(Settings()), item_ids, ReleaseNumbers()).messages(received, ranked, "r1", now_ms=5))
+
+
+def rankings(ranked: Ranked) -> list[Ranking]:
+    """The rankings among it."""
+    return [messages.rankings.decode(one.value) for one in published(ranked) if one.topic == "rankings" and one.value]
+
+
+def test_an_event_that_no_slate_was_made_for_has_feedback_alone() -> None:
+    latest = replace(RANKED, ranked=np.array([False, False, True]))
+    assert [one.topic for one in published(latest)] == ["feedback", "rankings", "feedback"]
 
 
 def test_a_ranking_says_nothing_of_purchases_where_none_were_ranked() -> None:
-    published = rankings(RANKED)
-    assert [one.cause.event_id for one in published] == ["e0", "e2"]
-    assert [one.purchase for one in published] == [None, None]
-    assert b"purchase" not in messages.encode(published[0])
+    first, second = rankings(RANKED)
+    assert (first.cause.event_id, second.cause.event_id) == ("e0", "e2")
+    assert (first.purchase, second.purchase) == (None, None)
+    assert b"purchase" not in messages.encode(first)
 
 
 def test_a_ranking_says_of_each_item_of_its_slate_how_probable_its_purchase_is() -> None:

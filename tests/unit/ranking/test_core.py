@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,30 @@ def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
 def test_no_events_lead_to_no_slates(shop: Shop) -> None:
     assert shop.rank().slate.shape == (0, 5)
     core.warm_up(shop.live, shop.policy)
+
+
+def test_the_latest_alone_are_ranked_as_they_would_have_been_and_every_event_is_joined(shop: Shop) -> None:
+    events = _stream(60, users=7)
+    every = shop.rank(*events[:30]), shop.rank(*events[30:])
+    vectors = shop.states.columns.vector.copy()
+
+    shop.states, shop.policy = shop.blank_states(), replace(shop.policy, latest=True)
+    first, second = shop.rank(*events[:30]), shop.rank(*events[30:])
+    assert np.array_equal(shop.states.columns.vector, vectors), "the states are moved by every event"
+    users = [event.user_id for event in events[:30]]
+    newest = [at for at in range(30) if users[at] not in users[at + 1 :]]
+    assert np.flatnonzero(first.ranked).tolist() == newest
+    assert np.array_equal(first.slate[newest], every[0].slate[newest])
+    assert (first.slate[~first.ranked] == -1).all()
+    assert (first.rank == NO_SLATE).all(), "nobody had been shown anything before the batch"
+    assert (second.shown_size[np.isin([event.user_id for event in events[30:]], users)] == 5).all()
+
+
+def test_a_duplicate_is_nobodys_latest_event(shop: Shop) -> None:
+    shop.policy = replace(shop.policy, latest=True)
+    ranked = shop.rank(purchase(1, id="a"), purchase(2, id="b"), purchase(1, id="a"))
+    assert ranked.duplicate.tolist() == [False, False, True]
+    assert ranked.ranked.tolist() == [False, True, False]
 
 
 def test_parts_of_a_batch_rank_beside_one_another_as_one_after_the_other(shop: Shop) -> None:
@@ -192,7 +217,7 @@ def test_what_the_session_holds_is_shown_again_only_where_the_policy_says_so(tmp
 def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Path) -> None:
     shop = Shop(tmp_path, Policy(session_repeats=True))
     batch = shop.batch([purchase(1, ts=1, session="a"), purchase(2, ts=2, session="a"), purchase(1, ts=3, session="a")])
-    queries = core.advance(shop.live, shop.states, batch)[1]
+    queries = core.advance(shop.live, shop.states, batch)[2]
     candidates = propose(queries, shop.live.index, shop.neighbours, shop.policy)
     of_last = candidates.query == 2
     told = {

@@ -58,7 +58,7 @@ def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) 
     assert ((ranked.purchase > 0) & (ranked.purchase < 1)).all()
 
     states = shop.states()
-    queries = core.advance(shop.live, states, shop.batch(states))[1]
+    queries = core.advance(shop.live, states, shop.batch(states))[2]
     candidates = propose(queries, shop.live.index, shop.neighbours, ASKED)
     features = build(queries, candidates, shop.live.index, shop.neighbours, states.layout.own_half_life_s)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
