@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from anabranch.cli.bench.stand import Stand
 
 app = typer.Typer()
 
@@ -28,6 +33,7 @@ BENCH_DIR = Path(".anabranch/bench")
 CATALOGUE = 68_492
 """Items of the demo."""
 ECHO_BATCHES = (512, 2048)
+SIZES = (10_000, CATALOGUE, 1_000_000)
 
 
 @app.command("exactly-once")
@@ -149,6 +155,42 @@ def latency(
 
 
 @app.command()
+def items(
+    ctx: typer.Context,
+    sizes: Annotated[
+        list[int] | None, typer.Option("--size", min=1000, help="Items of the catalogue; may be given again.")
+    ] = None,
+    repeats: Repeats = 5,
+    events: Backlog = 20_000,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second while items change.")] = 1000.0,
+    batch: Batch = 2048,
+    households: Households = 300,
+    seed: Seed = 0,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Measure a ranker on catalogues of some sizes: speed, recall, how soon a change is seen, and a rebuild beside.
+
+    Items beyond the real ones are made up beside them. A catalogue too small for the households has fewer of these.
+
+    Example: anabranch bench items --size 10000 --size 1000000 --json items.json
+    """
+    from anabranch.cli.bench.catalogue import households_within
+    from anabranch.cli.bench.items import Plan, run
+    from producers import completejourney
+
+    plan = Plan(repeats, events, batch, rate)
+    purchases = completejourney.purchases(seed)
+    measured = []
+    for size in sizes or SIZES:
+        fitting = min(households, households_within(purchases, size, seed))
+        with _stand(ctx, data_dir, releases, fitting, seed, min(size, CATALOGUE)) as stand:
+            measured.append(run(stand, size, plan))
+    _show({"what": "one ranker, by the size of its catalogue", "machine": stand.machine, "sizes": measured}, json)
+
+
+@app.command()
 def swap(
     ctx: typer.Context,
     repeats: Repeats = 5,
@@ -208,13 +250,19 @@ def _run(
     households: int,
     seed: int,
     target: Path | None,
-    measure: Any,
+    measure: Callable[[Stand], dict[str, Any]],
     items: int = 0,
 ) -> None:
+    with _stand(ctx, data_dir, releases, households, seed, items) as stand:
+        _show(measure(stand), target)
+
+
+@contextmanager
+def _stand(
+    ctx: typer.Context, data_dir: Path, releases: Path | None, households: int, seed: int, items: int
+) -> Iterator[Stand]:
     import logging
     import signal
-
-    import msgspec
 
     from anabranch.cli.bench.stand import on_stand
     from anabranch.cli.options import settings_of
@@ -224,7 +272,13 @@ def _run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     with on_stand(settings, releases, households, seed, items) as stand:
-        figures = msgspec.json.format(msgspec.json.encode(measure(stand)), indent=2)
-    typer.echo(figures)
+        yield stand
+
+
+def _show(figures: dict[str, Any], target: Path | None) -> None:
+    import msgspec
+
+    text = msgspec.json.format(msgspec.json.encode(figures), indent=2)
+    typer.echo(text)
     if target is not None:
-        target.write_bytes(figures)
+        target.write_bytes(text)

@@ -16,6 +16,8 @@ from anabranch.cli.bench.stand import Speed, Stand, spread
 from anabranch.cli.offsets import Offsets, ends
 from anabranch.cli.processes import Child
 
+APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+"""As of the topics that the echo's stand for."""
 ANSWERS = 2_000
 """Rankings and feedback kept of a ranker for the echo to send."""
 
@@ -61,7 +63,10 @@ class Echo:
         self._groups = (f"echo-{number}" for number in count())
         with closing(clients.admin(stand.settings)) as admin:
             admin.create_topics(
-                [NewTopic(name, stand.settings.partitions, 1) for name in (self._rankings, self._feedback)]
+                [
+                    NewTopic(name, stand.settings.partitions, 1, topic_configs=APPEND_TIME)
+                    for name in (self._rankings, self._feedback)
+                ]
             )
 
     def speed(self, batch: int, since: Offsets, events: int) -> float:

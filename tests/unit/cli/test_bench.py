@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from anabranch.cli.bench.catalogue import NOISE, beside, households_within
 from anabranch.cli.bench.echo_loop import Echoed
 from anabranch.cli.bench.stand import Speed, percentiles, spread
 from anabranch.cli.bench.swap import _mixes
@@ -37,6 +38,37 @@ def test_a_partition_that_comes_back_to_a_release_mixes_two(releases: str, mixes
     cause = Cause(event_id="e", partition=0, offset=0, ts=0)
     answers = [Answer(Ranking(user_id="u", release=name, cause=cause, slate=[], ts=0), 0) for name in releases]
     assert _mixes(answers) is mixes
+
+
+def test_an_item_that_is_made_up_stands_beside_a_real_one_and_is_as_long() -> None:
+    random = np.random.default_rng(0)
+    real = random.normal(size=(50, 16)).astype(np.float32)
+    made = beside(real, random)
+    lengths = np.linalg.norm(real, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), lengths, rtol=1e-5)
+    np.testing.assert_allclose((made * real).sum(axis=1) / lengths**2, 1 / np.hypot(1, NOISE), atol=0.15)
+
+
+def test_households_are_as_many_as_buy_no_more_than_so_many_items() -> None:
+    bought = {1: 3, 2: 5, 3: 9}
+    for items, households in ((2, 1), (3, 1), (5, 2), (8, 2), (100, 3)):
+        assert households_within(_Purchases(bought), items, seed=0) == households
+
+
+class _Purchases:
+    """Of three households; how many items so many of them buy."""
+
+    def __init__(self, bought: dict[int, int]) -> None:
+        self.user = np.array([0, 0, 1, 2])
+        self._of_households = bought
+        self._bought = 0
+
+    def of_households(self, households: int, seed: int) -> _Purchases:
+        self._bought = self._of_households[households]
+        return self
+
+    def bought(self) -> set[str]:
+        return set(map(str, range(self._bought)))
 
 
 def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:

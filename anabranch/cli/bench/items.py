@@ -1,0 +1,114 @@
+"""How a ranker bears a catalogue of some size: its speed, and how soon a change of an item is seen, while it serves."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from anabranch.cli.bench.catalogue import ItemVectors, beside
+from anabranch.cli.bench.stand import Stand, percentiles, spread
+from anabranch.cli.bench.streaming import Streaming
+from anabranch.cli.bench.throughput import ranked
+from anabranch.cli.ledger import Answer
+
+CALM_S = 5.0
+"""Stream before a change and after it, and before anything counts."""
+REBUILD_S = 30.0
+"""As long as a rebuild may take."""
+CHANGED = 0.02
+"""Share of the items whose change makes the index rebuild its base."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    repeats: int
+    events: int
+    batch: int
+    """Events a ranker takes at once, at most."""
+    rate: float
+    """Events a second while items change."""
+
+
+def run(stand: Stand, items: int, plan: Plan) -> dict[str, Any]:
+    """Full speed over a backlog; then a steady stream while items leave, come back, and many change at once."""
+    vectors = ItemVectors(stand)
+    vectors.fill_up(items)
+    stand.begin()
+    ahead = stand.bed.ahead.events()
+    speeds = []
+    for _ in range(plan.repeats):
+        since = stand.ends()
+        stand.bed.publish(islice(ahead, plan.events))
+        speeds.append(ranked(stand, plan.batch, since).per_second)
+    ranker = stand.rank("--set", f"batch_max={plan.batch}")
+    stand.ready(ranker)
+    with Streaming(stand, plan.rate):
+        time.sleep(CALM_S)
+        calm = _waits(stand, CALM_S)
+        changes = [_leave_and_return(stand, vectors) for _ in range(plan.repeats)]
+        recall = ranker.value("anabranch_index_recall")
+        _change_many(vectors, items)
+        rebuilding = _waits(stand, REBUILD_S)
+    resident = ranker.resident_bytes
+    ranker.child.stop()
+    return {
+        "items": items,
+        "events_per_second": spread(speeds),
+        "recall_at_100": recall,
+        "gone_after_ms": spread([gone for gone, _ in changes]),
+        "found_after_ms": spread([found for _, found in changes]),
+        "calm_ms": percentiles(calm),
+        "rebuilding_ms": percentiles(rebuilding),
+        "p99_of_rebuilding_against_calm": percentiles(rebuilding)["p99"] / percentiles(calm)["p99"],
+        "resident_bytes": resident,
+    }
+
+
+def _waits(stand: Stand, seconds: float) -> list[float]:
+    since = stand.ends()
+    time.sleep(seconds)
+    return [waited for _, waited in stand.waits(since)]
+
+
+def _leave_and_return(stand: Stand, vectors: ItemVectors) -> tuple[float, float]:
+    """Take the item that is shown most out of the catalogue, and put it back.
+
+    Milliseconds until the last ranking that has it, and until the first that has it again.
+    """
+    since = stand.ends()
+    time.sleep(CALM_S)
+    item_id = _most_shown(stand.answered(since)[1])
+    since = stand.ends()
+    left = 1000 * time.time()
+    vectors.publish([(item_id, None)])
+    time.sleep(CALM_S)
+    returned = 1000 * time.time()
+    vectors.publish([(item_id, vectors.of[item_id])])
+    time.sleep(CALM_S)
+    shown = sorted(answer.appended for answer in stand.answered(since)[1] if item_id in _shown(answer))
+    gone = max((at for at in shown if at < returned), default=left)
+    found = min((at for at in shown if at >= returned), default=float("inf"))
+    return max(0.0, gone - left), found - returned
+
+
+def _most_shown(answers: Sequence[Answer]) -> str:
+    return Counter(item_id for answer in answers for item_id in _shown(answer)).most_common(1)[0][0]
+
+
+def _shown(answer: Answer) -> list[str]:
+    return [item.item_id for item in answer.ranking.slate]
+
+
+def _change_many(vectors: ItemVectors, items: int) -> None:
+    """Move some of the real items a little: enough of them for a rebuild."""
+    random = np.random.default_rng(0)
+    ids = list(islice(vectors.of, int(CHANGED * items)))
+    vectors.publish(zip(ids, beside(np.stack([vectors.of[one] for one in ids]), random), strict=True))
