@@ -143,6 +143,7 @@ class Checkpoints:
             progress.trail.append((plan.stretch.start, progress.rankings_end))
             progress.next = plan.stretch.end
             progress.dirty |= plan.touched
+            self._states.columns.dirty[list(plan.touched)] = True
             for slot in plan.saved:
                 offset = placed.get(slot)
                 if offset is not None:  # else it is saved again: only a state whose place is known can be evicted

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -23,13 +24,14 @@ from anabranch.ranking.core import Batch, Ranked
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import Columns, Slots, StateLayout, UserStates
+from anabranch.ranking.state import Slots, StateLayout, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.backoff import Backoff
 from consumers.change import Adopt, Change, VectorChange
 from consumers.checkpoint import Checkpoint, Checkpoints, Stretch
 from consumers.every import Every
+from consumers.in_flight import InFlight, InTurn, Moved, Published
 from consumers.intake import Intake
 from consumers.outcome import Outcome
 from consumers.outgoing import Outgoing
@@ -40,11 +42,14 @@ from consumers.received import Received, decode
 from consumers.release_follower import ReleaseFollower
 from consumers.restore import Restore
 from consumers.state_log import StateLog
-from consumers.transaction import UNKNOWN, AtLeastOnce, Publisher, RolledBack, Transactions
+from consumers.transaction import AtLeastOnce, Publisher, RolledBack, Transactions
 
 log = logging.getLogger(__name__)
 
 LOOK_UP_S = 30.0
+SWITCH_S = 0.0005
+"""How long a thread may keep the interpreter from others: one that publishes would keep those that rank, which need it
+for a moment between two long calls, from both cores."""
 LAST_CHECKPOINT_S = 2.0
 """How long a process that was told to stop saves states, so that its successor has fewer events to fold."""
 
@@ -56,17 +61,6 @@ class Held:
     since: float
     next: int = 0
     restored: bool = False
-
-
-@dataclass(frozen=True)
-class Moved:
-    """What a batch did to the states, to be undone should it not be published."""
-
-    slots: Slots
-    """[U] of the users of the batch, distinct."""
-    before: Columns
-    ranked: Ranked
-    stretches: dict[int, Stretch]
 
 
 class Ranker:
@@ -105,17 +99,22 @@ class Ranker:
             metrics,
             self._intake.committed,
         )
-        self._publisher: Publisher = (
-            Transactions(settings, settings.group("ranker"))
-            if settings.processing_guarantee == "exactly_once"
-            else AtLeastOnce(settings, self._intake.commit)
-        )
+        self._publisher: Publisher
+        self._publishing: Executor
+        if settings.processing_guarantee == "exactly_once":
+            self._publisher = Transactions(settings, settings.group("ranker"))
+            self._publishing = ThreadPoolExecutor(1, "publish")
+        else:  # it commits through the consumer, which is this thread's alone
+            self._publisher = AtLeastOnce(settings, self._intake.commit)
+            self._publishing = InTurn()
+        self._in_flight: InFlight | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Rank until told to stop; then the last batch is committed, states are saved and the group is left.
 
         Raises whatever ended the release follower, and `Fenced`.
         """
+        sys.setswitchinterval(SWITCH_S)
         self._follower.start()
         try:
             while not stop.is_set():
@@ -128,16 +127,20 @@ class Ranker:
                 self._report.taken(records)
                 if records:
                     self._process(records)
-                elif self._intake.settled and self._backoff.over:
+                elif self._settle() and self._intake.settled and self._backoff.over:
                     self._checkpoint()
-                self._state_log.make_room()
+                self._make_room()
                 self._report.state(self._states, self._checkpoints.dirty, self._live, self._lag, self._topics.events)
             self._save_what_time_allows()
         finally:
             self._close()
 
     def _process(self, records: Sequence[ConsumerRecord]) -> None:
-        """Decode, rank, publish and commit one batch; then, and only then, count it."""
+        """Decode and rank one batch; publish it once the batch before it is committed, and then, only then, count it.
+
+        It is published beside the ranking of the next, which goes by states that hold it. Should it come to nothing, so
+        does what was ranked after it.
+        """
         assert self._live is not None, "no partition is open before a release is live"
         release = self._live.manifest.id
         records = [one for one in records if one.offset >= self._held[one.partition].next]  # never back
@@ -147,18 +150,23 @@ class Ranker:
         passed = watch.begin()
         received, dead = decode(records, self._largest)
         passed("decode")
-        outgoing = [letter.outgoing(self._topics.dead_letter) for letter in dead]
         ends = {record.partition: record.offset + 1 for record in records}
         stretches = {partition: Stretch(end, end, {}) for partition, end in ends.items()}
         moved = self._rank(received, ends, watch) if received else None
         if moved is not None:
             stretches |= moved.stretches
-            passed = watch.begin()
-            outgoing += self._outcome.messages(received, moved.ranked, release, now_ms=int(time.time() * 1000))
-            passed("write")
-        watch.tell()
-        if self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic()), moved):
-            self._report.committed(received, dead, moved.ranked if moved is not None else None, self._releases)
+        ranked, now_ms = moved.ranked if moved is not None else None, int(time.time() * 1000)
+
+        def outgoing() -> Iterator[Outgoing]:
+            yield from (letter.outgoing(self._topics.dead_letter) for letter in dead)
+            if ranked is not None:
+                yield from self._outcome.messages(received, ranked, release, now_ms)
+
+        def count(at: float) -> None:
+            self._report.committed(received, dead, ranked, self._releases, at)
+
+        if self._settle(moved):
+            self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic()), watch, moved, count)
 
     def _rank(self, received: Sequence[Received], ends: dict[int, int], watch: Stopwatch) -> Moved:
         assert self._live is not None
@@ -174,47 +182,73 @@ class Ranker:
         batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.begin, self._pool.map)
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
-        self._states.columns.dirty[slots[~ranked.duplicate]] = True
         self._states.touch(distinct)
         self._recall.look(self._live.index, self._states.columns.vector, slots)
         return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
 
     def _checkpoint(self, at_once: bool = False) -> bool:
-        """Save what is due where no events come; whether anything was."""
+        """Save what is due where no events come; whether anything is."""
         plans = self._checkpoints.plan({}, None, time.monotonic(), at_once)
-        return bool(plans) and self._publish([], plans)
+        if plans:
+            self._publish(lambda: (), plans, Stopwatch(self._metrics.stage))
+        return bool(plans)
 
     def _save_what_time_allows(self) -> None:
         deadline = time.monotonic() + LAST_CHECKPOINT_S
-        while time.monotonic() < deadline and self._intake.settled and self._checkpoint(at_once=True):
-            pass
+        while self._settle() and time.monotonic() < deadline and self._intake.settled:
+            if not self._checkpoint(at_once=True):
+                return
 
-    def _publish(self, outgoing: Sequence[Outgoing], plans: Sequence[Checkpoint], moved: Moved | None = None) -> bool:
-        """One transaction; whether it is committed. If not, nothing of it is, and what it `moved` is undone.
-
-        One whose end was not heard of may have been committed after all: the group's offsets say.
-        """
-        messages = [*outgoing, *self._checkpoints.messages(plans)]
+    def _publish(
+        self,
+        outgoing: Callable[[], Iterable[Outgoing]],
+        plans: Sequence[Checkpoint],
+        watch: Stopwatch,
+        moved: Moved | None = None,
+        count: Callable[[float], None] = lambda at: None,
+    ) -> None:
+        """Begin one transaction, of what `outgoing` makes and of the states as they are now: `_settle` ends it."""
+        saved = list(self._checkpoints.messages(plans))
         ends = {plan.partition: plan.stretch.end for plan in plans}
         offsets = {TopicPartition(self._topics.events, partition): end for partition, end in ends.items()}
-        publishing = Stopwatch(self._metrics.stage)
-        passed = publishing.begin()
-        try:
-            placed = self._publisher.publish(messages, offsets, self._intake.membership)
-        except RolledBack as error:
-            log.warning("%s; partitions %s", error, sorted(ends))
-            committed = self._look_up(ends)
-            if committed != ends or not self._moves_on(ends):
-                self._undo(committed, moved)
-                return False
-            placed = [UNKNOWN] * len(messages)
-        passed("publish")
-        publishing.tell()
-        self._backoff.succeeded()
-        self._checkpoints.committed(plans, list(zip(messages, placed, strict=True)), time.monotonic())
-        self._metrics.states_saved.inc(sum(len(plan.saved) for plan in plans))
+        membership = self._intake.membership
+
+        def publish() -> Published:
+            passed = watch.begin()
+            messages = [*outgoing(), *saved]
+            passed("write")
+            placed = self._publisher.publish(messages, offsets, membership)
+            passed("publish")
+            watch.tell()
+            return Published(list(zip(messages, placed, strict=True)), time.time())
+
+        begins = {partition: self._held[partition].next for partition in ends}
         for partition, end in ends.items():
             self._held[partition].next = end
+        self._in_flight = InFlight(plans, begins, ends, moved, count, self._publishing.submit(publish))
+
+    def _settle(self, later: Moved | None = None) -> bool:
+        """Wait for the transaction in flight, if there is one; whether all is committed.
+
+        One whose end was not heard of may have been committed after all: the group's offsets say. If not, nothing of it
+        is, and what it moved is undone, after what has been moved `later`.
+        """
+        flight, self._in_flight = self._in_flight, None
+        if flight is None:
+            return True
+        try:
+            messages, at = flight.outcome.result()
+        except RolledBack as error:
+            log.warning("%s; partitions %s", error, sorted(flight.ends))
+            committed = self._look_up(flight.ends)
+            if committed != flight.ends or flight.begins == flight.ends:  # offsets that did not move tell nothing
+                self._undo(flight, committed, later)
+                return False
+            messages, at = [], time.time()
+        self._backoff.succeeded()
+        self._checkpoints.committed(flight.plans, messages, time.monotonic())
+        self._metrics.states_saved.inc(sum(len(plan.saved) for plan in flight.plans))
+        flight.count(at)
         return True
 
     def _look_up(self, partitions: Iterable[int]) -> dict[int, int | None]:
@@ -225,11 +259,7 @@ class Ranker:
             for partition in partitions
         }
 
-    def _moves_on(self, ends: Mapping[int, int]) -> bool:
-        """Whether a transaction with these offsets moves any: if not, they do not tell whether it was committed."""
-        return any(end != self._held[partition].next for partition, end in ends.items())
-
-    def _undo(self, committed: dict[int, int | None], moved: Moved | None) -> None:
+    def _undo(self, flight: InFlight, committed: dict[int, int | None], later: Moved | None) -> None:
         """Make the states what they were, and take the events again.
 
         A partition whose offset is not where the batch began was moved on by another process: its states are of no use
@@ -237,19 +267,26 @@ class Ranker:
         """
         self._metrics.aborted.inc()
         self._backoff.failed()
-        if moved is not None:
-            self._states.put_back(moved.slots, moved.before)
-            for slot in moved.slots[moved.before.next_offset == 0].tolist():  # the batch was their users' first
-                self._states.forget(self._states.user_at(slot), int(self._states.columns.partition[slot]))
-        for partition, offset in committed.items():
+        for moved in (later, flight.moved):
+            if moved is not None:
+                self._take_back(moved)
+        for partition in self._intake.is_open:
             self._intake.shut(partition)
-            if offset != self._held[partition].next:
+        for partition, offset in committed.items():
+            self._held[partition].next = flight.begins[partition]
+            if offset != flight.begins[partition]:
                 self._restore_anew(partition)
+
+    def _take_back(self, moved: Moved) -> None:
+        self._states.put_back(moved.slots, moved.before)
+        for slot in moved.slots[moved.before.next_offset == 0].tolist():  # the batch was their users' first
+            self._states.forget(self._states.user_at(slot), int(self._states.columns.partition[slot]))
 
     def _follow_rebalance(self) -> None:
         change = self._intake.rebalanced()
         if change is None:
             return
+        self._settle()
         for partition in change.revoked:
             self._let_go(partition)
         for partition in change.assigned:
@@ -267,7 +304,14 @@ class Ranker:
         self._states.drop_partition(partition)
         self._held.pop(partition, None)
 
+    def _make_room(self) -> None:
+        if self._state_log.is_full:
+            self._settle()  # it may be undone, and who is evicted cannot be
+            self._state_log.make_room()
+
     def _go_on_restoring(self) -> None:
+        if self._restore.is_under_way:
+            self._settle()  # a restore evicts too
         done = self._restore.step(self._live)
         if done is not None:
             self._checkpoints.begin(done.partition, done.progress)
@@ -296,6 +340,7 @@ class Ranker:
 
     def _apply(self, change: Change) -> None:
         if isinstance(change, Adopt):
+            self._settle()  # what it moved may be undone by arrays of the old release's sizes alone
             self._adopt(change.live)
         elif not isinstance(change, VectorChange):
             change.apply(self._neighbours)
@@ -325,7 +370,8 @@ class Ranker:
         with ExitStack() as closing:
             for one in (self._follower, self._state_log, self._restore, self._publisher, self._intake):
                 closing.callback(one.close)
-            closing.callback(self._pool.shutdown)
+            for pool in (self._pool, self._publishing):
+                closing.callback(pool.shutdown)
 
 
 def _search_by_itself() -> None:

@@ -36,21 +36,25 @@ class BatchReport:
         self._metrics.full.inc(len(records) >= self._batch_max)
 
     def committed(
-        self, received: Sequence[Received], dead: Iterable[DeadLetter], ranked: Ranked | None, releases: ReleaseNumbers
+        self,
+        received: Sequence[Received],
+        dead: Iterable[DeadLetter],
+        ranked: Ranked | None,
+        releases: ReleaseNumbers,
+        at: float,
     ) -> None:
-        """A batch has been committed; `ranked` is None where it held nothing but dead letters."""
+        """A batch was committed, `at` seconds since 1970; `ranked` is None where it held nothing but dead letters."""
         for letter in dead:
             self._metrics.events.inc()
             self._metrics.dead_letters.labels(letter.category).inc()
         if ranked is not None:
-            self._ranked(received, ranked)
+            self._ranked(received, ranked, at)
             self._prequential(ranked, releases)
 
-    def _ranked(self, received: Sequence[Received], ranked: Ranked) -> None:
-        now = time.time()
+    def _ranked(self, received: Sequence[Received], ranked: Ranked, at_s: float) -> None:
         fresh = np.flatnonzero(~ranked.duplicate).tolist()
         for at in fresh:
-            self._metrics.latency.observe(max(0.0, now - received[at].appended_ms / 1000))
+            self._metrics.latency.observe(max(0.0, at_s - received[at].appended_ms / 1000))
         self._metrics.events.inc(len(received))
         self._metrics.batch.observe(len(received))
         self._metrics.rankings.inc(int(ranked.ranked.sum()))

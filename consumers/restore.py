@@ -103,6 +103,11 @@ class Restore:
             del self.committed[partition]
             self._metrics.restore_remaining.remove(str(partition))
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether any partition is yet to be restored."""
+        return bool(self._waiting)
+
     def step(self, live: LiveRelease | None) -> Restored | None:
         """Do a chunk of work on the next partition in turn; the partition, if this completed it."""
         self._live = live

@@ -86,9 +86,14 @@ class StateLog:
             self._load(partition, records)
             self._metrics.recalled.inc(len(away))
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more than `max_users` in memory."""
+        return len(self._states) > self._settings.max_users
+
     def make_room(self) -> None:
-        """Evict idle users once there are more than `max_users`; never one whose state is ahead of its saved form."""
-        if len(self._states) > self._settings.max_users:
+        """Evict idle users once there are too many; never one whose state is ahead of its saved form."""
+        if self.is_full:
             evictable = self._states.evictable(len(self._states) - int(KEPT * self._settings.max_users))
             self._states.evict(evictable)
             self._metrics.evicted.inc(len(evictable))

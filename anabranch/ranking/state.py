@@ -173,9 +173,10 @@ class UserStates:
         return Columns(*(column[slots] for column in _columns(self.columns)))
 
     def put_back(self, slots: Slots, copy: Columns) -> None:
-        """Undo whatever happened to the slots [B] since the copy."""
-        for field in fields(Columns):
-            getattr(self.columns, field.name)[slots] = getattr(copy, field.name)
+        """Undo whatever happened to the slots [B] since the copy, but for what is known of their saved forms."""
+        saved_at, dirty = self.columns.saved_at[slots], self.columns.dirty[slots]
+        self._write(slots, copy)
+        self.columns.saved_at[slots], self.columns.dirty[slots] = saved_at, dirty
 
     def show(self, slot: int, slate: Rows, release: int) -> None:
         """The user has been shown a slate, which that release made; what the layout has no room for is left out."""
@@ -187,7 +188,7 @@ class UserStates:
     def blank(self, slots: Slots) -> None:
         """Make the slots [B] what a new user's is; the users stay."""
         partition = self.columns.partition[slots]
-        self.put_back(slots, _blank(self.layout, *self._dims, len(slots)))
+        self._write(slots, _blank(self.layout, *self._dims, len(slots)))
         self.columns.partition[slots] = partition
 
     def evictable(self, n: int) -> Slots:
@@ -304,6 +305,10 @@ class UserStates:
         columns.own_log[slots, place] = np.logaddexp2(columns.own_log[slots, place], now_log)
         columns.own_count[slots, place] += 1
         columns.own_last_s[slots, place] = np.maximum(columns.own_last_s[slots, place], seconds)
+
+    def _write(self, slots: Slots, columns: Columns) -> None:
+        for field in fields(Columns):
+            getattr(self.columns, field.name)[slots] = getattr(columns, field.name)
 
     def _add(self, user_id: str, partition: int) -> int:
         if self._free:

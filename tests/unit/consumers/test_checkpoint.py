@@ -35,7 +35,6 @@ class Log:
         first: dict[int, int] = {}
         for offset, user in events.items():
             first.setdefault(int(self.states.slots([user])[0]), offset)
-        self.states.columns.dirty[list(first)] = True
         stretch = {0: Stretch(min(events), max(events) + 1, first)} if events else {}
         return self.checkpoints.plan(stretch, release, now)
 
@@ -96,6 +95,18 @@ def test_a_user_saved_with_the_batch_that_touches_them_is_saved_with_it(log: Log
     log.batch({1: "ann"}, now=5)
     assert log.marker.offset == 2
     assert log.checkpoints.dirty == 0
+
+
+def test_a_user_whom_the_next_batch_moves_while_they_are_saved_is_ahead_of_that_form(log: Log) -> None:
+    log.batch({0: "ann"}, now=0)
+    saving = log.plan({}, now=10)
+    written = log.commit(saving, now=10)
+    assert users(written) == [b"ann"]
+    slot = log.states.slot_of("ann")
+    assert not log.states.columns.dirty[slot]
+    assert users(log.batch({1: "ann"}, now=10)) == [], "ranked before that was committed, planned after it"
+    assert log.states.columns.dirty[slot]
+    assert users(log.batch({}, now=20)) == [b"ann"]
 
 
 def test_a_plan_that_is_not_committed_leaves_no_trace(log: Log) -> None:

@@ -79,6 +79,16 @@ def test_slots_of_those_evicted_are_given_to_others(states: UserStates) -> None:
     assert states.evicted == 3 * capacity
 
 
+def test_undoing_a_batch_leaves_what_is_known_of_saved_forms(states: UserStates) -> None:
+    slots = states.slots(["new"])
+    before = states.copy(slots)
+    states.columns.observed[slots] = 3
+    states.columns.saved_at[slots], states.columns.dirty[slots] = 7, True  # the batch before it was committed meanwhile
+    states.put_back(slots, before)
+    assert states.columns.observed[slots].tolist() == [0]
+    assert (states.columns.saved_at[slots].tolist(), states.columns.dirty[slots].tolist()) == ([7], [True])
+
+
 def test_showing_a_slate_replaces_the_one_before(states: UserStates) -> None:
     slot = int(states.slots(["ann"], 1)[0])
     states.show(slot, np.arange(30, dtype=np.int32), 3)
