@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
@@ -43,6 +44,12 @@ class Bed:
         self.history: Purchases = purchases.in_weeks(1, HISTORY_WEEKS)
         self.ahead: Purchases = purchases.in_weeks(HISTORY_WEEKS + 1, 53)
         self.items: list[Item] = []
+
+    def on(self, settings: Settings) -> Bed:
+        """The same, on topics of other settings."""
+        other = copy(self)
+        other.settings, other.topics = settings, Topics(settings)
+        return other
 
     def provision(self, events_ahead: int, items: int = 0) -> None:
         """Topics, the history, and the items of the history and of the next so many events; others up to `items`."""

@@ -33,6 +33,7 @@ BENCH_DIR = Path(".anabranch/bench")
 CATALOGUE = 68_492
 """Items of the demo."""
 ECHO_BATCHES = (512, 2048)
+USERS = (10_000, 100_000, 1_000_000)
 SIZES = (10_000, CATALOGUE, 1_000_000)
 
 
@@ -61,24 +62,28 @@ def exactly_once(
 
 
 @app.command()
-def restore(
+def users(
     ctx: typer.Context,
-    users: Annotated[list[int] | None, typer.Option(min=1, help="How many users; may be given again.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Restarts measured for each.")] = 3,
-    events_per_user: Annotated[int, typer.Option(min=1, help="On average.")] = 20,
+    counts: Annotated[
+        list[int] | None, typer.Option("--users", min=1, help="How many users; may be given again.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Restarts and backlogs measured for each.")] = 5,
+    events_per_user: Annotated[int, typer.Option(min=1, help="That their states hold, on average.")] = 20,
+    events: Backlog = 20_000,
+    batch: Batch = 2048,
     households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users have.")] = 300,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how long a ranker takes to restore synthetic users with real items, and in how much memory.
+    """Measure how long a ranker takes to restore synthetic users, in how much memory, and how fast it ranks for them.
 
-    Example: anabranch bench restore --users 100000 --users 1000000 --json restore.json
+    Example: anabranch bench users --users 100000 --users 1000000 --json users.json
     """
-    from anabranch.cli.bench.restore import Plan, run
+    from anabranch.cli.bench.users import Plan, run
 
-    plan = Plan(tuple(users or (100_000,)), repeats, events_per_user)
+    plan = Plan(tuple(counts or USERS), repeats, events_per_user, events, batch)
     _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
 
 

@@ -1,10 +1,10 @@
-"""How long a ranker takes to restore so many users, and in how much memory."""
+"""How long a ranker takes to restore so many users, in how much memory, and how fast it ranks for them then."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,10 +14,20 @@ import numpy as np
 from anabranch import clients, release, topics
 from anabranch.cli.bed import environment
 from anabranch.cli.bench.stand import Stand, spread
+from anabranch.cli.bench.throughput import ranked
 from anabranch.cli.progress import bar
 from anabranch.cli.state_sizes import measure
 from anabranch.delivery import Delivery
-from anabranch.messages import EVENT_TYPES, STATE_MARKER_KEY, Epoch, StateMarker, UserState, encode_binary
+from anabranch.messages import (
+    EVENT_TYPES,
+    STATE_MARKER_KEY,
+    Epoch,
+    Event,
+    StateMarker,
+    UserState,
+    encode,
+    encode_binary,
+)
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import ReleaseNumbers
 from anabranch.ranking.saved_state import save
@@ -27,6 +37,7 @@ from anabranch.settings import Settings
 from anabranch.topics import Topics
 
 CHUNK = 20_000
+USER = "user-%07d"
 PURCHASE = EVENT_TYPES.index("purchase")
 FIRST_TS = 1_500_000_000_000
 STEP_MS = 3_600_000
@@ -39,23 +50,30 @@ class Plan:
     users: tuple[int, ...]
     repeats: int
     events_per_user: int
+    events: int
+    """Backlog of these users that is ranked at full speed."""
+    batch: int
+    """Events a ranker takes at once, at most."""
 
 
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
-    """For each number of users: save their states as a ranker would, then restart rankers on them."""
+    """For each number of users: save their states as a ranker would, restart rankers on them, and have them rank."""
     manifest = release.opened(release.folders(stand.settings.releases_dir)[0]).manifest
-    empty = _restore(stand, _settings(stand, 0), 0)
+    with _on_topics_for(stand, 0) as apart:
+        empty = _restore(apart, 0)
     figures = []
     for users in plan.users:
-        settings = _settings(stand, users)
-        _save(settings, users, Synthetic(stand, settings, plan.events_per_user, manifest), manifest.id)
-        restores = [_restore(stand, settings, users) for _ in range(plan.repeats)]
-        figures.append(_figures(settings, users, restores, empty))
+        with _on_topics_for(stand, users) as apart:
+            synthetic = Synthetic(apart, plan.events_per_user, manifest)
+            _save(apart.settings, users, synthetic, manifest.id)
+            restores = [_restore(apart, users) for _ in range(plan.repeats)]
+            speeds = [_speed(apart, synthetic, users, plan) for _ in range(plan.repeats)]
+            figures.append(_figures(apart.settings, users, restores, empty) | {"events_per_second": spread(speeds)})
     return {
-        "what": "restoring synthetic users with real items",
+        "what": "synthetic users with real items: restored, and ranked for",
         "machine": stand.machine,
-        "plan": {"repeats": plan.repeats, "events_per_user": plan.events_per_user},
-        "restores": figures,
+        "plan": {"repeats": plan.repeats, "events_per_user": plan.events_per_user, "backlog": plan.events},
+        "users": figures,
     }
 
 
@@ -67,30 +85,42 @@ class Restored(NamedTuple):
     resident_bytes: int
 
 
-def _settings(stand: Stand, users: int) -> Settings:
-    """Topics of their own for so many users, with the stand's release on them."""
+@contextmanager
+def _on_topics_for(stand: Stand, users: int) -> Iterator[Stand]:
+    """The stand, on topics of its own for so many users, with the stand's release on them."""
     settings = msgspec.structs.replace(
-        stand.settings, topic_prefix=f"restore-{users}.", max_users=max(users, stand.settings.max_users)
+        stand.settings, topic_prefix=f"users-{users}.", max_users=max(users, stand.settings.max_users)
     )
     _copy(stand.settings, settings)
-    return settings
-
-
-def _restore(stand: Stand, settings: Settings, users: int) -> Restored:
     processes = stand.bed.processes
     before, processes.environment = processes.environment, environment(settings)
     try:
-        ranker = stand.rank("--set", f"max_users={settings.max_users}")
-        stand.ready(ranker)
-        stand.bed.wait(
-            lambda: ranker.value("anabranch_user_states") == users, "every user", meanwhile=stand.bed.processes.check
-        )
-        resident = ranker.resident_bytes
-        ranker.child.stop()
-        adopted, restored = ranker.told("ranks from now on"), ranker.told("restored partition")
-        return Restored((restored - adopted).total_seconds(), resident)
+        yield Stand(stand.bed.on(settings), stand.machine)
     finally:
         processes.environment = before
+
+
+def _restore(stand: Stand, users: int) -> Restored:
+    ranker = stand.rank()
+    stand.ready(ranker)
+    stand.bed.wait(
+        lambda: ranker.value("anabranch_user_states") == users, "every user", meanwhile=stand.bed.processes.check
+    )
+    resident = ranker.resident_bytes
+    ranker.child.stop()
+    adopted, restored = ranker.told("ranks from now on"), ranker.told("restored partition")
+    return Restored((restored - adopted).total_seconds(), resident)
+
+
+def _speed(stand: Stand, synthetic: Synthetic, users: int, plan: Plan) -> float:
+    """Events a second over a backlog of purchases by any of the users."""
+    since = stand.ends()
+    with closing(clients.producer(stand.settings)) as producer:
+        for number, event in synthetic.purchases(users, plan.events):
+            key, partition = topics.key(event.user_id), number % stand.settings.partitions
+            producer.send(stand.bed.topics.events, key=key, value=encode(event), partition=partition)
+        producer.flush()
+    return ranked(stand, plan.batch, since).per_second
 
 
 def _figures(settings: Settings, users: int, restores: list[Restored], empty: Restored) -> dict[str, Any]:
@@ -132,8 +162,8 @@ def _covered(settings: Settings, topic: str) -> Iterator[Any]:
 class Synthetic:
     """States of made-up users: a geometric number of purchases each, of real items drawn as they were really bought."""
 
-    def __init__(self, stand: Stand, settings: Settings, events_per_user: int, manifest: Manifest) -> None:
-        self._layout = StateLayout.of(settings)
+    def __init__(self, stand: Stand, events_per_user: int, manifest: Manifest) -> None:
+        self._layout = StateLayout.of(stand.settings)
         self._dims = (manifest.dims, manifest.state_dims)
         self._events_per_user = events_per_user
         self._random = np.random.default_rng(0)
@@ -141,6 +171,8 @@ class Synthetic:
         self._release = self._releases.number(manifest.id)
         history = stand.bed.history
         self._bought = self._item_ids.rows(history.item_ids[item] for item in history.item.tolist())
+        self._ts = FIRST_TS
+        """Of the newest purchase."""
 
     def users(self, count: int) -> list[UserState]:
         """Saved states of so many users."""
@@ -149,11 +181,31 @@ class Synthetic:
         events = self._random.geometric(1 / self._events_per_user, count)
         for step in range(int(events.max())):
             self._buy(states, slots[events > step], FIRST_TS + step * STEP_MS)
+        self._ts = max(self._ts, FIRST_TS + int(events.max()) * STEP_MS)
         columns = states.columns
         columns.encoded_by[slots] = self._release
         columns.recurrent[slots] = self._random.normal(size=(count, columns.recurrent.shape[1]))
         columns.vector[slots] = self._random.normal(size=(count, columns.vector.shape[1]))
         return save(states, slots, self._item_ids, self._releases)
+
+    def purchases(self, users: int, count: int) -> Iterator[tuple[int, Event]]:
+        """So many purchases, each with the number of the user who makes it."""
+        for user, item in zip(
+            self._random.integers(users, size=count).tolist(),
+            self._random.choice(self._bought, count).tolist(),
+            strict=True,
+        ):
+            self._ts += 1
+            yield (
+                user,
+                Event(
+                    event_id=f"purchase-{self._ts}",
+                    user_id=USER % user,
+                    type="purchase",
+                    ts=self._ts,
+                    item_id=self._item_ids.id(item),
+                ),
+            )
 
     def _buy(self, states: UserStates, slots: Slots, ts: int) -> None:
         n = len(slots)
@@ -174,7 +226,7 @@ def _save(settings: Settings, users: int, synthetic: Synthetic, name: str) -> No
         for start in range(0, users, CHUNK):
             count = min(CHUNK, users - start)
             for number, state in enumerate(synthetic.users(count), start):
-                key, partition = b"user-%07d" % number, number % settings.partitions
+                key, partition = topics.key(USER % number), number % settings.partitions
                 producer.send(topic, key=key, value=encode_binary(state), partition=partition)
             advance(count)
         marker = StateMarker(offset=0, rankings_offset=0, epochs=[Epoch(0, name)])
