@@ -4,6 +4,7 @@
 #   make test      run every test, those against a real broker too                (ARGS="-k gate" and so on)
 #   make chaos     kill rankers and brokers at random, and balance the topics       (ARGS="--seed 7" and so on)
 #   make results   measure every benchmark, by the served path                     (ARGS="--only video" and so on)
+#   make bench     measure the ranker: speed, latency, growth, beside their limits  (ARGS="--repeats 3" and so on)
 #   make check     lint, formatting, types
 #   make help      the rest
 
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.installed-$(KEY)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos results check format lint-deploy clean
+.PHONY: help setup demo test chaos results bench check format lint-deploy clean
 .SUFFIXES:
 
 help: ## this list
@@ -42,6 +43,10 @@ chaos: $(STAMP) ## kill rankers and brokers at random under a stream, then balan
 results: $(STAMP) ## measure every benchmark and write models/RESULTS.md (ARGS="--data folder" and so on)
 	@echo '==> anabranch results $(ARGS)'
 	@$(BIN)/anabranch results $(ARGS)
+
+bench: $(STAMP) ## measure the ranker beside its limits and print the table (needs Java and Maven)
+	@echo '==> anabranch bench all $(ARGS)'
+	@$(BIN)/anabranch bench all $(ARGS)
 
 check: $(STAMP) ## lint, formatting, types
 	@echo '==> ruff check'

@@ -239,6 +239,30 @@ def echo(
     _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
 
 
+@app.command("all")
+def everything(
+    repeats: Repeats = 5,
+    releases: Releases = None,
+    json: Json = None,
+    data_dir: DataDir = BENCH_DIR,
+) -> None:
+    """Run every benchmark of the ranker and print its table. What has been run is not run again while its file stands.
+
+    Each keeps its figures in the data folder's `figures`; remove one to repeat it.
+
+    Example: anabranch bench all --json bench.json
+    """
+    import msgspec
+    from rich.console import Console
+
+    from anabranch.cli.bench.table import measure, show
+
+    found = measure(data_dir.resolve(), releases, repeats)
+    show(found, Console())
+    if json is not None:
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+
+
 @app.command("echo-loop", hidden=True)
 def echo_loop(ctx: typer.Context, file: Annotated[Path, typer.Option(help="What to echo.")]) -> None:
     """The echo's process: other benchmarks start it."""

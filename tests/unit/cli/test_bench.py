@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 
 from anabranch.cli.bench.catalogue import NOISE, beside, households_within
 from anabranch.cli.bench.echo_loop import Echoed
 from anabranch.cli.bench.stand import Speed, percentiles, spread
 from anabranch.cli.bench.swap import _mixes
+from anabranch.cli.bench.table import rows, show
 from anabranch.cli.ledger import Answer
 from anabranch.messages import Cause, Ranking
 
@@ -82,3 +85,53 @@ def test_a_file_that_holds_no_echo_is_refused(tmp_path: Path) -> None:
     (tmp_path / "echoed").write_bytes(msgspec.msgpack.encode({"group": "group", "events": 0}))
     with pytest.raises(msgspec.ValidationError):
         Echoed.read(tmp_path / "echoed")
+
+
+def _spread(mean: float) -> dict[str, float]:
+    return {"mean": mean, "sd": mean / 100, "min": mean, "max": mean}
+
+
+FOUND = {
+    "throughput": {
+        "events_per_second": _spread(8_000),
+        "echo_events_per_second": {"512": _spread(14_000), "2048": _spread(16_000)},
+        "share_of_best_echo": _spread(0.5),
+        "kernel_share": _spread(0.6),
+    },
+    "two-rankers": {"events_per_second": _spread(12_800)},
+    "latency": {"plan": {"rate": 4_000}, "ranker_ms": {"p99": _spread(60)}, "echo_ms": {"p99": _spread(40)}},
+    "items": {
+        "sizes": [
+            {"items": items, "events_per_second": _spread(speed), "recall_at_100": 0.97}
+            | {"found_after_ms": _spread(90), "gone_after_ms": _spread(90), "p99_of_rebuilding_against_calm": 1.5}
+            for items, speed in ((10_000, 9_000), (68_492, 8_000), (1_000_000, 4_400))
+        ]
+    },
+    "users": {
+        "machine": {"partitions": 4},
+        "users": [
+            {"users": users, "column_bytes_per_user": 900, "resident_bytes": _spread(users * 1100.0)}
+            | {"seconds": _spread(users / 25_000)}
+            for users in (10_000, 1_000_000)
+        ],
+    },
+    "swap": {"pause_ms": _spread(150), "without_swap_ms": {"p99": 60}, "partitions_that_mixed_releases": 0},
+}
+
+
+def test_the_table_holds_each_figure_against_its_bar() -> None:
+    table = {row.what: row for row in rows(FOUND)}
+    missed = [row.what for row in table.values() if not row.met]
+    assert missed == ["events/s, one ranker", "p99 at 4,000 events/s"]
+    assert table["two rankers against one"].figure == pytest.approx(1.6)
+    assert table["events/s at 1,000,000 items against 68,492"].figure == pytest.approx(0.55)
+    assert table["restore of a partition of 250,000 users"].figure == pytest.approx(10)
+    assert table["GB with 1,000,000 users"].figure == pytest.approx(1.1)
+    assert table["events/s, one ranker"].limit == "echo 16,000"
+
+
+def test_the_table_is_printed_with_spread_and_verdict() -> None:
+    console = Console(width=160, record=True, file=StringIO())
+    show(FOUND, console)
+    line = next(line for line in console.export_text().splitlines() if "events/s, one ranker" in line)
+    assert "8,000 ± 80" in line and "at least 10,000" in line and "missed" in line
