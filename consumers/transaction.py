@@ -40,7 +40,6 @@ WAKE_MS = 200
 AWAY_S = 60
 """How long a cluster may be away before the process ends, for its supervisor to see."""
 FLUSH_S = 30
-UNKNOWN = -1
 log = logging.getLogger(__name__)
 
 Offsets = Mapping[TopicPartition, int]
