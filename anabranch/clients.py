@@ -50,7 +50,8 @@ def transactional_producer(settings: Settings, transactional_id: str) -> KafkaPr
     """A producer of transactions, initialised: a forerunner with the same id is fenced and its transaction ended.
 
     The first request of a transaction is often told CONCURRENT_TRANSACTIONS, for the one before is still being
-    marked; with the default back-off of 100 ms that alone is the 99th percentile of latency.
+    marked; with the default back-off of 100 ms that alone is the 99th percentile of latency. Messages linger until they
+    are flushed: sent as they come, they would be as many small requests.
     """
     made = producer(
         settings,
@@ -58,7 +59,7 @@ def transactional_producer(settings: Settings, transactional_id: str) -> KafkaPr
         transaction_timeout_ms=settings.transaction_timeout_ms,
         max_block_ms=settings.transaction_timeout_ms,
         retry_backoff_ms=2,
-        linger_ms=0,
+        linger_ms=1000,
     )
     try:
         with _translated(settings):

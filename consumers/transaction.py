@@ -80,8 +80,10 @@ class Transactions:
         try:
             self._producer.begin_transaction()
             sent = [_send(self._producer, message) for message in outgoing]
+            self._producer._accumulator.begin_flush()  # not before: a transaction's messages go in as few requests
             manager = self._producer._transaction_manager
             self._await(manager.send_offsets_to_transaction(to_commit(offsets), membership), deadline)
+            self._producer._accumulator.await_flush_completion(timeout=max(0.0, deadline - time.monotonic()))
             placed = [future.get(timeout=max(0.0, deadline - time.monotonic())).offset for future in sent]
             # Not before: a commit that follows a refused message is said to have succeeded.
             self._await(manager.begin_commit(), deadline)
