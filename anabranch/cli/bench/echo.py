@@ -41,7 +41,7 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     speeds: dict[int, list[float]] = {batch: [] for batch in plan.batches}
     for _ in range(plan.repeats):
         since = stand.ends()
-        stand.bed.publish(islice(ahead, plan.events))
+        stand.publish(ahead, plan.events)
         for batch in plan.batches:
             speeds[batch].append(echo.speed(batch, since, plan.events))
     return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from anabranch.cli.bench.stand import Speed, Stand, percentiles, spread
@@ -51,14 +50,14 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
 
 def _measure(stand: Stand, plan: Plan, ahead: Iterator[Event], guarantee: str) -> tuple[float, list[float]]:
     since = stand.ends()
-    stand.bed.publish(islice(ahead, plan.events))
+    stand.publish(ahead, plan.events)
     ranker = stand.rank("--set", f"processing_guarantee={guarantee}")
     stand.ready(ranker)
     stand.drained()
     per_second = Speed.of([answer.appended for answer in stand.answered(since)[1]]).per_second
 
     since = stand.ends()
-    stand.bed.publish(islice(ahead, int(plan.rate * plan.seconds)), Pace(per_second=plan.rate))
+    stand.publish(ahead, int(plan.rate * plan.seconds), Pace(per_second=plan.rate))
     stand.drained()
     ranker.child.stop()
     return per_second, [waited for _, waited in stand.waits(since)]

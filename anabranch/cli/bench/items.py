@@ -46,7 +46,7 @@ def run(stand: Stand, items: int, plan: Plan) -> dict[str, Any]:
     speeds = []
     for _ in range(plan.repeats):
         since = stand.ends()
-        stand.bed.publish(islice(ahead, plan.events))
+        stand.publish(ahead, plan.events)
         speeds.append(ranked(stand, plan.batch, since).per_second)
     ranker = stand.rank("--set", f"batch_max={plan.batch}")
     stand.ready(ranker)

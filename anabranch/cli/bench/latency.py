@@ -34,7 +34,7 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     echo, rate, full = Echo(stand), plan.rate, None
     if rate is None:
         since = stand.ends()
-        stand.bed.publish(islice(ahead, plan.backlog))
+        stand.publish(ahead, plan.backlog)
         full = ranked(stand, plan.batch, since).per_second
         rate = full / 2
     events = int(rate * plan.seconds)
@@ -43,14 +43,14 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
         since = stand.ends()
         ranker = stand.rank("--set", f"batch_max={plan.batch}")
         stand.ready(ranker)
-        stand.bed.publish(islice(ahead, events), Pace(per_second=rate))
+        stand.publish(ahead, events, Pace(per_second=rate))
         stand.drained()
         ranker.child.stop()
         waited["ranker"].append(percentiles([milliseconds for _, milliseconds in stand.waits(since)]))
 
         since, before = stand.ends(), echo.ends()
         child = echo.start(plan.batch, since, events)
-        stand.bed.publish(islice(ahead, events), Pace(per_second=rate))
+        stand.publish(ahead, events, Pace(per_second=rate))
         child.wait()
         waited["echo"].append(percentiles(list(echo.waits(since, before))))
         stand.rank_once([])  # what only the echo has answered

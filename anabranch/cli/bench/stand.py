@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple, Self
@@ -24,8 +25,10 @@ from anabranch.cli.ledger import Answer, Place, Published
 from anabranch.cli.offsets import Offsets, ends, lag
 from anabranch.cli.processes import Child, Processes
 from anabranch.cluster import start_cluster
+from anabranch.errors import UsageError
 from anabranch.messages import Event
 from anabranch.settings import Settings
+from producers.pace import Pace
 
 SESSION_TIMEOUT_MS = 10_000
 
@@ -93,6 +96,16 @@ class Stand:
         first = self.rank()
         self.ready(first)
         first.child.stop()
+
+    def publish(self, ahead: Iterator[Event], count: int, pace: Pace | None = None) -> None:
+        """Publish the next so many events. Raises `UsageError` where there are fewer."""
+        chosen = list(islice(ahead, count))
+        if len(chosen) < count:
+            raise UsageError(
+                f"the households' events are used up, {count - len(chosen)} before the end: take more --households, or "
+                "fewer events or repeats"
+            )
+        self.bed.publish(chosen, pace)
 
     def rank_once(self, events: Iterable[Event]) -> None:
         """Publish events, and rank what has not been ranked."""

@@ -47,7 +47,7 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     echoed: dict[int, list[float]] = {batch: [] for batch in plan.echo_batches}
     for _ in range(plan.repeats):
         since = stand.ends()
-        stand.bed.publish(islice(ahead, plan.events))
+        stand.publish(ahead, plan.events)
         runs.append(ranked(stand, plan.batch, since, plan.rankers))
         for batch in plan.echo_batches:
             echoed[batch].append(echo.speed(batch, since, plan.events))
