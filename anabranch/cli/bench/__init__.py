@@ -143,7 +143,7 @@ def latency(
     events: Backlog = 30_000,
     batch: Batch = 2048,
     items: Items = CATALOGUE,
-    households: Households = 1000,
+    households: Households = 2000,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
