@@ -13,7 +13,7 @@ from anabranch.ranking.compiled import compiled
 from anabranch.ranking.index import ItemColumns, ItemIndex
 from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import Rows
-from anabranch.ranking.neighbours import NeighbourColumns, NeighbourTable
+from anabranch.ranking.neighbours import FLOOR, NeighbourColumns, NeighbourTable
 
 FEATURES = (
     "inner_product",
@@ -59,8 +59,6 @@ RECENT = 10
 """Newest history items that a candidate is compared with."""
 FADING = 0.8
 """Weight of each of them against the next newer one."""
-FLOOR = 1e-6
-"""Keeps the logarithm of nothing finite, and a division by it."""
 LOG_FLOOR = math.log(FLOOR)
 DAY_MS = 86_400_000
 

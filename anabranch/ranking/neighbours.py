@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.item_ids import Rows
 
-LEAST = 1e-6
-"""Added to a weight before its logarithm is taken: nothing has one too."""
+FLOOR = 1e-6
+"""Added to a weight before its logarithm is taken: nothing has one too. And the least to divide by."""
 
 
 class NeighbourColumns(NamedTuple):
@@ -22,7 +22,7 @@ class NeighbourColumns(NamedTuple):
     weights: NDArray[np.float32]
     """[n, W]"""
     log_popularity: NDArray[np.float32]
-    """[n] natural logarithm of the item's share of all decayed counts, with `LEAST` added."""
+    """[n] natural logarithm of the item's share of all decayed counts, with `FLOOR` added."""
     first_seen: NDArray[np.int64]
     """[n] ms of the first event about the item, -1 where none is known."""
     repeat_rate: NDArray[np.float32]
@@ -53,7 +53,7 @@ class NeighbourTable:
         columns.weights[row] = 0
         columns.rows[row, :n] = rows[:n]
         columns.weights[row, :n] = weights[:n]
-        columns.log_popularity[row] = np.log(popularity + LEAST)
+        columns.log_popularity[row] = np.log(popularity + FLOOR)
         columns.first_seen[row] = first_seen
         columns.repeat_rate[row] = repeat_rate
 
@@ -74,7 +74,7 @@ def _unknown(n: int, width: int) -> NeighbourColumns:
     return NeighbourColumns(
         rows=np.full((n, width), -1, np.int32),
         weights=np.zeros((n, width), np.float32),
-        log_popularity=np.full(n, np.log(LEAST), np.float32),
+        log_popularity=np.full(n, np.log(FLOOR), np.float32),
         first_seen=np.full(n, -1, np.int64),
         repeat_rate=np.full(n, UNKNOWN_REPEAT_RATE, np.float32),
     )

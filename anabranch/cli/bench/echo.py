@@ -71,7 +71,7 @@ class Echo:
 
     def speed(self, batch: int, since: Offsets, events: int) -> float:
         """Events a second over so many that are in the log from some offsets on."""
-        before = ends(self._stand.settings, self._rankings)
+        before = self.ends()
         self.start(batch, since, events).wait()
         return Speed.of([timestamp for _, timestamp in self._answered(before)]).per_second
 

@@ -24,7 +24,6 @@ BENCHMARKS: Mapping[str, tuple[str, ...]] = {
     "swap": ("swap",),
 }
 """Arguments by the name of the file that keeps what came of it."""
-MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Row:
     bar: float
     at_most: bool = False
     limit: str = ""
-    """Of the same run, and what share of it the figure is."""
+    """Of the same run."""
 
     @property
     def met(self) -> bool:
