@@ -203,12 +203,52 @@ class ReleaseNotice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Events from `gate_from` on and before `gate_to` have been at the gate for it, and so can be for no other."""
 
 
-class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
+class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """What the ranker keeps of a user, saved. Topic `user-state`, key `user_id`; a tombstone forgets the user.
 
     MessagePack, an array whose first element is the format's version. A later format gets a struct and a tag of its
     own, and this one stays to be read. Arrays are little-endian bytes; an item is its 64-bit stable hash (0: none).
     """
+
+    next_offset: int
+    """Holds every event of the user before this offset of the partition, and none after."""
+    encoded_by: str | None
+    """The release that made `recurrent` [S] and `vector` [d], float16; None: they are to be made from the history."""
+    recurrent: bytes
+    vector: bytes
+    observed: int
+    """Events entered in the history, ever; the newest are kept, oldest first."""
+    history_items: bytes
+    """uint64"""
+    history_types: bytes
+    """uint8, by `EVENT_TYPES`"""
+    history_s: bytes
+    """uint32, seconds since 1970"""
+    last_ts: int
+    session: int
+    session_length: int
+    own_items: bytes
+    """uint64, the user's items of before the history"""
+    own_logs: bytes
+    """float32, log2 of the decayed count as a forward decay"""
+    own_counts: bytes
+    """float32"""
+    own_first: bytes
+    """uint32, seconds since 1970"""
+    own_last: bytes
+    """uint32, seconds since 1970"""
+    slate: bytes
+    """uint64"""
+    slate_release: str | None
+    """None: no slate was shown."""
+    seen: int
+    """Events told apart by their ids, ever; hashes of the newest ids are kept, oldest first."""
+    recent_events: bytes
+    """uint64"""
+
+
+class UserStateV1(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
+    """As `UserState`, from before its own items left out those of the history; it is read and written no more."""
 
     next_offset: int
     """Holds every event of the user before this offset of the partition, and none after."""
@@ -245,6 +285,10 @@ class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """Events told apart by their ids, ever; hashes of the newest ids are kept, oldest first."""
     recent_events: bytes
     """uint64"""
+
+
+SavedState = UserState | UserStateV1
+"""What the topic holds of a user: `ranking.saved_state` makes the first of either."""
 
 
 class Epoch(Struct, frozen=True, array_like=True):
@@ -327,7 +371,7 @@ rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
-user_states: BinaryCodec[UserState] = BinaryCodec(UserState)
+user_states: BinaryCodec[SavedState] = BinaryCodec(SavedState)  # type: ignore[arg-type]
 state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
 TOPIC_SCHEMAS: dict[str, object] = {

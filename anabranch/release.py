@@ -18,6 +18,8 @@ from anabranch.messages import ReleaseNotice
 
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("text.onnx", "tokenizer.json", "item.onnx", "items.json", "step.onnx", "order.onnx")
+GATES, READOUT = "gates.onnx", "readout.onnx"
+"""What a release may have beside step.onnx, of an encoder that is a gated linear recurrence: its step in two parts."""
 PURCHASE_HEAD = "purchase.onnx"
 """A head that a release may have or lack."""
 MAX_MANIFEST_BYTES = 1 << 20
@@ -25,7 +27,7 @@ MAX_FILE_BYTES = 1 << 30
 """A file is read whole, into memory. The largest grow with the catalogue: 1 GiB is item.onnx for two million items of
 128 dimensions. Protobuf, and so an ONNX file, ends at 2 GiB in any case."""
 MAX_FILES = 32
-"""A release has eight."""
+"""A release has a dozen."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 

@@ -79,6 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Where a ranker group without committed offsets begins to rank; what stands before is folded into user states."""
 
     linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
+    """How long, at most, a batch waits for more events while the one before it is being published."""
     batch_max: Annotated[int, Meta(ge=1, le=65_536)] = 2048
     slate_size: Annotated[int, Meta(ge=1, le=1000)] = 20
     rank: Literal["every", "latest"] = "every"
@@ -95,7 +96,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     publish_purchase: bool = False
     """Say in each ranking how probable it is that the user buys each of its items, if the release has that head."""
     history_length: Count = 64
+    """Newest events kept of each user; who has fewer takes less memory."""
     own_items: Count = 128
+    """Items kept, as decayed counts, of what the history has no room for any more."""
     checkpoint_ms: Annotated[int, Meta(ge=0)] = 5_000
     """How long a user state may be ahead of its saved form. Less: shorter restores; more: fewer writes."""
     max_users: Count = 200_000

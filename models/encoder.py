@@ -113,20 +113,22 @@ class StepEncoder(nn.Module):
 
     def forward(self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor) -> Tensor:
         """Windows of events: [B, L, d], [B, L] int64, [B, L] → user vectors [B, L, d] after each event."""
-        x, fade, write = self._fade_and_write(input_vector, event_type, seconds_since)
-        return self._user_vector(scan(fade, write), x)
+        x, fade, write = self.fade_and_write(input_vector, event_type, seconds_since)
+        return self.user_vector(scan(fade, write), x)
 
     def step(
         self, state: Tensor, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One event: state [B, S], [B, d], [B] int64, [B] → next state [B, S], user vector [B, d]."""
-        x, fade, write = self._fade_and_write(input_vector, event_type, seconds_since)
+        x, fade, write = self.fade_and_write(input_vector, event_type, seconds_since)
         state = fade * state + write  # [B, S]
-        return state, self._user_vector(state, x)
+        return state, self.user_vector(state, x)
 
-    def _fade_and_write(
+    def fade_and_write(
         self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """What does not look at the state: [..., d], [...] int64, [...] → the block's input [..., d], fade and write
+        [..., S]. The state after an event is fade · state + write."""
         hours = torch.log1p(seconds_since / SECONDS_AN_HOUR).unsqueeze(-1)  # [..., 1], log
         item = self.dropout(input_vector * self.config.dims**0.5)  # entries of about 1
         x = item + self.type_vector(event_type) + self.gap(hours)  # [..., d]
@@ -135,7 +137,8 @@ class StepEncoder(nn.Module):
         fade = torch.exp(-rate - self.log_fade_hours.exp() * hours)
         return x, fade, normal * self.write(x) * torch.sigmoid(self.gate(x))
 
-    def _user_vector(self, state: Tensor, x: Tensor) -> Tensor:
+    def user_vector(self, state: Tensor, x: Tensor) -> Tensor:
+        """State after an event [..., S] and the block's input at it [..., d] → user vector [..., d]."""
         hidden = F.gelu(self.read(state) + self.recent(x))  # [..., S]
         wish = self.out(self.dropout(hidden)) + self.skip(self.dropout(state)) + self.straight(x)  # [..., d]
         return F.normalize(wish, dim=-1) * self.log_scale.exp()

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from anabranch.release import PURCHASE_HEAD
+from anabranch.release import GATES, PURCHASE_HEAD, READOUT
 from models.encoder import Encoder, EncoderConfig, StepEncoder
 from models.order import Order
 from models.purchase import PurchaseHead
@@ -31,6 +31,31 @@ class Step(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """[B, S], [B, d], [B] int64, [B] → next state [B, S], user vector [B, d]."""
         return self.encoder.step(state, input_vector, event_type, seconds_since)
+
+
+class Gates(nn.Module):
+    """What of the encoder's step does not look at the state."""
+
+    def __init__(self, encoder: StepEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, d], [B] int64, [B] → fade [B, S], write [B, S], input [B, d]: the next state is fade · state + write."""
+        x, fade, write = self.encoder.fade_and_write(input_vector, event_type, seconds_since)
+        return fade, write, x
+
+
+class Readout(nn.Module):
+    """What of the encoder's step comes after the state."""
+
+    def __init__(self, encoder: StepEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, state: Tensor, input: Tensor) -> Tensor:
+        """Next state [B, S] and the gates' input [B, d] → user vector [B, d]."""
+        return self.encoder.user_vector(state, input)
 
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, axes: Axes) -> None:
@@ -62,7 +87,10 @@ def parity(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> float:
 
 
 def export_encoder(encoder: Encoder, folder: Path) -> dict[str, float]:
-    """Write item.onnx and step.onnx; file name → parity. `scan` is the step form against the parallel form."""
+    """Write item.onnx, and the step whole and in its two parts; file name → parity.
+
+    `scan` is the step form against the parallel form.
+    """
     config = encoder.config
     item_inputs = _item_inputs(config)
     export(
@@ -75,9 +103,15 @@ def export_encoder(encoder: Encoder, folder: Path) -> dict[str, float]:
     batch = {0: "B"}
     names = ("state", "input_vector", "event_type", "seconds_since", "next_state", "user_vector")
     export(step, step_inputs, folder / "step.onnx", dict.fromkeys(names, batch))
+    gates, events = Gates(encoder.step).eval(), step_inputs[1:]
+    export(gates, events, folder / GATES, dict.fromkeys((*names[1:4], "fade", "write", "input"), batch))
+    readout, read = Readout(encoder.step).eval(), (step_inputs[0], gates(*events)[2].detach())
+    export(readout, read, folder / READOUT, dict.fromkeys(("state", "input", "user_vector"), batch))
     return {
         "item.onnx": parity(encoder.item, item_inputs, folder / "item.onnx"),
         "step.onnx": parity(step, step_inputs, folder / "step.onnx"),
+        GATES: parity(gates, events, folder / GATES),
+        READOUT: parity(readout, read, folder / READOUT),
         "scan": scan_parity(encoder.step),
     }
 

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from anabranch.ranking.state import SESSION_GAP_MS, StateLayout
+from anabranch.ranking.observing import SESSION_GAP_MS
+from anabranch.ranking.state import StateLayout
 from models.log import NONE, EventLog
 
 _RING = StateLayout().history
@@ -29,7 +30,7 @@ class UserHistory:
         """Enter one event; a search (item NONE) moves the session and the clock only.
 
         A session ends when another is named, or, where none is, after half an hour's pause: the rule of
-        `anabranch.ranking.state.UserStates.observe`.
+        `anabranch.ranking.observing.observe`.
         """
         pauses = session == NONE and ts - self.last_ts > SESSION_GAP_MS
         if self.last_ts < 0 or session != self.session or pauses:

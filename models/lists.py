@@ -111,9 +111,9 @@ def candidate_lists(
     for at, batch in enumerate(batches(after, states, item_ids, BATCH, first_key=len(before) + 1)):
         queries = advance(live, states, batch)[2]
         keep = np.flatnonzero(chosen[at * BATCH : at * BATCH + len(batch)])
-        asked = queries.concatenate([queries], keep)
-        candidates = propose(asked, live.index, neighbours, policy)
-        features = build(asked, candidates, live.index, neighbours, states.layout.own_half_life_s)
+        asked = queries.at(keep)
+        candidates = propose(asked, live.index, neighbours, policy, states.layout.own_half_life_s)
+        features = build(asked, candidates, live.index, neighbours)
         yield at * BATCH + keep, candidates, features
         done(len(batch))
 
@@ -150,7 +150,7 @@ def _with_positive(candidates: Candidates, features: Floats, came: Positions) ->
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     return Lists(
         features=features[keep],
-        own=candidates.own_at[keep] >= 0,
+        own=candidates.own_count[keep] > 0,
         offset=offset,
         positive=np.flatnonzero(hit[keep]) - offset[:-1],
     )

@@ -63,11 +63,13 @@ class Order(nn.Module):
 
     mean: Tensor
     deviation: Tensor
+    unit: Tensor
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("deviation", torch.ones(features))
+        self.register_buffer("unit", torch.eye(features), persistent=False)
         self.enter = nn.Linear(features, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.leave = nn.Linear(hidden, 1)
@@ -80,11 +82,16 @@ class Order(nn.Module):
         self.deviation.copy_(torch.from_numpy(np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [B, K, F] → scores [B, K]."""
-        x = ((features - self.mean) / self.deviation).clamp(-CLAMP, CLAMP)  # [B, K, F]
-        hidden = F.gelu(self.mix(F.gelu(self.enter(x))))  # [B, K, hidden]
-        scores: Tensor = self.leave(hidden) + self.straight(x)  # [B, K, 1]
-        return scores.squeeze(-1)
+        """Features [B, K, F] → scores [B, K].
+
+        All of it products of matrices [B * K, …] with a bias, the normalisation too, and rectifiers: ONNX Runtime makes
+        one pass over memory of each. Broadcasting mean and deviation, and GELU, took three quarters of the time.
+        """
+        flat = features.reshape(-1, features.shape[-1])  # [B * K, F]
+        normal = F.linear(flat, self.unit / self.deviation[:, None], -self.mean / self.deviation).clamp(-CLAMP, CLAMP)
+        hidden = F.relu(self.mix(F.relu(self.enter(normal))))  # [B * K, hidden]
+        scores: Tensor = self.leave(hidden) + self.straight(normal)  # [B * K, 1]
+        return scores.reshape(features.shape[:-1])
 
 
 def fit_order(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.state import SESSION_GAP_MS
+from anabranch.ranking.observing import SESSION_GAP_MS
 from models.log import NONE, EventLog
 
 

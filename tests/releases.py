@@ -31,14 +31,15 @@ def write_release(
     seed: int = 0,
     parent: str | None = None,
     purchase: bool = False,
+    linear: bool = True,
 ) -> Manifest:
-    """A complete release folder, with the purchase head if wanted; another seed gives other vectors, and so other
-    rankings."""
+    """A complete release folder, with the purchase head if wanted, and without the parts of its step if these are not;
+    another seed gives other vectors, and so other rankings."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     _write_text(folder, rng)
     _write_item(folder, rng, item_ids)
-    _write_step(folder, rng)
+    _write_step(folder, rng, linear)
     _write_order(folder)
     if purchase:
         _write_purchase(folder)
@@ -116,31 +117,47 @@ def _write_item(folder: Path, rng: np.random.Generator, item_ids: Sequence[str])
     )
 
 
-def _write_step(folder: Path, rng: np.random.Generator) -> None:
-    """state' = tanh(state · exp(-seconds / 10⁶) + input + type); the user vector is the state, normalised."""
-    nodes = [
+def _write_step(folder: Path, rng: np.random.Generator, linear: bool) -> None:
+    """state' = state · exp(-seconds / 10⁶) + input + type; the user vector is the tanh of that and a tenth of the
+    input, normalised."""
+    types = rng.normal(size=(4, DIMS)) / 10
+    events = {
+        "input_vector": (TensorProto.FLOAT, ["B", DIMS]),
+        "event_type": (TensorProto.INT64, ["B"]),
+        "seconds_since": (TensorProto.FLOAT, ["B"]),
+    }
+    state, user_vector = (TensorProto.FLOAT, ["B", DIMS]), {"user_vector": (TensorProto.FLOAT, ["B", DIMS])}
+    gates = [
         helper.make_node("Mul", ["seconds_since", "rate"], ["age"]),
         helper.make_node("Exp", ["age"], ["decay"]),
         helper.make_node("Unsqueeze", ["decay", "last"], ["wide_decay"]),
-        helper.make_node("Mul", ["state", "wide_decay"], ["kept"]),
+        helper.make_node("Mul", ["wide_decay", "ones"], ["fade"]),
         helper.make_node("Gather", ["types", "event_type"], ["type"]),
-        helper.make_node("Sum", ["kept", "input_vector", "type"], ["sum"]),
-        helper.make_node("Tanh", ["sum"], ["next_state"]),
-        helper.make_node("LpNormalization", ["next_state"], ["user_vector"], axis=-1, p=2),
+        helper.make_node("Add", ["input_vector", "type"], ["write"]),
+        helper.make_node("Identity", ["input_vector"], ["input"]),
     ]
-    _save(
-        folder / "step.onnx",
-        nodes,
-        {
-            "state": (TensorProto.FLOAT, ["B", DIMS]),
-            "input_vector": (TensorProto.FLOAT, ["B", DIMS]),
-            "event_type": (TensorProto.INT64, ["B"]),
-            "seconds_since": (TensorProto.FLOAT, ["B"]),
-        },
-        {"next_state": (TensorProto.FLOAT, ["B", DIMS]), "user_vector": (TensorProto.FLOAT, ["B", DIMS])},
-        {"rate": [-1e-6], "types": rng.normal(size=(4, DIMS)) / 10},
-        {"last": [-1]},
-    )
+    recurrence = [
+        helper.make_node("Mul", ["state", "fade"], ["kept"]),
+        helper.make_node("Add", ["kept", "write"], ["next_state"]),
+    ]
+    weights: dict[str, ArrayLike] = {"rate": [-1e-6], "ones": np.ones(DIMS), "types": types}
+    tenth: dict[str, ArrayLike] = {"tenth": [0.1]}
+    outputs, axes = {"next_state": state} | user_vector, {"last": [-1]}
+    step = [*gates, *recurrence, *_readout("next_state")]
+    _save(folder / "step.onnx", step, {"state": state} | events, outputs, weights | tenth, axes)
+    if linear:
+        parts = {"fade": state, "write": state, "input": state}
+        _save(folder / release.GATES, gates, events, parts, weights, axes)
+        _save(folder / release.READOUT, _readout("state"), {"state": state, "input": state}, user_vector, tenth)
+
+
+def _readout(state: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Mul", ["input", "tenth"], ["of_input"]),
+        helper.make_node("Add", [state, "of_input"], ["wish"]),
+        helper.make_node("Tanh", ["wish"], ["bounded"]),
+        helper.make_node("LpNormalization", ["bounded"], ["user_vector"], axis=-1, p=2),
+    ]
 
 
 def _write_order(folder: Path) -> None:

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES, Event
-from anabranch.ranking.candidates import Candidates, Floats, Policy, Positions, Queries, propose
+from anabranch.ranking.candidates import Candidates, Floats, Policy, propose
+from anabranch.ranking.compiled import compiled
+from anabranch.ranking.encoder import Moves
 from anabranch.ranking.features import build
 from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import ItemIds, Rows, stable_hash
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import Slots, StateLayout, UserStates
+from anabranch.ranking.queries import Counts, Positions, Queries
+from anabranch.ranking.state import StateLayout, UserStates, ring_places
+from anabranch.ranking.user_table import Slots
 
 Number = TypeVar("Number", np.int32, np.float32)
 
@@ -24,8 +28,13 @@ NO_SLATE = -1
 """The rank of an event whose user had been shown nothing."""
 NOT_ON_SLATE = 0
 NOT_ENCODED = -1
-QUERIES_AT_ONCE = 64
-"""What so many queries take to rank fits into a core's cache; a whole batch's would be fetched from memory thrice."""
+QUERIES_AT_ONCE, FEWEST_AT_ONCE = 64, 16
+"""What so many queries take to rank fits into a core's cache; a whole batch's would be fetched from memory thrice. Of a
+small batch fewer are ranked at once, so that all threads have some; but the calls cost something too."""
+USERS_AT_ONCE = 1024
+"""Whose histories are encoded at once: the vectors after each event take 16 MB then."""
+PARTS = 8
+"""A batch is ranked in so many parts or more: those that are last then leave few threads idle."""
 
 
 @dataclass(frozen=True)
@@ -95,25 +104,24 @@ def rank(
     batch: Batch,
     policy: Policy,
     begin: Callable[[], Passed] = _no_clock,
-    each: Callable[[Callable[[int], _Slates], range], Iterable[_Slates]] = map,
+    each: Callable[[Callable[[Queries], _Slates], Iterable[Queries]], Iterable[_Slates]] = map,
 ) -> Ranked:
     """Move every user of the batch one step per event and rank after each, in log order per user.
 
-    A wave holds at most one event per user, so waves keep the order; retrieval and order, which need none, then run
-    over the whole batch, `QUERIES_AT_ONCE` events at a time: one after the other, or beside one another where `each`
-    is the `map` of a pool of threads. `states` changes in place. Clocks stay outside: whatever runs in one stretch
-    calls `begin`, and tells what that returns of each stage it has passed.
+    Once the states are moved no order is needed: at most `QUERIES_AT_ONCE` events are ranked at a time, in turn or,
+    where `each` is the `map` of a pool of threads, beside one another. `states` changes in place. Clocks stay outside:
+    whatever runs in one stretch calls `begin`, and tells what that returns of each stage it has passed.
     """
     passed = begin()
     duplicate, asked, queries = advance(live, states, batch, policy.latest)
     passed("encode")
 
-    def slates(start: int) -> _Slates:
-        return _slates(live, neighbours, queries.part(start, start + QUERIES_AT_ONCE), policy, states.layout, begin())
+    def slates(part: Queries) -> _Slates:
+        return _slates(live, neighbours, part, policy, states.layout, begin())
 
-    parts = list(each(slates, range(0, max(len(asked), 1), QUERIES_AT_ONCE)))
+    made = _Slates.concatenate(list(each(slates, _parts(queries))))
     passed = begin()
-    ranked = _join(live, states, batch, duplicate, asked, _Slates.concatenate(parts))
+    ranked = _join(live, states, batch, duplicate, asked, made)
     passed("join")
     return ranked
 
@@ -122,6 +130,12 @@ def warm_up(live: LiveRelease, policy: Policy) -> None:
     """Rank nothing, so that the first batch need not wait for what is compiled at its first use."""
     layout = StateLayout(slate=policy.slate)
     states = UserStates(layout, live.index.dims, live.manifest.state_dims, room=1)
+    slots = states.slots(["nobody"])
+    states.put_back(slots, states.copy(slots))
+    inputs, first = np.zeros((1, live.index.dims), np.float32), np.zeros(1, np.int64)
+    moves = Moves(first, inputs, np.zeros(1, np.uint8), inputs[:, 0])
+    live.encoder.move(states.columns.recurrent[slots].astype(np.float32), moves)
+    states.release(slots)
     batch = Batch.of([], states.slots([]), ItemIds())
     rank(live, NeighbourTable(policy.neighbours), states, batch, policy)
 
@@ -152,11 +166,11 @@ def _slates(
     passed: Passed,
 ) -> _Slates:
     """What is best for n queries: retrieved, described, and put in order."""
-    candidates = propose(queries, live.index, neighbours, policy)
+    candidates = propose(queries, live.index, neighbours, policy, layout.own_half_life_s)
     passed("retrieve")
-    features = build(queries, candidates, live.index, neighbours, layout.own_half_life_s)
+    features = build(queries, candidates, live.index, neighbours)
     passed("features")
-    items, scores, at = put_in_order(live, candidates, features, len(queries), policy.slate)
+    items, scores, at = put_in_order(live, candidates, features, len(queries.now), policy.slate)
     purchase = None
     if policy.purchase and live.purchase is not None:
         shown = features[at] if len(features) else np.zeros((*at.shape, features.shape[1]), np.float32)
@@ -165,27 +179,30 @@ def _slates(
     return _Slates(items, scores, purchase)
 
 
+def _parts(queries: Queries) -> Iterator[Queries]:
+    """Of like size, one at least."""
+    n = len(queries.now)
+    size = min(max(FEWEST_AT_ONCE, n // PARTS), QUERIES_AT_ONCE)
+    for start in range(0, max(n, 1), size):
+        yield queries.part(start, start + size)
+
+
 def advance(
     live: LiveRelease, states: UserStates, batch: Batch, latest: bool = False
 ) -> tuple[NDArray[np.bool_], Positions, Queries]:
     """Enter the batch into the states.
 
-    Which events [B] are duplicates, the positions [A] of the others (of each user's latest alone, if `latest`), and
-    the user's state right after each of those.
+    Which events [B] are duplicates; the positions [A], ascending, of the others, or of each user's latest; and the
+    user's state right after each of those.
     """
-    duplicate = np.zeros(len(batch), np.bool_)
-    parts, order = [], []
-    for wave, seen in _enter(live, states, batch):
-        duplicate[wave] = seen
-        order.append(wave[~seen])
-        if not latest:
-            parts.append(Queries.of(states, batch.slots[order[-1]]))
-    if latest:
-        asked = _latest(batch.slots, np.flatnonzero(~duplicate))
-        return duplicate, asked, Queries.of(states, batch.slots[asked])
-    asked = np.concatenate(order)
-    in_order = np.argsort(asked)
-    return duplicate, asked[in_order], Queries.concatenate(parts, in_order)
+    duplicate = states.seen_before(batch.slots, batch.keys)
+    fresh = np.flatnonzero(~duplicate)
+    users, user = np.unique(batch.slots, return_inverse=True)
+    encode_anew(live, states, users)
+    asked = _latest(batch.slots, fresh) if latest else fresh
+    since, queries = states.observe(batch.slots, batch.items, batch.types, batch.ts, batch.sessions, duplicate, asked)
+    _encode(live, states, batch, users, user, fresh, since, asked, queries)
+    return duplicate, asked, queries
 
 
 def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> None:
@@ -194,10 +211,13 @@ def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> N
     With the release that ranked these events the states become what they were then; without it, encoding waits for
     their users' next events.
     """
-    for _ in _enter(live, states, batch):
-        pass
-    if live is None:
-        states.columns.encoded_by[batch.slots] = NOT_ENCODED
+    if live is not None:
+        advance(live, states, batch)
+        return
+    duplicate = states.seen_before(batch.slots, batch.keys)
+    none = np.empty(0, np.int64)
+    states.observe(batch.slots, batch.items, batch.types, batch.ts, batch.sessions, duplicate, none)
+    states.columns.encoded_by[batch.slots] = NOT_ENCODED
 
 
 def put_in_order(
@@ -207,51 +227,37 @@ def put_in_order(
     they stand among the candidates [n, slate], -1 padded."""
     items, scores = np.full((n, slate), -1, np.int32), np.zeros((n, slate), np.float32)
     at = np.full((n, slate), -1, np.int64)
-    if len(candidates.item) == 0:
-        return items, scores, at
-    counts = np.bincount(candidates.query, minlength=n)
-    first = np.cumsum(counts) - counts
-    place = np.arange(len(candidates.query)) - np.repeat(first, counts)
-    all_scores = np.full((n, counts.max()), -np.inf, np.float32)
-    all_scores[candidates.query, place] = live.order.score(features)
-
-    there = np.arange(all_scores.shape[1]) < counts[:, None]
-    best = greatest(all_scores, slate)  # [n, up to slate]
-    found = np.take_along_axis(there, best, axis=1)
-    width = best.shape[1]
-    at[:, :width] = np.where(found, first[:, None] + best, -1)
-    items[:, :width] = np.where(found, candidates.item[at[:, :width]], -1)
-    scores[:, :width] = np.where(found, np.take_along_axis(all_scores, best, axis=1), 0)
+    greatest(live.order.score(features), candidates.query, candidates.item, items, scores, at)
     return items, scores, at
 
 
-def greatest(scores: Floats, k: int) -> Positions:
-    """Where the k greatest scores of each row [B, n] stand, greatest first; of equal ones the first. [B, min(k, n)].
-
-    Scores become integers of the same order, and the place their last bits, so that no two are equal and any way of
-    picking the greatest picks the same.
-    """
-    bits = (scores + np.float32(0)).view(np.int32)  # no minus zero
-    ordered = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits).astype(np.int64)
-    keys = (ordered << 32) | np.arange(scores.shape[1] - 1, -1, -1)
-    k = min(k, scores.shape[1])
-    some = np.argpartition(keys, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
-    return np.take_along_axis(some, np.argsort(-np.take_along_axis(keys, some, axis=1), axis=1), axis=1)
-
-
-def waves(slots: Slots) -> Iterator[Positions]:
-    """Positions of a batch in waves: each slot at most once a wave, a slot's events in order over the waves.
-
-    There is always a wave, if an empty one.
-    """
-    by_slot = np.argsort(slots, kind="stable")
-    grouped = slots[by_slot]
-    first = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]])
-    nth = np.arange(len(slots)) - np.repeat(first, np.diff(np.r_[first, len(slots)]))
-    wave_of = np.empty(len(slots), np.int64)
-    wave_of[by_slot] = nth
-    for wave in range(int(nth.max(initial=0)) + 1):
-        yield np.flatnonzero(wave_of == wave)
+@compiled
+def greatest(
+    all_scores: Floats,  # [N]
+    query: Counts,  # [N] ascending
+    item: Rows,  # [N]
+    items: Rows,  # [n, k] to be filled from the left, as are the others; -1 all
+    scores: Floats,  # [n, k]
+    at: Positions,  # [n, k]
+) -> None:
+    """The k greatest scores of each query, greatest first; of equal ones the first."""
+    k, filled = scores.shape[1], 0
+    for n in range(len(all_scores)):
+        q, score = query[n], all_scores[n]
+        if n == 0 or query[n - 1] != q:
+            filled = 0
+        if filled == k and not score > scores[q, k - 1]:
+            continue
+        place = filled if filled < k else k - 1
+        filled = place + 1
+        while place > 0 and score > scores[q, place - 1]:
+            items[q, place], scores[q, place], at[q, place] = (
+                items[q, place - 1],
+                scores[q, place - 1],
+                at[q, place - 1],
+            )
+            place -= 1
+        items[q, place], scores[q, place], at[q, place] = item[n], score, n
 
 
 def _latest(slots: Slots, positions: Positions) -> Positions:
@@ -260,21 +266,47 @@ def _latest(slots: Slots, positions: Positions) -> Positions:
     return np.sort(backwards[np.unique(slots[backwards], return_index=True)[1]])
 
 
-def _enter(live: LiveRelease | None, states: UserStates, batch: Batch) -> Iterator[tuple[Positions, NDArray[np.bool_]]]:
-    """Enter the batch wave by wave; yields a wave's positions, and which of its events were seen before."""
-    if live is not None:
-        encode_anew(live, states, np.unique(batch.slots))
-        inputs, moves = _inputs(live, batch)
-    for wave in waves(batch.slots):
-        seen = states.seen_before(batch.slots[wave], batch.keys[wave])
-        fresh = wave[~seen]
-        if live is not None:
-            stepping = fresh[moves[fresh]]
-            _step(live, states, batch.slots[stepping], inputs[stepping], batch.types[stepping], batch.ts[stepping])
-        states.observe(
-            batch.slots[fresh], batch.items[fresh], batch.types[fresh], batch.ts[fresh], batch.sessions[fresh]
-        )
-        yield wave, seen
+def _encode(
+    live: LiveRelease,
+    states: UserStates,
+    batch: Batch,
+    users: Slots,  # [U] distinct, of the batch
+    user: Positions,  # [B] place among them
+    fresh: Positions,  # [F]
+    since: NDArray[np.float32],  # [B]
+    asked: Positions,  # [A] ascending
+    queries: Queries,  # [A] to be given their vectors
+) -> None:
+    """Move the users' vectors by the events that move them."""
+    columns = states.columns
+    recurrent = columns.recurrent[users].astype(np.float32)
+    vector = columns.vector[users].astype(np.float32)
+    inputs, moves = _inputs(live, batch)
+    moving = fresh[moves[fresh]]
+    moved = live.encoder.move(recurrent, Moves(user[moving], inputs[moving], batch.types[moving], since[moving]))
+    _tell(vector, user, moving, moved, asked, queries.vector)
+    columns.recurrent[users], columns.vector[users] = recurrent, vector
+
+
+@compiled
+def _tell(
+    vector: Vectors,  # [U, d] to be moved
+    user: Positions,  # [B] place among them
+    moving: Positions,  # [m] positions, ascending
+    moved: Vectors,  # [m, d] the user's vector after each of those
+    asked: Positions,  # [A] positions, ascending
+    told: Vectors,  # [A, d] to be filled with the user's vector after each of those
+) -> None:
+    m = a = 0
+    for b in range(len(user)):
+        if m < len(moving) and moving[m] == b:
+            for d in range(vector.shape[1]):
+                vector[user[b], d] = moved[m, d]
+            m += 1
+        if a < len(asked) and asked[a] == b:
+            for d in range(vector.shape[1]):
+                told[a, d] = vector[user[b], d]
+            a += 1
 
 
 def _inputs(live: LiveRelease, batch: Batch) -> tuple[Vectors, NDArray[np.bool_]]:
@@ -289,47 +321,33 @@ def _inputs(live: LiveRelease, batch: Batch) -> tuple[Vectors, NDArray[np.bool_]
     return inputs, moves
 
 
-def _step(
-    live: LiveRelease,
-    states: UserStates,
-    slots: Slots,
-    inputs: Vectors,
-    types: NDArray[np.uint8],
-    ts: NDArray[np.int64],
-) -> None:
-    if len(slots) == 0:
-        return
-    columns = states.columns
-    last = columns.last_ts[slots]
-    since = np.where(last >= 0, np.maximum(ts - last, 0) / 1000, 0).astype(np.float32)
-    columns.recurrent[slots], columns.vector[slots] = live.step.step(columns.recurrent[slots], inputs, types, since)
-
-
 def encode_anew(live: LiveRelease, states: UserStates, slots: Slots) -> None:
     """Rebuild the recurrent states that the live release did not make, from each user's history ring.
 
     `slots` [B] are distinct.
     """
+    stale = slots[states.columns.encoded_by[slots] != live.number]
+    for start in range(0, len(stale), USERS_AT_ONCE):
+        _encode_histories(live, states, stale[start : start + USERS_AT_ONCE])
+
+
+def _encode_histories(live: LiveRelease, states: UserStates, stale: Slots) -> None:
     columns = states.columns
-    stale = slots[columns.encoded_by[slots] != live.number]
+    lists = states.copy(stale).lists
+    there, place = ring_places(columns.observed[stale], states.layout.history)
+    item = np.take_along_axis(lists.history_item, place, 1)
+    user, nth = np.nonzero(there & live.index.known(item))
+    place = place[user, nth]
+    follows = np.diff(user, prepend=-1) == 0
+    elapsed = np.diff(lists.history_s[user, place].astype(np.int64), prepend=0)
+    since = np.where(follows, np.maximum(elapsed, 0), 0).astype(np.float32)
+
+    recurrent = np.zeros((len(stale), columns.recurrent.shape[1]), np.float32)
+    vector = np.zeros((len(stale), live.index.dims), np.float32)
+    inputs, types = live.index.vectors(item[user, nth]), lists.history_type[user, place]
+    vector[user] = live.encoder.move(recurrent, Moves(user, inputs, types, since))  # the last of a user's stays
     columns.encoded_by[stale] = live.number
-    columns.recurrent[stale] = 0
-    columns.vector[stale] = 0
-    depth = int(np.minimum(columns.observed[stale], states.layout.history).max(initial=0))
-    last = np.full(len(stale), -1, np.int64)
-    for age in range(depth, 0, -1):
-        place = (columns.observed[stale] - age) % states.layout.history
-        items, ts = columns.history_item[stale, place], columns.history_ts[stale, place]
-        moves = (columns.observed[stale] >= age) & live.index.known(items)
-        slot, since = stale[moves], np.where(last >= 0, np.maximum(ts - last, 0) / 1000, 0)[moves]
-        if len(slot):
-            columns.recurrent[slot], columns.vector[slot] = live.step.step(
-                columns.recurrent[slot],
-                live.index.vectors(items[moves]),
-                columns.history_type[stale, place][moves],
-                since.astype(np.float32),
-            )
-        last[moves] = ts[moves]
+    columns.recurrent[stale], columns.vector[stale] = recurrent, vector
 
 
 def _join(
@@ -341,24 +359,59 @@ def _join(
     slates: _Slates,
 ) -> Ranked:
     """Join each event with the slate its user had, which the event before may have made in this same batch."""
-    columns = states.columns
     ranked = np.zeros(len(batch), np.bool_)
     ranked[asked] = True
     slate, score = _spread(slates.items, asked, len(batch), -1), _spread(slates.scores, asked, len(batch), 0)
     release, size, place = (np.full(len(batch), fill, np.int32) for fill in (-1, 0, NO_SLATE))
-    for wave in waves(batch.slots):
-        fresh = wave[~duplicate[wave]]
-        slots = batch.slots[fresh]
-        shown = columns.slate[slots]
-        release[fresh] = columns.slate_release[slots]
-        size[fresh] = (shown >= 0).sum(axis=1)
-        hit = (shown == batch.items[fresh][:, None]) & (shown >= 0)
-        found = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE)
-        place[fresh] = np.where(release[fresh] >= 0, found, NO_SLATE)
-        made = wave[ranked[wave]]
-        columns.slate[batch.slots[made]], columns.slate_release[batch.slots[made]] = slate[made], live.number
+    columns = states.columns
+    _show(
+        columns.slate,
+        columns.slate_release,
+        batch.slots,
+        batch.items,
+        duplicate,
+        ranked,
+        slate,
+        live.number,
+        release,
+        size,
+        place,
+    )
     purchase = None if slates.purchase is None else _spread(slates.purchase, asked, len(batch), 0)
     return Ranked(duplicate, ranked, slate, score, release, size, place, purchase)
+
+
+@compiled
+def _show(
+    shown: Rows,  # [n, slate] by slot
+    shown_release: NDArray[np.int32],  # [n] by slot
+    slots: Slots,  # [B]
+    items: Rows,  # [B]
+    duplicate: NDArray[np.bool_],  # [B]
+    ranked: NDArray[np.bool_],  # [B]
+    slate: Rows,  # [B, slate]
+    number: int,
+    release: NDArray[np.int32],  # [B] to be filled, as are the others
+    size: NDArray[np.int32],
+    place: NDArray[np.int32],
+) -> None:
+    """Look each event's item up on the slate its user had, then show the one that was made after it."""
+    for b in range(len(slots)):
+        slot = slots[b]
+        if duplicate[b]:
+            continue
+        release[b] = shown_release[slot]
+        if release[b] >= 0:
+            place[b] = NOT_ON_SLATE
+        for n in range(shown.shape[1]):
+            if shown[slot, n] >= 0:
+                size[b] += 1
+                if shown[slot, n] == items[b] and place[b] == NOT_ON_SLATE:
+                    place[b] = n + 1
+        if ranked[b]:
+            for n in range(shown.shape[1]):
+                shown[slot, n] = slate[b, n]
+            shown_release[slot] = number
 
 
 def _spread(values: NDArray[Number], at: Positions, n: int, fill: int) -> NDArray[Number]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from anabranch.ranking.candidates import Candidates, Floats, Queries
+from anabranch.ranking.candidates import Candidates, Floats
 from anabranch.ranking.compiled import compiled
 from anabranch.ranking.index import ItemColumns, ItemIndex
-from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.item_ids import Rows
 from anabranch.ranking.neighbours import FLOOR, NeighbourColumns, NeighbourTable
+from anabranch.ranking.queries import Queries
 
 FEATURES = (
     "inner_product",
@@ -63,26 +62,10 @@ LOG_FLOOR = math.log(FLOOR)
 DAY_MS = 86_400_000
 
 
-def build(
-    queries: Queries, candidates: Candidates, index: ItemIndex, neighbours: NeighbourTable, own_half_life_s: int
-) -> Floats:
+def build(queries: Queries, candidates: Candidates, index: ItemIndex, neighbours: NeighbourTable) -> Floats:
     """Features [N, F] of N candidates."""
     features = np.empty((len(candidates.item), len(FEATURES)), np.float32)
-    _describe(
-        features,
-        candidates,
-        index.columns,
-        neighbours.columns,
-        queries.vector,
-        queries.now,
-        queries.recent,
-        queries.session_length,
-        queries.own_log,
-        queries.own_count,
-        queries.own_first_s,
-        queries.own_last_s,
-        own_half_life_s,
-    )
+    _describe(features, candidates, queries, index.columns, neighbours.columns)
     return features
 
 
@@ -90,31 +73,23 @@ def build(
 def _describe(
     features: Floats,  # [N, F], to be filled
     candidates: Candidates,
+    queries: Queries,
     items: ItemColumns,
     neighbours: NeighbourColumns,
-    vector: Vectors,  # [B, d]
-    now: NDArray[np.int64],  # [B]
-    recent: Rows,  # [B, H]
-    session_length: NDArray[np.int32],  # [B]
-    own_log: Floats,  # [B, M]
-    own_count: Floats,  # [B, M]
-    own_first_s: NDArray[np.int64],  # [B, M]
-    own_last_s: NDArray[np.int64],  # [B, M]
-    half_life_s: int,
 ) -> None:
+    vector, now = queries.vector, queries.now
+    last, direction = np.empty(vector.shape[1], np.float32), np.empty(vector.shape[1], np.float32)
     end = 0
     for q in range(len(now)):
         start = end
         while end < len(candidates.query) and candidates.query[end] == q:
             end += 1
-        last, direction = _tastes(items, recent[q])
-        weights = np.exp2(own_log[q] - now[q] / 1000 / half_life_s)
-        all_weights = weights.sum()
-        session = math.log1p(session_length[q])
+        _tastes(items, queries.recent, q, last, direction)
+        session = math.log1p(queries.session_length[q])
 
         best = -np.inf
         for n in range(start, end):
-            item, m = candidates.item[n], candidates.own_at[n]
+            item, times = candidates.item[n], candidates.own_count[n]
             inner, like_last, like_recent = np.float32(0), np.float32(0), np.float32(0)
             for d in range(vector.shape[1]):
                 inner += items.vectors[item, d] * vector[q, d]
@@ -122,15 +97,17 @@ def _describe(
                 like_recent += items.vectors[item, d] * direction[d]
             best = max(best, float(inner))
             own, share, count, since, due = LOG_FLOOR, 0.0, 0.0, 0.0, 0.0
-            if m >= 0:
-                own, share, count = _log(weights[m]), weights[m] / max(all_weights, FLOOR), math.log1p(own_count[q, m])
-                since, due = _waited(own_count[q, m], own_first_s[q, m], own_last_s[q, m], now[q] // 1000)
+            if times > 0:
+                own, share = _log(candidates.own[n]), candidates.own[n] / max(candidates.all_own[q], FLOOR)
+                count = math.log1p(times)
+                first_s, last_s = int(candidates.own_first_s[n]), int(candidates.own_last_s[n])
+                since, due = _waited(times, first_s, last_s, now[q] // 1000)
             popularity, age, repeat_rate = LOG_FLOOR, 0.0, UNKNOWN_REPEAT_RATE
             if item < len(neighbours.first_seen):
                 popularity, repeat_rate = neighbours.log_popularity[item], neighbours.repeat_rate[item]
                 if neighbours.first_seen[item] >= 0:
                     age = math.log1p(max(now[q] - neighbours.first_seen[item], 0) / DAY_MS)
-            back, times = candidates.session_at[n], candidates.session_count[n]
+            back, in_session = candidates.session_at[n], candidates.session_count[n]
 
             features[n, INNER_PRODUCT] = inner
             features[n, LIKE_LAST] = like_last
@@ -146,23 +123,32 @@ def _describe(
             features[n, AGE] = age
             features[n, SESSION_LENGTH] = session
             features[n, SESSION_SINCE] = 1 / (1 + back) if back >= 0 else 0.0
-            features[n, SESSION_COUNT] = math.log1p(times) if times > 0 else 0.0
+            features[n, SESSION_COUNT] = math.log1p(in_session) if in_session > 0 else 0.0
             features[n, REPEAT_RATE] = repeat_rate
         for n in range(start, end):
             features[n, BELOW_BEST] = features[n, INNER_PRODUCT] - best
 
 
 @compiled
-def _tastes(items: ItemColumns, recent: Rows) -> tuple[Vectors, Vectors]:
+def _tastes(items: ItemColumns, recent: Rows, q: int, last: Floats, direction: Floats) -> None:
     """The vector [d] of a user's newest item, and the direction [d] in which the newest ones lie; 0 where unknown."""
-    last, mean = np.zeros(items.vectors.shape[1], np.float32), np.zeros(items.vectors.shape[1], np.float32)
-    for back in range(min(len(recent), RECENT)):
-        item = recent[back]
+    for d in range(len(last)):
+        last[d], direction[d] = 0, 0
+    weight = np.float32(1)
+    for back in range(min(recent.shape[1], RECENT)):
+        item = recent[q, back]
         if 0 <= item < len(items.known) and items.known[item]:
-            if back == 0:
-                last[:] = items.vectors[item]
-            mean += np.float32(FADING**back) * items.vectors[item]
-    return last, mean / np.float32(max(math.sqrt((mean * mean).sum()), FLOOR))
+            for d in range(len(last)):
+                if back == 0:
+                    last[d] = items.vectors[item, d]
+                direction[d] += weight * items.vectors[item, d]
+        weight *= np.float32(FADING)
+    square = np.float32(0)
+    for d in range(len(last)):
+        square += direction[d] * direction[d]
+    length = np.float32(max(math.sqrt(square), FLOOR))
+    for d in range(len(last)):
+        direction[d] /= length
 
 
 @compiled

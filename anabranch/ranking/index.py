@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.index_base import Base, Vectors, greatest, recall
+from anabranch.ranking.index_base import Base, Vectors
 from anabranch.ranking.item_ids import Rows
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.01, 1024
@@ -25,10 +25,11 @@ class Rebuild:
     vectors: Vectors  # [N, d], the index's own
     rows: Rows  # [n] servable when it began
     before: Base
+    kept: NDArray[np.bool_]  # [N] those whose vectors in `before` were right when it began
 
     def base(self) -> Base:
         """Make it, in any thread. Rows that change meanwhile may be read half written: `adopt` leaves them out."""
-        return Base.of(self.vectors, self.rows, self.before)
+        return self.before.renewed(self.vectors, self.kept, self.rows)
 
 
 class ItemColumns(NamedTuple):
@@ -54,6 +55,9 @@ class ItemIndex:
         self._in_base: NDArray[np.bool_] = np.zeros(1024, np.bool_)
         self._delta: dict[int, None] = {}
         self._stale = 0
+        """Changes since the base was built, in it."""
+        self._dead = 0
+        """Vectors in the base that were no item's when it was built."""
         self._base = Base.empty(dims)
         self._changed: dict[int, None] | None = None
         """Rows changed since a rebuild began; None while none is under way."""
@@ -107,17 +111,10 @@ class ItemIndex:
             rows, scores = _first(rows, np.concatenate([scores, theirs[:, :better]], axis=1), k)
         return rows, scores
 
-    def search_exact(self, queries: Vectors, k: int) -> Vectors:
-        """Inner products [B, k], best first, of a search over every servable vector: the reference for `recall`."""
-        return greatest(queries, self.columns.vectors, np.flatnonzero(self.columns.servable), k)
-
-    def recall(self, queries: Vectors, k: int) -> float:
-        """Share of the exact top k that `search` finds, over the queries [B, d]; 1.0 for an empty index."""
-        return recall(self.search_exact(queries, k), self.search(queries, k)[1])
-
-    def widen(self) -> None:
-        """Search more of the base from now on: the recall was found too low."""
-        self._base.widen()
+    @property
+    def base(self) -> Base:
+        """What is searched but for the changes since it was built."""
+        return self._base
 
     @property
     def needs_rebuild(self) -> bool:
@@ -136,7 +133,8 @@ class ItemIndex:
     def begin_rebuild(self) -> Rebuild:
         """What to make a new base of, in another thread; then `adopt` it."""
         self._changed = {}
-        return Rebuild(self.columns.vectors, np.flatnonzero(self.columns.servable).astype(np.int32), self._base)
+        rows = np.flatnonzero(self.columns.servable).astype(np.int32)
+        return Rebuild(self.columns.vectors, rows, self._base, self._in_base.copy())
 
     def adopt(self, base: Base) -> None:
         """Search the new base from now on, and what has changed since its rebuild began as delta and tombstones."""
@@ -144,8 +142,9 @@ class ItemIndex:
             raise ValueError("no rebuild has begun")
         changed = np.fromiter(self._changed, np.int32, len(self._changed))
         self._in_base[:] = False
-        self._in_base[base.rows] = True
+        self._in_base[base.rows[base.rows >= 0]] = True
         self._stale = int(self._in_base[changed].sum())
+        self._dead = int((base.rows < 0).sum())
         self._in_base[changed] = False
         self._delta = dict.fromkeys(changed[self.columns.known[changed]].tolist())
         self._base, self._changed = base, None
@@ -153,17 +152,19 @@ class ItemIndex:
     def _search_base(self, queries: Vectors, k: int, spare: int) -> tuple[Rows, Vectors]:
         """As `search`, of the base alone. Where tombstones take more than `spare` places of a query, it asks anew."""
         rows, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
-        wanted = min(k + min(self._stale, spare), len(self._base))
+        tombstones = self._stale + self._dead
+        wanted = min(k + min(tombstones, spare), len(self._base))
         if wanted == 0 or len(queries) == 0:
             return rows, scores
         found, products = self._base.search(queries, wanted)
-        if self._stale:
+        if tombstones:
             alive = self._in_base[found] & (found >= 0)
-            short = np.flatnonzero((alive.sum(axis=1) < k) & (found[:, -1] >= 0) & (wanted < len(self._base)))
+            may_be_more = np.isfinite(products[:, -1]) & (wanted < len(self._base))
+            short = np.flatnonzero((alive.sum(axis=1) < k) & may_be_more)
             found, products = _first(found, np.where(alive, products, -np.inf), k)
         width = min(k, found.shape[1])
         rows[:, :width], scores[:, :width] = found[:, :width], products[:, :width]
-        if self._stale and len(short):
+        if tombstones and len(short):
             rows[short], scores[short] = self._search_base(queries[short], k, 8 * spare)
         return rows, np.where(rows >= 0, scores, -np.inf)
 

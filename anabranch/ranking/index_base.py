@@ -15,40 +15,29 @@ from anabranch.ranking.item_ids import Rows
 Vectors = NDArray[np.float32]
 
 EXACT_BELOW = 50_000
-"""Items up to which every vector is compared; beyond, those in the lists nearest to a query (an inverted file, IVF)."""
-LISTS_BY_ROOT = 2
-"""Lists of the inverted file, against the square root of the number of items."""
-RECALL_TARGET, RECALL_AT = 0.98, 100
-"""As many lists are searched as find this share of the exact nearest items."""
-SAMPLE = 256
-"""Queries the recall is taken over."""
-POINTS_A_LIST = 64
-"""Vectors a list's centre is learned from: more take longer and find nothing more."""
-RELEARN_AT = 2.0
-"""The centres are learned anew when there are so many times more items, or fewer."""
-AT_ONCE = 65_536
-"""Vectors copied at a time: what is built in a thread leaves the others their turn."""
+"""Items up to which every vector is compared; beyond, a graph of near neighbours is walked (HNSW).
 
-
-@dataclass(frozen=True)
-class Centres:
-    """Where the lists of an inverted file lie, learned from so many items."""
-
-    quantiser: faiss.IndexFlatIP
-    items: int
-
-    def fit(self, items: int) -> bool:
-        """Whether they still suit so many."""
-        return 1 / RELEARN_AT < self.items / items < RELEARN_AT
+Lists of an inverted file would be as good for queries that lie where items do. Users do not: a tenth of all lists had
+to be searched for them, which grows with the catalogue, where a walk hardly does.
+"""
+LINKS, BREADTH_BUILT = 32, 100
+"""Links of an item (M), and how broad a walk finds them (efConstruction): more take longer to build and find more."""
+RECALL_TARGET, RECALL_AT = 0.97, 100
+"""A walk is as broad as finds this share of the exact nearest items."""
+BREADTH_AT_FIRST, BROADEST = 200, 4096
+"""Before any user has come to tune it to, and at most."""
+MOST_DEAD = 0.25
+"""Share of the graph that may be vectors of items that have changed or left: then it is built anew."""
+AT_ONCE = 8_192
+"""Vectors copied at a time: what is built in a thread leaves the others their turn, even where it gets little time."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A FAISS index; `rows` [n] are the item rows at its own positions. `centres` are those of an inverted file."""
+    """A FAISS index; `rows` [n] are the item rows at its own positions, -1 where a vector is no item's any more."""
 
     faiss_index: faiss.Index
     rows: Rows
-    centres: Centres | None = None
 
     @classmethod
     def empty(cls, dims: int) -> Self:
@@ -56,44 +45,81 @@ class Base:
         return cls(faiss.IndexFlatIP(dims), np.empty(0, np.int32))
 
     @classmethod
-    def of(cls, vectors: Vectors, rows: Rows, before: Self | None = None) -> Self:
-        """Index `vectors[rows]` of vectors [N, d] and rows [n], by the centres of the base `before` if they still fit.
-
-        May run in a thread of its own.
-        """
+    def of(cls, vectors: Vectors, rows: Rows) -> Self:
+        """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a thread of its own."""
         if len(rows) < EXACT_BELOW:
             flat = faiss.IndexFlatIP(vectors.shape[1])
             _add(flat, vectors, rows)
             return cls(flat, rows)
-        centres = None if before is None else before.centres
-        if centres is None or not centres.fit(len(rows)):
-            centres = _learned(vectors, rows)
-        inverted = _inverted(centres.quantiser)
-        _add(inverted, vectors, rows)
-        _tune(inverted, vectors, rows)
-        return cls(inverted, rows, centres)
+        graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = BREADTH_BUILT
+        _add(graph, vectors, rows)
+        graph.hnsw.efSearch = BREADTH_AT_FIRST
+        return cls(graph, rows)
+
+    def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows) -> Self:
+        """A base of `vectors[rows]` of vectors [N, d] and rows [n], of which this one has those `kept` [N] already.
+
+        A graph is copied and grows, which takes a hundredth of the time, until too much of it is dead. May run in a
+        thread of its own, while this one is searched.
+        """
+        alive = np.where((self.rows >= 0) & kept[self.rows], self.rows, -1)
+        more = rows[~kept[rows]]
+        if self.breadth and len(rows) >= EXACT_BELOW and (alive < 0).sum() <= MOST_DEAD * (len(alive) + len(more)):
+            grown = faiss.clone_index(self.faiss_index)
+            _add(grown, vectors, more)
+            return type(self)(grown, np.concatenate([alive, more]).astype(np.int32))
+        anew = type(self).of(vectors, rows)
+        if self.breadth and isinstance(anew.faiss_index, faiss.IndexHNSWFlat):
+            anew.faiss_index.hnsw.efSearch = self.breadth  # for users whom it has seen
+        return anew
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
-        """Rows [B, k] of the greatest inner products with each query [B, d], best first, -1 padded, and those."""
+        """Rows [B, k] of the greatest inner products with each query [B, d], best first, and those.
+
+        -1 where a vector is no item's any more, and, with a product of -inf, where there are no more.
+        """
         scores, at = self.faiss_index.search(np.ascontiguousarray(queries), k)
-        return np.where(at >= 0, self.rows[at], -1).astype(np.int32), scores
+        found = at >= 0
+        return np.where(found, self.rows[at], -1).astype(np.int32), np.where(found, scores, -np.inf)
 
-    def widen(self) -> None:
-        """Search twice as many lists from now on: the recall was found too low."""
-        if isinstance(self.faiss_index, faiss.IndexIVFFlat):
-            self.faiss_index.nprobe = min(2 * self.faiss_index.nprobe, self.faiss_index.nlist)
+    @property
+    def breadth(self) -> int:
+        """How broad a walk is (efSearch); 0 where every vector is compared."""
+        return self.faiss_index.hnsw.efSearch if isinstance(self.faiss_index, faiss.IndexHNSWFlat) else 0
 
+    def recall(self, queries: Vectors) -> float:
+        """Share of the exact nearest that are found, over queries [B, d]. In any thread."""
+        graph = self.faiss_index
+        if not isinstance(graph, faiss.IndexHNSWFlat):
+            return 1.0
+        return recall(_exact(graph, queries), _walked(graph, queries, graph.hnsw.efSearch))
 
-def greatest(queries: Vectors, vectors: Vectors, rows: NDArray[np.integer], k: int) -> Vectors:
-    """The k greatest inner products of each query [B, d] with `vectors[rows]`, best first, [B, min(k, n)]."""
-    best = np.empty((len(queries), 0), np.float32)
-    for start in range(0, len(rows), AT_ONCE):
-        scores = np.concatenate([best, queries @ vectors[rows[start : start + AT_ONCE]].T], axis=1)
-        best = -np.partition(-scores, k - 1, axis=1)[:, :k] if k < scores.shape[1] else scores
-    return -np.sort(-best, axis=1)
+    def tune(self, queries: Vectors) -> float:
+        """Walk no broader than finds the target's share for queries [B, d] such as these, from now on; their recall.
+
+        In any thread, while others search. Recall grows with the breadth.
+        """
+        graph = self.faiss_index
+        if not isinstance(graph, faiss.IndexHNSWFlat):
+            return 1.0
+        exact = _exact(graph, queries)
+
+        def share(breadth: int) -> float:
+            return recall(exact, _walked(graph, queries, breadth))
+
+        def reached(breadth: int) -> bool:
+            return share(breadth) >= RECALL_TARGET
+
+        enough = RECALL_AT
+        while enough < BROADEST and not reached(enough):
+            enough = min(2 * enough, BROADEST)
+        narrowest = RECALL_AT if enough == RECALL_AT else enough // 2 + 1
+        graph.hnsw.efSearch = bisect_left(range(enough), True, lo=narrowest, key=reached)
+        return share(graph.hnsw.efSearch)
 
 
 def recall(exact: Vectors, found: Vectors) -> float:
@@ -106,48 +132,20 @@ def recall(exact: Vectors, found: Vectors) -> float:
     return float(np.minimum((found >= exact[:, -1:] - 1e-5).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
-def _learned(vectors: Vectors, rows: Rows) -> Centres:
-    """Lists that lie where the vectors do.
-
-    Johnson, Douze and Jégou, Billion-scale similarity search with GPUs, IEEE Transactions on Big Data 2021.
-    """
-    dims, lists = vectors.shape[1], int(LISTS_BY_ROOT * np.sqrt(len(rows)))
-    means = faiss.Kmeans(dims, lists, niter=10, seed=0, spherical=True, max_points_per_centroid=POINTS_A_LIST)
-    sample = np.random.default_rng(0).choice(rows, min(len(rows), POINTS_A_LIST * lists), replace=False)
-    means.train(vectors[sample])
-    quantiser = faiss.IndexFlatIP(dims)
-    assert means.centroids is not None, "they are learned by now"
-    quantiser.add(means.centroids)
-    return Centres(quantiser, len(rows))
-
-
-def _inverted(quantiser: faiss.IndexFlatIP) -> faiss.IndexIVFFlat:
-    """With nothing in its lists. FAISS takes a quantiser that knows its centres for trained."""
-    return faiss.IndexIVFFlat(quantiser, quantiser.d, quantiser.ntotal, faiss.METRIC_INNER_PRODUCT)
-
-
 def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
     for start in range(0, len(rows), AT_ONCE):
         index.add(vectors[rows[start : start + AT_ONCE]])
 
 
-def _tune(inverted: faiss.IndexIVFFlat, vectors: Vectors, rows: Rows) -> None:
-    """Search the fewest lists that reach the recall, as recall grows with them.
+def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors) -> Vectors:
+    """The greatest inner products, best first, of all vectors that the graph has."""
+    scores: Vectors = faiss.downcast_index(graph.storage).search(queries, min(RECALL_AT, graph.ntotal))[0]
+    return scores
 
-    The queries are items as far off as users are: each beside as much noise.
-    """
-    random = np.random.default_rng(0)
-    noise = random.normal(size=(SAMPLE, inverted.d)).astype(np.float32)
-    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    near = vectors[random.choice(rows, SAMPLE)]
-    queries = near + noise * np.linalg.norm(near, axis=1, keepdims=True)
-    exact = greatest(queries, vectors, rows, RECALL_AT)
 
-    def reached(lists: int) -> bool:
-        inverted.nprobe = lists
-        return recall(exact, inverted.search(queries, RECALL_AT)[0]) >= RECALL_TARGET
-
-    enough = 1
-    while enough < inverted.nlist and not reached(enough):
-        enough = min(2 * enough, inverted.nlist)
-    inverted.nprobe = bisect_left(range(enough), True, lo=enough // 2 + 1, key=reached)
+def _walked(graph: faiss.IndexHNSWFlat, queries: Vectors, breadth: int) -> Vectors:
+    """As `_exact`, those that a walk of this breadth finds."""
+    parameters = faiss.SearchParametersHNSW()  # type: ignore[attr-defined] # the stubs lack it
+    parameters.efSearch = breadth
+    scores: Vectors = graph.search(queries, min(RECALL_AT, graph.ntotal), params=parameters)[0]
+    return scores

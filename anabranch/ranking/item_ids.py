@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,13 @@ class ItemIds:
         if item_id is None:
             raise LookupError(f"the item at row {row} is known by its hash alone")
         return item_id
+
+    def ids(self, rows: Iterable[int]) -> list[str]:
+        """The item ids at rows. Raises `LookupError` as `id` does."""
+        ids = list(map(self._ids.__getitem__, rows))
+        if None in ids:
+            raise LookupError("an item is known by its hash alone")
+        return cast("list[str]", ids)
 
     def label(self, row: int) -> str:
         """The item id at a row, or its hash where that is all there is: for people."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anabranch.ranking.encoder import Order, StepEncoder
+from anabranch.ranking.encoder import Encoder, LinearEncoder, Order, StepEncoder
 from anabranch.ranking.features import FEATURES
 from anabranch.ranking.index import ItemIndex
 from anabranch.ranking.index_base import Vectors
 from anabranch.ranking.purchase import PurchaseHead
 from anabranch.ranking.text import ItemEncoder, TextEncoder
-from anabranch.release import PURCHASE_HEAD, Files, Manifest, ReleaseError
+from anabranch.release import GATES, PURCHASE_HEAD, Files, Manifest, ReleaseError
 
 
 class ReleaseNumbers:
@@ -39,7 +39,7 @@ class LiveRelease:
 
     manifest: Manifest
     number: int
-    step: StepEncoder
+    encoder: Encoder
     order: Order
     text: TextEncoder
     item: ItemEncoder
@@ -57,7 +57,7 @@ class LiveRelease:
         return cls(
             manifest=manifest,
             number=number,
-            step=StepEncoder(files, threads),
+            encoder=LinearEncoder(files, threads) if GATES in manifest.files else StepEncoder(files, threads),
             order=Order(files, threads),
             text=TextEncoder(files, threads),
             item=ItemEncoder(files, threads),

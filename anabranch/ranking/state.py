@@ -1,23 +1,26 @@
-"""User states: everything the ranker keeps of its users, in contiguous arrays, one slot a user."""
+"""User states: everything the ranker keeps of its users, one record a user and lists of any length in pages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from itertools import repeat
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.ranking import observing, pages
 from anabranch.ranking.item_ids import Rows
+from anabranch.ranking.observing import Observed
+from anabranch.ranking.pages import NO_PAGE, Lists, history_pool, own_items_pool, pages_for
+from anabranch.ranking.queries import Positions, Queries
+from anabranch.ranking.user_table import NOBODY, Keys, Slots, UserTable, hashes
 from anabranch.settings import Settings
 
-Slots = NDArray[np.int64]
+Records = NDArray[Any]
+"""[n] of the type that `_record_type` says."""
 
 WEEK_S = 7 * 24 * 3600
-SESSION_GAP_MS = 30 * 60 * 1000
-"""Events without a `session_id` belong together until a user pauses for half an hour, the web's usual bound."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class StateLayout:
     history: int = 64
     """Newest events kept in the ring."""
     own_items: int = 128
-    """Items of the user's own with decayed counts; the weakest makes room."""
+    """Items of before that with decayed counts; the weakest makes room."""
     slate: int = 20
     recent_events: int = 16
     """Event ids remembered to tell duplicates."""
@@ -44,37 +47,25 @@ class StateLayout:
         )
 
 
-@dataclass
-class Columns:
-    """The arrays, all [slots, …]. A new user's slot is what `_blank` says; one nobody has had yet is all zeros."""
+class Columns(NamedTuple):
+    """The users' records by field, all [slots, …]. A new user's slot is what `_blank` says; one nobody has had yet is
+    all zeros."""
 
-    recurrent: NDArray[np.float32]
-    """[n, S] the encoder's recurrent state."""
-    vector: NDArray[np.float32]
+    recurrent: NDArray[np.float16]
+    """[n, S] the encoder's recurrent state. Half of float32's memory, and no purchase is foretold worse."""
+    vector: NDArray[np.float16]
     """[n, d] the user vector."""
     encoded_by: NDArray[np.int32]
     """[n] number of the release that made `recurrent` and `vector`, -1: none. If that is not the live one, they are
     rebuilt at first touch."""
-    history_item: Rows
-    """[n, H] ring; entry `observed % H` is written next."""
-    history_type: NDArray[np.uint8]
-    history_ts: NDArray[np.int64]
     observed: NDArray[np.int64]
-    """[n] events entered in the ring, ever."""
+    """This and the next six: see `Observed`."""
     last_ts: NDArray[np.int64]
-    """[n] ms of the newest event, -1 before the first."""
     session: NDArray[np.uint64]
-    """[n] hash of the newest session id, 0 where events name none."""
     session_length: NDArray[np.int32]
-    """[n] how many of the newest ring entries belong to the current session."""
-    own_item: Rows
-    """[n, M] the user's own items, -1 where free."""
-    own_log: NDArray[np.float32]
-    """[n, M] log2 of the decayed count as a forward decay (Cormode et al., 2009): it needs no update as time
-    goes by; the count at time t is 2 ** (own_log - t / half-life)."""
-    own_count: NDArray[np.float32]
-    own_first_s: NDArray[np.int64]
-    own_last_s: NDArray[np.int64]
+    history_page: NDArray[np.int32]
+    own_page: NDArray[np.int32]
+    own_size: NDArray[np.int32]
     slate: Rows
     """[n, slate] the last slate shown, -1 padded."""
     slate_release: NDArray[np.int32]
@@ -82,6 +73,8 @@ class Columns:
     recent_event: NDArray[np.uint64]
     """[n, recent] ring of event id hashes; `seen % recent` is written next."""
     seen: NDArray[np.int64]
+    user: NDArray[np.int64]
+    """[n] hash of the user's id: what is ahead of its saved form is known by name to `consumers.checkpoint`."""
     partition: NDArray[np.int32]
     """[n] input partition of the user, -1 for a free slot."""
     next_offset: NDArray[np.int64]
@@ -102,8 +95,16 @@ class Evicted(NamedTuple):
     offset: int
 
 
+class Copied(NamedTuple):
+    """The states of n users, apart from the memory they came from."""
+
+    columns: Columns
+    """Their pages mean nothing here."""
+    lists: Lists
+
+
 class UserStates:
-    """All users' states. Arrays are reached as attributes of `columns`, by slot.
+    """All users' states. What is of one size is reached as arrays by slot, attributes of `columns`.
 
     A user is in memory, evicted (the log has the state, and this remembers where), or new. Users belong to a partition:
     one whose events some producer spread over two has a state in each.
@@ -112,19 +113,22 @@ class UserStates:
     def __init__(self, layout: StateLayout, dims: int, state_dims: int, room: int = 64) -> None:
         """Address space for `room` users is taken at once, memory only as they come: zeros cost none until written."""
         self.layout = layout
-        self._slots: dict[int, dict[str, int]] = {}
-        """By partition, by user."""
-        self._users: list[str] = []
-        """By slot; of a free slot, the user it had last."""
+        self._end = 0
+        """Slots from there on nobody has ever had."""
         self._free: list[int] = []
-        self._evicted: dict[int, dict[str, int]] = {}
-        """Offset in the log of states by user, by partition."""
+        self._evicted: dict[int, dict[int, int]] = {}
+        """Offset in the log of states by user's hash, by partition."""
         self._batches = 0
         self._dims = (dims, state_dims)
-        self.columns = Columns(*(_zeros(column, room) for column in _columns(_blank(layout, dims, state_dims, 1))))
+        room = max(room, 2)  # a field of a single record would be of another type to what is compiled
+        self._records = np.zeros(room, _record_type(layout, dims, state_dims))
+        self._table = UserTable(room)
+        self._history = history_pool(room * pages_for(layout.history))
+        self._own = own_items_pool(room * pages_for(layout.own_items))
+        self.columns = _columns(self._records)
 
     def __len__(self) -> int:
-        return len(self._users) - len(self._free)
+        return self._end - len(self._free)
 
     @property
     def evicted(self) -> int:
@@ -138,45 +142,71 @@ class UserStates:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all columns, as far as users have ever filled them."""
-        return len(self._users) * sum(column[:1].nbytes for column in _columns(self.columns))
+        """Bytes of all records and pages, as far as users have ever filled them."""
+        records = self._end * self._records.itemsize
+        return records + pages.bytes_taken(self._history) + pages.bytes_taken(self._own)
 
     def slots(self, user_ids: Iterable[str], partition: int | Iterable[int] = 0) -> Slots:
         """Slots [B] of the users, new ones where needed, blank and marked with the partition."""
-        partitions = repeat(partition) if isinstance(partition, int) else iter(partition)
-        found, new = [], []
-        for user_id, home in zip(user_ids, partitions, strict=False):
-            slot = self._slots.setdefault(home, {}).get(user_id)
-            if slot is None:
-                slot = self._add(user_id, home)
-                new.append(slot)
-            found.append(slot)
-        if new:
-            self.blank(np.array(new, np.int64))
-        return np.array(found, np.int64)
+        users = hashes(user_ids)
+        partitions = _homes(partition, len(users))
+        slots = self._table.find(users, partitions, self._keys)
+        new = np.flatnonzero(slots == NOBODY)
+        if len(new):
+            slots[new] = self._add(users[new], partitions[new])
+        return slots
 
     def slot_of(self, user_id: str, partition: int = 0) -> int | None:
         """The slot of a partition's user, or None for a user not in memory."""
-        return self._slots.get(partition, {}).get(user_id)
-
-    def user_at(self, slot: int) -> str:
-        """The user who has a slot."""
-        return self._users[slot]
+        slot = int(self._table.find(hashes([user_id]), _homes(partition, 1), self._keys)[0])
+        return None if slot == NOBODY else slot
 
     def touch(self, slots: Slots) -> None:
         """The users are part of a batch: they are not idle."""
         self._batches += 1
         self.columns.touched[slots] = self._batches
 
-    def copy(self, slots: Slots) -> Columns:
+    def copy(self, slots: Slots) -> Copied:
         """What the slots [B] hold now, to be put back should the batch come to nothing."""
-        return Columns(*(column[slots] for column in _columns(self.columns)))
+        columns = _columns(self._records[slots])
+        lists = Lists.blank(len(slots), self.layout.history, self.layout.own_items)
+        pages.read(
+            self._history,
+            self._own,
+            np.ascontiguousarray(columns.history_page),
+            np.ascontiguousarray(columns.own_page),
+            self._history_sizes(columns),
+            np.ascontiguousarray(columns.own_size),
+            lists,
+        )
+        return Copied(columns, lists)
 
-    def put_back(self, slots: Slots, copy: Columns) -> None:
+    def put_back(self, slots: Slots, copy: Copied) -> None:
         """Undo whatever happened to the slots [B] since the copy, but for what is known of their saved forms."""
         saved_at, dirty = self.columns.saved_at[slots], self.columns.dirty[slots]
-        self._write(slots, copy)
+        self.put(slots, copy)
         self.columns.saved_at[slots], self.columns.dirty[slots] = saved_at, dirty
+
+    def put(self, slots: Slots, copy: Copied) -> None:
+        """Make the slots [B], all distinct, what the copy holds."""
+        self._empty_lists(slots)
+        for column, theirs in _pairs(self.columns, copy.columns):
+            column[slots] = theirs
+        history_page, own_page = np.full((2, len(slots)), NO_PAGE, np.int32)
+        pages.write(
+            self._history,
+            self._own,
+            history_page,
+            own_page,
+            self._history_sizes(copy.columns),
+            np.ascontiguousarray(copy.columns.own_size),
+            copy.lists,
+        )
+        self.columns.history_page[slots], self.columns.own_page[slots] = history_page, own_page
+
+    def blank_columns(self, n: int) -> Columns:
+        """Of n new users who are nowhere yet."""
+        return _columns(np.repeat(_blank(self._records.dtype), n))
 
     def show(self, slot: int, slate: Rows, release: int) -> None:
         """The user has been shown a slate, which that release made; what the layout has no room for is left out."""
@@ -185,15 +215,9 @@ class UserStates:
         self.columns.slate[slot, : len(kept)] = kept
         self.columns.slate_release[slot] = release
 
-    def blank(self, slots: Slots) -> None:
-        """Make the slots [B] what a new user's is; the users stay."""
-        partition = self.columns.partition[slots]
-        self._write(slots, _blank(self.layout, *self._dims, len(slots)))
-        self.columns.partition[slots] = partition
-
     def evictable(self, n: int) -> Slots:
         """Up to n slots whose states the log has as they are, of the users who were idle for longest."""
-        end = len(self._users)
+        end = self._end
         columns = self.columns
         saved = (columns.partition[:end] >= 0) & (columns.saved_at[:end] >= 0) & ~columns.dirty[:end]
         slots = np.flatnonzero(saved)
@@ -203,51 +227,51 @@ class UserStates:
 
     def evict(self, slots: Slots) -> None:
         """Let go of users whose saved state is up to date; `away` tells where it stands."""
-        for slot in slots.tolist():
-            user_id, partition = self._users[slot], int(self.columns.partition[slot])
-            self._evicted.setdefault(partition, {})[user_id] = int(self.columns.saved_at[slot])
-            self._release(slot)
+        columns = self.columns
+        evicted = (columns.user[slots].tolist(), columns.partition[slots].tolist(), columns.saved_at[slots].tolist())
+        for user, partition, saved_at in zip(*evicted, strict=True):
+            self._evicted.setdefault(partition, {})[user] = saved_at
+        self.release(slots)
 
     def away(self, user_ids: Iterable[str], partition: int) -> list[Evicted]:
         """Those of a partition's users who were evicted, each once: before use, their states must be loaded."""
         evicted = self._evicted.get(partition)
         if not evicted:
             return []
-        return [Evicted(user, partition, evicted[user]) for user in dict.fromkeys(user_ids) if user in evicted]
+        return [Evicted(one, partition, evicted[hash(one)]) for one in dict.fromkeys(user_ids) if hash(one) in evicted]
 
     def forget(self, user_id: str, partition: int) -> None:
         """The user has no state any more, in memory or away."""
-        self._evicted.get(partition, {}).pop(user_id, None)
+        self._evicted.get(partition, {}).pop(hash(user_id), None)
         slot = self.slot_of(user_id, partition)
         if slot is not None:
-            self._release(slot)
+            self.release(np.array([slot]))
+
+    def release(self, slots: Slots) -> None:
+        """Forget the users who have the slots [B], all distinct."""
+        self._table.remove(slots, self._keys)
+        self.columns.partition[slots] = -1
+        self._empty_lists(slots)
+        self._free += slots.tolist()
 
     def drop_partition(self, partition: int) -> int:
         """Forget the users of a partition that moved away; how many were in memory."""
         self._evicted.pop(partition, None)
-        gone = np.flatnonzero(self.columns.partition[: len(self._users)] == partition).tolist()
-        for slot in gone:
-            self._release(slot)
+        gone = np.flatnonzero(self.columns.partition[: self._end] == partition)
+        self.release(gone)
         return len(gone)
 
     def expect(self, dims: int, state_dims: int) -> None:
         """Make room for the vectors of another release's encoder, if they are of other sizes."""
         if (dims, state_dims) == self._dims:
             return
-        capacity = len(self.columns.encoded_by)
         self._dims = (dims, state_dims)
-        self.columns.recurrent = np.zeros((capacity, state_dims), np.float32)
-        self.columns.vector = np.zeros((capacity, dims), np.float32)
+        self._move(np.zeros(len(self._records), _record_type(self.layout, dims, state_dims)))
         self.columns.encoded_by[:] = -1
 
     def seen_before(self, slots: Slots, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Which of the events [B], one per slot, are among the user's last `recent_events`; remembers the others."""
-        columns = self.columns
-        seen: NDArray[np.bool_] = (columns.recent_event[slots] == keys[:, None]).any(axis=1)
-        fresh = slots[~seen]
-        columns.recent_event[fresh, columns.seen[fresh] % self.layout.recent_events] = keys[~seen]
-        columns.seen[fresh] += 1
-        return seen
+        """Which of the events [B], in order, are among their user's last `recent_events`; remembers the others."""
+        return observing.tell_duplicates(self.columns.recent_event, self.columns.seen, slots, keys)
 
     def observe(
         self,
@@ -256,126 +280,157 @@ class UserStates:
         types: NDArray[np.uint8],
         ts: NDArray[np.int64],
         sessions: NDArray[np.uint64],
-    ) -> None:
-        """Enter one event per slot: session, ring and own items. Arrays are [B], slots distinct, ts in ms.
+        duplicate: NDArray[np.bool_],
+        asked: Positions,
+    ) -> tuple[NDArray[np.float32], Queries]:
+        """Enter events [B] in order, but for the duplicates: session, clock, history and own items; see `observing`.
 
-        An event without an item (row -1: a search) touches the session and the clock only. A late event enters
-        as it comes; the clock never runs backwards.
+        Seconds [B] since each user's event before, and what the states were right after the events `asked` [A], but for
+        the vectors, which wait for the encoder.
         """
-        columns = self.columns
-        stays = (columns.session[slots] == sessions) & (columns.last_ts[slots] >= 0)
-        stays &= (sessions != 0) | (ts - columns.last_ts[slots] <= SESSION_GAP_MS)
-        columns.session_length[slots[~stays]] = 0
-        columns.session[slots] = sessions
-        columns.last_ts[slots] = np.maximum(columns.last_ts[slots], ts)
-
-        named = items >= 0
-        slots, items, types, ts = slots[named], items[named], types[named], ts[named]
-        place = columns.observed[slots] % self.layout.history
-        columns.history_item[slots, place] = items
-        columns.history_type[slots, place] = types
-        columns.history_ts[slots, place] = ts
-        columns.observed[slots] += 1
-        columns.session_length[slots] = np.minimum(columns.session_length[slots] + 1, self.layout.history)
-        self._count_own(slots, items, ts // 1000)
+        layout = self.layout
+        queries = Queries.blank(len(asked), self._dims[0], layout.history, layout.own_items)
+        row = np.full(len(slots), -1, np.int64)
+        row[asked] = np.arange(len(asked))
+        since = observing.observe(
+            Observed(*(getattr(self.columns, name) for name in Observed._fields)),
+            self._history,
+            self._own,
+            slots,
+            items,
+            types,
+            ts,
+            sessions,
+            duplicate,
+            layout.history,
+            layout.own_items,
+            layout.own_half_life_s,
+            row,
+            queries,
+        )
+        return since, queries
 
     def recent(self, slots: Slots, length: int) -> Rows:
-        """The newest `length` items [B, length] of each ring, newest first, -1 padded.
+        """The newest `length` items [B, length] of each history, newest first, -1 padded.
 
         The first `session_length` of them are of the current session.
         """
-        columns = self.columns
+        copied = self.copy(slots)
         age = np.arange(min(length, self.layout.history))
-        observed = columns.observed[slots][:, None]
-        items = columns.history_item[slots[:, None], (observed - 1 - age) % self.layout.history]
+        observed = copied.columns.observed[:, None]
+        items = np.take_along_axis(copied.lists.history_item, (observed - 1 - age) % self.layout.history, 1)
         return np.where(age < observed, items, -1).astype(np.int32)
 
-    def _count_own(self, slots: Slots, items: Rows, seconds: NDArray[np.int64]) -> None:
-        columns = self.columns
-        match = columns.own_item[slots] == items[:, None]
-        known = match.any(axis=1)
-        place = np.where(known, match.argmax(axis=1), columns.own_log[slots].argmin(axis=1))
-        fresh, at = slots[~known], place[~known]
-        columns.own_item[fresh, at] = items[~known]
-        columns.own_log[fresh, at] = -np.inf
-        columns.own_count[fresh, at] = 0
-        columns.own_first_s[fresh, at] = seconds[~known]
-        columns.own_last_s[fresh, at] = seconds[~known]
-        now_log = (seconds / self.layout.own_half_life_s).astype(np.float32)
-        columns.own_log[slots, place] = np.logaddexp2(columns.own_log[slots, place], now_log)
-        columns.own_count[slots, place] += 1
-        columns.own_last_s[slots, place] = np.maximum(columns.own_last_s[slots, place], seconds)
+    @property
+    def _keys(self) -> Keys:
+        return Keys(self.columns.user, self.columns.partition)
 
-    def _write(self, slots: Slots, columns: Columns) -> None:
-        for field in fields(Columns):
-            getattr(self.columns, field.name)[slots] = getattr(columns, field.name)
+    def _add(self, users: NDArray[np.int64], partitions: NDArray[np.int32]) -> Slots:
+        """Slots [n] for those who have none [n], who may be named more than once."""
+        keys = list(zip(users.tolist(), partitions.tolist(), strict=True))
+        made = {key: self._take() for key in dict.fromkeys(keys)}
+        slots = np.array(list(made.values()), np.int64)
+        self._records[slots] = _blank(self._records.dtype)
+        for slot, (user, partition) in zip(slots.tolist(), made, strict=True):
+            self.columns.user[slot], self.columns.partition[slot] = user, partition
+            self._evicted.get(partition, {}).pop(user, None)
+        self._table.enter(slots, self._keys)
+        return np.array([made[key] for key in keys], np.int64)
 
-    def _add(self, user_id: str, partition: int) -> int:
+    def _take(self) -> int:
         if self._free:
-            slot = self._free.pop()
-        else:
-            slot = len(self._users)
-            self._users.append(user_id)
-            if slot == len(self.columns.partition):
-                self._grow()
-        self._slots[partition][user_id] = slot
-        self._users[slot] = user_id
-        self._evicted.get(partition, {}).pop(user_id, None)
-        self.columns.partition[slot] = partition
-        return slot
+            return self._free.pop()
+        if self._end == len(self._records):
+            self._grow()
+        self._end += 1
+        return self._end - 1
 
-    def _release(self, slot: int) -> None:
-        del self._slots[int(self.columns.partition[slot])][self._users[slot]]
-        self.columns.partition[slot] = -1
-        self._free.append(slot)
+    def _empty_lists(self, slots: Slots) -> None:
+        """Give the pages of the slots [B] back."""
+        columns = self.columns
+        for pool, column in ((self._history, columns.history_page), (self._own, columns.own_page)):
+            first = column[slots]
+            pages.give_back(pool.following, pool.spare, first)
+            column[slots] = first
+
+    def _history_sizes(self, columns: Columns) -> NDArray[np.int64]:
+        sizes: NDArray[np.int64] = np.minimum(columns.observed, self.layout.history)
+        return sizes
 
     def _grow(self) -> None:
-        for field in fields(Columns):
-            old: NDArray[Any] = getattr(self.columns, field.name)
-            more = _zeros(old, 2 * len(old))
-            more[: len(old)] = old
-            setattr(self.columns, field.name, more)
+        room = 2 * len(self._records)
+        self._move(np.zeros(room, self._records.dtype))
+        self._history = pages.moved(self._history, history_pool(room * pages_for(self.layout.history)))
+        self._own = pages.moved(self._own, own_items_pool(room * pages_for(self.layout.own_items)))
+        self._table = UserTable(room)
+        self._table.enter(np.flatnonzero(self.columns.partition[: self._end] >= 0), self._keys)
+
+    def _move(self, records: Records) -> None:
+        """Into other records, of no fewer users; vectors only if they have the same sizes."""
+        columns, n = _columns(records), len(self._records)
+        for old, new in _pairs(self.columns, columns):
+            if old.shape[1:] == new.shape[1:]:
+                new[:n] = old
+        self._records, self.columns = records, columns
 
 
-def bytes_per_user(layout: StateLayout, dims: int, state_dims: int) -> dict[str, int]:
-    """Bytes of each column that one user takes in memory; the id and its place in the table come on top."""
-    one = _blank(layout, dims, state_dims, 1)
-    return {field.name: getattr(one, field.name).nbytes for field in fields(Columns)}
+def record_bytes(layout: StateLayout, dims: int, state_dims: int) -> dict[str, int]:
+    """Bytes of each field of a user's record, and of what fills it up to a whole number of words."""
+    kind = _record_type(layout, dims, state_dims)
+    fields = {name: kind[name].itemsize for name in Columns._fields}
+    return fields | {"padding": kind.itemsize - sum(fields.values())}
 
 
-def _columns(columns: Columns) -> list[NDArray[Any]]:
-    return [getattr(columns, field.name) for field in fields(Columns)]
+def list_bytes(history: NDArray[np.int64], own_items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes [n] of the pages of users with so many events [n] in their histories and own items [n] of before."""
+    of_history, of_own = pages.page_bytes(history_pool(1)), pages.page_bytes(own_items_pool(1))
+    return pages_for(history) * of_history + pages_for(own_items) * of_own
 
 
-def _zeros(column: NDArray[Any], n: int) -> NDArray[Any]:
-    """Zeros [n, …] of a column's type and width."""
-    return np.zeros((n, *column.shape[1:]), column.dtype)
-
-
-def _blank(layout: StateLayout, dims: int, state_dims: int, n: int) -> Columns:
-    return Columns(
-        recurrent=np.zeros((n, state_dims), np.float32),
-        vector=np.zeros((n, dims), np.float32),
-        encoded_by=np.full(n, -1, np.int32),
-        history_item=np.full((n, layout.history), -1, np.int32),
-        history_type=np.zeros((n, layout.history), np.uint8),
-        history_ts=np.zeros((n, layout.history), np.int64),
-        observed=np.zeros(n, np.int64),
-        last_ts=np.full(n, -1, np.int64),
-        session=np.zeros(n, np.uint64),
-        session_length=np.zeros(n, np.int32),
-        own_item=np.full((n, layout.own_items), -1, np.int32),
-        own_log=np.full((n, layout.own_items), -np.inf, np.float32),
-        own_count=np.zeros((n, layout.own_items), np.float32),
-        own_first_s=np.zeros((n, layout.own_items), np.int64),
-        own_last_s=np.zeros((n, layout.own_items), np.int64),
-        slate=np.full((n, layout.slate), -1, np.int32),
-        slate_release=np.full(n, -1, np.int32),
-        recent_event=np.zeros((n, layout.recent_events), np.uint64),
-        seen=np.zeros(n, np.int64),
-        partition=np.full(n, -1, np.int32),
-        next_offset=np.zeros(n, np.int64),
-        saved_at=np.full(n, -1, np.int64),
-        dirty=np.zeros(n, np.bool_),
-        touched=np.zeros(n, np.int64),
+def _record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any]:
+    return np.dtype(
+        [
+            ("recurrent", "f2", (state_dims,)),
+            ("vector", "f2", (dims,)),
+            ("slate", "i4", (layout.slate,)),
+            ("recent_event", "u8", (layout.recent_events,)),
+            *((name, "i8") for name in ("observed", "last_ts", "seen", "next_offset", "saved_at", "touched")),
+            ("session", "u8"),
+            ("user", "i8"),
+            *((name, "i4") for name in ("encoded_by", "session_length", "slate_release", "partition")),
+            *((name, "i4") for name in ("history_page", "own_page", "own_size")),
+            ("dirty", "?"),
+        ],
+        align=True,
     )
+
+
+def _columns(records: Records) -> Columns:
+    return Columns(*(records[name] for name in Columns._fields))
+
+
+def ring_places(total: NDArray[np.int64], size: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which of `size` places [B, size] hold something, and where in the ring each stands, oldest first."""
+    kept = np.minimum(total, size)[:, None]
+    age = np.arange(size)
+    return age < kept, (total[:, None] - kept + age) % size
+
+
+def _homes(partition: int | Iterable[int], n: int) -> NDArray[np.int32]:
+    """The partition of each of n users."""
+    if isinstance(partition, int):
+        return np.full(n, partition, np.int32)
+    return np.fromiter(partition, np.int32, n)
+
+
+def _pairs(some: Columns, others: Columns) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]:
+    return zip(some, others, strict=True)
+
+
+def _blank(kind: np.dtype[Any]) -> Records:
+    """A record [1] of a new user: zeros, but for what says that there is none."""
+    blank = np.zeros(1, kind)
+    for name in ("last_ts", "encoded_by", "slate", "slate_release", "partition", "saved_at"):
+        blank[name] = -1
+    blank["history_page"] = blank["own_page"] = NO_PAGE
+    return blank

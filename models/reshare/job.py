@@ -107,6 +107,12 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     return Outcome(notice, report, verdict, len(events), time.monotonic() - started, page)
 
 
+def renew_neighbours(settings: Settings, config: JobConfig, bar: Bar) -> None:
+    """Publish the neighbours of all events so far, and make no candidate."""
+    events, _ = _gather(settings, released=False, bar=bar)
+    _publish_neighbours(settings, _co_visit(config, events, bar), None, events.item_ids, bar)
+
+
 def _gather(settings: Settings, released: bool, bar: Bar) -> tuple[EventLog, list[Item]]:
     """All events known, their item numbers rows of the catalogue first, and the catalogue."""
     journal = Journal.open(settings.data_dir / "reshare" / "journal")

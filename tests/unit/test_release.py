@@ -13,6 +13,7 @@ from onnx.external_data_helper import set_external_data
 
 from anabranch import release
 from anabranch.messages import ReleaseNotice
+from anabranch.ranking.encoder import LinearEncoder
 from anabranch.ranking.live import LiveRelease
 from anabranch.release import Draft, ReleaseError
 from tests.releases import TEXT_DIMS, write_release
@@ -20,8 +21,15 @@ from tests.releases import TEXT_DIMS, write_release
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_release(tmp_path / "r1", item_ids=["a"])
+    write_release(tmp_path / "r1", item_ids=["a"], linear=False)
     return tmp_path / "r1"
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """A release that has the parts of its step."""
+    write_release(tmp_path / "parts", item_ids=["a"])
+    return tmp_path / "parts"
 
 
 def load(folder: Path) -> LiveRelease:
@@ -58,7 +66,7 @@ def test_an_altered_file_is_named_and_does_not_load(name: str, folder: Path) -> 
 
 
 def test_a_file_swapped_after_it_was_verified_does_not_load(folder: Path, tmp_path: Path) -> None:
-    write_release(tmp_path / "other", item_ids=["a"], seed=1)
+    write_release(tmp_path / "other", item_ids=["a"], seed=1, linear=False)
     files = release.opened(folder)
     files.verify()
 
@@ -207,6 +215,23 @@ def test_a_file_of_another_kind_is_named(name: str, folder: Path) -> None:
     seal(folder)
     with pytest.raises(ReleaseError, match=name):
         load(folder)
+
+
+@pytest.mark.parametrize("name", [release.GATES, release.READOUT])
+def test_the_parts_of_a_step_are_held_to_the_same(name: str, parts: Path) -> None:
+    assert isinstance(load(parts).encoder, LinearEncoder)
+    (parts / name).write_bytes(b"nonsense")
+    with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
+        load(parts)
+    seal(parts)
+    with pytest.raises(ReleaseError, match=rf"{name} .* cannot be loaded"):
+        load(parts)
+
+
+def test_one_part_of_a_step_is_not_enough(parts: Path) -> None:
+    rewrite(parts, lambda files: {name: sha256 for name, sha256 in files.items() if name != release.READOUT})
+    with pytest.raises(ReleaseError, match=r"lists no readout\.onnx"):
+        load(parts)
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "../r1/weights.bin", "/etc/passwd", "*/_ORT_MEM_ADDR_/*"])

@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.ranking.state import SESSION_GAP_MS, StateLayout, UserStates
+from anabranch.ranking.observing import SESSION_GAP_MS
+from anabranch.ranking.state import StateLayout, UserStates
 from models.history import UserHistory
 from models.log import NONE
 
@@ -30,6 +31,8 @@ def test_history_and_session_are_what_the_ranker_keeps(steps: list[tuple[int, in
             np.zeros(1, np.uint8),
             np.array([ts]),
             np.array([session + 1], np.uint64),
+            duplicate=np.zeros(1, np.bool_),
+            asked=np.empty(0, np.int64),
         )
         (items,) = states.recent(slots, states.layout.history)
         assert list(reversed(history.items)) == [row for row in items.tolist() if row >= 0]

@@ -7,7 +7,7 @@ import pytest
 
 from anabranch.messages import EVENT_TYPES
 from anabranch.ranking import core
-from anabranch.ranking.candidates import Queries, propose
+from anabranch.ranking.candidates import propose
 from anabranch.ranking.features import build
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.neighbours import NeighbourTable
@@ -108,12 +108,11 @@ def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_the
     number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
     features, bought = [], []
     for at, batch in enumerate(batches(log, states, ranker.item_ids, 1)):
-        core.advance(ranker.live, states, batch)
+        asked = core.advance(ranker.live, states, batch)[2]
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
             continue
-        asked = Queries.of(states, batch.slots)
-        candidates = propose(asked, ranker.live.index, ranker.neighbours, ranker.policy)
-        features.append(build(asked, candidates, ranker.live.index, ranker.neighbours, states.layout.own_half_life_s))
+        candidates = propose(asked, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.own_half_life_s)
+        features.append(build(asked, candidates, ranker.live.index, ranker.neighbours))
         items = np.array([number[row] for row in candidates.item.tolist()])
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
     assert np.array_equal(examples.bought, np.concatenate(bought))

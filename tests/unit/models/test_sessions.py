@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.ranking.state import SESSION_GAP_MS
+from anabranch.ranking.observing import SESSION_GAP_MS
 from models.history import UserHistory
 from models.log import NONE, EventLog
 from models.sessions import Sessions

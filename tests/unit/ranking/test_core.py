@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,7 +21,7 @@ from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE, QUERIES_AT_ONCE, Batc
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.ranking.state import WEEK_S, StateLayout, UserStates
 from tests.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(200)]
@@ -28,8 +31,8 @@ SLATE_OF_FIVE = Policy(slate=5)
 class Shop:
     """A release, states and neighbours to rank events with."""
 
-    def __init__(self, folder: Path, policy: Policy = SLATE_OF_FIVE) -> None:
-        write_release(folder / "r1", "r1", CATALOGUE)
+    def __init__(self, folder: Path, policy: Policy = SLATE_OF_FIVE, linear: bool = True) -> None:
+        write_release(folder / "r1", "r1", CATALOGUE, linear=linear)
         self.item_ids = ItemIds()
         self.live = live_release(folder / "r1", self.item_ids, CATALOGUE)
         self.neighbours = NeighbourTable()
@@ -94,9 +97,38 @@ def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
     np.testing.assert_allclose(whole.score, np.concatenate([one.score for one in single]), atol=1e-5)
 
 
+def test_a_release_with_its_step_alone_ranks_as_with_the_steps_parts(tmp_path: Path) -> None:
+    events = _stream(120, users=7)
+    parts, whole = Shop(tmp_path / "parts"), Shop(tmp_path / "whole", linear=False)
+    by_parts, by_step = parts.rank(*events), whole.rank(*events)
+    assert (by_parts.slate == by_step.slate).mean() > 0.99, "but for what the last bits of a score decide"
+    np.testing.assert_allclose(by_parts.score, by_step.score, atol=2e-3)
+
+
 def test_no_events_lead_to_no_slates(shop: Shop) -> None:
     assert shop.rank().slate.shape == (0, 5)
     core.warm_up(shop.live, shop.policy)
+
+
+def test_what_is_warm_compiles_nothing_more(tmp_path: Path) -> None:
+    """In a process of its own: a batch that met a type for the first time would wait for the compiler."""
+    script = f"""
+from pathlib import Path
+from tests.unit.ranking.test_core import Shop, _stream, core, purchase
+from numba.core.event import install_recorder
+shop = Shop(Path({str(tmp_path)!r}))
+core.warm_up(shop.live, shop.policy)
+with install_recorder("numba:compile") as compiled:
+    shop.rank(purchase(1))
+    shop.rank(*_stream(100, users=7))
+    shop.states.copy(shop.states.slots(["ann"]))
+print(len(compiled.buffer))
+"""
+    keeping_nothing = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=keeping_nothing
+    )
+    assert ran.stdout.split() == ["0"], ran.stderr
 
 
 def test_the_latest_alone_are_ranked_as_they_would_have_been_and_every_event_is_joined(shop: Shop) -> None:
@@ -163,9 +195,10 @@ def test_a_batch_that_came_to_nothing_is_undone(shop: Shop) -> None:
     before = shop.states.copy(slots)
     shop.rank(*_stream(30, users=4, seed=1))
     shop.states.put_back(slots, before)
-    assert np.array_equal(shop.states.columns.vector[slots], before.vector)
+    assert np.array_equal(shop.states.columns.vector[slots], before.columns.vector)
+    assert all(map(np.array_equal, shop.states.copy(slots).lists, before.lists))
     shop.rank(*_stream(30, users=4, seed=1))
-    assert (shop.states.columns.observed[slots] > before.observed).all()
+    assert (shop.states.columns.observed[slots] > before.columns.observed).all()
 
 
 def test_feedback_joins_an_event_with_the_slate_shown_before_it(shop: Shop) -> None:
@@ -218,7 +251,7 @@ def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Pa
     shop = Shop(tmp_path, Policy(session_repeats=True))
     batch = shop.batch([purchase(1, ts=1, session="a"), purchase(2, ts=2, session="a"), purchase(1, ts=3, session="a")])
     queries = core.advance(shop.live, shop.states, batch)[2]
-    candidates = propose(queries, shop.live.index, shop.neighbours, shop.policy)
+    candidates = propose(queries, shop.live.index, shop.neighbours, shop.policy, WEEK_S)
     of_last = candidates.query == 2
     told = {
         shop.item_ids.id(item): (at, count)
@@ -291,7 +324,7 @@ def test_a_search_that_names_an_item_moves_the_vector_by_its_text_and_counts_as_
     columns = shop.states.columns
     assert np.array_equal(columns.vector[0], columns.vector[1])
     assert columns.observed[:2].tolist() == [0, 1]
-    assert shop.item_ids.row("item 7") in columns.own_item[1]
+    assert shop.states.recent(np.array([1]), 1).tolist() == [[shop.item_ids.row("item 7")]]
 
 
 def test_a_query_on_anything_but_a_search_moves_nothing(shop: Shop) -> None:
@@ -312,7 +345,7 @@ def test_an_event_ahead_of_its_append_is_applied_as_of_the_append(shop: Shop) ->
     batch = Batch.of(ahead, shop.states.slots(["ann", "ann"]), shop.item_ids, [5_000, 6_000])
     core.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
     assert shop.states.columns.last_ts[0] == 5_000
-    assert shop.states.columns.history_ts[0, :2].tolist() == [5_000, 4_000]
+    assert shop.states.copy(np.array([0])).lists.history_s[0, :2].tolist() == [5, 4]
 
 
 def test_a_clock_that_is_ahead_gives_the_same_state_ranked_and_folded(shop: Shop) -> None:
@@ -360,11 +393,13 @@ def test_a_new_release_encodes_each_history_anew_at_first_touch(shop: Shop, tmp_
 
 
 def test_the_weakest_own_item_makes_room(shop: Shop) -> None:
-    week = 7 * 24 * 3_600_000
-    for n, item in enumerate([1, 1, 2, 3, 4, 5]):
-        shop.rank(purchase(item, ts=n * week))
-    own = {shop.item_ids.id(row) for row in shop.states.columns.own_item[0]}
-    assert own == {"item 1", "item 3", "item 4", "item 5"}
+    newest = [10, 11, 12, 13, 14, 15, 16, 17]
+    for n, item in enumerate([1, 1, 2, 3, 4, 5, *newest]):
+        shop.rank(purchase(item, ts=n * 1000 * WEEK_S))
+    slot = np.array([0])
+    before = {shop.item_ids.id(row) for row in shop.states.copy(slot).lists.own_item[0].tolist()}
+    assert before == {"item 1", "item 3", "item 4", "item 5"}, "those that the history has no room for"
+    assert [shop.item_ids.id(row) for row in shop.states.recent(slot, 8)[0]] == [f"item {n}" for n in reversed(newest)]
 
 
 def test_a_dropped_partition_frees_its_users_and_their_slots_are_blank_again(shop: Shop) -> None:
@@ -374,11 +409,21 @@ def test_a_dropped_partition_frees_its_users_and_their_slots_are_blank_again(sho
     assert shop.states.slot_of("ann") is None
     slot = shop.states.slots(["cat"], [1])
     assert shop.states.columns.observed[slot].tolist() == [0]
-    assert (shop.states.columns.history_item[slot] == -1).all()
+    assert (shop.states.recent(slot, 8) == -1).all()
 
 
 def test_the_greatest_scores_come_first_and_of_equal_ones_the_first() -> None:
-    scores = np.random.default_rng(0).normal(size=(50, 90)).astype(np.float32).round(1)
-    scores[:, 70:] = -np.inf
-    np.testing.assert_array_equal(core.greatest(scores, 20), np.argsort(-scores, axis=1, kind="stable")[:, :20])
-    np.testing.assert_array_equal(core.greatest(scores[:, :3], 20), np.argsort(-scores[:, :3], axis=1, kind="stable"))
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 60, 50)
+    query = np.repeat(np.arange(50), counts).astype(np.int32)
+    item, scores = random.permutation(len(query)).astype(np.int32), random.normal(size=len(query)).round(1)
+    items, best, at = np.full((50, 20), -1, np.int32), np.zeros((50, 20), np.float32), np.full((50, 20), -1, np.int64)
+    core.greatest(scores.astype(np.float32), query, item, items, best, at)
+    for q, (first, count) in enumerate(zip(np.cumsum(counts) - counts, counts, strict=True)):
+        expected = first + np.argsort(-scores[first : first + count], kind="stable")[:20]
+        n = len(expected)
+        assert at[q, :n].tolist() == expected.tolist()
+        assert items[q, :n].tolist() == item[expected].tolist()
+        np.testing.assert_allclose(best[q, :n], scores[expected], rtol=1e-6)
+        assert (at[q, n:] == -1).all()
+        assert (items[q, n:] == -1).all()

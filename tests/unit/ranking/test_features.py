@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from anabranch.ranking.candidates import Candidates, Queries
+from anabranch.ranking.candidates import Candidates
 from anabranch.ranking.features import FADING, FEATURES, build
 from anabranch.ranking.index import ItemIndex
 from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.queries import Queries
 
 EAST, NORTH, BETWEEN, UNKNOWN = range(4)
 VECTORS = np.array([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]], np.float32)
@@ -19,28 +20,22 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
     """Of the three items that have vectors, for a user whose history is this, newest first."""
     index = ItemIndex(2)
     index.upsert(np.arange(3, dtype=np.int32), VECTORS, np.ones(3, np.bool_))
-    none, one = np.full(3, -1, np.int64), np.zeros((1, 1))
-    queries = Queries(
-        vector=np.array([[1, 0]], np.float32),
-        now=np.zeros(1, np.int64),
-        recent=np.array([recent], np.int32),
-        session_length=np.zeros(1, np.int32),
-        own_item=np.full((1, 1), -1, np.int32),
-        own_log=one.astype(np.float32),
-        own_count=one.astype(np.float32),
-        own_first_s=one.astype(np.int64),
-        own_last_s=one.astype(np.int64),
-    )
+    queries = Queries.blank(1, dims=2, history=len(recent), own_items=1)
+    queries.vector[0], queries.recent[0] = [1, 0], recent
     candidates = Candidates(
-        query=np.zeros(3, np.int64),
+        query=np.zeros(3, np.int32),
         item=np.arange(3, dtype=np.int32),
         co_visit_last=np.zeros(3, np.float32),
         co_visit_recent=np.zeros(3, np.float32),
-        own_at=none,
-        session_at=none,
-        session_count=np.zeros(3, np.int64),
+        own=np.zeros(3, np.float32),
+        own_count=np.zeros(3, np.float32),
+        own_first_s=np.zeros(3, np.uint32),
+        own_last_s=np.zeros(3, np.uint32),
+        session_at=np.full(3, -1, np.int32),
+        session_count=np.zeros(3, np.int32),
+        all_own=np.zeros(1, np.float32),
     )
-    return build(queries, candidates, index, NeighbourTable(), own_half_life_s=1)[:, FEATURES.index(name)]
+    return build(queries, candidates, index, NeighbourTable())[:, FEATURES.index(name)]
 
 
 def test_what_is_like_the_last_item_is_like_no_earlier_one() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from anabranch.ranking import index_base
 from anabranch.ranking.index import ItemIndex
-from anabranch.ranking.index_base import Vectors
+from anabranch.ranking.index_base import Base, Vectors
 
 
 def _unit(n: int, dims: int = 8, seed: int = 0) -> Vectors:
@@ -123,8 +123,8 @@ def test_one_rebuild_is_under_way_at_a_time() -> None:
 
 
 @pytest.fixture
-def inverted(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
-    """5,000 items behind an inverted file."""
+def graph(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
+    """5,000 items in a graph."""
     monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
     index = _filled(5_000)
     index.rebuild()
@@ -134,29 +134,54 @@ def inverted(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
 def test_an_exact_base_finds_all() -> None:
     index = _filled(5_000)
     index.rebuild()
-    assert index.recall(_unit(20, seed=4), 10) == 1.0
+    assert index.base.recall(_unit(20, seed=4)) == 1.0
+    assert index.base.breadth == 0
 
 
-def test_an_inverted_file_finds_the_share_it_was_tuned_for(inverted: ItemIndex) -> None:
-    assert 0.95 < inverted.recall(_unit(200, seed=4), index_base.RECALL_AT) < 1.0
+def test_a_graph_finds_the_share_it_was_tuned_for(graph: ItemIndex) -> None:
+    queries = _unit(200, seed=4)
+    share = graph.base.recall(queries)
+    assert share > 0.95
+    exact = -np.sort(-(queries @ graph.columns.vectors[:5_000].T), axis=1)[:, : index_base.RECALL_AT]
+    assert index_base.recall(exact, graph.search(queries, index_base.RECALL_AT)[1]) == pytest.approx(share)
 
 
-def test_an_index_that_finds_too_little_can_be_widened(inverted: ItemIndex, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_base, "RECALL_TARGET", 0.3)
-    inverted.rebuild()
-    before = inverted.recall(_unit(200, seed=4), 100)
-    inverted.widen()
-    assert inverted.recall(_unit(200, seed=4), 100) > before + 0.05
+def test_a_graph_is_tuned_to_those_who_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, few in (("EXACT_BELOW", 1_000), ("LINKS", 8), ("BREADTH_BUILT", 16)):
+        monkeypatch.setattr(index_base, name, few)
+    vectors = np.random.default_rng(5).normal(size=(5_200, 32)).astype(np.float32)
+    base, users = Base.of(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
+    base.faiss_index.hnsw.efSearch = index_base.RECALL_AT
+    before = base.recall(users)
+    base.tune(users)
+    assert before < index_base.RECALL_TARGET <= base.recall(users)
+    base.faiss_index.hnsw.efSearch = base.breadth - 1
+    assert base.recall(users) < index_base.RECALL_TARGET, "no broader than it takes"
 
 
-def test_a_rebuilt_inverted_file_keeps_its_centres_until_there_are_twice_as_many_items(inverted: ItemIndex) -> None:
-    first = inverted.begin_rebuild().before.centres
-    inverted.upsert(np.arange(5_000, 6_000, dtype=np.int32), _unit(1_000, seed=6), np.ones(1_000, np.bool_))
-    inverted.rebuild()
-    assert inverted.begin_rebuild().before.centres is first
-    inverted.upsert(np.arange(6_000, 11_000, dtype=np.int32), _unit(5_000, seed=7), np.ones(5_000, np.bool_))
-    inverted.rebuild()
-    assert inverted.begin_rebuild().before.centres is not first
+def test_a_graph_grows_until_too_much_of_it_is_dead(graph: ItemIndex) -> None:
+    graph.base.faiss_index.hnsw.efSearch = 333
+    first, moved = graph.base, np.arange(1_000, dtype=np.int32)
+    for seed in (6, 7):
+        graph.upsert(moved, _unit(1_000, seed=seed), np.ones(1_000, np.bool_))
+        graph.remove(np.array([4_000 + seed], np.int32))
+        graph.rebuild()
+        assert graph.base.breadth == 333, "it stays tuned"
+        nearest = graph.search(graph.columns.vectors[:50], 3)[0]
+        assert nearest[:, 0].tolist() == list(range(50))
+        assert 4_000 + seed not in graph.search(_unit(5_000, seed=3)[4_000 + seed : 4_001 + seed], 10)[0]
+        if seed == 6:
+            assert len(graph.base) == 6_000, "the old vectors are dead in it"
+    assert len(graph.base) == 4_998, "built anew"
+    assert len(first) == 5_000, "a base never changes"
+
+
+def test_the_dead_leave_as_many_results_as_were_asked_for(graph: ItemIndex) -> None:
+    graph.upsert(np.arange(1_000, dtype=np.int32), _unit(1_000, seed=6), np.ones(1_000, np.bool_))
+    graph.rebuild()
+    found = graph.search(_unit(5_000, seed=3)[:300], 100)[0]  # beside the old vectors of some of the moved
+    assert (found >= 0).all()
+    assert all(len(set(row)) == 100 for row in found.tolist())
 
 
 def test_items_that_are_equally_near_are_not_missed() -> None:

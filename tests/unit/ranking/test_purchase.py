@@ -59,8 +59,8 @@ def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) 
 
     states = shop.states()
     queries = core.advance(shop.live, states, shop.batch(states))[2]
-    candidates = propose(queries, shop.live.index, shop.neighbours, ASKED)
-    features = build(queries, candidates, shop.live.index, shop.neighbours, states.layout.own_half_life_s)
+    candidates = propose(queries, shop.live.index, shop.neighbours, ASKED, states.layout.own_half_life_s)
+    features = build(queries, candidates, shop.live.index, shop.neighbours)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
     said = dict(zip(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True), probability, strict=True))
     expected = [[said[at, item] for item in slate] for at, slate in enumerate(ranked.slate.tolist())]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anabranch.ranking.candidates import Policy
-from anabranch.ranking.state import SESSION_GAP_MS
+from anabranch.ranking.observing import SESSION_GAP_MS
 from models.evaluation.seeds import moments_before, seed_ranks
 from models.log import NONE, EventLog
 from models.seeds.seed import Done, Lesson, Vectors

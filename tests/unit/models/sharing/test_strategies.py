@@ -43,7 +43,7 @@ def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, t
     assert losses["merging_specialists"] == 4
     assert made.item.film is not None
     parity = export_encoder(made, tmp_path)
-    assert set(parity) == {"item.onnx", "step.onnx", "scan"}
+    assert set(parity) == {"item.onnx", "step.onnx", "gates.onnx", "readout.onnx", "scan"}
     assert max(parity.values()) < 1e-4
 
 
