@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 from wsgiref.simple_server import WSGIServer
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from anabranch.errors import UsageError
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STAGE_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class BulkHistogram(Collector):
+    """A histogram that takes many values at once: a batch's, in the time that `Histogram` takes for one or two."""
+
+    def __init__(self, name: str, documentation: str, buckets: tuple[float, ...], registry: CollectorRegistry) -> None:
+        self._name, self._documentation = name, documentation
+        self._bounds = np.array(buckets)
+        self._counts, self._sum = np.zeros(len(buckets) + 1, np.int64), 0.0
+        registry.register(self)
+
+    def observe_all(self, values: NDArray[np.float64]) -> None:
+        """Count the values [n]. To be called by one thread alone; any may collect."""
+        found = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
+        self._counts, self._sum = self._counts + found, self._sum + float(values.sum())
+
+    def collect(self) -> Iterable[Metric]:
+        """What Prometheus reads."""
+        bounds = [*map(str, self._bounds.tolist()), "+Inf"]
+        buckets = list(zip(bounds, self._counts.cumsum().tolist(), strict=True))
+        yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
 
 class ConsumerMetrics:
@@ -49,7 +74,7 @@ class RankerMetrics(ConsumerMetrics):
             "anabranch_events_corrected", "Events applied otherwise than they say", ["reason"], registry=registry
         )
         self.rankings = Counter("anabranch_rankings", "Rankings committed", registry=registry)
-        self.latency = Histogram(
+        self.latency = BulkHistogram(
             "anabranch_event_to_ranking_seconds",
             "From the event's append to the commit of its ranking",
             buckets=LATENCY_S,

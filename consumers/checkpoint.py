@@ -36,6 +36,14 @@ class Dirty(NamedTuple):
     """The first event that is not in the saved form."""
     since: float
     """Seconds, of a monotonic clock."""
+    user_id: str
+
+
+class First(NamedTuple):
+    """The first event of a batch that moved a user."""
+
+    offset: int
+    user_id: str
 
 
 class Stretch(NamedTuple):
@@ -43,8 +51,8 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
-    first: Mapping[int, int]
-    """The first of them that moved each user, by slot."""
+    first: Mapping[int, First]
+    """By slot."""
 
 
 @dataclass
@@ -129,8 +137,9 @@ class Checkpoints:
         """The states, then the markers."""
         for plan in plans:
             saved = save(self._states, np.array(plan.saved, np.int64), self._item_ids, self._releases)
+            dirty = self._partitions[plan.partition].dirty
             for slot, state in zip(plan.saved, saved, strict=True):
-                user = topics.key(self._states.user_at(slot))
+                user = topics.key(dirty[slot].user_id)
                 yield Outgoing(self._names.user_state, user, encode_binary(state), plan.partition)
             if plan.marker is not None:
                 yield Outgoing(self._names.user_state, STATE_MARKER_KEY, encode_binary(plan.marker), plan.partition)
@@ -163,7 +172,11 @@ class Checkpoints:
     ) -> Checkpoint:
         oldest = islice(progress.dirty.items(), max(1, MOST // len(self._partitions)))
         saved = tuple(slot for slot, _ in takewhile(lambda one: one[1].since <= now - interval, oldest))
-        touched = {slot: Dirty(offset, now) for slot, offset in stretch.first.items() if slot not in progress.dirty}
+        touched = {
+            slot: Dirty(first.offset, now, first.user_id)
+            for slot, first in stretch.first.items()
+            if slot not in progress.dirty
+        }
         still_dirty = next(islice(progress.dirty.values(), len(saved), None), None)
         complete = (
             still_dirty.offset if still_dirty else min((one.offset for one in touched.values()), default=stretch.end)

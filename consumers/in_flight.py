@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from anabranch.ranking.core import Ranked
-from anabranch.ranking.state import Columns, Slots
+from anabranch.ranking.state import Copied
+from anabranch.ranking.user_table import Slots
 from consumers.checkpoint import Checkpoint, Stretch
 from consumers.outgoing import Outgoing
 
@@ -19,7 +20,7 @@ class Moved:
 
     slots: Slots
     """[U] of the users of the batch, distinct."""
-    before: Columns
+    before: Copied
     ranked: Ranked
     stretches: dict[int, Stretch]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -50,18 +49,20 @@ class Intake:
         a partition that is somebody else's. Never the empty one of a process that was thrown out: it fences nothing.
         """
 
-    def collect(self) -> list[ConsumerRecord]:
-        """Up to `batch_max` records, at most `linger_ms` after the first; none if the group rebalances meanwhile.
+    def collect(self, before_is_out: Callable[[float], object]) -> list[ConsumerRecord]:
+        """Up to `batch_max` records; none if the group rebalances meanwhile.
 
-        The group would refuse their offsets. They are fetched again, by this process or another.
+        More than the first come into the batch while the one before is still being published, for it would wait for
+        that anyway: `before_is_out(seconds)` returns when that is over, or the seconds of `linger_ms`. So batches grow
+        with the load, as packets do by Nagle's rule (RFC 896).
+
+        In a rebalance the group would refuse their offsets. They are fetched again, by this process or another.
         """
-        records = self._poll(IDLE_MS, self._settings.batch_max)
-        deadline = time.monotonic() + self._settings.linger_ms / 1000
-        while records and len(records) < self._settings.batch_max:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            records += self._poll(int(left * 1000), self._settings.batch_max - len(records))
+        most = self._settings.batch_max
+        records = self._poll(IDLE_MS, most)
+        if records and len(records) < most:
+            before_is_out(self._settings.linger_ms / 1000)
+            records += self._poll(0, most - len(records))
         if not self.settled:
             self._rewind(records)
             return []

@@ -62,7 +62,7 @@ class Outcome:
         scores = np.round(ranked.score.astype(np.float64), SCORE_DECIMALS).tolist()
         shown = (ranked.slate >= 0).sum(axis=1).tolist()  # what is not stands at the end
         return [
-            list(map(RankedItem, map(self._item_ids.id, rows[:n]), of_rows))
+            list(map(RankedItem, self._item_ids.ids(rows[:n]), of_rows))
             for rows, of_rows, n in zip(ranked.slate.tolist(), scores, shown, strict=True)
         ]
 

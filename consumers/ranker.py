@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -24,12 +24,13 @@ from anabranch.ranking.core import Batch, Ranked
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import Slots, StateLayout, UserStates
+from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.ranking.user_table import Slots
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers.backoff import Backoff
 from consumers.change import Adopt, Change, VectorChange
-from consumers.checkpoint import Checkpoint, Checkpoints, Stretch
+from consumers.checkpoint import Checkpoint, Checkpoints, First, Stretch
 from consumers.every import Every
 from consumers.in_flight import InFlight, InTurn, Moved, Published
 from consumers.intake import Intake
@@ -123,7 +124,7 @@ class Ranker:
                 self._apply_changes()
                 self._go_on_restoring()
                 self._open_partitions()
-                records = self._intake.collect()
+                records = self._intake.collect(self._published_within)
                 self._report.taken(records)
                 if records:
                     self._process(records)
@@ -183,7 +184,7 @@ class Ranker:
         ranked = core.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.begin, self._pool.map)
         self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
         self._states.touch(distinct)
-        self._recall.look(self._live.index, self._states.columns.vector, slots)
+        self._recall.look(self._live.index.base, self._states.columns.vector, distinct)
         return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
 
     def _checkpoint(self, at_once: bool = False) -> bool:
@@ -226,6 +227,11 @@ class Ranker:
         for partition, end in ends.items():
             self._held[partition].next = end
         self._in_flight = InFlight(plans, begins, ends, moved, count, self._publishing.submit(publish))
+
+    def _published_within(self, seconds: float) -> None:
+        """Wait for the transaction in flight, if there is one, but no longer; `_settle` sees how it ended."""
+        if self._in_flight is not None:
+            wait([self._in_flight.outcome], seconds)
 
     def _settle(self, later: Moved | None = None) -> bool:
         """Wait for the transaction in flight, if there is one; whether all is committed.
@@ -279,8 +285,7 @@ class Ranker:
 
     def _take_back(self, moved: Moved) -> None:
         self._states.put_back(moved.slots, moved.before)
-        for slot in moved.slots[moved.before.next_offset == 0].tolist():  # the batch was their users' first
-            self._states.forget(self._states.user_at(slot), int(self._states.columns.partition[slot]))
+        self._states.release(moved.slots[moved.before.columns.next_offset == 0])  # the batch was their users' first
 
     def _follow_rebalance(self) -> None:
         change = self._intake.rebalanced()
@@ -388,9 +393,9 @@ def tell_of_missing_heads(live: LiveRelease, policy: Policy) -> None:
 def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends: dict[int, int]) -> dict[int, Stretch]:
     """What was ranked of each partition, and the first event that moved each user."""
     starts: dict[int, int] = {}
-    first: dict[int, dict[int, int]] = {}
+    first: dict[int, dict[int, First]] = {}
     for one, slot, duplicate in zip(received, slots.tolist(), ranked.duplicate.tolist(), strict=True):
         starts.setdefault(one.partition, one.offset)
         if not duplicate:
-            first.setdefault(one.partition, {}).setdefault(slot, one.offset)
+            first.setdefault(one.partition, {}).setdefault(slot, First(one.offset, one.event.user_id))
     return {partition: Stretch(start, ends[partition], first.get(partition, {})) for partition, start in starts.items()}

@@ -53,8 +53,8 @@ class BatchReport:
 
     def _ranked(self, received: Sequence[Received], ranked: Ranked, at_s: float) -> None:
         fresh = np.flatnonzero(~ranked.duplicate).tolist()
-        for at in fresh:
-            self._metrics.latency.observe(max(0.0, at_s - received[at].appended_ms / 1000))
+        appended_ms = np.array([received[at].appended_ms for at in fresh], np.float64)
+        self._metrics.latency.observe_all(np.maximum(0.0, at_s - appended_ms / 1000))
         self._metrics.events.inc(len(received))
         self._metrics.batch.observe(len(received))
         self._metrics.rankings.inc(int(ranked.ranked.sum()))

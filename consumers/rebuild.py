@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
-import faiss
-
 from anabranch.ranking.index import ItemIndex, Rebuild
 from anabranch.ranking.index_base import Base
+from consumers.beside import stand_back
 
 
 class Rebuilds:
@@ -32,7 +31,7 @@ def _begun(rebuild: Rebuild) -> Future[Base]:
     base = Future[Base]()
 
     def build() -> None:
-        faiss.omp_set_num_threads(1)  # FAISS goes by the calling thread: the ranking keeps its core
+        stand_back()
         try:
             base.set_result(rebuild.base())
         except BaseException as error:

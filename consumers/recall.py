@@ -1,38 +1,64 @@
-"""The index held against an exact search, while it serves."""
+"""The index held against an exact search, for the users it serves, and tuned to them."""
 
 from __future__ import annotations
 
-from collections import deque
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.index import ItemIndex
-from anabranch.ranking.index_base import RECALL_AT, Vectors
-from anabranch.ranking.state import Slots
+from anabranch.ranking.index_base import Base, Vectors
+from anabranch.ranking.user_table import Slots
+from consumers.beside import stand_back
 from consumers.every import Every
 
 EVERY_S = 10
-SAMPLED_USERS = 4
+SAMPLE = 64
 """User vectors searched exactly for one figure of recall; each costs a scan of the catalogue."""
-LEAST = 0.95
-"""An index that finds less is to search more. It was tuned to find more, for users as a release foresees them."""
-SAMPLES = 8
-"""Figures that say so together."""
 
 
 class RecallWatch:
-    """Tells the recall of the live index, and widens the search where it stays too low."""
+    """Tells the recall of the live index, and has it search as broadly as these users need.
+
+    How broad a walk finds enough is up to where users lie: a young encoder's are further from any item than a grown
+    one's. A base that is new is tuned as soon as enough users have come, and then again and again.
+    """
 
     def __init__(self, metrics: RankerMetrics) -> None:
         self._metrics = metrics
         self._due = Every(EVERY_S)
-        self._newest: deque[float] = deque(maxlen=SAMPLES)
+        self._base: Base | None = None
+        self._newest: dict[int, Vectors] = {}
+        """Vector of each of the users ranked last, by slot."""
+        self._random = np.random.default_rng(0)
+        self._tuned = False
+        self._under_way: threading.Thread | None = None
 
-    def look(self, index: ItemIndex, vectors: Vectors, slots: Slots) -> None:
-        """Search for some of the users just ranked, if it is time to: `slots` [B] of user vectors [n, d]."""
-        if not self._due() or not len(index):
+    def look(self, base: Base, vectors: NDArray[np.float16], slots: Slots) -> None:
+        """Remember some of the users just ranked, at distinct `slots` [U] of user vectors [n, d]; search if it is time.
+
+        In a thread that a process may leave behind when it ends.
+        """
+        if base is not self._base:
+            self._base, self._newest, self._tuned = base, {}, False
+        self._remember(vectors, self._random.choice(slots, min(SAMPLE, len(slots)), replace=False))
+        if not len(base) or (self._under_way is not None and self._under_way.is_alive()):
             return
-        self._newest.append(index.recall(vectors[slots[:SAMPLED_USERS]], RECALL_AT))
-        self._metrics.index_recall.set(self._newest[-1])
-        if len(self._newest) == SAMPLES and sum(self._newest) / SAMPLES < LEAST:
-            index.widen()
-            self._newest.clear()
+        enough = len(self._newest) == SAMPLE
+        if self._due() or (enough and not self._tuned):
+            self._tuned = enough
+            users = np.stack(list(self._newest.values()))
+            self._under_way = threading.Thread(target=self._tune, args=(base, users), name="index-recall", daemon=True)
+            self._under_way.start()
+
+    def _remember(self, vectors: NDArray[np.float16], slots: Slots) -> None:
+        for slot, vector in zip(slots.tolist(), vectors[slots].astype(np.float32), strict=True):
+            self._newest.pop(slot, None)
+            self._newest[slot] = vector
+        for slot in list(self._newest)[:-SAMPLE]:
+            del self._newest[slot]
+
+    def _tune(self, base: Base, users: Vectors) -> None:
+        stand_back()
+        self._metrics.index_recall.set(base.tune(users) if len(users) == SAMPLE else base.recall(users))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 
+import faiss
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -32,6 +34,8 @@ CLOSE_S = 1.0
 BEGIN_AGAIN_S = 1.0
 CHUNK = 500
 """Messages in one change: what the main loop takes at one batch boundary."""
+REST = 2
+"""Seconds of rest for each of work while something ranks, for both take turns at the interpreter's lock."""
 
 
 class ReleaseFollower:
@@ -105,9 +109,12 @@ class ReleaseFollower:
         try:
             ends = consumer.end_offsets(list(consumer.assignment()))
             while not self._stop.is_set():
+                began = time.thread_time()
                 polled = consumer.poll(timeout_ms=100, max_records=CHUNK)
                 for at, records in polled.items():
                     self._take(consumer, at.topic, records)
+                if self._adopted is not None:
+                    self._stop.wait(REST * (time.thread_time() - began))
                 self._rewind(consumer)
                 if ends and clients.reached(consumer, ends):
                     ends = {}
@@ -214,6 +221,7 @@ class ReleaseFollower:
         live = LiveRelease.load(files, files.manifest)
         for change in self._staging.take(notice.release):
             change.apply(live.index)
+        faiss.omp_set_num_threads(1 if self._adopted else self._settings.threads)  # FAISS goes by the calling thread
         live.index.rebuild()
         core.warm_up(live, Policy.of(self._settings))
         log.info("release %s is ready with %d items", notice.release, len(live.index))

@@ -250,8 +250,8 @@ class Restore:
         self._states.columns.dirty[slots] = True
         self._states.touch(slots)
         now = time.monotonic()
-        for slot, offset in zip(slots.tolist(), offsets.tolist(), strict=True):
-            dirty.setdefault(slot, Dirty(offset, now))
+        for slot, one in zip(slots.tolist(), received, strict=True):
+            dirty.setdefault(slot, Dirty(one.offset, now, one.event.user_id))
         self._metrics.restored.inc(len(received))
 
     def _show_slates(self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int) -> Turn:

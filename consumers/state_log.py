@@ -11,7 +11,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import clients, messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
-from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, StateMarker, UserState
+from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import ReleaseNumbers
@@ -106,7 +106,7 @@ class StateLog:
     def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
         if not records:
             return 0
-        saved: Sequence[UserState] = [_decode(messages.user_states, record) for record in records.values()]
+        saved: Sequence[SavedState] = [_decode(messages.user_states, record) for record in records.values()]
         slots = self._states.slots(records, partition)
         load(self._states, slots, saved, self._item_ids, self._releases)
         self._states.columns.saved_at[slots] = [record.offset for record in records.values()]

@@ -83,7 +83,7 @@ class Transactions:
             self._producer._accumulator.begin_flush()  # not before: a transaction's messages go in as few requests
             manager = self._producer._transaction_manager
             self._await(manager.send_offsets_to_transaction(to_commit(offsets), membership), deadline)
-            self._producer._accumulator.await_flush_completion(timeout=max(0.0, deadline - time.monotonic()))
+            self._await_flushed(deadline)
             placed = [future.get(timeout=max(0.0, deadline - time.monotonic())).offset for future in sent]
             # Not before: a commit that follows a refused message is said to have succeeded.
             self._await(manager.begin_commit(), deadline)
@@ -121,6 +121,19 @@ class Transactions:
             if time.monotonic() > deadline:
                 raise KafkaTimeoutError(f"no answer within {self._settings.transaction_timeout_ms} ms")
             self._producer._sender.wakeup()
+
+    def _await_flushed(self, deadline: float) -> None:
+        """The end of the flush that has begun, the sending thread woken as in `_await`."""
+        accumulator = self._producer._accumulator
+        while True:
+            try:
+                accumulator.await_flush_completion(timeout=WAKE_MS / 1000)
+                return
+            except KafkaTimeoutError:  # the flush is over with it
+                if time.monotonic() > deadline:
+                    raise
+                accumulator.begin_flush()
+                self._producer._sender.wakeup()
 
     def _cause(self, error: KafkaError) -> Exception:
         """What went wrong: once it has, every call of kafka-python 3.0.12 says no more than that something did."""

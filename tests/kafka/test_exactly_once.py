@@ -217,9 +217,10 @@ def test_the_size_of_states_is_told(world: World) -> None:
     assert told["users"] == 5
     assert told["saved_bytes_per_user"]["max"] == max(sizes)
     assert (told["dims"], told["state_dims"]) == (8, 8)
-    by_column = told["memory_bytes_per_user_by_column"]
-    assert told["memory_bytes_per_user"] == sum(by_column.values())
-    assert by_column["history_item"] == 4 * world.settings.history_length
+    by_field = told["memory_bytes_of_a_record"]
+    assert by_field["slate"] == 4 * world.settings.slate_size
+    assert told["memory_bytes_per_user"]["mean"] > sum(by_field.values())
+    assert told["memory_bytes_per_user_at_most"] > told["memory_bytes_per_user"]["max"]
 
 
 def _feedback(world: World) -> list[Feedback]:

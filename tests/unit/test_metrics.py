@@ -3,12 +3,13 @@ from __future__ import annotations
 import socket
 import urllib.request
 
+import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from anabranch import metrics
 from anabranch.errors import UsageError
-from anabranch.metrics import IndexerMetrics, RankerMetrics, ReshareMetrics
+from anabranch.metrics import LATENCY_S, BulkHistogram, IndexerMetrics, RankerMetrics, ReshareMetrics
 
 
 def test_two_rankers_in_one_process_share_nothing() -> None:
@@ -54,3 +55,16 @@ def test_waiting_for_more_events_is_no_failure() -> None:
     reshare.outcome("waiting")
     assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "failed"}) == 0
     assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "waiting"}) == 1
+
+
+def test_many_values_at_once_are_told_as_one_by_one() -> None:
+    values = np.array([0.00390625, 0.25, 0.25390625, 1, 299, 1e6])
+    one, many = CollectorRegistry(), CollectorRegistry()
+    histogram = Histogram("waited", "How long", buckets=LATENCY_S, registry=one)
+    for value in values.tolist():
+        histogram.observe(value)
+    bulk = BulkHistogram("waited", "How long", buckets=LATENCY_S, registry=many)
+    bulk.observe_all(values[:2])
+    bulk.observe_all(values[2:])
+    created = [line for line in generate_latest(one).decode().splitlines() if "_created" not in line]
+    assert generate_latest(many).decode().splitlines() == created

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,8 @@ from anabranch.ranking.core import Batch
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import LiveRelease, ReleaseNumbers
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import Columns, StateLayout, UserStates, bytes_per_user
+from anabranch.ranking.pages import Lists
+from anabranch.ranking.state import Columns, StateLayout, UserStates, list_bytes, record_bytes
 from anabranch.record_headers import sendable
 from anabranch.settings import Settings
 from anabranch.topics import Topics
@@ -120,21 +120,24 @@ def assert_whole(dead: DeadLetter) -> None:
 def assert_sound(states: UserStates, users: int) -> None:
     """Every number is finite, every time one that an event can have, and there is as much state as there are users."""
     assert len(states) == users
-    for field in fields(Columns):
-        column = getattr(states.columns, field.name)
-        assert not np.isnan(column).any()
-        assert field.name in MAY_BE_INFINITE or np.isfinite(column).all()
-    assert (states.columns.own_log < np.inf).all()
-    for times in (states.columns.history_ts, states.columns.last_ts[states.columns.last_ts != -1]):
-        assert ((times >= 0) & (times <= LATEST_MS)).all()
-    assert states.nbytes == users * sum(bytes_per_user(LAYOUT, DIMS, DIMS).values())
+    lists, columns = states.copy(np.arange(users)).lists, states.columns
+    for name, values in ({**columns._asdict(), **lists._asdict()}).items():
+        assert not np.isnan(values).any()
+        assert name in MAY_BE_INFINITE or np.isfinite(values).all()
+    assert (lists.own_log < np.inf).all()
+    times = columns.last_ts[columns.last_ts != -1]
+    assert ((times >= 0) & (times <= LATEST_MS)).all()
+    in_lists = list_bytes(np.minimum(columns.observed[:users], LAYOUT.history), columns.own_size[:users]).sum()
+    assert states.nbytes == users * sum(record_bytes(LAYOUT, DIMS, DIMS).values()) + in_lists
 
 
 def assert_ranked_as_folded(ranked: UserStates, folded: UserStates) -> None:
     """A restored state is the state that was lost, to the last bit, but for the slate that was shown."""
-    for field in fields(Columns):
-        if field.name not in ("slate", "slate_release"):
-            assert np.array_equal(getattr(ranked.columns, field.name), getattr(folded.columns, field.name)), field.name
+    for name in set(Columns._fields) - {"slate", "slate_release", "history_page", "own_page"}:
+        assert np.array_equal(getattr(ranked.columns, name), getattr(folded.columns, name)), name
+    users = np.arange(len(ranked))
+    for name, one, other in zip(Lists._fields, ranked.copy(users).lists, folded.copy(users).lists, strict=True):
+        assert np.array_equal(one, other), name
 
 
 def feed(ranker: Ranker, records: Sequence[ConsumerRecord], ranks: bool) -> None:

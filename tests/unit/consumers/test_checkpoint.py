@@ -13,7 +13,7 @@ from anabranch.ranking.live import ReleaseNumbers
 from anabranch.ranking.state import StateLayout, UserStates
 from anabranch.settings import Settings
 from anabranch.topics import Topics
-from consumers.checkpoint import Checkpoint, Checkpoints, Dirty, Progress, Stretch
+from consumers.checkpoint import Checkpoint, Checkpoints, Dirty, First, Progress, Stretch
 from consumers.outgoing import Outgoing
 
 TOPICS = Topics(Settings())
@@ -32,9 +32,9 @@ class Log:
 
     def plan(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[Checkpoint]:
         """Plan for a batch of events, users by offset."""
-        first: dict[int, int] = {}
+        first: dict[int, First] = {}
         for offset, user in events.items():
-            first.setdefault(int(self.states.slots([user])[0]), offset)
+            first.setdefault(int(self.states.slots([user])[0]), First(offset, user))
         stretch = {0: Stretch(min(events), max(events) + 1, first)} if events else {}
         return self.checkpoints.plan(stretch, release, now)
 
@@ -162,7 +162,7 @@ def test_a_saved_state_whose_place_is_not_known_is_saved_again(log: Log) -> None
 def test_a_partition_without_events_is_saved_along_with_another_ones(log: Log) -> None:
     log.checkpoints.begin(1, Progress(StateMarker(offset=0, rankings_offset=0, epochs=[]), 7, 0))
     slot = int(log.states.slots(["eve"], [1])[0])
-    log.commit(log.checkpoints.plan({1: Stretch(7, 8, {slot: 7})}, "r1", 0), now=0)
+    log.commit(log.checkpoints.plan({1: Stretch(7, 8, {slot: First(7, "eve")})}, "r1", 0), now=0)
     plans = log.plan({0: "ann"}, now=5)
     assert {plan.partition: plan.stretch.end for plan in plans} == {0: 1, 1: 8}
 
@@ -171,7 +171,7 @@ def test_what_a_restore_folded_is_dirty(log: Log) -> None:
     slot = int(log.states.slots(["ann"])[0])
     log.states.columns.dirty[slot] = True
     marker = StateMarker(offset=3, rankings_offset=2, epochs=[Epoch(0, "r1")])
-    log.checkpoints.begin(0, Progress(marker, 9, 5, dirty={slot: Dirty(4, 0.0)}))
+    log.checkpoints.begin(0, Progress(marker, 9, 5, dirty={slot: Dirty(4, 0.0, "ann")}))
     assert log.states.columns.dirty[slot]
     log.commit(log.plan({}, now=5), now=5)
     assert users(log.written) == [b"ann"]

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import RankerMetrics
+from anabranch.ranking import index_base
 from anabranch.ranking.index import ItemIndex, Rebuild
 from anabranch.ranking.index_base import Base, Vectors
 from consumers import recall
@@ -60,16 +61,41 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
             time.sleep(0.01)
 
 
-def test_the_recall_is_told_and_the_search_widened_where_it_stays_too_low(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
     index, registry = filled(), CollectorRegistry()
+    index.rebuild()
+    index.base.faiss_index.hnsw.efSearch = 1
     watch = RecallWatch(RankerMetrics(registry))
-    widened: list[bool] = []
-    monkeypatch.setattr(watch, "_due", lambda: True)
-    monkeypatch.setattr(index, "recall", lambda users, k: 0.9)
-    monkeypatch.setattr(index, "widen", lambda: widened.append(True))
-    for _ in range(recall.SAMPLES - 1):
-        watch.look(index, unit(3), np.arange(3))
-    assert registry.get_sample_value("anabranch_index_recall") == 0.9
-    assert not widened
-    watch.look(index, unit(3), np.arange(3))
-    assert widened
+    users = unit(recall.SAMPLE).astype(np.float16)
+    due = iter([False, False, True])
+    monkeypatch.setattr(watch, "_due", lambda: next(due))
+    for slots in np.array_split(np.arange(len(users)), 3):
+        watch.look(index.base, users, slots)
+    assert watch._under_way is not None
+    watch._under_way.join()
+    assert index.base.breadth > 1
+    told = registry.get_sample_value("anabranch_index_recall")
+    assert told == index.base.recall(users.astype(np.float32)) >= index_base.RECALL_TARGET
+
+
+def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
+    index, tuned_to = filled(), list[Vectors]()
+    index.rebuild()
+
+    def tune(base: Base, queries: Vectors) -> float:
+        tuned_to.append(queries)
+        return 1.0
+
+    monkeypatch.setattr(Base, "tune", tune)
+    watch = RecallWatch(RankerMetrics(CollectorRegistry()))
+    monkeypatch.setattr(watch, "_due", lambda: False)
+    users = unit(recall.SAMPLE).astype(np.float16)
+    for slot in range(len(users)):
+        watch.look(index.base, users, np.unique([0, slot]))
+    assert watch._under_way is not None
+    watch._under_way.join()
+    assert len(np.unique(tuned_to[0], axis=0)) == recall.SAMPLE
