@@ -7,6 +7,8 @@ missing, the embedded broker stands in and the summary says what that leaves unt
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -41,6 +43,13 @@ def bootstrap_servers(broker: Broker) -> str:
 def topic_prefix() -> str:
     """A prefix for this test's topics and groups, which no other test has."""
     return f"test-{uuid4().hex[:12]}."
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile every loop once a run, and not again in each of the rankers that tests start."""
+    folder = tempfile.mkdtemp(prefix="anabranch-compiled-")
+    os.environ["NUMBA_CACHE_DIR"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -16,12 +16,14 @@ from kafka.errors import RetriableError
 
 from anabranch import clients, release, topics
 from anabranch.cli.processes import Processes, ProcessFailed
+from anabranch.cli.progress import bar
 from anabranch.cluster import Cluster
 from anabranch.errors import UsageError
 from anabranch.messages import Event, Item, ReleaseNotice
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from models.reshare import broker as reshare_broker
+from models.reshare.job import JobConfig, renew_neighbours
 from producers import catalogue, completejourney
 from producers.completejourney import Purchases
 from producers.pace import Pace
@@ -70,13 +72,17 @@ class Bed:
             replay(events, producer, self.topics.events, pace or Pace())
 
     def releases(self, count: int, given: Path | None, seed: int) -> list[str]:
-        """Names of so many releases: those given, in order of name, or made from the history. None is announced."""
+        """Names of so many releases: those given, in order of name, or made from the history. None is announced.
+
+        The history's neighbours are published either way.
+        """
         if given is None:
             for number in range(count):
                 self.processes.start("reshare", "--once", "--seed", str(seed + number), on_terminal=True).wait()
         else:
             for folder in release.folders(given)[:count]:
                 shutil.copytree(folder, self.settings.releases_dir / folder.name)
+            renew_neighbours(self.settings, JobConfig(), bar)
         names = [folder.name for folder in release.folders(self.settings.releases_dir)]
         if len(names) != count:
             raise UsageError(f"{count} release folders are needed in {given}; there are {names}")

@@ -21,7 +21,7 @@ def command(
     from prometheus_client import CollectorRegistry
 
     from anabranch import clients
-    from anabranch.cli.service import serve, start_log
+    from anabranch.cli.service import give_way, serve, start_log
     from anabranch.metrics import IndexerMetrics
     from consumers.indexer import Indexer
     from consumers.shutdown import stop_on_signals
@@ -30,5 +30,6 @@ def command(
     start_log(settings)
     stop = stop_on_signals()
     clients.require_topics(settings)
+    give_way()
     registry = CollectorRegistry()
     serve(settings, registry, stop, Indexer(settings, IndexerMetrics(registry)).run)

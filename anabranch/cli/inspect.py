@@ -115,11 +115,15 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
     if json:
         typer.echo(msgspec.json.format(msgspec.json.encode(sizes), indent=2))
         return
-    saved = ", ".join(f"{name} {value:,.0f}" for name, value in sizes["saved_bytes_per_user"].items())
+    saved, memory = (
+        ", ".join(f"{name} {value:,.0f}" for name, value in sizes[of].items())
+        for of in ("saved_bytes_per_user", "memory_bytes_per_user")
+    )
     table = Table("user states", "")
     table.add_row("users saved", f"{sizes['users']:,}")
     table.add_row("bytes a user, saved", saved or "none saved")
-    table.add_row("bytes a user, in memory", f"{sizes['memory_bytes_per_user']:,}")
+    table.add_row("bytes a user, in memory", memory or "none saved")
+    table.add_row("bytes a user, in memory, at most", f"{sizes['memory_bytes_per_user_at_most']:,}")
     table.add_row("users in memory, at most", f"{sizes['max_users']:,}")
     table.add_row("bytes in memory, at most", f"{sizes['memory_bytes_at_most']:,}")
     Console().print(table)
@@ -127,6 +131,8 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
 
 def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
     """What a fold over the user's events, each with the time of its append, keeps, in words."""
+    from collections import Counter
+
     from anabranch.ranking.core import Batch, fold
     from anabranch.ranking.item_ids import ItemIds
     from anabranch.ranking.state import StateLayout, UserStates
@@ -136,18 +142,17 @@ def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
     slots = states.slots(one.user_id for one, _ in events)
     fold(states, Batch.of([one for one, _ in events], slots, item_ids, [appended_ms for _, appended_ms in events]))
     columns, slot = states.columns, int(slots[0])
-    recent = states.recent(slots[:1], layout.history)[0]
-    own = sorted(
-        (-float(log), item_ids.id(int(row)), float(count))
-        for row, log, count in zip(columns.own_item[slot], columns.own_log[slot], columns.own_count[slot], strict=True)
-        if row >= 0
-    )
+    recent = [item_ids.id(int(row)) for row in states.recent(slots[:1], layout.history)[0] if row >= 0]
+    before, size = states.copy(slots[:1]).lists, int(columns.own_size[slot])
+    own = Counter(recent)
+    for row, count in zip(before.own_item[0, :size].tolist(), before.own_count[0, :size].tolist(), strict=True):
+        own[item_ids.id(row)] += int(count)
     return {
         "events": len(events),
         "newest_ts": int(columns.last_ts[slot]),
         "session_length": int(columns.session_length[slot]),
-        "history": [item_ids.id(int(row)) for row in recent if row >= 0],
-        "own_items": {item_id: count for _, item_id, count in own},
+        "history": recent,
+        "own_items": dict(own.most_common()),
     }
 
 

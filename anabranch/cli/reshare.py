@@ -44,7 +44,7 @@ def command(
     from anabranch import clients
     from anabranch.cli.curves import tensorboard
     from anabranch.cli.progress import bar
-    from anabranch.cli.service import serve, start_log
+    from anabranch.cli.service import give_way, serve, start_log
     from anabranch.metrics import ReshareMetrics
     from anabranch.ranking.candidates import Policy
     from consumers.shutdown import stop_on_signals
@@ -56,6 +56,7 @@ def command(
     start_log(settings)
     stop = stop_on_signals()
     clients.require_topics(settings)
+    give_way()
     registry = CollectorRegistry()
     candidate = replace(
         config_of(kind, seed, threads, search_seconds=search_seconds, text_model=text_model, text_adapter=text_adapter),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,6 +14,9 @@ from anabranch import metrics
 from anabranch.settings import Settings
 
 log = logging.getLogger(__name__)
+
+NICENESS = 10
+"""Of work that may wait: a tenth of what a process that ranks gets of a processor for which both ask."""
 
 
 def start_log(settings: Settings) -> None:
@@ -25,6 +29,11 @@ def start_log(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(max(logging.CRITICAL, level))  # broker is away; the fetcher says it too
     for ours in ("anabranch", "consumers", "models", "producers"):
         logging.getLogger(ours).setLevel(level)
+
+
+def give_way() -> None:
+    """Let who ranks on this machine go first, from now on: with a new release there is much to do at once."""
+    os.nice(NICENESS)
 
 
 def serve(

@@ -8,16 +8,21 @@ import numpy as np
 
 from anabranch import clients, messages
 from anabranch.messages import STATE_MARKER_KEY
-from anabranch.ranking.state import StateLayout, bytes_per_user
+from anabranch.ranking.saved_state import upgraded
+from anabranch.ranking.state import StateLayout, list_bytes, record_bytes
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 
-FLOAT_BYTES = 4
+FLOAT_BYTES, HASH_BYTES = 2, 8
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Bytes a user, as JSON values. Reads the whole topic; the newest saved state of each user counts."""
-    sizes: dict[bytes, int] = {}
+    """Bytes a user, as JSON values. Reads the whole topic; the newest saved state of each user counts.
+
+    In memory a user has a record and pages; a place in the table of users comes on top.
+    """
+    layout = StateLayout.of(settings)
+    sizes: dict[bytes, tuple[int, int, int]] = {}
     dims = state_dims = 0
     for record in clients.read_to_end(settings, [Topics(settings).user_state]):
         if record.key == STATE_MARKER_KEY:
@@ -25,20 +30,25 @@ def measure(settings: Settings) -> dict[str, Any]:
         if record.value is None:
             sizes.pop(record.key, None)
             continue
-        sizes[record.key] = len(record.key) + len(record.value)
-        if not dims:
-            state = messages.user_states.decode(record.value)
-            dims, state_dims = len(state.vector) // FLOAT_BYTES, len(state.recurrent) // FLOAT_BYTES
-    columns = bytes_per_user(StateLayout.of(settings), dims, state_dims)
+        state = upgraded(messages.user_states.decode(record.value), layout.own_half_life_s)
+        history, own_items = len(state.history_items) // HASH_BYTES, len(state.own_items) // HASH_BYTES
+        sizes[record.key] = len(record.key) + len(record.value), history, own_items
+        dims, state_dims = len(state.vector) // FLOAT_BYTES or dims, len(state.recurrent) // FLOAT_BYTES or state_dims
+    saved, history_sizes, own_sizes = np.array(list(sizes.values()), np.int64).reshape(-1, 3).T
+    record_fields = record_bytes(layout, dims, state_dims)
+    whole = sum(record_fields.values())
+    fullest = whole + int(list_bytes(np.array([layout.history]), np.array([layout.own_items]))[0])
+    in_memory = whole + list_bytes(np.minimum(history_sizes, layout.history), np.minimum(own_sizes, layout.own_items))
     return {
         "users": len(sizes),
-        "saved_bytes_per_user": _summary(np.array(list(sizes.values()))),
+        "saved_bytes_per_user": _summary(saved),
         "dims": dims,
         "state_dims": state_dims,
-        "memory_bytes_per_user": sum(columns.values()),
-        "memory_bytes_per_user_by_column": columns,
+        "memory_bytes_per_user": _summary(in_memory),
+        "memory_bytes_of_a_record": record_fields,
+        "memory_bytes_per_user_at_most": fullest,
         "max_users": settings.max_users,
-        "memory_bytes_at_most": settings.max_users * sum(columns.values()),
+        "memory_bytes_at_most": settings.max_users * fullest,
     }
 
 

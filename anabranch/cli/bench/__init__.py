@@ -24,6 +24,7 @@ Seed = Annotated[int, typer.Option(help="Draws households and seeds training.")]
 Repeats = Annotated[int, typer.Option(min=1, help="Times each thing is measured, in turn.")]
 Backlog = Annotated[int, typer.Option(min=100, help="Backlog that is ranked, and echoed, at full speed.")]
 Batch = Annotated[int, typer.Option(min=1, help="Events the ranker takes at once, at most.")]
+Rankers = Annotated[int, typer.Option(min=1, help="Ranker processes that share the events.")]
 EchoBatches = Annotated[
     list[int] | None,
     typer.Option("--echo-batch", min=1, help="As --batch, for the echo; may be given again."),
@@ -71,6 +72,8 @@ def users(
     events_per_user: Annotated[int, typer.Option(min=1, help="That their states hold, on average.")] = 20,
     events: Backlog = 20_000,
     batch: Batch = 2048,
+    rate: Annotated[float, typer.Option(min=1, help="Events a second while latency is measured.")] = 1000.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 10.0,
     households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users have.")] = 300,
     seed: Seed = 0,
     releases: Releases = None,
@@ -83,7 +86,7 @@ def users(
     """
     from anabranch.cli.bench.users import Plan, run
 
-    plan = Plan(tuple(counts or USERS), repeats, events_per_user, events, batch)
+    plan = Plan(tuple(counts or USERS), repeats, events_per_user, events, batch, rate, seconds)
     _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
 
 
@@ -113,10 +116,10 @@ def throughput(
     repeats: Repeats = 5,
     events: Backlog = 30_000,
     batch: Batch = 2048,
-    rankers: Annotated[int, typer.Option(min=1, help="Ranker processes that share the events.")] = 1,
+    rankers: Rankers = 1,
     echo_batches: EchoBatches = None,
     items: Items = CATALOGUE,
-    households: Households = 300,
+    households: Households = 2000,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
@@ -142,6 +145,7 @@ def latency(
     ] = None,
     events: Backlog = 30_000,
     batch: Batch = 2048,
+    rankers: Rankers = 1,
     items: Items = CATALOGUE,
     households: Households = 2000,
     seed: Seed = 0,
@@ -155,7 +159,7 @@ def latency(
     """
     from anabranch.cli.bench.latency import Plan, run
 
-    plan = Plan(repeats, seconds, batch, rate, events)
+    plan = Plan(repeats, seconds, batch, rate, events, rankers)
     _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
 
 
@@ -201,7 +205,7 @@ def swap(
     repeats: Repeats = 5,
     rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 1000.0,
     items: Items = CATALOGUE,
-    households: Households = 300,
+    households: Households = 2000,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,
@@ -261,6 +265,22 @@ def everything(
     show(found, Console())
     if json is not None:
         json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+
+
+@app.command()
+def plot(
+    figures: Annotated[Path, typer.Option(help="Where `bench all` keeps its figures.", file_okay=False)] = BENCH_DIR
+    / "figures",
+    out: Annotated[Path, typer.Option(help="Where the plots go.", file_okay=False)] = Path("docs/growth"),
+) -> None:
+    """Draw how events a second and latency grow with items, users, partitions and rankers, from kept figures.
+
+    Example: anabranch bench plot --out docs/growth
+    """
+    from anabranch.cli.bench.plots import draw
+
+    for path in draw(figures, out):
+        typer.echo(path)
 
 
 @app.command("echo-loop", hidden=True)

@@ -13,7 +13,7 @@ from anabranch import clients, messages, release, topics
 from anabranch.cli.bench.stand import Stand
 from anabranch.cli.progress import bar
 from anabranch.delivery import Delivery
-from anabranch.messages import Coverage, ItemVector, encode
+from anabranch.messages import ItemVector, encode
 from producers.completejourney import Purchases
 
 NOISE = 0.4
@@ -28,10 +28,10 @@ class ItemVectors:
     def __init__(self, stand: Stand) -> None:
         self._settings, self._topic = stand.settings, stand.bed.topics.item_vectors
         self.release = release.opened(release.folders(stand.settings.releases_dir)[0]).manifest.id
-        stand.bed.wait(self._covered, "the indexer to cover the catalogue", meanwhile=stand.bed.processes.check)
+        found = [messages.item_vectors.decode(one.value) for one in stand.item_vectors() if one.value is not None]
         self.of: dict[str, Vectors] = {
             one.item_id: np.frombuffer(one.vector, np.float32)
-            for one in self._messages()
+            for one in found
             if isinstance(one, ItemVector) and one.release == self.release
         }
 
@@ -53,14 +53,6 @@ class ItemVectors:
                 ids = [f"made-up-{number}" for number in range(start, min(start + CHUNK, items))]
                 self.publish(zip(ids, beside(real[random.integers(len(real), size=len(ids))], random), strict=True))
                 advance(len(ids))
-
-    def _covered(self) -> bool:
-        return any(isinstance(one, Coverage) and one.release == self.release for one in self._messages())
-
-    def _messages(self) -> Iterable[ItemVector | Coverage]:
-        for record in clients.read_to_end(self._settings, [self._topic]):
-            if record.value is not None:
-                yield messages.item_vectors.decode(record.value)
 
 
 def beside(vectors: Vectors, random: np.random.Generator) -> Vectors:

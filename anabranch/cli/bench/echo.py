@@ -81,17 +81,22 @@ class Echo:
         Echoed(next(self._groups), since, events, self._answers).write(path)
         return self._stand.bed.processes.start("--set", f"batch_max={batch}", "bench", "echo-loop", "--file", str(path))
 
-    def waits(self, since: Offsets, before: Offsets) -> Iterator[float]:
+    def waits(self, since: Offsets, before: Offsets, warming_s: float) -> Iterator[float]:
         """Milliseconds from each event's append, from `since` on, to that of its echo, from `before` on.
 
-        An echo does not say what it answers; but a partition's stand in the order of its events.
+        Those appended in the first `warming_s` seconds are left out. An echo does not say what it answers; but a
+        partition's stand in the order of its events.
         """
         answers: dict[int, list[int]] = {partition: [] for partition in since}
         for partition, timestamp in self._answered(before):
             answers[partition].append(timestamp)
         waiting = {partition: iter(timestamps) for partition, timestamps in answers.items()}
-        for record in clients.read_from(self._stand.settings, self._stand.bed.topics.events, since):
-            yield float(next(waiting[record.partition]) - record.timestamp)
+        events = list(clients.read_from(self._stand.settings, self._stand.bed.topics.events, since))
+        begin = min((record.timestamp for record in events), default=0) + 1000 * warming_s
+        for record in events:
+            answered = next(waiting[record.partition])
+            if record.timestamp >= begin:
+                yield float(answered - record.timestamp)
 
     def ends(self) -> Offsets:
         """The ends of the log of echoes."""

@@ -59,7 +59,7 @@ def echo(settings: Settings, echoed: Echoed) -> None:
             change = intake.rebalanced()
             for partition in change.assigned if change is not None else ():
                 intake.open(partition, echoed.since[partition])
-            records = intake.collect()
+            records = intake.collect(lambda seconds: None)
             if records:
                 heard = time.monotonic()
                 ends = {TopicPartition(topics.events, one.partition): one.offset + 1 for one in records}

@@ -51,13 +51,11 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
 def _measure(stand: Stand, plan: Plan, ahead: Iterator[Event], guarantee: str) -> tuple[float, list[float]]:
     since = stand.ends()
     stand.publish(ahead, plan.events)
-    ranker = stand.rank("--set", f"processing_guarantee={guarantee}")
-    stand.ready(ranker)
-    stand.drained()
-    per_second = Speed.of([answer.appended for answer in stand.answered(since)[1]]).per_second
+    with stand.ranking(processing_guarantee=guarantee):
+        stand.drained()
+        per_second = Speed.of([answer.appended for answer in stand.answered(since)[1]]).per_second
 
-    since = stand.ends()
-    stand.publish(ahead, int(plan.rate * plan.seconds), Pace(per_second=plan.rate))
-    stand.drained()
-    ranker.child.stop()
+        since = stand.ends()
+        stand.publish(ahead, int(plan.rate * plan.seconds), Pace(per_second=plan.rate))
+        stand.drained()
     return per_second, [waited for _, waited in stand.waits(since)]

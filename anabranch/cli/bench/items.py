@@ -13,8 +13,8 @@ import numpy as np
 
 from anabranch.cli.bench.catalogue import ItemVectors, beside
 from anabranch.cli.bench.stand import Stand, percentiles, spread
-from anabranch.cli.bench.streaming import Streaming
-from anabranch.cli.bench.throughput import ranked
+from anabranch.cli.bench.streaming import Streaming, without_end
+from anabranch.cli.bench.throughput import stretches
 from anabranch.cli.ledger import Answer
 
 CALM_S = 5.0
@@ -31,6 +31,7 @@ class Plan:
 
     repeats: int
     events: int
+    """Backlog that is ranked at full speed, for each repeat."""
     batch: int
     """Events a ranker takes at once, at most."""
     rate: float
@@ -41,24 +42,19 @@ def run(stand: Stand, items: int, plan: Plan) -> dict[str, Any]:
     """Full speed over a backlog; then a steady stream while items leave, come back, and many change at once."""
     vectors = ItemVectors(stand)
     vectors.fill_up(items)
+    ahead = without_end(stand.bed.ahead)
     stand.begin()
-    ahead = stand.bed.ahead.events()
-    speeds = []
-    for _ in range(plan.repeats):
-        since = stand.ends()
-        stand.publish(ahead, plan.events)
-        speeds.append(ranked(stand, plan.batch, since).per_second)
-    ranker = stand.rank("--set", f"batch_max={plan.batch}")
-    stand.ready(ranker)
-    with Streaming(stand, plan.rate):
+    since = stand.ends()
+    stand.publish(ahead, plan.repeats * plan.events)
+    speeds = stretches(stand, plan.batch, since, plan.repeats)
+    with stand.ranking(batch_max=plan.batch) as (ranker,), Streaming(stand, ahead, plan.rate):
         time.sleep(CALM_S)
         calm = _waits(stand, CALM_S)
         changes = [_leave_and_return(stand, vectors) for _ in range(plan.repeats)]
         recall = ranker.value("anabranch_index_recall")
         _change_many(vectors, items)
         rebuilding = _waits(stand, REBUILD_S)
-    resident = ranker.resident_bytes
-    ranker.child.stop()
+        resident = ranker.resident_bytes
     return {
         "items": items,
         "events_per_second": spread(speeds),

@@ -11,6 +11,9 @@ from anabranch.cli.bench.stand import Stand, percentiles, spread
 from anabranch.cli.bench.throughput import ranked
 from producers.pace import Pace
 
+WARMING_S = 3.0
+"""Events that come before any count: a process that has just started has its users' vectors to make."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -24,6 +27,8 @@ class Plan:
     """Events a second; None: half of what the ranker does at full speed."""
     backlog: int
     """Events ranked to learn that."""
+    rankers: int
+    """Processes that share the events."""
 
 
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
@@ -35,35 +40,38 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     if rate is None:
         since = stand.ends()
         stand.publish(ahead, plan.backlog)
-        full = ranked(stand, plan.batch, since).per_second
+        full = ranked(stand, plan.batch, since, plan.rankers).per_second
         rate = full / 2
-    events = int(rate * plan.seconds)
-    waited: dict[str, list[dict[str, float]]] = {"ranker": [], "echo": []}
-    for _ in range(plan.repeats):
-        since = stand.ends()
-        ranker = stand.rank("--set", f"batch_max={plan.batch}")
-        stand.ready(ranker)
-        stand.publish(ahead, events, Pace(per_second=rate))
-        stand.drained()
-        ranker.child.stop()
-        waited["ranker"].append(percentiles([milliseconds for _, milliseconds in stand.waits(since)]))
+    events = int(rate * (WARMING_S + plan.seconds))
+    ranker_ms: list[dict[str, float]] = []
+    with stand.ranking(plan.rankers, batch_max=plan.batch):
+        for _ in range(plan.repeats):
+            since = stand.ends()
+            stand.publish(ahead, events, Pace(per_second=rate))
+            stand.drained()
+            ranker_ms.append(percentiles([milliseconds for _, milliseconds in stand.waits(since, WARMING_S)]))
 
+    echo_ms: list[dict[str, float]] = []
+    for _ in range(plan.repeats):
         since, before = stand.ends(), echo.ends()
         child = echo.start(plan.batch, since, events)
         stand.publish(ahead, events, Pace(per_second=rate))
         child.wait()
-        waited["echo"].append(percentiles(list(echo.waits(since, before))))
-        stand.rank_once([])  # what only the echo has answered
+        echo_ms.append(percentiles(list(echo.waits(since, before, WARMING_S))))
     return {
         "what": "milliseconds from an event's append to its ranking's, and to its echo's",
         "machine": stand.machine,
-        "plan": {"repeats": plan.repeats, "seconds": plan.seconds, "batch": plan.batch, "rate": rate},
+        "plan": {
+            "repeats": plan.repeats,
+            "seconds": plan.seconds,
+            "batch": plan.batch,
+            "rate": rate,
+            "rankers": plan.rankers,
+        },
         "events_per_second_at_full_speed": full,
         **{
             f"{who}_ms": {quantile: spread([one[quantile] for one in values]) for quantile in values[0]}
-            for who, values in waited.items()
+            for who, values in (("ranker", ranker_ms), ("echo", echo_ms))
         },
-        "p99_against_echo": spread(
-            [one["p99"] / other["p99"] for one, other in zip(waited["ranker"], waited["echo"], strict=True)]
-        ),
+        "p99_against_echo": spread([one["p99"] / other["p99"] for one, other in zip(ranker_ms, echo_ms, strict=True)]),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from anabranch.cli.bench.stand import Ranker, Stand, percentiles, spread
-from anabranch.cli.bench.streaming import Streaming
+from anabranch.cli.bench.streaming import Streaming, without_end
 
 Made = TypeVar("Made")
 CALM_S = 4.0
@@ -36,9 +36,7 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     """Two rankers and a steady stream; a third joins, leaves in order, joins again and is killed."""
     found: dict[str, Pauses] = defaultdict(Pauses)
     calm: list[float] = []
-    with Streaming(stand, plan.rate):
-        two = [stand.rank(), stand.rank()]
-        stand.ready(*two)
+    with Streaming(stand, without_end(stand.bed.ahead), plan.rate), stand.ranking(2) as two:
         for _ in range(plan.repeats):
             calm += _calm(stand)
             third = _around(stand, found["joins"], two, lambda: _join(stand, two))
@@ -46,8 +44,6 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
             killed = _join(stand, two)
             stand.bed.processes.children.remove(killed.child)  # its end is none of theirs
             _around(stand, found["is killed"], two, killed.child.kill)
-        for ranker in two:
-            ranker.child.stop()
     return {
         "what": "the longest that a ranking waited around a change of the group, by partition",
         "machine": stand.machine,

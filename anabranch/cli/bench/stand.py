@@ -15,6 +15,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -26,7 +27,7 @@ from anabranch.cli.offsets import Offsets, ends, lag
 from anabranch.cli.processes import Child, Processes
 from anabranch.cluster import start_cluster
 from anabranch.errors import UsageError
-from anabranch.messages import Event
+from anabranch.messages import Coverage, Event
 from anabranch.settings import Settings
 from producers.pace import Pace
 
@@ -91,11 +92,19 @@ class Stand:
         child = self.bed.processes.start(*arguments, "rank", "--start", start, "--metrics-port", str(port))
         return Ranker(child, port)
 
+    @contextmanager
+    def ranking(self, count: int = 1, **settings: object) -> Iterator[list[Ranker]]:
+        """So many rankers, ready, while the block lasts, with these settings."""
+        arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        rankers = [self.rank(*arguments) for _ in range(count)]
+        self.ready(*rankers)
+        yield rankers  # where it raises, all processes are stopped with the stand
+        for ranker in rankers:
+            ranker.child.stop()
+
     def begin(self) -> None:
         """Have the group begin behind the history, where the next ranker goes on."""
-        first = self.rank()
-        self.ready(first)
-        first.child.stop()
+        self.rank_once(())
 
     def publish(self, ahead: Iterator[Event], count: int, pace: Pace | None = None) -> None:
         """Publish the next so many events. Raises `UsageError` where there are fewer."""
@@ -110,10 +119,8 @@ class Stand:
     def rank_once(self, events: Iterable[Event]) -> None:
         """Publish events, and rank what has not been ranked."""
         self.bed.publish(events)
-        ranker = self.rank()
-        self.ready(ranker)
-        self.drained()
-        ranker.child.stop()
+        with self.ranking():
+            self.drained()
 
     def ready(self, *rankers: Ranker) -> None:
         """Wait until the rankers hold every partition and have restored them."""
@@ -134,10 +141,26 @@ class Stand:
 
         self.bed.wait(changed, "the group to settle", meanwhile=self.bed.processes.check)
 
-    def waits(self, since: Offsets) -> list[tuple[int, float]]:
-        """The partition of every event since some offsets, and the milliseconds from its append to its ranking's."""
+    def waits(self, since: Offsets, warming_s: float = 0.0) -> list[tuple[int, float]]:
+        """The partition of every event since some offsets, and the milliseconds from its append to its ranking's.
+
+        Those appended in the first `warming_s` seconds are left out: who has just started is not what is measured.
+        """
         events, answers = self.answered(since)
-        return [(answer.place[0], float(answer.appended - events[answer.place].appended)) for answer in answers]
+        begin = min((one.appended for one in events.values()), default=0) + 1000 * warming_s
+        times = [(answer, events[answer.place].appended) for answer in answers]
+        return [(answer.place[0], float(answer.appended - at)) for answer, at in times if at >= begin]
+
+    def item_vectors(self) -> list[ConsumerRecord]:
+        """The records of item vectors, once the indexer has covered the catalogue."""
+        topic, records = self.bed.topics.item_vectors, list[ConsumerRecord]()
+
+        def covered() -> bool:
+            records[:] = clients.read_to_end(self.settings, [topic])
+            return any(isinstance(messages.item_vectors.decode(one.value), Coverage) for one in records if one.value)
+
+        self.bed.wait(covered, "the indexer to cover the catalogue", meanwhile=self.bed.processes.check)
+        return records
 
     def drained(self) -> None:
         """Wait until every event is ranked."""
@@ -203,6 +226,13 @@ class Speed(NamedTuple):
         """
         seconds = max(1, max(appended) - min(appended)) / 1000
         return cls(len(appended) / seconds, seconds)
+
+
+def in_stretches(appended: Sequence[int], count: int) -> list[float]:
+    """Messages a second in so many stretches of as many messages each, from when these were appended, in ms."""
+    parts = np.array_split(np.sort(appended), count)
+    begins = [parts[0][0], *(part[-1] for part in parts)]
+    return [1000 * len(part) / max(1, int(part[-1] - begin)) for begin, part in zip(begins, parts, strict=False)]
 
 
 def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:

@@ -1,22 +1,41 @@
-"""A steady stream of events beside whatever is measured."""
+"""A steady stream of events beside whatever is measured, for as long as that takes."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import count
+
+import msgspec
 
 from anabranch.cli.bench.stand import Stand
 from anabranch.messages import Event
+from producers.completejourney import Purchases
 from producers.pace import Pace
 
 
-class Streaming:
-    """A steady stream of events in a thread, while the block lasts."""
+def without_end(purchases: Purchases) -> Iterator[Event]:
+    """The purchases; once they are used up the same again, as other events of other sessions, later; and so on."""
+    later_ms = int(purchases.ts.max() - purchases.ts.min()) + 1
+    yield from purchases.events()
+    for turn in count(1):
+        for event in purchases.events():
+            yield msgspec.structs.replace(
+                event,
+                event_id=f"{event.event_id}-{turn}",
+                session_id=f"{event.session_id}-{turn}",
+                ts=event.ts + turn * later_ms,
+            )
 
-    def __init__(self, stand: Stand, rate: float) -> None:
+
+class Streaming:
+    """A steady stream of these events in a thread, while the block lasts."""
+
+    def __init__(self, stand: Stand, events: Iterator[Event], rate: float) -> None:
         self._stop = threading.Event()
-        stream = self._until_stopped(stand.bed.ahead.events())
-        self._thread = threading.Thread(target=stand.bed.publish, args=(stream, Pace(per_second=rate)))
+        self._thread = threading.Thread(
+            target=stand.bed.publish, args=(self._until_stopped(events), Pace(per_second=rate))
+        )
 
     def __enter__(self) -> Streaming:
         self._thread.start()

@@ -13,7 +13,7 @@ import msgspec
 
 from anabranch import release
 from anabranch.cli.bench.stand import Ranker, Stand, percentiles, spread
-from anabranch.cli.bench.streaming import Streaming
+from anabranch.cli.bench.streaming import Streaming, without_end
 from anabranch.cli.ledger import Answer
 
 CALM_S = 4.0
@@ -33,9 +33,8 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     calm: list[float] = []
     pauses: list[float] = []
     mixed = 0
-    ranker = stand.rank()
-    stand.ready(ranker)
-    with Streaming(stand, plan.rate):
+    with stand.ranking() as (ranker,), Streaming(stand, without_end(stand.bed.ahead), plan.rate):
+        time.sleep(CALM_S)  # who has just started is not what is measured
         for number in range(1, plan.repeats + 1):
             calm += _waits_of_calm(stand)
             since = stand.ends()
@@ -43,7 +42,6 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
             pauses.append(max(waited for _, waited in stand.waits(since)))
             answers = sorted(stand.answered(since)[1], key=_partition)
             mixed += sum(_mixes(of_one) for _, of_one in groupby(answers, key=_partition))
-    ranker.child.stop()
     return {
         "what": "the longest that a ranking waited while a release was swapped, in ms",
         "machine": stand.machine,

@@ -16,14 +16,17 @@ from rich.table import Table
 
 Figures = dict[str, Any]
 BENCHMARKS: Mapping[str, tuple[str, ...]] = {
-    "throughput": ("throughput",),
-    "two-rankers": ("throughput", "--rankers", "2"),
-    "latency": ("latency",),
-    "items": ("items",),
-    "users": ("users",),
-    "swap": ("swap",),
+    "throughput": ("bench", "throughput"),
+    "two-rankers": ("bench", "throughput", "--rankers", "2"),
+    "latency": ("bench", "latency"),
+    "items": ("bench", "items"),
+    "users": ("bench", "users"),
+    "swap": ("bench", "swap"),
+    "latency-two-rankers": ("bench", "latency", "--rankers", "2"),
+    "latency-1-partition": ("--set", "partitions=1", "bench", "latency"),
+    "latency-16-partitions": ("--set", "partitions=16", "bench", "latency"),
 }
-"""Arguments by the name of the file that keeps what came of it."""
+"""Arguments by the name of the file that keeps what came of it; the last three are for the growth curves alone."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def measure(data_dir: Path, releases: Path | None, repeats: int) -> dict[str, Fi
         target = kept / f"{name}.json"
         if target.exists():
             continue
-        command = [sys.executable, "-m", "anabranch", "bench", *arguments, "--repeats", str(repeats)]
+        command = [sys.executable, "-m", "anabranch", *arguments, "--repeats", str(repeats)]
         command += ["--data-dir", str(data_dir), "--json", str(target)]
         command += ["--releases", str(release)] if release.exists() else []
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -74,7 +77,7 @@ def rows(found: Mapping[str, Figures]) -> Iterator[Row]:
     share = one["share_of_best_echo"]
     yield _row("events/s, one ranker", one["events_per_second"], "", 10_000, limit=f"echo {echo:,.0f}")
     yield _row("share of the echo's", share, "", 0.5)
-    yield _row("kernels' share of the wall time", one["kernel_share"], "", 0.4)
+    yield _row("kernels' share of the cores' time", one["kernel_share"], "", 0.4)
     rate = latency["plan"]["rate"]
     yield _row(
         f"p99 at {rate:,.0f} events/s",
@@ -115,7 +118,7 @@ def _of_items(found: Figures) -> Iterator[Row]:
 
 def _of_users(found: Figures) -> Iterator[Row]:
     most = max(found["users"], key=lambda one: int(one["users"]))
-    yield Row("bytes of a user's state", most["column_bytes_per_user"], 0.0, "", 1024, at_most=True)
+    yield Row("bytes of a user's state", most["memory_bytes_per_user"]["mean"], 0.0, "", 1024, at_most=True)
     yield _row(f"GB with {most['users']:,} users", most["resident_bytes"], "GB", 1.2, at_most=True, scale=1e-9)
     partitions = int(found["machine"]["partitions"])
     users = most["users"] / partitions
@@ -130,16 +133,8 @@ def _of_users(found: Figures) -> Iterator[Row]:
     )
 
 
-def _row(
-    what: str,
-    figures: Mapping[str, float],
-    unit: str,
-    bar: float,
-    at_most: bool = False,
-    limit: str = "",
-    scale: float = 1.0,
-) -> Row:
-    return Row(what, scale * figures["mean"], scale * figures["sd"], unit, bar, at_most, limit)
+def _row(what: str, figures: Mapping[str, float], *rest: Any, scale: float = 1.0, **named: Any) -> Row:
+    return Row(what, scale * figures["mean"], scale * figures["sd"], *rest, **named)
 
 
 def show(found: Mapping[str, Figures], console: Console) -> None:

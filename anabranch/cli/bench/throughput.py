@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from anabranch.cli.bench.echo import ANSWERS, Echo
-from anabranch.cli.bench.stand import Speed, Stand, spread
+from anabranch.cli.bench.stand import Speed, Stand, in_stretches, spread
 from anabranch.cli.offsets import Offsets
 
 KERNEL = ("decode", "encode", "retrieve", "order", "write")
@@ -36,6 +36,11 @@ class Run:
     shares: dict[str, float]
     """Of the wall time, by stage, all threads of one ranker together."""
 
+    @property
+    def kernels(self) -> float:
+        """The kernels' part of that."""
+        return sum(self.shares.get(stage, 0.0) for stage in KERNEL)
+
 
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
     """Rankers and the echo, in turn, over the same backlog; figures with their spread."""
@@ -59,18 +64,26 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
         "events_per_second": spread([one.per_second for one in runs]),
         "echo_events_per_second": {str(batch): spread(speeds) for batch, speeds in echoed.items()},
         "share_of_best_echo": spread([one.per_second / other for one, other in zip(runs, best, strict=True)]),
-        "kernel_share": spread([sum(one.shares.get(stage, 0.0) for stage in KERNEL) for one in runs]),
+        "kernel_share": spread([one.kernels / stand.machine["cores"] for one in runs]),
         "share_of_wall_time": {stage: spread([one.shares[stage] for one in runs]) for stage in runs[0].shares},
     }
 
 
 def ranked(stand: Stand, batch: int, since: Offsets, rankers: int = 1) -> Run:
     """Rank the backlog from some offsets on, and see how fast that went from its first ranking on."""
-    started = [stand.rank("--set", f"batch_max={batch}") for _ in range(rankers)]
-    stand.ready(*started)
-    stand.drained()
-    spent = started[0].by_label("anabranch_stage_seconds_sum", "stage")
-    for ranker in started:
-        ranker.child.stop()
+    spent = _drain(stand, batch, rankers)
     speed = Speed.of([answer.appended for answer in stand.answered(since)[1]])
     return Run(speed.per_second, {stage: seconds / speed.seconds for stage, seconds in spent.items()})
+
+
+def stretches(stand: Stand, batch: int, since: Offsets, count: int) -> list[float]:
+    """Rank the backlog from some offsets on in one go: events a second over so many stretches of it of like length."""
+    _drain(stand, batch, rankers=1)
+    return in_stretches([answer.appended for answer in stand.answered(since)[1]], count)
+
+
+def _drain(stand: Stand, batch: int, rankers: int) -> dict[str, float]:
+    """Start rankers, and stop them when every event is ranked; seconds that the first spent, by stage."""
+    with stand.ranking(rankers, batch_max=batch) as started:
+        stand.drained()
+        return started[0].by_label("anabranch_stage_seconds_sum", "stage")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +13,9 @@ import numpy as np
 
 from anabranch import clients, release, topics
 from anabranch.cli.bed import environment
-from anabranch.cli.bench.stand import Stand, spread
-from anabranch.cli.bench.throughput import ranked
+from anabranch.cli.bench.latency import WARMING_S
+from anabranch.cli.bench.stand import Stand, percentiles, spread
+from anabranch.cli.bench.throughput import stretches
 from anabranch.cli.progress import bar
 from anabranch.cli.state_sizes import measure
 from anabranch.delivery import Delivery
@@ -31,10 +32,12 @@ from anabranch.messages import (
 from anabranch.ranking.item_ids import ItemIds
 from anabranch.ranking.live import ReleaseNumbers
 from anabranch.ranking.saved_state import save
-from anabranch.ranking.state import Slots, StateLayout, UserStates
+from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.ranking.user_table import Slots
 from anabranch.release import Manifest
 from anabranch.settings import Settings
 from anabranch.topics import Topics
+from producers.pace import FULL_SPEED, Pace
 
 CHUNK = 20_000
 USER = "user-%07d"
@@ -51,9 +54,13 @@ class Plan:
     repeats: int
     events_per_user: int
     events: int
-    """Backlog of these users that is ranked at full speed."""
+    """Backlog of these users that is ranked at full speed, for each repeat."""
     batch: int
     """Events a ranker takes at once, at most."""
+    rate: float
+    """Events a second while latency is measured."""
+    seconds: float
+    """How long that is."""
 
 
 def run(stand: Stand, plan: Plan) -> dict[str, Any]:
@@ -67,12 +74,21 @@ def run(stand: Stand, plan: Plan) -> dict[str, Any]:
             synthetic = Synthetic(apart, plan.events_per_user, manifest)
             _save(apart.settings, users, synthetic, manifest.id)
             restores = [_restore(apart, users) for _ in range(plan.repeats)]
-            speeds = [_speed(apart, synthetic, users, plan) for _ in range(plan.repeats)]
-            figures.append(_figures(apart.settings, users, restores, empty) | {"events_per_second": spread(speeds)})
+            speeds = _speeds(apart, synthetic, users, plan)
+            waits = percentiles(_waits(apart, synthetic, users, plan))
+            figures.append(
+                _figures(apart.settings, users, restores, empty)
+                | {"events_per_second": spread(speeds), "steady_ms": waits}
+            )
     return {
         "what": "synthetic users with real items: restored, and ranked for",
         "machine": stand.machine,
-        "plan": {"repeats": plan.repeats, "events_per_user": plan.events_per_user, "backlog": plan.events},
+        "plan": {
+            "repeats": plan.repeats,
+            "events_per_user": plan.events_per_user,
+            "backlog": plan.events,
+            "rate": plan.rate,
+        },
         "users": figures,
     }
 
@@ -91,7 +107,7 @@ def _on_topics_for(stand: Stand, users: int) -> Iterator[Stand]:
     settings = msgspec.structs.replace(
         stand.settings, topic_prefix=f"users-{users}.", max_users=max(users, stand.settings.max_users)
     )
-    _copy(stand.settings, settings)
+    _copy(stand, settings)
     processes = stand.bed.processes
     before, processes.environment = processes.environment, environment(settings)
     try:
@@ -101,26 +117,41 @@ def _on_topics_for(stand: Stand, users: int) -> Iterator[Stand]:
 
 
 def _restore(stand: Stand, users: int) -> Restored:
-    ranker = stand.rank()
-    stand.ready(ranker)
-    stand.bed.wait(
-        lambda: ranker.value("anabranch_user_states") == users, "every user", meanwhile=stand.bed.processes.check
-    )
-    resident = ranker.resident_bytes
-    ranker.child.stop()
+    with stand.ranking() as (ranker,):
+        stand.bed.wait(
+            lambda: ranker.value("anabranch_user_states") == users, "every user", meanwhile=stand.bed.processes.check
+        )
+        resident = ranker.resident_bytes
     adopted, restored = ranker.told("ranks from now on"), ranker.told("restored partition")
     return Restored((restored - adopted).total_seconds(), resident)
 
 
-def _speed(stand: Stand, synthetic: Synthetic, users: int, plan: Plan) -> float:
-    """Events a second over a backlog of purchases by any of the users."""
+def _speeds(stand: Stand, synthetic: Synthetic, users: int, plan: Plan) -> list[float]:
+    """Events a second over backlogs of purchases by any of the users."""
     since = stand.ends()
+    _publish(stand, synthetic.purchases(users, plan.repeats * plan.events))
+    return stretches(stand, plan.batch, since, plan.repeats)
+
+
+def _waits(stand: Stand, synthetic: Synthetic, users: int, plan: Plan) -> list[float]:
+    """Milliseconds from event to ranking at a steady rate."""
+    with stand.ranking(batch_max=plan.batch):
+        since = stand.ends()
+        events = int(plan.rate * (WARMING_S + plan.seconds))
+        _publish(stand, synthetic.purchases(users, events), Pace(per_second=plan.rate))
+        stand.drained()
+    return [waited for _, waited in stand.waits(since, WARMING_S)]
+
+
+def _publish(stand: Stand, purchases: Iterable[tuple[int, Event]], pace: Pace = FULL_SPEED) -> None:
+    """Publish purchases where their users' states are: partitions go by users' numbers."""
+    started = time.monotonic()
     with closing(clients.producer(stand.settings)) as producer:
-        for number, event in synthetic.purchases(users, plan.events):
+        for nth, (number, event) in enumerate(purchases):
+            time.sleep(max(0.0, started + pace.due_s(nth, 0) - time.monotonic()))
             key, partition = topics.key(event.user_id), number % stand.settings.partitions
             producer.send(stand.bed.topics.events, key=key, value=encode(event), partition=partition)
         producer.flush()
-    return ranked(stand, plan.batch, since).per_second
 
 
 def _figures(settings: Settings, users: int, restores: list[Restored], empty: Restored) -> dict[str, Any]:
@@ -133,30 +164,20 @@ def _figures(settings: Settings, users: int, restores: list[Restored], empty: Re
         "resident_bytes_without_users": empty.resident_bytes,
         "resident_bytes_per_user": spread([(one.resident_bytes - empty.resident_bytes) / users for one in restores]),
         "saved_bytes_per_user": sizes["saved_bytes_per_user"],
-        "column_bytes_per_user": sizes["memory_bytes_per_user"],
+        "memory_bytes_per_user": sizes["memory_bytes_per_user"],
     }
 
 
-def _copy(source: Settings, target: Settings) -> None:
-    """Topics of another prefix, with the release and the item vectors of the first."""
+def _copy(stand: Stand, target: Settings) -> None:
+    """Topics of another prefix, with the stand's release and item vectors."""
     with closing(clients.admin(target)) as admin:
         topics.provision(admin, target)
-    theirs, ours = Topics(source), Topics(target)
-    pairs = ((theirs.releases, ours.releases), (theirs.item_vectors, ours.item_vectors))
+    releases = clients.read_to_end(stand.settings, [stand.bed.topics.releases])
+    pairs = ((releases, Topics(target).releases), (stand.item_vectors(), Topics(target).item_vectors))
     with closing(clients.producer(target)) as producer, Delivery(producer) as delivery:
-        for old, new in pairs:
-            for record in _covered(source, old):
-                delivery.send(new, record.key, record.value)
-
-
-def _covered(settings: Settings, topic: str) -> Iterator[Any]:
-    """The topic's records; of item vectors, once the indexer has covered the catalogue."""
-    while True:
-        records = list(clients.read_to_end(settings, [topic]))
-        if topic != Topics(settings).item_vectors or any(b"coverage" in (one.value or b"") for one in records):
-            yield from records
-            return
-        time.sleep(1)
+        for records, topic in pairs:
+            for record in records:
+                delivery.send(topic, record.key, record.value)
 
 
 class Synthetic:
@@ -216,6 +237,8 @@ class Synthetic:
             np.full(n, PURCHASE, np.uint8),
             np.full(n, ts, np.int64),
             np.zeros(n, np.uint64),
+            duplicate=np.zeros(n, np.bool_),
+            asked=np.empty(0, np.int64),
         )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
-import numpy as np
 
 from anabranch.cli.ledger import Place
-from anabranch.messages import Ranking, UserState
+from anabranch.messages import Ranking, SavedState, UserState
 from anabranch.ranking import core
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.core import Batch
@@ -53,6 +52,7 @@ class Reference:
         self._releases = releases
         self._final = final
         self.states = releases.states(layout, final)
+        self._users: dict[str, None] = {}
         self.scores: dict[Place, list[float]] = {}
         """Of the slate that each event should have led to, best first."""
 
@@ -68,7 +68,9 @@ class Reference:
 
     def _enter(self, received: Sequence[Received], release: str | None) -> None:
         events = [one.event for one in received]
-        slots = self.states.slots(event.user_id for event in events)
+        user_ids = [event.user_id for event in events]
+        self._users |= dict.fromkeys(user_ids)
+        slots = self.states.slots(user_ids)
         batch = Batch.of(events, slots, self._releases.item_ids, [one.appended_ms for one in received])
         if release is None:
             core.fold(self.states, batch)
@@ -91,23 +93,25 @@ class Reference:
         """Every user's state, as the release that ranks last would find it."""
         live = self._releases.live[self._final]
         self.states.expect(live.manifest.dims, live.manifest.state_dims)
-        return as_the_release_finds_them(live, self.states, self._releases)
+        return as_the_release_finds_them(live, self.states, self._users, self._releases)
 
 
-def saved(states: Mapping[str, UserState], releases: Releases, layout: StateLayout, final: str) -> dict[str, UserState]:
+def saved(
+    states: Mapping[str, SavedState], releases: Releases, layout: StateLayout, final: str
+) -> dict[str, UserState]:
     """The saved states of users, as the release that ranks last would find them."""
     found = releases.states(layout, final)
     if states:
         load(found, found.slots(states), list(states.values()), releases.item_ids, releases.numbers)
-    return as_the_release_finds_them(releases.live[final], found, releases)
+    return as_the_release_finds_them(releases.live[final], found, states, releases)
 
 
-def as_the_release_finds_them(live: LiveRelease, states: UserStates, releases: Releases) -> dict[str, UserState]:
+def as_the_release_finds_them(
+    live: LiveRelease, states: UserStates, user_ids: Iterable[str], releases: Releases
+) -> dict[str, UserState]:
     """Every user's state at the user's next event: what another release encoded is encoded anew."""
-    slots = np.arange(len(states))
+    names = list(user_ids)
+    slots = states.slots(names)
     core.encode_anew(live, states, slots)
     found = save(states, slots, releases.item_ids, releases.numbers)
-    return {
-        states.user_at(slot): msgspec.structs.replace(state, next_offset=0)
-        for slot, state in zip(slots.tolist(), found, strict=True)
-    }
+    return {name: msgspec.structs.replace(state, next_offset=0) for name, state in zip(names, found, strict=True)}

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
-from anabranch.cli.bed import Bed, clear, environment, on_cluster
+from anabranch.cli.bed import READY_S, Bed, clear, environment, on_cluster
 from anabranch.cli.chaos.faults import Fault, draw
 from anabranch.cli.chaos.fleet import Fleet
 from anabranch.cli.chaos.stream import Stream, messages
@@ -96,7 +96,7 @@ class Chaos:
         """All of it."""
         began = time.monotonic()
         options, bed = self._options, self._bed
-        bed.provision(events_ahead=int(options.minutes * 60 * options.per_second))
+        bed.provision(events_ahead=int((options.minutes * 60 + READY_S) * options.per_second))
         first, second = bed.releases(2, options.releases, options.seed)
         start = ends(bed.settings, bed.topics.events)
         bed.announce(first)
@@ -106,6 +106,8 @@ class Chaos:
         titles = {item.item_id: item.title for item in bed.items}
         stream = Stream(bed.settings, bed.topics.events, messages(bed.ahead, titles, options.seed), options.per_second)
         stream.start()
+        # Or, where rankers are slow to load, the second release would be live before the first has ranked anything.
+        bed.wait(lambda: any(ends(bed.settings, bed.topics.rankings).values()), "a first ranking", meanwhile=fleet.look)
         self._go_wrong(fleet, stream, first, second)
         caught_up, shutdown = self._settle(fleet, stream)
         self._console.print("reading the topics back", highlight=False)

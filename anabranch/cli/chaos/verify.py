@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -13,7 +14,7 @@ from anabranch import clients, messages, release
 from anabranch.cli.chaos.reference import Reference, Releases, saved
 from anabranch.cli.ledger import Answer, Place, Published, ledger
 from anabranch.cli.offsets import Offsets
-from anabranch.messages import STATE_MARKER_KEY, Feedback, StateMarker, UserState
+from anabranch.messages import STATE_MARKER_KEY, Feedback, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.candidates import Policy
 from anabranch.ranking.item_ids import ItemIds
@@ -26,6 +27,8 @@ from consumers.dead_letter import Letter
 from consumers.received import Received, decode
 from consumers.release_follower import neighbour_row
 from consumers.staging import by_release, vector_change
+
+log = logging.getLogger(__name__)
 
 MUST_BE_0 = ("lost", "duplicated", "out_of_order", "mislabelled", "misranked", "misjoined", "diverged", "unsaved")
 SAME_SHARE, SAME_SCORE = 0.9, 1e-3
@@ -187,8 +190,14 @@ def _mislabelled(one: Received, ranked: Mapping[Place, Answer], given: Mapping[P
 def _misranked(place: Place, ranked: Mapping[Place, Answer], due: Mapping[Place, Sequence[float]]) -> bool:
     if place not in ranked:
         return False
-    scores, expected = [item.score for item in ranked[place].ranking.slate], due[place]
-    return len(scores) != len(expected) or _in_both(scores, expected) < SAME_SHARE * len(expected)
+    ranking, expected = ranked[place].ranking, due[place]
+    scores = [item.score for item in ranking.slate]
+    if len(scores) == len(expected) and _in_both(scores, expected) >= SAME_SHARE * len(expected):
+        return False
+    log.warning(
+        "partition %d, offset %d: release %s scored %s, the reference %s", *place, ranking.release, scores, expected
+    )
+    return True
 
 
 def _in_both(scores: Sequence[float], others: Sequence[float]) -> int:
@@ -286,7 +295,7 @@ def _dead_letters(settings: Settings, topics: Topics) -> dict[Place, list[Letter
     return found
 
 
-def _saved_states(settings: Settings) -> dict[int, tuple[dict[str, UserState], StateMarker]]:
+def _saved_states(settings: Settings) -> dict[int, tuple[dict[str, SavedState], StateMarker]]:
     """The newest saved states and marker of every partition that has a marker."""
     newest: dict[tuple[int, bytes], bytes] = {}
     for record in clients.read_to_end(settings, [Topics(settings).user_state]):
@@ -296,7 +305,7 @@ def _saved_states(settings: Settings) -> dict[int, tuple[dict[str, UserState], S
         for (partition, key), value in newest.items()
         if key == STATE_MARKER_KEY
     }
-    states: dict[int, dict[str, UserState]] = {partition: {} for partition in markers}
+    states: dict[int, dict[str, SavedState]] = {partition: {} for partition in markers}
     for (partition, key), value in newest.items():
         if key != STATE_MARKER_KEY and partition in states:
             states[partition][key.decode()] = messages.user_states.decode(value)

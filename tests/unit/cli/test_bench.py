@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from io import StringIO
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,11 +14,14 @@ from rich.console import Console
 
 from anabranch.cli.bench.catalogue import NOISE, beside, households_within
 from anabranch.cli.bench.echo_loop import Echoed
-from anabranch.cli.bench.stand import Speed, percentiles, spread
+from anabranch.cli.bench.plots import curves, draw
+from anabranch.cli.bench.stand import Speed, in_stretches, percentiles, spread
+from anabranch.cli.bench.streaming import without_end
 from anabranch.cli.bench.swap import _mixes
 from anabranch.cli.bench.table import rows, show
 from anabranch.cli.ledger import Answer
 from anabranch.messages import Cause, Ranking
+from producers import completejourney
 
 
 def test_a_figure_comes_with_its_spread() -> None:
@@ -34,6 +39,11 @@ def test_percentiles_are_those_of_numpy_and_the_largest() -> None:
 def test_speed_counts_from_the_first_message_on() -> None:
     assert Speed.of(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
     assert Speed.of([7]).per_second == pytest.approx(1000), "a millisecond is the least that can be told"
+
+
+def test_the_speed_of_a_stretch_counts_from_the_end_of_the_one_before() -> None:
+    slow, fast = range(5_000, 6_000, 10), range(6_000, 6_500, 5)
+    assert in_stretches([*fast, *slow], 2) == [pytest.approx(101, abs=1), pytest.approx(198, abs=1)]
 
 
 @pytest.mark.parametrize(("releases", "mixes"), [("aab", False), ("a", False), ("aba", True), ("abba", True)])
@@ -91,6 +101,16 @@ def _spread(mean: float) -> dict[str, float]:
     return {"mean": mean, "sd": mean / 100, "min": mean, "max": mean}
 
 
+def _latency(p99: float, partitions: int, rankers: int) -> dict[str, Any]:
+    return {
+        "machine": {"partitions": partitions},
+        "plan": {"rate": 4_000, "rankers": rankers},
+        "events_per_second_at_full_speed": 8_000.0,
+        "ranker_ms": {"p99": _spread(p99)},
+        "echo_ms": {"p99": _spread(40)},
+    }
+
+
 FOUND = {
     "throughput": {
         "events_per_second": _spread(8_000),
@@ -99,19 +119,23 @@ FOUND = {
         "kernel_share": _spread(0.6),
     },
     "two-rankers": {"events_per_second": _spread(12_800)},
-    "latency": {"plan": {"rate": 4_000}, "ranker_ms": {"p99": _spread(60)}, "echo_ms": {"p99": _spread(40)}},
+    "latency": _latency(60, partitions=4, rankers=1),
+    "latency-two-rankers": _latency(50, partitions=4, rankers=2),
+    "latency-16-partitions": _latency(70, partitions=16, rankers=1),
     "items": {
         "sizes": [
             {"items": items, "events_per_second": _spread(speed), "recall_at_100": 0.97}
             | {"found_after_ms": _spread(90), "gone_after_ms": _spread(90), "p99_of_rebuilding_against_calm": 1.5}
+            | {"calm_ms": {"p99": 30.0}}
             for items, speed in ((10_000, 9_000), (68_492, 8_000), (1_000_000, 4_400))
         ]
     },
     "users": {
         "machine": {"partitions": 4},
+        "plan": {"rate": 1000.0},
         "users": [
-            {"users": users, "column_bytes_per_user": 900, "resident_bytes": _spread(users * 1100.0)}
-            | {"seconds": _spread(users / 25_000)}
+            {"users": users, "memory_bytes_per_user": {"mean": 900}, "resident_bytes": _spread(users * 1100.0)}
+            | {"seconds": _spread(users / 25_000), "events_per_second": _spread(7_000), "steady_ms": {"p99": 35.0}}
             for users in (10_000, 1_000_000)
         ],
     },
@@ -135,3 +159,29 @@ def test_the_table_is_printed_with_spread_and_verdict() -> None:
     show(FOUND, console)
     line = next(line for line in console.export_text().splitlines() if "events/s, one ranker" in line)
     assert "8,000 ± 80" in line and "at least 10,000" in line and "missed" in line
+
+
+def test_a_growth_curve_is_of_the_figures_that_differ_in_what_grows() -> None:
+    found = {curve.name: curve for curve in curves(FOUND)}
+    assert next((one.size, one.per_second) for one in found["items"].points) == (10_000, 9_000)
+    assert [(one.size, one.p99_ms) for one in found["users"].points] == [(10_000, 35), (1_000_000, 35)]
+    assert [(one.size, one.p99_ms) for one in found["partitions"].points] == [(4, 60), (16, 70)]
+    assert [(one.size, one.p99_ms) for one in found["rankers"].points] == [(1, 60), (2, 50)]
+
+
+def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
+    for name in ("items", "latency", "latency-two-rankers"):
+        (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(FOUND[name]))
+    drawn = list(draw(tmp_path, tmp_path / "growth"))
+    assert [path.name for path in drawn] == ["items.svg", "rankers.svg"]
+    assert all(path.read_text().count("<svg") == 1 for path in drawn)
+
+
+def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> None:
+    purchases = completejourney.purchases(seed=0).of_households(1, seed=0)
+    n = len(purchases)
+    events = list(islice(without_end(purchases), 3 * n))
+    assert events[:n] == list(purchases.events())
+    assert [one.item_id for one in events] == [one.item_id for one in events[:n]] * 3
+    assert len({one.event_id for one in events}) == 3 * len({one.event_id for one in events[:n]})
+    assert [one.ts for one in events] == sorted(one.ts for one in events)
