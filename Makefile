@@ -5,6 +5,7 @@
 #   make chaos     kill rankers and brokers at random, and balance the topics       (ARGS="--seed 7" and so on)
 #   make results   measure every benchmark, by the served path                     (ARGS="--only video" and so on)
 #   make bench     measure the ranker: speed, latency, growth, beside their limits  (ARGS="--repeats 3" and so on)
+#   make peers     measure the ranker beside how others do the same work         (ARGS="--repeats 3" and so on)
 #   make check     lint, formatting, types
 #   make help      the rest
 
@@ -17,8 +18,13 @@ KEY := $(shell (pwd; cat pyproject.toml constraints.txt) 2>/dev/null | cksum | c
 STAMP := $(VENV)/.installed-$(KEY)
 BIN := $(VENV)/bin
 
+# Peers may need other versions than ours of what both depend on, so they have an environment of their own.
+PEERS := .venv-peers
+PEERS_PINS := tests/benchmarks/peers/constraints.txt
+PEERS_STAMP := $(PEERS)/.installed-$(shell (pwd; cat pyproject.toml $(PEERS_PINS)) 2>/dev/null | cksum | cut -d ' ' -f 1)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos results bench check format lint-deploy clean
+.PHONY: help setup demo test chaos results bench peers check format lint-deploy clean
 .SUFFIXES:
 
 help: ## this list
@@ -48,6 +54,10 @@ bench: $(STAMP) ## measure the ranker beside its limits and print the table (nee
 	@echo '==> anabranch bench all $(ARGS)'
 	@$(BIN)/anabranch bench all $(ARGS)
 
+peers: $(STAMP) $(PEERS_STAMP) ## measure the ranker beside how others do the same work (needs Java and Maven)
+	@echo '==> python -m tests.benchmarks.peers $(ARGS)'
+	@$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
 check: $(STAMP) ## lint, formatting, types
 	@echo '==> ruff check'
 	@$(BIN)/python -m ruff check .
@@ -70,6 +80,7 @@ lint-deploy: $(STAMP) ## lint the Dockerfile, the YAML and the shell scripts, an
 
 clean: ## remove the virtual environment, caches and what runs left in .anabranch
 	[ ! -e '$(VENV)/pyvenv.cfg' ] || rm -rf '$(VENV)'
+	[ ! -e '$(PEERS)/pyvenv.cfg' ] || rm -rf '$(PEERS)'
 	rm -rf .anabranch build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find anabranch producers consumers models tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -98,3 +109,11 @@ $(STAMP):
 	'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo,dev]'; \
 	touch '$@'; \
 	echo '==> $(VENV) is ready'
+
+$(PEERS_STAMP): | $(STAMP)
+	@set -eu; \
+	echo '==> Installing the peers in $(PEERS)'; \
+	[ -e '$(PEERS)/pyvenv.cfg' ] || '$(BIN)/python' -m venv '$(PEERS)'; \
+	rm -f '$(PEERS)'/.installed-*; \
+	'$(PEERS)/bin/python' -m pip install --constraint '$(PEERS_PINS)' --editable . implicit quixstreams rtrec; \
+	touch '$@'
