@@ -113,7 +113,7 @@ class LinearEncoder:
             fade, state, seen = self._gates.run_rows(
                 input_vector=inputs, event_type=types.astype(np.int64), seconds_since=seconds
             )
-            recur(recurrent, user, fade, state)
+            recur(recurrent, np.ascontiguousarray(user), fade, state)
             vectors[part] = self._readout.run_rows(state=state, input=seen)[0]
         return _halved(vectors)
 

@@ -54,6 +54,8 @@ class ItemIndex:
         self.columns = _empty(1024, dims)
         self._in_base: NDArray[np.bool_] = np.zeros(1024, np.bool_)
         self._delta: dict[int, None] = {}
+        self._gathered: tuple[Rows, Vectors] | None = None
+        """Of the delta, what is servable and its vectors; None since it has changed."""
         self._stale = 0
         """Changes since the base was built, in it."""
         self._dead = 0
@@ -75,6 +77,7 @@ class ItemIndex:
         self.columns.known[rows] = True
         self.columns.servable[rows] = available
         self._delta.update(dict.fromkeys(rows.tolist()))
+        self._gathered = None
         self._note(rows)
 
     def remove(self, rows: Rows) -> None:
@@ -86,6 +89,7 @@ class ItemIndex:
         self._note(rows)
         for row in rows.tolist():
             self._delta.pop(row, None)
+        self._gathered = None
 
     def known(self, rows: Rows) -> NDArray[np.bool_]:
         """Which rows have a vector, in the shape of `rows`; False for -1."""
@@ -102,10 +106,9 @@ class ItemIndex:
         Returns rows [B, k], best first, -1 padded, and their inner products [B, k], -inf there.
         """
         rows, scores = self._search_base(queries, k, SPARE)
-        delta = np.fromiter(self._delta, np.int32, len(self._delta))
-        delta = delta[self.columns.servable[delta]]
+        delta, vectors = self._searchable_delta
         if len(delta):
-            theirs, at = faiss.knn(queries, self.columns.vectors[delta], min(k, len(delta)), faiss.METRIC_INNER_PRODUCT)
+            theirs, at = faiss.knn(queries, vectors, min(k, len(delta)), faiss.METRIC_INNER_PRODUCT)
             better = int((theirs > scores[:, -1:]).sum(axis=1).max(initial=0))  # seldom more than a few
             rows = np.concatenate([rows, delta[at[:, :better]]], axis=1)
             rows, scores = _first(rows, np.concatenate([scores, theirs[:, :better]], axis=1), k)
@@ -147,7 +150,17 @@ class ItemIndex:
         self._dead = int((base.rows < 0).sum())
         self._in_base[changed] = False
         self._delta = dict.fromkeys(changed[self.columns.known[changed]].tolist())
+        self._gathered = None
         self._base, self._changed = base, None
+
+    @property
+    def _searchable_delta(self) -> tuple[Rows, Vectors]:
+        """What is servable of the delta, and its vectors, gathered once for every search until the next change."""
+        if self._gathered is None:  # so in each of two threads that search first
+            rows = np.fromiter(self._delta, np.int32, len(self._delta))
+            rows = rows[self.columns.servable[rows]]
+            self._gathered = rows, self.columns.vectors[rows]
+        return self._gathered
 
     def _search_base(self, queries: Vectors, k: int, spare: int) -> tuple[Rows, Vectors]:
         """As `search`, of the base alone. Where tombstones take more than `spare` places of a query, it asks anew."""

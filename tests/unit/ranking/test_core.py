@@ -114,14 +114,18 @@ def test_what_is_warm_compiles_nothing_more(tmp_path: Path) -> None:
     """In a process of its own: a batch that met a type for the first time would wait for the compiler."""
     script = f"""
 from pathlib import Path
-from tests.unit.ranking.test_core import Shop, _stream, core, purchase
+from tests.unit.ranking.test_core import Shop, _stream, core, purchase, replace
 from numba.core.event import install_recorder
 shop = Shop(Path({str(tmp_path)!r}))
 core.warm_up(shop.live, shop.policy)
 with install_recorder("numba:compile") as compiled:
     shop.rank(purchase(1))
     shop.rank(*_stream(100, users=7))
+    shop.rank(*_stream(100, users=7), live=replace(shop.live, number=1))  # from the histories
+    core.fold(shop.states, shop.batch(_stream(10, users=7)))
     shop.states.copy(shop.states.slots(["ann"]))
+    shop.states.evict(shop.states.slots(["ann"]))
+    shop.states.drop_partition(0)
 print(len(compiled.buffer))
 """
     keeping_nothing = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
