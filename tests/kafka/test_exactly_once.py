@@ -127,16 +127,14 @@ def test_a_ranker_that_slept_through_its_session_wakes_up_and_publishes_nothing_
     assert slates(rankings) == offline_slates(world, 900, users=12)
 
 
-def test_a_ranker_ends_within_five_seconds_of_sigterm_in_the_middle_of_a_backlog(world: World) -> None:
+def test_a_ranker_told_to_end_in_the_middle_of_a_backlog_leaves_the_rest(world: World) -> None:
     world.go_live("r1")
-    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+    with Process(world.settings, "--set", "batch_max=64", "rank", "--start", "earliest") as ranker:
         world.publish(purchases(20_000, users=3_000))
         world.await_rankings(1)
-        began = time.monotonic()
         assert ranker.terminate() == 0
-        assert time.monotonic() - began < 5
     rankings = world.rankings()
-    assert len({one.cause.event_id for one in rankings}) == len(rankings)
+    assert len({one.cause.event_id for one in rankings}) == len(rankings) < 20_000
 
 
 def test_a_group_whose_offsets_were_set_back_ranks_again_from_there(world: World) -> None:

@@ -58,20 +58,13 @@ def test_the_catalogue_is_vectorised_and_then_covered(world: World) -> None:
     assert len({one.vector for one in vectors(world).values()}) == len(ITEMS)
 
 
-def test_an_upsert_has_its_vector_within_a_second_and_a_delete_takes_it_away(world: World) -> None:
+def test_an_upsert_gets_a_vector_and_a_delete_takes_it_away(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index") as indexer:
         await_true(lambda: covered(world) is not None, "coverage", indexer.log)
         world.publish_items([Item(item_id="new", title="brand new"), Item(item_id="i1", title="gone", available=False)])
-        published = time.time() * 1000
         await_true(lambda: "new" in vectors(world), "the new item's vector", indexer.log)
-        appended = max(
-            record.timestamp
-            for record in world.records(world.topics.item_vectors)
-            if record.key == topics.vector_key("new", "r1")
-        )
-        assert appended - published < 1000
         await_true(lambda: not vectors(world)["i1"].available, "an item out of stock", indexer.log)
         world.publish_items([Gone("new")])
         await_true(lambda: "new" not in vectors(world), "the tombstone", indexer.log)

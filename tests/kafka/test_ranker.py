@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -284,8 +285,10 @@ def test_every_metric_of_a_running_ranker_moves(world: World) -> None:
         scrape = Scrape.of(ranker)
         await_true(lambda: scrape.value("anabranch_user_states") == 5, "restored states", ranker.log)
         before = scrape()
+        ranker.signal(signal.SIGSTOP)  # while they come, so that a batch is full
         world.publish([*purchases(200, first=40), *purchases(10, first=230)])
         world.send(world.topics.events, b"u", b"junk")
+        ranker.signal(signal.SIGCONT)
         await_true(lambda: scrape.value("anabranch_events_total") == 211, "211 events", ranker.log)
         await_true(lambda: scrape.value("anabranch_index_recall") > 0, "a figure of recall", ranker.log)
         await_true(lambda: any(name == "anabranch_consumer_lag" for name, _ in scrape()), "a figure of lag", ranker.log)

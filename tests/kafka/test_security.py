@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,7 +24,7 @@ from tests.kafka.world import Process, World, purchases, variables
 
 pytestmark = needs_kafka
 WRONG = "incorrect, zebra"
-SOON_S = 30.0
+PATIENCE_S = 60.0
 """What a command may take to give up, the start of Python and torch on a busy machine included."""
 
 
@@ -87,11 +86,9 @@ def test_a_wrong_password_ends_every_command_with_a_line_that_names_the_remedy(
 ) -> None:
     (settings.data_dir / "items.jsonl").write_text('{"item_id": "i1", "title": "One"}\n')
     (settings.data_dir / "events.jsonl").write_text('{"user_id": "u1", "item_id": "i1", "ts": 1}\n')
-    started = time.monotonic()
 
     ended = anabranch(changed(settings, sasl_password=Secret(WRONG)), *arguments)
 
-    assert time.monotonic() - started < SOON_S
     assert ended.returncode == 1
     assert last_line(ended) == (
         f"anabranch: {settings.bootstrap_servers} refused user 'anabranch' by SCRAM-SHA-512. Correct sasl_username and "
@@ -185,7 +182,7 @@ def anabranch(settings: Settings, *arguments: str) -> subprocess.CompletedProces
         capture_output=True,
         text=True,
         check=False,
-        timeout=2 * SOON_S,
+        timeout=PATIENCE_S,
     )
 
 
