@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import Future
 
 from anabranch.ranking.index import ItemIndex, Rebuild
 from anabranch.ranking.index_base import Base
 from consumers.beside import stand_back
+
+log = logging.getLogger(__name__)
 
 
 class Rebuilds:
@@ -22,6 +25,7 @@ class Rebuilds:
             of, base = self._under_way
             self._under_way = None
             of.adopt(base.result())
+            log.info("the index has a new base of %d items, and %d changes since", len(of.base), of.unfolded)
         if self._under_way is None and index.needs_rebuild:
             self._under_way = index, _begun(index.begin_rebuild())
 

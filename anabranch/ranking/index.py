@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from anabranch.ranking.index_base import Base, Vectors
 from anabranch.ranking.item_ids import Rows
 
-REBUILD_SHARE, REBUILD_AT_LEAST = 0.01, 1024
-"""The base is due for a rebuild when this share of it has changed, but not for fewer items."""
+REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
+"""The base is due for a rebuild when this share of it has changed, but not for fewer items: until it is over, every
+query is compared with each of them."""
 SPARE = 16
 """Items asked of the base beyond those wanted, for the tombstones among them; where too few are left, more are."""
 
@@ -145,9 +146,10 @@ class ItemIndex:
             raise ValueError("no rebuild has begun")
         changed = np.fromiter(self._changed, np.int32, len(self._changed))
         self._in_base[:] = False
-        self._in_base[base.rows[base.rows >= 0]] = True
+        rows = base.items.rows
+        self._in_base[rows[rows >= 0]] = True
         self._stale = int(self._in_base[changed].sum())
-        self._dead = int((base.rows < 0).sum())
+        self._dead = int((rows < 0).sum())
         self._in_base[changed] = False
         self._delta = dict.fromkeys(changed[self.columns.known[changed]].tolist())
         self._gathered = None
@@ -164,22 +166,12 @@ class ItemIndex:
 
     def _search_base(self, queries: Vectors, k: int, spare: int) -> tuple[Rows, Vectors]:
         """As `search`, of the base alone. Where tombstones take more than `spare` places of a query, it asks anew."""
-        rows, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
         tombstones = self._stale + self._dead
-        wanted = min(k + min(tombstones, spare), len(self._base))
-        if wanted == 0 or len(queries) == 0:
-            return rows, scores
-        found, products = self._base.search(queries, wanted)
-        if tombstones:
-            alive = self._in_base[found] & (found >= 0)
-            may_be_more = np.isfinite(products[:, -1]) & (wanted < len(self._base))
-            short = np.flatnonzero((alive.sum(axis=1) < k) & may_be_more)
-            found, products = _first(found, np.where(alive, products, -np.inf), k)
-        width = min(k, found.shape[1])
-        rows[:, :width], scores[:, :width] = found[:, :width], products[:, :width]
-        if tombstones and len(short):
+        rows, scores = self._base.search(queries, k, self._in_base, min(tombstones, spare))
+        short = np.flatnonzero((rows < 0).any(axis=1))
+        if spare < tombstones and len(short):
             rows[short], scores[short] = self._search_base(queries[short], k, 8 * spare)
-        return rows, np.where(rows >= 0, scores, -np.inf)
+        return rows, scores
 
     def _note(self, rows: Rows) -> None:
         if self._changed is not None:

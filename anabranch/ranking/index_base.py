@@ -10,6 +10,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.ranking.alike import Alike, tell
 from anabranch.ranking.item_ids import Rows
 
 Vectors = NDArray[np.float32]
@@ -19,30 +20,37 @@ EXACT_BELOW = 50_000
 
 Lists of an inverted file would be as good for queries that lie where items do. Users do not: a tenth of all lists had
 to be searched for them, which grows with the catalogue, where a walk hardly does.
+
+Items that read alike have one vector, and a graph has it once: of more than have room among each other's links a walk
+finds all or, for it never comes there, none.
 """
 LINKS, BREADTH_BUILT = 32, 100
 """Links of an item (M), and how broad a walk finds them (efConstruction): more take longer to build and find more."""
 RECALL_TARGET, RECALL_AT = 0.97, 100
 """A walk is as broad as finds this share of the exact nearest items."""
-BREADTH_AT_FIRST, BROADEST = 200, 4096
-"""Before any user has come to tune it to, and at most."""
+BREADTH_AT_FIRST, BROADEST = 200, 400
+"""Before any user has come to tune it to, and at most: who lies so far from all items that a broader walk would be
+needed must not keep the others waiting."""
+SCANNED = 150
+"""Vectors that are compared one after the other in the time by which one more of breadth makes a walk longer: a walk
+that is as broad as a scan is long is none."""
 MOST_DEAD = 0.25
-"""Share of the graph that may be vectors of items that have changed or left: then it is built anew."""
+"""Share of the graph that may be items that have changed or left: then it is built anew."""
 AT_ONCE = 8_192
 """Vectors copied at a time: what is built in a thread leaves the others their turn, even where it gets little time."""
 
 
 @dataclass(frozen=True)
 class Base:
-    """A FAISS index; `rows` [n] are the item rows at its own positions, -1 where a vector is no item's any more."""
+    """A FAISS index of vectors, and the items that have each."""
 
     faiss_index: faiss.Index
-    rows: Rows
+    items: Alike
 
     @classmethod
     def empty(cls, dims: int) -> Self:
         """Finds nothing."""
-        return cls(faiss.IndexFlatIP(dims), np.empty(0, np.int32))
+        return cls(faiss.IndexFlatIP(dims), Alike.each(np.empty(0, np.int32)))
 
     @classmethod
     def of(cls, vectors: Vectors, rows: Rows) -> Self:
@@ -50,12 +58,13 @@ class Base:
         if len(rows) < EXACT_BELOW:
             flat = faiss.IndexFlatIP(vectors.shape[1])
             _add(flat, vectors, rows)
-            return cls(flat, rows)
+            return cls(flat, Alike.each(rows))
+        items = Alike.of(vectors, rows)
         graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = BREADTH_BUILT
-        _add(graph, vectors, rows)
+        _add(graph, vectors, items.leaders)
         graph.hnsw.efSearch = BREADTH_AT_FIRST
-        return cls(graph, rows)
+        return cls(graph, items)
 
     def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows) -> Self:
         """A base of `vectors[rows]` of vectors [N, d] and rows [n], of which this one has those `kept` [N] already.
@@ -63,48 +72,53 @@ class Base:
         A graph is copied and grows, which takes a hundredth of the time, until too much of it is dead. May run in a
         thread of its own, while this one is searched.
         """
-        alive = np.where((self.rows >= 0) & kept[self.rows], self.rows, -1)
+        before = self.items.rows
+        alive = np.where((before >= 0) & kept[before], before, -1).astype(np.int32)
         more = rows[~kept[rows]]
-        if self.breadth and len(rows) >= EXACT_BELOW and (alive < 0).sum() <= MOST_DEAD * (len(alive) + len(more)):
-            grown = faiss.clone_index(self.faiss_index)
-            _add(grown, vectors, more)
-            return type(self)(grown, np.concatenate([alive, more]).astype(np.int32))
+        if self._graph and len(rows) >= EXACT_BELOW and (alive < 0).sum() <= MOST_DEAD * (len(alive) + len(more)):
+            grown, added = faiss.clone_index(self.faiss_index), Alike.of(vectors, more)
+            _add(grown, vectors, added.leaders)
+            return type(self)(grown, self.items._replace(rows=alive).and_then(added))
         anew = type(self).of(vectors, rows)
-        if self.breadth and isinstance(anew.faiss_index, faiss.IndexHNSWFlat):
-            anew.faiss_index.hnsw.efSearch = self.breadth  # for users whom it has seen
+        if self._graph and anew._graph:
+            anew._graph.hnsw.efSearch = self._graph.hnsw.efSearch  # for users whom it has seen
         return anew
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.items.rows)
 
-    def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
+    def search(self, queries: Vectors, k: int, alive: NDArray[np.bool_], more: int = 0) -> tuple[Rows, Vectors]:
         """Rows [B, k] of the greatest inner products with each query [B, d], best first, and those.
 
-        -1 where a vector is no item's any more, and, with a product of -inf, where there are no more.
+        Of items that are `alive` [N] alone; -1, with a product of -inf, where there are no more among the k + `more`
+        nearest vectors.
         """
-        scores, at = self.faiss_index.search(np.ascontiguousarray(queries), k)
-        found = at >= 0
-        return np.where(found, self.rows[at], -1).astype(np.int32), np.where(found, scores, -np.inf)
+        wanted = min(k + more, self.faiss_index.ntotal)
+        found, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+        if wanted:
+            products, at = self._searched.search(np.ascontiguousarray(queries), wanted)
+            tell(at, products, self.items.first, self.items.rows, alive, found, scores)
+        return found, scores
 
     @property
     def breadth(self) -> int:
         """How broad a walk is (efSearch); 0 where every vector is compared."""
-        return self.faiss_index.hnsw.efSearch if isinstance(self.faiss_index, faiss.IndexHNSWFlat) else 0
+        return 0 if self._graph is None or self._searched is not self._graph else self._graph.hnsw.efSearch
 
     def recall(self, queries: Vectors) -> float:
         """Share of the exact nearest that are found, over queries [B, d]. In any thread."""
-        graph = self.faiss_index
-        if not isinstance(graph, faiss.IndexHNSWFlat):
+        if self._graph is None or not self.breadth:
             return 1.0
-        return recall(_exact(graph, queries), _walked(graph, queries, graph.hnsw.efSearch))
+        return recall(_exact(self._graph, queries), _walked(self._graph, queries, self.breadth))
 
     def tune(self, queries: Vectors) -> float:
         """Walk no broader than finds the target's share for queries [B, d] such as these, from now on; their recall.
 
-        In any thread, while others search. Recall grows with the breadth.
+        Where a scan would be as fast, every vector is compared. In any thread, while others search. Recall grows with
+        the breadth.
         """
-        graph = self.faiss_index
-        if not isinstance(graph, faiss.IndexHNSWFlat):
+        graph = self._graph
+        if graph is None:
             return 1.0
         exact = _exact(graph, queries)
 
@@ -114,12 +128,31 @@ class Base:
         def reached(breadth: int) -> bool:
             return share(breadth) >= RECALL_TARGET
 
+        broadest = min(BROADEST, self._scan)
         enough = RECALL_AT
-        while enough < BROADEST and not reached(enough):
-            enough = min(2 * enough, BROADEST)
+        while enough < broadest and not reached(enough):
+            enough = min(2 * enough, broadest)
         narrowest = RECALL_AT if enough == RECALL_AT else enough // 2 + 1
-        graph.hnsw.efSearch = bisect_left(range(enough), True, lo=narrowest, key=reached)
-        return share(graph.hnsw.efSearch)
+        breadth = bisect_left(range(enough), True, lo=narrowest, key=reached)
+        found = share(breadth)
+        graph.hnsw.efSearch = breadth if found >= RECALL_TARGET else broadest + (broadest == self._scan)
+        return found if self.breadth else 1.0
+
+    @property
+    def _graph(self) -> faiss.IndexHNSWFlat | None:
+        return self.faiss_index if isinstance(self.faiss_index, faiss.IndexHNSWFlat) else None
+
+    @property
+    def _scan(self) -> int:
+        """How broad a walk is that takes as long as comparing every vector."""
+        return self.faiss_index.ntotal // SCANNED
+
+    @property
+    def _searched(self) -> faiss.Index:
+        graph = self._graph
+        if graph is None or graph.hnsw.efSearch <= self._scan:
+            return self.faiss_index
+        return faiss.downcast_index(graph.storage)
 
 
 def recall(exact: Vectors, found: Vectors) -> float:

@@ -36,9 +36,8 @@ class TextNeighbours:
         told = np.flatnonzero(text_vectors.any(axis=1)).astype(np.int32)
         if len(told) > 1:
             vectors = white_directions(text_vectors[told], DIMS)
-            place, cosine = Base.of(vectors, np.arange(len(told), dtype=np.int32)).search(
-                vectors, min(width + 1, len(told))
-            )
+            base = Base.of(vectors, np.arange(len(told), dtype=np.int32))
+            place, cosine = base.search(vectors, min(width + 1, len(told)), np.ones(len(told), np.bool_))
             others = (place != np.arange(len(told))[:, None]) & (place >= 0) & (cosine > 0)
             first = np.argsort(~others, axis=1, kind="stable")[:, :width]  # the item itself goes last
             place, cosine, others = (np.take_along_axis(one, first, axis=1) for one in (place, cosine, others))

@@ -63,6 +63,7 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(index_base, "SCANNED", 1)
     index, registry = filled(), CollectorRegistry()
     index.rebuild()
     index.base.faiss_index.hnsw.efSearch = 1
@@ -83,6 +84,7 @@ def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(index_base, "SCANNED", 1)
     index, tuned_to = filled(), list[Vectors]()
     index.rebuild()
 

@@ -126,6 +126,7 @@ def test_one_rebuild_is_under_way_at_a_time() -> None:
 def graph(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
     """5,000 items in a graph."""
     monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(index_base, "SCANNED", 1)
     index = _filled(5_000)
     index.rebuild()
     return index
@@ -147,8 +148,9 @@ def test_a_graph_finds_the_share_it_was_tuned_for(graph: ItemIndex) -> None:
 
 
 def test_a_graph_is_tuned_to_those_who_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, few in (("EXACT_BELOW", 1_000), ("LINKS", 8), ("BREADTH_BUILT", 16)):
-        monkeypatch.setattr(index_base, name, few)
+    small = {"EXACT_BELOW": 1_000, "LINKS": 8, "BREADTH_BUILT": 16, "SCANNED": 1, "BROADEST": 2_000}
+    for name, value in small.items():
+        monkeypatch.setattr(index_base, name, value)
     vectors = np.random.default_rng(5).normal(size=(5_200, 32)).astype(np.float32)
     base, users = Base.of(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
     base.faiss_index.hnsw.efSearch = index_base.RECALL_AT
@@ -174,6 +176,47 @@ def test_a_graph_grows_until_too_much_of_it_is_dead(graph: ItemIndex) -> None:
             assert len(graph.base) == 6_000, "the old vectors are dead in it"
     assert len(graph.base) == 4_998, "built anew"
     assert len(first) == 5_000, "a base never changes"
+
+
+def test_a_walk_is_no_broader_than_others_can_wait_for(graph: ItemIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_base, "RECALL_TARGET", 1.1)
+    assert graph.base.tune(_unit(20, seed=4)) < 1.1
+    assert graph.base.breadth == index_base.BROADEST
+
+
+def test_where_a_scan_is_as_fast_as_a_walk_that_finds_enough_all_is_found(
+    graph: ItemIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_base, "SCANNED", 20)  # 250 of breadth are as dear as all 5,000
+    monkeypatch.setattr(index_base, "RECALL_TARGET", 1.1)
+    queries = _unit(20, seed=4)
+    assert graph.base.tune(queries) == graph.base.recall(queries) == 1.0
+    assert graph.base.breadth == 0
+    exact = np.argsort(-(queries @ _unit(5_000).T), axis=1)[:, :100]
+    assert np.array_equal(graph.search(queries, 100)[0], exact)
+
+
+def test_items_that_read_alike_are_all_found_and_each_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a graph that had each of them, they would be one another's only neighbours, and out of reach."""
+    monkeypatch.setattr(index_base, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(index_base, "SCANNED", 1)
+    vectors, n = np.repeat(_unit(50), 200, axis=0), 10_000
+    index = ItemIndex(8)
+    index.upsert(np.arange(n, dtype=np.int32), vectors, np.ones(n, np.bool_))
+    index.rebuild()
+    assert index.base.faiss_index.ntotal == 50
+    found, scores = index.search(vectors[::200], 150)
+    assert (found // 200 == np.arange(50)[:, None]).all()
+    assert all(len(set(row)) == 150 for row in found.tolist())
+    np.testing.assert_allclose(scores, 1, atol=1e-6)
+
+    gone, moved = np.arange(180, dtype=np.int32), _rows(199)
+    index.remove(gone)
+    index.upsert(moved, -vectors[:1], np.array([True]))
+    for _ in range(2):
+        assert set(index.search(vectors[:1], 19)[0][0].tolist()) == set(range(180, 199))
+        assert index.search(-vectors[:1], 1)[0].tolist() == [[199]]
+        index.rebuild()
 
 
 def test_the_dead_leave_as_many_results_as_were_asked_for(graph: ItemIndex) -> None:
