@@ -98,6 +98,11 @@ class RankerMetrics(ConsumerMetrics):
             registry=registry,
         )
         self.index_items = Gauge("anabranch_index_items", "Items the index holds", registry=registry)
+        self.index_unfolded = Gauge(
+            "anabranch_index_unfolded",
+            "Changes of items since the index was rebuilt: every query is compared with each",
+            registry=registry,
+        )
         self.index_recall = Gauge(
             "anabranch_index_recall",
             "Share of the exact nearest items the index finds, on a sample of users",

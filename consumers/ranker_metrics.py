@@ -72,6 +72,7 @@ class BatchReport:
             self._metrics.states_dirty.set(dirty)
             self._metrics.state_bytes.set(states.nbytes)
             self._metrics.index_items.set(0 if live is None else len(live.index))
+            self._metrics.index_unfolded.set(0 if live is None else live.index.unfolded)
         if self._lag_due():
             for partition, behind in lag().items():
                 self._metrics.lag.labels(topic, str(partition)).set(behind)
