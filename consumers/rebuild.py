@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import threading
 from concurrent.futures import Future
 
-from anabranch.ranking.index import ItemIndex, Rebuild
+from anabranch.ranking.index import ItemIndex
 from anabranch.ranking.index_base import Base
-from consumers.beside import stand_back
+from consumers.beside import beside
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +26,4 @@ class Rebuilds:
             of.adopt(base.result())
             log.info("the index has a new base of %d items, and %d changes since", len(of.base), of.unfolded)
         if self._under_way is None and index.needs_rebuild:
-            self._under_way = index, _begun(index.begin_rebuild())
-
-
-def _begun(rebuild: Rebuild) -> Future[Base]:
-    """In a thread that a process may leave behind when it ends: it writes nothing."""
-    base = Future[Base]()
-
-    def build() -> None:
-        stand_back()
-        try:
-            base.set_result(rebuild.base())
-        except BaseException as error:
-            base.set_exception(error)
-
-    threading.Thread(target=build, name="index-rebuild", daemon=True).start()
-    return base
+            self._under_way = index, beside("index-rebuild", index.begin_rebuild().base)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import Future
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.index_base import Base, Vectors
+from anabranch.ranking.index_base import Base, Between, Vectors
 from anabranch.ranking.user_table import Slots
-from consumers.beside import stand_back
+from consumers.beside import beside
 from consumers.every import Every
 
 EVERY_S = 10
@@ -33,24 +34,27 @@ class RecallWatch:
         """Vector of each of the users ranked last, by slot."""
         self._random = np.random.default_rng(0)
         self._tuned = False
-        self._under_way: threading.Thread | None = None
+        self._under_way: Future[None] | None = None
 
     def look(self, base: Base, vectors: NDArray[np.float16], slots: Slots) -> None:
         """Remember some of the users just ranked, at distinct `slots` [U] of user vectors [n, d]; search if it is time.
 
-        In a thread that a process may leave behind when it ends.
+        Raises what ended a search.
         """
         if base is not self._base:
             self._base, self._newest, self._tuned = base, {}, False
         self._remember(vectors, self._random.choice(slots, min(SAMPLE, len(slots)), replace=False))
-        if not len(base) or (self._under_way is not None and self._under_way.is_alive()):
+        if self._under_way is not None:
+            if not self._under_way.done():
+                return
+            self._under_way.result()
+        if not len(base):
             return
         enough = len(self._newest) == SAMPLE
         if self._due() or (enough and not self._tuned):
             self._tuned = enough
             users = np.stack(list(self._newest.values()))
-            self._under_way = threading.Thread(target=self._tune, args=(base, users), name="index-recall", daemon=True)
-            self._under_way.start()
+            self._under_way = beside("index-recall", partial(self._tune, base, users))
 
     def _remember(self, vectors: NDArray[np.float16], slots: Slots) -> None:
         for slot, vector in zip(slots.tolist(), vectors[slots].astype(np.float32), strict=True):
@@ -59,6 +63,6 @@ class RecallWatch:
         for slot in list(self._newest)[:-SAMPLE]:
             del self._newest[slot]
 
-    def _tune(self, base: Base, users: Vectors) -> None:
-        stand_back()
-        self._metrics.index_recall.set(base.tune(users) if len(users) == SAMPLE else base.recall(users))
+    def _tune(self, base: Base, users: Vectors, between: Between) -> None:
+        find = base.tune if len(users) == SAMPLE else base.recall
+        self._metrics.index_recall.set(find(users, between))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 
@@ -25,6 +24,7 @@ from anabranch.ranking.live import LiveRelease
 from anabranch.settings import Settings
 from anabranch.topics import Topics
 from consumers import own_message
+from consumers.beside import Rests, beside
 from consumers.change import Adopt, Change, NeighbourChange, NeighbourRow
 from consumers.staging import Staging, by_release, vector_change
 
@@ -34,8 +34,6 @@ CLOSE_S = 1.0
 BEGIN_AGAIN_S = 1.0
 CHUNK = 500
 """Messages in one change: what the main loop takes at one batch boundary."""
-REST = 2
-"""Seconds of rest for each of work while something ranks, for both take turns at the interpreter's lock."""
 
 
 class ReleaseFollower:
@@ -109,12 +107,12 @@ class ReleaseFollower:
         try:
             ends = consumer.end_offsets(list(consumer.assignment()))
             while not self._stop.is_set():
-                began = time.thread_time()
+                rest = Rests()
                 polled = consumer.poll(timeout_ms=100, max_records=CHUNK)
                 for at, records in polled.items():
                     self._take(consumer, at.topic, records)
                 if self._adopted is not None:
-                    self._stop.wait(REST * (time.thread_time() - began))
+                    rest()  # something ranks, and both take turns at the interpreter's lock
                 self._rewind(consumer)
                 if ends and clients.reached(consumer, ends):
                     ends = {}
@@ -221,8 +219,11 @@ class ReleaseFollower:
         live = LiveRelease.load(files, files.manifest)
         for change in self._staging.take(notice.release):
             change.apply(live.index)
-        faiss.omp_set_num_threads(1 if self._adopted else self._settings.threads)  # FAISS goes by the calling thread
-        live.index.rebuild()
+        if self._adopted is None:
+            faiss.omp_set_num_threads(self._settings.threads)  # FAISS goes by the calling thread
+            live.index.rebuild()
+        else:
+            beside("index-of-next-release", live.index.rebuild).result()
         core.warm_up(live, Policy.of(self._settings))
         log.info("release %s is ready with %d items", notice.release, len(live.index))
         return live

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.index_base import Base, Vectors
+from anabranch.ranking.index_base import Base, Between, Vectors, no_rest
 from anabranch.ranking.item_ids import Rows
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
@@ -28,9 +28,9 @@ class Rebuild:
     before: Base
     kept: NDArray[np.bool_]  # [N] those whose vectors in `before` were right when it began
 
-    def base(self) -> Base:
+    def base(self, between: Between = no_rest) -> Base:
         """Make it, in any thread. Rows that change meanwhile may be read half written: `adopt` leaves them out."""
-        return self.before.renewed(self.vectors, self.kept, self.rows)
+        return self.before.renewed(self.vectors, self.kept, self.rows, between)
 
 
 class ItemColumns(NamedTuple):
@@ -130,9 +130,9 @@ class ItemIndex:
         """Changes that are not in the base."""
         return len(self._delta) + self._stale
 
-    def rebuild(self) -> None:
+    def rebuild(self, between: Between = no_rest) -> None:
         """Fold delta and tombstones into a new base, while everything else waits."""
-        self.adopt(self.begin_rebuild().base())
+        self.adopt(self.begin_rebuild().base(between))
 
     def begin_rebuild(self) -> Rebuild:
         """What to make a new base of, in another thread; then `adopt` it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,8 +37,14 @@ SCANNED = 150
 that is as broad as a scan is long is none."""
 MOST_DEAD = 0.25
 """Share of the graph that may be items that have changed or left: then it is built anew."""
-AT_ONCE = 8_192
-"""Vectors copied at a time: what is built in a thread leaves the others their turn, even where it gets little time."""
+AT_ONCE, SCANNED_AT_ONCE = 512, 8
+"""Vectors added, and queries compared with every vector, at a time: between two of these a thread may rest."""
+Between = Callable[[], None]
+"""To be called between two parts of long work."""
+
+
+def no_rest() -> None:
+    """Work on."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +60,20 @@ class Base:
         return cls(faiss.IndexFlatIP(dims), Alike.each(np.empty(0, np.int32)))
 
     @classmethod
-    def of(cls, vectors: Vectors, rows: Rows) -> Self:
+    def of(cls, vectors: Vectors, rows: Rows, between: Between = no_rest) -> Self:
         """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a thread of its own."""
         if len(rows) < EXACT_BELOW:
             flat = faiss.IndexFlatIP(vectors.shape[1])
-            _add(flat, vectors, rows)
+            _add(flat, vectors, rows, between)
             return cls(flat, Alike.each(rows))
         items = Alike.of(vectors, rows)
         graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = BREADTH_BUILT
-        _add(graph, vectors, items.leaders)
+        _add(graph, vectors, items.leaders, between)
         graph.hnsw.efSearch = BREADTH_AT_FIRST
         return cls(graph, items)
 
-    def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows) -> Self:
+    def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows, between: Between = no_rest) -> Self:
         """A base of `vectors[rows]` of vectors [N, d] and rows [n], of which this one has those `kept` [N] already.
 
         A graph is copied and grows, which takes a hundredth of the time, until too much of it is dead. May run in a
@@ -77,9 +84,9 @@ class Base:
         more = rows[~kept[rows]]
         if self._graph and len(rows) >= EXACT_BELOW and (alive < 0).sum() <= MOST_DEAD * (len(alive) + len(more)):
             grown, added = faiss.clone_index(self.faiss_index), Alike.of(vectors, more)
-            _add(grown, vectors, added.leaders)
+            _add(grown, vectors, added.leaders, between)
             return type(self)(grown, self.items._replace(rows=alive).and_then(added))
-        anew = type(self).of(vectors, rows)
+        anew = type(self).of(vectors, rows, between)
         if self._graph and anew._graph:
             anew._graph.hnsw.efSearch = self._graph.hnsw.efSearch  # for users whom it has seen
         return anew
@@ -105,13 +112,13 @@ class Base:
         """How broad a walk is (efSearch); 0 where every vector is compared."""
         return 0 if self._graph is None or self._searched is not self._graph else self._graph.hnsw.efSearch
 
-    def recall(self, queries: Vectors) -> float:
+    def recall(self, queries: Vectors, between: Between = no_rest) -> float:
         """Share of the exact nearest that are found, over queries [B, d]. In any thread."""
         if self._graph is None or not self.breadth:
             return 1.0
-        return recall(_exact(self._graph, queries), _walked(self._graph, queries, self.breadth))
+        return recall(_exact(self._graph, queries, between), _walked(self._graph, queries, self.breadth))
 
-    def tune(self, queries: Vectors) -> float:
+    def tune(self, queries: Vectors, between: Between = no_rest) -> float:
         """Walk no broader than finds the target's share for queries [B, d] such as these, from now on; their recall.
 
         Where a scan would be as fast, every vector is compared. In any thread, while others search. Recall grows with
@@ -120,9 +127,10 @@ class Base:
         graph = self._graph
         if graph is None:
             return 1.0
-        exact = _exact(graph, queries)
+        exact = _exact(graph, queries, between)
 
         def share(breadth: int) -> float:
+            between()
             return recall(exact, _walked(graph, queries, breadth))
 
         def reached(breadth: int) -> bool:
@@ -165,15 +173,19 @@ def recall(exact: Vectors, found: Vectors) -> float:
     return float(np.minimum((found >= exact[:, -1:] - 1e-5).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
-def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
+def _add(index: faiss.Index, vectors: Vectors, rows: Rows, between: Between) -> None:
     for start in range(0, len(rows), AT_ONCE):
         index.add(vectors[rows[start : start + AT_ONCE]])
+        between()
 
 
-def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors) -> Vectors:
+def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors, between: Between) -> Vectors:
     """The greatest inner products, best first, of all vectors that the graph has."""
-    scores: Vectors = faiss.downcast_index(graph.storage).search(queries, min(RECALL_AT, graph.ntotal))[0]
-    return scores
+    storage, scores = faiss.downcast_index(graph.storage), list[Vectors]()
+    for start in range(0, len(queries), SCANNED_AT_ONCE):
+        scores.append(storage.search(queries[start : start + SCANNED_AT_ONCE], min(RECALL_AT, graph.ntotal))[0])
+        between()
+    return np.concatenate(scores)
 
 
 def _walked(graph: faiss.IndexHNSWFlat, queries: Vectors, breadth: int) -> Vectors:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking import index_base
 from anabranch.ranking.index import ItemIndex, Rebuild
-from anabranch.ranking.index_base import Base, Vectors
+from anabranch.ranking.index_base import Base, Between, Vectors
 from consumers import recall
 from consumers.rebuild import Rebuilds
 from consumers.recall import RecallWatch
@@ -35,7 +35,7 @@ def filled() -> ItemIndex:
 def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
     index, rebuilds, may_end = filled(), Rebuilds(), threading.Event()
     build = Rebuild.base
-    monkeypatch.setattr(Rebuild, "base", lambda self: build(self) if may_end.wait(10) else None)
+    monkeypatch.setattr(Rebuild, "base", lambda self, between: build(self, between) if may_end.wait(10) else None)
     rebuilds.go_on(index)
     rebuilds.go_on(index)
     index.remove(np.array([7], np.int32))
@@ -50,7 +50,7 @@ def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Rebuild) -> Base:
+    def fail(self: Rebuild, between: Between) -> Base:
         raise MemoryError("no room")
 
     monkeypatch.setattr(Rebuild, "base", fail)
@@ -74,7 +74,7 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeyp
     for slots in np.array_split(np.arange(len(users)), 3):
         watch.look(index.base, users, slots)
     assert watch._under_way is not None
-    watch._under_way.join()
+    watch._under_way.result(30)
     assert index.base.breadth > 1
     told = registry.get_sample_value("anabranch_index_recall")
     assert told == index.base.recall(users.astype(np.float32)) >= index_base.RECALL_TARGET
@@ -88,7 +88,7 @@ def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
     index, tuned_to = filled(), list[Vectors]()
     index.rebuild()
 
-    def tune(base: Base, queries: Vectors) -> float:
+    def tune(base: Base, queries: Vectors, between: Between) -> float:
         tuned_to.append(queries)
         return 1.0
 
@@ -99,5 +99,5 @@ def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
     for slot in range(len(users)):
         watch.look(index.base, users, np.unique([0, slot]))
     assert watch._under_way is not None
-    watch._under_way.join()
+    watch._under_way.result(30)
     assert len(np.unique(tuned_to[0], axis=0)) == recall.SAMPLE
