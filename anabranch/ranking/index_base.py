@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.alike import Alike, tell
+from anabranch.ranking.alike import Alike, Grouping, tell
 from anabranch.ranking.item_ids import Rows
 
 Vectors = NDArray[np.float32]
@@ -64,12 +64,13 @@ class Base:
         """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a thread of its own."""
         if len(rows) < EXACT_BELOW:
             flat = faiss.IndexFlatIP(vectors.shape[1])
-            _add(flat, vectors, rows, between)
+            for start in range(0, len(rows), AT_ONCE):
+                flat.add(vectors[rows[start : start + AT_ONCE]])
+                between()
             return cls(flat, Alike.each(rows))
-        items = Alike.of(vectors, rows)
         graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = BREADTH_BUILT
-        _add(graph, vectors, items.leaders, between)
+        items = _grown(graph, vectors, rows, between)
         graph.hnsw.efSearch = BREADTH_AT_FIRST
         return cls(graph, items)
 
@@ -83,9 +84,9 @@ class Base:
         alive = np.where((before >= 0) & kept[before], before, -1).astype(np.int32)
         more = rows[~kept[rows]]
         if self._graph and len(rows) >= EXACT_BELOW and (alive < 0).sum() <= MOST_DEAD * (len(alive) + len(more)):
-            grown, added = faiss.clone_index(self.faiss_index), Alike.of(vectors, more)
-            _add(grown, vectors, added.leaders, between)
-            return type(self)(grown, self.items._replace(rows=alive).and_then(added))
+            graph = faiss.clone_index(self.faiss_index)
+            added = _grown(graph, vectors, more, between)
+            return type(self)(graph, self.items._replace(rows=alive).and_then(added))
         anew = type(self).of(vectors, rows, between)
         if self._graph and anew._graph:
             anew._graph.hnsw.efSearch = self._graph.hnsw.efSearch  # for users whom it has seen
@@ -173,10 +174,14 @@ def recall(exact: Vectors, found: Vectors) -> float:
     return float(np.minimum((found >= exact[:, -1:] - 1e-5).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
-def _add(index: faiss.Index, vectors: Vectors, rows: Rows, between: Between) -> None:
+def _grown(graph: faiss.Index, vectors: Vectors, rows: Rows, between: Between) -> Alike:
+    """Add `vectors[rows]` to the graph, each that is new among them; which items have which."""
+    grouping = Grouping()
     for start in range(0, len(rows), AT_ONCE):
-        index.add(vectors[rows[start : start + AT_ONCE]])
+        some = vectors[rows[start : start + AT_ONCE]]  # a copy: they may change before another look
+        graph.add(some[grouping.add(some)])
         between()
+    return grouping.of(rows)
 
 
 def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors, between: Between) -> Vectors:

@@ -230,3 +230,17 @@ def test_the_dead_leave_as_many_results_as_were_asked_for(graph: ItemIndex) -> N
 def test_items_that_are_equally_near_are_not_missed() -> None:
     assert index_base.recall(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 1.0]])) == 1.0
     assert index_base.recall(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 0.5]])) == pytest.approx(2 / 3)
+
+
+def test_an_item_that_changes_while_a_base_is_built_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two read alike, and one of them changes before the other's vector is read."""
+    monkeypatch.setattr(index_base, "EXACT_BELOW", 3)
+    monkeypatch.setattr(index_base, "AT_ONCE", 1)
+    monkeypatch.setattr(index_base, "SCANNED", 1)
+    index, (other, alike, new) = ItemIndex(8), _unit(3)
+    index.upsert(_rows(0, 1, 2), np.stack([other, alike, alike]), np.ones(3, np.bool_))
+    rebuild = index.begin_rebuild()
+    index.adopt(rebuild.base(lambda: index.upsert(_rows(1), new[None], np.array([True]))))
+    for query, item in ((other, 0), (new, 1), (alike, 2)):
+        rows, scores = index.search(query[None], 1)
+        assert (rows[0, 0], scores[0, 0]) == (item, pytest.approx(1))
