@@ -1,4 +1,4 @@
-"""The base of an item index: what FAISS searches. It never changes; another takes its place."""
+"""The base of an item index: what FAISS searches. What it holds never changes; another takes its place."""
 
 from __future__ import annotations
 
@@ -83,12 +83,13 @@ class Base:
         before = self.items.rows
         alive = np.where((before >= 0) & kept[before], before, -1).astype(np.int32)
         more = rows[~kept[rows]]
-        if self._graph and len(rows) >= EXACT_BELOW and (alive < 0).sum() <= MOST_DEAD * (len(alive) + len(more)):
+        dead = (alive < 0).sum() / max(1, len(alive) + len(more))
+        if self._graph is not None and len(rows) >= EXACT_BELOW and dead <= MOST_DEAD:
             graph = faiss.clone_index(self.faiss_index)
             added = _grown(graph, vectors, more, between)
             return type(self)(graph, self.items._replace(rows=alive).and_then(added))
         anew = type(self).of(vectors, rows, between)
-        if self._graph and anew._graph:
+        if self._graph is not None and anew._graph is not None:
             anew._graph.hnsw.efSearch = self._graph.hnsw.efSearch  # for users whom it has seen
         return anew
 
