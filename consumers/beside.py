@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import faiss
 
+from anabranch.ranking.index_base import Between
+
 Made = TypeVar("Made")
 
 NICENESS = 10
@@ -20,7 +22,7 @@ REST = 2
 """Seconds of rest for each of work: two threads of a core share its units, whichever is the nicer."""
 
 
-def beside(name: str, work: Callable[[Callable[[], None]], Made]) -> Future[Made]:
+def beside(name: str, work: Callable[[Between], Made]) -> Future[Made]:
     """Do work in a thread of its own, on one core at most, while the ranking leaves that.
 
     `work` is given what it is to call between two parts of it. A process may leave the thread behind when it ends.

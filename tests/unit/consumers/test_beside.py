@@ -6,10 +6,10 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
+from anabranch.ranking.index_base import Between
 from consumers.beside import NICENESS, REST, Rests, beside
 
 
@@ -25,7 +25,7 @@ def test_a_thread_that_works_beside_keeps_no_other_from_its_turn() -> None:
 
 
 def test_what_ends_the_work_is_raised_where_its_outcome_is_asked_for() -> None:
-    def fail(between: Callable[[], None]) -> None:
+    def fail(between: Between) -> None:
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
