@@ -12,10 +12,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import faiss
 import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from threadpoolctl import threadpool_limits
 
 from anabranch.metrics import RankerMetrics, Stopwatch, release_info
 from anabranch.ranking import core
@@ -68,8 +68,8 @@ class Ranker:
     """One member of the ranker group. All of its work but following releases is done in `run`, by one thread."""
 
     def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
-        _search_by_itself()
-        self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=_search_by_itself)
+        _compute_by_itself()
+        self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=_compute_by_itself)
         self._topics = Topics(settings)
         self._largest = settings.max_message_bytes
         self._metrics = metrics
@@ -379,9 +379,9 @@ class Ranker:
                 closing.callback(pool.shutdown)
 
 
-def _search_by_itself() -> None:
-    """FAISS would spread each search over all cores; parts of a batch are searched beside one another instead."""
-    faiss.omp_set_num_threads(1)
+def _compute_by_itself() -> None:
+    """FAISS and NumPy would spread each call over all cores; parts of a batch are ranked beside one another instead."""
+    threadpool_limits(1)
 
 
 def tell_of_missing_heads(live: LiveRelease, policy: Policy) -> None:

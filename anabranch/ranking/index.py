@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.ranking.compiled import compiled
 from anabranch.ranking.index_base import Base, Between, Vectors, no_rest
 from anabranch.ranking.item_ids import Rows
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
 """The base is due for a rebuild when this share of it has changed, but not for fewer items: until it is over, every
 query is compared with each of them."""
+COMPARED_AT_ONCE = 2048
+"""Vectors of the delta: their products with a batch's queries are still in the cache when they are looked through."""
 SPARE = 16
 """Items asked of the base beyond those wanted, for the tombstones among them; where too few are left, more are."""
 
@@ -106,13 +108,13 @@ class ItemIndex:
 
         Returns rows [B, k], best first, -1 padded, and their inner products [B, k], -inf there.
         """
+        if k == 0:
+            return np.empty((len(queries), 0), np.int32), np.empty((len(queries), 0), np.float32)
         rows, scores = self._search_base(queries, k, SPARE)
         delta, vectors = self._searchable_delta
-        if len(delta):
-            theirs, at = faiss.knn(queries, vectors, min(k, len(delta)), faiss.METRIC_INNER_PRODUCT)
-            better = int((theirs > scores[:, -1:]).sum(axis=1).max(initial=0))  # seldom more than a few
-            rows = np.concatenate([rows, delta[at[:, :better]]], axis=1)
-            rows, scores = _first(rows, np.concatenate([scores, theirs[:, :better]], axis=1), k)
+        for start in range(0, max(1, len(delta)), COMPARED_AT_ONCE):  # once if empty: warming up compiles `insert`
+            some = slice(start, start + COMPARED_AT_ONCE)
+            insert(queries @ vectors[some].T, delta[some], rows, scores)
         return rows, scores
 
     @property
@@ -195,8 +197,22 @@ def _empty(n: int, dims: int) -> ItemColumns:
     return ItemColumns(np.zeros((n, dims), np.float32), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
 
 
-def _first(rows: Rows, scores: Vectors, k: int) -> tuple[Rows, Vectors]:
-    """The k of the greatest scores, best first; rows of -inf become -1. All [B, …]."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    rows, scores = np.take_along_axis(rows, best, axis=1), np.take_along_axis(scores, best, axis=1)
-    return np.where(np.isneginf(scores), -1, rows).astype(np.int32), scores
+@compiled
+def insert(
+    products: Vectors,  # [B, n]
+    items: Rows,  # [n] that they are of
+    rows: Rows,  # [B, k] best first, to be changed, as are the scores
+    scores: Vectors,  # [B, k] -inf where there is no row
+) -> None:
+    """Let the items take their places among the best of each query; seldom more than a few have one."""
+    k = rows.shape[1]
+    for b in range(len(products)):
+        for n in range(len(items)):
+            product = products[b, n]
+            if not product > scores[b, k - 1]:
+                continue
+            place = k - 1
+            while place > 0 and product > scores[b, place - 1]:
+                rows[b, place], scores[b, place] = rows[b, place - 1], scores[b, place - 1]
+                place -= 1
+            rows[b, place], scores[b, place] = items[n], product

@@ -102,11 +102,9 @@ class Base:
         Of items that are `alive` [N] alone; -1, with a product of -inf, where there are no more among the k + `more`
         nearest vectors.
         """
-        wanted = min(k + more, self.faiss_index.ntotal)
         found, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
-        if wanted:
-            products, at = self._searched.search(np.ascontiguousarray(queries), wanted)
-            tell(at, products, self.items.first, self.items.rows, alive, found, scores)
+        products, at = self._searched.search(np.ascontiguousarray(queries), k + more)
+        tell(at, products, self.items.first, self.items.rows, alive, found, scores)
         return found, scores
 
     @property

@@ -110,16 +110,25 @@ def test_no_events_lead_to_no_slates(shop: Shop) -> None:
     core.warm_up(shop.live, shop.policy)
 
 
-def test_what_is_warm_compiles_nothing_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("described", [0, 200], ids=["before any item is described", "with a catalogue"])
+def test_what_is_warm_compiles_nothing_more(tmp_path: Path, described: int) -> None:
     """In a process of its own: a batch that met a type for the first time would wait for the compiler."""
     script = f"""
 from pathlib import Path
-from tests.unit.ranking.test_core import Shop, _stream, core, purchase, replace
+from tests.unit.ranking.test_core import Shop, _stream, core, np, purchase, replace
 from numba.core.event import install_recorder
 shop = Shop(Path({str(tmp_path)!r}))
+items = shop.live.index
+rows = np.flatnonzero(items.columns.known).astype(np.int32)
+vectors, available = items.vectors(rows), np.ones(len(rows), np.bool_)
+items.remove(rows[{described}:])
+items.rebuild()
 core.warm_up(shop.live, shop.policy)
 with install_recorder("numba:compile") as compiled:
     shop.rank(purchase(1))
+    items.upsert(rows, vectors, available)
+    shop.rank(purchase(2))
+    items.rebuild()
     shop.rank(*_stream(100, users=7))
     shop.rank(*_stream(100, users=7), live=replace(shop.live, number=1))  # from the histories
     core.fold(shop.states, shop.batch(_stream(10, users=7)))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anabranch.ranking import index as index_module
 from anabranch.ranking import index_base
 from anabranch.ranking.index import ItemIndex
 from anabranch.ranking.index_base import Base, Vectors
@@ -38,6 +39,20 @@ def test_search_returns_the_greatest_inner_products_best_first(rebuilt: bool) ->
     exact = np.argsort(-(query @ _unit(500).T), axis=1)[:, :10]
     assert np.array_equal(rows, exact)
     np.testing.assert_allclose(scores, np.take_along_axis(query @ _unit(500).T, exact, axis=1), atol=1e-6)
+
+
+def test_many_changes_take_their_places_among_the_best_of_what_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "COMPARED_AT_ONCE", 100)
+    index, query = _filled(1_000), _unit(30, seed=1)
+    index.rebuild()
+    changed = np.arange(0, 1_000, 2, dtype=np.int32)
+    index.upsert(changed, _unit(500, seed=2), changed % 4 == 0)
+    products = query @ index.columns.vectors[:1_000].T
+    products[:, ~index.columns.servable[:1_000]] = -np.inf
+    exact = np.argsort(-products, axis=1)[:, :100]
+    rows, scores = index.search(query, 100)
+    assert np.array_equal(rows, exact)
+    np.testing.assert_allclose(scores, np.take_along_axis(products, exact, axis=1), atol=1e-6)
 
 
 def test_an_upsert_is_found_by_the_next_search_and_its_old_vector_no_longer() -> None:
