@@ -18,6 +18,14 @@ def ends(settings: Settings, topic: str) -> Offsets:
         return {one.partition: end for one, end in consumer.end_offsets(list(consumer.assignment())).items()}
 
 
+def since(settings: Settings, topic: str, ms: int) -> Offsets:
+    """The offset, in every partition of a topic, of the first message from a time on; its end where there is none."""
+    with closing(clients.reader(settings, [topic])) as consumer:
+        partitions = list(consumer.assignment())
+        found, ends = consumer.offsets_for_times(dict.fromkeys(partitions, ms)), consumer.end_offsets(partitions)
+    return {at.partition: ends[at] if found[at] is None else found[at].offset for at in partitions}
+
+
 def committed(settings: Settings) -> Offsets:
     """The offset the rankers have committed of each partition that they ever took on."""
     topic, group = Topics(settings).events, settings.group("ranker")

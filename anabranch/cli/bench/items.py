@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 
 from anabranch.cli.bench.catalogue import ItemVectors, beside
-from anabranch.cli.bench.stand import Stand, percentiles, spread
+from anabranch.cli.bench.stand import Ranker, Stand, percentiles, spread
 from anabranch.cli.bench.streaming import Streaming, without_end
 from anabranch.cli.bench.throughput import stretches
 from anabranch.cli.ledger import Answer
+from anabranch.ranking.index import REBUILD_AT_LEAST, REBUILD_SHARE
 
 CALM_S = 5.0
 """Stream before a change and after it, and before anything counts."""
-REBUILD_S = 30.0
-"""As long as a rebuild may take."""
+REBUILD_S = 20.0
+"""Of calm, and of a rebuild and the changes that wait for it, each time."""
 CHANGED = 0.02
-"""Share of the items whose change makes the index rebuild its base."""
+"""Share of the items that change at once; so many, in any case, that the index rebuilds its base."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +50,22 @@ def run(stand: Stand, items: int, plan: Plan) -> dict[str, Any]:
     speeds = stretches(stand, plan.batch, since, plan.repeats)
     with stand.ranking(batch_max=plan.batch) as (ranker,), Streaming(stand, ahead, plan.rate):
         time.sleep(CALM_S)
-        calm = _waits(stand, CALM_S)
         changes = [_leave_and_return(stand, vectors) for _ in range(plan.repeats)]
         recall = ranker.value("anabranch_index_recall")
-        _change_many(vectors, items)
-        rebuilding = _waits(stand, REBUILD_S)
+        random = np.random.default_rng(0)
+        waits = [_calm_and_rebuilding(stand, ranker, vectors, items, random) for _ in range(plan.repeats)]
         resident = ranker.resident_bytes
+    calm, rebuilding = ([percentiles(of_one) for of_one in column] for column in zip(*waits, strict=True))
+    ratios = [one["p99"] / other["p99"] for one, other in zip(rebuilding, calm, strict=True)]
     return {
         "items": items,
         "events_per_second": spread(speeds),
         "recall_at_100": recall,
         "gone_after_ms": spread([gone for gone, _ in changes]),
         "found_after_ms": spread([found for _, found in changes]),
-        "calm_ms": percentiles(calm),
-        "rebuilding_ms": percentiles(rebuilding),
-        "p99_of_rebuilding_against_calm": percentiles(rebuilding)["p99"] / percentiles(calm)["p99"],
+        "calm_ms": {quantile: spread([one[quantile] for one in calm]) for quantile in calm[0]},
+        "rebuilding_ms": {quantile: spread([one[quantile] for one in rebuilding]) for quantile in calm[0]},
+        "p99_of_rebuilding_against_calm": spread(ratios),
         "resident_bytes": resident,
     }
 
@@ -103,8 +105,23 @@ def _shown(answer: Answer) -> list[str]:
     return [item.item_id for item in answer.ranking.slate]
 
 
-def _change_many(vectors: ItemVectors, items: int) -> None:
+def _calm_and_rebuilding(
+    stand: Stand, ranker: Ranker, vectors: ItemVectors, items: int, random: np.random.Generator
+) -> tuple[list[float], list[float]]:
+    """What rankings wait while nothing changes, and from a change of many items on; then the end of the rebuild."""
+    calm = _waits(stand, REBUILD_S)
+    _change_many(vectors, items, random)
+    rebuilding = _waits(stand, REBUILD_S)
+    due = max(REBUILD_AT_LEAST, REBUILD_SHARE * items)
+    stand.bed.wait(
+        lambda: ranker.value("anabranch_index_unfolded") <= due,
+        "the index to be rebuilt",
+        meanwhile=stand.bed.processes.check,
+    )
+    return calm, rebuilding
+
+
+def _change_many(vectors: ItemVectors, items: int, random: np.random.Generator) -> None:
     """Move some of the real items a little: enough of them for a rebuild."""
-    random = np.random.default_rng(0)
-    ids = list(islice(vectors.of, int(CHANGED * items)))
+    ids = list(islice(vectors.of, max(int(CHANGED * items), 2 * REBUILD_AT_LEAST)))
     vectors.publish(zip(ids, beside(np.stack([vectors.of[one] for one in ids]), random), strict=True))

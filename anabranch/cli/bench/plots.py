@@ -37,7 +37,7 @@ class Curve:
 def curves(found: Mapping[str, Figures]) -> Iterator[Curve]:
     """Those whose figures are there, by the names of the benchmarks that made them."""
     if "items" in found:
-        points = [_point(one["items"], one, one["calm_ms"]["p99"]) for one in found["items"]["sizes"]]
+        points = [_point(one["items"], one, one["calm_ms"]["p99"]["mean"]) for one in found["items"]["sizes"]]
         yield Curve("items", "at 1,000 events/s", points)
     if "users" in found:
         points = [_point(one["users"], one, one["steady_ms"]["p99"]) for one in found["users"]["users"]]

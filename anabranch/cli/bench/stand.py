@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from anabranch import clients, messages
+from anabranch.cli import offsets
 from anabranch.cli.bed import Bed, clear, environment, on_cluster
 from anabranch.cli.demo.ranker_status import free_port
 from anabranch.cli.ledger import Answer, Place, Published
@@ -176,9 +177,11 @@ class Stand:
             (record.partition, record.offset): Published(messages.events.decode(record.value), record.timestamp)
             for record in clients.read_from(self.settings, self.bed.topics.events, since)
         }
+        topic = self.bed.topics.rankings
+        first = offsets.since(self.settings, topic, min((one.appended for one in events.values()), default=0))
         answers = [
             answer
-            for record in clients.read_to_end(self.settings, [self.bed.topics.rankings])
+            for record in clients.read_from(self.settings, topic, first)
             if (answer := Answer(messages.rankings.decode(record.value), record.timestamp)).place in events
         ]
         return events, answers

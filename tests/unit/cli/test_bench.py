@@ -125,8 +125,8 @@ FOUND = {
     "items": {
         "sizes": [
             {"items": items, "events_per_second": _spread(speed), "recall_at_100": 0.97}
-            | {"found_after_ms": _spread(90), "gone_after_ms": _spread(90), "p99_of_rebuilding_against_calm": 1.5}
-            | {"calm_ms": {"p99": 30.0}}
+            | {"found_after_ms": _spread(90), "gone_after_ms": _spread(90)}
+            | {"calm_ms": {"p99": _spread(30)}, "p99_of_rebuilding_against_calm": _spread(1.5)}
             for items, speed in ((10_000, 9_000), (68_492, 8_000), (1_000_000, 4_400))
         ]
     },
