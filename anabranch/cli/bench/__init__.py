@@ -173,7 +173,7 @@ def items(
     events: Backlog = 20_000,
     rate: Annotated[float, typer.Option(min=1, help="Events a second while items change.")] = 1000.0,
     batch: Batch = 2048,
-    households: Households = 300,
+    households: Households = 2000,
     seed: Seed = 0,
     releases: Releases = None,
     json: Json = None,

@@ -55,7 +55,7 @@ def measure(data_dir: Path, releases: Path | None, repeats: int) -> dict[str, Fi
     """
     kept, release = data_dir / "figures", data_dir / "release"
     kept.mkdir(parents=True, exist_ok=True)
-    if releases is not None:
+    if releases is not None and releases.resolve() != release:
         shutil.copytree(releases, release, dirs_exist_ok=True)
     for name, arguments in BENCHMARKS.items():
         target = kept / f"{name}.json"

@@ -18,7 +18,7 @@ from anabranch.cli.bench.plots import curves, draw
 from anabranch.cli.bench.stand import Speed, in_stretches, percentiles, spread
 from anabranch.cli.bench.streaming import without_end
 from anabranch.cli.bench.swap import _mixes
-from anabranch.cli.bench.table import rows, show
+from anabranch.cli.bench.table import BENCHMARKS, measure, rows, show
 from anabranch.cli.ledger import Answer
 from anabranch.messages import Cause, Ranking
 from producers import completejourney
@@ -159,6 +159,14 @@ def test_the_table_is_printed_with_spread_and_verdict() -> None:
     show(FOUND, console)
     line = next(line for line in console.export_text().splitlines() if "events/s, one ranker" in line)
     assert "8,000 ± 80" in line and "at least 10,000" in line and "missed" in line
+
+
+def test_what_has_been_run_is_not_run_again_also_with_the_release_it_kept(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "release" / "r1").mkdir(parents=True)
+    for name in BENCHMARKS:
+        (tmp_path / "figures" / f"{name}.json").write_bytes(msgspec.json.encode({"of": name}))
+    assert measure(tmp_path, tmp_path / "release", repeats=1) == {name: {"of": name} for name in BENCHMARKS}
 
 
 def test_a_growth_curve_is_of_the_figures_that_differ_in_what_grows() -> None:
