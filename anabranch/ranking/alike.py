@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.compiled import compiled
-from anabranch.ranking.item_ids import Rows
-
-Positions = NDArray[np.int64]
+from anabranch.ranking.item_ids import Positions, Rows
 
 
 class Alike(NamedTuple):

@@ -15,10 +15,10 @@ from anabranch.ranking.compiled import compiled
 from anabranch.ranking.encoder import Moves
 from anabranch.ranking.features import build
 from anabranch.ranking.index_base import Vectors
-from anabranch.ranking.item_ids import ItemIds, Rows, stable_hash
+from anabranch.ranking.item_ids import ItemIds, Positions, Rows, stable_hash
 from anabranch.ranking.live import LiveRelease
 from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.queries import Counts, Positions, Queries
+from anabranch.ranking.queries import Counts, Queries
 from anabranch.ranking.state import StateLayout, UserStates, ring_places
 from anabranch.ranking.user_table import Slots
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.compiled import compiled_under_lock
 from anabranch.ranking.index_base import Vectors
+from anabranch.ranking.item_ids import Positions
 from anabranch.ranking.onnx import OnnxModel
-from anabranch.ranking.queries import Positions
 from anabranch.release import GATES, READOUT, Files
 
 AT_ONCE = 4096

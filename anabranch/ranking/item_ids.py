@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int32]
 """Item rows; -1 stands for no item."""
+Positions = NDArray[np.int64]
+"""Where something stands in an array."""
 Hashes = NDArray[np.uint64]
 """Stable hashes of ids; 0 stands for none."""
 

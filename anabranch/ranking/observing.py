@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.compiled import compiled
-from anabranch.ranking.item_ids import Rows
+from anabranch.ranking.item_ids import Positions, Rows
 from anabranch.ranking.pages import NO_PAGE, PAGE, History, OwnItems, read_own, take
-from anabranch.ranking.queries import Positions, Queries
+from anabranch.ranking.queries import Queries
 
 SESSION_GAP_MS = 30 * 60 * 1000
 """Events without a `session_id` belong together until a user pauses for half an hour, the web's usual bound."""

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.index_base import Vectors
-from anabranch.ranking.item_ids import Rows
+from anabranch.ranking.item_ids import Positions, Rows
 from anabranch.ranking.pages import Seconds
 
-Positions = NDArray[np.int64]
 Counts = NDArray[np.int32]
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking import observing, pages
-from anabranch.ranking.item_ids import Rows
+from anabranch.ranking.item_ids import Positions, Rows
 from anabranch.ranking.observing import Observed
 from anabranch.ranking.pages import NO_PAGE, Lists, history_pool, own_items_pool, pages_for
-from anabranch.ranking.queries import Positions, Queries
+from anabranch.ranking.queries import Queries
 from anabranch.ranking.user_table import NOBODY, Keys, Slots, UserTable, hashes
 from anabranch.settings import Settings
 
