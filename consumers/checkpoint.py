@@ -144,9 +144,9 @@ class Checkpoints:
             if plan.marker is not None:
                 yield Outgoing(self._names.user_state, STATE_MARKER_KEY, encode_binary(plan.marker), plan.partition)
 
-    def committed(self, plans: Iterable[Checkpoint], published: Sequence[tuple[Outgoing, int]], now: float) -> None:
+    def committed(self, plans: Sequence[Checkpoint], published: Sequence[tuple[Outgoing, int]], now: float) -> None:
         """The transaction is committed; `published` has its messages and the offset of each, -1 where not known."""
-        placed = self._placed(published)
+        placed, rankings_ends = self._placed(plans, published)
         for plan in plans:
             progress = self._partitions[plan.partition]
             progress.trail.append((plan.stretch.start, progress.rankings_end))
@@ -162,10 +162,10 @@ class Checkpoints:
             if plan.marker is not None:
                 progress.marker, progress.marked = plan.marker, now
                 _prune(progress.trail, plan.marker.offset)
-        for message, offset in published:
-            if message.topic == self._names.rankings and message.partition in self._partitions:
-                progress = self._partitions[message.partition]
-                progress.rankings_end = max(progress.rankings_end, offset + 1)
+        for partition, end in rankings_ends.items():
+            if partition in self._partitions:
+                progress = self._partitions[partition]
+                progress.rankings_end = max(progress.rankings_end, end)
 
     def _plan(
         self, partition: int, progress: Progress, stretch: Stretch, release: str | None, now: float, interval: float
@@ -188,15 +188,19 @@ class Checkpoints:
         needed = bool(saved) or begins_an_epoch or moved
         return Checkpoint(partition, saved, touched, stretch, marker if needed else None)
 
-    def _placed(self, published: Sequence[tuple[Outgoing, int]]) -> dict[int, int]:
-        """Offsets of the states among the messages, by slot."""
-        placed = {}
+    def _placed(
+        self, plans: Sequence[Checkpoint], published: Sequence[tuple[Outgoing, int]]
+    ) -> tuple[dict[int, int], dict[int, int]]:
+        """Offsets of the states by slot, for they were published in the order of the plans, and by partition the ends
+        of the rankings; none of what is not known."""
+        states, ends = list[int](), dict[int, int]()
         for message, offset in published:
-            if message.topic == self._names.user_state and message.key and offset >= 0:
-                slot = self._states.slot_of(message.key.decode(), message.partition or 0)
-                if slot is not None:
-                    placed[slot] = offset
-        return placed
+            if message.topic == self._names.rankings and message.partition is not None:
+                ends[message.partition] = max(offset + 1, ends.get(message.partition, 0))
+            elif message.topic == self._names.user_state and message.key != STATE_MARKER_KEY:
+                states.append(offset)
+        slots = (slot for plan in plans for slot in plan.saved)
+        return {slot: offset for slot, offset in zip(slots, states, strict=False) if offset >= 0}, ends
 
 
 def _epochs(known: list[Epoch], complete: int, stretch: Stretch, release: str | None) -> list[Epoch]:

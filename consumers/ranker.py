@@ -396,6 +396,7 @@ def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends:
     first: dict[int, dict[int, First]] = {}
     for one, slot, duplicate in zip(received, slots.tolist(), ranked.duplicate.tolist(), strict=True):
         starts.setdefault(one.partition, one.offset)
-        if not duplicate:
-            first.setdefault(one.partition, {}).setdefault(slot, First(one.offset, one.event.user_id))
-    return {partition: Stretch(start, ends[partition], first.get(partition, {})) for partition, start in starts.items()}
+        of_partition = first.setdefault(one.partition, {})
+        if not duplicate and slot not in of_partition:
+            of_partition[slot] = First(one.offset, one.event.user_id)
+    return {partition: Stretch(start, ends[partition], first[partition]) for partition, start in starts.items()}

@@ -84,7 +84,7 @@ class Transactions:
             manager = self._producer._transaction_manager
             self._await(manager.send_offsets_to_transaction(to_commit(offsets), membership), deadline)
             self._await_flushed(deadline)
-            placed = [future.get(timeout=max(0.0, deadline - time.monotonic())).offset for future in sent]
+            placed = [_offset(future, deadline) for future in sent]
             # Not before: a commit that follows a refused message is said to have succeeded.
             self._await(manager.begin_commit(), deadline)
         except KafkaError as error:
@@ -207,6 +207,13 @@ class AtLeastOnce:
 def _send(producer: KafkaProducer, message: Outgoing) -> FutureRecordMetadata:
     topic, key, value, partition, headers = message
     return producer.send(topic, value=value, key=key, headers=headers, partition=partition)
+
+
+def _offset(future: FutureRecordMetadata, deadline: float) -> int:
+    """Where a message stands, -1 if the broker does not say. Waiting for what is there already takes a timer each."""
+    metadata = future.value if future.succeeded() else future.get(timeout=max(0.0, deadline - time.monotonic()))
+    offset: int = metadata.offset
+    return offset
 
 
 def to_commit(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:
