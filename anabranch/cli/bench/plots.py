@@ -49,7 +49,11 @@ def curves(found: Mapping[str, Figures]) -> Iterator[Curve]:
     usual = found["latency"]["machine"]["partitions"] if "latency" in found else 0
     by_rankers = [one for one in latencies if one["machine"]["partitions"] == usual]
     if len(by_rankers) > 1:
-        yield Curve("rankers", HALF, [_of_latency(one["plan"]["rankers"], one) for one in by_rankers])
+        backlogs = [found[name] for name in ("throughput", "two-rankers") if name in found]
+        speeds = {one["plan"]["rankers"]: one["events_per_second"] for one in backlogs}
+        yield Curve(
+            "rankers", HALF, [_of_latency(n := one["plan"]["rankers"], one, speeds.get(n)) for one in by_rankers]
+        )
 
 
 HALF = "at half of that"
@@ -60,8 +64,12 @@ def _point(size: int, figures: Figures, p99_ms: float) -> Point:
     return Point(size, speed["mean"], speed["sd"], p99_ms)
 
 
-def _of_latency(size: int, figures: Figures) -> Point:
-    return Point(size, figures["events_per_second_at_full_speed"], 0.0, figures["ranker_ms"]["p99"]["mean"])
+def _of_latency(size: int, figures: Figures, speed: Figures | None = None) -> Point:
+    """By the speed over several backlogs, or else over the one from which the rate was taken."""
+    mean, deviation = figures["events_per_second_at_full_speed"], 0.0
+    if speed is not None:
+        mean, deviation = speed["mean"], speed["sd"]
+    return Point(size, mean, deviation, figures["ranker_ms"]["p99"]["mean"])
 
 
 def draw(figures: Path, out: Path) -> Iterator[Path]:

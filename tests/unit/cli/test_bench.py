@@ -113,12 +113,13 @@ def _latency(p99: float, partitions: int, rankers: int) -> dict[str, Any]:
 
 FOUND = {
     "throughput": {
+        "plan": {"rankers": 1},
         "events_per_second": _spread(8_000),
         "echo_events_per_second": {"512": _spread(14_000), "2048": _spread(16_000)},
         "share_of_best_echo": _spread(0.5),
         "kernel_share": _spread(0.6),
     },
-    "two-rankers": {"events_per_second": _spread(12_800)},
+    "two-rankers": {"plan": {"rankers": 2}, "events_per_second": _spread(12_800)},
     "latency": _latency(60, partitions=4, rankers=1),
     "latency-two-rankers": _latency(50, partitions=4, rankers=2),
     "latency-16-partitions": _latency(70, partitions=16, rankers=1),
@@ -175,6 +176,7 @@ def test_a_growth_curve_is_of_the_figures_that_differ_in_what_grows() -> None:
     assert [(one.size, one.p99_ms) for one in found["users"].points] == [(10_000, 35), (1_000_000, 35)]
     assert [(one.size, one.p99_ms) for one in found["partitions"].points] == [(4, 60), (16, 70)]
     assert [(one.size, one.p99_ms) for one in found["rankers"].points] == [(1, 60), (2, 50)]
+    assert [one.per_second for one in found["rankers"].points] == [8_000, 12_800], "over all backlogs, not the one"
 
 
 def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
