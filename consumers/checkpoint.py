@@ -200,7 +200,7 @@ class Checkpoints:
             elif message.topic == self._names.user_state and message.key != STATE_MARKER_KEY:
                 states.append(offset)
         slots = (slot for plan in plans for slot in plan.saved)
-        return {slot: offset for slot, offset in zip(slots, states, strict=False) if offset >= 0}, ends
+        return {slot: offset for slot, offset in zip(slots, states, strict=bool(published)) if offset >= 0}, ends
 
 
 def _epochs(known: list[Epoch], complete: int, stretch: Stretch, release: str | None) -> list[Epoch]:

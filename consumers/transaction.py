@@ -197,7 +197,7 @@ class AtLeastOnce:
         """Send some of the messages; the offset of each by its position, once the broker has them all."""
         sent = {at: _send(self._producer, outgoing[at]) for at in positions}
         self._producer.flush(FLUSH_S)
-        return {at: future.get(timeout=0).offset for at, future in sent.items()}
+        return {at: _offset(future, deadline=time.monotonic()) for at, future in sent.items()}
 
     def close(self) -> None:
         """Close the producer."""
