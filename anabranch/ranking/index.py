@@ -21,6 +21,11 @@ SPARE = 16
 """Items asked of the base beyond those wanted, for the tombstones among them; where too few are left, more are."""
 
 
+def rebuild_due(changed: float, items: float) -> bool:
+    """Whether so many changes since a base of so many items was built are to be folded into a new one."""
+    return changed > max(REBUILD_AT_LEAST, REBUILD_SHARE * items)
+
+
 @dataclass(frozen=True)
 class Rebuild:
     """What a new base is made of, while the index goes on changing."""
@@ -125,7 +130,7 @@ class ItemIndex:
     @property
     def needs_rebuild(self) -> bool:
         """Whether so much has changed since the base was built that a rebuild pays."""
-        return self._changed is None and self.unfolded > max(REBUILD_AT_LEAST, REBUILD_SHARE * len(self._base))
+        return self._changed is None and rebuild_due(self.unfolded, len(self._base))
 
     @property
     def unfolded(self) -> int:

@@ -16,7 +16,8 @@ from anabranch.cli.bench.stand import Ranker, Stand, percentiles, spread
 from anabranch.cli.bench.streaming import Streaming, without_end
 from anabranch.cli.bench.throughput import stretches
 from anabranch.cli.ledger import Answer
-from anabranch.ranking.index import REBUILD_AT_LEAST, REBUILD_SHARE
+from anabranch.ranking.index import REBUILD_AT_LEAST, rebuild_due
+from anabranch.ranking.index_base import MOST_DEAD
 
 CALM_S = 5.0
 """Stream before a change and after it, and before anything counts."""
@@ -112,9 +113,9 @@ def _calm_and_rebuilding(
     calm = _waits(stand, REBUILD_S)
     _change_many(vectors, items, random)
     rebuilding = _waits(stand, REBUILD_S)
-    due = max(REBUILD_AT_LEAST, REBUILD_SHARE * items)
+    longest = items / (1 - MOST_DEAD)  # that a base is, with what is dead in it
     stand.bed.wait(
-        lambda: ranker.value("anabranch_index_unfolded") <= due,
+        lambda: not rebuild_due(ranker.value("anabranch_index_unfolded"), longest),
         "the index to be rebuilt",
         meanwhile=stand.bed.processes.check,
     )
