@@ -18,7 +18,7 @@ def ends(settings: Settings, topic: str) -> Offsets:
         return {one.partition: end for one, end in consumer.end_offsets(list(consumer.assignment())).items()}
 
 
-def since(settings: Settings, topic: str, ms: int) -> Offsets:
+def from_time(settings: Settings, topic: str, ms: int) -> Offsets:
     """The offset, in every partition of a topic, of the first message from a time on; its end where there is none."""
     with closing(clients.reader(settings, [topic])) as consumer:
         partitions = list(consumer.assignment())

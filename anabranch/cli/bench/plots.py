@@ -47,13 +47,11 @@ def curves(found: Mapping[str, Figures]) -> Iterator[Curve]:
     if len(by_partitions) > 1:
         yield Curve("partitions", HALF, [_of_latency(one["machine"]["partitions"], one) for one in by_partitions])
     usual = found["latency"]["machine"]["partitions"] if "latency" in found else 0
-    by_rankers = [one for one in latencies if one["machine"]["partitions"] == usual]
+    by_rankers = {one["plan"]["rankers"]: one for one in latencies if one["machine"]["partitions"] == usual}
     if len(by_rankers) > 1:
         backlogs = [found[name] for name in ("throughput", "two-rankers") if name in found]
         speeds = {one["plan"]["rankers"]: one["events_per_second"] for one in backlogs}
-        yield Curve(
-            "rankers", HALF, [_of_latency(n := one["plan"]["rankers"], one, speeds.get(n)) for one in by_rankers]
-        )
+        yield Curve("rankers", HALF, [_of_latency(n, one, speeds.get(n)) for n, one in by_rankers.items()])
 
 
 HALF = "at half of that"

@@ -20,11 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from anabranch import clients, messages
-from anabranch.cli import offsets
 from anabranch.cli.bed import Bed, clear, environment, on_cluster
 from anabranch.cli.demo.ranker_status import free_port
 from anabranch.cli.ledger import Answer, Place, Published
-from anabranch.cli.offsets import Offsets, ends, lag
+from anabranch.cli.offsets import Offsets, ends, from_time, lag
 from anabranch.cli.processes import Child, Processes
 from anabranch.cluster import start_cluster
 from anabranch.errors import UsageError
@@ -178,7 +177,7 @@ class Stand:
             for record in clients.read_from(self.settings, self.bed.topics.events, since)
         }
         topic = self.bed.topics.rankings
-        first = offsets.since(self.settings, topic, min((one.appended for one in events.values()), default=0))
+        first = from_time(self.settings, topic, min((one.appended for one in events.values()), default=0))
         answers = [
             answer
             for record in clients.read_from(self.settings, topic, first)
