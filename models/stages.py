@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from models.curves import Curve, KeptCurves
+from models.training_curves import Curve, KeptCurves
 
 Advance = Callable[[int], None]
 Bar = Callable[[str, int | None], AbstractContextManager[Advance]]

@@ -10,9 +10,9 @@ import msgspec
 from kafka import KafkaProducer
 from msgspec import Struct
 
-from anabranch import topics
-from anabranch.delivery import Delivery
 from anabranch.errors import InvalidRow
+from anabranch.kafka import topics
+from anabranch.kafka.producer import Delivery
 from anabranch.messages import Item, encode
 from producers import rows
 from producers.rows import Row

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 from kafka import KafkaProducer
 
-from anabranch import topics
-from anabranch.delivery import Delivery
 from anabranch.errors import InvalidRow, UsageError
+from anabranch.kafka import topics
+from anabranch.kafka.producer import Delivery
 from anabranch.messages import Event, encode
 from producers import rows
 from producers.pace import FULL_SPEED, Pace

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 
-from anabranch.broker import Broker, missing_for_kafka, open_broker
+from anabranch.harness.environment.broker import Broker, missing_for_kafka, open_broker
 
 BROKER = pytest.StashKey[Broker]()
 LEFT_UNTESTED = (

@@ -21,9 +21,9 @@ def command(
     """
     from contextlib import closing
 
-    from anabranch import clients
-    from anabranch.cli.progress import bar
-    from anabranch.topics import Topics
+    from anabranch.kafka import clients
+    from anabranch.kafka.topics import Topics
+    from anabranch.progress_bar import bar
     from producers.catalogue import publish, read_items
 
     settings = settings_of(ctx)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from models.curves import Curve
+    from models.training_curves import Curve
 
 
 @contextmanager

@@ -13,9 +13,9 @@ from anabranch.errors import UsageError
 
 if TYPE_CHECKING:
     from anabranch.messages import Item
-    from models.candidate import CandidateConfig
-    from models.evaluation.benchmark import Benchmark
-    from models.log import EventLog
+    from models.data.event_log import EventLog
+    from models.experiments.benchmark import Benchmark
+    from models.pipeline.candidate import CandidateConfig
 
 
 class Protocol(StrEnum):
@@ -29,7 +29,7 @@ class Protocol(StrEnum):
 
 
 class DataKind(StrEnum):
-    """What the order of events means, and so where training starts from: see `models.recipes`."""
+    """What the order of events means, and so where training starts from: see `models.pipeline.presets`."""
 
     SESSIONS = "sessions"
     HISTORIES = "histories"
@@ -37,7 +37,7 @@ class DataKind(StrEnum):
 
 
 class Way(StrEnum):
-    """How a week is learned: see `models.evaluation.weekly`."""
+    """How a week is learned: see `models.experiments.continual`."""
 
     SHARED = "shared"
     RETRAINED = "retrained"
@@ -105,9 +105,9 @@ def config_of(
     text_adapter: Adapter = Adapter.NONE,
 ) -> CandidateConfig:
     """The kind's recipe, with other strategies if they are named. Raises `UsageError`."""
-    from models.recipes import STRATEGIES, recipe
-    from models.search import Search
-    from models.text import TextConfig
+    from models.networks.text_transformer import TextConfig
+    from models.pipeline.hyperparameter_search import Search
+    from models.pipeline.presets import STRATEGIES, recipe
 
     config = recipe(kind.value, seed, threads)
     config = replace(config, text=TextConfig(model=text_model, adapter=text_adapter.value))
@@ -125,7 +125,7 @@ def config_of(
 def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]]:
     """A file of events in order of time, and its catalogue. Raises `UsageError`, `InvalidRow`."""
     from anabranch.messages import Item
-    from models.log import EventLog
+    from models.data.event_log import EventLog
     from producers.catalogue import read_items
     from producers.replay import read_events
 
@@ -142,7 +142,7 @@ def benchmark_of(
     protocol: Protocol, data: list[Path], items: Path | None, share: float, config: CandidateConfig
 ) -> Benchmark:
     """One test after one stretch of learning. Raises `UsageError`, `DataError`, `InvalidRow`."""
-    from models.evaluation import benchmark
+    from models.experiments import benchmark
 
     if protocol is Protocol.LEAVE_ONE_OUT:
         return benchmark.of_leave_one_out(data, config)

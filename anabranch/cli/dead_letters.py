@@ -11,8 +11,8 @@ import typer
 from anabranch.cli.options import settings_of
 
 if TYPE_CHECKING:
-    from consumers.dead_letter import Category
-    from consumers.dead_letters import Replayed
+    from consumers.dead_letter_admin import Replayed
+    from consumers.runtime.dead_letter import Category
 
 app = typer.Typer()
 
@@ -32,17 +32,17 @@ def show_letters(
     """
     import msgspec
 
-    from anabranch import clients
-    from consumers import dead_letters
+    from anabranch.kafka import clients
+    from consumers import dead_letter_admin
 
     settings = settings_of(ctx)
     category = None if reason is None else _category(reason)
     place = None if payload is None else _place(payload)
     clients.require_topics(settings)
     if place is not None:
-        typer.echo(dead_letters.payload(settings, *place), nl=False)
+        typer.echo(dead_letter_admin.payload(settings, *place), nl=False)
         return
-    for letter in dead_letters.show(settings, limit, category):
+    for letter in dead_letter_admin.show(settings, limit, category):
         typer.echo(msgspec.json.encode(letter))
 
 
@@ -57,13 +57,13 @@ def replay_letters(
 
     Example: anabranch dead-letters replay --dry-run
     """
-    from anabranch import clients
-    from consumers import dead_letters
+    from anabranch.kafka import clients
+    from consumers import dead_letter_admin
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
     _say(
-        [dead_letters.waiting(settings)] if dry_run else dead_letters.replay(settings),
+        [dead_letter_admin.waiting(settings)] if dry_run else dead_letter_admin.replay(settings),
         "would go" if dry_run else "went",
     )
 
@@ -86,7 +86,7 @@ def _category(name: str) -> Category:
     from typing import get_args
 
     from anabranch.errors import UsageError
-    from consumers.dead_letter import Category
+    from consumers.runtime.dead_letter import Category
 
     categories: tuple[Category, ...] = get_args(Category)
     for category in categories:

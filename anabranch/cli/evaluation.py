@@ -14,23 +14,23 @@ import numpy as np
 
 from anabranch import release
 from anabranch.cli.data import Protocol, Way, benchmark_of, read_log
-from anabranch.cli.demo.summary import standings
-from anabranch.cli.progress import bar
 from anabranch.errors import UsageError
-from anabranch.ranking.index_base import Vectors
+from anabranch.harness.demo.summary import standings
+from anabranch.progress_bar import bar
+from anabranch.ranking.retrieval.ann_index import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
-from models.candidate import CandidateConfig
-from models.datasets import periods
-from models.evaluation import benchmark as bench
-from models.evaluation.benchmark import Benchmark, Tested
-from models.evaluation.figures import Quality, by_slice, lead
-from models.evaluation.metrics import Ranks
+from models.data.datasets import periods
 from models.evaluation.prequential import account
 from models.evaluation.protocols import served_log, show, texts_of
-from models.evaluation.seeds import moments_before, seed_ranks
-from models.evaluation.weekly import weekly
-from models.seeds.neighbours import NeighboursSeed
+from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.summaries import Quality, by_slice, lead
+from models.experiments import benchmark as bench
+from models.experiments.benchmark import Benchmark, Tested
+from models.experiments.continual import weekly
+from models.metrics.ranking import Ranks
+from models.pipeline.candidate import CandidateConfig
+from models.seeds.co_visit import NeighboursSeed
 from models.stages import bar_by_stage
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anabranch.cli.demo.report import leads, standings_table
+from anabranch.harness.demo.report import leads, standings_table
 
 COLUMNS = (("recall", 10), ("ndcg", 10), ("recall", 20), ("mrr", 20))
 

@@ -20,11 +20,11 @@ def command(
     """
     from prometheus_client import CollectorRegistry
 
-    from anabranch import clients
     from anabranch.cli.service import give_way, serve, start_log
+    from anabranch.kafka import clients
     from anabranch.metrics import IndexerMetrics
-    from consumers.indexer import Indexer
-    from consumers.shutdown import stop_on_signals
+    from consumers.indexer.indexer import Indexer
+    from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     start_log(settings)

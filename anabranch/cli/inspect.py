@@ -70,10 +70,11 @@ def user(
     """
     from collections import deque
 
-    from anabranch import clients, messages
+    from anabranch import messages
     from anabranch.errors import UsageError
-    from anabranch.topics import Topics
-    from consumers.buried import Buried
+    from anabranch.kafka import clients
+    from anabranch.kafka.topics import Topics
+    from consumers.ranker.dead_letter_offsets import Buried
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
@@ -106,8 +107,8 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
     from rich.console import Console
     from rich.table import Table
 
-    from anabranch import clients
     from anabranch.cli.state_sizes import measure
+    from anabranch.kafka import clients
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
@@ -133,9 +134,9 @@ def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
     """What a fold over the user's events, each with the time of its append, keeps, in words."""
     from collections import Counter
 
-    from anabranch.ranking.core import Batch, fold
-    from anabranch.ranking.item_ids import ItemIds
-    from anabranch.ranking.state import StateLayout, UserStates
+    from anabranch.ranking.pipeline.rank import Batch, fold
+    from anabranch.ranking.user_state.store import StateLayout, UserStates
+    from anabranch.ranking.vocabulary import ItemIds
 
     layout = StateLayout.of(settings)
     states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemIds()
@@ -158,8 +159,8 @@ def _state(settings: Settings, events: list[tuple[Any, int]]) -> dict[str, Any]:
 
 def _records(settings: Settings, names: list[str]) -> Iterator[dict[str, Any]]:
     """Every message of the topics as a JSON line's content."""
-    from anabranch import clients
-    from anabranch.topics import Topics
+    from anabranch.kafka import clients
+    from anabranch.kafka.topics import Topics
 
     clients.require_topics(settings)
     by_name = {f"{settings.topic_prefix}{name}": name for name in names}
@@ -208,7 +209,7 @@ def _known(name: str) -> str:
     from typing import get_args
 
     from anabranch.errors import UsageError
-    from anabranch.topics import TopicName
+    from anabranch.kafka.topics import TopicName
 
     if name not in get_args(TopicName):
         raise UsageError(f"{name} is no topic; there are {', '.join(get_args(TopicName))}")

@@ -26,11 +26,11 @@ def command(
     """
     from prometheus_client import CollectorRegistry
 
-    from anabranch import clients
     from anabranch.cli.service import serve, start_log
+    from anabranch.kafka import clients
     from anabranch.metrics import RankerMetrics
-    from consumers.ranker import Ranker
-    from consumers.shutdown import stop_on_signals
+    from consumers.ranker.ranker import Ranker
+    from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(
         ctx,

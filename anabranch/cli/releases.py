@@ -68,8 +68,9 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
 
     import msgspec
 
-    from anabranch import clients, messages
-    from anabranch.topics import Topics
+    from anabranch import messages
+    from anabranch.kafka import clients
+    from anabranch.kafka.topics import Topics
 
     clients.require_topics(settings)
     notices: dict[str, ReleaseNotice] = {}

@@ -26,9 +26,9 @@ def command(
     """
     from contextlib import closing
 
-    from anabranch import clients
-    from anabranch.cli.progress import bar
-    from anabranch.topics import Topics
+    from anabranch.kafka import clients
+    from anabranch.kafka.topics import Topics
+    from anabranch.progress_bar import bar
     from producers.pace import Pace
     from producers.replay import read_events, replay
 

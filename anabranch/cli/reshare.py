@@ -41,16 +41,16 @@ def command(
 
     from prometheus_client import CollectorRegistry
 
-    from anabranch import clients
     from anabranch.cli.curves import tensorboard
-    from anabranch.cli.progress import bar
     from anabranch.cli.service import give_way, serve, start_log
+    from anabranch.kafka import clients
     from anabranch.metrics import ReshareMetrics
-    from anabranch.ranking.candidates import Policy
-    from consumers.shutdown import stop_on_signals
-    from models.reshare.job import JobConfig
-    from models.reshare.schedule import Schedule
-    from models.reshare.windows import Windows
+    from anabranch.progress_bar import bar
+    from anabranch.ranking.retrieval.candidates import Policy
+    from consumers.runtime.shutdown import stop_on_signals
+    from models.retraining.job import JobConfig
+    from models.retraining.schedule import Schedule
+    from models.retraining.windows import Windows
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     start_log(settings)

@@ -16,13 +16,13 @@ def command(
 
     Example: anabranch schema --folder schemas
     """
-    from anabranch import json_schemas
+    from anabranch import schema_export
     from anabranch.errors import AnabranchError
 
-    target = folder or json_schemas.FOLDER
+    target = folder or schema_export.FOLDER
     if not check:
-        json_schemas.write(target)
-    old = json_schemas.outdated(target)
+        schema_export.write(target)
+    old = schema_export.outdated(target)
     if old:
         raise AnabranchError(f"out of date in {target}: {', '.join(old)}; `anabranch schema` writes them")
-    typer.echo(f"{len(json_schemas.generate())} schemas in {target} are current")
+    typer.echo(f"{len(schema_export.generate())} schemas in {target} are current")

@@ -50,10 +50,10 @@ def command(
     from rich.console import Console
 
     from anabranch.cli.curves import tensorboard
-    from anabranch.cli.progress import bar
     from anabranch.errors import UsageError
+    from anabranch.progress_bar import bar
     from anabranch.release import report_path
-    from models.evaluation.benchmark import make_release
+    from models.experiments.benchmark import make_release
     from models.report.page import write
     from models.report.report import Report
     from models.stages import bar_by_stage

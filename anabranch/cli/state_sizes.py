@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from anabranch import clients, messages
+from anabranch import messages
+from anabranch.kafka import clients
+from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY
-from anabranch.ranking.saved_state import upgraded
-from anabranch.ranking.state import StateLayout, list_bytes, record_bytes
+from anabranch.ranking.user_state.codec import upgraded
+from anabranch.ranking.user_state.store import StateLayout, list_bytes, record_bytes
 from anabranch.settings import Settings
-from anabranch.topics import Topics
 
 FLOAT_BYTES, HASH_BYTES = 2, 8
 

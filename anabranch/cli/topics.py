@@ -17,7 +17,7 @@ def provision(ctx: typer.Context) -> None:
     """
     from contextlib import closing
 
-    from anabranch import clients, topics
+    from anabranch.kafka import clients, topics
 
     settings = settings_of(ctx)
     with closing(clients.admin(settings)) as admin:
@@ -33,7 +33,7 @@ def check(ctx: typer.Context) -> None:
     """
     from contextlib import closing
 
-    from anabranch import clients, topics
+    from anabranch.kafka import clients, topics
 
     settings = settings_of(ctx)
     with closing(clients.admin(settings)) as admin:
@@ -50,7 +50,7 @@ def list_topics(ctx: typer.Context) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from anabranch.topics import Topics
+    from anabranch.kafka.topics import Topics
 
     table = Table("topic", "partitions", "cleanup", "other settings")
     for topic in Topics(settings_of(ctx)).all:

@@ -6,9 +6,9 @@ from bisect import bisect_left, insort
 from collections.abc import Collection
 from typing import Protocol
 
-from models.decay import ForwardDecay
-from models.log import NONE
-from models.seeds.co_visit import WEEK_MS, CoVisit, Row, best
+from models.data.event_log import NONE
+from models.data.forward_decay import ForwardDecay
+from models.seeds.co_visit_table import WEEK_MS, CoVisit, Row, best
 
 
 class Baseline(Protocol):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from anabranch.errors import AnabranchError
 from anabranch.messages import Feedback
-from anabranch.ranking.core import NOT_ON_SLATE
-from models.evaluation.metrics import Gains, Ranks, discounted_gains
+from anabranch.ranking.pipeline.rank import NOT_ON_SLATE
+from models.metrics.ranking import Gains, Ranks, discounted_gains
 
 K = 20
 

@@ -15,13 +15,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from anabranch.messages import Event, Feedback
-from anabranch.ranking.candidates import Policy
-from anabranch.ranking.core import NO_SLATE, NOT_ON_SLATE
+from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
+from anabranch.ranking.retrieval.candidates import Policy
+from models.data.event_log import NONE, EventLog
+from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline, baselines
-from models.evaluation.bootstrap import Interval, paired_interval
-from models.evaluation.metrics import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
-from models.history import Histories, visits
-from models.log import NONE, EventLog
+from models.metrics.bootstrap import Interval, paired_interval
+from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
 
 K = 20
 SERVED = "served"

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import Item
-from anabranch.ranking.candidates import Policy
-from anabranch.ranking.core import NO_SLATE, Ranked, fold, rank
-from anabranch.ranking.index_base import Vectors
-from anabranch.ranking.item_ids import ItemIds, Rows
-from anabranch.ranking.live import LiveRelease
-from anabranch.ranking.neighbours import NeighbourTable
-from anabranch.ranking.state import StateLayout, UserStates
-from anabranch.ranking.text import TextEncoder, item_text
+from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
+from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked, fold, rank
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds, Rows
 from anabranch.release import Release
-from anabranch.text_vectors import TextVectors
-from models.evaluation.metrics import Ranks
+from anabranch.text_embedding_cache import TextVectors
+from models.data.event_log import NONE, EventLog
 from models.evaluation.prequential import ServedLog, predict
 from models.evaluation.slices import Mask, cut_slices
-from models.lists import FOLD_BATCH, batches, last_before
-from models.log import NONE, EventLog
-from models.seeds.co_visit import CoVisit
+from models.metrics.ranking import Ranks
+from models.offline.ranking_lists import FOLD_BATCH, batches, last_before
+from models.seeds.co_visit_table import CoVisit
 from models.stages import Advance
 
 RANK_BATCH = 256

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
-from models.log import NONE, EventLog
+from models.data.event_log import NONE, EventLog
 
 COLD_INTERACTIONS = 5
 """An item with no more events than this before the trial is cold: it is known by its text alone, or nearly."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.curves import Points
-from models.evaluation.bootstrap import Interval
-from models.gate import Finding
+from models.metrics.bootstrap import Interval
+from models.pipeline.release_gate import Finding
+from models.training_curves import Points
 
 STEPS = (1, 2, 5, 10)
 TICKS = 3

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from models.evaluation.figures import Lead
-from models.evaluation.knowledge import SeedsKnown
-from models.gate import PRIMARY, WORDS, Finding
+from models.evaluation.seed_knowledge import SeedsKnown
+from models.evaluation.summaries import Lead
+from models.pipeline.release_gate import PRIMARY, WORDS, Finding
 from models.report import words
 from models.report.charts import LineChart, Scale
 from models.report.report import Report

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anabranch.release import Manifest
-from models.candidate import CandidateReport
-from models.gate import GateRule, Verdict
+from models.pipeline.candidate import CandidateReport
+from models.pipeline.release_gate import GateRule, Verdict
 
 
 @dataclass(frozen=True)

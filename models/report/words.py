@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from models.evaluation.differences import OVERALL
-from models.gate import PRIMARY, WORDS, Finding, Verdict
+from models.evaluation.paired_differences import OVERALL
+from models.pipeline.release_gate import PRIMARY, WORDS, Finding, Verdict
 from models.report.report import Report
 
 MOST_TOLD = 5

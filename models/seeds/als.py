@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts
 from models.seeds.seed import Lesson, Vectors, top
-from models.sequences import Contexts
 from models.stages import Done
 
 

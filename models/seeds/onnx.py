@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from anabranch.ranking.encoder import StepEncoder
-from anabranch.ranking.text import ItemEncoder
+from anabranch.ranking.inference.item_encoder import ItemEncoder
+from anabranch.ranking.inference.user_encoder import StepEncoder
 from anabranch.release import Draft, ReleaseError
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts
 from models.seeds.seed import Lesson, Vectors, top
-from models.sequences import Contexts
 from models.stages import Done
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.log import EventLog
-from models.sequences import Contexts
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts
 from models.stages import Done
 
 Vectors = NDArray[np.float32]

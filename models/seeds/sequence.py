@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.log import EventLog
-from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts, Positions, Sequences
+from models.networks.sampled_softmax import Negatives, draw_targets, sampled_softmax
 from models.seeds.gru import GruConfig
 from models.seeds.network import IdNetwork, NetworkConfig
 from models.seeds.seed import Lesson, Vectors, top
-from models.sequences import Contexts, Positions, Sequences
 from models.stages import Done
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from models.log import EventLog
-from models.seeds.co_visit import WEEK_MS
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts, Positions
+from models.data.sessions import Sessions
+from models.seeds.co_visit_table import WEEK_MS
 from models.seeds.seed import Lesson, Vectors
-from models.sequences import Contexts, Positions
-from models.sessions import Sessions
 from models.stages import Done
 
 AT_ONCE = 128

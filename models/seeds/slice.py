@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES, EventType
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts
 from models.seeds.seed import Lesson, Seed, Vectors
-from models.sequences import Contexts
 from models.stages import Done
 
 

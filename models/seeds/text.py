@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts
+from models.networks.text_adapter import adapt
+from models.networks.text_transformer import TextConfig, load_transformer
+from models.networks.whitening import white_directions
 from models.seeds.seed import Lesson, Vectors, top
-from models.sequences import Contexts
 from models.stages import Done
-from models.text import TextConfig, load_transformer
-from models.text_adapter import adapt
-from models.whitening import white_directions
 
 
 @dataclass(frozen=True)

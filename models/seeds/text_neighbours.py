@@ -8,9 +8,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.index_base import Base
+from anabranch.ranking.retrieval.ann_index import Base
+from models.networks.whitening import white_directions
 from models.seeds.seed import Vectors
-from models.whitening import white_directions
 
 DIMS = 256
 """Leading directions of the whitened text vectors that are compared."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from models.encoder import Encoder, StepEncoder
-from models.sampled_softmax import Negatives, sampled_softmax
-from models.sequences import Positions, Sequences
+from models.data.sequences import Positions, Sequences
+from models.networks.encoder import Encoder, StepEncoder
+from models.networks.sampled_softmax import Negatives, sampled_softmax
 from models.sharing.strategy import Course, Items
 from models.sharing.training import Training
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.encoder import Encoder
+from models.data.sequences import Positions, Sequences, Windows
+from models.networks.encoder import Encoder
 from models.seeds.seed import Seed
-from models.sequences import Positions, Sequences, Windows
 from models.stages import Done
 
 

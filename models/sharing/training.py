@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.curves import Curve, no_curve
-from models.encoder import Encoder
-from models.sampled_softmax import Negatives, draw_targets, sampled_softmax
-from models.sequences import Positions
+from models.data.sequences import Positions
+from models.networks.encoder import Encoder
+from models.networks.sampled_softmax import Negatives, draw_targets, sampled_softmax
 from models.sharing.strategy import Course, Items, Step, Strategy, Term
 from models.stages import Done
+from models.training_curves import Curve, no_curve
 
 PREPARING_SHARE = 0.2
 """Of the whole time, for progress."""

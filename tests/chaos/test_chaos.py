@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from anabranch.cli.chaos.verify import MUST_BE_0
+from anabranch.harness.chaos.verify import MUST_BE_0
 from producers import completejourney
 from tests.kafka.marks import needs_kafka
-from tests.releases import write_release
+from tests.support.releases import write_release
 
 pytestmark = [needs_kafka, pytest.mark.timeout(400)]
 

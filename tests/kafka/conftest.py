@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from kafka.admin import KafkaAdminClient
 
+from anabranch.kafka.topics import Topics, provision
 from anabranch.settings import Settings
-from anabranch.topics import Topics, provision
 
 
 @pytest.fixture

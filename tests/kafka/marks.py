@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from anabranch.broker import missing_for_kafka
+from anabranch.harness.environment.broker import missing_for_kafka
 
 needs_kafka = pytest.mark.skipif(
     bool(missing_for_kafka()) and os.environ.get("CI") != "true",

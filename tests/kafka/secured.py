@@ -11,8 +11,8 @@ from pathlib import Path
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from anabranch.broker import START_SECONDS, STOP_SECONDS, kafka_command
-from anabranch.server import Server, free_ports
+from anabranch.harness.environment.broker import START_SECONDS, STOP_SECONDS, kafka_command
+from anabranch.harness.environment.server import Server, free_ports
 from anabranch.settings import Secret, Settings
 
 USER = "anabranch"

@@ -15,9 +15,9 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from anabranch import clients
-from anabranch.broker import SCRIPT, Broker, choose, start_broker
 from anabranch.errors import BrokerUnavailable, UsageError
+from anabranch.harness.environment.broker import SCRIPT, Broker, choose, start_broker
+from anabranch.kafka import clients
 from anabranch.settings import Settings
 from tests.kafka.marks import needs_kafka
 

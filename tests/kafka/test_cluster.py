@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from kafka.admin import NewTopic
 
-from anabranch import clients
-from anabranch.cluster import Cluster, start_cluster
 from anabranch.errors import UsageError
+from anabranch.harness.environment.cluster import Cluster, start_cluster
+from anabranch.kafka import clients
 from anabranch.settings import Settings
 from tests.kafka.marks import needs_kafka
 from tests.kafka.world import PATIENCE_S, await_true

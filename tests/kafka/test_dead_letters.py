@@ -11,15 +11,15 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 from typer.testing import CliRunner, Result
 
-from anabranch import clients
 from anabranch.cli.main import app
+from anabranch.kafka import clients
+from anabranch.kafka.headers import HeaderName
+from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Item, encode
-from anabranch.record_headers import HeaderName
 from anabranch.settings import Settings
-from anabranch.topics import Topics, key
-from consumers.dead_letter import DeadLetter
-from consumers.dead_letters import replay
-from consumers.transaction import RolledBack
+from consumers.dead_letter_admin import replay
+from consumers.runtime.dead_letter import DeadLetter
+from consumers.runtime.publishers import RolledBack
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
 
 OWN = [("trace", b"1"), ("reason", b"a producer's own"), (HeaderName(b"\xff"), b"2")]

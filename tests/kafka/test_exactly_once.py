@@ -10,17 +10,17 @@ import msgspec
 import pytest
 
 from anabranch import messages
-from anabranch.broker import Broker
+from anabranch.harness.environment.broker import Broker
+from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Feedback, Ranking
-from anabranch.ranking.candidates import Policy
-from anabranch.ranking.item_ids import ItemIds
-from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings
-from anabranch.topics import Topics
+from models.data.event_log import EventLog
 from models.evaluation.protocols import Ranker, show
-from models.log import EventLog
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
-from tests.releases import live_release
+from tests.support.releases import live_release
 
 
 @pytest.fixture

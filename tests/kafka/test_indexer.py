@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from anabranch import messages, topics
+from anabranch import messages
+from anabranch.kafka import topics
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, Item, ItemVector
 from anabranch.settings import Settings
-from anabranch.text_vectors import FOLDER
-from anabranch.topics import Topics
+from anabranch.text_embedding_cache import FOLDER
 from producers.catalogue import Gone
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true
 
@@ -101,7 +102,7 @@ def test_a_new_release_re_vectorises_everything_but_reads_no_text_twice(world: W
 def other_item_encoder(world: World, name: str) -> None:
     """A release with another item encoder over the text transformer of r1, as re-sharing makes them."""
     from anabranch import release
-    from tests.releases import write_release
+    from tests.support.releases import write_release
 
     r1, folder = world.settings.releases_dir / "r1", world.settings.releases_dir / name
     manifest = write_release(folder, name, ITEMS, seed=2)

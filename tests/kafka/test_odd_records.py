@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
-from anabranch import clients, messages
+from anabranch import messages
+from anabranch.kafka import clients
+from anabranch.kafka.headers import HeaderName
+from anabranch.kafka.topics import Topics, key, vector_key
 from anabranch.messages import Event, Item, ReleaseNotice, encode
-from anabranch.record_headers import HeaderName
 from anabranch.settings import Settings
-from anabranch.topics import Topics, key, vector_key
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
 NESTED = b'{"event_id":"e","user_id":"u0","type":"view","ts":1,"item_id":"i","x":' + b"[" * 100_000

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Neighbours, RankedItem, encode
-from anabranch.ranking.candidates import Policy
-from anabranch.ranking.item_ids import ItemIds
-from anabranch.ranking.neighbours import NeighbourTable
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings
-from anabranch.topics import Topics, key
+from models.data.event_log import EventLog
 from models.evaluation.protocols import Ranker, show
-from models.log import EventLog
 from tests.kafka.world import ITEMS, Process, World, purchases
-from tests.releases import live_release
+from tests.support.releases import live_release
 
 NEIGHBOURS = [
     Neighbours(

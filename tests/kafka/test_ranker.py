@@ -13,11 +13,11 @@ import pytest
 from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from anabranch import messages
-from anabranch.broker import Broker
-from anabranch.cli.ledger import Answer, Published, ledger
+from anabranch.harness.environment.broker import Broker
+from anabranch.harness.environment.reconciliation import Answer, Published, ledger
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
 from anabranch.settings import Settings
-from anabranch.topics import Topics
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
 

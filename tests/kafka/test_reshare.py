@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from anabranch import clients, messages
+from anabranch import messages
+from anabranch.kafka import clients
+from anabranch.kafka.topics import Topics
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
-from anabranch.topics import Topics
-from models.reshare import broker
-from models.reshare.job import JobConfig, run_once
-from models.reshare.windows import TooLittleFresh
+from models.retraining import topics_io
+from models.retraining.job import JobConfig, run_once
+from models.retraining.windows import TooLittleFresh
 from tests.kafka.world import World, purchases
 
 
@@ -31,11 +32,11 @@ def test_while_too_little_is_fresh_for_the_gate_the_neighbours_are_renewed_and_n
     notice = ReleaseNotice(
         release="r1", status="rejected", ts=1, location="r1", manifest_sha256="", gate_from=0, gate_to=used_to
     )
-    broker.announce(settings, notice)
+    topics_io.announce(settings, notice)
 
     with pytest.raises(TooLittleFresh):
         run_once(settings, JobConfig(), no_bar)
 
     rows = [messages.neighbours.decode(record.value) for record in clients.read_to_end(settings, [topics.neighbours])]
     assert {row.item_id for row in rows} == {event.item_id for event in events}
-    assert broker.notices(settings) == {"r1": notice}
+    assert topics_io.notices(settings) == {"r1": notice}

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from anabranch import clients
 from anabranch.cli import main
 from anabranch.errors import BrokerRefused
+from anabranch.kafka import clients
 from anabranch.settings import Secret, Settings
 from tests.kafka.marks import needs_kafka
 from tests.kafka.secured import OTHER_CA, PASSWORD, Secured, start_secured

@@ -5,8 +5,8 @@ import pytest
 from kafka.admin import KafkaAdminClient
 
 from anabranch.errors import TopicsDiffer
+from anabranch.kafka.topics import Topics, check, provision, require
 from anabranch.settings import Settings
-from anabranch.topics import Topics, check, provision, require
 
 
 def test_provisioning_creates_every_topic_and_the_second_time_none(admin: KafkaAdminClient, settings: Settings) -> None:

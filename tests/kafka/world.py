@@ -15,14 +15,15 @@ from pathlib import Path
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
-from anabranch import clients, messages, release, topics
-from anabranch.delivery import Delivery
+from anabranch import messages, release
+from anabranch.kafka import clients, topics
+from anabranch.kafka.producer import Delivery
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, Event, Item, ItemVector, Ranking, ReleaseNotice, encode
-from anabranch.ranking.text import ItemEncoder, TextEncoder
+from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
 from anabranch.settings import DEFAULTS, PREFIX, Secret, Settings
-from anabranch.topics import Topics
 from producers import catalogue, replay
-from tests.releases import write_release
+from tests.support.releases import write_release
 
 ITEMS = [f"i{number}" for number in range(60)]
 PATIENCE_S = 60.0

@@ -13,10 +13,10 @@ from onnx.external_data_helper import set_external_data
 
 from anabranch import release
 from anabranch.messages import ReleaseNotice
-from anabranch.ranking.encoder import LinearEncoder
-from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.inference.user_encoder import LinearEncoder
+from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.release import Draft, ReleaseError
-from tests.releases import TEXT_DIMS, write_release
+from tests.support.releases import TEXT_DIMS, write_release
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from anabranch.cli.bench import (
     Repeats,
     Seed,
 )
-from anabranch.cli.bench.stand import on_stand
 from anabranch.errors import AnabranchError
+from anabranch.harness.bench.fixture import on_stand
 from anabranch.settings import load
 from tests.benchmarks.peers.compare import Plan, run, show
 

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anabranch.cli.bench.stand import Stand, spread
-from anabranch.cli.bench.throughput import ranked
+from anabranch.harness.bench.fixture import Stand, spread
+from anabranch.harness.bench.throughput import ranked
 from anabranch.messages import Event
 from producers.pace import Pace
 from tests.benchmarks.peers.peer import STREAMS, UPDATERS, Peers

@@ -15,11 +15,11 @@ from kafka import TopicPartition
 from kafka.admin import NewTopic
 from kafka.structs import OffsetAndMetadata
 
-from anabranch import clients
-from anabranch.cli.bench.echo import APPEND_TIME
-from anabranch.cli.bench.stand import Speed, Stand
-from anabranch.cli.offsets import Offsets, ends
-from anabranch.cli.processes import Child, ProcessFailed
+from anabranch.harness.bench.fixture import Speed, Stand
+from anabranch.harness.bench.noop_baseline import APPEND_TIME
+from anabranch.harness.environment.processes import Child, ProcessFailed
+from anabranch.kafka import clients
+from anabranch.kafka.offsets import Offsets, ends
 from tests.benchmarks.peers.work import Update, Work
 
 ROOT = Path(__file__).parents[3]

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from quixstreams import Application, State, message_context
 
 from anabranch import messages
+from anabranch.kafka.topics import Topics
 from anabranch.messages import EVENT_TYPES, Event
-from anabranch.ranking.encoder import Moves
+from anabranch.ranking.inference.user_encoder import Moves
 from anabranch.settings import Settings
-from anabranch.topics import Topics
 from tests.benchmarks.peers.work import HISTORY, Served, Work, told
 
 RETRIEVE = 100

@@ -13,7 +13,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from anabranch import clients
+from anabranch.kafka import clients
 from anabranch.settings import Settings
 from models.seeds.attention import Attention, AttentionConfig
 from tests.benchmarks.peers.work import HISTORY, Served, Work, log_of, told

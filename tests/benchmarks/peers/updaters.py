@@ -18,9 +18,9 @@ from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from anabranch import clients, topics
+from anabranch.kafka import clients, topics
 from anabranch.messages import Event
-from anabranch.ranking.index_base import Vectors
+from anabranch.ranking.retrieval.ann_index import Vectors
 from anabranch.settings import Settings
 from tests.benchmarks.peers.work import Update, Work, log_of, ranking, told
 

@@ -19,16 +19,17 @@ import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 
-from anabranch import clients, messages, release
-from anabranch.cli.offsets import Offsets
+from anabranch import messages, release
 from anabranch.errors import BrokerUnavailable
+from anabranch.kafka import clients
+from anabranch.kafka.offsets import Offsets
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Event, ItemVector, RankedItem, Ranking, encode
-from anabranch.ranking.index_base import Vectors
-from anabranch.ranking.item_ids import ItemIds, Rows
-from anabranch.ranking.live import LiveRelease
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.vocabulary import ItemIds, Rows
 from anabranch.settings import Settings, load
-from anabranch.topics import Topics
-from consumers.outcome import SCORE_DECIMALS
+from consumers.ranker.output import SCORE_DECIMALS
 
 HISTORY = 64
 """Newest items of a user that a peer keeps, as our ranker does."""

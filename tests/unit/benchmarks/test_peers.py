@@ -13,13 +13,13 @@ from rich.console import Console
 
 from anabranch import messages
 from anabranch.messages import Event
-from anabranch.ranking.item_ids import ItemIds
+from anabranch.ranking.vocabulary import ItemIds
 from tests.benchmarks.peers.compare import OURS, freshness_s, show
 from tests.benchmarks.peers.peer import Peer
 from tests.benchmarks.peers.transformer import network
 from tests.benchmarks.peers.updaters import Als
 from tests.benchmarks.peers.work import Served, Work
-from tests.releases import live_release, write_release
+from tests.support.releases import live_release, write_release
 
 
 def test_an_event_waits_half_a_period_and_then_for_the_update() -> None:

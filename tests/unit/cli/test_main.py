@@ -46,7 +46,7 @@ def test_settings_that_do_not_hold_exit_with_2_and_no_traceback() -> None:
 
 
 def test_a_broker_that_does_not_answer_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anabranch.clients.BOOTSTRAP_TIMEOUT_MS", 300)
+    monkeypatch.setattr("anabranch.kafka.clients.BOOTSTRAP_TIMEOUT_MS", 300)
     result = CliRunner().invoke(app, ["--bootstrap-servers", "127.0.0.1:1", "topics", "check"])
     assert result.exit_code == 1
     assert "no broker at 127.0.0.1:1" in result.output
@@ -56,7 +56,7 @@ def test_an_error_of_the_broker_is_one_line_and_exit_code_1(monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise TopicAuthorizationFailedError("events")
 
-    monkeypatch.setattr("anabranch.clients.require_topics", refuse)
+    monkeypatch.setattr("anabranch.kafka.clients.require_topics", refuse)
     result = CliRunner().invoke(app, ["releases", "list"])
     assert result.exit_code == 1
     assert "TopicAuthorizationFailedError" in result.output

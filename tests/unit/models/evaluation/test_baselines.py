@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity, baselines
-from models.seeds.co_visit import best
+from models.seeds.co_visit_table import best
 
 DAY = 24 * 3600 * 1000
 VISITS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(0, 5)), max_size=150)

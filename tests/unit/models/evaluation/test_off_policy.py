@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Event, Feedback
-from models.evaluation.metrics import hits
 from models.evaluation.off_policy import NoPropensities, off_policy
+from models.metrics.ranking import hits
 
 
 def answer(

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Item
-from anabranch.ranking.candidates import Policy
-from anabranch.ranking.core import NO_SLATE, Batch, fold, rank
-from anabranch.ranking.item_ids import ItemIds
-from anabranch.ranking.state import StateLayout, UserStates
+from anabranch.ranking.pipeline.rank import NO_SLATE, Batch, fold, rank
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
+from models.data.event_log import EventLog
 from models.evaluation.prequential import account
 from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log, show
-from models.lists import neighbour_table
-from models.log import EventLog
-from models.seeds.co_visit import CoVisit
-from tests.releases import live_release, write_release
+from models.offline.ranking_lists import neighbour_table
+from models.seeds.co_visit_table import CoVisit
+from tests.support.releases import live_release, write_release
 
 ITEMS = tuple(f"item {number}" for number in range(40))
 START = 300

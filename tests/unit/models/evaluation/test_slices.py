@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models.data.event_log import NONE, EventLog
 from models.evaluation.slices import COLD_INTERACTIONS, LARGEST_DOMAINS, Mask, cut_slices
-from models.log import NONE, EventLog
 
 VIEW, CART, PURCHASE, SEARCH = range(4)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.evaluation.bootstrap import Interval
+from models.metrics.bootstrap import Interval
 from models.report.charts import LineChart, Scale, running_mean
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from models.gate import Verdict
+from models.pipeline.release_gate import Verdict
 from models.report.page import render, write
 from models.report.words import signed
-from tests.reports import CURVES, PURCHASE, SEEDS, SLICES, Page, known, report, verdict
+from tests.support.reports import CURVES, PURCHASE, SEEDS, SLICES, Page, known, report, verdict
 
 EVERYTHING = {"known": known(), "curves": CURVES, "heads": {"purchase": PURCHASE}, "parent": "r0006"}
 BOTH = ("co_visit", "incumbent")

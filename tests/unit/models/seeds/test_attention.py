@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Sequences
 from models.seeds.attention import Attention, AttentionConfig, AttentionSeed
-from models.sequences import Sequences
 
 RING = 10
 KINDS = ("sasrec", "hstu")

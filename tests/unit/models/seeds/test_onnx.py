@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from anabranch.release import ReleaseError
-from models.encoder import Encoder, EncoderConfig
-from models.export import export_encoder
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts, Sequences
+from models.networks.encoder import Encoder, EncoderConfig
+from models.networks.onnx_export import export_encoder
 from models.seeds.onnx import OnnxSeed
-from models.sequences import Contexts, Sequences
-from tests.releases import DIMS, TEXT_DIMS, write_release
+from tests.support.releases import DIMS, TEXT_DIMS, write_release
 
 ITEMS = 9
 CONFIG = EncoderConfig(items=5, text_dims=6, white_dims=4, dims=8, state_dims=12)

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.log import EventLog
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts, Sequences
 from models.seeds.session_knn import REACH, SessionKnnSeed
-from models.sequences import Contexts, Sequences
 
 ITEMS = 30
 HOUR_MS = 3600_000

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from anabranch.messages import EVENT_TYPES
-from models.log import EventLog
-from models.seeds.neighbours import NeighboursSeed
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts, Sequences
+from models.seeds.co_visit import NeighboursSeed
 from models.seeds.slice import OfDomain, OfTask
 from models.seeds.text import TextSeed
-from models.sequences import Contexts, Sequences
 
 VIEW, CART, PURCHASE = (EVENT_TYPES.index(name) for name in ("view", "cart", "purchase"))
 ITEMS = 9

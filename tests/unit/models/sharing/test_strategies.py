@@ -10,17 +10,17 @@ import msgspec
 import pytest
 import torch
 
-from models.export import export_encoder
-from models.recipes import STRATEGIES
-from models.sharing.adapters import DomainAdapters
-from models.sharing.merging import Merging
-from models.sharing.multi_task import MultiTask
-from models.sharing.rank_distillation import RankDistillation
-from models.sharing.replay import Replay
+from models.networks.onnx_export import export_encoder
+from models.pipeline.presets import STRATEGIES
+from models.sharing.strategies.adapters import DomainAdapters
+from models.sharing.strategies.merging import Merging
+from models.sharing.strategies.multi_task import MultiTask
+from models.sharing.strategies.rank_distillation import RankDistillation
+from models.sharing.strategies.replay import Replay
+from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.strategy import Strategy
-from models.sharing.text_geometry import TextGeometry
 from models.sharing.training import train
-from tests.courses import PURCHASE, TRAINING, VIEW, course, encoder
+from tests.support.courses import PURCHASE, TRAINING, VIEW, course, encoder
 
 
 def every() -> list[Strategy]:

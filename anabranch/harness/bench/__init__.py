@@ -1,0 +1,1 @@
+"""Benchmarks of the ranker, each beside its baseline from the same run."""

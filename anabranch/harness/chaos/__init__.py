@@ -1,0 +1,1 @@
+"""Kill processes and brokers at random, then verify the topics."""

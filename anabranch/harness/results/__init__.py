@@ -1,0 +1,1 @@
+"""The measurements and the page of models/RESULTS.md."""

@@ -1,0 +1,1 @@
+"""Kafka at the edge: clients made from `Settings`, topics, and every work-round of kafka-python."""

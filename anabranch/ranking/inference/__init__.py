@@ -1,0 +1,1 @@
+"""Inference: the ONNX models of a release."""

@@ -1,0 +1,18 @@
+"""purchase.onnx, a release's optional head: how probable it is that the user buys an item."""
+
+from __future__ import annotations
+
+from anabranch.ranking.inference.onnx_model import OnnxModel
+from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.release import PURCHASE_HEAD, Files
+
+
+class PurchaseHead:
+    """Probabilities of a purchase within the horizon that the manifest names, for the order's features."""
+
+    def __init__(self, files: Files, threads: int = 1) -> None:
+        self._model = OnnxModel(files, PURCHASE_HEAD, ("features",), ("probability",), threads)
+
+    def probability(self, features: Vectors) -> Vectors:
+        """Features [B, K, F] → probability of a purchase [B, K], 0 to 1."""
+        return self._model.run(features=features)[0]

@@ -1,0 +1,70 @@
+"""A live release: its encoder, its order, its optional heads and its item index, swapped as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
+from anabranch.ranking.inference.purchase_head import PurchaseHead
+from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Order, StepEncoder
+from anabranch.ranking.pipeline.features import FEATURES
+from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.release import GATES, PURCHASE_HEAD, Files, Manifest, ReleaseError
+
+
+class ReleaseNumbers:
+    """Gives every release id a number, 0, 1, 2 …, for the life of a process."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._ids: list[str] = []
+
+    def number(self, release: str) -> int:
+        """The release's number, a new one at first sight."""
+        number = self._numbers.setdefault(release, len(self._ids))
+        if number == len(self._ids):
+            self._ids.append(release)
+        return number
+
+    def id(self, number: int) -> str | None:
+        """The release id of a number; None for -1."""
+        return None if number < 0 else self._ids[number]
+
+
+@dataclass(frozen=True)
+class LiveRelease:
+    """What ranks. `number` stands for the release in arrays, and marks the states and slates it made."""
+
+    manifest: Manifest
+    number: int
+    encoder: Encoder
+    order: Order
+    text: TextEncoder
+    item: ItemEncoder
+    index: ItemIndex
+    purchase: PurchaseHead | None = None
+
+    @classmethod
+    def load(cls, files: Files, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
+        """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
+        if tuple(manifest.features) != FEATURES:
+            raise ReleaseError(
+                f"release {manifest.id} orders by the features {', '.join(manifest.features)}; "
+                f"this version builds {', '.join(FEATURES)}: re-share with this version"
+            )
+        return cls(
+            manifest=manifest,
+            number=number,
+            encoder=LinearEncoder(files, threads) if GATES in manifest.files else StepEncoder(files, threads),
+            order=Order(files, threads),
+            text=TextEncoder(files, threads),
+            item=ItemEncoder(files, threads),
+            index=ItemIndex(manifest.dims),
+            purchase=PurchaseHead(files, threads) if PURCHASE_HEAD in manifest.files else None,
+        )
+
+    def embed_queries(self, queries: Sequence[str]) -> Vectors:
+        """Input vectors [n, d] of search queries."""
+        return self.item.encode_text(self.text.encode(queries))

@@ -1,0 +1,80 @@
+"""The co-visit table as the ranker reads it: neighbours, popularity, first sight and repeat rate of every item."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.messages import UNKNOWN_REPEAT_RATE
+from anabranch.ranking.vocabulary import Rows
+
+FLOOR = 1e-6
+"""Added to a weight before its logarithm is taken: nothing has one too. And the least to divide by."""
+
+
+class NeighbourColumns(NamedTuple):
+    """By item row; an item beyond their end is one of which nothing is known."""
+
+    rows: Rows
+    """[n, W] neighbours, strongest first, -1 padded."""
+    weights: NDArray[np.float32]
+    """[n, W]"""
+    log_popularity: NDArray[np.float32]
+    """[n] natural logarithm of the item's share of all decayed counts, with `FLOOR` added."""
+    first_seen: NDArray[np.int64]
+    """[n] ms of the first event about the item, -1 where none is known."""
+    repeat_rate: NDArray[np.float32]
+    """[n] share of the item's users who came back to it, `UNKNOWN_REPEAT_RATE` where none is known."""
+
+
+class NeighbourTable:
+    """Arrays by item row, grown as items appear. Filled from the `neighbours` topic or the co-visit seed."""
+
+    def __init__(self, width: int = 20) -> None:
+        self.width = width
+        self.columns = _unknown(1024, width)
+
+    def set(
+        self,
+        row: int,
+        rows: Rows,
+        weights: NDArray[np.float32],
+        popularity: float,
+        first_seen: int,
+        repeat_rate: float,
+    ) -> None:
+        """Set an item's neighbours, strongest first; those beyond `width` are left out. first_seen in ms."""
+        self._reserve(row + 1)
+        n = min(len(rows), self.width)
+        columns = self.columns
+        columns.rows[row] = -1
+        columns.weights[row] = 0
+        columns.rows[row, :n] = rows[:n]
+        columns.weights[row, :n] = weights[:n]
+        columns.log_popularity[row] = np.log(popularity + FLOOR)
+        columns.first_seen[row] = first_seen
+        columns.repeat_rate[row] = repeat_rate
+
+    def remove(self, row: int) -> None:
+        """Forget an item's neighbours and counts."""
+        if row < len(self.columns.rows):
+            self.set(row, np.empty(0, np.int32), np.empty(0, np.float32), 0.0, -1, UNKNOWN_REPEAT_RATE)
+
+    def _reserve(self, capacity: int) -> None:
+        short = capacity - len(self.columns.rows)
+        if short > 0:
+            more = _unknown(max(short, len(self.columns.rows)), self.width)
+            both = zip(self.columns, more, strict=True)
+            self.columns = NeighbourColumns(*(np.concatenate([column, new]) for column, new in both))
+
+
+def _unknown(n: int, width: int) -> NeighbourColumns:
+    return NeighbourColumns(
+        rows=np.full((n, width), -1, np.int32),
+        weights=np.zeros((n, width), np.float32),
+        log_popularity=np.full(n, np.log(FLOOR), np.float32),
+        first_seen=np.full(n, -1, np.int64),
+        repeat_rate=np.full(n, UNKNOWN_REPEAT_RATE, np.float32),
+    )

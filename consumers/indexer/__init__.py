@@ -1,0 +1,1 @@
+"""The indexer: items in, item vectors out."""

@@ -1,0 +1,42 @@
+"""Items to item vectors for one release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from anabranch.metrics import IndexerMetrics, Stopwatch
+from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
+from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.release import Release
+from anabranch.settings import Settings
+from anabranch.text_embedding_cache import TextVectors
+
+
+class Vectoriser:
+    """text.onnx, through the text vectors kept on disk, then item.onnx."""
+
+    def __init__(self, settings: Settings, files: Release, metrics: IndexerMetrics) -> None:
+        self.manifest = files.manifest
+        self._metrics = metrics
+        self._text = TextEncoder(files, settings.threads)
+        self._item = ItemEncoder(files, settings.threads)
+        self._text_vectors = TextVectors.of_release(settings.data_dir, self.manifest)
+
+    def knows(self, text: str) -> bool:
+        """Whether the text's vector is at hand, so that it costs next to nothing."""
+        return text in self._text_vectors
+
+    def vectors(self, item_ids: Sequence[str], texts: Sequence[str]) -> Vectors:
+        """Item vectors [n, d]; n may be 0."""
+        if not item_ids:
+            return np.empty((0, self.manifest.dims), np.float32)
+        watch = Stopwatch(self._metrics.stage)
+        passed = watch.begin()
+        text_vectors = self._text_vectors.get(texts, self._text.encode)
+        passed("text")
+        vectors = self._item.encode(item_ids, text_vectors)
+        passed("item")
+        watch.tell()
+        return vectors

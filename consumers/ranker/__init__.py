@@ -1,0 +1,1 @@
+"""The ranker: events in, rankings and feedback out, one transaction per batch."""

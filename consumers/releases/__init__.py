@@ -1,0 +1,1 @@
+"""How a release reaches a ranker: watched, loaded, updated, and its index maintained."""

@@ -1,0 +1,1 @@
+"""What every consumer process shares: the group consumer, publishers, decoding, dead letters, threads."""

@@ -1,0 +1,112 @@
+"""What each seed knows, beside what sharing made of all of them: on moments that nobody has learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from anabranch.ranking.pipeline.rank import NOT_ON_SLATE, put_in_order
+from models.data.event_log import EventLog
+from models.data.sequences import Positions
+from models.evaluation.paired_differences import OVERALL
+from models.evaluation.protocols import Ranker
+from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.slices import Mask, cut_slices, repeats
+from models.evaluation.summaries import Lead, Quality, lead
+from models.metrics.ranking import Ranks
+from models.offline.ranking_lists import candidate_lists, last_before
+from models.seeds.seed import Seed
+from models.stages import Done
+
+LARGEST_SHARE = 0.1
+"""Of the moments there are, so many are measured on at most: where there are few, the order needs the others."""
+
+
+class SeedKnown(Struct, frozen=True, kw_only=True):
+    """One seed, and how much better than it the shared ranking is."""
+
+    quality: Quality
+    lead: dict[str, Lead]
+    """Slice → shared minus seed; overall first."""
+
+
+class SeedsKnown(Struct, frozen=True, kw_only=True):
+    """Every seed and the shared ranking on the same moments, in whose items none of them has learned."""
+
+    shared: Quality
+    seeds: dict[str, SeedKnown]
+    events: dict[str, int]
+    """By slice, overall first; of the slices that have any."""
+    users: dict[str, int]
+    """The same; the intervals are over users."""
+
+
+def draw_moments(log: EventLog, start: int, most: int, seed: int) -> Positions:
+    """Rows [M] of events from `start` on whose user has an earlier one, drawn evenly, in order of time."""
+    rows = start + np.flatnonzero(log.previous()[start:] >= 0)
+    drawn = min(most, int(LARGEST_SHARE * len(rows)))
+    return np.sort(np.random.default_rng(seed).choice(rows, drawn, replace=False))
+
+
+def seeds_known(
+    seeds: Sequence[Seed],
+    shared: Ranker,
+    log: EventLog,
+    start: int,
+    rows: Positions,
+    domains: Sequence[str | None],
+    done: Done = lambda share: None,
+) -> SeedsKnown:
+    """Measure fitted seeds and the shared ranking on the events at rows [M] of the log, from `start` on.
+
+    Seeds and encoder have learned the log up to `start`, and the order nothing of these events. The log's items are
+    the seeds' items, and `domains` theirs.
+    """
+    wanted, user = log.item[rows], log.user[rows]
+    slices = {OVERALL: np.ones(len(rows), np.bool_), **cut_slices(log, start, rows, repeats(log)[rows], domains)}
+    slices = {name: where for name, where in slices.items() if where.any()}
+    theirs = np.flatnonzero(np.isin(log.user, user))
+    log, start, rows = log.take(theirs), int(np.searchsorted(theirs, start)), np.searchsorted(theirs, rows)
+    moments = moments_before(log, rows, shared.policy)
+    ranks = slate_ranks(shared, log, start, rows)
+    done(0.5)
+    known = {}
+    for seed in seeds:
+        known[seed.name] = _known(seed_ranks(seed, moments, wanted, shared.policy.slate), ranks, user, slices)
+        done(0.5 / len(seeds))
+    return SeedsKnown(
+        shared=Quality.of(ranks),
+        seeds=known,
+        events={name: int(where.sum()) for name, where in slices.items()},
+        users={name: len(np.unique(user[where])) for name, where in slices.items()},
+    )
+
+
+def slate_ranks(ranker: Ranker, log: EventLog, start: int, rows: Positions) -> Ranks:
+    """Where the items of the events at rows [M], all from `start` on, stand on slates made right before them.
+
+    Nothing is ranked for the other events, so this is quicker than `release_ranks`.
+    """
+    order, before = last_before(log, start)  # the events from `start` on stay where they are
+    log, start = log.take(order), start - before
+    previous = log.previous()[rows] - start
+    chosen = np.zeros(len(log) - start, np.bool_)
+    chosen[previous] = True
+    parts = (ranker.live, ranker.neighbours, ranker.item_ids, ranker.policy)
+    slates = np.full((len(chosen), ranker.policy.slate), -1, np.int32)
+    for at, candidates, features in candidate_lists(
+        *parts, log.take(slice(0, start)), log.take(slice(start, None)), chosen
+    ):
+        slates[at] = put_in_order(ranker.live, candidates, features, len(at), ranker.policy.slate)[0]
+    hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
+    return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
+
+
+def _known(ranks: Ranks, shared: Ranks, user: NDArray[np.int32], slices: dict[str, Mask]) -> SeedKnown:
+    return SeedKnown(
+        quality=Quality.of(ranks),
+        lead={name: lead(shared[where], ranks[where], user[where]) for name, where in slices.items()},
+    )

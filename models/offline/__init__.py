@@ -1,0 +1,1 @@
+"""The serving core driven over a log: lists and examples to learn from."""

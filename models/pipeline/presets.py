@@ -1,0 +1,89 @@
+"""How candidates are made for each kind of data: starting points for the search, tuned on validation splits.
+
+What tells the kinds apart is what a log's order means: in sessions on a marketplace the next event hangs on the last,
+and people come back to what they have just seen; in histories of reviews nothing comes twice; baskets are sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from anabranch.ranking.retrieval.candidates import Policy
+from models.networks.list_ranker import OrderConfig
+from models.pipeline.candidate import CandidateConfig
+from models.seeds.als import AlsSeed
+from models.seeds.attention import AttentionSeed
+from models.seeds.co_visit_table import CoVisitRule
+from models.seeds.gru import GruConfig
+from models.seeds.seed import Seed
+from models.seeds.sequence import SequenceSeed
+from models.seeds.session_knn import SessionKnnSeed
+from models.seeds.text import TextSeed
+from models.sharing.strategies.adapters import DomainAdapters
+from models.sharing.strategies.merging import Merging
+from models.sharing.strategies.multi_task import MultiTask
+from models.sharing.strategies.rank_distillation import RankDistillation
+from models.sharing.strategies.replay import Replay
+from models.sharing.strategies.text_geometry import TextGeometry
+from models.sharing.strategy import Strategy
+from models.sharing.training import Training
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "text_geometry": TextGeometry,
+    "domain_adapters": DomainAdapters,
+    "replay": Replay,
+    "merging": Merging,
+    "rank_distillation": RankDistillation,
+    "multi_task": MultiTask,
+}
+"""Every sharing strategy, with its own settings as they are by default; in the order in which they stand together."""
+
+Kind = Literal["sessions", "histories", "baskets"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
+    """The starting point for a kind of data."""
+    if kind == "sessions":
+        return CandidateConfig(
+            seed=seed,
+            threads=threads,
+            policy=Policy(session_repeats=True),
+            co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
+            seeds=_of_sessions,
+            training=Training(child_epochs=5, child_rate=4e-3),
+            strategies=(TextGeometry(), Replay()),
+            order=OrderConfig(hidden=64, epochs=8, discover_share=0.0),
+        )
+    if kind == "histories":
+        return CandidateConfig(
+            seed=seed,
+            threads=threads,
+            policy=Policy(discover=True, neighbours=32),
+            co_visits=CoVisitRule(across=1.0, text_prior=150.0),
+            seeds=_of_histories,
+            strategies=(TextGeometry(), Replay(first=False)),
+            dims=128,
+            white_dims=256,
+            dropout=0.4,
+            training=Training(
+                epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
+            ),
+        )
+    return CandidateConfig(
+        seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, ahead=8.0)
+    )
+
+
+def _of_sessions(config: CandidateConfig) -> list[Seed]:
+    return [SessionKnnSeed(), SequenceSeed(config.seed, GruConfig(ahead=1.0))]
+
+
+def _of_histories(config: CandidateConfig) -> list[Seed]:
+    """No session neighbours: every event is a session of its own."""
+    return [
+        AlsSeed(seed=config.seed, threads=config.threads),
+        TextSeed(dims=256),
+        AttentionSeed(config.seed),
+    ]

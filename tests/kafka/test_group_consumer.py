@@ -1,0 +1,85 @@
+"""The ranker's membership of its group, where kafka-python leaves something to be desired."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from anabranch.kafka import clients
+from anabranch.kafka.topics import Topics
+from anabranch.settings import Settings
+from consumers.runtime.group_consumer import Intake
+from tests.kafka.world import await_true
+
+
+def nothing_is(seconds: float) -> None:
+    """Published just now."""
+
+
+@pytest.fixture
+def intake(settings: Settings, topics: Topics) -> Iterator[Intake]:
+    with closing(Intake(settings, topics.events)) as made:
+
+        def given() -> bool:
+            made.collect(nothing_is)
+            change = made.rebalanced()
+            return change is not None and change.assigned == {0, 1}
+
+        await_true(given, "both partitions")
+        yield made
+
+
+def test_a_member_thrown_out_while_it_rejoins_is_told_of_its_loss(intake: Intake) -> None:
+    """Or it would claim, under another name, partitions that others have had meanwhile."""
+    coordinator = intake._consumer._coordinator
+    coordinator.rejoining = True  # a JoinGroup is in flight
+    coordinator.reset_generation()  # and the answer is that the group does not know the member
+
+    assert not intake.settled
+    told: list[frozenset[int]] = []
+
+    def lost_and_given_back() -> bool:
+        intake.collect(nothing_is)
+        change = intake.rebalanced()
+        if change is not None:
+            told.extend((change.revoked, change.assigned))
+        return frozenset({0, 1}) in told[1::2]
+
+    await_true(lost_and_given_back, "the partitions to be given back")
+    assert told[0] == {0, 1}, "first they are lost"
+
+
+def test_a_membership_that_is_only_being_joined_fences_nothing(intake: Intake) -> None:
+    before = intake.membership
+    intake._consumer._coordinator.reset_generation()
+    assert not intake.settled
+    assert intake.membership is before
+    assert before.generation_id >= 0
+
+
+def test_a_batch_takes_what_comes_while_the_one_before_is_published(settings: Settings, topics: Topics) -> None:
+    with closing(clients.producer(settings)) as producer, closing(Intake(settings, topics.events)) as intake:
+
+        def put(value: bytes) -> None:
+            producer.send(topics.events, value, partition=0).get(timeout=10)
+
+        def publishing(seconds: float) -> None:
+            put(b"meanwhile")
+            time.sleep(1)
+            waited.append(seconds)
+
+        def comes_with_what_came_meanwhile() -> bool:
+            intake.collect(nothing_is)  # of nothing: it leaves a fetch waiting at the broker
+            put(b"before")
+            time.sleep(1)
+            values = [one.value for one in intake.collect(publishing)]
+            return values == [b"before", b"meanwhile"]
+
+        waited: list[float] = []
+        await_true(lambda: not intake.collect(nothing_is) and intake.rebalanced() is not None, "the partitions")
+        intake.open(0, 0)
+        await_true(comes_with_what_came_meanwhile, "a batch that has what came meanwhile")
+        assert set(waited) == {settings.linger_ms / 1000}

@@ -1,0 +1,1 @@
+"""What tests share: data, releases and records made for them."""

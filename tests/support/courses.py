@@ -1,0 +1,69 @@
+"""Tiny courses for encoders: users who walk through their domain's items, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from anabranch.messages import EVENT_TYPES
+from models.data.event_log import EventLog
+from models.data.sequences import Sequences
+from models.networks.encoder import Encoder, EncoderConfig
+from models.seeds.co_visit import NeighboursSeed
+from models.sharing.strategy import Course
+from models.sharing.training import Training
+
+VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
+USERS, EVENTS, ITEMS, TEXT_DIMS = 24, 20, 20, 12
+TRAINING = Training(epochs=2, child_epochs=2, events_a_step=128, negatives=32)
+
+
+def course(
+    domains: int = 1,
+    types: Sequence[int] = (VIEW,),
+    text: bool = False,
+    fresh_from: int = 0,
+    seeds: bool = False,
+    items: int = ITEMS,
+) -> Course:
+    """An event a second: at second t every user has their t-th. Every domain has an equal part of the items, and the
+    last quarter of the users is in all of them. The last two items have not been learned."""
+    log = _log(domains, types, items)
+    random = np.random.default_rng(0)
+    text_vectors = random.normal(size=(items, TEXT_DIMS)).astype(np.float32) * text
+    seed = NeighboursSeed()
+    if seeds:
+        seed.fit(log, text_vectors, lambda share: None)
+    return Course(
+        sequences=Sequences.of(log),
+        text_vectors=torch.from_numpy(text_vectors),
+        numbers=np.where(np.arange(items) < items - 2, np.arange(items) + 1, 0),
+        seeds=[seed] if seeds else [],
+        fresh_from=fresh_from,
+        domains=1 + np.arange(items) * domains // items,
+    )
+
+
+def encoder(items: int = ITEMS, dropout: float = 0.0) -> Encoder:
+    """With room for a course's items."""
+    torch.manual_seed(0)
+    return Encoder(
+        EncoderConfig(items=items + 1, text_dims=TEXT_DIMS, white_dims=8, dims=16, state_dims=16, dropout=dropout)
+    )
+
+
+def _log(domains: int, types: Sequence[int], items: int) -> EventLog:
+    user, event = np.divmod(np.arange(USERS * EVENTS), EVENTS)
+    size = items // domains
+    domain = np.where(user < USERS * 3 // 4, user, event) % domains
+    return EventLog.from_columns(
+        user,
+        domain * size + (user + event) % size,
+        np.resize(types, len(user)),
+        1000 * (1 + event),
+        np.zeros(len(user)),
+        user_ids=tuple(map(str, range(USERS))),
+        item_ids=tuple(map(str, range(items))),
+    )

@@ -1,0 +1,178 @@
+"""What a transaction saves, and what the marker may promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from anabranch import messages
+from anabranch.kafka.topics import Topics
+from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker
+from anabranch.ranking.pipeline.servable import ReleaseNumbers
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds
+from anabranch.settings import Settings
+from consumers.ranker.checkpoint import Checkpoint, Checkpoints, Dirty, First, Progress, Stretch
+from consumers.runtime.outbound import Outgoing
+
+TOPICS = Topics(Settings())
+INTERVAL_S = 5.0
+
+
+class Log:
+    """One partition's checkpoints, and the offsets that a broker would give its messages."""
+
+    def __init__(self) -> None:
+        self.states = UserStates(StateLayout(), 4, 4)
+        self.checkpoints = Checkpoints(TOPICS, self.states, ItemIds(), ReleaseNumbers(), INTERVAL_S)
+        self.checkpoints.begin(0, Progress(StateMarker(offset=0, rankings_offset=0, epochs=[]), 0, 0))
+        self.written: list[Outgoing] = []
+        self.end = 0
+
+    def plan(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[Checkpoint]:
+        """Plan for a batch of events, users by offset."""
+        first: dict[int, First] = {}
+        for offset, user in events.items():
+            first.setdefault(int(self.states.slots([user])[0]), First(offset, user))
+        stretch = {0: Stretch(min(events), max(events) + 1, first)} if events else {}
+        return self.checkpoints.plan(stretch, release, now)
+
+    def commit(self, plans: list[Checkpoint], now: float, rankings: int = 0, known: bool = True) -> list[Outgoing]:
+        """Commit the plans along with so many rankings; the messages of `user-state` that it wrote."""
+        written = list(self.checkpoints.messages(plans))
+        ranked = [Outgoing(TOPICS.rankings, b"u", b"", 0) for _ in range(rankings)]
+        published = []
+        for message in [*ranked, *written]:
+            published.append((message, self.end if known else -1))
+            self.end += 1
+        self.checkpoints.committed(plans, published, now)
+        self.written += written
+        return written
+
+    def batch(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[Outgoing]:
+        return self.commit(self.plan(events, now, release), now, rankings=len(events))
+
+    @property
+    def marker(self) -> StateMarker:
+        """The newest that was written."""
+        newest = [message.value for message in self.written if message.key == STATE_MARKER_KEY][-1]
+        assert newest is not None
+        return messages.state_markers.decode(newest)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def users(written: list[Outgoing]) -> list[bytes | None]:
+    return [message.key for message in written if message.key != STATE_MARKER_KEY]
+
+
+def test_a_state_is_saved_once_it_has_been_ahead_of_its_saved_form_for_the_interval(log: Log) -> None:
+    assert users(log.batch({0: "ann", 1: "bob"}, now=0)) == []
+    assert users(log.batch({2: "ann", 3: "cat"}, now=4.9)) == []
+    assert users(log.batch({4: "dan"}, now=5)) == [b"ann", b"bob"]
+    assert log.checkpoints.dirty == 2
+
+
+def test_the_marker_is_the_first_event_that_no_saved_state_has(log: Log) -> None:
+    log.batch({0: "ann", 1: "bob"}, now=0)
+    log.batch({2: "ann", 3: "cat"}, now=3)
+    log.batch({4: "dan"}, now=5)
+    assert log.marker.offset == 3, "of ann and bob everything is saved, of cat nothing"
+
+
+def test_where_nothing_is_left_to_save_the_marker_is_the_end(log: Log) -> None:
+    log.batch({0: "ann"}, now=0)
+    log.commit(log.plan({}, now=5), now=5)
+    assert log.marker.offset == 1
+
+
+def test_a_user_saved_with_the_batch_that_touches_them_is_saved_with_it(log: Log) -> None:
+    log.batch({0: "ann"}, now=0)
+    log.batch({1: "ann"}, now=5)
+    assert log.marker.offset == 2
+    assert log.checkpoints.dirty == 0
+
+
+def test_a_user_whom_the_next_batch_moves_while_they_are_saved_is_ahead_of_that_form(log: Log) -> None:
+    log.batch({0: "ann"}, now=0)
+    saving = log.plan({}, now=10)
+    written = log.commit(saving, now=10)
+    assert users(written) == [b"ann"]
+    slot = log.states.slot_of("ann")
+    assert not log.states.columns.dirty[slot]
+    assert users(log.batch({1: "ann"}, now=10)) == [], "ranked before that was committed, planned after it"
+    assert log.states.columns.dirty[slot]
+    assert users(log.batch({}, now=20)) == [b"ann"]
+
+
+def test_a_plan_that_is_not_committed_leaves_no_trace(log: Log) -> None:
+    log.batch({0: "ann"}, now=0)
+    log.plan({1: "bob"}, now=5)
+    assert log.checkpoints.dirty == 1
+    assert users(log.batch({1: "bob"}, now=5)) == [b"ann"]
+    assert log.marker.offset == 1
+
+
+def test_before_a_release_ranks_a_partition_the_marker_says_so(log: Log) -> None:
+    written = log.batch({10: "ann"}, now=0, release="r1")
+    assert [message.key for message in written] == [STATE_MARKER_KEY]
+    assert log.marker.epochs == [Epoch(10, "r1")]
+    log.batch({11: "ann"}, now=1, release="r2")
+    assert log.marker.epochs == [Epoch(10, "r1"), Epoch(11, "r2")]
+
+
+def test_an_epoch_that_ended_before_the_marker_is_left_out(log: Log) -> None:
+    log.batch({10: "ann"}, now=0, release="r1")
+    log.batch({11: "bob"}, now=1, release="r2")
+    log.commit(log.plan({}, now=5), now=5)
+    assert (log.marker.offset, log.marker.epochs) == (11, [Epoch(11, "r2")])
+
+
+def test_events_that_moved_nobody_begin_no_epoch(log: Log) -> None:
+    log.commit(log.checkpoints.plan({0: Stretch(5, 9, {})}, "r1", 0), now=0)
+    assert log.written == []
+    log.commit(log.plan({}, now=5), now=5)
+    assert (log.marker.offset, log.marker.epochs) == (9, [])
+
+
+def test_the_marker_says_where_the_rankings_behind_it_begin(log: Log) -> None:
+    log.batch({0: "ann", 1: "bob"}, now=0)
+    second = log.end
+    log.batch({2: "cat"}, now=3)
+    log.commit(log.plan({}, now=5), now=5)
+    assert log.marker.offset == 2
+    assert 2 <= log.marker.rankings_offset <= second, "no earlier than the rankings before, no later than cat's"
+
+
+def test_a_saved_state_whose_place_is_not_known_is_saved_again(log: Log) -> None:
+    """For the answer to the commit was lost; and only a state whose place is known may be evicted."""
+    log.batch({0: "ann"}, now=0)
+    log.commit(log.plan({}, now=5), now=5, known=False)
+    slot = int(log.states.slots(["ann"])[0])
+    assert log.states.columns.dirty[slot]
+    assert users(log.commit(log.plan({}, now=6), now=6)) == [b"ann"]
+    assert not log.states.columns.dirty[slot]
+    assert log.states.columns.saved_at[slot] >= 0
+
+
+def test_a_partition_without_events_is_saved_along_with_another_ones(log: Log) -> None:
+    log.checkpoints.begin(1, Progress(StateMarker(offset=0, rankings_offset=0, epochs=[]), 7, 0))
+    slot = int(log.states.slots(["eve"], [1])[0])
+    log.commit(log.checkpoints.plan({1: Stretch(7, 8, {slot: First(7, "eve")})}, "r1", 0), now=0)
+    plans = log.plan({0: "ann"}, now=5)
+    assert {plan.partition: plan.stretch.end for plan in plans} == {0: 1, 1: 8}
+
+
+def test_what_a_restore_folded_is_dirty(log: Log) -> None:
+    slot = int(log.states.slots(["ann"])[0])
+    log.states.columns.dirty[slot] = True
+    marker = StateMarker(offset=3, rankings_offset=2, epochs=[Epoch(0, "r1")])
+    log.checkpoints.begin(0, Progress(marker, 9, 5, dirty={slot: Dirty(4, 0.0, "ann")}))
+    assert log.states.columns.dirty[slot]
+    log.commit(log.plan({}, now=5), now=5)
+    assert users(log.written) == [b"ann"]
+    assert log.marker.offset == 9

@@ -1,0 +1,50 @@
+"""What a ranker tells of the pressure it is under."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from anabranch.metrics import RankerMetrics
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds
+from consumers.ranker.metrics_reporter import BatchReport
+from tests.support.releases import DIMS, live_release, write_release
+
+
+@dataclass
+class Taken:
+    """As much of a record as the report reads."""
+
+    timestamp: int
+
+
+def test_backpressure_is_how_long_the_oldest_event_taken_had_waited() -> None:
+    registry = CollectorRegistry()
+    report = BatchReport(RankerMetrics(registry), batch_max=3)
+    now = int(1000 * time.time())
+    report.taken([Taken(now - 500), Taken(now - 2_000), Taken(-1)])
+    assert registry.get_sample_value("anabranch_backpressure_seconds") == pytest.approx(2, abs=0.5)
+    assert registry.get_sample_value("anabranch_full_batches_total") == 1
+
+    report.taken([Taken(now)])
+    assert registry.get_sample_value("anabranch_full_batches_total") == 1
+    report.taken([])
+    assert registry.get_sample_value("anabranch_backpressure_seconds") == 0
+
+
+def test_changes_that_every_query_is_compared_with_are_counted(tmp_path: Path) -> None:
+    write_release(tmp_path / "r1", "r1", ["a", "b"])
+    live = live_release(tmp_path / "r1", ItemIds(), ["a", "b"])
+    states = UserStates(StateLayout(), DIMS, DIMS)
+    for changes in (0, 1):
+        live.index.rebuild()
+        live.index.remove(np.arange(changes, dtype=np.int32))
+        registry = CollectorRegistry()
+        BatchReport(RankerMetrics(registry), batch_max=3).state(states, 0, live, dict, "events")
+        assert registry.get_sample_value("anabranch_index_unfolded") == changes

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anabranch import messages
+from anabranch.kafka.topics import Topics
+from anabranch.messages import Event, Ranking
+from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
+from anabranch.ranking.pipeline.servable import ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemIds
+from anabranch.settings import Settings
+from consumers.ranker.output import Outcome
+from consumers.runtime.decoding import Received
+from consumers.runtime.outbound import Outgoing
+
+RANKED = Ranked(
+    duplicate=np.array([False, True, False]),
+    ranked=np.array([True, False, True]),
+    slate=np.array([[0, 1], [0, 1], [1, -1]], np.int32),
+    score=np.array([[2, 1], [2, 1], [3, 0]], np.float32),
+    shown_release=np.full(3, -1, np.int32),
+    shown_size=np.zeros(3, np.int32),
+    rank=np.full(3, NO_SLATE, np.int32),
+)
+
+
+def published(ranked: Ranked) -> list[Outgoing]:
+    """What is published of three events, the second of which is a duplicate."""
+    item_ids = ItemIds()
+    item_ids.rows(["a", "b"])
+    events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
+    received = [Received(event, 0, offset, -1) for offset, event in enumerate(events)]
+    return list(Outcome(Topics(Settings()), item_ids, ReleaseNumbers()).messages(received, ranked, "r1", now_ms=5))
+
+
+def rankings(ranked: Ranked) -> list[Ranking]:
+    """The rankings among it."""
+    return [messages.rankings.decode(one.value) for one in published(ranked) if one.topic == "rankings" and one.value]
+
+
+def test_an_event_that_no_slate_was_made_for_has_feedback_alone() -> None:
+    latest = replace(RANKED, ranked=np.array([False, False, True]))
+    assert [one.topic for one in published(latest)] == ["feedback", "rankings", "feedback"]
+
+
+def test_a_ranking_says_nothing_of_purchases_where_none_were_ranked() -> None:
+    first, second = rankings(RANKED)
+    assert (first.cause.event_id, second.cause.event_id) == ("e0", "e2")
+    assert (first.purchase, second.purchase) == (None, None)
+    assert b"purchase" not in messages.encode(first)
+
+
+def test_a_ranking_says_of_each_item_of_its_slate_how_probable_its_purchase_is() -> None:
+    purchase = np.array([[0.25, 0.125], [0.5, 0.5], [0.75, 0]], np.float32)
+    first, second = rankings(replace(RANKED, purchase=purchase))
+    assert [item.item_id for item in first.slate] == ["a", "b"]
+    assert first.purchase == [0.25, 0.125]
+    assert [item.item_id for item in second.slate] == ["b"]
+    assert second.purchase == [0.75]
+
+
+@pytest.mark.parametrize("probability", [0.0, 1e-9, 1 - 1e-7, 1.0])
+def test_what_is_published_stays_a_probability(probability: float) -> None:
+    for one in rankings(replace(RANKED, purchase=np.full((3, 2), probability, np.float32))):
+        assert one.purchase is not None
+        assert all(0 <= said <= 1 for said in one.purchase)

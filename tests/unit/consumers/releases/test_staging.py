@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client import CollectorRegistry
+
+from anabranch.kafka.topics import coverage_key, vector_key
+from anabranch.messages import Coverage, ItemVector, encode
+from anabranch.metrics import ConsumerMetrics
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.vocabulary import ItemIds
+from consumers.releases.staging import by_release, vector_change
+from consumers.releases.updates import UnreadableVector
+
+
+def vector(item_id: str, dims: int = 4) -> ItemVector:
+    return ItemVector(item_id=item_id, release="r1", vector=np.ones(dims, "<f4").tobytes())
+
+
+def record(key: bytes | None, value: bytes | None) -> ConsumerRecord:
+    return ConsumerRecord("item-vectors", 0, 0, 0, 1, 0, key, value, [], None, 0, 0, 0)
+
+
+def test_a_chunk_holds_the_newest_message_of_every_item_by_release() -> None:
+    coverage = Coverage(release="r1", items=2, ts=1)
+    records = [
+        record(vector_key("a", "r1"), encode(vector("a"))),
+        record(vector_key("b", "r1"), encode(vector("b"))),
+        record(vector_key("a", "r1"), None),
+        record(coverage_key("r1"), encode(coverage)),
+    ]
+    metrics = ConsumerMetrics(CollectorRegistry())
+    assert by_release(records, metrics) == {"r1": {"a": None, "b": vector("b"), "": coverage}}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (None, b"{}"),
+        (b"no separator", encode(vector("a"))),
+        (b"\xff\x1fr1", encode(vector("a"))),
+        (vector_key("a", "r1"), b"junk"),
+        (vector_key("a", "r1"), b'{"type":"vector","item_id":"a","release":"r\\u001f1","vector":""}'),
+        (vector_key("a", "r1"), b'{"type":"vector","item_id":"a","release":"r1","vector":"no base 64"}'),
+    ],
+)
+def test_what_the_indexer_cannot_have_written_is_counted_and_passed_over(key: bytes | None, value: bytes) -> None:
+    registry = CollectorRegistry()
+    records = [record(key, value), record(vector_key("b", "r1"), encode(vector("b")))]
+    assert by_release(records, ConsumerMetrics(registry)) == {"r1": {"b": vector("b")}}
+    labels = {"topic": "item-vectors"}
+    assert registry.get_sample_value("anabranch_messages_passed_over_total", labels) == 1
+
+
+def test_vectors_of_unequal_length_are_an_error_that_names_the_release() -> None:
+    with pytest.raises(UnreadableVector, match="r1"):
+        vector_change("r1", {"a": vector("a"), "b": vector("b", dims=5)}, ItemIds())
+
+
+def test_vectors_of_other_dims_than_their_release_are_an_error_that_names_it() -> None:
+    change = vector_change("r1", {"a": vector("a", dims=5)}, ItemIds())
+    assert change is not None
+    with pytest.raises(UnreadableVector, match="r1 has 4 dims"):
+        change.apply(ItemIndex(4))

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from kafka import TopicPartition
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment
+
+from consumers.runtime.assignment import AssignmentListener
+
+
+def partitions(*numbers: int) -> set[TopicPartition]:
+    return {TopicPartition("events", number) for number in numbers}
+
+
+def test_a_partition_taken_away_and_given_back_is_told_as_both() -> None:
+    listener = AssignmentListener()
+    listener.on_partitions_revoked(partitions(0, 1))
+    listener.on_partitions_assigned(partitions(1))
+    assert listener.changed
+    assert listener.take() == (frozenset({0, 1}), frozenset({1}))
+    assert not listener.changed
+
+
+def test_a_partition_given_and_taken_away_at_once_is_not_told_as_given() -> None:
+    listener = AssignmentListener()
+    listener.on_partitions_assigned(partitions(0))
+    listener.on_partitions_revoked(partitions(0))
+    assert listener.take() == (frozenset({0}), frozenset())
+
+
+def test_what_a_rebalance_leaves_in_place_is_not_told_of() -> None:
+    listener = AssignmentListener()
+    listener.on_partitions_assigned(partitions(0, 1))
+    listener.take()
+    listener.on_partitions_revoked(partitions(1))
+    assert listener.take() == (frozenset({1}), frozenset())
+
+
+def test_a_member_that_was_thrown_out_no_longer_claims_its_partitions() -> None:
+    """Or the leader would take a zombie's claim for the truth, and take the partition from its new owner."""
+    listener = AssignmentListener()
+    listener.assignor.on_assignment(ConsumerProtocolAssignment(0, [("events", [0])], b""), 1)
+    assert listener.assignor.metadata({"events"}).owned_partitions
+    listener.on_partitions_lost(partitions(0))
+    assert not listener.assignor.metadata({"events"}).owned_partitions
+    assert listener.take() == (frozenset({0}), frozenset())

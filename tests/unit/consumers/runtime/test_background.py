@@ -1,0 +1,43 @@
+"""What works beside the ranking gets what it leaves."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+
+import pytest
+
+from anabranch.ranking.retrieval.ann_index import Between
+from consumers.runtime.background import NICENESS, REST, Rests, beside
+
+
+def priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ranks threads one by one")
+def test_a_thread_that_works_beside_keeps_no_other_from_its_turn() -> None:
+    before = priority()
+    assert beside("test", lambda between: priority()).result(10) == max(NICENESS, before)
+    assert priority() == before
+
+
+def test_what_ends_the_work_is_raised_where_its_outcome_is_asked_for() -> None:
+    def fail(between: Between) -> None:
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        beside("test", fail).result(10)
+
+
+def test_a_rest_is_as_long_as_the_work_before_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    rested: list[float] = []
+    worked = iter([5.0, 6.0, 6.0, 6.5, 6.5])
+    monkeypatch.setattr(time, "thread_time", lambda: next(worked))
+    monkeypatch.setattr(time, "sleep", rested.append)
+    rest = Rests()
+    rest()
+    rest()
+    assert rested == [REST * 1.0, REST * 0.5]

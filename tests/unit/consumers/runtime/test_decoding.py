@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+from kafka.consumer.fetcher import ConsumerRecord
+
+from anabranch.kafka.headers import HeaderName
+from anabranch.messages import REASON_LENGTH, Event, Item, encode
+from consumers.runtime.dead_letter import DeadLetter
+from consumers.runtime.decoding import Received, decode, decode_item
+from consumers.runtime.outbound import Outgoing
+
+EVENT = Event(event_id="e", user_id="u", type="view", ts=5, item_id="i")
+ITEM = Item(item_id="i", title="Soup")
+LARGEST = 1024
+TRACE = [("trace", b"1")]
+
+
+def record(
+    value: bytes | None,
+    key: bytes | None = b"u",
+    offset: int = 7,
+    headers: list[tuple[str, bytes | None]] | None = None,
+    topic: str = "events",
+) -> ConsumerRecord:
+    found = TRACE if headers is None else headers
+    return ConsumerRecord(topic, 2, 0, offset, 1234, 1, key, value, found, None, 0, 0, 0)
+
+
+def letter(record: ConsumerRecord) -> DeadLetter:
+    """The one dead letter that decoding the record as an event makes."""
+    received, (dead,) = decode([record], LARGEST)
+    assert received == []
+    return dead
+
+
+def item_letter(value: bytes | None, key: bytes | None) -> DeadLetter:
+    dead = decode_item(record(value, key, topic="items"), LARGEST)
+    assert isinstance(dead, DeadLetter)
+    return dead
+
+
+def test_an_event_keeps_its_place_in_the_log() -> None:
+    received, dead = decode([record(encode(EVENT))], LARGEST)
+    assert dead == []
+    assert received[0] == (EVENT, 2, 7, 1234)
+
+
+def test_a_message_that_is_none_becomes_a_dead_letter_as_it_came() -> None:
+    dead = letter(record(b"junk"))
+    outgoing = dead.outgoing("dead")
+    assert (outgoing.key, outgoing.value) == (b"u", b"junk")
+    assert outgoing.headers == [
+        ("trace", b"1"),
+        ("topic", b"events"),
+        ("partition", b"2"),
+        ("offset", b"7"),
+        ("category", b"invalid"),
+        ("reason", dead.reason.encode()),
+    ]
+
+
+def test_a_tombstone_is_a_dead_letter() -> None:
+    dead = letter(record(None))
+    assert dead.category == "empty"
+    assert dead.outgoing("dead").value is None
+
+
+def test_a_record_of_neither_key_nor_value_is_a_dead_letter_that_can_be_sent() -> None:
+    dead = letter(record(None, key=None))
+    assert dead.category == "empty"
+    assert dead.outgoing("dead").value == b""
+
+
+@pytest.mark.parametrize("key", [b"v", None, b"", b"\xff", b"u" * 100_000])
+def test_an_event_under_another_users_key_is_a_dead_letter(key: bytes | None) -> None:
+    dead = letter_of_any_size(record(encode(EVENT), key=key))
+    assert dead.category == "wrong_key"
+    assert (dead.outgoing("dead").key, dead.outgoing("dead").value) == (key, encode(EVENT))
+
+
+def letter_of_any_size(record: ConsumerRecord) -> DeadLetter:
+    return decode([record], 1_000_000)[1][0]
+
+
+@pytest.mark.parametrize("text", ["\U000e0001" * 512, "\u202e" * 512, "'" * 512])
+def test_a_reason_is_short_and_valid_text_whatever_it_quotes(text: str) -> None:
+    event = Event(event_id="e", user_id=text, type="view", ts=5, item_id="i")
+    dead = letter_of_any_size(record(encode(event)))
+    assert dead.category == "wrong_key"
+    assert len(dead.reason) <= REASON_LENGTH
+    assert dict(dead.outgoing("dead").headers or [])["reason"].decode() == dead.reason
+
+
+def test_a_record_that_decompressed_to_more_than_the_limit_is_not_read_and_its_letter_says_where_it_stands() -> None:
+    dead = letter(record(b'{"x":"' + b"a" * LARGEST))
+    assert dead.category == "too_large"
+    assert str(LARGEST) in dead.reason
+    assert dead.outgoing("dead") == Outgoing(
+        topic="dead",
+        key=None,
+        value=b"",
+        headers=[
+            ("topic", b"events"),
+            ("partition", b"2"),
+            ("offset", b"7"),
+            ("category", b"too_large"),
+            ("reason", dead.reason.encode()),
+        ],
+    )
+
+
+def test_key_and_headers_count_towards_the_limit() -> None:
+    large = b"x" * (LARGEST - 8)
+    assert isinstance(decode([record(encode(EVENT))], LARGEST)[0][0], Received)
+    assert letter(record(b"junk", key=large)).category == "too_large"
+    assert letter(record(b"junk", headers=[("name", large)])).category == "too_large"
+    assert letter(record(None, headers=[("n" * LARGEST, None)])).category == "too_large"
+
+
+def test_headers_that_clients_do_not_know_are_sent_as_they_came() -> None:
+    headers: list[tuple[str, bytes | None]] = [(HeaderName(b"\xff"), b"1"), ("null", None), ("reason", b"a producer's")]
+    sent = letter(record(b"junk", headers=headers)).outgoing("dead").headers or []
+    assert [name.encode() for name, _ in sent[:3]] == [b"\xff", b"null", b"reason"]
+    assert [value for _, value in sent[:3]] == [b"1", b"", b"a producer's"]
+
+
+def test_events_around_a_dead_letter_keep_their_order() -> None:
+    records = [record(encode(EVENT), offset=1), record(b"x", offset=2), record(encode(EVENT), offset=3)]
+    received, dead = decode(records, LARGEST)
+    assert [one.offset for one in received] == [1, 3]
+    assert [one.record.offset for one in dead] == [2]
+
+
+def test_an_item_and_a_tombstone_say_what_became_of_the_item() -> None:
+    assert decode_item(record(encode(ITEM), key=b"i"), LARGEST) == ("i", ITEM)
+    assert decode_item(record(None, key=b"i"), LARGEST) == ("i", None)
+
+
+def test_an_item_that_is_none_is_a_dead_letter_with_its_reason() -> None:
+    assert item_letter(b"junk", b"i").category == "invalid"
+    assert item_letter(encode(ITEM), b"j").category == "wrong_key"
+    assert item_letter(encode(ITEM), None).category == "wrong_key"
+    assert item_letter(b"x" * 2 * LARGEST, b"i").category == "too_large"
+
+
+@pytest.mark.parametrize("key", [b"", b"\xff", b"a\x1fr1", b"a\n", b"k" * 513])
+def test_a_tombstone_whose_key_can_be_no_item_is_a_dead_letter(key: bytes) -> None:
+    dead = item_letter(None, key)
+    assert dead.category == "wrong_key"
+    assert (dead.outgoing("dead").key, dead.outgoing("dead").value) == (key, None)
+
+
+def test_a_tombstone_without_a_key_is_a_dead_letter() -> None:
+    assert item_letter(None, None).category == "empty"

@@ -1,0 +1,197 @@
+"""Figures of benchmarks, and the states they make up."""
+
+from __future__ import annotations
+
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from rich.console import Console
+
+from anabranch.harness.bench.catalogue import NOISE, beside, households_within
+from anabranch.harness.bench.fixture import Speed, in_stretches, percentiles, spread
+from anabranch.harness.bench.noop_loop import Echoed
+from anabranch.harness.bench.plots import curves, draw
+from anabranch.harness.bench.streaming import without_end
+from anabranch.harness.bench.swap import _mixes
+from anabranch.harness.bench.table import BENCHMARKS, measure, rows, show
+from anabranch.harness.environment.reconciliation import Answer
+from anabranch.messages import Cause, Ranking
+from producers import completejourney
+
+
+def test_a_figure_comes_with_its_spread() -> None:
+    assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "sd": 1.0, "min": 1.0, "max": 3.0}
+    assert spread([4.0])["sd"] == 0
+
+
+def test_percentiles_are_those_of_numpy_and_the_largest() -> None:
+    values = [float(value) for value in range(1, 101)]
+    assert percentiles(values) == {"p50": 50.5, "p95": np.percentile(values, 95), "p99": np.percentile(values, 99)} | {
+        "max": 100.0
+    }
+
+
+def test_speed_counts_from_the_first_message_on() -> None:
+    assert Speed.of(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
+    assert Speed.of([7]).per_second == pytest.approx(1000), "a millisecond is the least that can be told"
+
+
+def test_the_speed_of_a_stretch_counts_from_the_end_of_the_one_before() -> None:
+    slow, fast = range(5_000, 6_000, 10), range(6_000, 6_500, 5)
+    assert in_stretches([*fast, *slow], 2) == [pytest.approx(101, abs=1), pytest.approx(198, abs=1)]
+
+
+@pytest.mark.parametrize(("releases", "mixes"), [("aab", False), ("a", False), ("aba", True), ("abba", True)])
+def test_a_partition_that_comes_back_to_a_release_mixes_two(releases: str, mixes: bool) -> None:
+    cause = Cause(event_id="e", partition=0, offset=0, ts=0)
+    answers = [Answer(Ranking(user_id="u", release=name, cause=cause, slate=[], ts=0), 0) for name in releases]
+    assert _mixes(answers) is mixes
+
+
+def test_an_item_that_is_made_up_stands_beside_a_real_one_and_is_as_long() -> None:
+    random = np.random.default_rng(0)
+    real = random.normal(size=(50, 16)).astype(np.float32)
+    made = beside(real, random)
+    lengths = np.linalg.norm(real, axis=1)
+    np.testing.assert_allclose(np.linalg.norm(made, axis=1), lengths, rtol=1e-5)
+    np.testing.assert_allclose((made * real).sum(axis=1) / lengths**2, 1 / np.hypot(1, NOISE), atol=0.15)
+
+
+def test_households_are_as_many_as_buy_no_more_than_so_many_items() -> None:
+    bought = {1: 3, 2: 5, 3: 9}
+    for items, households in ((2, 1), (3, 1), (5, 2), (8, 2), (100, 3)):
+        assert households_within(_Purchases(bought), items, seed=0) == households
+
+
+class _Purchases:
+    """Of three households; how many items so many of them buy."""
+
+    def __init__(self, bought: dict[int, int]) -> None:
+        self.user = np.array([0, 0, 1, 2])
+        self._of_households = bought
+        self._bought = 0
+
+    def of_households(self, households: int, seed: int) -> _Purchases:
+        self._bought = self._of_households[households]
+        return self
+
+    def bought(self) -> set[str]:
+        return set(map(str, range(self._bought)))
+
+
+def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:
+    echoed = Echoed("group", {0: 0, 1: 7, 2: 0}, 100, [(b"ranking", b"feedback")])
+    echoed.write(tmp_path / "echoed")
+    assert Echoed.read(tmp_path / "echoed") == echoed
+    assert echoed.since == {0: 0, 1: 7, 2: 0}
+
+
+def test_a_file_that_holds_no_echo_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "echoed").write_bytes(msgspec.msgpack.encode({"group": "group", "events": 0}))
+    with pytest.raises(msgspec.ValidationError):
+        Echoed.read(tmp_path / "echoed")
+
+
+def _spread(mean: float) -> dict[str, float]:
+    return {"mean": mean, "sd": mean / 100, "min": mean, "max": mean}
+
+
+def _latency(p99: float, partitions: int, rankers: int) -> dict[str, Any]:
+    return {
+        "machine": {"partitions": partitions},
+        "plan": {"rate": 4_000, "rankers": rankers},
+        "events_per_second_at_full_speed": 8_000.0,
+        "ranker_ms": {"p99": _spread(p99)},
+        "echo_ms": {"p99": _spread(40)},
+    }
+
+
+FOUND = {
+    "throughput": {
+        "plan": {"rankers": 1},
+        "events_per_second": _spread(8_000),
+        "echo_events_per_second": {"512": _spread(14_000), "2048": _spread(16_000)},
+        "share_of_best_echo": _spread(0.5),
+        "kernel_share": _spread(0.6),
+    },
+    "two-rankers": {"plan": {"rankers": 2}, "events_per_second": _spread(12_800)},
+    "latency": _latency(60, partitions=4, rankers=1),
+    "latency-two-rankers": _latency(50, partitions=4, rankers=2),
+    "latency-16-partitions": _latency(70, partitions=16, rankers=1),
+    "items": {
+        "sizes": [
+            {"items": items, "events_per_second": _spread(speed), "recall_at_100": 0.97}
+            | {"found_after_ms": _spread(90), "gone_after_ms": _spread(90)}
+            | {"calm_ms": {"p99": _spread(30)}, "p99_of_rebuilding_against_calm": _spread(1.5)}
+            for items, speed in ((10_000, 9_000), (68_492, 8_000), (1_000_000, 4_400))
+        ]
+    },
+    "users": {
+        "machine": {"partitions": 4},
+        "plan": {"rate": 1000.0},
+        "users": [
+            {"users": users, "memory_bytes_per_user": {"mean": 900}, "resident_bytes": _spread(users * 1100.0)}
+            | {"seconds": _spread(users / 25_000), "events_per_second": _spread(7_000), "steady_ms": {"p99": 35.0}}
+            for users in (10_000, 1_000_000)
+        ],
+    },
+    "swap": {"pause_ms": _spread(150), "without_swap_ms": {"p99": 60}, "partitions_that_mixed_releases": 0},
+}
+
+
+def test_the_table_holds_each_figure_against_its_bar() -> None:
+    table = {row.what: row for row in rows(FOUND)}
+    missed = [row.what for row in table.values() if not row.met]
+    assert missed == ["events/s, one ranker", "p99 at 4,000 events/s"]
+    assert table["two rankers against one"].figure == pytest.approx(1.6)
+    assert table["events/s at 1,000,000 items against 68,492"].figure == pytest.approx(0.55)
+    assert table["restore of a partition of 250,000 users"].figure == pytest.approx(10)
+    assert table["GB with 1,000,000 users"].figure == pytest.approx(1.1)
+    assert table["events/s, one ranker"].limit == "echo 16,000"
+
+
+def test_the_table_is_printed_with_spread_and_verdict() -> None:
+    console = Console(width=160, record=True, file=StringIO())
+    show(FOUND, console)
+    line = next(line for line in console.export_text().splitlines() if "events/s, one ranker" in line)
+    assert "8,000 ± 80" in line and "at least 10,000" in line and "missed" in line
+
+
+def test_what_has_been_run_is_not_run_again_also_with_the_release_it_kept(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "release" / "r1").mkdir(parents=True)
+    for name in BENCHMARKS:
+        (tmp_path / "figures" / f"{name}.json").write_bytes(msgspec.json.encode({"of": name}))
+    assert measure(tmp_path, tmp_path / "release", repeats=1) == {name: {"of": name} for name in BENCHMARKS}
+
+
+def test_a_growth_curve_is_of_the_figures_that_differ_in_what_grows() -> None:
+    found = {curve.name: curve for curve in curves(FOUND)}
+    assert next((one.size, one.per_second) for one in found["items"].points) == (10_000, 9_000)
+    assert [(one.size, one.p99_ms) for one in found["users"].points] == [(10_000, 35), (1_000_000, 35)]
+    assert [(one.size, one.p99_ms) for one in found["partitions"].points] == [(4, 60), (16, 70)]
+    assert [(one.size, one.p99_ms) for one in found["rankers"].points] == [(1, 60), (2, 50)]
+    assert [one.per_second for one in found["rankers"].points] == [8_000, 12_800], "over all backlogs, not the one"
+
+
+def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
+    for name in ("items", "latency", "latency-two-rankers"):
+        (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(FOUND[name]))
+    drawn = list(draw(tmp_path, tmp_path / "growth"))
+    assert [path.name for path in drawn] == ["items.svg", "rankers.svg"]
+    assert all(path.read_text().count("<svg") == 1 for path in drawn)
+
+
+def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> None:
+    purchases = completejourney.purchases(seed=0).of_households(1, seed=0)
+    n = len(purchases)
+    events = list(islice(without_end(purchases), 3 * n))
+    assert events[:n] == list(purchases.events())
+    assert [one.item_id for one in events] == [one.item_id for one in events[:n]] * 3
+    assert len({one.event_id for one in events}) == 3 * len({one.event_id for one in events[:n]})
+    assert [one.ts for one in events] == sorted(one.ts for one in events)

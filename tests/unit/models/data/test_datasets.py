@@ -1,0 +1,89 @@
+"""Data folders as logs: what the files tell of order becomes time, and nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from models.data.datasets import DataError, leave_one_out, periods, sessions
+from models.data.event_log import EventLog
+from tests.support.data_folders import write_folder
+
+TRAIN = [(0, 0, 7), (0, 1, 9), (1, 0, 9), (1, 1, 7), (1, 2, 8)]
+VAL = [(0, 0, 8), (1, 0, 3)]
+TEST = [(1, 0, 5), (0, 0, 3)]
+
+
+def histories(log: EventLog) -> dict[str, list[str]]:
+    return {
+        user_id: [log.item_ids[item] for item in log.item[log.user == number]]
+        for number, user_id in enumerate(log.user_ids)
+    }
+
+
+def test_sessions_keep_their_order_and_those_of_the_test_come_after_all_others(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"train": TRAIN, "test": [(0, 0, 8), (0, 1, 7)]})
+    train, test, items = sessions(folder)
+    assert [item.item_id for item in items] == ["7", "8", "9"]
+    assert histories(train.followed_by(test)) == {"0-0": ["7", "9"], "0-1": ["9", "7", "8"], "1-0": ["8", "7"]}
+    assert test.ts.min() > train.ts.max()
+
+
+def test_a_long_last_session_does_not_reach_into_the_test(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"train": [(0, at, 1) for at in range(70)], "test": [(0, 0, 1), (0, 1, 1)]})
+    train, test, _ = sessions(folder)
+    assert test.ts.min() > train.ts.max()
+
+
+def test_rows_may_stand_in_any_order(tmp_path: Path) -> None:
+    one = sessions(write_folder(tmp_path / "one", {"train": TRAIN, "test": TEST}))[0]
+    other = sessions(write_folder(tmp_path / "other", {"train": TRAIN[::-1], "test": TEST}))[0]
+    assert histories(one) == histories(other)
+
+
+def test_leave_one_out_ends_every_user_at_the_same_time_an_hour_between_events(tmp_path: Path) -> None:
+    data = leave_one_out([write_folder(tmp_path, {"train": TRAIN, "val": VAL, "test": TEST})])
+    assert histories(data.log) == {"0": ["7", "9", "8", "3"], "1": ["9", "7", "8", "3", "5"]}
+    for user in range(2):
+        assert set(np.diff(data.log.ts[data.log.user == user]).tolist()) == {3_600_000}
+    assert (data.log.ts < data.validation_from).sum() == len(TRAIN)
+    assert (data.log.ts >= data.test_from).sum() == len(TEST)
+
+
+def test_several_folders_are_domains_whose_ids_do_not_meet(tmp_path: Path) -> None:
+    parts = {"train": TRAIN, "val": VAL, "test": TEST}
+    data = leave_one_out([write_folder(tmp_path / name, parts) for name in ("toys", "books")])
+    assert {item.domain for item in data.items} == {"toys", "books"}
+    assert len(data.items) == 2 * 5
+    assert set(data.log.user_ids) == {"toys:0", "toys:1", "books:0", "books:1"}
+    for user_id, items in histories(data.log).items():
+        assert {item.partition(":")[0] for item in items} == {user_id.partition(":")[0]}
+
+
+def test_items_have_their_texts_where_the_folder_has_any(tmp_path: Path) -> None:
+    described = [{"item_id": 7, "title": "Tea", "brand": None, "category": "Drinks"}]
+    folder = write_folder(tmp_path, {"train": TRAIN, "test": TEST}, described)
+    items = {item.item_id: item for item in sessions(folder)[2]}
+    assert (items["7"].title, items["7"].brand, items["7"].category) == ("Tea", None, ["Drinks"])
+    assert items["9"].title == ""
+
+
+def test_periods_come_one_after_another(tmp_path: Path) -> None:
+    logs, _ = periods(write_folder(tmp_path, {"period_00": TRAIN, "period_01": TEST}))
+    assert logs[1].ts.min() > logs[0].ts.max()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"test\.parquet is missing"):
+        sessions(write_folder(tmp_path, {"train": TRAIN}))
+
+
+def test_a_missing_column_is_named_and_so_are_those_there(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"test": TEST})
+    parquet.write_table(pa.table({"user_id": [1], "item": [2]}), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="lacks the column position, item_id; it has user_id, item"):
+        sessions(tmp_path)

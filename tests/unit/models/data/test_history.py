@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.update import SESSION_GAP_MS
+from models.data.event_log import NONE
+from models.data.history import UserHistory
+
+STEPS = st.tuples(
+    st.sampled_from([NONE, *range(8)]),
+    st.sampled_from([0, 1_000, SESSION_GAP_MS, SESSION_GAP_MS + 1, -5_000]),
+    st.sampled_from([NONE, 1, 2]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(STEPS, max_size=100))
+def test_history_and_session_are_what_the_ranker_keeps(steps: list[tuple[int, int, int]]) -> None:
+    states = UserStates(StateLayout(), dims=1, state_dims=1)
+    slots = states.slots(["ann"])
+    history, ts = UserHistory(), 10**9
+    for item, pause, session in steps:
+        ts += pause
+        history.enter(item, ts, session)
+        states.observe(
+            slots,
+            np.array([item], np.int32),
+            np.zeros(1, np.uint8),
+            np.array([ts]),
+            np.array([session + 1], np.uint64),
+            duplicate=np.zeros(1, np.bool_),
+            asked=np.empty(0, np.int64),
+        )
+        (items,) = states.recent(slots, states.layout.history)
+        assert list(reversed(history.items)) == [row for row in items.tolist() if row >= 0]
+        assert history.session_items() == set(items[: states.columns.session_length[0]].tolist())
+
+
+def test_a_search_opens_a_session_without_an_item() -> None:
+    history = UserHistory()
+    history.enter(4, ts=0, session=1)
+    history.enter(NONE, ts=1, session=2)
+    assert history.session_items() == set()
+    history.enter(5, ts=2, session=2)
+    assert history.session_items() == {5}
+    assert list(history.items) == [4, 5]

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.data.event_log import EventLog
+from models.data.sequences import Contexts, Sequences
+from models.networks.sampled_softmax import Negatives, draw_targets, sampled_softmax
+
+
+def log() -> EventLog:
+    """User 0 has items 0..9, user 1 items 10..12, one a second, their events mixed."""
+    user = np.array([0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0])
+    item = np.where(user == 0, np.cumsum(user == 0) - 1, 9 + np.cumsum(user == 1))
+    n = len(user)
+    ids = tuple(map(str, range(13)))
+    return EventLog.from_columns(
+        user, item, np.zeros(n, np.int64), 1000 * np.arange(n), np.zeros(n, np.int64), user_ids=("0", "1"), item_ids=ids
+    )
+
+
+def test_events_stand_by_user_in_order_of_time() -> None:
+    sequences = Sequences.of(log())
+    assert sequences.item.tolist() == list(range(13))
+    assert sequences.start.tolist() == [0, 10, 13]
+    assert sequences.seconds_since[[0, 10]].tolist() == [0, 0]
+    assert sequences.seconds_since[1] == 2
+
+
+def test_windows_cover_every_event_once_and_never_two_users() -> None:
+    sequences = Sequences.of(log())
+    for seed in range(20):
+        bounds = sequences.windows(4, np.random.default_rng(seed))
+        windows = sequences.gather(bounds)
+        assert sorted(windows.row[windows.present]) == list(range(13))
+        for rows, present in zip(windows.row, windows.present, strict=True):
+            assert len(np.unique(sequences.user[rows[present]])) == 1
+
+
+def test_contexts_are_newest_first_and_end_at_the_users_first_event() -> None:
+    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    assert contexts.user.tolist() == [0, 1]
+    assert contexts.recent.tolist() == [[2, 1, 0, -1], [11, 10, -1, -1]]
+
+
+def test_contexts_know_when_the_recent_events_were_and_of_what_type() -> None:
+    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    assert contexts.times().tolist() == [[3000, 2000, 0, 0], [4000, 1000, 0, 0]]
+    assert contexts.types().shape == (2, 4)
+    part = contexts.part(1, 2)
+    assert (part.recent.tolist(), part.times().tolist()) == ([[11, 10, -1, -1]], [[4000, 1000, 0, 0]])
+
+
+def test_contexts_of_some_events_are_as_if_the_others_had_not_been() -> None:
+    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    some = contexts.only(np.array([[False, True, False, True], [False, True, False, False]]))
+    assert some.recent.tolist() == [[1, -1, -1, -1], [10, -1, -1, -1]]
+    assert some.times().tolist() == [[2000, 0, 0, 0], [1000, 0, 0, 0]]
+
+
+def test_contexts_made_without_times_or_types_say_so_when_asked() -> None:
+    contexts = Contexts(np.zeros(1, np.int32), np.zeros((1, 2), np.int32))
+    with pytest.raises(ValueError, match="no `ts`"):
+        contexts.part(0, 1).times()
+    with pytest.raises(ValueError, match="no `type`"):
+        contexts.only(np.ones((1, 2), np.bool_)).types()
+
+
+def test_what_follows_ends_at_the_users_last_event() -> None:
+    assert Sequences.of(log()).following(np.array([7, 12]), 3).tolist() == [[8, 9, -1], [-1, -1, -1]]
+
+
+def test_targets_lie_ahead_in_the_same_users_sequence() -> None:
+    sequences, random = Sequences.of(log()), np.random.default_rng(0)
+    windows = sequences.gather(sequences.windows(4, random))
+    for most in (3, 100):
+        where, target = draw_targets(sequences, windows, 2.0, most, random)
+        moment = windows.row[where]
+        assert 0 < len(target) <= most
+        assert (target > moment).all()
+        assert (sequences.user[target] == sequences.user[moment]).all()
+
+
+def test_targets_are_drawn_among_the_rows_that_may_be_predicted() -> None:
+    sequences, random = Sequences.of(log()), np.random.default_rng(0)
+    windows = sequences.gather(sequences.windows(4, random))
+    odd = sequences.item % 2 == 1
+    where, target = draw_targets(sequences, windows, 1.0, 100, random, odd)
+    assert sorted(target.tolist()) == [1, 3, 5, 7, 9, 11]
+    assert sorted(windows.row[where].tolist()) == [0, 2, 4, 6, 8, 10]
+
+
+def test_some_events_alone_are_as_if_the_users_had_done_nothing_else() -> None:
+    sequences = Sequences.of(log())
+    alone = sequences.only(sequences.item % 5 == 0)
+    assert alone.item.tolist() == [0, 5, 10]
+    assert alone.user.tolist() == [0, 0, 1]
+    assert alone.start.tolist() == [0, 2, 3]
+    assert alone.seconds_since.tolist() == [0, 7, 0]
+    assert len(sequences.only(sequences.item < 0)) == 0
+
+
+def test_negatives_are_drawn_half_by_popularity_and_half_evenly() -> None:
+    items = np.array([3] * 90 + [5] * 10)
+    negatives = Negatives.of(items, 8)
+    drawn = negatives.draw(10_000, np.random.default_rng(0))
+    assert set(drawn) == {3, 5}
+    assert abs((drawn == 3).mean() - 0.7) < 0.02
+    assert abs(float(negatives.log_probability[3].exp()) - 0.7) < 1e-6
+
+
+def test_the_loss_of_no_targets_is_nothing_and_can_be_descended() -> None:
+    users = torch.zeros(0, 3, requires_grad=True)
+    loss = sampled_softmax(users, torch.zeros(0, 3), torch.ones(5, 3), torch.zeros(5))
+    loss.backward()
+    assert loss.item() == 0

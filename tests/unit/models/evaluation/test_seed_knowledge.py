@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.user_state.store import StateLayout
+from anabranch.ranking.vocabulary import ItemIds
+from models.data.event_log import EventLog
+from models.evaluation.paired_differences import OVERALL
+from models.evaluation.protocols import Ranker, release_ranks
+from models.evaluation.seed_knowledge import LARGEST_SHARE, draw_moments, seeds_known, slate_ranks
+from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.slices import COLD_INTERACTIONS
+from models.seeds.seed import Seed
+from models.seeds.text import TextSeed
+from tests.support.releases import live_release, write_release
+
+EVENTS, USERS = 600, 20
+ITEMS = [f"item {number}" for number in range(40)]
+DOMAINS = ["garden" if number % 2 else "kitchen" for number in range(40)]
+START = 400
+
+
+@pytest.fixture(scope="module")
+def log() -> EventLog:
+    """An event every seven minutes; the last item comes in the window alone."""
+    random = np.random.default_rng(0)
+    item = random.integers(len(ITEMS) - 1, size=EVENTS)
+    item[START + 50 :: 20] = len(ITEMS) - 1
+    return EventLog.from_columns(
+        random.integers(USERS, size=EVENTS),
+        item,
+        np.zeros(EVENTS, np.int64),
+        np.arange(EVENTS) * 7 * 60_000,
+        np.full(EVENTS, -1),
+        user_ids=tuple(f"user {number}" for number in range(USERS)),
+        item_ids=tuple(ITEMS),
+    )
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+    folder, item_ids = tmp_path_factory.mktemp("releases") / "r1", ItemIds()
+    write_release(folder, item_ids=ITEMS)
+    live, policy = live_release(folder, item_ids, ITEMS), Policy(slate=10, retrieve=20)
+    return Ranker(live, NeighbourTable(4), item_ids, policy, StateLayout(slate=10))
+
+
+@pytest.fixture(scope="module")
+def seeds(log: EventLog) -> list[Seed]:
+    text_vectors = np.random.default_rng(1).normal(size=(len(ITEMS), 16)).astype(np.float32)
+    seeds: list[Seed] = [TextSeed(dims=4, name="text"), TextSeed(dims=8, fading=0.1, name="fleeting text")]
+    for seed in seeds:
+        seed.fit(log, text_vectors, lambda share: None)
+    return seeds
+
+
+@pytest.fixture(scope="module")
+def rows(log: EventLog) -> np.ndarray:
+    return np.sort(np.random.default_rng(2).choice(np.arange(START, EVENTS), 60, replace=False))
+
+
+def test_moments_are_drawn_from_the_window_where_the_user_has_an_earlier_event(log: EventLog) -> None:
+    rows = draw_moments(log, START, most=10, seed=0)
+    assert len(rows) == 10
+    assert (rows >= START).all()
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    assert rows.tolist() == draw_moments(log, START, most=10, seed=0).tolist()
+    first_events = np.unique(log.user, return_index=True)[1]
+    assert not set(draw_moments(log, 0, most=EVENTS, seed=0).tolist()) & set(first_events.tolist())
+
+
+def test_where_there_are_few_moments_the_order_keeps_most_of_them(log: EventLog) -> None:
+    assert len(draw_moments(log, START, most=10_000, seed=0)) == LARGEST_SHARE * (EVENTS - START)
+    assert len(draw_moments(log, EVENTS - 5, most=10_000, seed=0)) == 0
+
+
+def test_slates_at_a_few_moments_are_those_of_ranking_everything(
+    log: EventLog, ranker: Ranker, rows: np.ndarray
+) -> None:
+    everything = release_ranks(ranker, log, START)
+    ranks = slate_ranks(ranker, log, START, rows)
+    assert ranks.tolist() == everything[rows - START].tolist()
+    assert (ranks > 0).any() and (ranks == 0).any()
+
+
+def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
+    log: EventLog, ranker: Ranker, seeds: list[Seed], rows: np.ndarray
+) -> None:
+    known = seeds_known(seeds, ranker, log, START, rows, DOMAINS)
+    assert list(known.seeds) == ["text", "fleeting text"]
+    assert known.events[OVERALL] == known.shared.events == 60
+    assert known.users[OVERALL] == len(np.unique(log.user[rows]))
+    for seed in known.seeds.values():
+        assert seed.quality.events == 60
+        assert list(seed.lead) == list(known.events) == list(known.users)
+        interval = seed.lead[OVERALL].recall_at_20
+        assert interval.difference == pytest.approx(known.shared.recall[20] - seed.quality.recall[20])
+        assert interval.low <= interval.difference <= interval.high
+    assert known.events["domain:garden"] + known.events["domain:kitchen"] == 60
+
+
+def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
+    log: EventLog, ranker: Ranker, seeds: list[Seed], rows: np.ndarray
+) -> None:
+    """Only the events of the users who are measured are gone through; the figures are those of the whole log."""
+    few = rows[log.user[rows] < USERS // 2]
+    known = seeds_known(seeds[:1], ranker, log, START, few, DOMAINS)
+    seen = np.bincount(log.item[:START], minlength=len(ITEMS))
+    assert known.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
+    ranks = seed_ranks(seeds[0], moments_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)
+    assert known.seeds["text"].quality.recall[10] == pytest.approx(np.mean((ranks > 0) & (ranks <= 10)))
+    assert known.shared.recall[10] == pytest.approx(np.mean(release_ranks(ranker, log, START)[few - START] > 0))

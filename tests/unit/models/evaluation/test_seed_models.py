@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.user_state.update import SESSION_GAP_MS
+from models.data.event_log import NONE, EventLog
+from models.data.sequences import Contexts
+from models.evaluation.seed_models import moments_before, seed_ranks
+from models.seeds.seed import Done, Lesson, Vectors
+
+MINUTE = 60_000
+
+
+@dataclass
+class FixedSeed:
+    """Lists the same items at every moment."""
+
+    items: list[int]
+    name: str = "fixed"
+
+    def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None: ...
+
+    def teach(self, contexts: Contexts, k: int) -> Lesson:
+        listed = np.tile(np.array(self.items[:k], np.int32), (len(contexts), 1))
+        return Lesson(listed, np.ones(len(contexts), np.float32))
+
+
+def log_of(*events: tuple[int, int, int, int]) -> EventLog:
+    """(user, item, minute, session) of each event."""
+    user, item, minute, session = np.array(events).T
+    return EventLog.from_columns(
+        user,
+        item,
+        np.zeros(len(user), np.int64),
+        minute * MINUTE,
+        session,
+        user_ids=("a", "b"),
+        item_ids=tuple(f"item {number}" for number in range(10)),
+    )
+
+
+ONE_SESSION = log_of((0, 1, 0, NONE), (1, 9, 0, NONE), (0, 2, 1, NONE), (0, 3, 2, NONE))
+
+
+def hidden(log: EventLog, row: int, policy: Policy) -> list[int]:
+    moments = moments_before(log, np.array([row]), policy)
+    return [item for item in moments.hidden[0].tolist() if item != NONE]
+
+
+def test_a_moment_shows_its_own_users_items_newest_first_and_not_the_one_that_came() -> None:
+    recent = moments_before(ONE_SESSION, np.array([3]), Policy()).contexts.recent[0]
+    assert recent[:3].tolist() == [2, 1, NONE]
+
+
+def test_items_of_the_session_are_hidden_unless_the_policy_shows_them_again() -> None:
+    assert hidden(ONE_SESSION, 3, Policy()) == [2, 1]
+    assert hidden(ONE_SESSION, 3, Policy(session_repeats=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("pause", "expected"), [(SESSION_GAP_MS // MINUTE, [2, 1]), (SESSION_GAP_MS // MINUTE + 1, [2])]
+)
+def test_a_pause_of_more_than_half_an_hour_ends_a_session_without_a_name(pause: int, expected: list[int]) -> None:
+    assert hidden(log_of((0, 1, 0, NONE), (0, 2, pause, NONE), (0, 3, pause + 1, NONE)), 2, Policy()) == expected
+
+
+def test_a_named_session_lasts_until_another_is_named() -> None:
+    log = log_of((0, 1, 0, 5), (0, 2, 500, 5), (0, 3, 501, 6), (0, 4, 502, 6))
+    assert hidden(log, 2, Policy()) == [2, 1]
+    assert hidden(log, 3, Policy()) == [3]
+
+
+def test_a_policy_that_discovers_hides_all_that_the_user_had() -> None:
+    log = log_of((0, 1, 0, 5), (0, 2, 500, 6), (0, 3, 501, 6))
+    assert hidden(log, 2, Policy(discover=True)) == [2, 1]
+
+
+def test_a_seed_is_ranked_by_its_list_without_what_may_not_be_shown() -> None:
+    moments = moments_before(ONE_SESSION, np.array([2, 3]), Policy())
+    ranks = seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 3], np.int32), slate=20)
+    assert ranks.tolist() == [2, 2], "1 is hidden at both moments, 2 at the second"
+    assert seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 1], np.int32), slate=20).tolist() == [2, 0]
+
+
+def test_places_below_the_slate_do_not_count() -> None:
+    moments = moments_before(ONE_SESSION, np.array([3]), Policy(session_repeats=True))
+    wanted = np.array([3], np.int32)
+    assert seed_ranks(FixedSeed([7, 3]), moments, wanted, slate=2).tolist() == [2]
+    assert seed_ranks(FixedSeed([7, 8, 3]), moments, wanted, slate=2).tolist() == [0]

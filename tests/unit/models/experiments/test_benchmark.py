@@ -1,0 +1,132 @@
+"""Data sets through the served path, made small: a planted order is found, and the test is never learned from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anabranch.ranking.retrieval.candidates import Policy
+from models.data.datasets import periods
+from models.data.event_log import EventLog
+from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.summaries import Quality
+from models.experiments import benchmark
+from models.experiments.benchmark import Benchmark, of_leave_one_out, of_sessions, repeats, without_test
+from models.experiments.continual import Way, way_of, weekly
+from models.networks.list_ranker import OrderConfig
+from models.pipeline.candidate import CandidateConfig
+from models.seeds.co_visit import NeighboursSeed
+from models.sharing.strategies.text_geometry import TextGeometry
+from models.sharing.training import Training
+from tests.support.data_folders import Rows, write_folder
+
+ITEMS = 30
+WAYS: tuple[Way, ...] = ("shared", "retrained", "fine_tuned")
+CONFIG = CandidateConfig(
+    threads=1,
+    quantise_text=False,
+    policy=Policy(session_repeats=True),
+    seeds=lambda config: [],
+    strategies=(),
+    training=Training(epochs=2, negatives=64, events_a_step=256, learning_rate=1e-2),
+    order=OrderConfig(epochs=8, lists_a_step=16, learning_rate=1e-2),
+)
+
+
+def rounds(sessions: int, seed: int) -> Rows:
+    """Sessions of five that go round the items in order, from anywhere."""
+    begin = np.random.default_rng(seed).integers(ITEMS, size=sessions)
+    return [(user, at, int((begin[user] + at) % ITEMS)) for user in range(sessions) for at in range(5)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("rounds"), {"train": rounds(1000, 0), "test": rounds(20, 1)})
+
+
+@pytest.fixture(scope="module")
+def sessions(folder: Path) -> Benchmark:
+    return of_sessions(folder, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def tested(sessions: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> benchmark.Tested:
+    scratch = tmp_path_factory.mktemp("made")
+    release, _, _ = benchmark.make_release(sessions, scratch / "release", scratch)
+    return benchmark.predict(sessions, benchmark.serve(sessions, release, scratch))
+
+
+def test_every_step_after_the_first_of_each_test_session_is_predicted(tested: benchmark.Tested) -> None:
+    assert len(tested.rank) == 20 * 4
+
+
+def test_a_planted_order_is_found(tested: benchmark.Tested) -> None:
+    quality = Quality.of(tested.rank)
+    assert quality.recall[5] > 0.9
+    assert quality.mrr[20] > 0.7
+
+
+def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, tested: benchmark.Tested) -> None:
+    rows, _ = benchmark.tested_users(sessions)
+    policy = sessions.config.policy
+    moments = moments_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
+    assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
+    seed = NeighboursSeed(sessions.config.co_visits)
+    seed.fit(sessions.learned, np.zeros((ITEMS, 1), np.float32), lambda share: None)
+    assert Quality.of(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
+
+
+def test_what_tunes_never_sees_the_test(sessions: Benchmark) -> None:
+    earlier = without_test(sessions)
+    assert earlier.log.ts.max() < sessions.test_from
+    assert earlier.order_from < earlier.test_from == sessions.order_from
+
+
+def test_leave_one_out_predicts_the_last_item_of_every_user(tmp_path: Path) -> None:
+    rows = rounds(60, 0)
+    parts = {
+        "train": [row for row in rows if row[1] < 3],
+        "val": [(user, 0, item) for user, at, item in rows if at == 3],
+        "test": [(user, 0, item) for user, at, item in rows if at == 4],
+    }
+    config = replace(CONFIG, policy=Policy(discover=True))
+    made = of_leave_one_out([write_folder(tmp_path / "rounds", parts)], config)
+    release, _, _ = benchmark.make_release(made, tmp_path / "release", tmp_path)
+    found = benchmark.predict(made, benchmark.serve(made, release, tmp_path))
+    assert len(found.rank) == 60
+    assert not found.slices["repeat"].any()
+
+
+@pytest.mark.parametrize("way", ["shared", "co_visit"])
+def test_each_period_is_predicted_from_those_before(way: Way, tmp_path: Path) -> None:
+    logs, items = periods(write_folder(tmp_path / "data", {f"period_0{at}": rounds(60, at) for at in range(3)}))
+    found = list(weekly(logs, items, CONFIG, way, tmp_path, tmp_path))
+    assert [period.number for period in found] == [1, 2]
+    assert all(len(period.tested.rank) == 60 * 4 for period in found)
+
+
+def test_fine_tuning_sees_nothing_old_again_and_only_sharing_has_strategies(sessions: Benchmark) -> None:
+    config = replace(CONFIG, strategies=(TextGeometry(),))
+    made = {way: way_of(replace(sessions, config=config), way).config for way in WAYS}
+    assert {way: bool(one.strategies) for way, one in made.items()} == {
+        "shared": True,
+        "retrained": False,
+        "fine_tuned": False,
+    }
+    assert made["fine_tuned"].training.replay == 0 < made["shared"].training.replay
+
+
+def test_an_event_repeats_what_its_user_had_before() -> None:
+    log = EventLog.from_columns(
+        np.array([0, 1, 0, 0]),
+        np.array([3, 3, 3, 2]),
+        np.zeros(4),
+        np.arange(4),
+        np.full(4, -1),
+        user_ids=("a", "b"),
+        item_ids=tuple("0123"),
+    )
+    assert repeats(log).tolist() == [False, False, True, False]

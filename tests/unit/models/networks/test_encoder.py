@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.networks.encoder import Encoder, EncoderConfig, scan
+
+CONFIG = EncoderConfig(items=5, text_dims=12, white_dims=8, dims=8, state_dims=16)
+
+
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    made = Encoder(CONFIG)
+    made.item.whitening.copy_(torch.randn(12, 8))
+    return made.eval()
+
+
+def test_the_scan_is_the_recurrence() -> None:
+    fade, write = torch.rand(2, 7, 3), torch.randn(2, 7, 3)
+    state = torch.zeros(2, 3)
+    for at in range(7):
+        state = fade[:, at] * state + write[:, at]
+    torch.testing.assert_close(scan(fade, write)[:, -1], state)
+
+
+@torch.no_grad()
+def test_whole_windows_give_the_user_vectors_of_single_steps() -> None:
+    step = encoder().step
+    vectors, types, seconds = torch.randn(3, 9, 8), torch.randint(0, 4, (3, 9)), torch.rand(3, 9) * 1e6
+    parallel = step(vectors, types, seconds)
+    state = torch.zeros(3, CONFIG.state_dims)
+    for at in range(9):
+        state, user = step.step(state, vectors[:, at], types[:, at], seconds[:, at])
+        torch.testing.assert_close(user, parallel[:, at], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_user_vector_does_not_know_what_comes_later() -> None:
+    step = encoder().step
+    vectors, types, seconds = torch.randn(1, 6, 8), torch.zeros(1, 6, dtype=torch.int64), torch.zeros(1, 6)
+    before = step(vectors, types, seconds)[:, :3]
+    vectors[:, 3:] = 0
+    torch.testing.assert_close(step(vectors, types, seconds)[:, :3], before)
+
+
+@torch.no_grad()
+def test_item_vectors_have_length_one_and_an_unknown_item_is_its_text_alone() -> None:
+    item = encoder().item
+    text = torch.randn(1, 12).repeat(3, 1)
+    vectors = item(text, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
+    assert not torch.equal(vectors[0], vectors[1])
+    item.residual.weight[0] = 100.0
+    torch.testing.assert_close(item(text, torch.tensor([0, 1, 2])), vectors)
+
+
+@torch.no_grad()
+def test_the_state_stays_bounded_over_ten_thousand_events() -> None:
+    step = encoder().step
+    state = torch.zeros(1, CONFIG.state_dims)
+    vector, type, seconds = torch.ones(1, 8) / 8**0.5, torch.zeros(1, dtype=torch.int64), torch.zeros(1)
+    for _ in range(10_000):
+        state, user = step.step(state, vector, type, seconds)
+    assert state.abs().max() < 1000
+    assert user.isfinite().all()
+
+
+@torch.no_grad()
+def test_a_child_begins_with_its_parents_vectors_and_has_room_for_more_items() -> None:
+    parent, child = encoder(), Encoder(replace(CONFIG, items=9)).eval()
+    new = child.item.residual.weight[5:].clone()
+    child.inherit(parent.state_dict())
+    text, numbers = torch.randn(5, 12), torch.arange(5)
+    assert torch.equal(child.item(text, numbers), parent.item(text, numbers))
+    assert torch.equal(child.item.residual.weight[5:], new)
+
+
+def test_a_parent_of_another_size_is_refused_by_the_weights_name() -> None:
+    with pytest.raises(RuntimeError, match=r"step\.write\.weight"):
+        Encoder(replace(CONFIG, state_dims=8)).inherit(encoder().state_dict())

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel
+
+from anabranch.errors import UsageError
+from anabranch.ranking.inference.item_encoder import TextEncoder
+from anabranch.release import Draft
+from models.data.event_log import EventLog
+from models.data.sequences import Sequences
+from models.networks.text_adapter import adapt, item_pairs
+from models.networks.text_transformer import TextConfig, export_text, load_transformer
+from models.seeds.seed import Vectors
+from models.seeds.text import OwnTransformer, TextSeed
+
+WORDS = ["red", "green", "blue", "shirt", "shoe", "hat", "bread", "milk", "tea", "cup", "bowl", "pan"]
+TEXTS = [f"{WORDS[at % 12]} {WORDS[(5 * at + 1) % 12]}" for at in range(12)]
+LORA = TextConfig(adapter="lora", rank=4, steps=60, pairs_a_step=6, learning_rate=1e-2)
+ADAPTED = [LORA, replace(LORA, adapter="adalora", learning_rate=2e-2, steps=80)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT, as save_pretrained writes it, and its tokenizer."""
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            max_position_embeddings=16, initializer_range=0.2, hidden_dropout_prob=0, attention_probs_dropout_prob=0,
+        )
+    ).save_pretrained(folder)  # fmt: skip
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def log() -> EventLog:
+    """Twenty users, each with one of the pairs (0, 1), (2, 3) … over and over."""
+    user = np.repeat(np.arange(20), 4)
+    item = 2 * (user % 6) + np.tile([0, 1], 40)
+    ids = tuple(map(str, range(20)))
+    return EventLog.from_columns(
+        user, item, np.zeros(80, np.int64), np.arange(80), user, user_ids=ids, item_ids=ids[:12]
+    )
+
+
+def cosines(vectors: Vectors) -> Vectors:
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit @ unit.T
+
+
+def margin(vectors: Vectors) -> float:
+    """How much closer the texts of a pair are to each other than to all others, as cosines."""
+    alike = cosines(vectors)
+    return float(alike[np.arange(0, 12, 2), np.arange(1, 12, 2)].mean() - alike.mean())
+
+
+def test_a_transformer_is_read_from_a_folder(folder: Path) -> None:
+    vectors = load_transformer(str(folder)).encode(TEXTS)
+    assert vectors.shape == (12, 16)
+    assert np.isfinite(vectors).all()
+
+
+def test_a_text_has_the_same_vector_whatever_it_is_read_with(folder: Path) -> None:
+    transformer = load_transformer(str(folder))
+    np.testing.assert_allclose(transformer.encode(["tea", *TEXTS])[0], transformer.encode(["tea"])[0], atol=1e-5)
+
+
+def test_the_exported_file_makes_the_vectors_of_the_transformer(folder: Path, tmp_path: Path) -> None:
+    transformer = load_transformer(str(folder))
+    export_text(tmp_path, quantised=False, transformer=transformer)
+    np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), transformer.encode(TEXTS), atol=1e-5)
+
+
+def test_a_model_that_is_not_on_this_machine_is_refused_and_the_remedy_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"'nobody/nothing' is neither .* run `hf download nobody/nothing`"):
+        load_transformer("nobody/nothing")
+    with pytest.raises(UsageError, match="neither a folder nor in the local cache"):
+        load_transformer(str(tmp_path / "missing"))
+
+
+def test_a_folder_without_a_transformer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=rf"{tmp_path} holds no transformer"):
+        load_transformer(str(tmp_path))
+
+
+def test_pairs_are_consecutive_items_of_one_user() -> None:
+    pairs = item_pairs(log(), np.ones(12, bool))
+    assert {tuple(pair) for pair in pairs.tolist()} == {(2 * n + a, 2 * n + 1 - a) for n in range(6) for a in (0, 1)}
+    assert len(pairs) == 60
+
+
+def test_a_pair_with_an_item_that_has_no_text_is_left_out() -> None:
+    assert 0 not in item_pairs(log(), np.arange(12) != 1)
+    assert len(item_pairs(log(), np.zeros(12, bool))) == 0
+
+
+@pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)
+def test_an_adapter_moves_texts_of_a_pair_together(config: TextConfig, folder: Path) -> None:
+    before = load_transformer(str(folder)).encode(TEXTS)
+    adapted = adapt(load_transformer(str(folder)), TEXTS, log(), config, seed=0)
+    assert margin(adapted.encode(TEXTS)) > margin(before) + 0.1
+
+
+@pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)
+def test_what_the_adapter_learned_is_in_the_exported_weights(config: TextConfig, folder: Path, tmp_path: Path) -> None:
+    adapted = adapt(load_transformer(str(folder)), TEXTS, log(), replace(config, steps=10), seed=0)
+    assert not [name for name, _ in adapted.module.named_parameters() if "lora" in name]
+    export_text(tmp_path, quantised=False, transformer=adapted)
+    np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), adapted.encode(TEXTS), atol=1e-5)
+
+
+def test_adapting_twice_with_one_seed_gives_the_same_vectors(folder: Path) -> None:
+    few = replace(LORA, steps=5)
+    one, other = (adapt(load_transformer(str(folder)), TEXTS, log(), few, seed=3).encode(TEXTS) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_without_an_adapter_the_transformer_stays_as_it_was(folder: Path) -> None:
+    transformer = load_transformer(str(folder))
+    before = transformer.encode(TEXTS)
+    told: list[float] = []
+    after = adapt(transformer, TEXTS, log(), TextConfig(), seed=0, done=told.append).encode(TEXTS)
+    np.testing.assert_array_equal(before, after)
+    assert told == [1.0]
+
+
+def test_a_text_seed_with_an_adapted_transformer_lists_the_pairs_other_item(folder: Path) -> None:
+    def hits(config: TextConfig) -> float:
+        seed = TextSeed(dims=8, recent=1, own=OwnTransformer(TEXTS, replace(config, model=str(folder))))
+        seed.fit(log(), np.zeros((12, 4), np.float32), lambda share: None)
+        contexts = Sequences.of(log()).contexts(np.arange(0, 80, 4), 4)
+        return float((seed.teach(contexts, 3).items == contexts.recent[:, :1] + 1).any(axis=1).mean())
+
+    adapted = hits(LORA)
+    assert adapted > 0.6, "the list is the item itself and two of eleven others: by chance one hit in five"
+    assert adapted > hits(TextConfig()) + 0.2
+
+
+def test_a_seed_that_reads_for_itself_tells_how_far_it_is(folder: Path) -> None:
+    told: list[float] = []
+    own = OwnTransformer(TEXTS, replace(LORA, model=str(folder), steps=4))
+    TextSeed(dims=4, own=own).fit(log(), np.zeros((12, 4), np.float32), told.append)
+    assert sum(told) == pytest.approx(1.0)
+
+
+def test_texts_of_another_catalogue_are_refused() -> None:
+    with pytest.raises(ValueError, match="`texts` has 2 items, the catalogue 12"):
+        TextSeed(own=OwnTransformer(TEXTS[:2])).fit(log(), np.zeros((12, 4), np.float32), lambda share: None)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anabranch.messages import EVENT_TYPES
+from anabranch.ranking.pipeline import rank
+from anabranch.ranking.pipeline.features import build
+from anabranch.ranking.retrieval.candidates import propose
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds
+from models.data.event_log import EventLog
+from models.evaluation.protocols import Ranker
+from models.offline.purchase_examples import (
+    DAY_MS,
+    ExampleConfig,
+    Examples,
+    NoPurchaseHead,
+    bought_within,
+    purchase_examples,
+)
+from models.offline.ranking_lists import batches
+from tests.support.releases import live_release, write_release
+
+VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
+ITEMS = tuple(f"item {number}" for number in range(30))
+EVERY = ExampleConfig(moments=1_000_000)
+HOUR_MS = DAY_MS // 24
+
+
+def log_of(*events: tuple[int, int, int, int], users: int = 9) -> EventLog:
+    """Events of (user, item, type, hour)."""
+    user, item, type, hour = np.array(events).T
+    return EventLog.from_columns(
+        user,
+        item,
+        type,
+        hour * HOUR_MS,
+        np.full(len(events), -1),
+        user_ids=tuple(f"user {number}" for number in range(users)),
+        item_ids=ITEMS,
+    )
+
+
+@pytest.fixture(scope="module")
+def log() -> EventLog:
+    """400 events of 9 users, one an hour: two views, then a purchase."""
+    random = np.random.default_rng(0)
+    return log_of(*((random.integers(9), random.integers(30), (VIEW, VIEW, PURCHASE)[n % 3], n) for n in range(400)))
+
+
+@pytest.fixture(scope="module")
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+    folder = tmp_path_factory.mktemp("releases") / "r1"
+    write_release(folder, item_ids=ITEMS)
+    item_ids = ItemIds()
+    item_ids.rows(["of another shop", *reversed(ITEMS)])  # rows are not the log's numbers
+    return Ranker(live_release(folder, item_ids, ITEMS), NeighbourTable(), item_ids)
+
+
+def made(ranker: Ranker, log: EventLog, config: ExampleConfig = EVERY, start: int = 100) -> Examples:
+    before, after = log.split(int(log.ts[start]))
+    return purchase_examples(ranker, before, after, config, seed=0)
+
+
+def test_a_purchase_counts_from_after_the_moment_to_the_end_of_the_horizon() -> None:
+    log = log_of(
+        (0, 1, PURCHASE, 0),
+        (0, 2, VIEW, 1),  # the moment
+        (0, 3, PURCHASE, 2),
+        (0, 4, VIEW, 3),
+        (1, 5, PURCHASE, 3),
+        (0, 6, PURCHASE, 25),
+        (0, 7, PURCHASE, 26),
+    )
+    bought = bought_within(log, np.full(30, 1), np.arange(30), horizon=DAY_MS)
+    assert np.flatnonzero(bought).tolist() == [3, 6], "not what came before, was viewed, is another's, or came later"
+
+
+def test_a_purchase_later_than_the_horizon_does_not_hide_one_within() -> None:
+    log = log_of((0, 1, PURCHASE, 0), (0, 2, VIEW, 1), (0, 1, PURCHASE, 2), (0, 1, PURCHASE, 90))
+    moments = np.array([0, 1, 2])
+    assert bought_within(log, moments, np.full(3, 1), horizon=DAY_MS).tolist() == [True, True, False]
+
+
+def test_the_label_is_what_a_walk_through_the_log_finds(ranker: Ranker, log: EventLog) -> None:
+    """Every user, item and moment, by the definition, one at a time."""
+    horizon = 2 * DAY_MS
+    moment, item = (grid.ravel() for grid in np.meshgrid(np.arange(0, 400, 7), np.arange(30)))
+
+    def walked(at: int, item: int) -> bool:
+        return any(
+            log.user[n] == log.user[at]
+            and log.item[n] == item
+            and log.type[n] == PURCHASE
+            and log.ts[n] <= log.ts[at] + horizon
+            for n in range(at + 1, len(log))
+        )
+
+    expected = [walked(*one) for one in zip(moment.tolist(), item.tolist(), strict=True)]
+    assert 0 < sum(expected) < len(expected)
+    assert bought_within(log, moment, item, horizon).tolist() == expected
+
+
+def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_them(
+    ranker: Ranker, log: EventLog
+) -> None:
+    """One moment after the other through the core, as a ranker would."""
+    config = replace(EVERY, horizon_days=3.0)
+    examples = made(ranker, log, config)
+    states = UserStates(StateLayout(), ranker.live.index.dims, ranker.live.manifest.state_dims)
+    number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
+    features, bought = [], []
+    for at, batch in enumerate(batches(log, states, ranker.item_ids, 1)):
+        asked = rank.advance(ranker.live, states, batch)[2]
+        if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
+            continue
+        candidates = propose(asked, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.own_half_life_s)
+        features.append(build(asked, candidates, ranker.live.index, ranker.neighbours))
+        items = np.array([number[row] for row in candidates.item.tolist()])
+        bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
+    assert np.array_equal(examples.bought, np.concatenate(bought))
+    np.testing.assert_allclose(examples.features, np.concatenate(features), atol=1e-5)
+    assert examples.moment.tolist() == np.repeat(np.arange(len(bought)), [len(one) for one in bought]).tolist()
+    assert examples.bought.any()
+
+
+def test_moments_whose_horizon_outlasts_the_log_are_left_out(ranker: Ranker, log: EventLog) -> None:
+    """Of 300 events, an hour apart, those of the last three days: what comes of them is not known yet."""
+    examples = made(ranker, log, replace(EVERY, horizon_days=3.0))
+    assert examples.moment[-1] + 1 == 300 - 72
+
+
+def test_the_newest_of_the_known_moments_are_drawn(ranker: Ranker, log: EventLog) -> None:
+    config = replace(EVERY, horizon_days=3.0)
+    every, newest = made(ranker, log, config), made(ranker, log, replace(config, events=50))
+    rows = np.flatnonzero(every.moment >= 300 - 72 - 50)
+    assert newest.moment[-1] + 1 == 50
+    assert np.array_equal(newest.bought, every.bought[rows])
+    np.testing.assert_allclose(newest.features, every.features[rows], atol=1e-5)
+
+
+def test_about_as_many_moments_are_drawn_as_were_asked_for(ranker: Ranker, log: EventLog) -> None:
+    config = replace(EVERY, horizon_days=3.0, moments=60)
+    assert 30 < made(ranker, log, config).moment[-1] + 1 < 90
+
+
+def test_a_split_cuts_between_moments() -> None:
+    moment = np.repeat(np.arange(10), np.arange(10) + 1)
+    examples = Examples(np.arange(55, dtype=np.float32)[:, None], np.zeros(55, np.bool_), moment)
+    parts = examples.split(0.6, 0.8)
+    assert [part.moment.tolist() for part in parts[1:]] == [[0] * 7 + [1] * 8, [0] * 9 + [1] * 10]
+    assert np.concatenate([part.features for part in parts]).ravel().tolist() == list(range(55))
+
+
+def test_a_log_without_purchases_makes_no_examples(ranker: Ranker, log: EventLog) -> None:
+    with pytest.raises(NoPurchaseHead, match="no event is a purchase"):
+        made(ranker, replace(log, type=np.full(len(log), VIEW, np.uint8)))
+
+
+def test_a_log_shorter_than_the_horizon_says_what_it_lacks(ranker: Ranker, log: EventLog) -> None:
+    with pytest.raises(NoPurchaseHead, match="shorter than the 30 days within which a purchase counts"):
+        made(ranker, log, replace(EVERY, horizon_days=30))

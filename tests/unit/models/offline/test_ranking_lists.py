@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.vocabulary import ItemIds
+from models.data.event_log import EventLog
+from models.offline.ranking_lists import order_lists
+from tests.support.releases import live_release, write_release
+
+ITEMS = [f"item {number}" for number in range(12)]
+EVENTS, START = 120, 60
+ALL = Policy(retrieve=len(ITEMS), session_repeats=True)
+"""Every item is a candidate, so whatever came is on its list."""
+
+
+def log() -> EventLog:
+    random = np.random.default_rng(0)
+    return EventLog.from_columns(
+        random.integers(6, size=EVENTS),
+        random.integers(len(ITEMS), size=EVENTS),
+        np.zeros(EVENTS, np.int64),
+        np.arange(EVENTS) * 60_000,
+        np.full(EVENTS, -1),
+        user_ids=tuple("abcdef"),
+        item_ids=tuple(ITEMS),
+    )
+
+
+def test_the_order_learns_no_list_of_an_event_that_is_held_out(tmp_path: Path) -> None:
+    write_release(tmp_path / "r1", item_ids=ITEMS)
+    item_ids = ItemIds()
+    live = live_release(tmp_path / "r1", item_ids, ITEMS)
+
+    def made(*held_out: int) -> int:
+        rows = np.array(held_out, np.int64)
+        return len(order_lists(live, NeighbourTable(4), item_ids, log(), START, rows, ALL, 10_000, 0))
+
+    assert made() == EVENTS - START
+    assert made(START, START + 7, EVENTS - 1) == EVENTS - START - 3
+    assert made(START - 1) == EVENTS - START, "that event is before the window, so no list is made for it anyway"

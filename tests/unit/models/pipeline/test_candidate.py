@@ -1,0 +1,210 @@
+"""What a candidate's folder holds, made from tiny logs upon a tiny parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from anabranch import release
+from anabranch.messages import EVENT_TYPES, Item
+from anabranch.ranking.inference.purchase_head import PurchaseHead
+from anabranch.ranking.pipeline.features import FEATURES
+from anabranch.release import PURCHASE_HEAD, Draft, Release
+from models.data.event_log import EventLog
+from models.networks.encoder import Encoder, EncoderConfig
+from models.networks.list_ranker import OrderConfig
+from models.networks.purchase_head import PurchaseConfig
+from models.networks.text_transformer import TextConfig
+from models.offline.purchase_examples import DAY_MS, ExampleConfig
+from models.pipeline.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
+from models.pipeline.catalogue import DOMAINS
+from models.sharing.strategies.adapters import DomainAdapters
+from models.sharing.training import Training
+from models.training_curves import Curve, no_curve
+from tests.support.releases import TEXT_DIMS, write_release
+
+ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in range(12)]
+VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
+EVENTS = 600
+ADAPTED = {"text": asdict(TextConfig(adapter="lora"))}
+CONFIG = CandidateConfig(
+    threads=1,
+    dims=32,
+    training=Training(epochs=1, child_epochs=1, negatives=32),
+    order=OrderConfig(epochs=1),
+    purchase=PurchaseConfig(examples=ExampleConfig(horizon_days=2.0), epochs=1),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """make_candidate sets torch's threads for the whole process."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def log() -> EventLog:
+    """An event an hour by one of 8 users: views, and every third time a purchase."""
+    random = np.random.default_rng(0)
+    return EventLog.from_columns(
+        random.integers(8, size=EVENTS),
+        random.integers(len(ITEMS), size=EVENTS),
+        np.where(np.arange(EVENTS) % 3 == 2, PURCHASE, VIEW),
+        np.arange(EVENTS) * (DAY_MS // 24),
+        np.full(EVENTS, -1),
+        user_ids=tuple(f"user {number}" for number in range(8)),
+        item_ids=tuple(item.item_id for item in ITEMS),
+    )
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    folder = tmp_path_factory.mktemp("releases") / "parent"
+    manifest = write_release(folder)
+    save_file(Encoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / WEIGHTS)
+    release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder), strategy=ADAPTED))
+    return release.opened(folder)
+
+
+def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) -> CandidateReport:
+    half = int(log.ts[EVENTS // 2])
+    return make_candidate(log, ITEMS, parent, folder, order_from=half, cache=folder.parent, config=CONFIG, curve=curve)
+
+
+@pytest.fixture(scope="module")
+def told() -> list[tuple[str, float, int]]:
+    """What the writer of curves was told while the report was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("made") / "candidate"
+
+
+@pytest.fixture(scope="module")
+def report(log: EventLog, parent: Release, folder: Path, told: list[tuple[str, float, int]]) -> CandidateReport:
+    return make(log, parent, folder, lambda name, value, step: told.append((name, value, step)))
+
+
+def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
+    report: CandidateReport, told: list[tuple[str, float, int]]
+) -> None:
+    assert {name for name, _, _ in told} == {
+        "sharing/loss_log",
+        "sharing/loss_rank_distillation",
+        "order/loss",
+        "purchase head/loss",
+        "catching up/loss_log",
+        "catching up/loss_rank_distillation",
+        "catching up/loss_replay",
+    }
+    for name, points in report.curves.items():
+        assert points == [(step, value) for which, value, step in told if which == name]
+        assert points[0][0] == 1
+    assert report.measured["loss_log"] == pytest.approx(np.mean([y for _, y in report.curves["sharing/loss_log"]]))
+
+
+def test_a_child_keeps_its_parents_sizes(report: CandidateReport) -> None:
+    assert report.dims == EncoderConfig(items=1).dims != CONFIG.dims
+
+
+def test_a_child_says_how_its_parents_text_transformer_was_adapted(report: CandidateReport) -> None:
+    assert report.strategy["name"].split("+")[0] == "text_lora"
+    assert report.strategy["text"] == ADAPTED["text"]
+
+
+def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    half, told = int(log.ts[EVENTS // 2]), set()
+    report = make_candidate(
+        log,
+        ITEMS,
+        parent,
+        tmp_path / "candidate",
+        order_from=half,
+        fresh_from=half,
+        cache=tmp_path,
+        config=CONFIG,
+        curve=lambda name, value, step: told.add(name),
+    )
+    assert {name for name in told if "order" not in name and "purchase" not in name} == {
+        "sharing/loss_log",
+        "sharing/loss_rank_distillation",
+        "sharing/loss_replay",
+    }
+    assert not [name for name in report.measured if "catching_up" in name]
+
+
+def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orders_window(
+    report: CandidateReport,
+) -> None:
+    known = report.seeds_known
+    assert known is not None
+    assert tuple(known.seeds) == report.seeds
+    assert known.events["overall"] == 30, "a tenth of the window's 300 events"
+
+
+def test_seeds_are_not_measured_on_what_the_parent_has_learned(log: EventLog, parent: Release, tmp_path: Path) -> None:
+    learned = msgspec.structs.replace(parent.manifest.window, gate_from=int(log.ts[EVENTS - 100]))
+    parent = replace(parent, manifest=msgspec.structs.replace(parent.manifest, window=learned))
+    known = make(log, parent, tmp_path / "candidate").seeds_known
+    assert known is not None
+    assert known.events["overall"] == 10
+
+
+def make_in_domains(
+    log: EventLog, domains: list[str], parent: Release, folder: Path, config: CandidateConfig
+) -> CandidateReport:
+    """The items are in the domains by turns."""
+    items = [msgspec.structs.replace(item, domain=domains[at % len(domains)]) for at, item in enumerate(ITEMS)]
+    half = int(log.ts[EVENTS // 2])
+    return make_candidate(log, items, parent, folder, order_from=half, cache=folder.parent, config=config)
+
+
+def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
+    report: CandidateReport, folder: Path
+) -> None:
+    measured = report.heads["purchase"]
+    assert report.absent == {}
+    assert report.parity[PURCHASE_HEAD] < 1e-5
+    assert measured["horizon_days"] == 2
+    assert 0 < measured["purchases"] < measured["examples"]
+    assert 0 <= measured["roc_auc"] <= 1
+    assert msgspec.json.decode(msgspec.json.encode(report.heads)) == report.heads
+    features = np.random.default_rng(0).normal(size=(2, 5, len(FEATURES))).astype(np.float32)
+    assert PurchaseHead(Draft(folder)).probability(features).shape == (2, 5)
+
+
+def test_a_log_without_purchases_gives_a_candidate_without_the_head_and_the_reason(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    report = make(replace(log, type=np.full_like(log.type, VIEW)), parent, tmp_path / "candidate")
+    assert report.heads == {}
+    assert report.absent == {"purchase": "no event is a purchase"}
+    assert "order.onnx" in report.parity
+    assert not (tmp_path / "candidate" / PURCHASE_HEAD).exists()
+
+
+def test_a_child_numbers_domains_as_its_parent_did_and_adapts_new_ones(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, strategies=(DomainAdapters(),))
+    first, second = tmp_path / "first", tmp_path / "second"
+    adapted = make_in_domains(log, ["toys", "food"], parent, first, config)
+    made = Release(first, msgspec.structs.replace(parent.manifest, files=release.digests(first)))
+    widened = make_in_domains(log, ["books", "food", "toys"], made, second, config)
+    assert [report.measured["adapted_domains"] for report in (adapted, widened)] == [2, 3]
+    assert msgspec.json.decode(made.read(DOMAINS)) == {"toys": 1, "food": 2}
+    assert msgspec.json.decode((second / DOMAINS).read_bytes()) == {"toys": 1, "food": 2, "books": 3}
+    assert widened.parity["item.onnx"] < 1e-5

@@ -1,0 +1,78 @@
+"""The adaptive choice: it begins where it is told, keeps to its budget, and judges on moments it did not train on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.data.event_log import EventLog
+from models.data.sequences import Sequences
+from models.networks.encoder import Encoder, EncoderConfig
+from models.pipeline.candidate import CandidateConfig
+from models.pipeline.hyperparameter_search import Chosen, Judge, Search, search
+from models.sharing.strategies.text_geometry import TextGeometry
+from models.sharing.strategy import Course
+from models.sharing.training import Training
+
+ITEMS = 12
+CONFIG = CandidateConfig(
+    threads=1, training=Training(negatives=16, events_a_step=128, ahead=8.0), strategies=(TextGeometry(),)
+)
+BRIEF = Search(cpu_seconds=60.0, trials=3, epochs=1, moments=50)
+
+
+@pytest.fixture
+def log() -> EventLog:
+    """Forty users go round the items in order: what comes next is certain, what comes later less so."""
+    user, step = np.divmod(np.arange(40 * 30), 30)
+    return EventLog.from_columns(
+        user,
+        (user + step) % ITEMS,
+        np.zeros(len(user)),
+        step * 60_000,
+        np.full(len(user), -1),
+        user_ids=tuple(map(str, range(40))),
+        item_ids=tuple(map(str, range(ITEMS))),
+    )
+
+
+def found(log: EventLog, settings: Search, config: CandidateConfig = CONFIG) -> Chosen:
+    def fresh(_: CandidateConfig) -> Encoder:
+        torch.manual_seed(0)
+        return Encoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
+
+    split = log.time_at(0.8)
+    judge = Judge.of(Sequences.of(log), split, settings.moments, False, np.random.default_rng(0))
+    course = Course(Sequences.of(log.split(split)[0]), torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1))
+    return search(config, course, judge, fresh, settings)
+
+
+def test_the_first_trial_is_the_starting_point_and_the_best_trial_wins(log: EventLog) -> None:
+    chosen = found(log, BRIEF)
+    first = chosen.trials[0]
+    assert (first["ahead"], first["dropout"], first["text_geometry"]) == (8.0, CONFIG.dropout, True)
+    assert len(chosen.trials) == 3
+    assert chosen.gain.difference == max(trial["ndcg_at_20"] for trial in chosen.trials) - first["ndcg_at_20"]
+
+
+def test_with_no_time_left_the_starting_point_stands(log: EventLog) -> None:
+    chosen = found(log, replace(BRIEF, cpu_seconds=0.0))
+    assert len(chosen.trials) == 1
+    assert chosen.config == CONFIG
+    assert chosen.gain.difference == 0
+
+
+def test_moments_are_judged_by_events_that_trials_do_not_train_on(log: EventLog) -> None:
+    sequences, split = Sequences.of(log), log.time_at(0.8)
+    judge = Judge.of(sequences, split, 1_000, False, np.random.default_rng(0))
+    assert (sequences.ts[judge.row + 1] >= split).all()
+    assert (sequences.user[judge.row + 1] == sequences.user[judge.row]).all()
+
+
+def test_what_the_choice_was_and_what_it_gained_is_told(log: EventLog) -> None:
+    told = found(log, BRIEF).describe()
+    assert set(told) == {"choice", "ndcg_at_20_gain", "trials"}
+    assert set(told["ndcg_at_20_gain"]) == {"difference", "low", "high"}

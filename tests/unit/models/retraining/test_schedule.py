@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from anabranch.metrics import ReshareMetrics
+from anabranch.settings import Settings
+from models.retraining import schedule
+from models.retraining.job import JobConfig
+from models.retraining.windows import TooLittleFresh
+from models.stages import Advance
+
+
+def no_bar(name: str, total: int | None) -> AbstractContextManager[Advance]:
+    return nullcontext(lambda n: None)
+
+
+@pytest.fixture
+def too_little(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Every run finds too little data, and is the last: the stop it sets."""
+    stop = threading.Event()
+
+    def run_once(*_: object) -> None:
+        stop.set()
+        raise TooLittleFresh("2.0 days of events are fresh")
+
+    monkeypatch.setattr(schedule, "run_once", run_once)
+    return stop
+
+
+def test_a_run_that_finds_too_little_waits_for_the_next_and_counts_as_a_run(too_little: threading.Event) -> None:
+    registry = CollectorRegistry()
+    schedule.Schedule(Settings(), JobConfig(), ReshareMetrics(registry), no_bar, every_s=60).run(too_little)
+    assert registry.get_sample_value("anabranch_reshare_runs_total", {"outcome": "waiting"}) == 1
+    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "waiting"}) == 1
+
+
+def test_a_single_run_that_finds_too_little_fails(too_little: threading.Event) -> None:
+    with pytest.raises(TooLittleFresh):
+        schedule.Schedule(Settings(), JobConfig(), ReshareMetrics(CollectorRegistry()), no_bar, None).run(too_little)

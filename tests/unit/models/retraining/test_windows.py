@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anabranch.messages import ReleaseNotice
+from models.data.event_log import EventLog
+from models.retraining.topics_io import used_to
+from models.retraining.windows import DAY_MS, TooLittleData, TooLittleFresh, Windows, cut
+
+WEEK = Windows(order_days=14, gate_days=7)
+
+
+def log_until(days: float) -> EventLog:
+    """An event an hour, the last one `days` after the first."""
+    ts = np.arange(0, int(days * DAY_MS) + 1, 3_600_000)
+    one = np.zeros(len(ts), np.int64)
+    return EventLog.from_columns(one, one, one, ts, one, user_ids=("u",), item_ids=("i",))
+
+
+def notice(release: str, status: str, gate_to: int | None) -> ReleaseNotice:
+    return ReleaseNotice(
+        release=release,
+        status=status,
+        ts=1,
+        location=release,
+        manifest_sha256="00",
+        gate_from=None if gate_to is None else gate_to - 1,
+        gate_to=gate_to,
+    )
+
+
+def test_windows_follow_each_other_and_the_newest_is_the_gates() -> None:
+    log = log_until(40)
+    window = cut(log, WEEK)
+    assert window.train_from == 0
+    assert window.gate_to == log.ts[-1] + 1
+    assert window.gate_to - window.gate_from == 7 * DAY_MS
+    assert window.gate_from - window.order_from == 14 * DAY_MS
+    assert window.events == len(log)
+
+
+def test_windows_of_runs_a_week_apart_do_not_overlap() -> None:
+    first = cut(log_until(40), WEEK)
+    second = cut(log_until(47.5), WEEK, first.gate_to)
+    assert second.gate_from >= first.gate_to
+    assert second.gate_to - second.gate_from == 7 * DAY_MS
+
+
+def test_a_week_that_ends_some_hours_earlier_than_the_last_is_enough_and_begins_where_that_ended() -> None:
+    first = cut(log_until(40), WEEK)
+    second = cut(log_until(46.5), WEEK, first.gate_to)
+    assert second.gate_from == first.gate_to
+    assert second.gate_from - second.order_from == 14 * DAY_MS
+
+
+def test_a_childs_order_learns_from_days_that_its_parent_has_not() -> None:
+    first = cut(log_until(40), WEEK)
+    second = cut(log_until(47.5), WEEK, first.gate_to, learned_to=first.gate_from)
+    assert second.order_from == first.gate_from
+
+
+def test_a_parent_of_long_ago_leaves_the_order_its_usual_days() -> None:
+    first = cut(log_until(40), WEEK)
+    later = cut(log_until(100), WEEK, first.gate_to, learned_to=first.gate_from)
+    assert later.gate_from - later.order_from == 14 * DAY_MS
+
+
+def test_what_the_gate_has_used_it_does_not_use_again() -> None:
+    first = cut(log_until(40), WEEK)
+    with pytest.raises(TooLittleFresh, match=r"2\.0 days of events are fresh, and the gate needs 6\.3") as raised:
+        cut(log_until(42), WEEK, first.gate_to)
+    assert "run again after 4.3 more days of events, or shorten --gate-days (7)" in str(raised.value)
+    assert cut(log_until(42), Windows(14, gate_days=2), first.gate_to).gate_from == first.gate_to
+
+
+def test_without_an_event_since_nothing_is_fresh() -> None:
+    log = log_until(40)
+    with pytest.raises(TooLittleFresh, match=r"0\.0 days"):
+        cut(log, WEEK, cut(log, WEEK).gate_to)
+    with pytest.raises(TooLittleFresh, match=r"0\.0 days"):
+        cut(log, WEEK, 60 * DAY_MS)
+
+
+@pytest.mark.parametrize("status", ["live", "rejected", "retired"])
+def test_a_window_is_used_whatever_became_of_its_release(status: str) -> None:
+    announced = {"r1": notice("r1", status, 7), "r2": notice("r2", "live", 5), "r3": notice("r3", "live", None)}
+    assert used_to(announced) == 7
+
+
+def test_nothing_is_used_before_the_first_release() -> None:
+    assert used_to({}) == 0
+    assert used_to({"r1": notice("r1", "live", None)}) == 0
+
+
+def test_a_log_that_leaves_nothing_for_the_encoder_says_what_to_do() -> None:
+    with pytest.raises(TooLittleData, match=r"20\.9 days.*shorten --order-days \(14\) or --gate-days \(7\)"):
+        cut(log_until(20.9), WEEK)
+
+
+def test_an_empty_log_says_what_to_do() -> None:
+    with pytest.raises(TooLittleData, match="publish some to `events`"):
+        cut(EventLog.from_events([]), WEEK)

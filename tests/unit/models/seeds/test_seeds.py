@@ -1,0 +1,128 @@
+"""What holds for every seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from models.data.event_log import EventLog
+from models.data.sequences import Sequences
+from models.seeds.als import AlsSeed
+from models.seeds.attention import AttentionConfig, AttentionSeed
+from models.seeds.co_visit import NeighboursSeed
+from models.seeds.gru import GruConfig
+from models.seeds.seed import Seed, top
+from models.seeds.sequence import SequenceSeed
+from models.seeds.session_knn import SessionKnnSeed
+from models.seeds.slice import OfDomain, OfTask
+from models.seeds.text import TextSeed
+
+ITEMS = 12
+NETWORK = {"dims": 16, "window": 8, "epochs": 12, "events_a_step": 64, "negatives": 64}
+
+
+def attention(kind: Literal["sasrec", "hstu"]) -> AttentionSeed:
+    return AttentionSeed(config=AttentionConfig(kind=kind, dropout=0.1, learning_rate=1e-2, **NETWORK))
+
+
+def gru() -> SequenceSeed:
+    return SequenceSeed(config=GruConfig(ahead=1.5, **NETWORK))
+
+
+MAKERS: dict[str, Callable[[], Seed]] = {
+    "co_visit": NeighboursSeed,
+    "als": lambda: AlsSeed(factors=4, iterations=5, threads=1),
+    "text": lambda: TextSeed(dims=4),
+    "sequence": gru,
+    "attention": lambda: attention("sasrec"),
+    "attention hstu": lambda: attention("hstu"),
+    "session_knn": SessionKnnSeed,
+    "of task": lambda: OfTask(gru(), "purchase"),
+    "of domain": lambda: OfDomain(gru(), "all", np.full(ITEMS, "all")),
+}
+
+
+def log() -> EventLog:
+    """Users of even number have items 0..5 over and over, the others 6..11: two worlds."""
+    random = np.random.default_rng(0)
+    user = np.repeat(np.arange(40), 12)
+    item = random.integers(0, 6, len(user)) + 6 * (user % 2)
+    ts = np.arange(len(user)) * 60_000
+    return EventLog.from_columns(
+        user,
+        item,
+        np.full(len(user), 2),
+        ts,
+        user,
+        user_ids=tuple(map(str, range(40))),
+        item_ids=tuple(map(str, range(ITEMS))),
+    )
+
+
+def texts() -> np.ndarray:
+    """Text vectors [12, 16] in which each world's items are alike."""
+    random = np.random.default_rng(1)
+    worlds = np.repeat(random.normal(size=(2, 16)), 6, axis=0)
+    return (worlds + 0.3 * random.normal(size=(ITEMS, 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def make(request: pytest.FixtureRequest) -> Callable[[], Seed]:
+    return MAKERS[request.param]
+
+
+@pytest.fixture(scope="module")
+def seed(make: Callable[[], Seed]) -> Seed:
+    made = make()
+    made.fit(log(), texts(), lambda share: None)
+    return made
+
+
+def test_a_seed_teaches_what_it_learned(seed: Seed) -> None:
+    sequences = Sequences.of(log())
+    rows = np.arange(5, len(sequences), 12)
+    lesson = seed.teach(sequences.contexts(rows, 8), 4)
+    assert lesson.items.shape == (40, 4)
+    named = lesson.items >= 0
+    assert named.mean() > 0.8
+    same_world = (lesson.items // 6) == (sequences.user[rows] % 2)[:, None]
+    assert same_world[named].mean() > 0.9
+
+
+def test_a_list_never_names_an_item_twice(seed: Seed) -> None:
+    lesson = seed.teach(Sequences.of(log()).contexts(np.arange(50), 8), 6)
+    for items in lesson.items:
+        named = items[items >= 0]
+        assert len(np.unique(named)) == len(named)
+
+
+def test_confidence_is_a_share(seed: Seed) -> None:
+    lesson = seed.teach(Sequences.of(log()).contexts(np.arange(50), 8), 4)
+    assert lesson.confidence.shape == (50,)
+    assert ((lesson.confidence >= 0) & (lesson.confidence <= 1.0001)).all()
+
+
+def test_a_moment_is_taught_alike_alone_and_among_others(seed: Seed) -> None:
+    contexts = Sequences.of(log()).contexts(np.arange(20), 8)
+    together = seed.teach(contexts, 4)
+    alone = seed.teach(contexts.part(7, 8), 4)
+    np.testing.assert_array_equal(alone.items[0], together.items[7])
+    np.testing.assert_allclose(alone.confidence[0], together.confidence[7], atol=1e-5)
+
+
+def test_a_second_fit_teaches_the_same_and_tells_how_far_it_is(make: Callable[[], Seed], seed: Seed) -> None:
+    told: list[float] = []
+    again = make()
+    again.fit(log(), texts(), told.append)
+    assert sum(told) == pytest.approx(1.0)
+    contexts = Sequences.of(log()).contexts(np.arange(50), 8)
+    np.testing.assert_array_equal(again.teach(contexts, 4).items, seed.teach(contexts, 4).items)
+
+
+def test_top_leaves_out_what_is_ruled_out() -> None:
+    scores = np.array([[1.0, 3.0, -np.inf, 2.0]], np.float32)
+    assert top(scores, 4).tolist() == [[1, 3, 0, -1]]
+    assert top(scores, 9).tolist() == [[1, 3, 0, -1]]

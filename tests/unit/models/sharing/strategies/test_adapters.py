@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anabranch.ranking.inference.onnx_model import OnnxModel
+from anabranch.release import Draft
+from models.networks.encoder import Encoder
+from models.networks.film import DomainFilm
+from models.networks.onnx_export import export_encoder
+from models.sharing.strategies.adapters import DomainAdapters
+from models.sharing.strategies.text_geometry import TextGeometry
+from models.sharing.strategy import Course, Items
+from models.sharing.training import train
+from tests.support.courses import ITEMS, TEXT_DIMS, TRAINING, course, encoder
+
+
+def adapt(made: Encoder, of: Course) -> dict[str, float]:
+    """The encoder with adapters; what was measured."""
+    strategy = DomainAdapters()
+    strategy.prepare(made, of, np.random.default_rng(0), lambda share: None)
+    return strategy.measured()
+
+
+def trained(of: Course) -> Encoder:
+    made = encoder()
+    train(made, of, [TextGeometry(), DomainAdapters()], TRAINING, seed=0)
+    return made
+
+
+@torch.no_grad()
+def vectors(made: Encoder, of: Course) -> Tensor:
+    return Items(made.eval(), of).of(np.arange(len(of.numbers)))
+
+
+def test_one_domain_has_no_adapter() -> None:
+    made = encoder()
+    names = set(made.state_dict())
+    assert adapt(made, course()) == {"adapted_domains": 0}
+    assert made.item.film is None
+    assert set(made.state_dict()) == names
+
+
+def test_at_first_adapters_change_nothing() -> None:
+    made, of = encoder(), course(domains=2, text=True)
+    before = vectors(made, of)
+    assert adapt(made, of) == {"adapted_domains": 2}
+    torch.testing.assert_close(vectors(made, of), before)
+
+
+def test_every_domain_learns_its_own() -> None:
+    film = trained(course(domains=2)).item.film
+    assert film is not None
+    assert film.scale.weight[1:].any(dim=1).all()
+    assert film.shift.weight[1:].any(dim=1).all()
+    assert not torch.equal(film.scale.weight[1], film.scale.weight[2])
+
+
+def test_an_item_nobody_has_learned_passes_as_it_is() -> None:
+    film = trained(course(domains=2, text=True)).item.film
+    assert film is not None
+    vector = torch.randn(3, 16)
+    numbers = torch.tensor([0, 1, ITEMS // 2 + 1])
+    passed = film(vector, numbers)
+    torch.testing.assert_close(passed[0], vector[0])
+    assert (passed[1:] != vector[1:]).any(dim=1).all()
+
+
+def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> None:
+    item = trained(course(domains=2, text=True)).item.train()
+    item.residual_dropout = 1.0
+    text = torch.randn(3, TEXT_DIMS)
+    with torch.no_grad():
+        torch.testing.assert_close(item(text, torch.arange(1, 4)), item(text, torch.zeros(3, dtype=torch.int64)))
+
+
+def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: Path) -> None:
+    made = trained(course(domains=2, text=True))
+    assert export_encoder(made, tmp_path)["item.onnx"] < 1e-5
+    model = OnnxModel(Draft(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
+    text, numbers = np.ones((3, TEXT_DIMS), np.float32), np.array([0, 1, ITEMS // 2 + 1])
+    served = model.run_rows(text_vector=text, item_number=numbers)[0]
+    with torch.no_grad():
+        np.testing.assert_allclose(served, made.item(torch.from_numpy(text), torch.from_numpy(numbers)), atol=1e-5)
+        made.item.film = None
+        plain = made.item(torch.from_numpy(text), torch.from_numpy(numbers)).numpy()
+    np.testing.assert_allclose(served[0], plain[0], atol=1e-5)
+    assert (np.abs(served[1:] - plain[1:]) > 1e-4).any(axis=1).all()
+
+
+def test_a_child_keeps_its_parents_adapters_and_finds_room_for_items_and_domains() -> None:
+    of = course(domains=2)
+    parent, child = trained(of), encoder(items=ITEMS + 10)
+    child.inherit(parent.state_dict())
+    torch.testing.assert_close(vectors(child, of), vectors(parent, of))
+    assert of.domains is not None
+    wider = course(domains=3, items=ITEMS + 10)
+    assert adapt(child, wider) == {"adapted_domains": 3}
+    film, before = child.item.film, parent.item.film
+    assert film is not None
+    assert before is not None
+    assert torch.equal(film.scale.weight[1:3], before.scale.weight[1:3])
+    assert not film.scale.weight[3].any()
+    assert film.domain_of[ITEMS + 8] == 3
+
+
+def test_a_parent_without_adapters_gives_a_child_without() -> None:
+    parent, child = encoder(), encoder(items=ITEMS + 10)
+    child.inherit(parent.state_dict())
+    assert child.item.film is None
+    torch.testing.assert_close(vectors(child, course()), vectors(parent, course()))
+
+
+def test_an_item_whose_domain_is_no_longer_told_keeps_it() -> None:
+    of = course(domains=2)
+    made = trained(of)
+    before = vectors(made, of)
+    adapt(made, Course(of.sequences, of.text_vectors, of.numbers))
+    torch.testing.assert_close(vectors(made, of), before)
+
+
+def test_a_film_of_fewer_items_and_domains_is_inherited_row_by_row() -> None:
+    old, new = DomainFilm(items=3, domains=1, dims=2), DomainFilm(items=5, domains=2, dims=2)
+    torch.nn.init.ones_(old.scale.weight)
+    old.domain_of[:] = torch.tensor([0, 1, 1])
+    new.inherit(old.state_dict())
+    assert new.domain_of.tolist() == [0, 1, 1, 0, 0]
+    assert new.scale.weight.sum(dim=1).tolist() == [2, 2, 0]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from anabranch.messages import EVENT_TYPES
+from models.networks.encoder import Encoder
+from models.sharing.strategies.multi_task import Expert, MultiTask, TaskTerm, guarded, without_conflict
+from models.sharing.strategy import Course, Done
+from models.sharing.training import train
+from tests.support.courses import PURCHASE, TRAINING, VIEW, course, encoder
+
+
+class Kept(MultiTask):
+    """Remembers its heads, which training drops."""
+
+    term: TaskTerm | None = None
+
+    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> TaskTerm | None:
+        self.term = super().prepare(encoder, course, random, done)
+        return self.term
+
+
+def prepared(of: Course, strategy: MultiTask) -> TaskTerm | None:
+    return strategy.prepare(encoder(), of, np.random.default_rng(0), lambda share: None)
+
+
+def test_every_type_with_enough_events_is_a_task() -> None:
+    types = [VIEW, VIEW, VIEW, VIEW, VIEW, VIEW, VIEW, PURCHASE, PURCHASE, EVENT_TYPES.index("cart")]
+    strategy = MultiTask(fewest_events=60)
+    term = prepared(course(types=types), strategy)
+    assert term is not None
+    assert term.tasks == [VIEW, PURCHASE]
+    assert strategy.measured() == {"multi_task_view": 0.7, "multi_task_purchase": 0.2}
+
+
+def test_one_type_needs_no_heads() -> None:
+    strategy = MultiTask(fewest_events=1)
+    assert prepared(course(), strategy) is None
+    assert strategy.measured() == {}
+
+
+def test_at_first_a_task_asks_for_what_everybody_is_asked() -> None:
+    users = torch.randn(5, 16)
+    torch.testing.assert_close(Expert(16, 8)(users), users)
+
+
+def test_heads_are_trained_beside_the_encoder_and_dropped() -> None:
+    made, strategy = encoder(), Kept(fewest_events=1)
+    names = set(made.state_dict())
+    losses = train(made, course(types=(VIEW, PURCHASE)), [strategy], TRAINING, seed=0)
+    assert losses["loss_multi_task"] > 0
+    assert strategy.term is not None
+    assert all(expert.outer.weight.any() for expert in strategy.term.experts)
+    assert set(made.state_dict()) == names
+
+
+def test_a_gradient_that_agrees_with_the_main_one_passes() -> None:
+    gradient = torch.tensor([1.0, 0.0])
+    assert torch.equal(without_conflict(gradient, torch.tensor([1.0, 1.0])), gradient)
+    assert torch.equal(without_conflict(gradient, torch.zeros(2)), gradient)
+
+
+def test_a_gradient_that_conflicts_loses_what_opposes_the_main_one() -> None:
+    main = torch.tensor([1.0, 1.0])
+    left = without_conflict(torch.tensor([-1.0, 0.0]), main)
+    torch.testing.assert_close(left, torch.tensor([-0.5, 0.5]))
+    assert left @ main == 0
+
+
+def test_a_task_that_conflicts_moves_the_users_across_the_main_loss() -> None:
+    users, main = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[0.0, 3.0]])
+    shared = guarded(users, main)
+    assert torch.equal(shared, users)
+    (5 * shared[0, 0] - 7 * shared[0, 1]).backward()
+    torch.testing.assert_close(users.grad, torch.tensor([[5.0, 0.0]]))
+
+
+def test_equal_randomness_makes_equal_heads_and_leaves_torchs_own_alone() -> None:
+    made, of, heads = encoder(), course(types=(VIEW, PURCHASE)), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        expected = torch.rand(1)
+        torch.manual_seed(seed)
+        heads.append(MultiTask(fewest_events=1).prepare(made, of, np.random.default_rng(0), lambda share: None))
+        assert torch.equal(torch.rand(1), expected)
+    one, other = heads
+    assert one is not None
+    assert other is not None
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

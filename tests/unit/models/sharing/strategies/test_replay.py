@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.networks.encoder import Encoder
+from models.sharing.strategies.replay import Parent, ParentTerm, Replay, log_choice
+from models.sharing.strategy import Course, Done, Step, Strategy, Term
+from models.sharing.training import train
+from tests.support.courses import TRAINING, course, encoder
+
+HALF = 11_000
+"""ms: each user's first ten events are old."""
+CHILD = replace(TRAINING, child_epochs=8, replay=1.0, child_rate=1e-2, window=5)
+
+
+class Kept(Replay):
+    """Remembers its term."""
+
+    term: ParentTerm | None = None
+
+    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> ParentTerm | None:
+        self.term = super().prepare(encoder, course, random, done)
+        return self.term
+
+
+def child(strategy: Strategy | None, of: Course) -> tuple[Encoder, list[float]]:
+    """A trained encoder taught what is new, and its losses of replay by step."""
+    made, curve = encoder(), []
+    train(made, replace(of, fresh_from=0), [], TRAINING, seed=0)
+
+    def record(name: str, value: float, step: int) -> None:
+        if name == "loss_replay":
+            curve.append(value)
+
+    train(made, of, [strategy] if strategy else [], CHILD, seed=0, curve=record)
+    return made, curve
+
+
+def users(made: Encoder, of: Course) -> torch.Tensor:
+    rows = np.flatnonzero(of.sequences.ts < of.fresh_from).reshape(-1, 10)
+    return Parent.of(made, of).users(of.sequences, rows)
+
+
+@pytest.mark.parametrize("fresh_from", [0, 1000, 10**9])
+def test_without_old_and_fresh_events_there_is_nothing_to_replay(fresh_from: int) -> None:
+    strategy = Replay()
+    made, of = encoder(), course(fresh_from=fresh_from)
+    assert strategy.prepare(made, of, np.random.default_rng(0), lambda share: None) is None
+    assert strategy.measured() == {}
+
+
+def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_is_wanted() -> None:
+    made, of = encoder(), course(fresh_from=HALF)
+
+    def held(strategy: Replay, child: bool) -> bool:
+        term = strategy.prepare(made, replace(of, child=child), np.random.default_rng(0), lambda share: None)
+        return term is not None
+
+    assert held(Replay(), child=False)
+    assert held(Replay(first=False), child=True)
+    assert not held(Replay(first=False), child=False)
+
+
+def test_a_child_begins_at_its_parent_and_leaves_it_as_it_learns() -> None:
+    _, curve = child(Replay(), course(fresh_from=HALF))
+    assert curve[0] == pytest.approx(0, abs=1e-5)
+    assert max(curve) > 1e-3
+
+
+def test_a_child_that_distils_stays_closer_to_its_parent_on_what_is_old() -> None:
+    of = course(fresh_from=HALF)
+    parent = encoder()
+    train(parent, replace(of, fresh_from=0), [], TRAINING, seed=0)
+    free, held = (child(strategy, of)[0] for strategy in (None, Replay(weight=10.0)))
+    before = users(parent, of)
+    assert (users(held, of) - before).norm() < 0.8 * (users(free, of) - before).norm()
+
+
+def test_the_parent_does_not_learn() -> None:
+    made, of, strategy = encoder(), course(fresh_from=HALF), Kept()
+    before = deepcopy(made.step.state_dict())
+    train(made, of, [strategy], CHILD, seed=0)
+    assert strategy.term is not None
+    for name, weight in strategy.term.parent.step.state_dict().items():
+        assert torch.equal(weight, before[name])
+    assert not torch.equal(made.step.read.weight, before["read.weight"])
+
+
+def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
+    """Items 16 to 19 are fresh, 4 of 20. Of every user's events but the first, nine are old and ten fresh."""
+    of, strategy = course(fresh_from=HALF), Kept(weight=2.0)
+    item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
+    of = replace(of, sequences=replace(of.sequences, item=item.astype(np.int32)))
+    train(encoder(), of, [strategy], CHILD, seed=0)
+    assert strategy.measured() == {"replay_old_items": 0.8}
+    assert strategy.term is not None
+    assert not strategy.term.old_items[16:].any()
+    assert strategy.term.adapted_weight == pytest.approx(2 * (0.8 * 9 / 10) ** 0.5, rel=0.01)
+
+
+class Checked(Replay):
+    """Holds every step's loss to what it may depend on."""
+
+    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> Term | None:
+        term = super().prepare(encoder, course, random, done)
+        assert term is not None
+
+        def check(step: Step) -> torch.Tensor:
+            new = torch.from_numpy(~term.old_items[step.negative_items])
+            longer = torch.where(new[:, None], 5 * step.negatives, step.negatives)
+            loss, again = deepcopy(term)(step), deepcopy(term)(replace(step, negatives=longer))
+            assert new.any()
+            assert torch.equal(loss, again)
+            if loss.requires_grad:
+                (moved,) = torch.autograd.grad(loss, step.users, retain_graph=True)
+                old = step.where.copy()
+                old[step.where] = term.old[step.target]
+                assert not moved[torch.from_numpy(~old)].any()
+            return term(step)
+
+        return check
+
+
+def test_only_old_targets_are_distilled_and_only_old_items_are_chosen_from() -> None:
+    of = course(fresh_from=HALF)
+    item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
+    _, curve = child(Checked(), replace(of, sequences=replace(of.sequences, item=item.astype(np.int32))))
+    assert max(curve) > 1e-3
+
+
+def test_a_choice_is_a_distribution() -> None:
+    users, positives, negatives = torch.randn(3, 4), torch.randn(3, 4), torch.randn(5, 4)
+    for count in (5, 0):
+        log_probability = log_choice(users, positives, negatives[:count], torch.full((count,), -2.0))
+        torch.testing.assert_close(log_probability.exp().sum(dim=1), torch.ones(3))

@@ -1,0 +1,125 @@
+"""What a ranking says of purchases: nothing unless it is asked, and the release can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from anabranch import release
+from anabranch.messages import Event
+from anabranch.ranking.pipeline import rank
+from anabranch.ranking.pipeline.features import build
+from anabranch.ranking.pipeline.rank import Batch, Ranked
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.retrieval.candidates import Policy, propose
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds
+from anabranch.release import PURCHASE_HEAD, ReleaseError
+from anabranch.settings import Settings
+from tests.support.releases import DIMS, live_release, write_release
+
+CATALOGUE = [f"item {n}" for n in range(50)]
+ASKED = Policy(slate=5, purchase=True)
+EVENTS = [
+    Event(event_id=f"e{n}", user_id=f"u{n % 3}", type="view", ts=1_000 * n, item_id=f"item {n}") for n in range(9)
+]
+
+
+class Shop:
+    """A release with or without the head, and nine views of three users."""
+
+    def __init__(self, folder: Path, head: bool = True, catalogue: Sequence[str] = CATALOGUE) -> None:
+        write_release(folder / "r1", item_ids=CATALOGUE, purchase=head)
+        self.item_ids = ItemIds()
+        self.live = live_release(folder / "r1", self.item_ids, catalogue)
+        self.neighbours = NeighbourTable()
+
+    def rank(self, policy: Policy) -> Ranked:
+        states = self.states()
+        return rank.rank(self.live, self.neighbours, states, self.batch(states), policy)
+
+    def states(self) -> UserStates:
+        return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
+
+    def batch(self, states: UserStates) -> Batch:
+        return Batch.of(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
+
+
+def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    ranked = shop.rank(ASKED)
+    assert shop.live.purchase is not None
+    assert ranked.purchase is not None
+    assert ((ranked.purchase > 0) & (ranked.purchase < 1)).all()
+
+    states = shop.states()
+    queries = rank.advance(shop.live, states, shop.batch(states))[2]
+    candidates = propose(queries, shop.live.index, shop.neighbours, ASKED, states.layout.own_half_life_s)
+    features = build(queries, candidates, shop.live.index, shop.neighbours)
+    probability = shop.live.purchase.probability(features[None])[0].tolist()
+    said = dict(zip(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True), probability, strict=True))
+    expected = [[said[at, item] for item in slate] for at, slate in enumerate(ranked.slate.tolist())]
+    np.testing.assert_allclose(ranked.purchase, expected, rtol=1e-5)
+
+
+def test_who_does_not_ask_is_told_nothing_and_shown_the_same(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    asked, unasked = (shop.rank(policy) for policy in (ASKED, Policy(slate=5)))
+    assert unasked.purchase is None
+    assert np.array_equal(asked.slate, unasked.slate)
+    assert np.array_equal(asked.score, unasked.score)
+
+
+def test_a_release_without_the_head_ranks_and_tells_nothing(tmp_path: Path) -> None:
+    ranked = Shop(tmp_path, head=False).rank(ASKED)
+    assert ranked.purchase is None
+    assert (ranked.slate >= 0).all()
+
+
+def test_an_empty_place_of_a_slate_has_no_probability(tmp_path: Path) -> None:
+    ranked = Shop(tmp_path, catalogue=["item 40", "item 41"]).rank(ASKED)
+    assert ranked.purchase is not None
+    assert (ranked.slate[:, 2:] == -1).all()
+    assert (ranked.purchase[:, :2] > 0).all()
+    assert (ranked.purchase[:, 2:] == 0).all()
+
+
+def test_nothing_to_show_has_no_probabilities(tmp_path: Path) -> None:
+    ranked = Shop(tmp_path, catalogue=[]).rank(ASKED)
+    assert ranked.purchase is not None
+    assert not ranked.purchase.any()
+
+
+def test_the_setting_is_what_the_ranker_asks_by() -> None:
+    assert not Policy.of(Settings()).purchase
+    assert Policy.of(Settings(publish_purchase=True)).purchase
+
+
+def test_an_altered_head_does_not_load(tmp_path: Path) -> None:
+    manifest = write_release(tmp_path / "r1", purchase=True)
+    path = tmp_path / "r1" / PURCHASE_HEAD
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(ReleaseError, match=r"purchase\.onnx does not match its sha256"):
+        LiveRelease.load(release.opened(tmp_path / "r1"), manifest)
+
+
+def test_a_head_that_the_manifest_does_not_list_is_none(tmp_path: Path) -> None:
+    manifest = write_release(tmp_path / "r1", purchase=True)
+    files = {name: sha256 for name, sha256 in manifest.files.items() if name != PURCHASE_HEAD}
+    release.write(tmp_path / "r1", msgspec.structs.replace(manifest, files=files))
+    opened = release.opened(tmp_path / "r1")
+    assert LiveRelease.load(opened, opened.manifest).purchase is None
+
+
+def test_a_manifest_from_before_there_were_heads_is_read(tmp_path: Path) -> None:
+    write_release(tmp_path / "r1")
+    path = tmp_path / "r1" / release.MANIFEST
+    written = msgspec.json.decode(path.read_bytes())
+    del written["heads"]
+    path.write_bytes(msgspec.json.encode(written))
+    assert release.opened(tmp_path / "r1").manifest.heads == {}

@@ -1,0 +1,56 @@
+"""The features of a candidate, against hand-made vectors and histories."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from anabranch.ranking.pipeline.features import FADING, FEATURES, build
+from anabranch.ranking.retrieval.candidates import Candidates
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.user_state.snapshot import Queries
+
+EAST, NORTH, BETWEEN, UNKNOWN = range(4)
+VECTORS = np.array([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]], np.float32)
+
+
+def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
+    """Of the three items that have vectors, for a user whose history is this, newest first."""
+    index = ItemIndex(2)
+    index.upsert(np.arange(3, dtype=np.int32), VECTORS, np.ones(3, np.bool_))
+    queries = Queries.blank(1, dims=2, history=len(recent), own_items=1)
+    queries.vector[0], queries.recent[0] = [1, 0], recent
+    candidates = Candidates(
+        query=np.zeros(3, np.int32),
+        item=np.arange(3, dtype=np.int32),
+        co_visit_last=np.zeros(3, np.float32),
+        co_visit_recent=np.zeros(3, np.float32),
+        own=np.zeros(3, np.float32),
+        own_count=np.zeros(3, np.float32),
+        own_first_s=np.zeros(3, np.uint32),
+        own_last_s=np.zeros(3, np.uint32),
+        session_at=np.full(3, -1, np.int32),
+        session_count=np.zeros(3, np.int32),
+        all_own=np.zeros(1, np.float32),
+    )
+    return build(queries, candidates, index, NeighbourTable())[:, FEATURES.index(name)]
+
+
+def test_what_is_like_the_last_item_is_like_no_earlier_one() -> None:
+    np.testing.assert_allclose(feature("like_last", [NORTH, EAST]), [0, 1, np.sqrt(0.5)], rtol=1e-6)
+
+
+def test_what_is_like_the_recent_items_is_most_like_the_newest() -> None:
+    direction = np.array([FADING, 1]) / np.hypot(FADING, 1)
+    np.testing.assert_allclose(feature("like_recent", [NORTH, EAST]), VECTORS @ direction, rtol=1e-6)
+
+
+def test_a_recent_item_without_a_vector_is_passed_over() -> None:
+    np.testing.assert_allclose(feature("like_recent", [UNKNOWN, NORTH, -1]), [0, 1, np.sqrt(0.5)], atol=1e-6)
+
+
+@pytest.mark.parametrize("recent", [[-1, -1], [UNKNOWN, -1]])
+def test_nothing_is_like_a_history_without_vectors(recent: list[int]) -> None:
+    assert not feature("like_recent", recent).any()

@@ -1,0 +1,195 @@
+"""A state that was saved and loaded is the state it was, to the last bit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from anabranch import messages
+from anabranch.messages import Event, UserState, UserStateV1, encode_binary
+from anabranch.ranking.pipeline import rank
+from anabranch.ranking.pipeline.rank import Batch
+from anabranch.ranking.pipeline.servable import ReleaseNumbers
+from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.user_state.codec import load, save
+from anabranch.ranking.user_state.store import Columns, StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds
+from tests.support.releases import DIMS, live_release, write_release
+
+CATALOGUE = [f"item {n}" for n in range(60)]
+LAYOUT = StateLayout(history=8, own_items=6, slate=5, recent_events=4)
+USERS = ("ann", "bob", "cat")
+SAMPLES = Path(__file__).with_name("saved_states")
+
+
+class Process:
+    """What one process has in memory: ids and releases have other numbers in every process."""
+
+    def __init__(self, folder: Path, layout: StateLayout = LAYOUT, others_first: int = 0) -> None:
+        if not folder.exists():
+            write_release(folder, "r1", CATALOGUE)
+        self.item_ids, self.releases = ItemIds(), ReleaseNumbers()
+        self.item_ids.rows(f"somebody else's {n}" for n in range(others_first))
+        for n in range(others_first):
+            self.releases.number(f"r{-n}")
+        live = live_release(folder, self.item_ids, CATALOGUE)
+        self.live = replace(live, number=self.releases.number("r1"))
+        self.states = UserStates(layout, DIMS, DIMS)
+
+    def rank(self, events: list[Event]) -> rank.Ranked:
+        slots = self.states.slots(event.user_id for event in events)
+        batch = Batch.of(events, slots, self.item_ids)
+        ranked = rank.rank(self.live, NeighbourTable(), self.states, batch, Policy(slate=self.states.layout.slate))
+        self.states.columns.next_offset[slots] = np.arange(len(events)) + 1
+        return ranked
+
+    def save(self, *users: str) -> list[bytes]:
+        slots = self.states.slots(users)
+        return [encode_binary(one) for one in save(self.states, slots, self.item_ids, self.releases)]
+
+    def load(self, payloads: list[bytes], *users: str) -> None:
+        saved = [messages.user_states.decode(payload) for payload in payloads]
+        load(self.states, self.states.slots(users), saved, self.item_ids, self.releases)
+
+
+def events(count: int, seed: int = 0) -> list[Event]:
+    rng = np.random.default_rng(seed)
+    made = []
+    for n in range(count):
+        user, item = USERS[rng.integers(len(USERS))], CATALOGUE[rng.integers(len(CATALOGUE))]
+        common = {"event_id": f"{seed}-{n}", "user_id": user, "ts": 1_000 + n * 60_000}
+        if n % 7 == 3:
+            made.append(Event(type="search", query=item, **common))
+        elif n % 7 == 5:
+            made.append(Event(type="view", item_id=f"nobody described {n}", session_id=f"s{n // 9}", **common))
+        else:
+            made.append(Event(type="purchase", item_id=item, session_id=f"s{n // 9}", **common))
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "r1"
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_a_loaded_state_goes_on_as_the_one_that_was_saved(folder: Path, count: int) -> None:
+    one, other = Process(folder), Process(folder, others_first=7)
+    one.rank(events(count))
+    other.load(one.save(*USERS), *USERS)
+    ahead = events(40, seed=1)
+    ranked, again = one.rank(ahead), other.rank(ahead)
+    assert one.save(*USERS) == other.save(*USERS)
+    assert np.array_equal(ranked.rank, again.rank)
+    assert np.array_equal(ranked.score, again.score)
+    for row, same in zip(ranked.slate.ravel(), again.slate.ravel(), strict=True):
+        assert one.item_ids.id(row) == other.item_ids.id(same)
+
+
+def test_saving_what_was_loaded_gives_the_same_bytes(folder: Path) -> None:
+    one, other = Process(folder), Process(folder, others_first=3)
+    one.rank(events(50))
+    saved = one.save(*USERS)
+    other.load(saved, *USERS)
+    assert other.save(*USERS) == saved
+
+
+def test_a_blank_state_is_saved_and_loaded(folder: Path) -> None:
+    one, other = Process(folder), Process(folder)
+    saved = one.save("nobody")
+    other.load(saved, "nobody")
+    for name in Columns._fields:
+        a, b = (getattr(process.states.columns, name)[0] for process in (one, other))
+        assert np.array_equal(a, b), name
+
+
+def test_loading_replaces_whatever_the_slot_held(folder: Path) -> None:
+    one, other = Process(folder), Process(folder)
+    one.rank(events(2))
+    other.rank(events(40, seed=5))
+    other.load(one.save("ann"), "ann")
+    assert other.save("ann") == one.save("ann")
+
+
+def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_own_items(folder: Path) -> None:
+    one = Process(folder)
+    one.rank(events(60))
+    small = Process(folder, StateLayout(history=4, own_items=2, slate=3, recent_events=2))
+    small.load(one.save("ann"), "ann")
+    whole, kept = one.states.slots(["ann"]), small.states.slots(["ann"])
+
+    def recent(process: Process, length: int) -> list[str]:
+        rows = process.states.recent(process.states.slots(["ann"]), length)[0]
+        return [process.item_ids.label(row) for row in rows.tolist()]
+
+    assert recent(small, 4) == recent(one, 4)
+    logs = one.states.copy(whole).lists.own_log[0][: one.states.columns.own_size[whole[0]]]
+    assert len(logs) > 2
+    assert np.array_equal(np.sort(small.states.copy(kept).lists.own_log[0]), np.sort(logs)[-2:])
+    assert small.states.columns.session_length[kept[0]] <= 4
+
+
+def test_a_state_made_for_vectors_of_another_size_is_made_anew_from_its_history(folder: Path) -> None:
+    one, other = Process(folder), Process(folder)
+    one.rank(events(20))
+    payload = one.save("ann")[0]
+    saved = msgspec.structs.replace(messages.user_states.decode(payload), vector=b"\0" * 2)
+    load(other.states, other.states.slots(["ann"]), [saved], other.item_ids, other.releases)
+    assert other.states.columns.encoded_by[0] == rank.NOT_ENCODED
+    rank.encode_anew(other.live, other.states, other.states.slots(["ann"]))
+    assert np.abs(other.states.columns.vector[0]).sum() > 0
+
+
+def test_an_item_known_from_a_saved_state_alone_gets_its_name_from_the_first_message_that_has_it() -> None:
+    one, other = ItemIds(), ItemIds()
+    hashes = one.hashes(one.rows(["a", "b"]))
+    rows = other.rows_of_hashes(hashes)
+    assert other.label(rows[0]).startswith("#")
+    with pytest.raises(LookupError):
+        other.id(int(rows[0]))
+    assert other.row("a") == rows[0]
+    assert other.id(int(rows[0])) == "a"
+    assert other.rows_of_hashes(np.zeros(1, np.uint64)).tolist() == [-1]
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.msgpack")), ids=lambda path: path.stem)
+def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
+    """The bytes are as that version wrote them; a new version adds a sample and changes none."""
+    saved = messages.user_states.decode(sample.read_bytes())
+    expected = msgspec.json.decode(sample.with_suffix(".json").read_bytes())
+    assert isinstance(saved, UserState | UserStateV1)
+    states, item_ids, releases = UserStates(StateLayout(), DIMS, DIMS), ItemIds(), ReleaseNumbers()
+    item_ids.rows(expected["items"])
+    slots = states.slots(["ann"])
+    load(states, slots, [saved], item_ids, releases)
+    columns = states.columns
+    assert [item_ids.label(row) for row in states.recent(slots, 64)[0].tolist() if row >= 0] == expected["recent"]
+    assert own_counts(states, item_ids) == expected["own"]
+    assert [item_ids.label(row) for row in columns.slate[0] if row >= 0] == expected["slate"]
+    np.testing.assert_allclose(columns.vector[0], expected["vector"], rtol=1e-3)
+    np.testing.assert_allclose(columns.recurrent[0], expected["recurrent"], rtol=1e-3)
+    assert releases.id(int(columns.encoded_by[0])) == releases.id(int(columns.slate_release[0])) == "r1"
+    assert columns.last_ts[0] == expected["last_ts"]
+    assert columns.next_offset[0] == expected["next_offset"]
+    assert columns.seen[0] == expected["seen"]
+    assert columns.session_length[0] == expected["session_length"]
+
+
+def own_counts(states: UserStates, item_ids: ItemIds) -> dict[str, float]:
+    """How often the first user had each item, in the history and before."""
+    lists, size = states.copy(np.array([0])).lists, int(states.columns.own_size[0])
+    counts = Counter(item_ids.label(row) for row in states.recent(np.array([0]), 64)[0].tolist() if row >= 0)
+    for row, count in zip(lists.own_item[0, :size].tolist(), lists.own_count[0, :size].tolist(), strict=True):
+        counts[item_ids.label(row)] += count
+    return dict(counts)
+
+
+def test_there_is_a_sample_of_the_version_that_is_written() -> None:
+    tag = UserState.__struct_config__.tag
+    assert (SAMPLES / f"v{tag}.msgpack").exists()

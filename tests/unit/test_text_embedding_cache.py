@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from anabranch.text_embedding_cache import TextVectors, Vectors
+
+DIMS = 3
+
+
+class Encoder:
+    """Gives every text a vector of its own, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, texts: Sequence[str]) -> Vectors:
+        self.asked += texts
+        return np.array([[len(text), ord(text[0]), ord(text[-1])] for text in texts], np.float32)
+
+
+def test_a_text_is_encoded_once(tmp_path: Path) -> None:
+    encode, held = Encoder(), TextVectors(tmp_path / "v", DIMS)
+    first = held.get(["soup", "bread", "soup"], encode)
+    again = held.get(["bread", "soup"], encode)
+    assert encode.asked == ["soup", "bread"]
+    np.testing.assert_array_equal(first[[1, 0]], again)
+
+
+def test_a_restart_reads_what_was_encoded_before(tmp_path: Path) -> None:
+    before = TextVectors(tmp_path / "v", DIMS).get(["soup", "bread"], Encoder())
+    encode, held = Encoder(), TextVectors(tmp_path / "v", DIMS)
+    assert "soup" in held
+    np.testing.assert_array_equal(held.get(["soup", "bread", "milk"], encode)[:2], before)
+    assert encode.asked == ["milk"]
+    assert len(TextVectors(tmp_path / "v", DIMS)) == 3
+
+
+def test_a_record_torn_by_a_crash_is_dropped_and_encoded_anew(tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    TextVectors(path, DIMS).get(["soup", "bread"], Encoder())
+    path.write_bytes(path.read_bytes()[:-5])
+    encode, held = Encoder(), TextVectors(path, DIMS)
+    held.get(["soup", "bread"], encode)
+    assert encode.asked == ["bread"]
+    encode = Encoder()
+    TextVectors(path, DIMS).get(["soup", "bread"], encode)
+    assert encode.asked == []
+
+
+def test_two_processes_may_append_to_one_file(tmp_path: Path) -> None:
+    one, other = TextVectors(tmp_path / "v", DIMS), TextVectors(tmp_path / "v", DIMS)
+    one.get(["soup"], Encoder())
+    other.get(["bread"], Encoder())
+    one.get(["milk"], Encoder())
+    assert len(TextVectors(tmp_path / "v", DIMS)) == 3
+
+
+def test_many_texts_outgrow_the_first_array(tmp_path: Path) -> None:
+    held = TextVectors(tmp_path / "v", DIMS)
+    texts = [f"{number}" for number in range(100)]
+    for text in texts:
+        held.get([text], Encoder())
+    np.testing.assert_array_equal(held.get(texts, Encoder()), Encoder()(texts))
+
+
+def test_no_texts_have_no_vectors(tmp_path: Path) -> None:
+    assert TextVectors(tmp_path / "v", DIMS).get([], Encoder()).shape == (0, DIMS)
