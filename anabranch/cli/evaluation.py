@@ -17,7 +17,7 @@ from anabranch.cli.data import Protocol, Way, benchmark_of, read_log
 from anabranch.errors import UsageError
 from anabranch.harness.demo.summary import standings
 from anabranch.progress_bar import bar
-from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
 from models.data.datasets import periods

@@ -46,7 +46,7 @@ def command(
     from anabranch.kafka import clients
     from anabranch.metrics import ReshareMetrics
     from anabranch.progress_bar import bar
-    from anabranch.ranking.retrieval.candidates import Policy
+    from anabranch.ranking.policy import Policy
     from consumers.runtime.shutdown import stop_on_signals
     from models.retraining.job import JobConfig
     from models.retraining.schedule import Schedule

@@ -10,10 +10,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int32]
-"""Item rows; -1 stands for no item."""
-Positions = NDArray[np.int64]
-"""Where something stands in an array."""
+from anabranch.ranking.types import Rows
+
 Hashes = NDArray[np.uint64]
 """Stable hashes of ids; 0 stands for none."""
 
@@ -110,3 +108,22 @@ class ItemIds:
         self._ids.append(item_id)
         self._rows_by_hash[hashed] = row
         return row
+
+
+class ReleaseNumbers:
+    """Gives every release id a number, 0, 1, 2 …, for the life of a process."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._ids: list[str] = []
+
+    def number(self, release: str) -> int:
+        """The release's number, a new one at first sight."""
+        number = self._numbers.setdefault(release, len(self._ids))
+        if number == len(self._ids):
+            self._ids.append(release)
+        return number
+
+    def id(self, number: int) -> str | None:
+        """The release id of a number; None for -1."""
+        return None if number < 0 else self._ids[number]

@@ -8,7 +8,7 @@ import numpy as np
 
 from anabranch.metrics import IndexerMetrics, Stopwatch
 from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
-from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
 from anabranch.text_embedding_cache import TextVectors

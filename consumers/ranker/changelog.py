@@ -15,10 +15,9 @@ from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
 from anabranch.ranking.user_state.codec import load
 from anabranch.ranking.user_state.store import Evicted, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 
 FETCH_BYTES = 65_536

@@ -19,10 +19,9 @@ import numpy as np
 from anabranch.kafka import topics
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
 from anabranch.ranking.user_state.codec import save
 from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from consumers.runtime.outbound import Outgoing
 
 MOST = 1024

@@ -10,8 +10,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease, ReleaseNumbers
+from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.user_state.store import UserStates
+from anabranch.ranking.vocabulary import ReleaseNumbers
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import Received
 from consumers.runtime.throttle import Every

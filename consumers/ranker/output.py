@@ -10,8 +10,7 @@ from anabranch.kafka import topics
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
 from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from consumers.runtime.decoding import Received
 from consumers.runtime.outbound import Outgoing
 

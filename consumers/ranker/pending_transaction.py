@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from anabranch.ranking.pipeline.rank import Ranked
-from anabranch.ranking.user_state.slot_index import Slots
+from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.store import Copied
 from consumers.ranker.checkpoint import Checkpoint, Stretch
 from consumers.runtime.outbound import Outgoing

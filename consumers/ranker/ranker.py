@@ -21,12 +21,12 @@ from anabranch.kafka.topics import Topics
 from anabranch.metrics import RankerMetrics, Stopwatch, release_info
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.rank import Batch, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease, ReleaseNumbers
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.user_state.slot_index import Slots
+from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.changelog import StateLog
 from consumers.ranker.checkpoint import Checkpoint, Checkpoints, First, Stretch

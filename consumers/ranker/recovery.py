@@ -20,9 +20,9 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.rank import Batch, fold
-from anabranch.ranking.pipeline.servable import LiveRelease, ReleaseNumbers
+from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.changelog import StateLog
 from consumers.ranker.checkpoint import Dirty, Progress

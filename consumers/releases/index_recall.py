@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.retrieval.ann_index import Base, Between, Vectors
-from anabranch.ranking.user_state.slot_index import Slots
+from anabranch.ranking.retrieval.ann_index import Base
+from anabranch.ranking.types import Slots, Vectors, YieldCpu
 from consumers.runtime.background import beside
 from consumers.runtime.throttle import Every
 
@@ -63,6 +63,6 @@ class RecallWatch:
         for slot in list(self._newest)[:-SAMPLE]:
             del self._newest[slot]
 
-    def _tune(self, base: Base, users: Vectors, between: Between) -> None:
+    def _tune(self, base: Base, users: Vectors, between: YieldCpu) -> None:
         find = base.tune if len(users) == SAMPLE else base.recall
         self._metrics.index_recall.set(find(users, between))

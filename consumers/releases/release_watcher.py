@@ -21,7 +21,7 @@ from anabranch.messages import Coverage, Neighbours, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings
 from consumers.releases.staging import Staging, by_release, vector_change

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from anabranch.errors import AnabranchError
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.ann_index import Vectors
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.vocabulary import Rows
+from anabranch.ranking.types import Rows, Vectors
 
 
 class UnreadableVector(AnabranchError):

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import faiss
 
-from anabranch.ranking.retrieval.ann_index import Between
+from anabranch.ranking.types import YieldCpu
 
 Made = TypeVar("Made")
 
@@ -22,7 +22,7 @@ REST = 2
 """Seconds of rest for each of work: two threads of a core share its units, whichever is the nicer."""
 
 
-def beside(name: str, work: Callable[[Between], Made]) -> Future[Made]:
+def beside(name: str, work: Callable[[YieldCpu], Made]) -> Future[Made]:
     """Do work in a thread of its own, on one core at most, while the ranking leaves that.
 
     `work` is given what it is to call between two parts of it. A process may leave the thread behind when it ends.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventLog
 from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline, baselines

@@ -13,11 +13,11 @@ from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
 from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked, fold, rank
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.ann_index import Vectors
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.types import Rows, Vectors
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, Rows
+from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextVectors
 from models.data.event_log import NONE, EventLog

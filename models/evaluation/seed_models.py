@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.rank import NOT_ON_SLATE
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts, Positions, Sequences
 from models.data.sessions import begins_session

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from anabranch.ranking.pipeline.features import build
 from anabranch.ranking.pipeline.rank import Batch, advance, fold
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.candidates import Candidates, Policy, propose
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds

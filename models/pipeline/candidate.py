@@ -18,7 +18,7 @@ from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.inference.user_encoder import Order as ServedOrder
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import DataWindow, Draft, Manifest, Release
 from models.data.event_log import EventLog

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from models.networks.list_ranker import OrderConfig
 from models.pipeline.candidate import CandidateConfig
 from models.seeds.als import AlsSeed

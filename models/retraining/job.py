@@ -13,8 +13,8 @@ import numpy as np
 
 from anabranch import release
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
-from anabranch.ranking.retrieval.ann_index import Vectors
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.types import Vectors
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings

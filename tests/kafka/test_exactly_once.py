@@ -13,7 +13,7 @@ from anabranch import messages
 from anabranch.harness.environment.broker import Broker
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Feedback, Ranking
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings

@@ -6,7 +6,7 @@ import numpy as np
 
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Neighbours, RankedItem, encode
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings

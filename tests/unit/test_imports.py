@@ -51,3 +51,20 @@ def test_serving_needs_neither_torch_nor_transformers() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("room", "may_import"),
+    [
+        (".", set()),
+        ("user_state", {"user_state"}),
+        ("inference", {"inference"}),
+        ("retrieval", {"retrieval", "user_state"}),
+        ("pipeline", {"pipeline", "inference", "retrieval", "user_state"}),
+    ],
+)
+def test_a_room_of_ranking_imports_the_shared_root_and_the_rooms_below_it(room: str, may_import: set[str]) -> None:
+    for file in (ROOT / "anabranch" / "ranking" / room).glob("*.py"):
+        parts = [name.split(".") for name in _imports(file) if name.startswith("anabranch.ranking.")]
+        rooms = {part[2] for part in parts} & {"user_state", "inference", "retrieval", "pipeline"}
+        assert rooms <= may_import, f"{file.relative_to(ROOT)} imports {sorted(rooms - may_import)}"

@@ -31,11 +31,10 @@ from anabranch.messages import (
     encode_binary,
 )
 from anabranch.progress_bar import bar
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
+from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.codec import save
-from anabranch.ranking.user_state.slot_index import Slots
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.release import Manifest
 from anabranch.settings import Settings
 from producers.pace import FULL_SPEED, Pace

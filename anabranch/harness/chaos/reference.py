@@ -11,12 +11,12 @@ from anabranch.harness.environment.reconciliation import Place
 from anabranch.messages import Ranking, SavedState, UserState
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.rank import Batch
-from anabranch.ranking.pipeline.servable import LiveRelease, ReleaseNumbers
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.codec import load, save
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from consumers.runtime.decoding import Received
 
 BATCH = 500

@@ -18,11 +18,11 @@ from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Feedback, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.servable import LiveRelease, ReleaseNumbers
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.releases.release_watcher import neighbour_row
 from consumers.releases.staging import by_release, vector_change

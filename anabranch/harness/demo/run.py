@@ -25,7 +25,7 @@ from anabranch.kafka.offsets import Offsets, ends, lag
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from anabranch.progress_bar import Advance, bar
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.settings import Settings
 from models.evaluation.prequential import ServedLog, account
 from models.retraining import topics_io as reshare_broker

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from anabranch.messages import Item
 from anabranch.ranking.inference.onnx_model import OnnxModel
-from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.types import Vectors
 from anabranch.release import Files, ReleaseError
 
 MAX_TOKENS = 64

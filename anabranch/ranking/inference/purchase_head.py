@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anabranch.ranking.inference.onnx_model import OnnxModel
-from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.types import Vectors
 from anabranch.release import PURCHASE_HEAD, Files
 
 

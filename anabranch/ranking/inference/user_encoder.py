@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.ranking.jit import compiled_under_lock
-from anabranch.ranking.retrieval.ann_index import Vectors
-from anabranch.ranking.vocabulary import Positions
+from anabranch.ranking.types import Positions, Vectors
 from anabranch.release import GATES, READOUT, Files
 
 AT_ONCE = 4096

@@ -8,11 +8,11 @@ import numpy as np
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.retrieval.candidates import Candidates, Floats
+from anabranch.ranking.retrieval.candidates import Candidates
 from anabranch.ranking.retrieval.co_visit_table import FLOOR, NeighbourColumns, NeighbourTable
 from anabranch.ranking.retrieval.item_index import ItemColumns, ItemIndex
+from anabranch.ranking.types import Floats, Rows
 from anabranch.ranking.user_state.snapshot import Queries
-from anabranch.ranking.vocabulary import Rows
 
 FEATURES = (
     "inner_product",

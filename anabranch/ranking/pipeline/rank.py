@@ -14,20 +14,19 @@ from anabranch.ranking.inference.user_encoder import Moves
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.pipeline.features import build
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.ann_index import Vectors
-from anabranch.ranking.retrieval.candidates import Candidates, Floats, Policy, propose
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.user_state.slot_index import Slots
-from anabranch.ranking.user_state.snapshot import Counts, Queries
-from anabranch.ranking.user_state.store import StateLayout, UserStates, ring_places
-from anabranch.ranking.vocabulary import ItemIds, Positions, Rows, stable_hash
+from anabranch.ranking.types import Counts, Floats, Positions, Rows, Slots, Vectors
+from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.store import NOT_ENCODED, StateLayout, UserStates, ring_places
+from anabranch.ranking.vocabulary import ItemIds, stable_hash
 
 Number = TypeVar("Number", np.int32, np.float32)
 
 NO_SLATE = -1
 """The rank of an event whose user had been shown nothing."""
 NOT_ON_SLATE = 0
-NOT_ENCODED = -1
 QUERIES_AT_ONCE, FEWEST_AT_ONCE = 64, 16
 """What so many queries take to rank fits into a core's cache; a whole batch's would be fetched from memory thrice. Of a
 small batch fewer are ranked at once, so that all threads have some; but the calls cost something too."""

@@ -9,28 +9,9 @@ from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
 from anabranch.ranking.inference.purchase_head import PurchaseHead
 from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Order, StepEncoder
 from anabranch.ranking.pipeline.features import FEATURES
-from anabranch.ranking.retrieval.ann_index import Vectors
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.types import Vectors
 from anabranch.release import GATES, PURCHASE_HEAD, Files, Manifest, ReleaseError
-
-
-class ReleaseNumbers:
-    """Gives every release id a number, 0, 1, 2 …, for the life of a process."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
-        self._ids: list[str] = []
-
-    def number(self, release: str) -> int:
-        """The release's number, a new one at first sight."""
-        number = self._numbers.setdefault(release, len(self._ids))
-        if number == len(self._ids):
-            self._ids.append(release)
-        return number
-
-    def id(self, number: int) -> str | None:
-        """The release id of a number; None for -1."""
-        return None if number < 0 else self._ids[number]
 
 
 @dataclass(frozen=True)

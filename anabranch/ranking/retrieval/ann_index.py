@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.retrieval.duplicate_vectors import Alike, Grouping, tell
-from anabranch.ranking.vocabulary import Rows
-
-Vectors = NDArray[np.float32]
+from anabranch.ranking.types import Rows, Vectors, YieldCpu
 
 EXACT_BELOW = 50_000
 """Items up to which every vector is compared; beyond, a graph of near neighbours is walked (HNSW).
@@ -39,8 +36,6 @@ MOST_DEAD = 0.25
 """Share of the graph that may be items that have changed or left: then it is built anew."""
 AT_ONCE, SCANNED_AT_ONCE = 512, 8
 """Vectors added, and queries compared with every vector, at a time: between two of these a thread may rest."""
-Between = Callable[[], None]
-"""To be called between two parts of long work."""
 
 
 def no_rest() -> None:
@@ -60,7 +55,7 @@ class Base:
         return cls(faiss.IndexFlatIP(dims), Alike.each(np.empty(0, np.int32)))
 
     @classmethod
-    def of(cls, vectors: Vectors, rows: Rows, between: Between = no_rest) -> Self:
+    def of(cls, vectors: Vectors, rows: Rows, between: YieldCpu = no_rest) -> Self:
         """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a thread of its own."""
         if len(rows) < EXACT_BELOW:
             flat = faiss.IndexFlatIP(vectors.shape[1])
@@ -74,7 +69,7 @@ class Base:
         graph.hnsw.efSearch = BREADTH_AT_FIRST
         return cls(graph, items)
 
-    def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows, between: Between = no_rest) -> Self:
+    def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows, between: YieldCpu = no_rest) -> Self:
         """A base of `vectors[rows]` of vectors [N, d] and rows [n], of which this one has those `kept` [N] already.
 
         A graph is copied and grows, which takes a hundredth of the time, until too much of it is dead. May run in a
@@ -112,13 +107,13 @@ class Base:
         """How broad a walk is (efSearch); 0 where every vector is compared."""
         return 0 if self._graph is None or self._searched is not self._graph else self._graph.hnsw.efSearch
 
-    def recall(self, queries: Vectors, between: Between = no_rest) -> float:
+    def recall(self, queries: Vectors, between: YieldCpu = no_rest) -> float:
         """Share of the exact nearest that are found, over queries [B, d]. In any thread."""
         if self._graph is None or not self.breadth:
             return 1.0
         return recall(_exact(self._graph, queries, between), _walked(self._graph, queries, self.breadth))
 
-    def tune(self, queries: Vectors, between: Between = no_rest) -> float:
+    def tune(self, queries: Vectors, between: YieldCpu = no_rest) -> float:
         """Walk no broader than finds the target's share for queries [B, d] such as these, from now on; their recall.
 
         Where a scan would be as fast, every vector is compared. In any thread, while others search. Recall grows with
@@ -173,7 +168,7 @@ def recall(exact: Vectors, found: Vectors) -> float:
     return float(np.minimum((found >= exact[:, -1:] - 1e-5).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
-def _grown(graph: faiss.Index, vectors: Vectors, rows: Rows, between: Between) -> Alike:
+def _grown(graph: faiss.Index, vectors: Vectors, rows: Rows, between: YieldCpu) -> Alike:
     """Add `vectors[rows]` to the graph, each that is new among them; which items have which."""
     grouping = Grouping()
     for start in range(0, len(rows), AT_ONCE):
@@ -183,7 +178,7 @@ def _grown(graph: faiss.Index, vectors: Vectors, rows: Rows, between: Between) -
     return grouping.of(rows)
 
 
-def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors, between: Between) -> Vectors:
+def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors, between: YieldCpu) -> Vectors:
     """The greatest inner products, best first, of all vectors that the graph has."""
     storage, scores = faiss.downcast_index(graph.storage), list[Vectors]()
     for start in range(0, len(queries), SCANNED_AT_ONCE):

@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourColumns, NeighbourTable
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.user_state.snapshot import Counts, Queries
-from anabranch.ranking.vocabulary import Rows
-from anabranch.settings import Settings
-
-Floats = NDArray[np.float32]
+from anabranch.ranking.types import Counts, Floats, Rows
+from anabranch.ranking.user_state.snapshot import Queries
 
 HASH = 0x9E3779B1
 """Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
 FREE, BARRED = -1, -2
 """Of a table of places: nobody has it; its item may not be shown."""
 NEVER_S = 2**32 - 1
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What may be proposed and shown."""
-
-    slate: int = 20
-    retrieve: int = 100
-    """Items asked of the index."""
-    neighbours: int = 20
-    """Neighbours proposed of each of the newest history items."""
-    recent: int = 10
-    """How many history items that is."""
-    discover: bool = False
-    """Filter what is among the user's own items: for discovery, where a repeat is no news."""
-    session_repeats: bool = False
-    """Show what the session holds again: where people go back and forth between items, as on a marketplace."""
-    latest: bool = False
-    """Make one slate for each user of a batch, after their last event in it, and none after the others."""
-    purchase: bool = False
-    """Tell how probable the purchase of each shown item is, where the release has that head."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Policy:
-        """As the settings say."""
-        return cls(
-            slate=settings.slate_size,
-            retrieve=settings.retrieve,
-            neighbours=settings.neighbours,
-            discover=settings.discover,
-            session_repeats=settings.session_repeats,
-            latest=settings.rank == "latest",
-            purchase=settings.publish_purchase,
-        )
 
 
 class Candidates(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from anabranch.ranking.vocabulary import Rows
+from anabranch.ranking.types import Rows
 
 FLOOR = 1e-6
 """Added to a weight before its logarithm is taken: nothing has one too. And the least to divide by."""

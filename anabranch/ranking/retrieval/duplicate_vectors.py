@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.vocabulary import Positions, Rows
+from anabranch.ranking.types import Positions, Rows
 
 
 class Alike(NamedTuple):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.retrieval.ann_index import Base, Between, Vectors, no_rest
-from anabranch.ranking.vocabulary import Rows
+from anabranch.ranking.retrieval.ann_index import Base, no_rest
+from anabranch.ranking.types import Rows, Vectors, YieldCpu
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
 """The base is due for a rebuild when this share of it has changed, but not for fewer items: until it is over, every
@@ -35,7 +35,7 @@ class Rebuild:
     before: Base
     kept: NDArray[np.bool_]  # [N] those whose vectors in `before` were right when it began
 
-    def base(self, between: Between = no_rest) -> Base:
+    def base(self, between: YieldCpu = no_rest) -> Base:
         """Make it, in any thread. Rows that change meanwhile may be read half written: `adopt` leaves them out."""
         return self.before.renewed(self.vectors, self.kept, self.rows, between)
 
@@ -137,7 +137,7 @@ class ItemIndex:
         """Changes that are not in the base."""
         return len(self._delta) + self._stale
 
-    def rebuild(self, between: Between = no_rest) -> None:
+    def rebuild(self, between: YieldCpu = no_rest) -> None:
         """Fold delta and tombstones into a new base, while everything else waits."""
         self.adopt(self.begin_rebuild().base(between))
 

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.vocabulary import Rows
+from anabranch.ranking.types import Rows, Seconds
 
 PAGE = 8
 """Entries of a page."""
 NO_PAGE = -1
 NO_PAGES_GIVEN_BACK = (NO_PAGE, 0)
 
-Seconds = NDArray[np.uint32]
 Pages = NDArray[np.int32]
 
 

@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import SavedState, UserState
-from anabranch.ranking.pipeline.rank import NOT_ENCODED
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
+from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.block_pool import Lists
-from anabranch.ranking.user_state.slot_index import Slots
-from anabranch.ranking.user_state.store import Columns, Copied, UserStates, ring_places
+from anabranch.ranking.user_state.store import NOT_ENCODED, Columns, Copied, UserStates, ring_places
 from anabranch.ranking.user_state.update import LAST_SECOND
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 
 Mask = NDArray[np.bool_]
 OWN = {"own_items": "<u8", "own_logs": "<f4", "own_counts": "<f4", "own_first": "<u4", "own_last": "<u4"}

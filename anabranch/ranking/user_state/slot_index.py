@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
+from anabranch.ranking.types import Slots
 
-Slots = NDArray[np.int64]
 Users = NDArray[np.int64]
 """Hashes of user ids."""
 

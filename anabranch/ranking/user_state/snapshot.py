@@ -8,11 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.retrieval.ann_index import Vectors
-from anabranch.ranking.user_state.block_pool import Seconds
-from anabranch.ranking.vocabulary import Positions, Rows
-
-Counts = NDArray[np.int32]
+from anabranch.ranking.types import Counts, Positions, Rows, Seconds, Vectors
 
 
 class Queries(NamedTuple):

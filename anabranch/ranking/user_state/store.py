@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.ranking.types import Positions, Rows, Slots
 from anabranch.ranking.user_state import block_pool, update
 from anabranch.ranking.user_state.block_pool import NO_PAGE, Lists, history_pool, own_items_pool, pages_for
-from anabranch.ranking.user_state.slot_index import NOBODY, Keys, Slots, UserTable, hashes
+from anabranch.ranking.user_state.slot_index import NOBODY, Keys, UserTable, hashes
 from anabranch.ranking.user_state.snapshot import Queries
 from anabranch.ranking.user_state.update import Observed
-from anabranch.ranking.vocabulary import Positions, Rows
 from anabranch.settings import Settings
 
 Records = NDArray[Any]
 """[n] of the type that `_record_type` says."""
 
+NOT_ENCODED = -1
+"""`encoded_by` of a user without a vector."""
 WEEK_S = 7 * 24 * 3600
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
+from anabranch.ranking.types import Positions, Rows
 from anabranch.ranking.user_state.block_pool import NO_PAGE, PAGE, History, OwnItems, read_own, take
 from anabranch.ranking.user_state.snapshot import Queries
-from anabranch.ranking.vocabulary import Positions, Rows
 
 SESSION_GAP_MS = 30 * 60 * 1000
 """Events without a `session_id` belong together until a user pauses for half an hour, the web's usual bound."""

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from anabranch.kafka import clients, topics
 from anabranch.messages import Event
-from anabranch.ranking.retrieval.ann_index import Vectors
+from anabranch.ranking.types import Vectors
 from anabranch.settings import Settings
 from tests.benchmarks.peers.work import Update, Work, log_of, ranking, told
 

@@ -26,8 +26,8 @@ from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Event, ItemVector, RankedItem, Ranking, encode
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.ann_index import Vectors
-from anabranch.ranking.vocabulary import ItemIds, Rows
+from anabranch.ranking.types import Rows, Vectors
+from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings, load
 from consumers.ranker.output import SCORE_DECIMALS
 

@@ -18,12 +18,12 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import REASON_LENGTH, encode
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.rank import Batch
-from anabranch.ranking.pipeline.servable import LiveRelease, ReleaseNumbers
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.block_pool import Lists
 from anabranch.ranking.user_state.store import Columns, StateLayout, UserStates, list_bytes, record_bytes
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import Outcome
 from consumers.runtime.dead_letter import DeadLetter, Letter

@@ -8,9 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.changelog import StateLog, StateUnreadable
 

@@ -9,9 +9,8 @@ import pytest
 from anabranch import messages
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.checkpoint import Checkpoint, Checkpoints, Dirty, First, Progress, Stretch
 from consumers.runtime.outbound import Outgoing

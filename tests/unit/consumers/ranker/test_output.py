@@ -9,8 +9,7 @@ from anabranch import messages
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
 from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import Outcome
 from consumers.runtime.decoding import Received

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemIds
 from consumers.ranker.ranker import tell_of_missing_heads
 from tests.support.releases import live_release, write_release

@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.retrieval import ann_index
-from anabranch.ranking.retrieval.ann_index import Base, Between, Vectors
+from anabranch.ranking.retrieval.ann_index import Base
 from anabranch.ranking.retrieval.item_index import ItemIndex, Rebuild
+from anabranch.ranking.types import Vectors, YieldCpu
 from consumers.releases import index_recall
 from consumers.releases.index_rebuild import Rebuilds
 from consumers.releases.index_recall import RecallWatch
@@ -50,7 +51,7 @@ def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Rebuild, between: Between) -> Base:
+    def fail(self: Rebuild, between: YieldCpu) -> Base:
         raise MemoryError("no room")
 
     monkeypatch.setattr(Rebuild, "base", fail)
@@ -88,7 +89,7 @@ def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
     index, tuned_to = filled(), list[Vectors]()
     index.rebuild()
 
-    def tune(base: Base, queries: Vectors, between: Between) -> float:
+    def tune(base: Base, queries: Vectors, between: YieldCpu) -> float:
         tuned_to.append(queries)
         return 1.0
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from anabranch.ranking.retrieval.ann_index import Between
+from anabranch.ranking.types import YieldCpu
 from consumers.runtime.background import NICENESS, REST, Rests, beside
 
 
@@ -25,7 +25,7 @@ def test_a_thread_that_works_beside_keeps_no_other_from_its_turn() -> None:
 
 
 def test_what_ends_the_work_is_raised_where_its_outcome_is_asked_for() -> None:
-    def fail(between: Between) -> None:
+    def fail(between: YieldCpu) -> None:
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):

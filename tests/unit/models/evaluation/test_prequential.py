@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from models.data.event_log import EventLog
 from models.evaluation.baselines import Baseline, baselines
 from models.evaluation.prequential import K, ServedLog, account, predict

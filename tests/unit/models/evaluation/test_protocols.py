@@ -8,7 +8,7 @@ import pytest
 
 from anabranch.messages import Item
 from anabranch.ranking.pipeline.rank import NO_SLATE, Batch, fold, rank
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release

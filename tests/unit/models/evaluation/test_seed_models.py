@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.update import SESSION_GAP_MS
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
 from models.data.event_log import EventLog
 from models.evaluation.seed_models import moments_before, seed_ranks

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import EventLog

@@ -15,7 +15,8 @@ from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.features import build
 from anabranch.ranking.pipeline.rank import Batch, Ranked
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.candidates import Policy, propose
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds

@@ -18,7 +18,8 @@ from anabranch.messages import Event
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, QUERIES_AT_ONCE, Batch, Ranked
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.candidates import Policy, propose
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import WEEK_S, StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds

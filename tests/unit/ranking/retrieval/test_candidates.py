@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, Policy, propose
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.user_state.snapshot import Queries

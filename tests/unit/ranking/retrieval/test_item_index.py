@@ -5,8 +5,9 @@ import pytest
 
 from anabranch.ranking.retrieval import ann_index
 from anabranch.ranking.retrieval import item_index as index_module
-from anabranch.ranking.retrieval.ann_index import Base, Vectors
+from anabranch.ranking.retrieval.ann_index import Base
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.types import Vectors
 
 
 def _unit(n: int, dims: int = 8, seed: int = 0) -> Vectors:

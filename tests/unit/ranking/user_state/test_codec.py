@@ -14,12 +14,11 @@ from anabranch import messages
 from anabranch.messages import Event, UserState, UserStateV1, encode_binary
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.rank import Batch
-from anabranch.ranking.pipeline.servable import ReleaseNumbers
-from anabranch.ranking.retrieval.candidates import Policy
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.codec import load, save
-from anabranch.ranking.user_state.store import Columns, StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.user_state.store import NOT_ENCODED, Columns, StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
@@ -141,7 +140,7 @@ def test_a_state_made_for_vectors_of_another_size_is_made_anew_from_its_history(
     payload = one.save("ann")[0]
     saved = msgspec.structs.replace(messages.user_states.decode(payload), vector=b"\0" * 2)
     load(other.states, other.states.slots(["ann"]), [saved], other.item_ids, other.releases)
-    assert other.states.columns.encoded_by[0] == rank.NOT_ENCODED
+    assert other.states.columns.encoded_by[0] == NOT_ENCODED
     rank.encode_anew(other.live, other.states, other.states.slots(["ann"]))
     assert np.abs(other.states.columns.vector[0]).sum() > 0
 
