@@ -48,7 +48,7 @@ class Histories:
     def __init__(self) -> None:
         self._users: dict[int, UserHistory] = {}
 
-    def of(self, user: int) -> UserHistory:
+    def get(self, user: int) -> UserHistory:
         """The user's history, blank at first sight."""
         history = self._users.get(user)
         if history is None:

@@ -6,9 +6,11 @@ from bisect import bisect_left, insort
 from collections.abc import Collection
 from typing import Protocol
 
+from models.co_visit.counts import ItemScores, top_items
+from models.co_visit.model import CoVisitModel
+from models.co_visit.rule import WEEK_MS
 from models.data.event_log import NONE
 from models.data.forward_decay import ForwardDecay
-from models.seeds.co_visit_table import WEEK_MS, CoVisit, Row, best
 
 
 class Baseline(Protocol):
@@ -37,7 +39,7 @@ class Popularity:
     def __init__(self, half_life_ms: int = WEEK_MS // 2, held: int = 512) -> None:
         self._decay = ForwardDecay(half_life_ms)
         self._held = held
-        self._scores: Row = {}
+        self._scores: ItemScores = {}
         self._top: list[tuple[float, int]] = []
         """(-score, item), best first."""
 
@@ -49,7 +51,7 @@ class Popularity:
             if item not in exclude:
                 chosen.append(item)
         if len(chosen) < k and len(self._scores) > self._held:
-            return best({item: score for item, score in self._scores.items() if item not in exclude}, k)
+            return top_items({item: score for item, score in self._scores.items() if item not in exclude}, k)
         return chosen
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
@@ -71,11 +73,11 @@ class PersonalFrequency:
 
     def __init__(self, half_life_ms: int = 8 * WEEK_MS) -> None:
         self._decay = ForwardDecay(half_life_ms)
-        self._users: dict[int, Row] = {}
+        self._users: dict[int, ItemScores] = {}
 
     def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
         own = self._users.get(user, {})
-        return best({item: score for item, score in own.items() if item not in exclude}, k)
+        return top_items({item: score for item, score in own.items() if item not in exclude}, k)
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         if item == NONE:
@@ -86,4 +88,4 @@ class PersonalFrequency:
 
 def baselines() -> tuple[Baseline, Baseline, Baseline]:
     """A fresh one of each."""
-    return Popularity(), PersonalFrequency(), CoVisit()
+    return Popularity(), PersonalFrequency(), CoVisitModel()

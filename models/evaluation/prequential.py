@@ -163,7 +163,7 @@ def predict(
     histories = Histories()
     visited: dict[int, set[int]] = {}
     for at, ((user, item, ts, session), wanted) in enumerate(zip(visits(log), scored.tolist(), strict=True), start=1):
-        history, own = histories.of(user), visited.setdefault(user, set())
+        history, own = histories.get(user), visited.setdefault(user, set())
         if wanted:
             exclude: set[int] = set() if policy.session_repeats else history.session_items()
             if policy.discover:

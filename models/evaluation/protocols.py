@@ -20,12 +20,12 @@ from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextVectors
+from models.co_visit.model import CoVisitModel
 from models.data.event_log import NONE, EventLog
 from models.evaluation.prequential import ServedLog, predict
 from models.evaluation.slices import Mask, cut_slices
 from models.metrics.ranking import Ranks
 from models.offline.ranking_lists import FOLD_BATCH, batches, last_before
-from models.seeds.co_visit_table import CoVisit
 from models.stages import Advance
 
 RANK_BATCH = 256
@@ -123,7 +123,7 @@ def served_log(log: EventLog, shown: Shown, release_id: str) -> ServedLog:
 def run_trial(
     candidate: Ranker,
     incumbent: Ranker | None,
-    co_visit: CoVisit,
+    co_visit: CoVisitModel,
     log: EventLog,
     start: int,
     done: Advance = lambda n: None,

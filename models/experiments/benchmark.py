@@ -15,6 +15,7 @@ from anabranch.messages import Item
 from anabranch.ranking.pipeline.rank import NO_SLATE
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import DataWindow, Release, digests, write
+from models.co_visit.model import CoVisitModel
 from models.data.datasets import leave_one_out, sessions
 from models.data.event_log import EventLog
 from models.evaluation.protocols import Ranker, load, show, texts_of
@@ -22,7 +23,6 @@ from models.evaluation.slices import Mask, cut_slices, repeats
 from models.metrics.ranking import Ranks
 from models.offline.ranking_lists import neighbour_table
 from models.pipeline.candidate import CandidateConfig, CandidateReport, make_candidate
-from models.seeds.co_visit_table import CoVisit
 from models.stages import Advance, Progress
 from models.training_curves import Curve, no_curve
 
@@ -158,7 +158,7 @@ def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
     learned = benchmark.learned
     texts = texts_of(release, benchmark.items, cache, benchmark.config.threads)
     policy = benchmark.config.policy
-    table = CoVisit.fit(learned, benchmark.config.co_visits).table(policy.neighbours, texts)
+    table = CoVisitModel.fit(learned, benchmark.config.co_visits).table(policy.neighbours, texts)
     return Ranker(live, neighbour_table(table, item_ids, learned, policy.neighbours), item_ids, policy)
 
 

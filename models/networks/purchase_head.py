@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.metrics.calibration import PurchaseFigures, best_f1_threshold
 from models.networks.list_ranker import Order
-from models.offline.purchase_examples import ExampleConfig, Examples, NoPurchaseHead
 from models.training_curves import Curve, no_curve
 
 ROWS_AT_ONCE = 1 << 16
@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 1 << 16
 class PurchaseConfig:
     """What the head learns from, and how."""
 
-    examples: ExampleConfig = field(default_factory=ExampleConfig)
+    examples: PurchaseExampleConfig = field(default_factory=PurchaseExampleConfig)
     held_out: float = 0.2
     """Share of the moments that calibrates, and as large a share, the newest, that measures."""
     purchases: int = 20
@@ -60,7 +60,7 @@ class PurchaseHead(nn.Module):
 
 
 def learn_purchase(
-    examples: Examples,
+    examples: PurchaseExamples,
     config: PurchaseConfig,
     seed: int,
     done: Callable[[int], None] = lambda n: None,
@@ -86,7 +86,7 @@ def learn_purchase(
 
 
 def fit_head(
-    examples: Examples, config: PurchaseConfig, seed: int, done: Callable[[int], None], curve: Curve
+    examples: PurchaseExamples, config: PurchaseConfig, seed: int, done: Callable[[int], None], curve: Curve
 ) -> PurchaseHead:
     """Train on the cross-entropy of each example. It begins at the share of purchases, not at one half."""
     torch.manual_seed(seed)
@@ -112,7 +112,7 @@ def fit_head(
     return head.eval()
 
 
-def calibrate(head: PurchaseHead, examples: Examples) -> None:
+def calibrate(head: PurchaseHead, examples: PurchaseExamples) -> None:
     """Put the log-odds right by the straight line that makes the examples likeliest.
 
     Platt, Probabilistic Outputs for Support Vector Machines, 1999. A slope of 1 / T and no shift would be temperature
@@ -124,7 +124,7 @@ def calibrate(head: PurchaseHead, examples: Examples) -> None:
     head.shift.fill_(float(line.intercept_[0]))
 
 
-def probabilities(head: PurchaseHead, examples: Examples) -> NDArray[np.float64]:
+def probabilities(head: PurchaseHead, examples: PurchaseExamples) -> NDArray[np.float64]:
     """Of a purchase, for each example [N]."""
     return _by_rows(head, examples.features)
 

@@ -30,7 +30,7 @@ def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(mean), torch.tensor(matrix / max(length, 1e-6), dtype=torch.float32)
 
 
-def white_directions(text_vectors: Vectors, dims: int) -> Vectors:
+def whitened_unit_vectors(text_vectors: Vectors, dims: int) -> Vectors:
     """Whitened text vectors of length 1, [n, dims]: their inner products are cosines."""
     mean, matrix = whitening(text_vectors, dims)
     white = (text_vectors - mean.numpy()) @ matrix.numpy()  # [n, dims]

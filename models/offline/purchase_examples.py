@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.errors import AnabranchError
 from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import NONE, EventLog
+from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.evaluation.protocols import Ranker
 from models.offline.ranking_lists import candidate_lists
 from models.stages import Advance
@@ -23,53 +20,14 @@ PURCHASE = EVENT_TYPES.index("purchase")
 DAY_MS = 24 * 3600 * 1000
 
 
-class NoPurchaseHead(AnabranchError):
-    """A log that teaches no purchase head: the message says why."""
-
-
-@dataclass(frozen=True)
-class ExampleConfig:
-    """What is asked, and of which moments."""
-
-    horizon_days: float = 7.0
-    """A candidate was bought if its purchase came within so many days."""
-    moments: int = 10_000
-    """Moments whose candidates are examples."""
-    events: int = 50_000
-    """Newest events that moments are drawn from, of those whose horizon ends within the log."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """N candidates of n moments, in order of time."""
-
-    features: Floats  # [N, F]
-    bought: NDArray[np.bool_]  # [N]
-    moment: Positions  # [N], ascending, from 0 to n - 1
-
-    def __len__(self) -> int:
-        return len(self.bought)
-
-    def split(self, *shares: float) -> list[Examples]:
-        """Parts of whole moments, cut where the `shares` (0 to 1, ascending) of the moments end."""
-        moments = int(self.moment[-1]) + 1 if len(self) else 0
-        cuts = np.searchsorted(self.moment, [int(share * moments) for share in shares]).tolist()
-        bounds = [0, *cuts, len(self)]
-        return [self._part(slice(*bound)) for bound in pairwise(bounds)]
-
-    def _part(self, rows: slice) -> Examples:
-        moment = self.moment[rows]
-        return Examples(self.features[rows], self.bought[rows], moment - moment[:1])
-
-
 def purchase_examples(
     ranker: Ranker,
     before: EventLog,
     after: EventLog,
-    config: ExampleConfig,
+    config: PurchaseExampleConfig,
     seed: int,
     done: Advance = lambda n: None,
-) -> Examples:
+) -> PurchaseExamples:
     """Fold `before` into user states, then take the candidates at moments of `after`, right after an event each.
 
     A candidate was bought if its user's purchase of it is a later event of the log and at most the horizon younger
@@ -85,7 +43,7 @@ def purchase_examples(
         )
     first = max(0, known - config.events)
     asked = after.take(slice(first, known))
-    chosen = np.random.default_rng(seed).random(len(asked)) < config.moments / len(asked)
+    chosen = np.random.default_rng(seed).random(len(asked)) < config.prediction_points / len(asked)
     number = _item_numbers(after, ranker.item_ids)
     features, bought, sizes = [], [], []
     earlier = before.followed_by(after.take(slice(0, first)))
@@ -96,7 +54,9 @@ def purchase_examples(
         features.append(made)
         sizes.append(np.bincount(candidates.query, minlength=len(rows)))
     per_moment = np.concatenate(sizes)
-    return Examples(np.concatenate(features), np.concatenate(bought), np.repeat(np.arange(len(per_moment)), per_moment))
+    return PurchaseExamples(
+        np.concatenate(features), np.concatenate(bought), np.repeat(np.arange(len(per_moment)), per_moment)
+    )
 
 
 def bought_within(log: EventLog, moment: Positions, item: Positions, horizon: int) -> NDArray[np.bool_]:

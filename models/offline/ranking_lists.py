@@ -15,9 +15,9 @@ from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
+from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
 from models.networks.list_ranker import Floats, Lists, Positions
-from models.seeds.co_visit_table import CoVisitTable
 from models.stages import Advance
 
 BATCH = 256

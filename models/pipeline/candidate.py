@@ -21,7 +21,10 @@ from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import DataWindow, Draft, Manifest, Release
+from models.co_visit.rule import CoVisitRule
+from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
+from models.data.purchase_examples import NoPurchaseHead
 from models.data.sequences import Positions, Sequences
 from models.evaluation.protocols import Ranker
 from models.evaluation.seed_knowledge import SeedsKnown, draw_moments, seeds_known
@@ -32,13 +35,12 @@ from models.networks.onnx_export import export_encoder, export_order, export_pur
 from models.networks.purchase_head import PurchaseConfig, PurchaseHead, learn_purchase
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
-from models.offline.purchase_examples import NoPurchaseHead, purchase_examples
+from models.offline.purchase_examples import purchase_examples
 from models.offline.ranking_lists import neighbour_table, order_lists
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.hyperparameter_search import Chosen, Judge, Search, search
 from models.seeds.als import AlsSeed
 from models.seeds.co_visit import NeighboursSeed
-from models.seeds.co_visit_table import CoVisitRule, CoVisitTable
 from models.seeds.seed import Seed
 from models.seeds.sequence import SequenceSeed
 from models.seeds.text import TextSeed

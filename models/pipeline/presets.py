@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from anabranch.ranking.policy import Policy
+from models.co_visit.rule import CoVisitRule
 from models.networks.list_ranker import OrderConfig
 from models.pipeline.candidate import CandidateConfig
 from models.seeds.als import AlsSeed
 from models.seeds.attention import AttentionSeed
-from models.seeds.co_visit_table import CoVisitRule
 from models.seeds.gru import GruConfig
 from models.seeds.seed import Seed
 from models.seeds.sequence import SequenceSeed

@@ -18,6 +18,8 @@ from anabranch.ranking.types import Vectors
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings
+from models.co_visit.model import CoVisitModel
+from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.event_store import Journal
 from models.evaluation.protocols import Ranker, Trial, load, run_trial, texts_of
@@ -28,7 +30,6 @@ from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.windows import DAY_MS, TooLittleFresh, Windows, cut
-from models.seeds.co_visit_table import CoVisit, CoVisitTable
 from models.stages import Bar, bar_by_stage
 from models.training_curves import Curve, OpenCurve, no_curves
 
@@ -163,7 +164,7 @@ def _hold_trial(
     made: Release,
     parent: Release | None,
     bar: Bar,
-) -> tuple[CoVisit, Trial]:
+) -> tuple[CoVisitModel, Trial]:
     """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
     start = int(np.searchsorted(events.ts, made.manifest.window.gate_from))
     co_visit = _co_visit(config, events.take(slice(0, start)), bar)
@@ -176,9 +177,9 @@ def _hold_trial(
         return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance, domains)
 
 
-def _co_visit(config: JobConfig, events: EventLog, bar: Bar) -> CoVisit:
+def _co_visit(config: JobConfig, events: EventLog, bar: Bar) -> CoVisitModel:
     with bar("Co-visit table", len(events)) as advance:
-        return CoVisit.fit(events, config.candidate.co_visits, advance)
+        return CoVisitModel.fit(events, config.candidate.co_visits, advance)
 
 
 def _ranker(settings: Settings, files: Release, items: Sequence[Item], table: CoVisitTable, events: EventLog) -> Ranker:
@@ -190,7 +191,7 @@ def _ranker(settings: Settings, files: Release, items: Sequence[Item], table: Co
 
 
 def _publish_neighbours(
-    settings: Settings, co_visit: CoVisit, text_vectors: Vectors | None, item_ids: Sequence[str], bar: Bar
+    settings: Settings, co_visit: CoVisitModel, text_vectors: Vectors | None, item_ids: Sequence[str], bar: Bar
 ) -> None:
     """The co-visit table of all events so far: data, and so published whatever becomes of a candidate."""
     table = co_visit.table(settings.neighbours, text_vectors)

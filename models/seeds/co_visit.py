@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from models.co_visit.model import CoVisitModel
+from models.co_visit.rule import CoVisitRule
+from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
-from models.seeds.co_visit_table import CoVisit, CoVisitRule, CoVisitTable
 from models.seeds.seed import Lesson, Vectors, top
 from models.stages import Done
 
@@ -26,7 +28,7 @@ class NeighboursSeed:
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
         """Count the log's co-visits, and what the rule assumes of texts."""
-        co_visit = CoVisit.fit(log, self.rule, lambda events: done(events / len(log)))
+        co_visit = CoVisitModel.fit(log, self.rule, lambda events: done(events / len(log)))
         self.table = co_visit.table(self.width, text_vectors)
         self._shares = _matrix(self.table, len(text_vectors))
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from models.co_visit.rule import WEEK_MS
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions
 from models.data.sessions import Sessions
-from models.seeds.co_visit_table import WEEK_MS
 from models.seeds.seed import Lesson, Vectors
 from models.stages import Done
 

@@ -11,7 +11,7 @@ from models.data.event_log import EventLog
 from models.data.sequences import Contexts
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, load_transformer
-from models.networks.whitening import white_directions
+from models.networks.whitening import whitened_unit_vectors
 from models.seeds.seed import Lesson, Vectors, top
 from models.stages import Done
 
@@ -55,7 +55,7 @@ class TextSeed:
             )
         else:
             text_vectors = self.own.read(log, done)
-        self._vectors = white_directions(text_vectors, self.dims)  # [C, dims]
+        self._vectors = whitened_unit_vectors(text_vectors, self.dims)  # [C, dims]
 
     def teach(self, contexts: Contexts, k: int) -> Lesson:
         """Confidence: the mean cosine of the list to the recent items."""

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.co_visit.counts import top_items
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity, baselines
-from models.seeds.co_visit_table import best
 
 DAY = 24 * 3600 * 1000
 VISITS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 30), st.integers(0, 5)), max_size=150)
@@ -43,7 +43,7 @@ def test_popularity_kept_in_order_is_popularity_recounted(
     visits = in_time(steps)
     popularity = replayed(Popularity(half_life_ms=7 * DAY, held=10), visits)
     allowed = {item: score for item, score in recount(visits, 7 * DAY).items() if item not in exclude}
-    assert popularity.slate(0, k, exclude) == best(allowed, k)
+    assert popularity.slate(0, k, exclude) == top_items(allowed, k)
 
 
 @settings(max_examples=100, deadline=None)
@@ -55,7 +55,7 @@ def test_own_counts_are_the_user_s_visits_recounted(
     own = replayed(PersonalFrequency(half_life_ms=7 * DAY), visits)
     mine = [visit for visit in visits if visit[0] == 1]
     scores = {item: score for item, score in recount(mine, 7 * DAY).items() if item not in exclude}
-    expected = best(scores, k)
+    expected = top_items(scores, k)
     assert [scores[item] for item in own.slate(1, k, exclude)] == pytest.approx([scores[item] for item in expected])
 
 

@@ -12,11 +12,11 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
+from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
 from models.evaluation.prequential import account
 from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log, show
 from models.offline.ranking_lists import neighbour_table
-from models.seeds.co_visit_table import CoVisit
 from tests.support.releases import live_release, write_release
 
 ITEMS = tuple(f"item {number}" for number in range(40))
@@ -46,7 +46,7 @@ def log() -> EventLog:
 def ranker(tmp_path: Path, log: EventLog) -> Ranker:
     item_ids = ItemIds()
     write_release(tmp_path / "r1", item_ids=ITEMS)
-    neighbours = neighbour_table(CoVisit.fit(log.take(slice(0, START))).table(), item_ids, log)
+    neighbours = neighbour_table(CoVisitModel.fit(log.take(slice(0, START))).table(), item_ids, log)
     return Ranker(
         live_release(tmp_path / "r1", item_ids, ITEMS), neighbours, item_ids, Policy(slate=5), StateLayout(slate=5)
     )
@@ -94,18 +94,18 @@ def test_without_a_past_only_first_events_lack_a_slate(ranker: Ranker, log: Even
 def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker: Ranker, log: EventLog) -> None:
     write_release(tmp_path / "r2", "r2", ITEMS, seed=1, parent="r1")
     other = replace(ranker, live=live_release(tmp_path / "r2", ranker.item_ids, ITEMS))
-    co_visit = CoVisit.fit(log.take(slice(0, START)))
+    co_visit = CoVisitModel.fit(log.take(slice(0, START)))
     told: list[int] = []
     trial = run_trial(other, ranker, co_visit, log, START, told.append)
     assert trial.incumbent is not None
     assert len(trial.user) == len(trial.candidate) == len(trial.incumbent) == len(trial.co_visit) == len(log) - START
     assert sum(told) == 3 * len(log)
     np.testing.assert_array_equal(trial.incumbent, release_ranks(ranker, log, START))
-    np.testing.assert_array_equal(co_visit.table().share, CoVisit.fit(log).table().share)
+    np.testing.assert_array_equal(co_visit.table().share, CoVisitModel.fit(log).table().share)
 
 
 def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Ranker, log: EventLog) -> None:
-    trial = run_trial(ranker, None, CoVisit.fit(log.take(slice(0, START))), log, START)
+    trial = run_trial(ranker, None, CoVisitModel.fit(log.take(slice(0, START))), log, START)
     scores = account(served_log(log, show(ranker, log, START), ranker.live.manifest.id)).overall.scores
     assert trial.incumbent is None
     assert scores["co_visit"].recall_at_20 == pytest.approx((trial.co_visit > 0).mean())
@@ -115,7 +115,7 @@ def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Ranker,
 def test_a_trials_events_are_divided_into_slices(ranker: Ranker, log: EventLog) -> None:
     """Users have a past, so every event of the trial has a slate and is judged."""
     domains = ["kitchen" if number % 2 else "garden" for number in range(len(ITEMS))]
-    trial = run_trial(ranker, None, CoVisit.fit(log.take(slice(0, START))), log, START, domains=domains)
+    trial = run_trial(ranker, None, CoVisitModel.fit(log.take(slice(0, START))), log, START, domains=domains)
     item, user = log.item[START:], log.user[START:]
     had = {(one, int(bought)) for one, bought in zip(log.user[:START].tolist(), log.item[:START], strict=True)}
     repeats = []

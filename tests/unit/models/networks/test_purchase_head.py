@@ -10,10 +10,10 @@ import torch
 
 from anabranch.ranking.inference.purchase_head import PurchaseHead as OnnxPurchaseHead
 from anabranch.release import PURCHASE_HEAD, Draft
+from models.data.purchase_examples import NoPurchaseHead, PurchaseExamples
 from models.metrics.calibration import PurchaseFigures
 from models.networks.onnx_export import export_purchase
 from models.networks.purchase_head import PurchaseConfig, PurchaseHead, calibrate, learn_purchase, probabilities
-from models.offline.purchase_examples import Examples, NoPurchaseHead
 
 CONFIG = PurchaseConfig(rows_a_step=256, epochs=12)
 MOMENTS, CANDIDATES = 1000, 10
@@ -24,12 +24,12 @@ def rule(features: np.ndarray, shift: float = 0.0) -> np.ndarray:
     return 1 / (1 + np.exp(-shift - np.where(features[:, 2] > 0, -6, 3 * features[:, 1] - 2)))
 
 
-def examples(seed: int = 0, moments: int = MOMENTS, shift: float = 0.0) -> Examples:
+def examples(seed: int = 0, moments: int = MOMENTS, shift: float = 0.0) -> PurchaseExamples:
     """What users bought by the rule."""
     random = np.random.default_rng(seed)
     features = random.normal(size=(moments * CANDIDATES, 4)) * [100, 1, 1, 0.01] + [5000, 0, 0, 0]
     bought = random.random(len(features)) < rule(features, shift)
-    return Examples(features.astype(np.float32), bought, np.repeat(np.arange(moments), CANDIDATES))
+    return PurchaseExamples(features.astype(np.float32), bought, np.repeat(np.arange(moments), CANDIDATES))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +46,7 @@ def learned() -> tuple[PurchaseHead, PurchaseFigures]:
     return learn_purchase(examples(), CONFIG, seed=0)
 
 
-def figures(head: PurchaseHead, of: Examples) -> PurchaseFigures:
+def figures(head: PurchaseHead, of: PurchaseExamples) -> PurchaseFigures:
     return PurchaseFigures.of(probabilities(head, of), of.bought, 0.5)
 
 
@@ -95,11 +95,11 @@ def test_calibration_puts_right_what_changed_since_the_head_learned(
 def test_what_is_measured_has_taught_neither_the_head_nor_its_calibration() -> None:
     made = examples(moments=500)
     others = examples(seed=5, moments=500)
-    newest = made.moment >= 400
-    changed = Examples(
+    newest = made.prediction_point >= 400
+    changed = PurchaseExamples(
         np.where(newest[:, None], others.features, made.features),
         np.where(newest, others.bought, made.bought),
-        made.moment,
+        made.prediction_point,
     )
     one, other = (learn_purchase(which, CONFIG, seed=0) for which in (made, changed))
     for name, values in one[0].state_dict().items():
@@ -109,7 +109,7 @@ def test_what_is_measured_has_taught_neither_the_head_nor_its_calibration() -> N
 
 def test_too_few_purchases_make_no_head() -> None:
     made = examples()
-    rare = Examples(made.features, made.bought & (made.moment < 800), made.moment)
+    rare = PurchaseExamples(made.features, made.bought & (made.prediction_point < 800), made.prediction_point)
     with pytest.raises(NoPurchaseHead, match="to measure on, 0 were bought: 20 at least"):
         learn_purchase(rare, CONFIG, seed=0)
 

@@ -13,12 +13,10 @@ from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import EventLog
+from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.evaluation.protocols import Ranker
 from models.offline.purchase_examples import (
     DAY_MS,
-    ExampleConfig,
-    Examples,
-    NoPurchaseHead,
     bought_within,
     purchase_examples,
 )
@@ -27,7 +25,7 @@ from tests.support.releases import live_release, write_release
 
 VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
 ITEMS = tuple(f"item {number}" for number in range(30))
-EVERY = ExampleConfig(moments=1_000_000)
+EVERY = PurchaseExampleConfig(prediction_points=1_000_000)
 HOUR_MS = DAY_MS // 24
 
 
@@ -61,7 +59,7 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
     return Ranker(live_release(folder, item_ids, ITEMS), NeighbourTable(), item_ids)
 
 
-def made(ranker: Ranker, log: EventLog, config: ExampleConfig = EVERY, start: int = 100) -> Examples:
+def made(ranker: Ranker, log: EventLog, config: PurchaseExampleConfig = EVERY, start: int = 100) -> PurchaseExamples:
     before, after = log.split(int(log.ts[start]))
     return purchase_examples(ranker, before, after, config, seed=0)
 
@@ -124,35 +122,37 @@ def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_the
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
     assert np.array_equal(examples.bought, np.concatenate(bought))
     np.testing.assert_allclose(examples.features, np.concatenate(features), atol=1e-5)
-    assert examples.moment.tolist() == np.repeat(np.arange(len(bought)), [len(one) for one in bought]).tolist()
+    assert (
+        examples.prediction_point.tolist() == np.repeat(np.arange(len(bought)), [len(one) for one in bought]).tolist()
+    )
     assert examples.bought.any()
 
 
 def test_moments_whose_horizon_outlasts_the_log_are_left_out(ranker: Ranker, log: EventLog) -> None:
     """Of 300 events, an hour apart, those of the last three days: what comes of them is not known yet."""
     examples = made(ranker, log, replace(EVERY, horizon_days=3.0))
-    assert examples.moment[-1] + 1 == 300 - 72
+    assert examples.prediction_point[-1] + 1 == 300 - 72
 
 
 def test_the_newest_of_the_known_moments_are_drawn(ranker: Ranker, log: EventLog) -> None:
     config = replace(EVERY, horizon_days=3.0)
     every, newest = made(ranker, log, config), made(ranker, log, replace(config, events=50))
-    rows = np.flatnonzero(every.moment >= 300 - 72 - 50)
-    assert newest.moment[-1] + 1 == 50
+    rows = np.flatnonzero(every.prediction_point >= 300 - 72 - 50)
+    assert newest.prediction_point[-1] + 1 == 50
     assert np.array_equal(newest.bought, every.bought[rows])
     np.testing.assert_allclose(newest.features, every.features[rows], atol=1e-5)
 
 
 def test_about_as_many_moments_are_drawn_as_were_asked_for(ranker: Ranker, log: EventLog) -> None:
-    config = replace(EVERY, horizon_days=3.0, moments=60)
-    assert 30 < made(ranker, log, config).moment[-1] + 1 < 90
+    config = replace(EVERY, horizon_days=3.0, prediction_points=60)
+    assert 30 < made(ranker, log, config).prediction_point[-1] + 1 < 90
 
 
 def test_a_split_cuts_between_moments() -> None:
     moment = np.repeat(np.arange(10), np.arange(10) + 1)
-    examples = Examples(np.arange(55, dtype=np.float32)[:, None], np.zeros(55, np.bool_), moment)
+    examples = PurchaseExamples(np.arange(55, dtype=np.float32)[:, None], np.zeros(55, np.bool_), moment)
     parts = examples.split(0.6, 0.8)
-    assert [part.moment.tolist() for part in parts[1:]] == [[0] * 7 + [1] * 8, [0] * 9 + [1] * 10]
+    assert [part.prediction_point.tolist() for part in parts[1:]] == [[0] * 7 + [1] * 8, [0] * 9 + [1] * 10]
     assert np.concatenate([part.features for part in parts]).ravel().tolist() == list(range(55))
 
 

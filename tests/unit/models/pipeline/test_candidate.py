@@ -18,11 +18,12 @@ from anabranch.ranking.inference.purchase_head import PurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Draft, Release
 from models.data.event_log import EventLog
+from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import Encoder, EncoderConfig
 from models.networks.list_ranker import OrderConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.text_transformer import TextConfig
-from models.offline.purchase_examples import DAY_MS, ExampleConfig
+from models.offline.purchase_examples import DAY_MS
 from models.pipeline.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
 from models.pipeline.catalogue import DOMAINS
 from models.sharing.strategies.adapters import DomainAdapters
@@ -39,7 +40,7 @@ CONFIG = CandidateConfig(
     dims=32,
     training=Training(epochs=1, child_epochs=1, negatives=32),
     order=OrderConfig(epochs=1),
-    purchase=PurchaseConfig(examples=ExampleConfig(horizon_days=2.0), epochs=1),
+    purchase=PurchaseConfig(examples=PurchaseExampleConfig(horizon_days=2.0), epochs=1),
 )
 
 

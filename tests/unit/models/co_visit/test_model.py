@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
+from models.co_visit.counts import top_items
+from models.co_visit.model import CoVisitModel
+from models.co_visit.rule import WEEK_MS, CoVisitRule
 from models.data.event_log import EventLog
-from models.seeds.co_visit_table import WEEK_MS, CoVisit, CoVisitRule, best
 from models.seeds.seed import Vectors
 
 PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS)
@@ -17,7 +19,7 @@ BREAD, MILK, SOUP, BEER = range(4)
 ANN, BOB = range(2)
 
 
-def shares(co_visit: CoVisit, item: int, text_vectors: Vectors | None = None) -> dict[int, float]:
+def shares(co_visit: CoVisitModel, item: int, text_vectors: Vectors | None = None) -> dict[int, float]:
     table = co_visit.table(text_vectors=text_vectors)
     at = table.item.tolist().index(item)
     present = table.neighbours[at] >= 0
@@ -25,7 +27,7 @@ def shares(co_visit: CoVisit, item: int, text_vectors: Vectors | None = None) ->
 
 
 def test_items_of_one_session_are_neighbours_both_ways() -> None:
-    co_visit = CoVisit(PLAIN)
+    co_visit = CoVisitModel(PLAIN)
     for item in (BREAD, MILK, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD) == {MILK: 0.5, SOUP: 0.5}
@@ -33,7 +35,7 @@ def test_items_of_one_session_are_neighbours_both_ways() -> None:
 
 
 def test_a_pair_that_spans_two_sessions_weighs_less() -> None:
-    co_visit = CoVisit(PLAIN)
+    co_visit = CoVisitModel(PLAIN)
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     co_visit.learn(ANN, MILK, ts=0, session=1)
     co_visit.learn(ANN, SOUP, ts=0, session=2)
@@ -45,7 +47,7 @@ TEXTS = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[
 
 
 def test_what_reads_alike_counts_as_if_it_had_been_visited_together_a_little() -> None:
-    co_visit = CoVisit(replace(PLAIN, text_prior=1.0))
+    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0))
     for user in range(3):
         co_visit.learn(user, BREAD, ts=0, session=user)
         co_visit.learn(user, SOUP, ts=0, session=user)
@@ -53,14 +55,14 @@ def test_what_reads_alike_counts_as_if_it_had_been_visited_together_a_little() -
 
 
 def test_without_a_prior_texts_count_nothing() -> None:
-    co_visit = CoVisit(PLAIN)
+    co_visit = CoVisitModel(PLAIN)
     for item in (BREAD, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD, TEXTS) == {SOUP: 1.0}
 
 
 def test_the_prior_is_of_visits_as_they_weigh_now() -> None:
-    co_visit = CoVisit(replace(PLAIN, text_prior=1.0))
+    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0))
     for session, ts in enumerate([0, 2 * WEEK_MS]):
         co_visit.learn(session, BREAD, ts, session)
         co_visit.learn(session, SOUP, ts, session)
@@ -68,14 +70,14 @@ def test_the_prior_is_of_visits_as_they_weigh_now() -> None:
 
 
 def test_two_users_make_no_pair() -> None:
-    co_visit = CoVisit(PLAIN)
+    co_visit = CoVisitModel(PLAIN)
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     co_visit.learn(BOB, MILK, ts=0, session=1)
     assert shares(co_visit, BREAD) == shares(co_visit, MILK) == {}
 
 
 def test_a_pair_weighs_half_as_much_a_half_life_later() -> None:
-    co_visit = CoVisit(PLAIN)
+    co_visit = CoVisitModel(PLAIN)
     for session, (ts, other) in enumerate([(0, MILK), (WEEK_MS, SOUP)]):
         co_visit.learn(session, BREAD, ts, session)
         co_visit.learn(session, other, ts, session)
@@ -83,35 +85,35 @@ def test_a_pair_weighs_half_as_much_a_half_life_later() -> None:
 
 
 def test_the_way_back_counts_less_where_the_rule_says_so() -> None:
-    co_visit = CoVisit(replace(PLAIN, backward=0.25))
+    co_visit = CoVisitModel(replace(PLAIN, backward=0.25))
     for item in (BREAD, MILK, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, MILK) == {SOUP: pytest.approx(1 / 1.25), BREAD: pytest.approx(0.25 / 1.25)}
 
 
 def test_a_wider_gap_counts_less_where_the_rule_says_so() -> None:
-    co_visit = CoVisit(replace(PLAIN, gap_power=1.0))
+    co_visit = CoVisitModel(replace(PLAIN, gap_power=1.0))
     for item in (BREAD, MILK, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD) == {MILK: pytest.approx(2 / 3), SOUP: pytest.approx(1 / 3)}
 
 
 def test_only_the_window_before_an_event_is_paired_with_it() -> None:
-    co_visit = CoVisit(replace(PLAIN, window=1))
+    co_visit = CoVisitModel(replace(PLAIN, window=1))
     for item in (BREAD, MILK, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert set(shares(co_visit, SOUP)) == {MILK}
 
 
 def test_damping_keeps_one_chance_pair_from_being_a_certainty() -> None:
-    co_visit = CoVisit(replace(PLAIN, damping=3))
+    co_visit = CoVisitModel(replace(PLAIN, damping=3))
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     co_visit.learn(ANN, MILK, ts=0, session=1)
     assert shares(co_visit, BREAD) == {MILK: 0.25}
 
 
 def test_a_row_keeps_its_strongest_neighbours_within_the_bound() -> None:
-    co_visit = CoVisit(replace(PLAIN, row_bound=2, window=1, across=0.0, across_window=0))
+    co_visit = CoVisitModel(replace(PLAIN, row_bound=2, window=1, across=0.0, across_window=0))
     for session, other in enumerate([1, 1, 1, 2, 2, 3, 4, 5, 6]):
         co_visit.learn(session, BREAD, ts=0, session=session)
         co_visit.learn(session, other, ts=0, session=session)
@@ -122,7 +124,7 @@ def test_a_row_keeps_its_strongest_neighbours_within_the_bound() -> None:
 
 
 def test_a_search_ends_the_session_and_pairs_with_nothing() -> None:
-    co_visit = CoVisit(PLAIN)
+    co_visit = CoVisitModel(PLAIN)
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     co_visit.learn(ANN, -1, ts=0, session=2)
     co_visit.learn(ANN, MILK, ts=0, session=1)
@@ -132,7 +134,7 @@ def test_a_search_ends_the_session_and_pairs_with_nothing() -> None:
 
 
 def test_the_table_tells_popularity_first_sight_and_repeats() -> None:
-    co_visit = CoVisit(replace(PLAIN, repeat_prior=0))
+    co_visit = CoVisitModel(replace(PLAIN, repeat_prior=0))
     visits = [(ANN, BREAD, 5, 1), (BOB, BREAD, 6, 2), (ANN, MILK, 7, 1), (ANN, BREAD, 7, 1), (BOB, BREAD, 8, 3)]
     for user, item, ts, session in visits:
         co_visit.learn(user, item, ts, session)
@@ -144,18 +146,18 @@ def test_the_table_tells_popularity_first_sight_and_repeats() -> None:
 
 
 def test_an_item_of_few_users_repeats_as_is_usual() -> None:
-    co_visit = CoVisit()
+    co_visit = CoVisitModel()
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     assert co_visit.table().repeat_rate[0] == pytest.approx(5 * UNKNOWN_REPEAT_RATE / 6)
 
 
 def test_a_table_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="learned nothing"):
-        CoVisit().table()
+    with pytest.raises(ValueError, match="has seen no event"):
+        CoVisitModel().table()
 
 
 def test_a_user_never_seen_gets_an_empty_slate() -> None:
-    assert CoVisit().slate(ANN, 5) == []
+    assert CoVisitModel().slate(ANN, 5) == []
 
 
 def test_fitting_a_log_is_learning_its_events() -> None:
@@ -164,8 +166,8 @@ def test_fitting_a_log_is_learning_its_events() -> None:
         for n in range(1500)
     )
     told: list[int] = []
-    fitted = CoVisit.fit(log, done=told.append)
-    one_by_one = CoVisit()
+    fitted = CoVisitModel.fit(log, done=told.append)
+    one_by_one = CoVisitModel()
     for n in range(1500):
         one_by_one.learn(0, n % 7, n, n // 9)
     np.testing.assert_array_equal(fitted.table().share, one_by_one.table().share)
@@ -182,7 +184,7 @@ def test_a_slate_sums_the_shares_of_the_newest_items(
     visits: list[tuple[int, int, int]], exclude: set[int], k: int
 ) -> None:
     rule = replace(CoVisitRule(), recent=4)
-    co_visit = CoVisit(rule)
+    co_visit = CoVisitModel(rule)
     newest: list[tuple[int, int]] = []
     for at, (user, item, session) in enumerate(visits):
         co_visit.learn(user, item, at, session)
@@ -206,6 +208,6 @@ def test_a_slate_sums_the_shares_of_the_newest_items(
     slate = co_visit.slate(ANN, k, exclude)
     assert len(slate) == min(k, len(scores))
     # float32 in the table: compare what the places are worth, not the places
-    expected = [scores[item] for item in best(scores, k)]
+    expected = [scores[item] for item in top_items(scores, k)]
     np.testing.assert_allclose([scores[item] for item in slate], expected, rtol=1e-5)
     assert co_visit.slate(ANN, k, exclude) == slate, "a slate leaves nothing behind"

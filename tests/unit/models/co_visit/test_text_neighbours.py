@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.seeds.text_neighbours import TextNeighbours
+from models.co_visit.text_neighbours import TextNeighbours
 
 TEXT_DIMS = 12
 
@@ -18,32 +18,32 @@ def texts(*groups: int, seed: int = 0) -> np.ndarray:
 
 
 def test_the_nearest_of_an_item_are_of_its_kind_and_never_itself() -> None:
-    nearest = TextNeighbours.of(texts(*[0, 1, 2, 3] * 3), width=2).item
+    nearest = TextNeighbours.from_text_vectors(texts(*[0, 1, 2, 3] * 3), width=2).item
     assert [sorted(row.tolist()) for row in nearest[:4]] == [[4, 8], [5, 9], [6, 10], [7, 11]]
 
 
 def test_the_parts_of_an_item_sum_to_one_and_fall_with_the_distance() -> None:
-    share = TextNeighbours.of(texts(*[0, 1, 2, 3] * 3), width=2).share
+    share = TextNeighbours.from_text_vectors(texts(*[0, 1, 2, 3] * 3), width=2).share
     np.testing.assert_allclose(share.sum(axis=1), 1, rtol=1e-5)
     assert (np.diff(share, axis=1) <= 0).all()
 
 
 def test_an_item_without_text_has_no_neighbours_and_is_nobodys() -> None:
-    neighbours = TextNeighbours.of(texts(0, 0, -1, 1, 1, -1), width=3)
-    assert neighbours.of_item(2) == {}
+    neighbours = TextNeighbours.from_text_vectors(texts(0, 0, -1, 1, 1, -1), width=3)
+    assert neighbours.shares(2) == {}
     assert not np.isin(neighbours.item, [2, 5]).any()
 
 
 @pytest.mark.parametrize("groups", [(-1, -1), (0, -1), (0,)])
 def test_fewer_than_two_texts_make_no_neighbours(groups: tuple[int, ...]) -> None:
-    assert not TextNeighbours.of(texts(*groups, 0)[:-1]).share.any()
+    assert not TextNeighbours.from_text_vectors(texts(*groups, 0)[:-1]).share.any()
 
 
 def test_items_that_read_the_same_are_neighbours_at_full_cosine() -> None:
     vectors = texts(0, 1, 2, 3)
-    neighbours = TextNeighbours.of(np.concatenate([vectors, vectors]), width=1)
-    assert [neighbours.of_item(item) for item in range(4)] == [{item + 4: 1.0} for item in range(4)]
+    neighbours = TextNeighbours.from_text_vectors(np.concatenate([vectors, vectors]), width=1)
+    assert [neighbours.shares(item) for item in range(4)] == [{item + 4: 1.0} for item in range(4)]
 
 
 def test_an_item_beyond_the_catalogue_has_no_neighbours() -> None:
-    assert TextNeighbours.of(texts(0, 0)).of_item(2) == {}
+    assert TextNeighbours.from_text_vectors(texts(0, 0)).shares(2) == {}

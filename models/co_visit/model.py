@@ -1,0 +1,187 @@
+"""The co-visit model: which items follow which, learned event by event.
+
+It counts directed pairs of items that one user visited close together, weighted by the gap between them and decayed
+with time. The same model is a seed model, the source of the `neighbours` topic, and the baseline of the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.co_visit.counts import ItemScores, NeighbourCounts, top_items
+from models.co_visit.repeat_rates import RepeatRates
+from models.co_visit.rule import CoVisitRule
+from models.co_visit.table import CoVisitTable
+from models.co_visit.text_neighbours import TextNeighbours
+from models.data.event_log import NONE, EventLog
+from models.data.forward_decay import ForwardDecay
+from models.data.history import Histories, UserHistory, visits
+
+PROGRESS_EVERY = 1000
+
+
+class CoVisitModel:
+    """Pair counts by item number. One model can span at most a thousand half-lives (see `ForwardDecay`)."""
+
+    name = "co_visit"
+
+    def __init__(self, rule: CoVisitRule | None = None) -> None:
+        self.rule = rule or CoVisitRule()
+        self._rows: dict[int, NeighbourCounts] = {}
+        self._visits: ItemScores = {}
+        self._first_seen: dict[int, int] = {}
+        self._repeat_rates = RepeatRates()
+        self._histories = Histories()
+        self._decay = ForwardDecay(self.rule.half_life_ms)
+        self._newest_weight = 1.0
+        """Weight of the newest event."""
+        self._scratch: NDArray[np.float64] = np.zeros(1024)
+        """Buffer in which `slate` sums scores; all zeros between calls."""
+        longest_gap = max(self.rule.window, self.rule.across_window)
+        self._gap_weight = [(gap + 1) ** -self.rule.gap_power for gap in range(longest_gap)]
+
+    @classmethod
+    def fit(
+        cls, log: EventLog, rule: CoVisitRule | None = None, done: Callable[[int], None] = lambda n: None
+    ) -> CoVisitModel:
+        """Learn a whole log. `done(n)` is called after every n events."""
+        model = cls(rule)
+        model.learn_all(log, done)
+        return model
+
+    def learn_all(self, log: EventLog, done: Callable[[int], None] = lambda n: None) -> None:
+        """Count every event of a log with the same user and item numbers as before. `done(n)`: see `fit`."""
+        for count, (user, item, ts, session) in enumerate(visits(log), start=1):
+            self.learn(user, item, ts, session)
+            if count % PROGRESS_EVERY == 0:
+                done(PROGRESS_EVERY)
+        done(len(log) % PROGRESS_EVERY)
+
+    def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
+        """Count one event, `ts` in UTC milliseconds. A search (item NONE) only updates the session."""
+        history = self._histories.get(user)
+        history.enter(NONE, ts, session)  # before pairing, which must know whether a pair spans two sessions
+        if item == NONE:
+            return
+        weight = self._decay.weight(ts)
+        self._newest_weight = max(self._newest_weight, weight)
+        self._visits[item] = self._visits.get(item, 0.0) + weight
+        self._first_seen.setdefault(item, ts)
+        self._repeat_rates.learn(user, item, history)
+        self._count_pairs(item, history, weight)
+        history.enter(item, ts, session)
+
+    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
+        """The k items with the highest sum of shares over the user's newest items, best first.
+
+        Of equal scores the lower item number comes first.
+        """
+        items, shares = self._neighbours(user)
+        if not len(items):
+            return []
+        scores = self._scratch
+        np.add.at(scores, items, shares)
+        excluded = [item for item in exclude if item < len(scores)]
+        scores[excluded] = 0
+        top = _top_of_repeated(items, scores[items], k, self.rule.recent)
+        scores[items] = 0
+        return top
+
+    def table(self, width: int = 20, text_vectors: NDArray[np.float32] | None = None) -> CoVisitTable:
+        """The strongest `width` neighbours of every item seen, by item number.
+
+        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Raises `ValueError` before the
+        first event.
+        """
+        if not self._visits:
+            raise ValueError("the co-visit model has seen no event, so its table would have no rows")
+        texts = None
+        if text_vectors is not None and self.rule.text_prior:
+            texts = TextNeighbours.from_text_vectors(text_vectors)
+        items = sorted(self._visits)
+        neighbours = np.full((len(items), width), -1, np.int32)
+        share = np.zeros((len(items), width), np.float32)
+        for row, item in enumerate(items):
+            shares = self._shares(item, texts)
+            top = top_items(shares, width)
+            neighbours[row, : len(top)] = top
+            share[row, : len(top)] = [shares[neighbour] for neighbour in top]
+        visit_counts = np.array([self._visits[item] for item in items])
+        return CoVisitTable(
+            item=np.array(items, np.int32),
+            neighbours=neighbours,
+            share=share,
+            popularity=(visit_counts / visit_counts.sum()).astype(np.float32),
+            first_seen=np.array([self._first_seen[item] for item in items], np.int64),
+            repeat_rate=np.array([self._repeat_rates.rate(item, self.rule.repeat_prior) for item in items], np.float32),
+        )
+
+    def _neighbours(self, user: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Neighbours of the user's newest items, concatenated, and their shares; an item may occur several times."""
+        rule, history = self.rule, self._histories.get(user)
+        items, shares = [_NO_ITEMS], [_NO_SHARES]
+        for age, item in enumerate(islice(reversed(history.items), rule.recent)):
+            row = self._rows[item]
+            weight = 1.0 if age < history.session_length else rule.earlier_session
+            items.append(np.frombuffer(row.items, np.int32))
+            shares.append(np.frombuffer(row.counts, np.float64) * (weight * self._share_per_count(item)))
+        return np.concatenate(items), np.concatenate(shares)
+
+    def _count_pairs(self, item: int, history: UserHistory, weight: float) -> None:
+        """Count the pairs of one event with the items before it."""
+        rule, own = self.rule, self._row(item)
+        for gap, earlier in enumerate(reversed(history.items)):
+            same_session = gap < history.session_length
+            if gap >= (rule.window if same_session else rule.across_window):
+                break
+            if earlier == item and not rule.repeats:
+                continue
+            pair = weight * self._gap_weight[gap] * (1.0 if same_session else rule.across)
+            row = self._rows[earlier]
+            row.add(item, pair)
+            if len(row) > 2 * rule.row_bound:
+                row.prune(rule.row_bound)
+            if rule.backward and earlier != item:
+                own.add(earlier, pair * rule.backward)
+        if len(own) > 2 * rule.row_bound:
+            own.prune(rule.row_bound)
+
+    def _row(self, item: int) -> NeighbourCounts:
+        row = self._rows.get(item)
+        if row is None:
+            row = self._rows[item] = NeighbourCounts()
+            if item >= len(self._scratch):
+                self._scratch = np.zeros(2 * item)
+        return row
+
+    def _shares(self, item: int, texts: TextNeighbours | None) -> ItemScores:
+        """Neighbour → share of the item's co-visits, the text prior included."""
+        row, text_shares = self._rows[item], {} if texts is None else texts.shares(item)
+        counts = dict(zip(row.items, row.counts, strict=True))
+        prior = self.rule.text_prior * self._newest_weight if text_shares else 0.0
+        for neighbour, share in text_shares.items():
+            counts[neighbour] = counts.get(neighbour, 0.0) + prior * share
+        per_count = self._share_per_count(item, prior)
+        return {neighbour: count * per_count for neighbour, count in counts.items()}
+
+    def _share_per_count(self, item: int, prior: float = 0.0) -> float:
+        """Factor from a count of the item's row to a share."""
+        total = self._rows[item].total + self.rule.damping * self._visits[item] + prior
+        return 1.0 / total if total else 0.0
+
+
+def _top_of_repeated(items: NDArray[np.int32], scores: NDArray[np.float64], k: int, copies: int) -> list[int]:
+    """As `top_items`, for items [n] that occur up to `copies` times, with equal scores; a score of 0 is excluded."""
+    enough = min(k * copies, len(items))
+    threshold = np.partition(scores, len(scores) - enough)[len(scores) - enough]
+    among_top = (scores >= threshold) & (scores > 0)
+    chosen, first = np.unique(items[among_top], return_index=True)
+    return [int(item) for item in chosen[np.lexsort((chosen, -scores[among_top][first]))[:k]]]
+
+
+_NO_ITEMS = np.empty(0, np.int32)
+_NO_SHARES = np.empty(0, np.float64)
