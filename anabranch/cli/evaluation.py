@@ -30,7 +30,7 @@ from models.experiments.benchmark import Benchmark, Tested
 from models.experiments.continual import weekly
 from models.metrics.ranking import Ranks
 from models.pipeline.candidate import CandidateConfig
-from models.seeds.co_visit import NeighboursSeed
+from models.seeds.co_visit import CoVisitSeedModel
 from models.stages import bar_by_stage
 
 
@@ -134,7 +134,7 @@ class Evaluation:
         rows, _ = bench.tested_users(benchmark)
         moments = moments_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), self.config.policy)
         told = {}
-        for seed in [NeighboursSeed(self.config.co_visits), *self.config.seeds(self.config)]:
+        for seed in [CoVisitSeedModel(self.config.co_visits), *self.config.seeds(self.config)]:
             with bar(f"Seed {seed.name}", None) as advance:
                 seed.fit(learned, texts, lambda share: None)
                 ranks = seed_ranks(seed, moments, tested.item, self.config.policy.slate)

@@ -26,14 +26,14 @@ _POSITIONS = b"anabranch.positions"
 
 
 @dataclass
-class Journal:
+class EventStore:
     """A folder of numbered parquet parts."""
 
     folder: Path
     positions: Positions = field(default_factory=dict)
 
     @classmethod
-    def open(cls, folder: Path) -> Journal:
+    def open(cls, folder: Path) -> EventStore:
         """Open the folder, made at first use, at the offsets of its newest part."""
         folder.mkdir(parents=True, exist_ok=True)
         journal = cls(folder)

@@ -59,7 +59,7 @@ class Contexts:
 
 
 @dataclass(frozen=True)
-class Windows:
+class SequenceWindows:
     """B windows of up to L consecutive events of one user each; rows index `Sequences`."""
 
     row: Positions  # [B, L]
@@ -82,7 +82,7 @@ class Sequences:
         return len(self.item)
 
     @classmethod
-    def of(cls, log: EventLog) -> Sequences:
+    def from_log(cls, log: EventLog) -> Sequences:
         """Every event of a log is about an item here: see `EventLog.renumbered`."""
         order = np.lexsort((np.arange(len(log)), log.user))  # a log is in order of time already
         return cls._sorted(log.user[order], log.item[order], log.type[order], log.ts[order])
@@ -117,13 +117,13 @@ class Sequences:
         parts = np.split(bounds[alike], np.flatnonzero(np.diff(batch)) + 1)
         return [parts[at] for at in random.permutation(len(parts))]
 
-    def gather(self, bounds: Positions) -> Windows:
+    def gather(self, bounds: Positions) -> SequenceWindows:
         """Rows of windows with bounds [B, 2]; padding repeats a window's last row."""
         length = int((bounds[:, 1] - bounds[:, 0]).max())
         row = bounds[:, :1] + np.arange(length)
         present = row < bounds[:, 1:]
         end = self.start[np.searchsorted(self.start, bounds[:, :1], side="right")]
-        return Windows(np.minimum(row, bounds[:, 1:] - 1), present, end)
+        return SequenceWindows(np.minimum(row, bounds[:, 1:] - 1), present, end)
 
     def contexts(self, rows: Positions, length: int) -> Contexts:
         """The moments right after the events at rows [B], with the newest `length` items."""
@@ -140,8 +140,10 @@ class Sequences:
     def following(self, rows: Positions, length: int) -> NDArray[np.int32]:
         """Items [B, length] of the user's events right after rows [B], -1 padded."""
         end = self.start[np.searchsorted(self.start, rows, side="right")][:, None]
-        ahead = rows[:, None] + 1 + np.arange(length)
-        return np.where(ahead < end, self.item[np.minimum(ahead, len(self) - 1)], -1).astype(np.int32)
+        mean_target_gap = rows[:, None] + 1 + np.arange(length)
+        return np.where(mean_target_gap < end, self.item[np.minimum(mean_target_gap, len(self) - 1)], -1).astype(
+            np.int32
+        )
 
 
 def _given(name: str, column: NDArray[Number] | None) -> NDArray[Number]:

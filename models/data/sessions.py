@@ -24,7 +24,7 @@ class Sessions:
         return len(self.user)
 
     @classmethod
-    def of(cls, log: EventLog) -> Sessions:
+    def from_log(cls, log: EventLog) -> Sessions:
         """Cut a log; every event of it is about an item here: see `EventLog.renumbered`."""
         by_user = np.lexsort((np.arange(len(log)), log.user))  # a log is in order of time already
         sorted_log = log.take(by_user)

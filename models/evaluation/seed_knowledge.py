@@ -18,7 +18,7 @@ from models.evaluation.slices import Mask, cut_slices, repeats
 from models.evaluation.summaries import Lead, Quality, lead
 from models.metrics.ranking import Ranks
 from models.offline.ranking_lists import candidate_lists, last_before
-from models.seeds.seed import Seed
+from models.seeds.seed_model import SeedModel
 from models.stages import Done
 
 LARGEST_SHARE = 0.1
@@ -52,7 +52,7 @@ def draw_moments(log: EventLog, start: int, most: int, seed: int) -> Positions:
 
 
 def seeds_known(
-    seeds: Sequence[Seed],
+    seeds: Sequence[SeedModel],
     shared: Ranker,
     log: EventLog,
     start: int,

@@ -13,7 +13,7 @@ from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts, Positions, Sequences
 from models.data.sessions import begins_session
 from models.metrics.ranking import Ranks
-from models.seeds.seed import Seed
+from models.seeds.seed_model import SeedModel
 
 RECENT = 64
 """Items a seed is shown of a moment, as many as a user state's history holds."""
@@ -37,7 +37,7 @@ def moments_before(log: EventLog, rows: Positions, policy: Policy) -> Moments:
     place = np.empty(len(log), np.int64)
     place[order] = np.arange(len(log))
     at = place[rows] - 1
-    contexts = Sequences.of(log).contexts(at, RECENT)
+    contexts = Sequences.from_log(log).contexts(at, RECENT)
     if policy.discover:
         return Moments(contexts, contexts.recent)
     length = np.zeros(len(rows), np.int64) if policy.session_repeats else _session_lengths(log.take(order))[at]
@@ -46,13 +46,13 @@ def moments_before(log: EventLog, rows: Positions, policy: Policy) -> Moments:
     return Moments(contexts, np.where(np.arange(longest) < length[:, None], newest, NONE).astype(np.int32))
 
 
-def seed_ranks(seed: Seed, moments: Moments, wanted: NDArray[np.int32], slate: int) -> Ranks:
+def seed_ranks(seed: SeedModel, moments: Moments, wanted: NDArray[np.int32], slate: int) -> Ranks:
     """Where the wanted items [M] stand on a fitted seed's slates [M, slate]: its lists without what is hidden."""
     ranks = np.full(len(moments.contexts), NOT_ON_SLATE, np.int32)
     for start in range(0, len(ranks), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         hidden = moments.hidden[part]
-        listed = seed.teach(moments.contexts.part(part.start, part.stop), slate + hidden.shape[1]).items
+        listed = seed.predict_top_k(moments.contexts.part(part.start, part.stop), slate + hidden.shape[1]).items
         may_be_shown = (listed >= 0) & ~(listed[:, :, None] == hidden[:, None, :]).any(axis=2)
         place = np.cumsum(may_be_shown, axis=1)
         hit = (listed == wanted[part][:, None]) & may_be_shown & (place <= slate)

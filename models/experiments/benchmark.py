@@ -114,7 +114,7 @@ def make_release(
     cache: Path,
     progress: Progress = lambda stage, share: None,
     parent: Release | None = None,
-    fresh_from: int = 0,
+    new_since_ms: int = 0,
     curve: Curve = no_curve,
 ) -> tuple[Release, CandidateReport, Cost]:
     """A release of what comes before the test; no gate has seen it. Text vectors are kept in `cache`."""
@@ -125,7 +125,7 @@ def make_release(
         benchmark.items,
         parent,
         folder,
-        fresh_from=fresh_from,
+        new_since_ms=new_since_ms,
         order_from=benchmark.order_from,
         cache=cache,
         config=benchmark.config,

@@ -20,7 +20,7 @@ from models.data.event_log import EventLog
 from models.evaluation.seed_models import moments_before, seed_ranks
 from models.experiments.benchmark import Benchmark, Cost, Tested, make_release, peak_bytes, predict, serve
 from models.pipeline.candidate import CandidateConfig
-from models.seeds.co_visit import NeighboursSeed
+from models.seeds.co_visit import CoVisitSeedModel
 
 Way = Literal["shared", "retrained", "fine_tuned", "co_visit"]
 NEW_SHARE = 0.8
@@ -78,7 +78,7 @@ def weekly(
             cache,
             stage,
             parent=parent,
-            fresh_from=int(newest.ts[0]),
+            new_since_ms=int(newest.ts[0]),
         )
         yield Period(way, number, predict(benchmark, serve(benchmark, release, cache)), cost)
         parent, log = None if way == "retrained" else release, log.followed_by(coming)
@@ -86,7 +86,7 @@ def weekly(
 
 def _by_table(benchmark: Benchmark, number: int) -> Period:
     started, cpu = time.perf_counter(), time.process_time()
-    seed = NeighboursSeed(benchmark.config.co_visits)
+    seed = CoVisitSeedModel(benchmark.config.co_visits)
     seed.fit(benchmark.learned, np.zeros((len(benchmark.items), 1), np.float32), lambda share: None)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
     test = benchmark.log.take(slice(benchmark.start, None))

@@ -26,13 +26,13 @@ class Interval(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Margin:
+class NonInferiorityMargin:
     """How much may be lost against a rival and still count as not worse: an amount, and a share of what they reach."""
 
     fixed: float = 0.0
     share: float = 0.0
 
-    def of(self, theirs: float) -> float:
+    def lowest_difference(self, theirs: float) -> float:
         """The lowest difference there may be, 0 or below."""
         return 0.0 - self.fixed - self.share * theirs
 
@@ -51,8 +51,8 @@ class Bootstrap:
         low, high = np.quantile(self.resampled_ours - self.resampled_theirs, [0.025, 0.975])
         return Interval(difference=self.ours - self.theirs, low=float(low), high=float(high))
 
-    def p_above(self, margin: Margin) -> float:
-        """One-sided p-value of the hypothesis that ours - theirs is, in truth, `margin.of(theirs)` or less.
+    def p_above(self, margin: NonInferiorityMargin) -> float:
+        """One-sided p-value of the hypothesis that ours - theirs is `margin.lowest_difference(theirs)` or less.
 
         The share is of what theirs is in truth, so the contrast ours - (1 - share) theirs + fixed is tested against 0,
         as for a ratio of means (Hauschke, Kieser & Hothorn, 1999). The samples' contrasts, moved so that the hypothesis
@@ -67,7 +67,7 @@ class Bootstrap:
 
 
 def paired_bootstrap(
-    ours: Gains, theirs: Gains, user: NDArray[np.integer], *, samples: int = 2000, seed: int = 0
+    ours: Gains, theirs: Gains, user: NDArray[np.integer], *, samples: int = 2000, random_seed: int = 0
 ) -> Bootstrap:
     """Means of ours and theirs over the same N events; `user` [N] says whose each is.
 
@@ -78,7 +78,7 @@ def paired_bootstrap(
     _, cluster = np.unique(user, return_inverse=True)
     sums = [np.bincount(cluster, weights) for weights in (np.ones(len(user)), ours, theirs)]
     per_user = np.stack(sums).astype(np.float64)  # [3, U] events, ours, theirs
-    resampled = _sums(per_user, samples, np.random.default_rng(seed))
+    resampled = _sums(per_user, samples, np.random.default_rng(random_seed))
     return Bootstrap(
         ours=float(ours.mean()),
         theirs=float(theirs.mean()),

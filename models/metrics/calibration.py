@@ -28,7 +28,7 @@ Bought = NDArray[np.bool_]
 BINS = 10
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class ThresholdMetrics(Struct, frozen=True, kw_only=True):
     """Everything from `threshold` on taken for a purchase. Precision, recall and F1 are of purchases, 0 without any."""
 
     threshold: float
@@ -38,7 +38,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     f1: float
 
     @classmethod
-    def of(cls, probability: Probabilities, bought: Bought, threshold: float) -> Decision:
+    def from_probabilities(cls, probability: Probabilities, bought: Bought, threshold: float) -> ThresholdMetrics:
         taken = probability >= threshold
         precision, recall, f1, _ = precision_recall_fscore_support(bought, taken, average="binary", zero_division=0)
         return cls(
@@ -50,7 +50,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         )
 
 
-class Bin(Struct, frozen=True, kw_only=True):
+class ReliabilityBin(Struct, frozen=True, kw_only=True):
     """The examples of similar probability: what was said of them, and what came."""
 
     examples: int
@@ -60,13 +60,13 @@ class Bin(Struct, frozen=True, kw_only=True):
     """Share that was bought."""
 
 
-class PurchaseFigures(Struct, frozen=True, kw_only=True):
+class PurchaseMetrics(Struct, frozen=True, kw_only=True):
     """Everything measured of purchase probabilities on some examples."""
 
     examples: int
     purchases: int
-    at_half: Decision
-    at_best_f1: Decision
+    at_half: ThresholdMetrics
+    at_best_f1: ThresholdMetrics
     """At the threshold that was best elsewhere: see `best_f1_threshold`."""
     roc_auc: float
     pr_auc: float
@@ -78,11 +78,11 @@ class PurchaseFigures(Struct, frozen=True, kw_only=True):
     """Over ten bins of equal width. Where purchases are rare, nearly all examples are in the first of them."""
     adaptive_calibration_error: float
     """Over the bins of `reliability`."""
-    reliability: list[Bin]
+    reliability: list[ReliabilityBin]
     """Ten bins of equally many examples, fewer where many have one probability (Nguyen & O'Connor, EMNLP 2015)."""
 
     @classmethod
-    def of(cls, probability: Probabilities, bought: Bought, threshold: float) -> PurchaseFigures:
+    def from_probabilities(cls, probability: Probabilities, bought: Bought, threshold: float) -> PurchaseMetrics:
         """Raises `ValueError` unless some examples were bought and some were not: no curve has an area otherwise."""
         if bought.all() or not bought.any():
             raise ValueError(
@@ -92,8 +92,8 @@ class PurchaseFigures(Struct, frozen=True, kw_only=True):
         return cls(
             examples=len(bought),
             purchases=int(bought.sum()),
-            at_half=Decision.of(probability, bought, 0.5),
-            at_best_f1=Decision.of(probability, bought, threshold),
+            at_half=ThresholdMetrics.from_probabilities(probability, bought, 0.5),
+            at_best_f1=ThresholdMetrics.from_probabilities(probability, bought, threshold),
             roc_auc=float(roc_auc_score(bought, probability)),
             pr_auc=float(average_precision_score(bought, probability)),
             log_loss=float(log_loss(bought, probability)),
@@ -111,7 +111,7 @@ def best_f1_threshold(probability: Probabilities, bought: Bought) -> float:
     return float(thresholds[f1[:-1].argmax()])
 
 
-def reliability(probability: Probabilities, bought: Bought, edges: NDArray[np.float64]) -> list[Bin]:
+def reliability(probability: Probabilities, bought: Bought, edges: NDArray[np.float64]) -> list[ReliabilityBin]:
     """The examples in bins between `edges` [bins + 1], ascending; an edge belongs to the bin above it, the last one to
     the bin below. Empty bins are left out."""
     at = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, len(edges) - 2)
@@ -119,13 +119,13 @@ def reliability(probability: Probabilities, bought: Bought, edges: NDArray[np.fl
         np.bincount(at, weights, len(edges) - 1) for weights in (np.ones(len(at)), probability, bought)
     )
     return [
-        Bin(examples=int(n), predicted=float(said / n), observed=float(came / n))
+        ReliabilityBin(examples=int(n), predicted=float(said / n), observed=float(came / n))
         for n, said, came in zip(examples, predicted, observed, strict=True)
         if n
     ]
 
 
-def calibration_error(bins: list[Bin]) -> float:
+def calibration_error(bins: list[ReliabilityBin]) -> float:
     """Expected calibration error: how far what was said is from what came, mean over examples."""
     examples = sum(one.examples for one in bins)
     return sum(one.examples * abs(one.predicted - one.observed) for one in bins) / examples

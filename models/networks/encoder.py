@@ -14,11 +14,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.networks.film import DomainFilm
+from models.networks.stored_names import store_weights_as
 
 SECONDS_AN_HOUR = 3600.0
 TINY = 1e-6
 RESIDUALS = "item.residual.weight"
 FILM = "item.film."
+STORED_NAMES = {
+    "decay_gate": "fade",
+    "input_term": "write",
+    "linear_skip": "straight",
+    "log_hourly_decay": "log_fade_hours",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class EncoderConfig:
     """While training, of the input and of what is read from memory."""
 
 
-class ItemEncoder(nn.Module):
+class ItemTower(nn.Module):
     """Text vector and learned residual → item vector of length 1."""
 
     text_mean: Tensor
@@ -78,7 +85,7 @@ class ItemEncoder(nn.Module):
         return self.embed(self.white(text_vector), item_number)
 
 
-class StepEncoder(nn.Module):
+class LinearRecurrentUnit(nn.Module):
     """A gated, real, diagonal linear recurrent unit, and one light block on top of it.
 
     Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences, ICML 2023 (the unit, its stable
@@ -93,23 +100,24 @@ class StepEncoder(nn.Module):
         d, s = config.dims, config.state_dims
         self.type_vector = nn.Embedding(config.event_types, d)
         self.gap = nn.Linear(1, d)
-        self.write = nn.Linear(d, s)
+        self.input_term = nn.Linear(d, s)
         self.gate = nn.Linear(d, s)
-        self.fade = nn.Linear(d, s)
+        self.decay_gate = nn.Linear(d, s)
         self.read = nn.Linear(s, s)
         self.recent = nn.Linear(d, s, bias=False)
         self.out = nn.Linear(s, d)
         self.skip = nn.Linear(s, d, bias=False)
-        self.straight = nn.Linear(d, d, bias=False)
-        self.log_fade_hours = nn.Parameter(-torch.linspace(2.0, 8.0, s))
+        self.linear_skip = nn.Linear(d, d, bias=False)
+        self.log_hourly_decay = nn.Parameter(-torch.linspace(2.0, 8.0, s))
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         self.dropout = nn.Dropout(config.dropout)
+        store_weights_as(self, STORED_NAMES)
         nn.init.normal_(self.type_vector.weight, std=0.02)
         nn.init.zeros_(self.gap.weight)
         nn.init.zeros_(self.gap.bias)
-        nn.init.zeros_(self.fade.weight)
+        nn.init.zeros_(self.decay_gate.weight)
         with torch.no_grad():
-            self.fade.bias.copy_(_inverse_softplus(1 / _memories(config)))
+            self.decay_gate.bias.copy_(_inverse_softplus(1 / _memories(config)))
 
     def forward(self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor) -> Tensor:
         """Windows of events: [B, L, d], [B, L] int64, [B, L] → user vectors [B, L, d] after each event."""
@@ -132,26 +140,26 @@ class StepEncoder(nn.Module):
         hours = torch.log1p(seconds_since / SECONDS_AN_HOUR).unsqueeze(-1)  # [..., 1], log
         item = self.dropout(input_vector * self.config.dims**0.5)  # entries of about 1
         x = item + self.type_vector(event_type) + self.gap(hours)  # [..., d]
-        rate = F.softplus(self.fade(x))  # [..., S], per event
+        rate = F.softplus(self.decay_gate(x))  # [..., S], per event
         normal = torch.sqrt(1 - torch.exp(-2 * rate) + TINY)  # keeps every memory's state at one scale
-        fade = torch.exp(-rate - self.log_fade_hours.exp() * hours)
-        return x, fade, normal * self.write(x) * torch.sigmoid(self.gate(x))
+        fade = torch.exp(-rate - self.log_hourly_decay.exp() * hours)
+        return x, fade, normal * self.input_term(x) * torch.sigmoid(self.gate(x))
 
     def user_vector(self, state: Tensor, x: Tensor) -> Tensor:
         """State after an event [..., S] and the block's input at it [..., d] → user vector [..., d]."""
         hidden = F.gelu(self.read(state) + self.recent(x))  # [..., S]
-        wish = self.out(self.dropout(hidden)) + self.skip(self.dropout(state)) + self.straight(x)  # [..., d]
+        wish = self.out(self.dropout(hidden)) + self.skip(self.dropout(state)) + self.linear_skip(x)  # [..., d]
         return F.normalize(wish, dim=-1) * self.log_scale.exp()
 
 
-class Encoder(nn.Module):
+class SharedEncoder(nn.Module):
     """Both halves; the score of an item for a user is their inner product."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.item = ItemEncoder(config)
-        self.step = StepEncoder(config)
+        self.item = ItemTower(config)
+        self.step = LinearRecurrentUnit(config)
 
     @torch.no_grad()
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
@@ -169,7 +177,7 @@ class Encoder(nn.Module):
             self.item.film.inherit(film)
 
 
-def sizes_of(weights: Mapping[str, Tensor]) -> tuple[int, int]:
+def stored_dims(weights: Mapping[str, Tensor]) -> tuple[int, int]:
     """`dims` and `white_dims` of the encoder whose weights these are."""
     dims, white_dims = weights["item.project.weight"].shape
     return dims, white_dims

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.networks.stored_names import store_weights_as
 from models.training_curves import Curve, no_curve
 
 Floats = NDArray[np.float32]
@@ -22,12 +23,12 @@ CLAMP = 8.0
 
 
 @dataclass(frozen=True)
-class OrderConfig:
+class ListRankerConfig:
     """Size of the network, and how it is trained."""
 
     hidden: int = 32
     epochs: int = 4
-    lists_a_step: int = 64
+    lists_per_step: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
     discover_share: float = 0.5
@@ -35,7 +36,7 @@ class OrderConfig:
 
 
 @dataclass(frozen=True)
-class Lists:
+class RankingLists:
     """n lists of candidates, end to end; list i is rows `offset[i]` to `offset[i + 1]` of the features."""
 
     features: Floats  # [N, F]
@@ -47,7 +48,7 @@ class Lists:
         return len(self.positive)
 
     @classmethod
-    def concatenate(cls, parts: list[Lists]) -> Lists:
+    def concatenate(cls, parts: list[RankingLists]) -> RankingLists:
         """The parts' lists end to end."""
         sizes = np.concatenate([np.diff(part.offset) for part in parts])
         return cls(
@@ -58,7 +59,7 @@ class Lists:
         )
 
 
-class Order(nn.Module):
+class ListRanker(nn.Module):
     """Features, normalised inside, through two hidden layers beside a straight line."""
 
     mean: Tensor
@@ -73,7 +74,8 @@ class Order(nn.Module):
         self.enter = nn.Linear(features, hidden)
         self.mix = nn.Linear(hidden, hidden)
         self.leave = nn.Linear(hidden, 1)
-        self.straight = nn.Linear(features, 1, bias=False)
+        self.linear_skip = nn.Linear(features, 1, bias=False)
+        store_weights_as(self, {"linear_skip": "straight"})
 
     def normalise_for(self, features: Floats) -> None:
         """Take mean and deviation [F] from features [N, F]; those that never change are left as they are."""
@@ -90,18 +92,18 @@ class Order(nn.Module):
         flat = features.reshape(-1, features.shape[-1])  # [B * K, F]
         normal = F.linear(flat, self.unit / self.deviation[:, None], -self.mean / self.deviation).clamp(-CLAMP, CLAMP)
         hidden = F.relu(self.mix(F.relu(self.enter(normal))))  # [B * K, hidden]
-        scores: Tensor = self.leave(hidden) + self.straight(normal)  # [B * K, 1]
+        scores: Tensor = self.leave(hidden) + self.linear_skip(normal)  # [B * K, 1]
         return scores.reshape(features.shape[:-1])
 
 
-def fit_order(
-    lists: Lists,
-    config: OrderConfig,
-    seed: int,
+def fit_list_ranker(
+    lists: RankingLists,
+    config: ListRankerConfig,
+    random_seed: int,
     done: Callable[[int], None] = lambda n: None,
     curve: Curve = no_curve,
-    parent: Order | None = None,
-) -> Order:
+    parent: ListRanker | None = None,
+) -> ListRanker:
     """Train on the softmax over each list: the item that came against all others.
 
     Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). Some
@@ -111,20 +113,20 @@ def fit_order(
     """
     if not len(lists):
         raise ValueError("no list to learn an order from: no candidate was ever what came next")
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
+    torch.manual_seed(random_seed)
+    random = np.random.default_rng(random_seed)
     if parent is None:
-        order = Order(lists.features.shape[1], config.hidden)
+        order = ListRanker(lists.features.shape[1], config.hidden)
         order.normalise_for(lists.features)
     else:
         order = deepcopy(parent).train()
-    steps = config.epochs * -(-len(lists) // config.lists_a_step)
+    steps = config.epochs * -(-len(lists) // config.lists_per_step)
     optimiser = torch.optim.AdamW(order.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.1)
     for _ in range(config.epochs):
         shuffled = random.permutation(len(lists))
-        for start in range(0, len(lists), config.lists_a_step):
-            chosen = shuffled[start : start + config.lists_a_step]
+        for start in range(0, len(lists), config.lists_per_step):
+            chosen = shuffled[start : start + config.lists_per_step]
             cost = loss(order, lists, chosen, random.random(len(chosen)) < config.discover_share)
             optimiser.zero_grad()
             cost.backward()  # type: ignore[no-untyped-call]
@@ -135,7 +137,7 @@ def fit_order(
     return order.eval()
 
 
-def loss(order: Order, lists: Lists, chosen: Positions, discover: NDArray[np.bool_]) -> Tensor:
+def loss(order: ListRanker, lists: RankingLists, chosen: Positions, discover: NDArray[np.bool_]) -> Tensor:
     """Mean cross-entropy over the chosen lists [B], those in `discover` [B] without own items where they may be."""
     sizes = np.diff(lists.offset)[chosen]
     rows = np.minimum(lists.offset[chosen][:, None] + np.arange(sizes.max()), len(lists.features) - 1)  # [B, K]

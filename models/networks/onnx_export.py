@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from anabranch.release import GATES, PURCHASE_HEAD, READOUT
-from models.networks.encoder import Encoder, EncoderConfig, StepEncoder
-from models.networks.list_ranker import Order
-from models.networks.purchase_head import PurchaseHead
+from models.networks.encoder import EncoderConfig, LinearRecurrentUnit, SharedEncoder
+from models.networks.list_ranker import ListRanker
+from models.networks.purchase_head import PurchaseClassifier
 
 OPSET = 17
 Axes = dict[str, dict[int, str]]
 
 
-class Step(nn.Module):
+class StepModule(nn.Module):
     """The encoder's step as a module of its own, so that the export sees `step` and not `forward`."""
 
-    def __init__(self, encoder: StepEncoder) -> None:
+    def __init__(self, encoder: LinearRecurrentUnit) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -33,10 +33,10 @@ class Step(nn.Module):
         return self.encoder.step(state, input_vector, event_type, seconds_since)
 
 
-class Gates(nn.Module):
+class GatesModule(nn.Module):
     """What of the encoder's step does not look at the state."""
 
-    def __init__(self, encoder: StepEncoder) -> None:
+    def __init__(self, encoder: LinearRecurrentUnit) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -46,10 +46,10 @@ class Gates(nn.Module):
         return fade, write, x
 
 
-class Readout(nn.Module):
+class ReadoutModule(nn.Module):
     """What of the encoder's step comes after the state."""
 
-    def __init__(self, encoder: StepEncoder) -> None:
+    def __init__(self, encoder: LinearRecurrentUnit) -> None:
         super().__init__()
         self.encoder = encoder
 
@@ -86,7 +86,7 @@ def parity(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> float:
     return max(float(np.abs(one.numpy() - other).max()) for one, other in zip(outputs, actual, strict=True))
 
 
-def export_encoder(encoder: Encoder, folder: Path) -> dict[str, float]:
+def export_encoder(encoder: SharedEncoder, folder: Path) -> dict[str, float]:
     """Write item.onnx, and the step whole and in its two parts; file name → parity.
 
     `scan` is the step form against the parallel form.
@@ -99,13 +99,13 @@ def export_encoder(encoder: Encoder, folder: Path) -> dict[str, float]:
         folder / "item.onnx",
         {"text_vector": {0: "B"}, "item_number": {0: "B"}, "item_vector": {0: "B"}},
     )
-    step, step_inputs = Step(encoder.step).eval(), _step_inputs(config)
+    step, step_inputs = StepModule(encoder.step).eval(), _step_inputs(config)
     batch = {0: "B"}
     names = ("state", "input_vector", "event_type", "seconds_since", "next_state", "user_vector")
     export(step, step_inputs, folder / "step.onnx", dict.fromkeys(names, batch))
-    gates, events = Gates(encoder.step).eval(), step_inputs[1:]
+    gates, events = GatesModule(encoder.step).eval(), step_inputs[1:]
     export(gates, events, folder / GATES, dict.fromkeys((*names[1:4], "fade", "write", "input"), batch))
-    readout, read = Readout(encoder.step).eval(), (step_inputs[0], gates(*events)[2].detach())
+    readout, read = ReadoutModule(encoder.step).eval(), (step_inputs[0], gates(*events)[2].detach())
     export(readout, read, folder / READOUT, dict.fromkeys(("state", "input", "user_vector"), batch))
     return {
         "item.onnx": parity(encoder.item, item_inputs, folder / "item.onnx"),
@@ -116,14 +116,14 @@ def export_encoder(encoder: Encoder, folder: Path) -> dict[str, float]:
     }
 
 
-def export_order(order: Order, folder: Path) -> dict[str, float]:
+def export_list_ranker(order: ListRanker, folder: Path) -> dict[str, float]:
     """Write order.onnx; file name → parity."""
     features = _features(order)
     export(order, (features,), folder / "order.onnx", {"features": {0: "B", 1: "K"}, "scores": {0: "B", 1: "K"}})
     return {"order.onnx": parity(order, (features,), folder / "order.onnx")}
 
 
-def export_purchase(head: PurchaseHead, folder: Path) -> dict[str, float]:
+def export_purchase(head: PurchaseClassifier, folder: Path) -> dict[str, float]:
     """Write purchase.onnx; file name → parity."""
     features, path = _features(head.network), folder / PURCHASE_HEAD
     export(head, (features,), path, {"features": {0: "B", 1: "K"}, "probability": {0: "B", 1: "K"}})
@@ -131,10 +131,10 @@ def export_purchase(head: PurchaseHead, folder: Path) -> dict[str, float]:
 
 
 @torch.no_grad()
-def scan_parity(encoder: StepEncoder, length: int = 64) -> float:
+def scan_parity(encoder: LinearRecurrentUnit, length: int = 64) -> float:
     """Largest absolute difference between user vectors of the parallel form and of `length` single steps."""
     config = encoder.config
-    windows = [_step_inputs(config, seed)[1:] for seed in range(length)]
+    windows = [_step_inputs(config, random_seed)[1:] for random_seed in range(length)]
     vectors, types, seconds = (torch.stack(parts, dim=1) for parts in zip(*windows, strict=True))
     parallel = encoder(vectors, types, seconds)  # [B, L, d]
     state = torch.zeros(len(vectors), config.state_dims)
@@ -145,7 +145,7 @@ def scan_parity(encoder: StepEncoder, length: int = 64) -> float:
     return difference
 
 
-def _features(order: Order) -> Tensor:
+def _features(order: ListRanker) -> Tensor:
     """[B, K, F] as the network has seen them."""
     return order.mean + order.deviation * torch.randn(3, 7, len(order.mean), generator=_seeded())
 
@@ -157,13 +157,13 @@ def _item_inputs(config: EncoderConfig) -> tuple[Tensor, Tensor]:
     return torch.randn(5, config.text_dims, generator=random), numbers
 
 
-def _step_inputs(config: EncoderConfig, seed: int = 0, batch: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    random = _seeded(seed)
+def _step_inputs(config: EncoderConfig, random_seed: int = 0, batch: int = 5) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    random = _seeded(random_seed)
     vectors = nn.functional.normalize(torch.randn(batch, config.dims, generator=random), dim=-1)
     types = torch.randint(0, config.event_types, (batch,), generator=random)
     seconds = torch.rand(batch, generator=random) ** 8 * 30 * 24 * 3600  # most gaps short, a few of weeks
     return torch.randn(batch, config.state_dims, generator=random), vectors, types, seconds
 
 
-def _seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+def _seeded(random_seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(random_seed)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
-from models.metrics.calibration import PurchaseFigures, best_f1_threshold
-from models.networks.list_ranker import Order
+from models.metrics.calibration import PurchaseMetrics, best_f1_threshold
+from models.networks.list_ranker import ListRanker
 from models.training_curves import Curve, no_curve
 
 ROWS_AT_ONCE = 1 << 16
@@ -32,12 +32,12 @@ class PurchaseConfig:
     """Examples bought that each part needs: with fewer there is no head."""
     hidden: int = 32
     epochs: int = 4
-    rows_a_step: int = 4096
+    rows_per_step: int = 4096
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
 
 
-class PurchaseHead(nn.Module):
+class PurchaseClassifier(nn.Module):
     """A network like the order's whose score is a log-odds, put right by a straight line."""
 
     scale: Tensor
@@ -45,7 +45,7 @@ class PurchaseHead(nn.Module):
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
-        self.network = Order(features, hidden)
+        self.network = ListRanker(features, hidden)
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("shift", torch.zeros(()))
 
@@ -59,13 +59,13 @@ class PurchaseHead(nn.Module):
         return torch.sigmoid(self.scale * self.log_odds(features) + self.shift)
 
 
-def learn_purchase(
+def fit_purchase_head(
     examples: PurchaseExamples,
     config: PurchaseConfig,
-    seed: int,
+    random_seed: int,
     done: Callable[[int], None] = lambda n: None,
     curve: Curve = no_curve,
-) -> tuple[PurchaseHead, PurchaseFigures]:
+) -> tuple[PurchaseClassifier, PurchaseMetrics]:
     """Train on the oldest moments, calibrate on later ones and measure on the newest.
 
     The horizons of neighbouring parts overlap, so a purchase may count in two of them; but the features name neither
@@ -79,29 +79,29 @@ def learn_purchase(
                 f"of {len(part)} candidates to {name}, {part.bought.sum()} were bought: "
                 f"{config.purchases} at least must be, and not all"
             )
-    head = fit_head(learned, config, seed, done, curve)
+    head = fit_head(learned, config, random_seed, done, curve)
     calibrate(head, calibrating)
     threshold = best_f1_threshold(probabilities(head, learned), learned.bought)
-    return head, PurchaseFigures.of(probabilities(head, unseen), unseen.bought, threshold)
+    return head, PurchaseMetrics.from_probabilities(probabilities(head, unseen), unseen.bought, threshold)
 
 
 def fit_head(
-    examples: PurchaseExamples, config: PurchaseConfig, seed: int, done: Callable[[int], None], curve: Curve
-) -> PurchaseHead:
+    examples: PurchaseExamples, config: PurchaseConfig, random_seed: int, done: Callable[[int], None], curve: Curve
+) -> PurchaseClassifier:
     """Train on the cross-entropy of each example. It begins at the share of purchases, not at one half."""
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
-    head = PurchaseHead(examples.features.shape[1], config.hidden)
+    torch.manual_seed(random_seed)
+    random = np.random.default_rng(random_seed)
+    head = PurchaseClassifier(examples.features.shape[1], config.hidden)
     head.network.normalise_for(examples.features)
     share = examples.bought.mean()
     nn.init.constant_(head.network.leave.bias, float(np.log(share / (1 - share))))
-    steps = config.epochs * -(-len(examples) // config.rows_a_step)
+    steps = config.epochs * -(-len(examples) // config.rows_per_step)
     optimiser = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.1)
     features, bought = torch.from_numpy(examples.features), torch.from_numpy(examples.bought).float()
     for _ in range(config.epochs):
         shuffled = torch.from_numpy(random.permutation(len(examples)))
-        for chosen in torch.split(shuffled, config.rows_a_step):
+        for chosen in torch.split(shuffled, config.rows_per_step):
             cost = F.binary_cross_entropy_with_logits(head.log_odds(features[chosen]), bought[chosen])
             optimiser.zero_grad()
             cost.backward()  # type: ignore[no-untyped-call]
@@ -112,7 +112,7 @@ def fit_head(
     return head.eval()
 
 
-def calibrate(head: PurchaseHead, examples: PurchaseExamples) -> None:
+def calibrate(head: PurchaseClassifier, examples: PurchaseExamples) -> None:
     """Put the log-odds right by the straight line that makes the examples likeliest.
 
     Platt, Probabilistic Outputs for Support Vector Machines, 1999. A slope of 1 / T and no shift would be temperature
@@ -124,7 +124,7 @@ def calibrate(head: PurchaseHead, examples: PurchaseExamples) -> None:
     head.shift.fill_(float(line.intercept_[0]))
 
 
-def probabilities(head: PurchaseHead, examples: PurchaseExamples) -> NDArray[np.float64]:
+def probabilities(head: PurchaseClassifier, examples: PurchaseExamples) -> NDArray[np.float64]:
     """Of a purchase, for each example [N]."""
     return _by_rows(head, examples.features)
 

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.sequences import Sequences, Windows
+from models.data.sequences import Sequences, SequenceWindows
 
 Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Negatives:
+class NegativeSampler:
     """Draws items half by popularity, half evenly.
 
     Yang et al., Mixed Negative Sampling for Learning Two-tower Neural Networks in Recommendations, WWW 2020.
@@ -27,7 +27,7 @@ class Negatives:
     log_probability: Tensor  # [items], by item number; of the mixture
 
     @classmethod
-    def of(cls, items: NDArray[np.integer], catalogue: int) -> Negatives:
+    def from_items(cls, items: NDArray[np.integer], catalogue: int) -> NegativeSampler:
         """Popularity counted over `items`, the events of a log; only items in it are drawn."""
         counts = np.bincount(items, minlength=catalogue).astype(np.float64)
         pool = np.flatnonzero(counts)
@@ -57,21 +57,21 @@ def sampled_softmax(users: Tensor, positives: Tensor, negatives: Tensor, log_pro
 
 def draw_targets(
     sequences: Sequences,
-    windows: Windows,
-    ahead: float,
+    windows: SequenceWindows,
+    mean_target_gap: float,
     most: int,
     random: np.random.Generator,
     targets: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.bool_], Positions]:
     """Pick up to `most` places of the windows, and for each a row further on in the same user's sequence.
 
-    How far on is drawn from a geometric distribution with mean `ahead`: what comes after the next event is as
+    How far on is drawn from a geometric distribution with mean `mean_target_gap`: what comes after the next event is as
     much the user's wish as what comes next, and fresh draws make more of the same log. `targets` [N] are the rows that
     may be drawn, None: all.
 
     Returns where [B, L] (a mask over the windows' places) and the target rows in that mask's order.
     """
-    target = windows.row + random.geometric(1 / ahead, windows.row.shape)
+    target = windows.row + random.geometric(1 / mean_target_gap, windows.row.shape)
     allowed = windows.present & (target < windows.end)
     if targets is not None:
         allowed &= targets[np.minimum(target, len(targets) - 1)]

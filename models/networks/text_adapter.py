@@ -23,7 +23,7 @@ def adapt(
     texts: Sequence[str],
     log: EventLog,
     config: TextConfig,
-    seed: int,
+    random_seed: int,
     done: Done = lambda share: None,
 ) -> TextTransformer:
     """Learn from pairs of consecutive items of a user, `texts` [C] being the items'. The given one is used up.
@@ -38,13 +38,13 @@ def adapt(
         return transformer
     from peft import get_peft_model  # takes more than a second, and most releases adapt nothing
 
-    torch.manual_seed(seed)
-    random = np.random.default_rng(seed)
+    torch.manual_seed(random_seed)
+    random = np.random.default_rng(random_seed)
     model = get_peft_model(PairLoss(transformer.module, config.temperature), _peft_config(transformer.module, config))
     optimiser = torch.optim.AdamW((one for one in model.parameters() if one.requires_grad), config.learning_rate)
     model.train()
     for step in range(config.steps):
-        drawn = pairs[random.integers(len(pairs), size=config.pairs_a_step)]  # [n, 2]
+        drawn = pairs[random.integers(len(pairs), size=config.pairs_per_step)]  # [n, 2]
         tokens = (transformer.tokens([texts[item] for item in side]) for side in drawn.T)
         with torch.autocast("cpu", torch.bfloat16, enabled=_bfloat16_is_fast()):
             loss = model(*tokens, torch.from_numpy(drawn)).loss
@@ -59,7 +59,7 @@ def adapt(
 
 def item_pairs(log: EventLog, told: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Pairs of different items [n, 2] that have texts (`told` [C]), one right after the other in a user's events."""
-    sequences = Sequences.of(log)
+    sequences = Sequences.from_log(log)
     pairs = np.stack([sequences.item[:-1], sequences.item[1:]], axis=1).astype(np.int64)
     follow: NDArray[np.bool_] = (sequences.user[:-1] == sequences.user[1:]) & (pairs[:, 0] != pairs[:, 1])
     return pairs[follow & told[pairs].all(axis=1)]

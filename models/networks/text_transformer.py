@@ -27,6 +27,7 @@ from anabranch.ranking.inference.item_encoder import MAX_TOKENS, TextEncoder
 from anabranch.release import Draft, digest
 from anabranch.text_embedding_cache import TextVectors
 from models.networks.onnx_export import export
+from models.networks.stored_names import stored_as
 from models.stages import Advance
 
 Vectors = NDArray[np.float32]
@@ -46,7 +47,7 @@ class TextConfig:
     rank: int = 8
     """Of what the adapter adds to each weight matrix; AdaLoRA shares out that many on average."""
     steps: int = 200
-    pairs_a_step: int = 32
+    pairs_per_step: int = stored_as("pairs_a_step", 32)
     temperature: float = 0.05
     learning_rate: float = 1e-3
 

@@ -17,7 +17,7 @@ from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
-from models.networks.list_ranker import Floats, Lists, Positions
+from models.networks.list_ranker import Floats, Positions, RankingLists
 from models.stages import Advance
 
 BATCH = 256
@@ -72,7 +72,7 @@ def order_lists(
     lists: int,
     seed: int,
     done: Advance = lambda n: None,
-) -> Lists:
+) -> RankingLists:
     """Up to `lists` lists, each made right before one of the events from `start` on, for their users' states then.
 
     A list counts only if the item that came is on it. None is made for the events at the rows `held_out`, which are
@@ -85,7 +85,7 @@ def order_lists(
     told = following >= 0
     chosen = told & (np.random.default_rng(seed).random(len(after)) < lists / max(int(told.sum()), 1))
     asked = candidate_lists(live, neighbours, item_ids, policy, log.take(slice(0, start)), after, chosen, done)
-    return Lists.concatenate(
+    return RankingLists.concatenate(
         [_with_positive(candidates, features, following[rows]) for rows, candidates, features in asked]
     )
 
@@ -140,7 +140,7 @@ def _following_items(log: EventLog, item_ids: ItemIds, asked_about: NDArray[np.b
     return following
 
 
-def _with_positive(candidates: Candidates, features: Floats, came: Positions) -> Lists:
+def _with_positive(candidates: Candidates, features: Floats, came: Positions) -> RankingLists:
     """The lists of candidates [N], sorted by query, on which the item that came [B] stands."""
     query = candidates.query
     hit = candidates.item == came[query]
@@ -149,7 +149,7 @@ def _with_positive(candidates: Candidates, features: Floats, came: Positions) ->
     keep = complete[query]
     sizes = np.bincount(query, minlength=len(came))[complete]
     offset = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Lists(
+    return RankingLists(
         features=features[keep],
         own=candidates.own_count[keep] > 0,
         offset=offset,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +28,27 @@ from models.data.purchase_examples import NoPurchaseHead
 from models.data.sequences import Positions, Sequences
 from models.evaluation.protocols import Ranker
 from models.evaluation.seed_knowledge import SeedsKnown, draw_moments, seeds_known
-from models.metrics.calibration import PurchaseFigures
-from models.networks.encoder import Encoder, EncoderConfig, sizes_of
-from models.networks.list_ranker import Order, OrderConfig, fit_order
-from models.networks.onnx_export import export_encoder, export_order, export_purchase
-from models.networks.purchase_head import PurchaseConfig, PurchaseHead, learn_purchase
+from models.metrics.calibration import PurchaseMetrics
+from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
+from models.networks.list_ranker import ListRanker, ListRankerConfig, fit_list_ranker
+from models.networks.onnx_export import export_encoder, export_list_ranker, export_purchase
+from models.networks.purchase_head import PurchaseClassifier, PurchaseConfig, fit_purchase_head
+from models.networks.stored_names import stored_settings
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
 from models.offline.purchase_examples import purchase_examples
 from models.offline.ranking_lists import neighbour_table, order_lists
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.hyperparameter_search import Chosen, Judge, Search, search
-from models.seeds.als import AlsSeed
-from models.seeds.co_visit import NeighboursSeed
-from models.seeds.seed import Seed
-from models.seeds.sequence import SequenceSeed
-from models.seeds.text import TextSeed
+from models.seeds.als import AlsSeedModel
+from models.seeds.co_visit import CoVisitSeedModel
+from models.seeds.seed_model import SeedModel
+from models.seeds.sequence import SequenceSeedModel
+from models.seeds.text import TextSeedModel
 from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategies.replay import Replay
 from models.sharing.strategies.text_geometry import TextGeometry
-from models.sharing.strategy import Course, Strategy
+from models.sharing.strategy import Strategy, TrainingData
 from models.sharing.training import Training, train
 from models.stages import Done, Progress, Stages
 from models.training_curves import Curve, Points, no_curve
@@ -73,7 +74,7 @@ class CandidateConfig:
     policy: Policy = field(default_factory=Policy)
     """What may be shown: the order learns from lists that passed the same filters."""
     co_visits: CoVisitRule = field(default_factory=CoVisitRule)
-    seeds: Callable[[CandidateConfig], list[Seed]] = field(default_factory=lambda: default_seeds)
+    seeds: Callable[[CandidateConfig], list[SeedModel]] = field(default_factory=lambda: default_seeds)
     """Beside the co-visit table, which always teaches."""
     search: Search | None = None
     """Look for the sharing that suits the data first, from this config on."""
@@ -84,7 +85,7 @@ class CandidateConfig:
     dropout: float = 0.2
     training: Training = field(default_factory=Training)
     strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), Replay(), RankDistillation()))
-    order: OrderConfig = field(default_factory=OrderConfig)
+    order: ListRankerConfig = field(default_factory=ListRankerConfig)
     order_lists: int = 40_000
     """Moments that lists are made for; those that miss what came are left out."""
     order_events: int = 50_000
@@ -156,7 +157,7 @@ def make_candidate(
     order_from: int,
     cache: Path,
     config: CandidateConfig | None = None,
-    fresh_from: int = 0,
+    new_since_ms: int = 0,
     purchases_from: int | None = None,
     progress: Progress = lambda stage, share: None,
     curve: Curve = no_curve,
@@ -165,7 +166,7 @@ def make_candidate(
 
     Events before `order_from` (ms) teach seeds and encoder; those after it the order, so that the order sees the
     encoder's vectors as they are on days the encoder has not seen. Then the encoder catches up with those days. With a
-    `parent` encoder and order start from its weights, and only what came since `fresh_from` (ms) is new to them: where
+    `parent` encoder and order start from its weights, and only what came since `new_since_ms` is new to them: where
     that is what teaches the order, the order sees the parent's vectors, as stale as they were while they served. The
     purchase head learns from `purchases_from` (ms) on, which is `order_from` unless told otherwise: it needs more days
     than its horizon, and takes in their place some that the encoder has seen. `cache` keeps text vectors between runs.
@@ -182,13 +183,13 @@ def make_candidate(
     with stages("text vectors") as done:
         catalogue = Catalogue.read(items, log, parent, folder, cache, config.threads, done)
     seeds, table = _fit_seeds(before, catalogue, config, stages)
-    chosen = _search(log, before, order_from, catalogue, seeds, parent, fresh_from, config, stages)
+    chosen = _search(log, before, order_from, catalogue, seeds, parent, new_since_ms, config, stages)
     config = config if chosen is None else chosen.config
     encoder = _encoder(catalogue, parent, config)
     learned: dict[str, float] = {}
-    if parent is None or fresh_from < order_from:
-        course = catalogue.course(before, seeds, fresh_from if parent else 0)
-        learned = _train("sharing", encoder, course, config, stages)
+    if parent is None or new_since_ms < order_from:
+        training_data = catalogue.training_data(before, seeds, new_since_ms if parent else 0)
+        learned = _train("sharing", encoder, training_data, config, stages)
     export_encoder(encoder, folder)
     ranker = _provisional(before, catalogue, table, encoder, folder, config, stages)
     order_start = len(log) - min(len(after), config.order_events)
@@ -196,7 +197,7 @@ def make_candidate(
     held_out = draw_moments(log, unseen_from, config.seed_moments, config.seed)
     order, lists = _fit_order(log, order_start, held_out, ranker, _order_of(parent), config, stages)
     save_file(order.state_dict(), folder / ORDER_WEIGHTS)
-    parity = export_order(order, folder)
+    parity = export_list_ranker(order, folder)
     known = None
     if len(held_out):
         with stages("what the seeds know") as done:
@@ -211,8 +212,8 @@ def make_candidate(
         heads["purchase"] = _described(figures, config.purchase)
     except NoPurchaseHead as error:
         absent["purchase"] = str(error)
-    course = catalogue.course(log, seeds, order_from)
-    caught_up = _train("catching up" if learned else "sharing", encoder, course, config, stages)
+    training_data = catalogue.training_data(log, seeds, order_from)
+    caught_up = _train("catching up" if learned else "sharing", encoder, training_data, config, stages)
     save_file(encoder.state_dict(), folder / WEIGHTS)
     parity |= export_encoder(encoder, folder)
     return CandidateReport(
@@ -247,29 +248,37 @@ def _text_transformer(
 
 def _strategy(config: CandidateConfig, parent: Release | None) -> dict[str, Any]:
     """For the manifest. A child's texts are read by its parent's transformer, whatever adapted that one."""
-    text = asdict(config.text) if parent is None else parent.manifest.strategy.get("text", asdict(TextConfig()))
+    text = (
+        stored_settings(config.text)
+        if parent is None
+        else parent.manifest.strategy.get("text", stored_settings(TextConfig()))
+    )
     names = [strategy.name for strategy in config.strategies]
     if text["adapter"] != "none":
         names.insert(0, f"text_{text['adapter']}")
     return {
         "name": "+".join(names) or "log_only",
         "text": text,
-        "training": asdict(config.training),
+        "training": stored_settings(config.training),
         **{strategy.name: strategy.describe() for strategy in config.strategies},
     }
 
 
-def default_seeds(config: CandidateConfig) -> list[Seed]:
+def default_seeds(config: CandidateConfig) -> list[SeedModel]:
     """One of each kind that is quick to fit, beside the co-visit table."""
-    return [AlsSeed(seed=config.seed, threads=config.threads), TextSeed(), SequenceSeed(seed=config.seed)]
+    return [
+        AlsSeedModel(random_seed=config.seed, threads=config.threads),
+        TextSeedModel(),
+        SequenceSeedModel(random_seed=config.seed),
+    ]
 
 
 def _fit_seeds(
     log: EventLog, catalogue: Catalogue, config: CandidateConfig, stages: Stages
-) -> tuple[list[Seed], CoVisitTable]:
+) -> tuple[list[SeedModel], CoVisitTable]:
     """All seeds that are asked, fitted, and the co-visit table that the first of them teaches from; it is always."""
-    co_visit = NeighboursSeed(config.co_visits, width=max(NeighboursSeed.width, config.policy.neighbours))
-    seeds: list[Seed] = [co_visit, *(config.seeds(config) if config.asks_seeds else ())]
+    co_visit = CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
+    seeds: list[SeedModel] = [co_visit, *(config.seeds(config) if config.asks_seeds else ())]
     for seed in seeds:
         with stages(f"seed {seed.name}") as done:
             seed.fit(log, catalogue.text_vectors, done)
@@ -282,9 +291,9 @@ def _search(
     before: EventLog,
     order_from: int,
     catalogue: Catalogue,
-    seeds: Sequence[Seed],
+    seeds: Sequence[SeedModel],
     parent: Release | None,
-    fresh_from: int,
+    new_since_ms: int,
     config: CandidateConfig,
     stages: Stages,
 ) -> Chosen | None:
@@ -292,31 +301,35 @@ def _search(
     if config.search is None:
         return None
     random = np.random.default_rng(config.seed)
-    if parent is not None and fresh_from >= order_from:  # something fresh must be left to learn from
-        order_from = log.between(fresh_from, int(log.ts[-1]) + 1).time_at(SEARCHED_SHARE)
+    if parent is not None and new_since_ms >= order_from:  # something fresh must be left to learn from
+        order_from = log.between(new_since_ms, int(log.ts[-1]) + 1).time_at(SEARCHED_SHARE)
         before = log.split(order_from)[0]
-    judge = Judge.of(Sequences.of(log), order_from, config.search.moments, config.policy.discover, random)
-    course = catalogue.course(before.last(config.search.events), seeds, fresh_from if parent else 0)
+    judge = Judge.of(Sequences.from_log(log), order_from, config.search.moments, config.policy.discover, random)
+    training_data = catalogue.training_data(before.last(config.search.events), seeds, new_since_ms if parent else 0)
     with stages("search") as done:
-        return search(config, course, judge, lambda one: _encoder(catalogue, parent, one), config.search, done)
+        return search(config, training_data, judge, lambda one: _encoder(catalogue, parent, one), config.search, done)
 
 
-def _encoder(catalogue: Catalogue, parent: Release | None, config: CandidateConfig) -> Encoder:
+def _encoder(catalogue: Catalogue, parent: Release | None, config: CandidateConfig) -> SharedEncoder:
     """A new encoder, or the parent's with room for items it had not learned."""
     torch.manual_seed(config.seed)
     weights = None if parent is None else load_weights(parent.read(WEIGHTS))
-    dims, white_dims = (config.dims, config.white_dims) if weights is None else sizes_of(weights)
+    dims, white_dims = (config.dims, config.white_dims) if weights is None else stored_dims(weights)
     text_dims = catalogue.text_vectors.shape[1]
-    encoder = Encoder(EncoderConfig(len(catalogue.learned) + 1, text_dims, white_dims, dims, dropout=config.dropout))
+    encoder = SharedEncoder(
+        EncoderConfig(len(catalogue.learned) + 1, text_dims, white_dims, dims, dropout=config.dropout)
+    )
     if weights is not None:
         encoder.inherit(weights)
     return encoder
 
 
-def _train(stage: str, encoder: Encoder, course: Course, config: CandidateConfig, stages: Stages) -> dict[str, float]:
+def _train(
+    stage: str, encoder: SharedEncoder, training_data: TrainingData, config: CandidateConfig, stages: Stages
+) -> dict[str, float]:
     with stages(stage) as done:
         told = stages.curves.of(stage)
-        return train(encoder, course, config.strategies, config.training, config.seed, done, told)
+        return train(encoder, training_data, config.strategies, config.training, config.seed, done, told)
 
 
 def _measured(learned: dict[str, float], caught_up: dict[str, float]) -> dict[str, float]:
@@ -326,12 +339,12 @@ def _measured(learned: dict[str, float], caught_up: dict[str, float]) -> dict[st
     return learned | {f"{name}_catching_up": loss for name, loss in caught_up.items() if name.startswith("loss")}
 
 
-def _order_of(parent: Release | None) -> Order | None:
+def _order_of(parent: Release | None) -> ListRanker | None:
     """The parent's order, to start from; None where there is none, or one for other features."""
     if parent is None or ORDER_WEIGHTS not in parent.manifest.files or tuple(parent.manifest.features) != FEATURES:
         return None
     weights = load_weights(parent.read(ORDER_WEIGHTS))
-    order = Order(len(FEATURES), len(weights["enter.weight"]))
+    order = ListRanker(len(FEATURES), len(weights["enter.weight"]))
     order.load_state_dict(weights)
     return order
 
@@ -341,10 +354,10 @@ def _fit_order(
     start: int,
     held_out: Positions,
     ranker: Ranker,
-    of_parent: Order | None,
+    of_parent: ListRanker | None,
     config: CandidateConfig,
     stages: Stages,
-) -> tuple[Order, int]:
+) -> tuple[ListRanker, int]:
     """The order, learned from lists that the serving core makes of the exported encoder; and how many lists.
 
     The lists are of events from `start` on, but for those at the rows `held_out`.
@@ -364,7 +377,7 @@ def _fit_order(
         )
     with stages("order") as done:
         learned, told = max(len(lists) * config.order.epochs, 1), stages.curves.of("order")
-        order = fit_order(lists, config.order, config.seed, lambda n: done(n / learned), told, of_parent)
+        order = fit_list_ranker(lists, config.order, config.seed, lambda n: done(n / learned), told, of_parent)
         return order, len(lists)
 
 
@@ -375,7 +388,7 @@ def _row_at(log: EventLog, ts: int) -> int:
 
 def _fit_purchase(
     log: EventLog, learn_from: int, ranker: Ranker, config: CandidateConfig, stages: Stages
-) -> tuple[PurchaseHead, PurchaseFigures]:
+) -> tuple[PurchaseClassifier, PurchaseMetrics]:
     """The purchase head, and what was measured of it. Raises `NoPurchaseHead` where the log teaches none."""
     before, after = log.split(learn_from)
     events, asked = max(len(log), 1), config.purchase.examples
@@ -383,10 +396,10 @@ def _fit_purchase(
         examples = purchase_examples(ranker, before, after, asked, config.seed, lambda n: done(n / events))
     with stages("purchase head") as done:
         learned, told = max(len(examples) * config.purchase.epochs, 1), stages.curves.of("purchase head")
-        return learn_purchase(examples, config.purchase, config.seed, lambda n: done(n / learned), told)
+        return fit_purchase_head(examples, config.purchase, config.seed, lambda n: done(n / learned), told)
 
 
-def _described(figures: PurchaseFigures, config: PurchaseConfig) -> dict[str, Any]:
+def _described(figures: PurchaseMetrics, config: PurchaseConfig) -> dict[str, Any]:
     """For the manifest: what a probability is of, and how good it is."""
     measured: dict[str, Any] = msgspec.to_builtins(figures)
     return {"horizon_days": config.examples.horizon_days, **measured}
@@ -396,14 +409,14 @@ def _provisional(
     before: EventLog,
     catalogue: Catalogue,
     table: CoVisitTable,
-    encoder: Encoder,
+    encoder: SharedEncoder,
     folder: Path,
     config: CandidateConfig,
     stages: Stages,
 ) -> Ranker:
     """The folder as it would serve, with an order that has learned nothing yet and an index of the catalogue."""
     with stages("item index"):
-        export_order(Order(len(FEATURES), config.order.hidden), folder)
+        export_list_ranker(ListRanker(len(FEATURES), config.order.hidden), folder)
         live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
         item_ids = ItemIds()
         rows = item_ids.rows(catalogue.item_ids)
@@ -414,7 +427,7 @@ def _provisional(
         return Ranker(live, neighbours, item_ids, config.policy)
 
 
-def _provisional_manifest(encoder: Encoder) -> Manifest:
+def _provisional_manifest(encoder: SharedEncoder) -> Manifest:
     return Manifest(
         id="provisional",
         parent=None,

@@ -18,8 +18,8 @@ from anabranch.release import Release
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
 from models.networks.text_transformer import text_vectors
-from models.seeds.seed import Seed
-from models.sharing.strategy import Course
+from models.seeds.seed_model import SeedModel
+from models.sharing.strategy import TrainingData
 from models.stages import Done
 
 ITEMS = "items.json"
@@ -63,14 +63,14 @@ class Catalogue:
         (folder / ITEMS).write_bytes(msgspec.json.encode(learned))
         return cls(item_ids, vectors, _domains(items, parent, folder), learned, parent is not None)
 
-    def course(self, log: EventLog, seeds: Sequence[Seed], fresh_from: int) -> Course:
-        """What an encoder is taught of a log. `fresh_from`: see `Course`."""
-        return Course(
-            sequences=Sequences.of(log),
+    def training_data(self, log: EventLog, seeds: Sequence[SeedModel], new_since_ms: int) -> TrainingData:
+        """What an encoder is taught of a log. `new_since_ms`: see `TrainingData`."""
+        return TrainingData(
+            sequences=Sequences.from_log(log),
             text_vectors=torch.from_numpy(self.text_vectors),
             numbers=np.array([self.learned.get(item_id, 0) for item_id in self.item_ids], np.int64),
             seeds=seeds,
-            fresh_from=fresh_from,
+            new_since_ms=new_since_ms,
             child=self.child,
             domains=self.domains,
         )

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from models.data.sequences import Positions, Sequences
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains
-from models.networks.encoder import Encoder
-from models.sharing.strategy import Course, Items, Strategy
+from models.networks.encoder import SharedEncoder
+from models.sharing.strategies.rank_distillation import RankDistillation
+from models.sharing.strategy import ItemVectors, Strategy, TrainingData
 from models.sharing.training import train
 from models.stages import Done
 
@@ -84,16 +85,16 @@ class Judge:
         return cls(sequences, np.sort(random.choice(rows, min(moments, len(rows)), replace=False)), hides_own)
 
     @torch.no_grad()
-    def gains(self, encoder: Encoder, course: Course) -> Gains:
+    def gains(self, encoder: SharedEncoder, training_data: TrainingData) -> Gains:
         """NDCG@20 of each moment [M]."""
         encoder.eval()
-        items = Items(encoder, course)
-        everything = items.of(np.arange(len(course.numbers)))  # [C, d]
+        items = ItemVectors(encoder, training_data)
+        everything = items.of(np.arange(len(training_data.numbers)))  # [C, d]
         parts = [self.row[at : at + MOMENTS_AT_ONCE] for at in range(0, len(self.row), MOMENTS_AT_ONCE)]
         ranks = [self._ranks(encoder, items, everything, part) for part in parts]
         return discounted_gains(np.concatenate(ranks), K)
 
-    def _ranks(self, encoder: Encoder, items: Items, everything: torch.Tensor, rows: Positions) -> Ranks:
+    def _ranks(self, encoder: SharedEncoder, items: ItemVectors, everything: torch.Tensor, rows: Positions) -> Ranks:
         sequences = self.sequences
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - 63), rows + 1], axis=1))
@@ -114,9 +115,9 @@ class Judge:
 
 def search(
     config: CandidateConfig,
-    course: Course,
+    training_data: TrainingData,
     judge: Judge,
-    fresh: Callable[[CandidateConfig], Encoder],
+    fresh: Callable[[CandidateConfig], SharedEncoder],
     settings: Search,
     done: Done = lambda share: None,
 ) -> Chosen:
@@ -135,8 +136,8 @@ def search(
         chosen = _suggest(trial, config)
         encoder = fresh(chosen)
         training = replace(chosen.training, epochs=settings.epochs, child_epochs=1)
-        train(encoder, course, _briefly(chosen.strategies), training, config.seed)
-        gains.append(judge.gains(encoder, course))
+        train(encoder, training_data, _briefly(chosen.strategies), training, config.seed)
+        gains.append(judge.gains(encoder, training_data))
         configs.append(chosen)
         return float(gains[-1].mean())
 
@@ -157,7 +158,7 @@ def search(
 
 def _start(config: CandidateConfig) -> Choice:
     """The starting point, as a point of the space."""
-    point: Choice = {"ahead": config.training.ahead, "dropout": config.dropout}
+    point: Choice = {"ahead": config.training.mean_target_gap, "dropout": config.dropout}
     point["event_dropout"] = config.training.event_dropout
     for strategy in config.strategies:
         point[strategy.name] = True
@@ -174,7 +175,7 @@ def _suggest(trial: optuna.Trial, config: CandidateConfig) -> CandidateConfig:
         return chosen
 
     told = {name: one_of(name, choices) for name, choices in SPACE.items()}
-    training = replace(config.training, ahead=told["ahead"], event_dropout=told["event_dropout"])
+    training = replace(config.training, mean_target_gap=told["ahead"], event_dropout=told["event_dropout"])
     strategies: list[Strategy] = []
     for strategy in config.strategies:
         if not trial.suggest_categorical(strategy.name, (True, False)):
@@ -188,7 +189,10 @@ def _suggest(trial: optuna.Trial, config: CandidateConfig) -> CandidateConfig:
 
 def _briefly(strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
     """The same, asking seeds about a quarter of the moments."""
-    return tuple(
-        replace(strategy, moments=strategy.moments // 4) if hasattr(strategy, "moments") else strategy  # type: ignore[type-var]
-        for strategy in strategies
-    )
+    return tuple(_fewer_points(strategy) for strategy in strategies)
+
+
+def _fewer_points(strategy: Strategy) -> Strategy:
+    if not isinstance(strategy, RankDistillation):
+        return strategy
+    return replace(strategy, prediction_points=strategy.prediction_points // 4)

@@ -11,15 +11,15 @@ from typing import Literal, get_args
 
 from anabranch.ranking.policy import Policy
 from models.co_visit.rule import CoVisitRule
-from models.networks.list_ranker import OrderConfig
+from models.networks.list_ranker import ListRankerConfig
 from models.pipeline.candidate import CandidateConfig
-from models.seeds.als import AlsSeed
-from models.seeds.attention import AttentionSeed
+from models.seeds.als import AlsSeedModel
+from models.seeds.attention import AttentionSeedModel
 from models.seeds.gru import GruConfig
-from models.seeds.seed import Seed
-from models.seeds.sequence import SequenceSeed
-from models.seeds.session_knn import SessionKnnSeed
-from models.seeds.text import TextSeed
+from models.seeds.seed_model import SeedModel
+from models.seeds.sequence import SequenceSeedModel
+from models.seeds.session_knn import SessionKnnSeedModel
+from models.seeds.text import TextSeedModel
 from models.sharing.strategies.adapters import DomainAdapters
 from models.sharing.strategies.merging import Merging
 from models.sharing.strategies.multi_task import MultiTask
@@ -54,7 +54,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             seeds=_of_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
-            order=OrderConfig(hidden=64, epochs=8, discover_share=0.0),
+            order=ListRankerConfig(hidden=64, epochs=8, discover_share=0.0),
         )
     if kind == "histories":
         return CandidateConfig(
@@ -72,18 +72,18 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             ),
         )
     return CandidateConfig(
-        seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, ahead=8.0)
+        seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, mean_target_gap=8.0)
     )
 
 
-def _of_sessions(config: CandidateConfig) -> list[Seed]:
-    return [SessionKnnSeed(), SequenceSeed(config.seed, GruConfig(ahead=1.0))]
+def _of_sessions(config: CandidateConfig) -> list[SeedModel]:
+    return [SessionKnnSeedModel(), SequenceSeedModel(config.seed, GruConfig(mean_target_gap=1.0))]
 
 
-def _of_histories(config: CandidateConfig) -> list[Seed]:
+def _of_histories(config: CandidateConfig) -> list[SeedModel]:
     """No session neighbours: every event is a session of its own."""
     return [
-        AlsSeed(seed=config.seed, threads=config.threads),
-        TextSeed(dims=256),
-        AttentionSeed(config.seed),
+        AlsSeedModel(random_seed=config.seed, threads=config.threads),
+        TextSeedModel(dims=256),
+        AttentionSeedModel(config.seed),
     ]

@@ -12,14 +12,14 @@ from statsmodels.stats.multitest import multipletests
 from anabranch.messages import shortened
 from models.evaluation.paired_differences import OVERALL, Difference, differences, events_of, means_of, prefix, users_of
 from models.evaluation.protocols import Trial
-from models.metrics.bootstrap import Margin
+from models.metrics.bootstrap import NonInferiorityMargin
 
 PRIMARY = "ndcg_at_20"
 SECONDARY = "recall_at_20"
 ONLY_REPORTED = ("repeat", "new_to_user")
 """Slices that a ranker may rightly trade for one another."""
-SLICE_MARGIN = Margin(fixed=0.001, share=0.1)
-RECALL_MARGIN = Margin(fixed=0.002)
+SLICE_MARGIN = NonInferiorityMargin(fixed=0.001, share=0.1)
+RECALL_MARGIN = NonInferiorityMargin(fixed=0.002)
 
 WORDS = {
     PRIMARY: "NDCG@20",
@@ -53,9 +53,9 @@ class GateRule:
     surest of m slices then needs a p-value of 5 % / m; but little, as the least sure needs 5 % either way.
     """
 
-    slice_margin: Margin = SLICE_MARGIN
+    slice_margin: NonInferiorityMargin = SLICE_MARGIN
     """Of NDCG@20 on a slice. The fixed part is for slices on which hardly anything is reached."""
-    recall_margin: Margin = RECALL_MARGIN
+    recall_margin: NonInferiorityMargin = RECALL_MARGIN
     """Of recall@20 overall."""
     level: float = 0.05
     """Of all that is called not worse, together."""
@@ -68,11 +68,11 @@ class GateRule:
     samples: int = 2000
     """Of the bootstrap. No p-value is below 1 / (samples + 1), and the surest of m slices needs level / m."""
 
-    def margin(self, difference: Difference) -> Margin:
+    def margin(self, difference: Difference) -> NonInferiorityMargin:
         """How much may be lost there."""
         if difference.slice != OVERALL:
             return self.slice_margin
-        return Margin() if difference.metric == PRIMARY else self.recall_margin
+        return NonInferiorityMargin() if difference.metric == PRIMARY else self.recall_margin
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -135,7 +135,7 @@ class _Claim:
     """That a difference is above its margin."""
 
     difference: Difference
-    margin: Margin
+    margin: NonInferiorityMargin
     p: float | None
     """None: too few users to test."""
     p_holm: float | None = None
@@ -174,14 +174,14 @@ class _Claim:
         if self.is_better:
             return f"{self._metric} is not surely above {self._rival}: {self._figures}"
         where = "overall" if self.difference.slice == OVERALL else f"on {self.difference.slice}"
-        most = -self.margin.of(self.difference.bootstrap.theirs)
+        most = -self.margin.lowest_difference(self.difference.bootstrap.theirs)
         p = f"Holm-corrected p {self.p_holm:.2g}"
         return f"{where} {self._metric} may be more than {most:.4f} below {self._rival}: {self._figures}, {p}"
 
     def numbers(self) -> dict[str, float]:
         """By name; see `Verdict`."""
         name, interval = self.difference.name, self.difference.bootstrap.interval()
-        margin = self.margin.of(self.difference.bootstrap.theirs)
+        margin = self.margin.lowest_difference(self.difference.bootstrap.theirs)
         parts = {"low": interval.low, "high": interval.high, "margin": margin, "p": self.p, "p_holm": self.p_holm}
         named = {f"{name}_{part}": value for part, value in parts.items() if value is not None}
         return {name: interval.difference} | named
@@ -198,7 +198,7 @@ class _Claim:
             difference=interval.difference,
             low=interval.low,
             high=interval.high,
-            margin=self.margin.of(self.difference.bootstrap.theirs),
+            margin=self.margin.lowest_difference(self.difference.bootstrap.theirs),
             p=self.p,
             p_holm=self.p_holm,
             holds=self.holds(level),

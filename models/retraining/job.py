@@ -21,7 +21,7 @@ from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
-from models.data.event_store import Journal
+from models.data.event_store import EventStore
 from models.evaluation.protocols import Ranker, Trial, load, run_trial, texts_of
 from models.offline.ranking_lists import neighbour_table
 from models.pipeline.candidate import CandidateConfig, CandidateReport, make_candidate
@@ -116,7 +116,7 @@ def renew_neighbours(settings: Settings, config: JobConfig, bar: Bar) -> None:
 
 def _gather(settings: Settings, released: bool, bar: Bar) -> tuple[EventLog, list[Item]]:
     """All events known, their item numbers rows of the catalogue first, and the catalogue."""
-    journal = Journal.open(settings.data_dir / "reshare" / "journal")
+    journal = EventStore.open(settings.data_dir / "reshare" / "journal")
     with bar("Collect what is new", None) as advance:
         topics_io.collect(settings, journal, released, advance)
     with bar("Read the catalogue", None) as advance:
@@ -149,7 +149,7 @@ def _make(
             purchases_from=window.gate_from - int(config.windows.order_days * DAY_MS),
             cache=settings.data_dir,
             config=config.candidate,
-            fresh_from=0 if parent is None else parent.manifest.window.gate_from,
+            new_since_ms=0 if parent is None else parent.manifest.window.gate_from,
             progress=progress,
             curve=curve,
         )

@@ -16,13 +16,13 @@ from anabranch.kafka.producer import Delivery
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Codec, Event, InvalidMessage, Item, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
-from models.data.event_store import Journal, Positions
+from models.data.event_store import EventStore, Positions
 
 Message = TypeVar("Message")
 Advance = Callable[[int], None]
 
 
-def collect(settings: Settings, journal: Journal, released: bool, advance: Advance) -> int:
+def collect(settings: Settings, journal: EventStore, released: bool, advance: Advance) -> int:
     """Bring the journal up to the broker; how many events are new.
 
     Once a release is live, news comes as `feedback`. Before, nothing could be ranked, so the job reads `events`

@@ -12,19 +12,19 @@ from threadpoolctl import threadpool_limits
 
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
-from models.seeds.seed import Lesson, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top
 from models.stages import Done
 
 
 @dataclass
-class AlsSeed:
+class AlsSeedModel:
     """Matrix factorisation of counts.
 
     Hu, Koren and Volinsky, Collaborative Filtering for Implicit Feedback Datasets, ICDM 2008. Asked about a
     moment, it folds the recent items in, so that it does not answer with what the user did later.
     """
 
-    seed: int = 0
+    random_seed: int = 0
     threads: int = 2
     factors: int = 64
     iterations: int = 8
@@ -50,11 +50,11 @@ class AlsSeed:
             iterations=self.iterations,
             regularization=self.regularisation,
             alpha=self.confidence_in_a_count,
-            random_state=self.seed,
+            random_state=self.random_seed,
             num_threads=self.threads,
         )
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the evidence n of a moment's recent items, as n / (n + 8)."""
         named = contexts.recent >= 0
         rows = np.nonzero(named)[0]
@@ -63,4 +63,4 @@ class AlsSeed:
         users = self._model.recalculate_user(np.arange(len(contexts)), counts)  # [B, factors]
         scores = np.where(self._known, users @ self._model.item_factors.T, -np.inf)
         evidence = named.sum(axis=1)
-        return Lesson(top(scores, k), (evidence / (evidence + 8)).astype(np.float32))
+        return TopK(top(scores, k), (evidence / (evidence + 8)).astype(np.float32))

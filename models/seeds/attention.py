@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.seeds.network import IdNetwork, NetworkConfig
-from models.seeds.sequence import SequenceSeed
+from models.seeds.sequence import SequenceSeedModel
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class AttentionConfig(NetworkConfig):
 
     window: int = 50
     epochs: int = 30
-    events_a_step: int = 1024
+    events_per_step: int = 1024
     negatives: int = 1024
-    ahead: float = 1.0
+    mean_target_gap: float = 1.0
     learning_rate: float = 2e-3
     kind: Literal["sasrec", "hstu"] = "hstu"
     """Blocks of softmax attention, or of pointwise attention with a gate."""
@@ -39,8 +39,8 @@ class AttentionConfig(NetworkConfig):
 
 
 @dataclass
-class AttentionSeed(SequenceSeed):
-    """A `SequenceSeed` that trains an `Attention`."""
+class AttentionSeedModel(SequenceSeedModel):
+    """A `SequenceSeedModel` that trains an `Attention`."""
 
     config: NetworkConfig = field(default_factory=AttentionConfig)
     name: str = "attention"

@@ -12,12 +12,12 @@ from models.co_visit.rule import CoVisitRule
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
-from models.seeds.seed import Lesson, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top
 from models.stages import Done
 
 
 @dataclass
-class NeighboursSeed:
+class CoVisitSeedModel:
     """Sum of the co-visit shares of the recent items."""
 
     rule: CoVisitRule = field(default_factory=CoVisitRule)
@@ -32,7 +32,7 @@ class NeighboursSeed:
         self.table = co_visit.table(self.width, text_vectors)
         self._shares = _matrix(self.table, len(text_vectors))
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the share of the recent items that have neighbours at all."""
         recent = contexts.recent[:, : self.recent]
         named = recent >= 0
@@ -42,7 +42,7 @@ class NeighboursSeed:
         scores = np.asarray((taken @ self._shares).todense(), np.float32)
         has_neighbours = np.diff(self._shares.indptr) > 0
         confidence = (named & has_neighbours[recent]).mean(axis=1)
-        return Lesson(top(np.where(scores > 0, scores, -np.inf), k), confidence.astype(np.float32))
+        return TopK(top(np.where(scores > 0, scores, -np.inf), k), confidence.astype(np.float32))
 
 
 def _matrix(table: CoVisitTable, items: int) -> csr_matrix:

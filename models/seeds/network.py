@@ -26,9 +26,9 @@ class NetworkConfig(ABC):
     window: int = 64
     """Newest items of a moment that the network reads."""
     epochs: int = 4
-    events_a_step: int = 2048
+    events_per_step: int = 2048
     negatives: int = 512
-    ahead: float = 8.0
+    mean_target_gap: float = 8.0
     """Mean number of events from a moment to the target drawn for it; 1: always the next."""
     learning_rate: float = 3e-3
 

@@ -13,7 +13,7 @@ from anabranch.ranking.inference.user_encoder import StepEncoder
 from anabranch.release import Draft, ReleaseError
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
-from models.seeds.seed import Lesson, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top
 from models.stages import Done
 
 
@@ -26,7 +26,7 @@ class _Step(StepEncoder):
 
 
 @dataclass
-class OnnxSeed:
+class OnnxSeedModel:
     """Folds a moment's recent events through `step.onnx` and lists the items nearest to the user vector.
 
     The folder holds `step.onnx`, `item.onnx` and `items.json`: any release's does, and no manifest is asked for.
@@ -49,7 +49,7 @@ class OnnxSeed:
         self._items = self._item_vectors(ItemEncoder(files, self.threads), log.item_ids, own)  # [C, d]
         done(1.0)
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the probability of the list, the inner products taken as logits.
 
         Raises `ValueError` for moments without time stamps or event types.
@@ -58,7 +58,7 @@ class OnnxSeed:
         items = top(scores, k)
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
         confidence = np.take_along_axis(odds, items, axis=1).sum(axis=1) / odds.sum(axis=1)
-        return Lesson(items, np.where(contexts.recent[:, 0] >= 0, confidence, 0).astype(np.float32))
+        return TopK(items, np.where(contexts.recent[:, 0] >= 0, confidence, 0).astype(np.float32))
 
     def user_vectors(self, contexts: Contexts) -> Vectors:
         """User vectors [B, d] after the recent events, the oldest first; 0 where there are none."""

@@ -12,36 +12,36 @@ from torch import Tensor
 
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions, Sequences
-from models.networks.sampled_softmax import Negatives, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
 from models.seeds.gru import GruConfig
 from models.seeds.network import IdNetwork, NetworkConfig
-from models.seeds.seed import Lesson, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top
 from models.stages import Done
 
 
 @dataclass
-class SequenceSeed:
+class SequenceSeedModel:
     """Trains the network that `config` describes, on nothing but the order of ids."""
 
-    seed: int = 0
+    random_seed: int = 0
     config: NetworkConfig = field(default_factory=GruConfig)
     name: str = "sequence"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
         """Train from scratch; item numbers are rows of the text vectors, which are not read."""
-        torch.manual_seed(self.seed)
-        sequences = Sequences.of(log)
+        torch.manual_seed(self.random_seed)
+        sequences = Sequences.from_log(log)
         self._known, dense = np.unique(sequences.item, return_inverse=True)  # the network holds known items only
         self._number = np.full(len(text_vectors), -1, np.int64)
         self._number[self._known] = np.arange(len(self._known))
         self._network = self.config.network(len(self._known))
-        training = _Training(self.config, self._network, sequences, dense, np.random.default_rng(self.seed))
+        training = _Training(self.config, self._network, sequences, dense, np.random.default_rng(self.random_seed))
         for _ in range(self.config.epochs):
             training.epoch(done)
         self._network.eval()
 
     @torch.no_grad()
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the probability it gives its list."""
         recent = contexts.recent[:, : self.config.window]
         numbers = np.where(recent >= 0, self._number[recent], -1)
@@ -51,7 +51,7 @@ class SequenceSeed:
         probability = torch.softmax(last @ self._network.item.weight.T, dim=-1).numpy()
         items = top(probability, k)
         confidence = np.take_along_axis(probability, items, axis=1).sum(axis=1)
-        return Lesson(self._known[items].astype(np.int32), np.where(length > 0, confidence, 0).astype(np.float32))
+        return TopK(self._known[items].astype(np.int32), np.where(length > 0, confidence, 0).astype(np.float32))
 
 
 class _Training:
@@ -67,14 +67,14 @@ class _Training:
     ) -> None:
         self.config, self.network, self.sequences, self.random = config, network, sequences, random
         self.dense = torch.from_numpy(dense)
-        self.negatives = Negatives.of(dense, network.item.num_embeddings)
+        self.negatives = NegativeSampler.from_items(dense, network.item.num_embeddings)
         self.optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate)
         self.share = 0.0
 
     def epoch(self, done: Done) -> None:
         """One pass over the windows."""
         windows = self.sequences.windows(self.config.window, self.random)
-        for bounds in self.sequences.batches(windows, self.config.events_a_step, self.random):
+        for bounds in self.sequences.batches(windows, self.config.events_per_step, self.random):
             self._set_rate()
             loss = self._loss(bounds)
             self.optimiser.zero_grad()
@@ -86,7 +86,9 @@ class _Training:
 
     def _loss(self, bounds: Positions) -> Tensor:
         config, windows = self.config, self.sequences.gather(bounds)
-        where, target = draw_targets(self.sequences, windows, config.ahead, config.events_a_step, self.random)
+        where, target = draw_targets(
+            self.sequences, windows, config.mean_target_gap, config.events_per_step, self.random
+        )
         users = self.network(self.dense[windows.row])[torch.from_numpy(where)]  # [n, d]
         drawn = torch.from_numpy(self.negatives.draw(config.negatives, self.random))
         positives = self.network.item(self.dense[target])

@@ -12,7 +12,7 @@ from models.co_visit.rule import WEEK_MS
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions
 from models.data.sessions import Sessions
-from models.seeds.seed import Lesson, Vectors
+from models.seeds.seed_model import TopK, Vectors
 from models.stages import Done
 
 AT_ONCE = 128
@@ -40,7 +40,7 @@ class Neighbours:
 
 
 @dataclass
-class SessionKnnSeed:
+class SessionKnnSeedModel:
     """Nearest neighbours among the sessions that had ended by the moment.
 
     Garg et al., Sequence and Time Aware Neighborhood for Session-based Recommendations: STAN, SIGIR 2019: a session
@@ -65,7 +65,7 @@ class SessionKnnSeed:
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
         """Index the log's sessions by item; the text vectors are not read."""
-        self._sessions = sessions = Sessions.of(log)
+        self._sessions = sessions = Sessions.from_log(log)
         length = np.diff(sessions.start)
         self._session = np.repeat(np.arange(len(sessions)), length)  # [N]
         visit = sessions.item * np.int64(len(sessions)) + self._session  # [N] by item, then by the session's end
@@ -78,18 +78,16 @@ class SessionKnnSeed:
         self._weight = np.log1p(len(sessions) / np.maximum(found_in, 1)) ** 2  # [C]
         done(1.0)
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the share of the n neighbours' votes that the list has, as share · n / (n + DOUBT).
 
         Raises `ValueError` for moments without time stamps: a moment's own session could not be told from the past.
         """
         starts = range(0, max(len(contexts), 1), AT_ONCE)
         parts = [self._teach(contexts.part(start, start + AT_ONCE), k) for start in starts]
-        return Lesson(
-            np.concatenate([part.items for part in parts]), np.concatenate([part.confidence for part in parts])
-        )
+        return TopK(np.concatenate([part.items for part in parts]), np.concatenate([part.confidence for part in parts]))
 
-    def _teach(self, contexts: Contexts, k: int) -> Lesson:
+    def _teach(self, contexts: Contexts, k: int) -> TopK:
         neighbours = self._nearest(contexts)
         votes = self._votes(neighbours, len(contexts))
         moment = np.repeat(np.arange(len(contexts)), np.diff(votes.indptr))
@@ -100,7 +98,7 @@ class SessionKnnSeed:
         cast = np.asarray(votes.sum(axis=1)).ravel()
         n = np.bincount(neighbours.moment, minlength=len(contexts))
         confidence = listed / np.where(cast > 0, cast, 1) * n / (n + DOUBT)
-        return Lesson(items, confidence.astype(np.float32))
+        return TopK(items, confidence.astype(np.float32))
 
     def _nearest(self, contexts: Contexts) -> Neighbours:
         """The sessions most like each moment."""

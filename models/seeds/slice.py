@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from anabranch.messages import EVENT_TYPES, EventType
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
-from models.seeds.seed import Lesson, Seed, Vectors
+from models.seeds.seed_model import SeedModel, TopK, Vectors
 from models.stages import Done
 
 
 @dataclass
-class OfTask:
+class TaskSeedModel:
     """A seed that learns from one type of event and sees nothing else of a moment: what people buy after buying."""
 
-    seed: Seed
+    seed: SeedModel
     task: EventType
 
     @property
@@ -30,7 +30,7 @@ class OfTask:
         """Fit the seed on the events of the type; without any it will teach nothing."""
         self._fitted = _fit(self.seed, log.take(log.type == EVENT_TYPES.index(self.task)), text_vectors, done)
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the seed's; 0 for a moment without an event of the type.
 
         Raises `ValueError` for moments without event types.
@@ -40,10 +40,10 @@ class OfTask:
 
 
 @dataclass
-class OfDomain:
+class DomainSeedModel:
     """A seed whose whole catalogue is one domain's items; it learns from, sees and lists no others."""
 
-    seed: Seed
+    seed: SeedModel
     domain: str
     domains: NDArray[np.str_]
     """[C], of every item."""
@@ -65,16 +65,16 @@ class OfDomain:
         inside = log.renumbered([log.item_ids[row] for row in self._rows])
         self._fitted = _fit(self.seed, inside, text_vectors[self._rows], done)
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the seed's; 0 for a moment without an item of the domain."""
         numbers = np.where(contexts.recent >= 0, self._number[contexts.recent], -1)
         seen = replace(contexts, recent=numbers).only(numbers >= 0)
-        lesson = _teach(self.seed if self._fitted else None, seen, k)
-        items = np.where(lesson.items >= 0, np.append(self._rows, -1)[lesson.items], -1)
-        return Lesson(items.astype(np.int32), lesson.confidence)
+        top_k = _teach(self.seed if self._fitted else None, seen, k)
+        items = np.where(top_k.items >= 0, np.append(self._rows, -1)[top_k.items], -1)
+        return TopK(items.astype(np.int32), top_k.confidence)
 
 
-def _fit(seed: Seed, log: EventLog, text_vectors: Vectors, done: Done) -> bool:
+def _fit(seed: SeedModel, log: EventLog, text_vectors: Vectors, done: Done) -> bool:
     """Fit the seed if there is anything to learn from."""
     if len(log):
         seed.fit(log, text_vectors, done)
@@ -83,10 +83,10 @@ def _fit(seed: Seed, log: EventLog, text_vectors: Vectors, done: Done) -> bool:
     return len(log) > 0
 
 
-def _teach(seed: Seed | None, contexts: Contexts, k: int) -> Lesson:
+def _teach(seed: SeedModel | None, contexts: Contexts, k: int) -> TopK:
     """The seed's lesson, empty where it sees nothing of the moment or there is no seed."""
     seen = contexts.recent[:, 0] >= 0
     if seed is None or not seen.any():
-        return Lesson(np.full((len(contexts), k), -1, np.int32), np.zeros(len(contexts), np.float32))
-    lesson = seed.teach(contexts, k)
-    return Lesson(np.where(seen[:, None], lesson.items, -1), np.where(seen, lesson.confidence, 0))
+        return TopK(np.full((len(contexts), k), -1, np.int32), np.zeros(len(contexts), np.float32))
+    top_k = seed.predict_top_k(contexts, k)
+    return TopK(np.where(seen[:, None], top_k.items, -1), np.where(seen, top_k.confidence, 0))

@@ -12,7 +12,7 @@ from models.data.sequences import Contexts
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, load_transformer
 from models.networks.whitening import whitened_unit_vectors
-from models.seeds.seed import Lesson, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top
 from models.stages import Done
 
 
@@ -23,22 +23,22 @@ class OwnTransformer:
     texts: Sequence[str]
     """[C], of the catalogue's items."""
     config: TextConfig = field(default_factory=TextConfig)
-    seed: int = 0
+    random_seed: int = 0
 
     def read(self, log: EventLog, done: Done) -> Vectors:
         """Text vectors [C, T]."""
         transformer = load_transformer(self.config.model)
-        transformer = adapt(transformer, self.texts, log, self.config, self.seed, lambda share: done(share / 2))
+        transformer = adapt(transformer, self.texts, log, self.config, self.random_seed, lambda share: done(share / 2))
         return transformer.encode(self.texts, lambda n: done(n / len(self.texts) / 2))
 
 
 @dataclass
-class TextSeed:
+class TextSeedModel:
     """Cosine of whitened text vectors to a fading mean of the recent items."""
 
     dims: int = 128
     recent: int = 10
-    fading: float = 0.8
+    recency_decay: float = 0.8
     """Weight of an item against the one after it."""
     own: OwnTransformer | None = None
     """None: the vectors it is given are read."""
@@ -57,13 +57,13 @@ class TextSeed:
             text_vectors = self.own.read(log, done)
         self._vectors = whitened_unit_vectors(text_vectors, self.dims)  # [C, dims]
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """Confidence: the mean cosine of the list to the recent items."""
         recent = contexts.recent[:, : self.recent]
-        weights = np.where(recent >= 0, self.fading ** np.arange(recent.shape[1]), 0).astype(np.float32)
+        weights = np.where(recent >= 0, self.recency_decay ** np.arange(recent.shape[1]), 0).astype(np.float32)
         means = np.einsum("br,brd->bd", weights, self._vectors[recent])  # [B, dims]
         means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6)
         scores = means @ self._vectors.T  # [B, C]
         items = top(scores, k)
         confidence = np.take_along_axis(scores, np.maximum(items, 0), axis=1).mean(axis=1)
-        return Lesson(items, np.clip(confidence, 0, 1).astype(np.float32))
+        return TopK(items, np.clip(confidence, 0, 1).astype(np.float32))

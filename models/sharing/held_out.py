@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from models.data.sequences import Positions, Sequences
-from models.networks.encoder import Encoder, StepEncoder
-from models.networks.sampled_softmax import Negatives, sampled_softmax
-from models.sharing.strategy import Course, Items
+from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
+from models.networks.sampled_softmax import NegativeSampler, sampled_softmax
+from models.sharing.strategy import ItemVectors, TrainingData
 from models.sharing.training import Training
 
 
@@ -28,25 +28,30 @@ def held_out_rows(sequences: Sequences, share: float, most: int) -> Positions:
 
 
 @dataclass(frozen=True)
-class Moments:
+class HeldOutPoints:
     """M moments, and what came: windows of up to L events, and the items that followed them."""
 
     windows: tuple[Tensor, Tensor, Tensor]  # [M, L, d], [M, L], [M, L]: item vectors, types, seconds since
     last: Tensor  # [M], place of the last event
     positives: Tensor  # [M, d]
     negatives: Tensor  # [n, d]
-    log_chance: Tensor  # [n]
+    log_q: Tensor  # [n]
 
     @classmethod
     @torch.no_grad()
     def of(
-        cls, encoder: Encoder, course: Course, rows: Positions, training: Training, random: np.random.Generator
-    ) -> Moments:
+        cls,
+        encoder: SharedEncoder,
+        data: TrainingData,
+        rows: Positions,
+        training: Training,
+        random: np.random.Generator,
+    ) -> HeldOutPoints:
         """The moments right before the events at rows [M]."""
-        sequences, items = course.sequences, Items(encoder.eval(), course)
+        sequences, items = data.sequences, ItemVectors(encoder.eval(), data)
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - training.window), rows], axis=1))
-        negatives = Negatives.of(sequences.item, len(course.numbers))
+        negatives = NegativeSampler.from_items(sequences.item, len(data.numbers))
         drawn = negatives.draw(training.negatives, random)
         return cls(
             windows=(
@@ -57,13 +62,13 @@ class Moments:
             last=torch.from_numpy(windows.present.sum(axis=1) - 1),
             positives=items.of(sequences.item[rows]),
             negatives=items.of(drawn),
-            log_chance=negatives.log_probability[drawn],
+            log_q=negatives.log_probability[drawn],
         )
 
     @torch.no_grad()
-    def loss(self, step: StepEncoder, delta: Mapping[str, Tensor]) -> float:
+    def loss(self, step: LinearRecurrentUnit, delta: Mapping[str, Tensor]) -> float:
         """Mean surprise at what came, for a step whose weights are changed by `delta`."""
         weights = {name: weight + delta[name] for name, weight in step.named_parameters()}
         users = functional_call(step.eval(), weights, self.windows)  # [M, L, d]
         asking = users[torch.arange(len(users)), self.last]  # [M, d]
-        return float(sampled_softmax(asking, self.positives, self.negatives, self.log_chance))
+        return float(sampled_softmax(asking, self.positives, self.negatives, self.log_q))

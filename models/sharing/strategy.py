@@ -11,21 +11,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.data.sequences import Positions, Sequences, Windows
-from models.networks.encoder import Encoder
-from models.seeds.seed import Seed
+from models.data.sequences import Positions, Sequences, SequenceWindows
+from models.networks.encoder import SharedEncoder
+from models.seeds.seed_model import SeedModel
 from models.stages import Done
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingData:
     """What an encoder is taught from. Items are rows of the catalogue, C of them."""
 
     sequences: Sequences
     text_vectors: Tensor  # [C, T]
     numbers: NDArray[np.int64]  # [C], each item's learned residual, 0: none
-    seeds: Sequence[Seed] = ()
-    fresh_from: int = 0
+    seeds: Sequence[SeedModel] = ()
+    new_since_ms: int = 0
     """ms; what happened before was taught to the encoder already. 0: nothing was."""
     child: bool = False
     """Whether a parent taught it that. Else the encoder is new, and catches up with the days that taught its order."""
@@ -35,14 +35,14 @@ class Course:
     """[N], rows of the sequences that may be predicted. None: all."""
 
 
-class Items:
+class ItemVectors:
     """Vectors of the catalogue's items, as the encoder makes them now."""
 
-    def __init__(self, encoder: Encoder, course: Course) -> None:
+    def __init__(self, encoder: SharedEncoder, data: TrainingData) -> None:
         self._encoder = encoder
-        self._numbers = torch.from_numpy(course.numbers)
+        self._numbers = torch.from_numpy(data.numbers)
         with torch.no_grad():
-            self._white = encoder.item.white(course.text_vectors)  # [C, P]
+            self._white = encoder.item.white(data.text_vectors)  # [C, P]
 
     def of(self, rows: NDArray[np.integer]) -> Tensor:
         """Item vectors [..., d] of catalogue rows [...]."""
@@ -56,24 +56,24 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One step of the optimiser: windows of the course, and what the encoder makes of them."""
 
-    windows: Windows
+    windows: SequenceWindows
     users: Tensor  # [B, L, d] after each event
-    items: Items
+    items: ItemVectors
     negative_items: Positions  # [n], rows of the catalogue
     negatives: Tensor  # [n, d]
-    negatives_log_chance: Tensor  # [n], of each to be drawn
+    negatives_log_q: Tensor  # [n], of each to be drawn
     where: NDArray[np.bool_]  # [B, L], the places that have a target
     target: Positions  # [m], rows of the sequences, in the mask's order
     on_the_log: Tensor  # scalar, the loss of predicting the targets
 
 
-class Term(Protocol):
+class AuxiliaryLoss(Protocol):
     """A part of the loss. One that is a `torch.nn.Module` has its parameters trained beside the encoder's."""
 
-    def __call__(self, step: Step) -> Tensor:
+    def __call__(self, step: TrainingStep) -> Tensor:
         """A scalar, weighted already."""
         ...
 
@@ -86,7 +86,9 @@ class Strategy(Protocol):
         """As the manifest names it, and the term of its loss."""
         ...
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> Term | None:
+    def prepare(
+        self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
+    ) -> AuxiliaryLoss | None:
         """Change the encoder in place before it is trained, and give what is to be added to its loss.
 
         `done` is told of every share (0 to 1) done.

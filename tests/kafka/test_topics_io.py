@@ -11,7 +11,7 @@ import pytest
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Event, Feedback, encode
 from anabranch.settings import Settings
-from models.data.event_store import Journal
+from models.data.event_store import EventStore
 from models.retraining import topics_io
 from tests.kafka.world import World, purchases
 
@@ -35,7 +35,7 @@ def test_an_event_from_the_future_is_learned_as_of_now_and_what_cannot_be_read_n
     past, future = purchases(2, users=1)
     for value in (write(past), write(msgspec.structs.replace(future, ts=FUTURE_MS)), b"junk", None):
         world.send(topic, key("u0"), value)
-    journal = Journal.open(settings.data_dir / "journal")
+    journal = EventStore.open(settings.data_dir / "journal")
 
     assert topics_io.collect(settings, journal, released, lambda n: None) == 2
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.networks.encoder import Encoder
+from models.networks.encoder import SharedEncoder
 from models.networks.film import DomainFilm
-from models.sharing.strategy import Course
+from models.sharing.strategy import TrainingData
 from models.stages import Done
 
 
@@ -37,11 +37,11 @@ class DomainAdapters:
         return {"adapted_domains": float(self._domains)}
 
     @torch.no_grad()
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> None:
+    def prepare(self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done) -> None:
         """Add the film, or renew it with what a parent's has learned."""
         item, before = encoder.item, encoder.item.film
-        domains = np.zeros_like(course.numbers) if course.domains is None else course.domains
-        told = (course.numbers > 0) & (domains > 0)
+        domains = np.zeros_like(data.numbers) if data.domains is None else data.domains
+        told = (data.numbers > 0) & (domains > 0)
         if before is None and len(np.unique(domains[told])) < 2:
             self._domains = 0
             return
@@ -49,6 +49,6 @@ class DomainAdapters:
         film = DomainFilm(encoder.config.items, self._domains, encoder.config.dims)
         if before is not None:
             film.inherit(before.state_dict())
-        film.domain_of[torch.from_numpy(course.numbers[told])] = torch.from_numpy(domains[told])
+        film.domain_of[torch.from_numpy(data.numbers[told])] = torch.from_numpy(domains[told])
         item.film = film
         done(1.0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -23,9 +23,10 @@ from torch import Tensor
 
 from anabranch.messages import EVENT_TYPES
 from models.data.sequences import Positions
-from models.networks.encoder import Encoder, StepEncoder
-from models.sharing.held_out import Moments, held_out_rows
-from models.sharing.strategy import Course
+from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
+from models.networks.stored_names import stored_as, stored_settings
+from models.sharing.held_out import HeldOutPoints, held_out_rows
+from models.sharing.strategy import TrainingData
 from models.sharing.training import Training, train
 from models.stages import Done
 
@@ -42,39 +43,41 @@ class Merging:
 
     training: Training = field(default_factory=lambda: Training(epochs=1, child_epochs=1))
     """A specialist's."""
-    most_events: int = 100_000
+    max_events: int = stored_as("most_events", 100_000)
     """That a specialist learns from: the newest."""
-    fewest_events: int = 2000
+    min_events: int = stored_as("fewest_events", 2000)
     """Fresh ones of a domain or a type, for it to have a specialist."""
     held_out: float = 0.03
     """Share of the users whose last event is kept from the specialists: the newest."""
-    most_held_out: int = 1024
+    max_held_out: int = stored_as("most_held_out", 1024)
     name: str = "merging"
     _found: dict[str, float] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the manifest."""
-        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
         """How many specialists there were, the loss of every way on the moments kept from them, and by what each
         specialist's change was multiplied in the best of them. 0 specialists: there was nothing to merge."""
         return self._found
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> None:
+    def prepare(self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done) -> None:
         """Train the specialists, and change the step's weights by the best merge, if any is better than none."""
         self._found = {"merging_specialists": 0.0}
-        held = held_out_rows(course.sequences, self.held_out, self.most_held_out)
-        slices = self.slices(course, held)
+        held = held_out_rows(data.sequences, self.held_out, self.max_held_out)
+        slices = self.slices(data, held)
         if not len(held) or not slices:
             return
-        seed = int(random.integers(2**31))
+        random_seed = int(random.integers(2**31))
         deltas = [
-            change(encoder.step, specialist(encoder, one, self.training, seed, lambda n: done(n / len(slices))).step)
+            change(
+                encoder.step, specialist(encoder, one, self.training, random_seed, lambda n: done(n / len(slices))).step
+            )
             for one in slices.values()
         ]
-        moments = Moments.of(encoder, course, held, self.training, random)
-        best, losses = search(encoder.step, deltas, moments)
+        prediction_points = HeldOutPoints.of(encoder, data, held, self.training, random)
+        best, losses = search(encoder.step, deltas, prediction_points)
         with torch.no_grad():
             for name, weight in encoder.step.named_parameters():
                 weight.add_(best.delta[name])
@@ -82,52 +85,54 @@ class Merging:
         self._found |= {f"merging_loss_{method}": loss for method, loss in losses.items()}
         self._found |= {f"merging_{name}": by for name, by in zip(slices, best.coefficients, strict=True)}
 
-    def slices(self, course: Course, held: Positions) -> dict[str, Course]:
+    def slices(self, data: TrainingData, held: Positions) -> dict[str, TrainingData]:
         """What each specialist learns from, by its name: nothing of the events at rows `held`."""
-        seen = np.ones(len(course.sequences), np.bool_)
+        seen = np.ones(len(data.sequences), np.bool_)
         seen[held] = False
-        course = replace(course, sequences=course.sequences.only(seen), seeds=(), targets=None)
-        return {**self._domains(course), **self._types(course)}
+        data = replace(data, sequences=data.sequences.only(seen), seeds=(), targets=None)
+        return {**self._domains(data), **self._types(data)}
 
-    def _domains(self, course: Course) -> dict[str, Course]:
+    def _domains(self, data: TrainingData) -> dict[str, TrainingData]:
         """A domain's events, as if there were no others."""
-        if course.domains is None:
+        if data.domains is None:
             return {}
-        domain = course.domains[course.sequences.item] - 1
-        return {f"domain_{one + 1}": self._newest(course, domain == one) for one in self._large(domain, course)}
+        domain = data.domains[data.sequences.item] - 1
+        return {f"domain_{one + 1}": self._newest(data, domain == one) for one in self._large(domain, data)}
 
-    def _types(self, course: Course) -> dict[str, Course]:
+    def _types(self, data: TrainingData) -> dict[str, TrainingData]:
         """All events, of which those of a type are predicted."""
-        newest = self._newest(course, np.ones(len(course.sequences), np.bool_))
+        newest = self._newest(data, np.ones(len(data.sequences), np.bool_))
         return {
             EVENT_TYPES[one]: replace(newest, targets=newest.sequences.type == one)
-            for one in self._large(course.sequences.type, course)
+            for one in self._large(data.sequences.type, data)
         }
 
-    def _large(self, kind: NDArray[np.integer], course: Course) -> list[int]:
+    def _large(self, kind: NDArray[np.integer], data: TrainingData) -> list[int]:
         """Of the kinds [N], -1: none, those of enough fresh events; none if there are no two."""
-        fresh = course.sequences.ts >= course.fresh_from
+        fresh = data.sequences.ts >= data.new_since_ms
         counts = np.bincount(kind[fresh & (kind >= 0)])
-        large = np.flatnonzero(counts >= max(self.fewest_events, 1)).tolist()
+        large = np.flatnonzero(counts >= max(self.min_events, 1)).tolist()
         return large if len(large) > 1 else []
 
-    def _newest(self, course: Course, events: NDArray[np.bool_]) -> Course:
+    def _newest(self, data: TrainingData, events: NDArray[np.bool_]) -> TrainingData:
         """The newest events of a mask [N]."""
         rows = np.flatnonzero(events)
         kept = np.zeros_like(events)
-        kept[rows[np.argsort(course.sequences.ts[rows], kind="stable")[-self.most_events :]]] = True
-        return replace(course, sequences=course.sequences.only(kept))
+        kept[rows[np.argsort(data.sequences.ts[rows], kind="stable")[-self.max_events :]]] = True
+        return replace(data, sequences=data.sequences.only(kept))
 
 
-def specialist(encoder: Encoder, course: Course, training: Training, seed: int, done: Done) -> Encoder:
+def specialist(
+    encoder: SharedEncoder, data: TrainingData, training: Training, random_seed: int, done: Done
+) -> SharedEncoder:
     """A copy of the encoder, its step trained on the course."""
     copy = deepcopy(encoder)
     copy.item.requires_grad_(False)
-    train(copy, course, (), training, seed, done)
+    train(copy, data, (), training, random_seed, done)
     return copy
 
 
-def change(start: StepEncoder, end: StepEncoder) -> dict[str, Tensor]:
+def change(start: LinearRecurrentUnit, end: LinearRecurrentUnit) -> dict[str, Tensor]:
     """What must be added to the weights of the one to have the other's."""
     before = dict(start.named_parameters())
     return {name: (weight - before[name]).detach() for name, weight in end.named_parameters()}
@@ -135,8 +140,8 @@ def change(start: StepEncoder, end: StepEncoder) -> dict[str, Tensor]:
 
 def linear(deltas: Sequence[Delta], coefficients: Sequence[float]) -> dict[str, Tensor]:
     """Each delta times its coefficient, added. Coefficients of sum 1 average the weights: Wortsman et al., 2022."""
-    terms = list(zip(deltas, coefficients, strict=True))
-    return {name: torch.stack([by * delta[name] for delta, by in terms]).sum(dim=0) for name in deltas[0]}
+    auxiliary_losses = list(zip(deltas, coefficients, strict=True))
+    return {name: torch.stack([by * delta[name] for delta, by in auxiliary_losses]).sum(dim=0) for name in deltas[0]}
 
 
 def task_arithmetic(deltas: Sequence[Delta], scale: float) -> dict[str, Tensor]:
@@ -181,11 +186,13 @@ def merges(deltas: Sequence[Delta]) -> Iterator[Merge]:
             yield Merge("ties", (scale,) * count, linear([merged], [scale]))
 
 
-def search(step: StepEncoder, deltas: Sequence[Delta], moments: Moments) -> tuple[Merge, dict[str, float]]:
+def search(
+    step: LinearRecurrentUnit, deltas: Sequence[Delta], prediction_points: HeldOutPoints
+) -> tuple[Merge, dict[str, float]]:
     """The merge of the least loss at the moments, and every method's least loss."""
     found: dict[str, tuple[float, Merge]] = {}
     for merge in merges(deltas):
-        loss = moments.loss(step, merge.delta)
+        loss = prediction_points.loss(step, merge.delta)
         if loss < found.get(merge.method, (math.inf,))[0]:
             found[merge.method] = loss, merge
     best = min(found.values(), key=lambda one: one[0])[1]

@@ -10,7 +10,7 @@ NeurIPS 2018.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from torch.nn import functional as F
 
 from anabranch.messages import EVENT_TYPES
 from models.data.sequences import Sequences
-from models.networks.encoder import Encoder
+from models.networks.encoder import SharedEncoder
 from models.networks.sampled_softmax import sampled_softmax
-from models.sharing.strategy import Course, Step
+from models.networks.stored_names import stored_as, stored_settings
+from models.sharing.strategy import TrainingData, TrainingStep
 from models.stages import Done
 
 
@@ -34,7 +35,7 @@ class MultiTask:
     """Of the tasks together against the log."""
     hidden: int = 32
     """Width of an expert."""
-    fewest_events: int = 1000
+    min_events: int = stored_as("fewest_events", 1000)
     """Of a type, for it to be a task."""
     targets: int = 512
     """Most that a task predicts in a step."""
@@ -43,23 +44,25 @@ class MultiTask:
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the manifest."""
-        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
         """Every task's share of the events; nothing where there are no two tasks."""
         return self._found
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> TaskTerm | None:
+    def prepare(
+        self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
+    ) -> TaskLoss | None:
         """Make a head for every type with enough events, if there are two; the encoder stays as it is."""
-        counts = np.bincount(course.sequences.type, minlength=len(EVENT_TYPES))
-        tasks = np.flatnonzero(counts >= max(self.fewest_events, 1)).tolist()
+        counts = np.bincount(data.sequences.type, minlength=len(EVENT_TYPES))
+        tasks = np.flatnonzero(counts >= max(self.min_events, 1)).tolist()
         self._found = {}
         if len(tasks) < 2:
             return None
         self._found = {f"multi_task_{EVENT_TYPES[task]}": float(counts[task] / counts.sum()) for task in tasks}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(random.integers(2**31)))
-            return TaskTerm(course.sequences, tasks, encoder.config.dims, self)
+            return TaskLoss(data.sequences, tasks, encoder.config.dims, self)
 
 
 class Expert(nn.Module):
@@ -81,7 +84,7 @@ class Expert(nn.Module):
         return asked
 
 
-class TaskTerm(nn.Module):
+class TaskLoss(nn.Module):
     """The tasks' mean loss. It moves the encoder through the users' vectors alone, where the guard stands."""
 
     def __init__(self, sequences: Sequences, tasks: list[int], dims: int, config: MultiTask) -> None:
@@ -89,7 +92,7 @@ class TaskTerm(nn.Module):
         self.sequences, self.tasks, self.config = sequences, tasks, config
         self.experts = nn.ModuleList(Expert(dims, config.hidden) for _ in tasks)
 
-    def forward(self, step: Step) -> Tensor:
+    def forward(self, step: TrainingStep) -> Tensor:
         """A scalar, weighted already. A task without a target in the step counts 0."""
         (main,) = torch.autograd.grad(step.on_the_log, step.users, retain_graph=True)  # [B, L, d]
         losses = [
@@ -99,11 +102,11 @@ class TaskTerm(nn.Module):
         mean: Tensor = self.config.weight * torch.stack(losses).mean()
         return mean
 
-    def _loss(self, step: Step, users: Tensor, task: int, expert: nn.Module) -> Tensor:
+    def _loss(self, step: TrainingStep, users: Tensor, task: int, expert: nn.Module) -> Tensor:
         chosen = np.flatnonzero(self.sequences.type[step.target] == task)[: self.config.targets]
         asking = expert(users[torch.from_numpy(step.where)][torch.from_numpy(chosen)])  # [m, d]
         positives = step.items.of(self.sequences.item[step.target[chosen]]).detach()  # [m, d]
-        return sampled_softmax(asking, positives, step.negatives.detach(), step.negatives_log_chance)
+        return sampled_softmax(asking, positives, step.negatives.detach(), step.negatives_log_q)
 
 
 def guarded(shared: Tensor, main: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.data.sequences import Positions, Sequences
-from models.networks.encoder import Encoder, StepEncoder
-from models.sharing.strategy import Course, Items, Step
+from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
+from models.networks.stored_names import stored_settings
+from models.sharing.strategy import ItemVectors, TrainingData, TrainingStep
 from models.stages import Done
 
 
@@ -41,37 +42,45 @@ class Replay:
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the manifest."""
-        return {name: value for name, value in asdict(self).items() if not name.startswith("_")}
+        return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
         """The share of the items that is old; nothing where all events are fresh, or none is."""
         return self._found
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> ParentTerm | None:
+    def prepare(
+        self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
+    ) -> ParentDistillationLoss | None:
         """Keep the encoder as it is now, for a parent."""
-        old = course.sequences.ts < course.fresh_from  # [N]
+        old = data.sequences.ts < data.new_since_ms  # [N]
         self._found = {}
-        if not old.any() or old.all() or not (course.child or self.first):
+        if not old.any() or old.all() or not (data.child or self.first):
             return None
-        old_items = np.bincount(course.sequences.item[old], minlength=len(course.numbers)) > 0
-        share = old_items.sum() / len(np.unique(course.sequences.item))
+        old_items = np.bincount(data.sequences.item[old], minlength=len(data.numbers)) > 0
+        share = old_items.sum() / len(np.unique(data.sequences.item))
         self._found = {"replay_old_items": float(share)}
-        return ParentTerm(Parent.of(encoder, course), course.sequences, old, old_items, self.weight * math.sqrt(share))
+        return ParentDistillationLoss(
+            ParentEncoder.of(encoder, data),
+            data.sequences,
+            old,
+            old_items,
+            self.weight * math.sqrt(share),
+        )
 
 
 @dataclass(frozen=True)
-class Parent:
+class ParentEncoder:
     """An encoder as it was."""
 
-    step: StepEncoder
+    step: LinearRecurrentUnit
     items: Tensor  # [C, d]
 
     @classmethod
     @torch.no_grad()
-    def of(cls, encoder: Encoder, course: Course) -> Parent:
+    def of(cls, encoder: SharedEncoder, data: TrainingData) -> ParentEncoder:
         """A frozen copy."""
         frozen = deepcopy(encoder).eval().requires_grad_(False)
-        return cls(frozen.step, Items(frozen, course).of(np.arange(len(course.numbers))))
+        return cls(frozen.step, ItemVectors(frozen, data).of(np.arange(len(data.numbers))))
 
     @torch.no_grad()
     def users(self, sequences: Sequences, row: Positions) -> Tensor:
@@ -85,10 +94,10 @@ class Parent:
 
 
 @dataclass
-class ParentTerm:
+class ParentDistillationLoss:
     """The divergence of the child's softmax from its parent's, over old negatives and the target, where that is old."""
 
-    parent: Parent
+    parent: ParentEncoder
     sequences: Sequences
     old: NDArray[np.bool_]  # [N]
     old_items: NDArray[np.bool_]  # [C]
@@ -99,7 +108,7 @@ class ParentTerm:
     fresh: int = 0
     """Fresh moments seen so far."""
 
-    def __call__(self, step: Step) -> Tensor:
+    def __call__(self, step: TrainingStep) -> Tensor:
         """0 where the step holds no old target."""
         replayed = self.old[step.target]  # [m]
         self.exemplars += int(replayed.sum())
@@ -113,28 +122,28 @@ class ParentTerm:
         """The more is old against what is new, the more it counts."""
         return self.weight * math.sqrt(self.exemplars / max(self.fresh, 1))
 
-    def _divergence(self, step: Step, replayed: NDArray[np.bool_]) -> Tensor:
+    def _divergence(self, step: TrainingStep, replayed: NDArray[np.bool_]) -> Tensor:
         where = step.where.copy()
         where[step.where] = replayed  # [B, L]
         windows = where.any(axis=1)  # [B], those the parent must look at
         target = self.sequences.item[step.target[replayed]]
         drawn = self.old_items[step.negative_items]  # [n]
-        log_chance = step.negatives_log_chance[torch.from_numpy(drawn)]
+        log_q = step.negatives_log_q[torch.from_numpy(drawn)]
         child = log_choice(
             step.users[torch.from_numpy(where)],
             step.items.of(target),
             step.negatives[torch.from_numpy(drawn)],
-            log_chance,
+            log_q,
         )
         users = self.parent.users(self.sequences, step.windows.row[windows])[torch.from_numpy(where[windows])]
         known, negatives = (torch.from_numpy(of.astype(np.int64)) for of in (target, step.negative_items[drawn]))
-        parent = log_choice(users, self.parent.items[known], self.parent.items[negatives], log_chance)
+        parent = log_choice(users, self.parent.items[known], self.parent.items[negatives], log_q)
         return F.kl_div(child, parent, reduction="batchmean", log_target=True)
 
 
-def log_choice(users: Tensor, positives: Tensor, negatives: Tensor, log_chance: Tensor) -> Tensor:
+def log_choice(users: Tensor, positives: Tensor, negatives: Tensor, log_q: Tensor) -> Tensor:
     """Log probability [m, 1 + n] of users [m, d] choosing their positive [m, d], or one of the shared negatives [n, d]
     that stand for as many items as their chance [n] to be drawn tells."""
     positive = (users * positives).sum(-1, keepdim=True)  # [m, 1]
-    negative = users @ negatives.T - log_chance - math.log(max(len(negatives), 1))  # [m, n]
+    negative = users @ negatives.T - log_q - math.log(max(len(negatives), 1))  # [m, n]
     return torch.log_softmax(torch.cat([positive, negative], dim=1), dim=1)

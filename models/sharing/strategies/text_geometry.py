@@ -7,15 +7,16 @@ now and then, so that an item nobody has learned is ranked by its text as if it 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.networks.encoder import Encoder
+from models.networks.encoder import SharedEncoder
+from models.networks.stored_names import stored_settings
 from models.networks.whitening import whitening
-from models.sharing.strategy import Course
+from models.sharing.strategy import TrainingData
 from models.stages import Done
 
 
@@ -35,20 +36,20 @@ class TextGeometry:
 
     def describe(self) -> dict[str, Any]:
         """Settings, for the manifest."""
-        return asdict(self)
+        return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
         """Nothing: the slices of cold items tell."""
         return {}
 
     @torch.no_grad()
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> None:
+    def prepare(self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done) -> None:
         """Whiten the catalogue's texts, each counted once. Where there are none, nothing changes."""
-        texts = np.unique(course.text_vectors.numpy(), axis=0)
+        texts = np.unique(data.text_vectors.numpy(), axis=0)
         if not texts.any():
             return
         encoder.item.residual_dropout = self.residual_dropout
-        if course.fresh_from:
+        if data.new_since_ms:
             return
         mean, matrix = whitening(texts, encoder.config.white_dims)
         encoder.item.text_mean.copy_(mean)

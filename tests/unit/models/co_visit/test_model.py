@@ -12,7 +12,7 @@ from models.co_visit.counts import top_items
 from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import WEEK_MS, CoVisitRule
 from models.data.event_log import EventLog
-from models.seeds.seed import Vectors
+from models.seeds.seed_model import Vectors
 
 PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS)
 BREAD, MILK, SOUP, BEER = range(4)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anabranch.messages import Event
-from models.data.event_store import Journal
+from models.data.event_store import EventStore
 
 
 def _purchase(n: int, item_id: str, session_id: str | None = None) -> Event:
@@ -11,11 +11,11 @@ def _purchase(n: int, item_id: str, session_id: str | None = None) -> Event:
 
 
 def test_what_was_appended_is_read_back_in_time_order_after_reopening(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path)
+    journal = EventStore.open(tmp_path)
     journal.append([_purchase(2, "b", "s"), _purchase(1, "a")], {"events": {0: 2}})
     journal.append([_purchase(3, "a", "s")], {"events": {0: 2}, "feedback": {0: 1}})
 
-    reopened = Journal.open(tmp_path)
+    reopened = EventStore.open(tmp_path)
     log = reopened.log(item_ids=["z", "a"])
 
     assert reopened.positions == {"events": {0: 2}, "feedback": {0: 1}}
@@ -27,17 +27,17 @@ def test_what_was_appended_is_read_back_in_time_order_after_reopening(tmp_path: 
 
 
 def test_a_search_has_no_item(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path)
+    journal = EventStore.open(tmp_path)
     journal.append([Event(event_id="e", user_id="u", type="search", ts=1, query="soup")], {})
     assert journal.log().item.tolist() == [-1]
 
 
 def test_an_empty_journal_is_an_empty_log(tmp_path: Path) -> None:
-    assert len(Journal.open(tmp_path / "new").log()) == 0
+    assert len(EventStore.open(tmp_path / "new").log()) == 0
 
 
 def test_an_unfinished_part_is_not_read(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path)
+    journal = EventStore.open(tmp_path)
     journal.append([_purchase(1, "a")], {})
     (tmp_path / "part-000001.unfinished").write_bytes(b"half a part")
-    assert len(Journal.open(tmp_path).log()) == 1
+    assert len(EventStore.open(tmp_path).log()) == 1

@@ -6,7 +6,7 @@ import torch
 
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Sequences
-from models.networks.sampled_softmax import Negatives, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
 
 
 def log() -> EventLog:
@@ -21,7 +21,7 @@ def log() -> EventLog:
 
 
 def test_events_stand_by_user_in_order_of_time() -> None:
-    sequences = Sequences.of(log())
+    sequences = Sequences.from_log(log())
     assert sequences.item.tolist() == list(range(13))
     assert sequences.start.tolist() == [0, 10, 13]
     assert sequences.seconds_since[[0, 10]].tolist() == [0, 0]
@@ -29,7 +29,7 @@ def test_events_stand_by_user_in_order_of_time() -> None:
 
 
 def test_windows_cover_every_event_once_and_never_two_users() -> None:
-    sequences = Sequences.of(log())
+    sequences = Sequences.from_log(log())
     for seed in range(20):
         bounds = sequences.windows(4, np.random.default_rng(seed))
         windows = sequences.gather(bounds)
@@ -39,13 +39,13 @@ def test_windows_cover_every_event_once_and_never_two_users() -> None:
 
 
 def test_contexts_are_newest_first_and_end_at_the_users_first_event() -> None:
-    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    contexts = Sequences.from_log(log()).contexts(np.array([2, 11]), 4)
     assert contexts.user.tolist() == [0, 1]
     assert contexts.recent.tolist() == [[2, 1, 0, -1], [11, 10, -1, -1]]
 
 
 def test_contexts_know_when_the_recent_events_were_and_of_what_type() -> None:
-    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    contexts = Sequences.from_log(log()).contexts(np.array([2, 11]), 4)
     assert contexts.times().tolist() == [[3000, 2000, 0, 0], [4000, 1000, 0, 0]]
     assert contexts.types().shape == (2, 4)
     part = contexts.part(1, 2)
@@ -53,7 +53,7 @@ def test_contexts_know_when_the_recent_events_were_and_of_what_type() -> None:
 
 
 def test_contexts_of_some_events_are_as_if_the_others_had_not_been() -> None:
-    contexts = Sequences.of(log()).contexts(np.array([2, 11]), 4)
+    contexts = Sequences.from_log(log()).contexts(np.array([2, 11]), 4)
     some = contexts.only(np.array([[False, True, False, True], [False, True, False, False]]))
     assert some.recent.tolist() == [[1, -1, -1, -1], [10, -1, -1, -1]]
     assert some.times().tolist() == [[2000, 0, 0, 0], [1000, 0, 0, 0]]
@@ -68,11 +68,11 @@ def test_contexts_made_without_times_or_types_say_so_when_asked() -> None:
 
 
 def test_what_follows_ends_at_the_users_last_event() -> None:
-    assert Sequences.of(log()).following(np.array([7, 12]), 3).tolist() == [[8, 9, -1], [-1, -1, -1]]
+    assert Sequences.from_log(log()).following(np.array([7, 12]), 3).tolist() == [[8, 9, -1], [-1, -1, -1]]
 
 
 def test_targets_lie_ahead_in_the_same_users_sequence() -> None:
-    sequences, random = Sequences.of(log()), np.random.default_rng(0)
+    sequences, random = Sequences.from_log(log()), np.random.default_rng(0)
     windows = sequences.gather(sequences.windows(4, random))
     for most in (3, 100):
         where, target = draw_targets(sequences, windows, 2.0, most, random)
@@ -83,7 +83,7 @@ def test_targets_lie_ahead_in_the_same_users_sequence() -> None:
 
 
 def test_targets_are_drawn_among_the_rows_that_may_be_predicted() -> None:
-    sequences, random = Sequences.of(log()), np.random.default_rng(0)
+    sequences, random = Sequences.from_log(log()), np.random.default_rng(0)
     windows = sequences.gather(sequences.windows(4, random))
     odd = sequences.item % 2 == 1
     where, target = draw_targets(sequences, windows, 1.0, 100, random, odd)
@@ -92,7 +92,7 @@ def test_targets_are_drawn_among_the_rows_that_may_be_predicted() -> None:
 
 
 def test_some_events_alone_are_as_if_the_users_had_done_nothing_else() -> None:
-    sequences = Sequences.of(log())
+    sequences = Sequences.from_log(log())
     alone = sequences.only(sequences.item % 5 == 0)
     assert alone.item.tolist() == [0, 5, 10]
     assert alone.user.tolist() == [0, 0, 1]
@@ -103,7 +103,7 @@ def test_some_events_alone_are_as_if_the_users_had_done_nothing_else() -> None:
 
 def test_negatives_are_drawn_half_by_popularity_and_half_evenly() -> None:
     items = np.array([3] * 90 + [5] * 10)
-    negatives = Negatives.of(items, 8)
+    negatives = NegativeSampler.from_items(items, 8)
     drawn = negatives.draw(10_000, np.random.default_rng(0))
     assert set(drawn) == {3, 5}
     assert abs((drawn == 3).mean() - 0.7) < 0.02

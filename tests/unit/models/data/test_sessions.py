@@ -19,7 +19,7 @@ def log(user: list[int], ts: list[int], session: list[int]) -> EventLog:
 
 
 def test_sessions_are_numbered_in_the_order_in_which_they_end() -> None:
-    sessions = Sessions.of(log(user=[4, 7, 7, 4], ts=[0, 1, 2, 3], session=[1, 1, 1, 1]))
+    sessions = Sessions.from_log(log(user=[4, 7, 7, 4], ts=[0, 1, 2, 3], session=[1, 1, 1, 1]))
     assert sessions.user.tolist() == [7, 4]
     assert sessions.end_ts.tolist() == [2, 3]
     assert sessions.item.tolist() == [1, 2, 0, 3]
@@ -27,7 +27,7 @@ def test_sessions_are_numbered_in_the_order_in_which_they_end() -> None:
 
 
 def test_a_log_without_events_has_no_sessions() -> None:
-    sessions = Sessions.of(log([], [], []))
+    sessions = Sessions.from_log(log([], [], []))
     assert len(sessions) == 0
     assert sessions.start.tolist() == [0]
 
@@ -43,7 +43,7 @@ def test_a_log_without_events_has_no_sessions() -> None:
 def test_a_session_ends_where_the_users_history_says_so(events: list[tuple[int, int, int]]) -> None:
     user, pause, session = zip(*events, strict=True)
     ts = np.cumsum(pause).tolist()
-    sessions = Sessions.of(log(list(user), ts, list(session)))
+    sessions = Sessions.from_log(log(list(user), ts, list(session)))
     lengths = []
     for one in (0, 1):
         history = UserHistory()

@@ -13,8 +13,8 @@ from models.evaluation.protocols import Ranker, release_ranks
 from models.evaluation.seed_knowledge import LARGEST_SHARE, draw_moments, seeds_known, slate_ranks
 from models.evaluation.seed_models import moments_before, seed_ranks
 from models.evaluation.slices import COLD_INTERACTIONS
-from models.seeds.seed import Seed
-from models.seeds.text import TextSeed
+from models.seeds.seed_model import SeedModel
+from models.seeds.text import TextSeedModel
 from tests.support.releases import live_release, write_release
 
 EVENTS, USERS = 600, 20
@@ -49,9 +49,12 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
 
 
 @pytest.fixture(scope="module")
-def seeds(log: EventLog) -> list[Seed]:
+def seeds(log: EventLog) -> list[SeedModel]:
     text_vectors = np.random.default_rng(1).normal(size=(len(ITEMS), 16)).astype(np.float32)
-    seeds: list[Seed] = [TextSeed(dims=4, name="text"), TextSeed(dims=8, fading=0.1, name="fleeting text")]
+    seeds: list[SeedModel] = [
+        TextSeedModel(dims=4, name="text"),
+        TextSeedModel(dims=8, recency_decay=0.1, name="fleeting text"),
+    ]
     for seed in seeds:
         seed.fit(log, text_vectors, lambda share: None)
     return seeds
@@ -87,7 +90,7 @@ def test_slates_at_a_few_moments_are_those_of_ranking_everything(
 
 
 def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
-    log: EventLog, ranker: Ranker, seeds: list[Seed], rows: np.ndarray
+    log: EventLog, ranker: Ranker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
     known = seeds_known(seeds, ranker, log, START, rows, DOMAINS)
     assert list(known.seeds) == ["text", "fleeting text"]
@@ -103,7 +106,7 @@ def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
 
 
 def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
-    log: EventLog, ranker: Ranker, seeds: list[Seed], rows: np.ndarray
+    log: EventLog, ranker: Ranker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
     """Only the events of the users who are measured are gone through; the figures are those of the whole log."""
     few = rows[log.user[rows] < USERS // 2]

@@ -10,7 +10,7 @@ from anabranch.ranking.user_state.update import SESSION_GAP_MS
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts
 from models.evaluation.seed_models import moments_before, seed_ranks
-from models.seeds.seed import Done, Lesson, Vectors
+from models.seeds.seed_model import Done, TopK, Vectors
 
 MINUTE = 60_000
 
@@ -24,9 +24,9 @@ class FixedSeed:
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None: ...
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         listed = np.tile(np.array(self.items[:k], np.int32), (len(contexts), 1))
-        return Lesson(listed, np.ones(len(contexts), np.float32))
+        return TopK(listed, np.ones(len(contexts), np.float32))
 
 
 def log_of(*events: tuple[int, int, int, int]) -> EventLog:

@@ -16,9 +16,9 @@ from models.evaluation.summaries import Quality
 from models.experiments import benchmark
 from models.experiments.benchmark import Benchmark, of_leave_one_out, of_sessions, repeats, without_test
 from models.experiments.continual import Way, way_of, weekly
-from models.networks.list_ranker import OrderConfig
+from models.networks.list_ranker import ListRankerConfig
 from models.pipeline.candidate import CandidateConfig
-from models.seeds.co_visit import NeighboursSeed
+from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.training import Training
 from tests.support.data_folders import Rows, write_folder
@@ -31,8 +31,8 @@ CONFIG = CandidateConfig(
     policy=Policy(session_repeats=True),
     seeds=lambda config: [],
     strategies=(),
-    training=Training(epochs=2, negatives=64, events_a_step=256, learning_rate=1e-2),
-    order=OrderConfig(epochs=8, lists_a_step=16, learning_rate=1e-2),
+    training=Training(epochs=2, negatives=64, events_per_step=256, learning_rate=1e-2),
+    order=ListRankerConfig(epochs=8, lists_per_step=16, learning_rate=1e-2),
 )
 
 
@@ -74,7 +74,7 @@ def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, teste
     policy = sessions.config.policy
     moments = moments_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
     assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
-    seed = NeighboursSeed(sessions.config.co_visits)
+    seed = CoVisitSeedModel(sessions.config.co_visits)
     seed.fit(sessions.learned, np.zeros((ITEMS, 1), np.float32), lambda share: None)
     assert Quality.of(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
 

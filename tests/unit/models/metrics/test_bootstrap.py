@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from models.metrics.bootstrap import Bootstrap, Margin, paired_bootstrap, paired_interval
+from models.metrics.bootstrap import Bootstrap, NonInferiorityMargin, paired_bootstrap, paired_interval
 
 
 def test_the_difference_is_of_the_means_over_events() -> None:
@@ -17,7 +17,7 @@ def test_the_difference_is_of_the_means_over_events() -> None:
 def test_an_equal_seed_gives_an_equal_interval() -> None:
     random = np.random.default_rng(0)
     ours, theirs, user = random.random(100), random.random(100), random.integers(20, size=100)
-    first, again, other = (paired_bootstrap(ours, theirs, user, seed=seed).interval() for seed in (3, 3, 4))
+    first, again, other = (paired_bootstrap(ours, theirs, user, random_seed=seed).interval() for seed in (3, 3, 4))
     assert first == again != other
 
 
@@ -54,27 +54,27 @@ def test_nothing_to_compare_is_refused() -> None:
 def test_a_p_value_is_how_often_chance_alone_comes_as_far() -> None:
     """Seen +0.3; around it samples of +0.1, +0.3 and +0.7, by chance -0.2, 0 and +0.4; and the one seen."""
     bootstrap = Bootstrap(0.5, 0.2, np.array([0.3, 0.5, 0.9]), np.array([0.2, 0.2, 0.2]))
-    assert bootstrap.p_above(Margin()) == 2 / 4
-    assert bootstrap.p_above(Margin(fixed=0.05)) == 2 / 4
-    assert bootstrap.p_above(Margin(fixed=0.2)) == 1 / 4
+    assert bootstrap.p_above(NonInferiorityMargin()) == 2 / 4
+    assert bootstrap.p_above(NonInferiorityMargin(fixed=0.05)) == 2 / 4
+    assert bootstrap.p_above(NonInferiorityMargin(fixed=0.2)) == 1 / 4
 
 
 def test_a_share_of_what_the_rival_reaches_may_be_lost() -> None:
     """0.18 is 0.9 of 0.2: a tenth less, so just at the margin; with the hundredth on top, above it."""
     bootstrap = Bootstrap(0.18, 0.2, np.array([0.175, 0.185]), np.array([0.2, 0.2]))
-    assert Margin(fixed=0.01, share=0.1).of(0.2) == pytest.approx(-0.03)
-    assert bootstrap.p_above(Margin(share=0.1)) == pytest.approx(2 / 3)
-    assert bootstrap.p_above(Margin(fixed=0.01, share=0.1)) == pytest.approx(1 / 3)
+    assert NonInferiorityMargin(fixed=0.01, share=0.1).lowest_difference(0.2) == pytest.approx(-0.03)
+    assert bootstrap.p_above(NonInferiorityMargin(share=0.1)) == pytest.approx(2 / 3)
+    assert bootstrap.p_above(NonInferiorityMargin(fixed=0.01, share=0.1)) == pytest.approx(1 / 3)
 
 
 def test_no_p_value_is_0() -> None:
     ours, theirs, user = np.ones(100), np.zeros(100), np.arange(100)
-    assert paired_bootstrap(ours, theirs, user, samples=99).p_above(Margin()) == 1 / 100
+    assert paired_bootstrap(ours, theirs, user, samples=99).p_above(NonInferiorityMargin()) == 1 / 100
 
 
 def test_rankers_that_never_differ_have_a_p_value_of_1() -> None:
     gains = np.random.default_rng(0).random(50)
-    assert paired_bootstrap(gains, gains, np.arange(50)).p_above(Margin()) == 1
+    assert paired_bootstrap(gains, gains, np.arange(50)).p_above(NonInferiorityMargin()) == 1
 
 
 def test_a_difference_that_is_only_chance_has_a_p_value_below_a_twentieth_one_time_in_twenty() -> None:
@@ -85,8 +85,8 @@ def test_a_difference_that_is_only_chance_has_a_p_value_below_a_twentieth_one_ti
         user = np.repeat(np.arange(60), random.geometric(0.2, 60))
         taste = random.uniform(0, 0.5, 60)[user]
         theirs, ours = random.random(len(user)) < taste, random.random(len(user)) < 0.8 * taste
-        bootstrap = paired_bootstrap(ours.astype(float), theirs.astype(float), user, samples=200, seed=seed)
-        p_values.append(bootstrap.p_above(Margin(share=0.2)))
+        bootstrap = paired_bootstrap(ours.astype(float), theirs.astype(float), user, samples=200, random_seed=seed)
+        p_values.append(bootstrap.p_above(NonInferiorityMargin(share=0.2)))
     assert np.mean(np.array(p_values) <= 0.05) == pytest.approx(0.05, abs=0.033)  # three standard errors of 400
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
 
@@ -96,4 +96,4 @@ def test_the_p_value_is_the_normal_one_where_there_are_many_users() -> None:
     ours = random.normal(0.02, 1, size=4000)
     bootstrap = paired_bootstrap(ours, np.zeros(4000), np.arange(4000), samples=4000)
     expected = 1 - NormalDist().cdf(float(ours.mean()) / (float(ours.std()) / np.sqrt(4000)))
-    assert bootstrap.p_above(Margin()) == pytest.approx(expected, abs=0.02)
+    assert bootstrap.p_above(NonInferiorityMargin()) == pytest.approx(expected, abs=0.02)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.networks.encoder import Encoder, EncoderConfig, scan
+from models.networks.encoder import EncoderConfig, SharedEncoder, scan
 
 CONFIG = EncoderConfig(items=5, text_dims=12, white_dims=8, dims=8, state_dims=16)
 
 
-def encoder() -> Encoder:
+def encoder() -> SharedEncoder:
     torch.manual_seed(0)
-    made = Encoder(CONFIG)
+    made = SharedEncoder(CONFIG)
     made.item.whitening.copy_(torch.randn(12, 8))
     return made.eval()
 
@@ -69,7 +69,7 @@ def test_the_state_stays_bounded_over_ten_thousand_events() -> None:
 
 @torch.no_grad()
 def test_a_child_begins_with_its_parents_vectors_and_has_room_for_more_items() -> None:
-    parent, child = encoder(), Encoder(replace(CONFIG, items=9)).eval()
+    parent, child = encoder(), SharedEncoder(replace(CONFIG, items=9)).eval()
     new = child.item.residual.weight[5:].clone()
     child.inherit(parent.state_dict())
     text, numbers = torch.randn(5, 12), torch.arange(5)
@@ -78,5 +78,5 @@ def test_a_child_begins_with_its_parents_vectors_and_has_room_for_more_items() -
 
 
 def test_a_parent_of_another_size_is_refused_by_the_weights_name() -> None:
-    with pytest.raises(RuntimeError, match=r"step\.write\.weight"):
-        Encoder(replace(CONFIG, state_dims=8)).inherit(encoder().state_dict())
+    with pytest.raises(RuntimeError, match=r"step\.input_term\.weight"):
+        SharedEncoder(replace(CONFIG, state_dims=8)).inherit(encoder().state_dict())

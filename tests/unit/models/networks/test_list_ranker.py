@@ -8,11 +8,11 @@ import torch
 
 from anabranch.ranking.inference.user_encoder import Order as OnnxOrder
 from anabranch.release import Draft
-from models.networks.list_ranker import Lists, Order, OrderConfig, fit_order, loss
-from models.networks.onnx_export import export_order
+from models.networks.list_ranker import ListRanker, ListRankerConfig, RankingLists, fit_list_ranker, loss
+from models.networks.onnx_export import export_list_ranker
 
 
-def lists(n: int = 300, own_wins: bool = True) -> Lists:
+def lists(n: int = 300, own_wins: bool = True) -> RankingLists:
     """Lists of 5 candidates, the first two the user's own. What comes has the greatest second feature."""
     random = np.random.default_rng(0)
     features = random.normal(size=(n, 5, 3)).astype(np.float32) * [100, 1, 0.01] + [5000, 0, 0]
@@ -21,10 +21,10 @@ def lists(n: int = 300, own_wins: bool = True) -> Lists:
     if not own_wins:
         features[:, :2, 1] = -9
     positive = features[:, :, 1].argmax(axis=1)
-    return Lists(features.reshape(-1, 3).astype(np.float32), own.ravel(), np.arange(n + 1) * 5, positive)
+    return RankingLists(features.reshape(-1, 3).astype(np.float32), own.ravel(), np.arange(n + 1) * 5, positive)
 
 
-def hits(order: Order, made: Lists) -> float:
+def hits(order: ListRanker, made: RankingLists) -> float:
     with torch.no_grad():
         scores = order(torch.from_numpy(made.features.reshape(-1, 5, 3))).numpy()
     return float((scores.argmax(axis=1) == made.positive).mean())
@@ -32,20 +32,20 @@ def hits(order: Order, made: Lists) -> float:
 
 def test_an_order_learns_which_feature_tells() -> None:
     made = lists()
-    assert hits(fit_order(made, OrderConfig(epochs=20), seed=0), made) > 0.9
+    assert hits(fit_list_ranker(made, ListRankerConfig(epochs=20), random_seed=0), made) > 0.9
 
 
 def test_a_child_knows_from_few_lists_what_its_parent_knew_from_many() -> None:
-    made, few, config = lists(), lists(8), OrderConfig(epochs=1)
-    parent = fit_order(made, OrderConfig(epochs=20), seed=0)
+    made, few, config = lists(), lists(8), ListRankerConfig(epochs=1)
+    parent = fit_list_ranker(made, ListRankerConfig(epochs=20), random_seed=0)
     before = {name: weight.clone() for name, weight in parent.state_dict().items()}
-    child = fit_order(few, config, seed=0, parent=parent)
-    assert hits(child, made) > 0.9 > hits(fit_order(few, config, seed=0), made)
+    child = fit_list_ranker(few, config, random_seed=0, parent=parent)
+    assert hits(child, made) > 0.9 > hits(fit_list_ranker(few, config, random_seed=0), made)
     assert all(torch.equal(weight, before[name]) for name, weight in parent.state_dict().items())
 
 
 def test_equal_seeds_make_equal_orders() -> None:
-    one, other = (fit_order(lists(), OrderConfig(epochs=1), seed=3) for _ in range(2))
+    one, other = (fit_list_ranker(lists(), ListRankerConfig(epochs=1), random_seed=3) for _ in range(2))
     for a, b in zip(one.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -53,29 +53,31 @@ def test_equal_seeds_make_equal_orders() -> None:
 def test_a_list_learned_for_discovery_does_not_see_the_users_own_items() -> None:
     made = lists(4, own_wins=False)
     features = np.where(made.own[:, None], 7 * made.features, made.features)
-    changed = Lists(features, made.own, made.offset, made.positive)
-    order, every = Order(3, 8), np.arange(4)
+    changed = RankingLists(features, made.own, made.offset, made.positive)
+    order, every = ListRanker(3, 8), np.arange(4)
     hidden, shown = np.ones(4, np.bool_), np.zeros(4, np.bool_)
     assert loss(order, made, every, hidden) == loss(order, changed, every, hidden)
     assert loss(order, made, every, shown) != loss(order, changed, every, shown)
 
 
 def test_no_list_is_an_error_that_says_why() -> None:
-    empty = Lists(np.empty((0, 3), np.float32), np.empty(0, np.bool_), np.zeros(1, np.int64), np.empty(0, np.int64))
+    empty = RankingLists(
+        np.empty((0, 3), np.float32), np.empty(0, np.bool_), np.zeros(1, np.int64), np.empty(0, np.int64)
+    )
     with pytest.raises(ValueError, match="no candidate was ever what came next"):
-        fit_order(empty, OrderConfig(), seed=0)
+        fit_list_ranker(empty, ListRankerConfig(), random_seed=0)
 
 
 def test_lists_joined_end_to_end_keep_their_positives() -> None:
-    joined = Lists.concatenate([lists(2), lists(3)])
+    joined = RankingLists.concatenate([lists(2), lists(3)])
     assert len(joined) == 5
     assert joined.offset.tolist() == [0, 5, 10, 15, 20, 25]
     assert joined.positive.tolist() == [*lists(2).positive, *lists(3).positive]
 
 
 def test_the_exported_order_scores_like_the_original(tmp_path: Path) -> None:
-    order = fit_order(lists(), OrderConfig(epochs=1), seed=0)
-    assert export_order(order, tmp_path)["order.onnx"] < 1e-4
+    order = fit_list_ranker(lists(), ListRankerConfig(epochs=1), random_seed=0)
+    assert export_list_ranker(order, tmp_path)["order.onnx"] < 1e-4
     features = lists(4).features
     with torch.no_grad():
         expected = order(torch.from_numpy(features).reshape(4, 5, 3)).numpy().ravel()

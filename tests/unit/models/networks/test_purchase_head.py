@@ -11,11 +11,17 @@ import torch
 from anabranch.ranking.inference.purchase_head import PurchaseHead as OnnxPurchaseHead
 from anabranch.release import PURCHASE_HEAD, Draft
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExamples
-from models.metrics.calibration import PurchaseFigures
+from models.metrics.calibration import PurchaseMetrics
 from models.networks.onnx_export import export_purchase
-from models.networks.purchase_head import PurchaseConfig, PurchaseHead, calibrate, learn_purchase, probabilities
+from models.networks.purchase_head import (
+    PurchaseClassifier,
+    PurchaseConfig,
+    calibrate,
+    fit_purchase_head,
+    probabilities,
+)
 
-CONFIG = PurchaseConfig(rows_a_step=256, epochs=12)
+CONFIG = PurchaseConfig(rows_per_step=256, epochs=12)
 MOMENTS, CANDIDATES = 1000, 10
 
 
@@ -24,9 +30,9 @@ def rule(features: np.ndarray, shift: float = 0.0) -> np.ndarray:
     return 1 / (1 + np.exp(-shift - np.where(features[:, 2] > 0, -6, 3 * features[:, 1] - 2)))
 
 
-def examples(seed: int = 0, moments: int = MOMENTS, shift: float = 0.0) -> PurchaseExamples:
+def examples(random_seed: int = 0, moments: int = MOMENTS, shift: float = 0.0) -> PurchaseExamples:
     """What users bought by the rule."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(random_seed)
     features = random.normal(size=(moments * CANDIDATES, 4)) * [100, 1, 1, 0.01] + [5000, 0, 0, 0]
     bought = random.random(len(features)) < rule(features, shift)
     return PurchaseExamples(features.astype(np.float32), bought, np.repeat(np.arange(moments), CANDIDATES))
@@ -42,18 +48,18 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def learned() -> tuple[PurchaseHead, PurchaseFigures]:
-    return learn_purchase(examples(), CONFIG, seed=0)
+def learned() -> tuple[PurchaseClassifier, PurchaseMetrics]:
+    return fit_purchase_head(examples(), CONFIG, random_seed=0)
 
 
-def figures(head: PurchaseHead, of: PurchaseExamples) -> PurchaseFigures:
-    return PurchaseFigures.of(probabilities(head, of), of.bought, 0.5)
+def figures(head: PurchaseClassifier, of: PurchaseExamples) -> PurchaseMetrics:
+    return PurchaseMetrics.from_probabilities(probabilities(head, of), of.bought, 0.5)
 
 
-def test_a_head_learns_the_rule_by_which_users_buy(learned: tuple[PurchaseHead, PurchaseFigures]) -> None:
+def test_a_head_learns_the_rule_by_which_users_buy(learned: tuple[PurchaseClassifier, PurchaseMetrics]) -> None:
     head, measured = learned
-    unseen = examples(seed=1)
-    known = PurchaseFigures.of(rule(unseen.features), unseen.bought, 0.5)
+    unseen = examples(random_seed=1)
+    known = PurchaseMetrics.from_probabilities(rule(unseen.features), unseen.bought, 0.5)
     assert figures(head, unseen).roc_auc > known.roc_auc - 0.01 > 0.9
     assert measured.roc_auc > known.roc_auc - 0.02
     assert measured.pr_auc > 3 * measured.purchases / measured.examples
@@ -61,14 +67,14 @@ def test_a_head_learns_the_rule_by_which_users_buy(learned: tuple[PurchaseHead, 
 
 
 def test_the_threshold_of_the_best_f1_beats_one_half_where_purchases_are_rare(
-    learned: tuple[PurchaseHead, PurchaseFigures],
+    learned: tuple[PurchaseClassifier, PurchaseMetrics],
 ) -> None:
     measured = learned[1]
     assert measured.at_best_f1.threshold < 0.5
     assert measured.at_best_f1.f1 > measured.at_half.f1
 
 
-def test_every_probability_is_one_whatever_the_features(learned: tuple[PurchaseHead, PurchaseFigures]) -> None:
+def test_every_probability_is_one_whatever_the_features(learned: tuple[PurchaseClassifier, PurchaseMetrics]) -> None:
     extreme = torch.tensor([[[3e38, -3e38, 3e38, -3e38], [0, 0, 0, 0], [1e6, -1e6, 1e-6, 3]]])
     with torch.no_grad():
         probability = learned[0](extreme).numpy()
@@ -76,7 +82,7 @@ def test_every_probability_is_one_whatever_the_features(learned: tuple[PurchaseH
 
 
 def test_calibration_puts_right_what_changed_since_the_head_learned(
-    learned: tuple[PurchaseHead, PurchaseFigures],
+    learned: tuple[PurchaseClassifier, PurchaseMetrics],
 ) -> None:
     """Users buy far less than they did when the head was trained, and it is too sure of itself besides."""
     head = deepcopy(learned[0])
@@ -94,14 +100,14 @@ def test_calibration_puts_right_what_changed_since_the_head_learned(
 
 def test_what_is_measured_has_taught_neither_the_head_nor_its_calibration() -> None:
     made = examples(moments=500)
-    others = examples(seed=5, moments=500)
+    others = examples(random_seed=5, moments=500)
     newest = made.prediction_point >= 400
     changed = PurchaseExamples(
         np.where(newest[:, None], others.features, made.features),
         np.where(newest, others.bought, made.bought),
         made.prediction_point,
     )
-    one, other = (learn_purchase(which, CONFIG, seed=0) for which in (made, changed))
+    one, other = (fit_purchase_head(which, CONFIG, random_seed=0) for which in (made, changed))
     for name, values in one[0].state_dict().items():
         assert torch.equal(values, other[0].state_dict()[name])
     assert one[1] != other[1]
@@ -111,15 +117,15 @@ def test_too_few_purchases_make_no_head() -> None:
     made = examples()
     rare = PurchaseExamples(made.features, made.bought & (made.prediction_point < 800), made.prediction_point)
     with pytest.raises(NoPurchaseHead, match="to measure on, 0 were bought: 20 at least"):
-        learn_purchase(rare, CONFIG, seed=0)
+        fit_purchase_head(rare, CONFIG, random_seed=0)
 
 
 def test_the_exported_head_says_what_the_original_says(
-    learned: tuple[PurchaseHead, PurchaseFigures], tmp_path: Path
+    learned: tuple[PurchaseClassifier, PurchaseMetrics], tmp_path: Path
 ) -> None:
     head = learned[0]
     assert export_purchase(head, tmp_path)[PURCHASE_HEAD] < 1e-5
-    features = examples(seed=3, moments=6).features.reshape(6, CANDIDATES, 4)
+    features = examples(random_seed=3, moments=6).features.reshape(6, CANDIDATES, 4)
     with torch.no_grad():
         expected = head(torch.from_numpy(features)).numpy()
     np.testing.assert_allclose(OnnxPurchaseHead(Draft(tmp_path)).probability(features), expected, atol=1e-5)

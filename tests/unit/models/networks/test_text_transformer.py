@@ -16,12 +16,12 @@ from models.data.event_log import EventLog
 from models.data.sequences import Sequences
 from models.networks.text_adapter import adapt, item_pairs
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
-from models.seeds.seed import Vectors
-from models.seeds.text import OwnTransformer, TextSeed
+from models.seeds.seed_model import Vectors
+from models.seeds.text import OwnTransformer, TextSeedModel
 
 WORDS = ["red", "green", "blue", "shirt", "shoe", "hat", "bread", "milk", "tea", "cup", "bowl", "pan"]
 TEXTS = [f"{WORDS[at % 12]} {WORDS[(5 * at + 1) % 12]}" for at in range(12)]
-LORA = TextConfig(adapter="lora", rank=4, steps=60, pairs_a_step=6, learning_rate=1e-2)
+LORA = TextConfig(adapter="lora", rank=4, steps=60, pairs_per_step=6, learning_rate=1e-2)
 ADAPTED = [LORA, replace(LORA, adapter="adalora", learning_rate=2e-2, steps=80)]
 
 
@@ -109,13 +109,13 @@ def test_a_pair_with_an_item_that_has_no_text_is_left_out() -> None:
 @pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)
 def test_an_adapter_moves_texts_of_a_pair_together(config: TextConfig, folder: Path) -> None:
     before = load_transformer(str(folder)).encode(TEXTS)
-    adapted = adapt(load_transformer(str(folder)), TEXTS, log(), config, seed=0)
+    adapted = adapt(load_transformer(str(folder)), TEXTS, log(), config, random_seed=0)
     assert margin(adapted.encode(TEXTS)) > margin(before) + 0.1
 
 
 @pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)
 def test_what_the_adapter_learned_is_in_the_exported_weights(config: TextConfig, folder: Path, tmp_path: Path) -> None:
-    adapted = adapt(load_transformer(str(folder)), TEXTS, log(), replace(config, steps=10), seed=0)
+    adapted = adapt(load_transformer(str(folder)), TEXTS, log(), replace(config, steps=10), random_seed=0)
     assert not [name for name, _ in adapted.module.named_parameters() if "lora" in name]
     export_text(tmp_path, quantised=False, transformer=adapted)
     np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), adapted.encode(TEXTS), atol=1e-5)
@@ -123,7 +123,9 @@ def test_what_the_adapter_learned_is_in_the_exported_weights(config: TextConfig,
 
 def test_adapting_twice_with_one_seed_gives_the_same_vectors(folder: Path) -> None:
     few = replace(LORA, steps=5)
-    one, other = (adapt(load_transformer(str(folder)), TEXTS, log(), few, seed=3).encode(TEXTS) for _ in range(2))
+    one, other = (
+        adapt(load_transformer(str(folder)), TEXTS, log(), few, random_seed=3).encode(TEXTS) for _ in range(2)
+    )
     np.testing.assert_array_equal(one, other)
 
 
@@ -131,17 +133,17 @@ def test_without_an_adapter_the_transformer_stays_as_it_was(folder: Path) -> Non
     transformer = load_transformer(str(folder))
     before = transformer.encode(TEXTS)
     told: list[float] = []
-    after = adapt(transformer, TEXTS, log(), TextConfig(), seed=0, done=told.append).encode(TEXTS)
+    after = adapt(transformer, TEXTS, log(), TextConfig(), random_seed=0, done=told.append).encode(TEXTS)
     np.testing.assert_array_equal(before, after)
     assert told == [1.0]
 
 
 def test_a_text_seed_with_an_adapted_transformer_lists_the_pairs_other_item(folder: Path) -> None:
     def hits(config: TextConfig) -> float:
-        seed = TextSeed(dims=8, recent=1, own=OwnTransformer(TEXTS, replace(config, model=str(folder))))
+        seed = TextSeedModel(dims=8, recent=1, own=OwnTransformer(TEXTS, replace(config, model=str(folder))))
         seed.fit(log(), np.zeros((12, 4), np.float32), lambda share: None)
-        contexts = Sequences.of(log()).contexts(np.arange(0, 80, 4), 4)
-        return float((seed.teach(contexts, 3).items == contexts.recent[:, :1] + 1).any(axis=1).mean())
+        contexts = Sequences.from_log(log()).contexts(np.arange(0, 80, 4), 4)
+        return float((seed.predict_top_k(contexts, 3).items == contexts.recent[:, :1] + 1).any(axis=1).mean())
 
     adapted = hits(LORA)
     assert adapted > 0.6, "the list is the item itself and two of eleven others: by chance one hit in five"
@@ -151,10 +153,10 @@ def test_a_text_seed_with_an_adapted_transformer_lists_the_pairs_other_item(fold
 def test_a_seed_that_reads_for_itself_tells_how_far_it_is(folder: Path) -> None:
     told: list[float] = []
     own = OwnTransformer(TEXTS, replace(LORA, model=str(folder), steps=4))
-    TextSeed(dims=4, own=own).fit(log(), np.zeros((12, 4), np.float32), told.append)
+    TextSeedModel(dims=4, own=own).fit(log(), np.zeros((12, 4), np.float32), told.append)
     assert sum(told) == pytest.approx(1.0)
 
 
 def test_texts_of_another_catalogue_are_refused() -> None:
     with pytest.raises(ValueError, match="`texts` has 2 items, the catalogue 12"):
-        TextSeed(own=OwnTransformer(TEXTS[:2])).fit(log(), np.zeros((12, 4), np.float32), lambda share: None)
+        TextSeedModel(own=OwnTransformer(TEXTS[:2])).fit(log(), np.zeros((12, 4), np.float32), lambda share: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,9 +19,10 @@ from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Draft, Release
 from models.data.event_log import EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
-from models.networks.encoder import Encoder, EncoderConfig
-from models.networks.list_ranker import OrderConfig
+from models.networks.encoder import EncoderConfig, SharedEncoder
+from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
+from models.networks.stored_names import stored_settings
 from models.networks.text_transformer import TextConfig
 from models.offline.purchase_examples import DAY_MS
 from models.pipeline.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
@@ -34,12 +35,12 @@ from tests.support.releases import TEXT_DIMS, write_release
 ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in range(12)]
 VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 EVENTS = 600
-ADAPTED = {"text": asdict(TextConfig(adapter="lora"))}
+ADAPTED = {"text": stored_settings(TextConfig(adapter="lora"))}
 CONFIG = CandidateConfig(
     threads=1,
     dims=32,
     training=Training(epochs=1, child_epochs=1, negatives=32),
-    order=OrderConfig(epochs=1),
+    order=ListRankerConfig(epochs=1),
     purchase=PurchaseConfig(examples=PurchaseExampleConfig(horizon_days=2.0), epochs=1),
 )
 
@@ -71,7 +72,7 @@ def log() -> EventLog:
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
     folder = tmp_path_factory.mktemp("releases") / "parent"
     manifest = write_release(folder)
-    save_file(Encoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / WEIGHTS)
+    save_file(SharedEncoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / WEIGHTS)
     release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder), strategy=ADAPTED))
     return release.opened(folder)
 
@@ -134,7 +135,7 @@ def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
         parent,
         tmp_path / "candidate",
         order_from=half,
-        fresh_from=half,
+        new_since_ms=half,
         cache=tmp_path,
         config=CONFIG,
         curve=lambda name, value, step: told.add(name),

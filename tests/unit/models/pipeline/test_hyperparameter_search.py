@@ -10,16 +10,16 @@ import torch
 
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
-from models.networks.encoder import Encoder, EncoderConfig
+from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.pipeline.candidate import CandidateConfig
 from models.pipeline.hyperparameter_search import Chosen, Judge, Search, search
 from models.sharing.strategies.text_geometry import TextGeometry
-from models.sharing.strategy import Course
+from models.sharing.strategy import TrainingData
 from models.sharing.training import Training
 
 ITEMS = 12
 CONFIG = CandidateConfig(
-    threads=1, training=Training(negatives=16, events_a_step=128, ahead=8.0), strategies=(TextGeometry(),)
+    threads=1, training=Training(negatives=16, events_per_step=128, mean_target_gap=8.0), strategies=(TextGeometry(),)
 )
 BRIEF = Search(cpu_seconds=60.0, trials=3, epochs=1, moments=50)
 
@@ -40,14 +40,16 @@ def log() -> EventLog:
 
 
 def found(log: EventLog, settings: Search, config: CandidateConfig = CONFIG) -> Chosen:
-    def fresh(_: CandidateConfig) -> Encoder:
+    def fresh(_: CandidateConfig) -> SharedEncoder:
         torch.manual_seed(0)
-        return Encoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
+        return SharedEncoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
 
     split = log.time_at(0.8)
-    judge = Judge.of(Sequences.of(log), split, settings.moments, False, np.random.default_rng(0))
-    course = Course(Sequences.of(log.split(split)[0]), torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1))
-    return search(config, course, judge, fresh, settings)
+    judge = Judge.of(Sequences.from_log(log), split, settings.moments, False, np.random.default_rng(0))
+    training_data = TrainingData(
+        Sequences.from_log(log.split(split)[0]), torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1)
+    )
+    return search(config, training_data, judge, fresh, settings)
 
 
 def test_the_first_trial_is_the_starting_point_and_the_best_trial_wins(log: EventLog) -> None:
@@ -66,7 +68,7 @@ def test_with_no_time_left_the_starting_point_stands(log: EventLog) -> None:
 
 
 def test_moments_are_judged_by_events_that_trials_do_not_train_on(log: EventLog) -> None:
-    sequences, split = Sequences.of(log), log.time_at(0.8)
+    sequences, split = Sequences.from_log(log), log.time_at(0.8)
     judge = Judge.of(sequences, split, 1_000, False, np.random.default_rng(0))
     assert (sequences.ts[judge.row + 1] >= split).all()
     assert (sequences.user[judge.row + 1] == sequences.user[judge.row]).all()

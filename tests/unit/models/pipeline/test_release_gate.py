@@ -11,7 +11,7 @@ import pytest
 from anabranch.messages import REASON_LENGTH
 from models.evaluation.protocols import Trial
 from models.evaluation.slices import LARGEST_DOMAINS
-from models.metrics.bootstrap import Margin
+from models.metrics.bootstrap import NonInferiorityMargin
 from models.metrics.ranking import Ranks, discounted_gains
 from models.pipeline.release_gate import GateRule, decide, holm
 
@@ -102,7 +102,7 @@ def test_recall_may_fall_within_its_margin_and_no_further() -> None:
     kept = random.random(len(user))
     slight, heavy = (np.where((incumbent > 0) & (kept < share), 1, 0).astype(np.int32) for share in (0.98, 0.9))
     nothing = np.zeros_like(incumbent)
-    rule = replace(QUICK, recall_margin=Margin(fixed=0.01))
+    rule = replace(QUICK, recall_margin=NonInferiorityMargin(fixed=0.01))
     assert decide(Trial(user, slight, incumbent, nothing), rule).accepted
     verdict = decide(Trial(user, heavy, incumbent, nothing), rule)
     assert not verdict.accepted

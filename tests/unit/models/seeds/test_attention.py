@@ -6,7 +6,7 @@ import torch
 
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
-from models.seeds.attention import Attention, AttentionConfig, AttentionSeed
+from models.seeds.attention import Attention, AttentionConfig, AttentionSeedModel
 
 RING = 10
 KINDS = ("sasrec", "hstu")
@@ -31,15 +31,15 @@ def log(users: int = 60, length: int = 8) -> EventLog:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_tells_from_two_items_which_way_a_user_goes(kind: str) -> None:
     config = AttentionConfig(
-        kind=kind, dims=16, window=8, epochs=30, events_a_step=128, negatives=32, dropout=0.0, learning_rate=1e-2
+        kind=kind, dims=16, window=8, epochs=30, events_per_step=128, negatives=32, dropout=0.0, learning_rate=1e-2
     )
-    seed = AttentionSeed(config=config)
+    seed = AttentionSeedModel(config=config)
     seed.fit(log(), np.zeros((RING, 1), np.float32), lambda share: None)
-    sequences = Sequences.of(log())
+    sequences = Sequences.from_log(log())
     rows = np.flatnonzero((np.arange(len(sequences)) % 8 > 0) & (np.arange(len(sequences)) % 8 < 7))
-    lesson = seed.teach(sequences.contexts(rows, 8), 1)
-    assert (lesson.items[:, 0] == sequences.item[rows + 1]).mean() > 0.9, "the newest item alone would give one half"
-    assert lesson.confidence.mean() > 0.7
+    top_k = seed.predict_top_k(sequences.contexts(rows, 8), 1)
+    assert (top_k.items[:, 0] == sequences.item[rows + 1]).mean() > 0.9, "the newest item alone would give one half"
+    assert top_k.confidence.mean() > 0.7
 
 
 @torch.no_grad()

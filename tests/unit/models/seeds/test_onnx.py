@@ -9,9 +9,9 @@ import torch
 from anabranch.release import ReleaseError
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Sequences
-from models.networks.encoder import Encoder, EncoderConfig
+from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.networks.onnx_export import export_encoder
-from models.seeds.onnx import OnnxSeed
+from models.seeds.onnx import OnnxSeedModel
 from tests.support.releases import DIMS, TEXT_DIMS, write_release
 
 ITEMS = 9
@@ -31,35 +31,35 @@ def log() -> EventLog:
 
 
 @pytest.fixture
-def encoder() -> Encoder:
+def encoder() -> SharedEncoder:
     torch.manual_seed(0)
-    encoder = Encoder(CONFIG).eval()
+    encoder = SharedEncoder(CONFIG).eval()
     encoder.item.whitening.copy_(torch.eye(6)[:, :4])
     torch.nn.init.normal_(encoder.item.residual.weight)
     return encoder
 
 
 @pytest.fixture
-def folder(encoder: Encoder, tmp_path: Path) -> Path:
+def folder(encoder: SharedEncoder, tmp_path: Path) -> Path:
     """The encoder as files, items 0 to 3 being those it has residuals of."""
     export_encoder(encoder, tmp_path)
     (tmp_path / "items.json").write_text('{"0": 1, "1": 2, "2": 3, "3": 4}')
     return tmp_path
 
 
-def fitted(seed: OnnxSeed, text_vectors: np.ndarray = TEXTS) -> OnnxSeed:
+def fitted(seed: OnnxSeedModel, text_vectors: np.ndarray = TEXTS) -> OnnxSeedModel:
     seed.fit(log(), text_vectors, lambda share: None)
     return seed
 
 
 def last_moments() -> Contexts:
-    sequences = Sequences.of(log())
+    sequences = Sequences.from_log(log())
     return sequences.contexts(sequences.start[1:] - 1, 6)
 
 
 @torch.no_grad()
-def test_its_list_is_what_stepping_the_encoder_ranks_first(encoder: Encoder, folder: Path) -> None:
-    sequences = Sequences.of(log())
+def test_its_list_is_what_stepping_the_encoder_ranks_first(encoder: SharedEncoder, folder: Path) -> None:
+    sequences = Sequences.from_log(log())
     numbers = torch.tensor([1, 2, 3, 4, 0, 0, 0, 0, 0])
     vectors = encoder.item(torch.from_numpy(TEXTS), numbers)
     scores = []
@@ -74,50 +74,52 @@ def test_its_list_is_what_stepping_the_encoder_ranks_first(encoder: Encoder, fol
             )
         scores.append((user @ vectors.T)[0])
     expected = torch.stack(scores)
-    lesson = fitted(OnnxSeed(folder)).teach(last_moments(), 4)
-    np.testing.assert_array_equal(lesson.items, expected.topk(4).indices)
-    np.testing.assert_allclose(lesson.confidence, expected.softmax(-1).topk(4).values.sum(-1), rtol=1e-4)
+    top_k = fitted(OnnxSeedModel(folder)).predict_top_k(last_moments(), 4)
+    np.testing.assert_array_equal(top_k.items, expected.topk(4).indices)
+    np.testing.assert_allclose(top_k.confidence, expected.softmax(-1).topk(4).values.sum(-1), rtol=1e-4)
 
 
 def test_any_release_folder_will_do(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", item_ids=["0", "1"])
-    lesson = fitted(OnnxSeed(tmp_path / "r1"), np.eye(ITEMS, TEXT_DIMS, dtype=np.float32)).teach(last_moments(), 3)
-    assert lesson.items.shape == (3, 3)
-    assert (lesson.confidence > 0).all()
+    top_k = fitted(OnnxSeedModel(tmp_path / "r1"), np.eye(ITEMS, TEXT_DIMS, dtype=np.float32)).predict_top_k(
+        last_moments(), 3
+    )
+    assert top_k.items.shape == (3, 3)
+    assert (top_k.confidence > 0).all()
 
 
 def test_it_reads_text_vectors_of_its_own_where_they_are_given(tmp_path: Path) -> None:
     write_release(tmp_path / "r1")
     own = np.eye(ITEMS, TEXT_DIMS, dtype=np.float32)
-    seed = fitted(OnnxSeed(tmp_path / "r1", text_vectors=own))
+    seed = fitted(OnnxSeedModel(tmp_path / "r1", text_vectors=own))
     assert seed.user_vectors(last_moments()).shape == (3, DIMS)
 
 
 def test_a_moment_before_any_event_has_no_confidence(folder: Path) -> None:
     nothing = last_moments().only(np.zeros((3, 6), np.bool_))
-    assert fitted(OnnxSeed(folder)).teach(nothing, 3).confidence.tolist() == [0, 0, 0]
+    assert fitted(OnnxSeedModel(folder)).predict_top_k(nothing, 3).confidence.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["step.onnx", "item.onnx", "items.json"])
 def test_a_missing_file_is_named(name: str, folder: Path) -> None:
     (folder / name).unlink()
     with pytest.raises(ReleaseError, match=name):
-        fitted(OnnxSeed(folder))
+        fitted(OnnxSeedModel(folder))
 
 
 def test_a_missing_input_is_named(folder: Path) -> None:
     (folder / "step.onnx").write_bytes((folder / "item.onnx").read_bytes())
     with pytest.raises(ReleaseError, match=r"step\.onnx has no inputs state, input_vector"):
-        fitted(OnnxSeed(folder))
+        fitted(OnnxSeedModel(folder))
 
 
 def test_text_vectors_of_another_size_are_refused_and_the_remedy_named(folder: Path) -> None:
     with pytest.raises(
         ReleaseError, match=r"item\.onnx does not take text vectors of 3 dimensions: give `text_vectors`"
     ):
-        fitted(OnnxSeed(folder), TEXTS[:, :3])
+        fitted(OnnxSeedModel(folder), TEXTS[:, :3])
 
 
 def test_text_vectors_of_another_catalogue_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="`text_vectors` has 5 items, the catalogue 9"):
-        fitted(OnnxSeed(folder, text_vectors=TEXTS[:5]))
+        fitted(OnnxSeedModel(folder, text_vectors=TEXTS[:5]))

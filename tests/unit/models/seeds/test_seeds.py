@@ -10,38 +10,38 @@ import pytest
 
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
-from models.seeds.als import AlsSeed
-from models.seeds.attention import AttentionConfig, AttentionSeed
-from models.seeds.co_visit import NeighboursSeed
+from models.seeds.als import AlsSeedModel
+from models.seeds.attention import AttentionConfig, AttentionSeedModel
+from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.gru import GruConfig
-from models.seeds.seed import Seed, top
-from models.seeds.sequence import SequenceSeed
-from models.seeds.session_knn import SessionKnnSeed
-from models.seeds.slice import OfDomain, OfTask
-from models.seeds.text import TextSeed
+from models.seeds.seed_model import SeedModel, top
+from models.seeds.sequence import SequenceSeedModel
+from models.seeds.session_knn import SessionKnnSeedModel
+from models.seeds.slice import DomainSeedModel, TaskSeedModel
+from models.seeds.text import TextSeedModel
 
 ITEMS = 12
-NETWORK = {"dims": 16, "window": 8, "epochs": 12, "events_a_step": 64, "negatives": 64}
+NETWORK = {"dims": 16, "window": 8, "epochs": 12, "events_per_step": 64, "negatives": 64}
 
 
-def attention(kind: Literal["sasrec", "hstu"]) -> AttentionSeed:
-    return AttentionSeed(config=AttentionConfig(kind=kind, dropout=0.1, learning_rate=1e-2, **NETWORK))
+def attention(kind: Literal["sasrec", "hstu"]) -> AttentionSeedModel:
+    return AttentionSeedModel(config=AttentionConfig(kind=kind, dropout=0.1, learning_rate=1e-2, **NETWORK))
 
 
-def gru() -> SequenceSeed:
-    return SequenceSeed(config=GruConfig(ahead=1.5, **NETWORK))
+def gru() -> SequenceSeedModel:
+    return SequenceSeedModel(config=GruConfig(mean_target_gap=1.5, **NETWORK))
 
 
-MAKERS: dict[str, Callable[[], Seed]] = {
-    "co_visit": NeighboursSeed,
-    "als": lambda: AlsSeed(factors=4, iterations=5, threads=1),
-    "text": lambda: TextSeed(dims=4),
+MAKERS: dict[str, Callable[[], SeedModel]] = {
+    "co_visit": CoVisitSeedModel,
+    "als": lambda: AlsSeedModel(factors=4, iterations=5, threads=1),
+    "text": lambda: TextSeedModel(dims=4),
     "sequence": gru,
     "attention": lambda: attention("sasrec"),
     "attention hstu": lambda: attention("hstu"),
-    "session_knn": SessionKnnSeed,
-    "of task": lambda: OfTask(gru(), "purchase"),
-    "of domain": lambda: OfDomain(gru(), "all", np.full(ITEMS, "all")),
+    "session_knn": SessionKnnSeedModel,
+    "of task": lambda: TaskSeedModel(gru(), "purchase"),
+    "of domain": lambda: DomainSeedModel(gru(), "all", np.full(ITEMS, "all")),
 }
 
 
@@ -70,56 +70,56 @@ def texts() -> np.ndarray:
 
 
 @pytest.fixture(scope="module", params=MAKERS)
-def make(request: pytest.FixtureRequest) -> Callable[[], Seed]:
+def make(request: pytest.FixtureRequest) -> Callable[[], SeedModel]:
     return MAKERS[request.param]
 
 
 @pytest.fixture(scope="module")
-def seed(make: Callable[[], Seed]) -> Seed:
+def seed(make: Callable[[], SeedModel]) -> SeedModel:
     made = make()
     made.fit(log(), texts(), lambda share: None)
     return made
 
 
-def test_a_seed_teaches_what_it_learned(seed: Seed) -> None:
-    sequences = Sequences.of(log())
+def test_a_seed_teaches_what_it_learned(seed: SeedModel) -> None:
+    sequences = Sequences.from_log(log())
     rows = np.arange(5, len(sequences), 12)
-    lesson = seed.teach(sequences.contexts(rows, 8), 4)
-    assert lesson.items.shape == (40, 4)
-    named = lesson.items >= 0
+    top_k = seed.predict_top_k(sequences.contexts(rows, 8), 4)
+    assert top_k.items.shape == (40, 4)
+    named = top_k.items >= 0
     assert named.mean() > 0.8
-    same_world = (lesson.items // 6) == (sequences.user[rows] % 2)[:, None]
+    same_world = (top_k.items // 6) == (sequences.user[rows] % 2)[:, None]
     assert same_world[named].mean() > 0.9
 
 
-def test_a_list_never_names_an_item_twice(seed: Seed) -> None:
-    lesson = seed.teach(Sequences.of(log()).contexts(np.arange(50), 8), 6)
-    for items in lesson.items:
+def test_a_list_never_names_an_item_twice(seed: SeedModel) -> None:
+    top_k = seed.predict_top_k(Sequences.from_log(log()).contexts(np.arange(50), 8), 6)
+    for items in top_k.items:
         named = items[items >= 0]
         assert len(np.unique(named)) == len(named)
 
 
-def test_confidence_is_a_share(seed: Seed) -> None:
-    lesson = seed.teach(Sequences.of(log()).contexts(np.arange(50), 8), 4)
-    assert lesson.confidence.shape == (50,)
-    assert ((lesson.confidence >= 0) & (lesson.confidence <= 1.0001)).all()
+def test_confidence_is_a_share(seed: SeedModel) -> None:
+    top_k = seed.predict_top_k(Sequences.from_log(log()).contexts(np.arange(50), 8), 4)
+    assert top_k.confidence.shape == (50,)
+    assert ((top_k.confidence >= 0) & (top_k.confidence <= 1.0001)).all()
 
 
-def test_a_moment_is_taught_alike_alone_and_among_others(seed: Seed) -> None:
-    contexts = Sequences.of(log()).contexts(np.arange(20), 8)
-    together = seed.teach(contexts, 4)
-    alone = seed.teach(contexts.part(7, 8), 4)
+def test_a_moment_is_taught_alike_alone_and_among_others(seed: SeedModel) -> None:
+    contexts = Sequences.from_log(log()).contexts(np.arange(20), 8)
+    together = seed.predict_top_k(contexts, 4)
+    alone = seed.predict_top_k(contexts.part(7, 8), 4)
     np.testing.assert_array_equal(alone.items[0], together.items[7])
     np.testing.assert_allclose(alone.confidence[0], together.confidence[7], atol=1e-5)
 
 
-def test_a_second_fit_teaches_the_same_and_tells_how_far_it_is(make: Callable[[], Seed], seed: Seed) -> None:
+def test_a_second_fit_teaches_the_same_and_tells_how_far_it_is(make: Callable[[], SeedModel], seed: SeedModel) -> None:
     told: list[float] = []
     again = make()
     again.fit(log(), texts(), told.append)
     assert sum(told) == pytest.approx(1.0)
-    contexts = Sequences.of(log()).contexts(np.arange(50), 8)
-    np.testing.assert_array_equal(again.teach(contexts, 4).items, seed.teach(contexts, 4).items)
+    contexts = Sequences.from_log(log()).contexts(np.arange(50), 8)
+    np.testing.assert_array_equal(again.predict_top_k(contexts, 4).items, seed.predict_top_k(contexts, 4).items)
 
 
 def test_top_leaves_out_what_is_ruled_out() -> None:

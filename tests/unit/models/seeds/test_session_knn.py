@@ -7,7 +7,7 @@ import pytest
 
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Sequences
-from models.seeds.session_knn import REACH, SessionKnnSeed
+from models.seeds.session_knn import REACH, SessionKnnSeedModel
 
 ITEMS = 30
 HOUR_MS = 3600_000
@@ -30,7 +30,7 @@ def log(*sessions: list[int]) -> EventLog:
     )
 
 
-def fitted(events: EventLog, seed: SessionKnnSeed) -> SessionKnnSeed:
+def fitted(events: EventLog, seed: SessionKnnSeedModel) -> SessionKnnSeedModel:
     seed.fit(events, np.zeros((ITEMS, 1), np.float32), lambda share: None)
     return seed
 
@@ -41,81 +41,83 @@ def moment(*recent: int, user: int = -1, ts: int = 1000 * HOUR_MS) -> Contexts:
     return Contexts(np.array([user], np.int32), items, np.full(items.shape, ts))
 
 
-def listed(seed: SessionKnnSeed, contexts: Contexts) -> list[int]:
-    items = seed.teach(contexts, ITEMS).items[0]
+def listed(seed: SessionKnnSeedModel, contexts: Contexts) -> list[int]:
+    items = seed.predict_top_k(contexts, ITEMS).items[0]
     return items[items >= 0].tolist()
 
 
 def test_what_stands_next_to_the_shared_item_comes_before_what_is_far() -> None:
-    seed = fitted(log([SHARED, NEXT, FAR]), SessionKnnSeed())
+    seed = fitted(log([SHARED, NEXT, FAR]), SessionKnnSeedModel())
     assert listed(seed, moment(SHARED)) == [SHARED, NEXT, FAR]
 
 
 def test_a_fresh_session_counts_more_than_an_old_one() -> None:
-    seed = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeed(half_life_ms=HOUR_MS))
+    seed = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeedModel(half_life_ms=HOUR_MS))
     assert listed(seed, moment(SHARED, ts=2 * HOUR_MS)) == [SHARED, NEXT, FAR]
 
 
 def test_a_session_that_shares_the_newest_item_counts_more_than_one_that_shares_an_older() -> None:
-    seed = fitted(log([SHARED, FAR], [OTHER, NEXT]), SessionKnnSeed())
+    seed = fitted(log([SHARED, FAR], [OTHER, NEXT]), SessionKnnSeedModel())
     assert listed(seed, moment(OTHER, SHARED))[:2] == [OTHER, NEXT]
     assert listed(seed, moment(SHARED, OTHER))[:2] == [SHARED, FAR]
 
 
 def test_only_the_newest_sessions_of_an_item_are_looked_at() -> None:
-    seed = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeed(sampled=1))
+    seed = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeedModel(sampled=1))
     assert listed(seed, moment(SHARED)) == [SHARED, NEXT]
     assert listed(seed, moment(SHARED, ts=HOUR_MS)) == [SHARED, FAR], "of those that had ended by then"
 
 
 def test_a_moment_is_taught_neither_by_its_own_session_nor_by_one_that_ends_later() -> None:
     events = log([SHARED, NEXT], [SHARED, 20, 21, 22], [SHARED, OTHER])
-    seed, sequences = fitted(events, SessionKnnSeed()), Sequences.of(events)
+    seed, sequences = fitted(events, SessionKnnSeedModel()), Sequences.from_log(events)
     for row in np.flatnonzero(sequences.user == 1):
         assert set(listed(seed, sequences.contexts(np.array([row]), 8))) == {SHARED, NEXT}
 
 
 def test_a_session_of_one_event_teaches_nothing() -> None:
-    assert listed(fitted(log([SHARED], [OTHER, NEXT]), SessionKnnSeed()), moment(SHARED)) == []
+    assert listed(fitted(log([SHARED], [OTHER, NEXT]), SessionKnnSeedModel()), moment(SHARED)) == []
 
 
 def test_a_users_earlier_session_is_a_neighbour_like_any() -> None:
     events = log([SHARED, NEXT], [OTHER, FAR])
     events = replace(events, user=np.zeros_like(events.user))
-    assert NEXT in listed(fitted(events, SessionKnnSeed()), moment(SHARED, user=0, ts=HOUR_MS))
+    assert NEXT in listed(fitted(events, SessionKnnSeedModel()), moment(SHARED, user=0, ts=HOUR_MS))
 
 
 def test_a_moment_like_no_session_has_an_empty_list_and_no_confidence() -> None:
-    lesson = fitted(log([SHARED, NEXT]), SessionKnnSeed()).teach(moment(OTHER), 3)
-    assert lesson.items.tolist() == [[-1, -1, -1]]
-    assert lesson.confidence.tolist() == [0]
+    top_k = fitted(log([SHARED, NEXT]), SessionKnnSeedModel()).predict_top_k(moment(OTHER), 3)
+    assert top_k.items.tolist() == [[-1, -1, -1]]
+    assert top_k.confidence.tolist() == [0]
 
 
 def test_many_neighbours_that_agree_give_more_confidence_than_few_that_do_not() -> None:
-    seed = fitted(log(*[[SHARED, NEXT]] * 20, [OTHER, 10], [OTHER, 11], [OTHER, 12]), SessionKnnSeed())
-    assert seed.teach(moment(SHARED), 2).confidence[0] > 1.5 * seed.teach(moment(OTHER), 2).confidence[0]
+    seed = fitted(log(*[[SHARED, NEXT]] * 20, [OTHER, 10], [OTHER, 11], [OTHER, 12]), SessionKnnSeedModel())
+    assert (
+        seed.predict_top_k(moment(SHARED), 2).confidence[0] > 1.5 * seed.predict_top_k(moment(OTHER), 2).confidence[0]
+    )
 
 
 def test_moments_without_time_stamps_are_refused() -> None:
-    seed = fitted(log([SHARED, NEXT]), SessionKnnSeed())
+    seed = fitted(log([SHARED, NEXT]), SessionKnnSeedModel())
     with pytest.raises(ValueError, match=r"no `ts`.*Sequences\.contexts"):
-        seed.teach(Contexts(np.zeros(1, np.int32), np.zeros((1, 2), np.int32)), 3)
+        seed.predict_top_k(Contexts(np.zeros(1, np.int32), np.zeros((1, 2), np.int32)), 3)
 
 
 def test_the_index_finds_what_comparing_with_every_session_finds() -> None:
     random = np.random.default_rng(0)
     sessions = [random.integers(0, 8, random.integers(1, 7)).tolist() for _ in range(40)]
-    seed = fitted(log(*sessions), SessionKnnSeed(recent=3, half_life_ms=9 * HOUR_MS, neighbours=100))
+    seed = fitted(log(*sessions), SessionKnnSeedModel(recent=3, half_life_ms=9 * HOUR_MS, neighbours=100))
     for _ in range(30):
         recent, ts = random.integers(0, 8, 4).tolist(), int(random.integers(0, 41 * HOUR_MS))
         votes = _votes(sessions, recent, ts, seed)
-        lesson = seed.teach(moment(*recent, ts=ts), 30)
-        named = lesson.items[0][lesson.items[0] >= 0]
+        top_k = seed.predict_top_k(moment(*recent, ts=ts), 30)
+        named = top_k.items[0][top_k.items[0] >= 0]
         assert set(named) == set(np.flatnonzero(votes))
         np.testing.assert_allclose(votes[named], np.sort(votes[votes > 0])[::-1])
 
 
-def _votes(sessions: list[list[int]], recent: list[int], ts: int, seed: SessionKnnSeed) -> np.ndarray:
+def _votes(sessions: list[list[int]], recent: list[int], ts: int, seed: SessionKnnSeedModel) -> np.ndarray:
     """The rule as one would write it for one moment."""
     votes = np.zeros(ITEMS)
     found_in = [sum(item in session and len(session) > 1 for session in sessions) for item in range(ITEMS)]

@@ -8,9 +8,9 @@ import pytest
 from anabranch.messages import EVENT_TYPES
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Sequences
-from models.seeds.co_visit import NeighboursSeed
-from models.seeds.slice import OfDomain, OfTask
-from models.seeds.text import TextSeed
+from models.seeds.co_visit import CoVisitSeedModel
+from models.seeds.slice import DomainSeedModel, TaskSeedModel
+from models.seeds.text import TextSeedModel
 
 VIEW, CART, PURCHASE = (EVENT_TYPES.index(name) for name in ("view", "cart", "purchase"))
 ITEMS = 9
@@ -29,92 +29,92 @@ def log() -> EventLog:
 
 
 def moments_of_first_user() -> Contexts:
-    return Sequences.of(log()).contexts(np.arange(6), 8)
+    return Sequences.from_log(log()).contexts(np.arange(6), 8)
 
 
-def task(name: str) -> OfTask:
-    seed = OfTask(NeighboursSeed(), name)  # type: ignore[arg-type]
+def task(name: str) -> TaskSeedModel:
+    seed = TaskSeedModel(CoVisitSeedModel(), name)  # type: ignore[arg-type]
     seed.fit(log(), TEXTS, lambda share: None)
     return seed
 
 
 def test_a_task_learns_what_its_events_say_alone() -> None:
-    lesson = task("purchase").teach(moments_of_first_user(), 3)
-    assert lesson.items[2].tolist() == [4, -1, -1], "who bought 2 bought 4; what was viewed between does not count"
-    assert set(lesson.items[5].tolist()) == {2, 4, -1}, "the newest event, a view, is not seen"
+    top_k = task("purchase").predict_top_k(moments_of_first_user(), 3)
+    assert top_k.items[2].tolist() == [4, -1, -1], "who bought 2 bought 4; what was viewed between does not count"
+    assert set(top_k.items[5].tolist()) == {2, 4, -1}, "the newest event, a view, is not seen"
 
 
 def test_a_task_is_not_confident_before_its_first_event_and_lists_nothing() -> None:
-    lesson = task("purchase").teach(moments_of_first_user(), 3)
-    assert lesson.confidence[:2].tolist() == [0, 0]
-    assert (lesson.confidence[2:] > 0).all()
-    assert (lesson.items[:2] == -1).all()
+    top_k = task("purchase").predict_top_k(moments_of_first_user(), 3)
+    assert top_k.confidence[:2].tolist() == [0, 0]
+    assert (top_k.confidence[2:] > 0).all()
+    assert (top_k.items[:2] == -1).all()
 
 
 def test_a_task_that_nobody_did_teaches_nothing() -> None:
     told: list[float] = []
-    seed = OfTask(NeighboursSeed(), "cart")
+    seed = TaskSeedModel(CoVisitSeedModel(), "cart")
     seed.fit(log(), TEXTS, told.append)
-    lesson = seed.teach(moments_of_first_user(), 3)
+    top_k = seed.predict_top_k(moments_of_first_user(), 3)
     assert told == [1.0]
-    assert lesson.confidence.tolist() == [0] * 6
-    assert (lesson.items == -1).all()
+    assert top_k.confidence.tolist() == [0] * 6
+    assert (top_k.items == -1).all()
 
 
 def test_moments_without_event_types_are_refused() -> None:
     with pytest.raises(ValueError, match="no `type`"):
-        task("purchase").teach(replace(moments_of_first_user(), type=None), 3)
+        task("purchase").predict_top_k(replace(moments_of_first_user(), type=None), 3)
 
 
 @pytest.fixture
-def music() -> OfDomain:
+def music() -> DomainSeedModel:
     """Of a seed that by itself would list the whole catalogue."""
-    seed = OfDomain(TextSeed(dims=4), "music", DOMAINS)
+    seed = DomainSeedModel(TextSeedModel(dims=4), "music", DOMAINS)
     seed.fit(log(), TEXTS, lambda share: None)
     return seed
 
 
-def test_a_domain_lists_its_own_items_and_all_of_them_if_asked(music: OfDomain) -> None:
-    lesson = music.teach(moments_of_first_user(), ITEMS)
-    assert (np.sort(lesson.items[1:], axis=1) == np.flatnonzero(DOMAINS == "music")).all()
+def test_a_domain_lists_its_own_items_and_all_of_them_if_asked(music: DomainSeedModel) -> None:
+    top_k = music.predict_top_k(moments_of_first_user(), ITEMS)
+    assert (np.sort(top_k.items[1:], axis=1) == np.flatnonzero(DOMAINS == "music")).all()
 
 
-def test_a_domain_is_not_confident_before_its_first_item(music: OfDomain) -> None:
-    lesson = music.teach(moments_of_first_user(), 3)
-    assert lesson.confidence[0] == 0
-    assert (lesson.items[0] == -1).all()
-    assert (lesson.confidence[1:] > 0).all()
+def test_a_domain_is_not_confident_before_its_first_item(music: DomainSeedModel) -> None:
+    top_k = music.predict_top_k(moments_of_first_user(), 3)
+    assert top_k.confidence[0] == 0
+    assert (top_k.items[0] == -1).all()
+    assert (top_k.confidence[1:] > 0).all()
 
 
 def test_a_domain_sees_nothing_of_the_others() -> None:
     """3, a book, moves the whole seed's list and not the music seed's."""
     contexts = moments_of_first_user()
-    whole, music = TextSeed(dims=4), OfDomain(TextSeed(dims=4), "music", DOMAINS)
+    whole, music = TextSeedModel(dims=4), DomainSeedModel(TextSeedModel(dims=4), "music", DOMAINS)
     for seed in (whole, music):
         seed.fit(log(), TEXTS, lambda share: None)
-    np.testing.assert_array_equal(music.teach(contexts, 6).items[2], music.teach(contexts, 6).items[3])
-    assert whole.teach(contexts, 6).items[2].tolist() != whole.teach(contexts, 6).items[3].tolist()
+    np.testing.assert_array_equal(music.predict_top_k(contexts, 6).items[2], music.predict_top_k(contexts, 6).items[3])
+    assert whole.predict_top_k(contexts, 6).items[2].tolist() != whole.predict_top_k(contexts, 6).items[3].tolist()
 
 
 def test_a_domain_learns_from_its_own_events_alone() -> None:
-    seed = OfDomain(NeighboursSeed(), "books", DOMAINS)
+    seed = DomainSeedModel(CoVisitSeedModel(), "books", DOMAINS)
     seed.fit(log(), TEXTS, lambda share: None)
-    assert seed.teach(moments_of_first_user(), 3).items[0].tolist() == [3, -1, -1]
+    assert seed.predict_top_k(moments_of_first_user(), 3).items[0].tolist() == [3, -1, -1]
 
 
 def test_a_domain_without_events_teaches_nothing() -> None:
-    seed = OfDomain(NeighboursSeed(), "films", DOMAINS)
+    seed = DomainSeedModel(CoVisitSeedModel(), "films", DOMAINS)
     seed.fit(log(), TEXTS, lambda share: None)
-    lesson = seed.teach(moments_of_first_user(), 3)
-    assert lesson.confidence.tolist() == [0] * 6
-    assert (lesson.items == -1).all()
+    top_k = seed.predict_top_k(moments_of_first_user(), 3)
+    assert top_k.confidence.tolist() == [0] * 6
+    assert (top_k.items == -1).all()
 
 
 def test_domains_of_another_catalogue_are_refused() -> None:
     with pytest.raises(ValueError, match="`domains` has 3 items, the catalogue 9"):
-        OfDomain(NeighboursSeed(), "books", DOMAINS[:3]).fit(log(), TEXTS, lambda share: None)
+        DomainSeedModel(CoVisitSeedModel(), "books", DOMAINS[:3]).fit(log(), TEXTS, lambda share: None)
 
 
-def test_a_slice_is_named_after_its_seed_and_its_task_or_domain(music: OfDomain) -> None:
+def test_a_slice_is_named_after_its_seed_and_its_task_or_domain(music: DomainSeedModel) -> None:
     assert task("purchase").name == "co_visit:purchase"
     assert music.name == "text:music"

@@ -20,7 +20,7 @@ from models.sharing.strategies.replay import Replay
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.strategy import Strategy
 from models.sharing.training import train
-from tests.support.courses import PURCHASE, TRAINING, VIEW, course, encoder
+from tests.support.training_data import PURCHASE, TRAINING, VIEW, encoder, training_data
 
 
 def every() -> list[Strategy]:
@@ -28,17 +28,17 @@ def every() -> list[Strategy]:
         TextGeometry(),
         DomainAdapters(),
         Replay(),
-        Merging(training=TRAINING, fewest_events=20),
-        RankDistillation(moments=50),
-        MultiTask(fewest_events=20),
+        Merging(training=TRAINING, min_events=20),
+        RankDistillation(prediction_points=50),
+        MultiTask(min_events=20),
     ]
 
 
 @pytest.mark.parametrize("text", [True, False])
 def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, tmp_path: Path) -> None:
-    made, together = encoder(dropout=0.2), course(domains=2, types=(VIEW, PURCHASE), text=text, seeds=True)
-    train(made, together, every(), TRAINING, seed=0)
-    losses = train(made, replace(together, fresh_from=11_000), every(), TRAINING, seed=1)
+    made, together = encoder(dropout=0.2), training_data(domains=2, types=(VIEW, PURCHASE), text=text, seeds=True)
+    train(made, together, every(), TRAINING, random_seed=0)
+    losses = train(made, replace(together, new_since_ms=11_000), every(), TRAINING, random_seed=1)
     assert {"loss_rank_distillation", "loss_multi_task", "loss_replay"} <= set(losses)
     assert losses["merging_specialists"] == 4
     assert made.item.film is not None
@@ -48,25 +48,31 @@ def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, t
 
 
 @pytest.mark.parametrize(("domains", "types"), [(1, (VIEW,)), (1, (VIEW, PURCHASE)), (2, (VIEW,))])
-@pytest.mark.parametrize("fresh_from", [0, 11_000])
-def test_every_strategy_works_whatever_the_course_has(domains: int, types: Sequence[int], fresh_from: int) -> None:
+@pytest.mark.parametrize("new_since_ms", [0, 11_000])
+def test_every_strategy_works_whatever_the_course_has(domains: int, types: Sequence[int], new_since_ms: int) -> None:
     made = encoder()
-    losses = train(made, course(domains, types, fresh_from=fresh_from), every(), TRAINING, seed=0)
+    losses = train(made, training_data(domains, types, new_since_ms=new_since_ms), every(), TRAINING, random_seed=0)
     assert all(torch.isfinite(weight).all() for weight in made.parameters())
     assert all(loss >= 0 for name, loss in losses.items() if name.startswith("loss"))
 
 
 def test_equal_seeds_train_equal_encoders() -> None:
-    of = course(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, fresh_from=11_000)
+    of = training_data(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, new_since_ms=11_000)
     one, other = encoder(dropout=0.2), encoder(dropout=0.2)
     for made in (one, other):
-        train(made, of, every(), TRAINING, seed=3)
+        train(made, of, every(), TRAINING, random_seed=3)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_a_manifest_can_hold_what_every_strategy_tells() -> None:
     strategies = every()
-    train(encoder(), course(domains=2, types=(VIEW, PURCHASE), fresh_from=11_000), strategies, TRAINING, seed=0)
+    train(
+        encoder(),
+        training_data(domains=2, types=(VIEW, PURCHASE), new_since_ms=11_000),
+        strategies,
+        TRAINING,
+        random_seed=0,
+    )
     told = {one.name: {"settings": one.describe(), "measured": one.measured()} for one in strategies}
     assert msgspec.json.decode(msgspec.json.encode(told)) == told
 

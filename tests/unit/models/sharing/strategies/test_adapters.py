@@ -8,51 +8,51 @@ from torch import Tensor
 
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.release import Draft
-from models.networks.encoder import Encoder
+from models.networks.encoder import SharedEncoder
 from models.networks.film import DomainFilm
 from models.networks.onnx_export import export_encoder
 from models.sharing.strategies.adapters import DomainAdapters
 from models.sharing.strategies.text_geometry import TextGeometry
-from models.sharing.strategy import Course, Items
+from models.sharing.strategy import ItemVectors, TrainingData
 from models.sharing.training import train
-from tests.support.courses import ITEMS, TEXT_DIMS, TRAINING, course, encoder
+from tests.support.training_data import ITEMS, TEXT_DIMS, TRAINING, encoder, training_data
 
 
-def adapt(made: Encoder, of: Course) -> dict[str, float]:
+def adapt(made: SharedEncoder, of: TrainingData) -> dict[str, float]:
     """The encoder with adapters; what was measured."""
     strategy = DomainAdapters()
     strategy.prepare(made, of, np.random.default_rng(0), lambda share: None)
     return strategy.measured()
 
 
-def trained(of: Course) -> Encoder:
+def trained(of: TrainingData) -> SharedEncoder:
     made = encoder()
-    train(made, of, [TextGeometry(), DomainAdapters()], TRAINING, seed=0)
+    train(made, of, [TextGeometry(), DomainAdapters()], TRAINING, random_seed=0)
     return made
 
 
 @torch.no_grad()
-def vectors(made: Encoder, of: Course) -> Tensor:
-    return Items(made.eval(), of).of(np.arange(len(of.numbers)))
+def vectors(made: SharedEncoder, of: TrainingData) -> Tensor:
+    return ItemVectors(made.eval(), of).of(np.arange(len(of.numbers)))
 
 
 def test_one_domain_has_no_adapter() -> None:
     made = encoder()
     names = set(made.state_dict())
-    assert adapt(made, course()) == {"adapted_domains": 0}
+    assert adapt(made, training_data()) == {"adapted_domains": 0}
     assert made.item.film is None
     assert set(made.state_dict()) == names
 
 
 def test_at_first_adapters_change_nothing() -> None:
-    made, of = encoder(), course(domains=2, text=True)
+    made, of = encoder(), training_data(domains=2, text=True)
     before = vectors(made, of)
     assert adapt(made, of) == {"adapted_domains": 2}
     torch.testing.assert_close(vectors(made, of), before)
 
 
 def test_every_domain_learns_its_own() -> None:
-    film = trained(course(domains=2)).item.film
+    film = trained(training_data(domains=2)).item.film
     assert film is not None
     assert film.scale.weight[1:].any(dim=1).all()
     assert film.shift.weight[1:].any(dim=1).all()
@@ -60,7 +60,7 @@ def test_every_domain_learns_its_own() -> None:
 
 
 def test_an_item_nobody_has_learned_passes_as_it_is() -> None:
-    film = trained(course(domains=2, text=True)).item.film
+    film = trained(training_data(domains=2, text=True)).item.film
     assert film is not None
     vector = torch.randn(3, 16)
     numbers = torch.tensor([0, 1, ITEMS // 2 + 1])
@@ -70,7 +70,7 @@ def test_an_item_nobody_has_learned_passes_as_it_is() -> None:
 
 
 def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> None:
-    item = trained(course(domains=2, text=True)).item.train()
+    item = trained(training_data(domains=2, text=True)).item.train()
     item.residual_dropout = 1.0
     text = torch.randn(3, TEXT_DIMS)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> Non
 
 
 def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: Path) -> None:
-    made = trained(course(domains=2, text=True))
+    made = trained(training_data(domains=2, text=True))
     assert export_encoder(made, tmp_path)["item.onnx"] < 1e-5
     model = OnnxModel(Draft(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
     text, numbers = np.ones((3, TEXT_DIMS), np.float32), np.array([0, 1, ITEMS // 2 + 1])
@@ -92,12 +92,12 @@ def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: 
 
 
 def test_a_child_keeps_its_parents_adapters_and_finds_room_for_items_and_domains() -> None:
-    of = course(domains=2)
+    of = training_data(domains=2)
     parent, child = trained(of), encoder(items=ITEMS + 10)
     child.inherit(parent.state_dict())
     torch.testing.assert_close(vectors(child, of), vectors(parent, of))
     assert of.domains is not None
-    wider = course(domains=3, items=ITEMS + 10)
+    wider = training_data(domains=3, items=ITEMS + 10)
     assert adapt(child, wider) == {"adapted_domains": 3}
     film, before = child.item.film, parent.item.film
     assert film is not None
@@ -111,14 +111,14 @@ def test_a_parent_without_adapters_gives_a_child_without() -> None:
     parent, child = encoder(), encoder(items=ITEMS + 10)
     child.inherit(parent.state_dict())
     assert child.item.film is None
-    torch.testing.assert_close(vectors(child, course()), vectors(parent, course()))
+    torch.testing.assert_close(vectors(child, training_data()), vectors(parent, training_data()))
 
 
 def test_an_item_whose_domain_is_no_longer_told_keeps_it() -> None:
-    of = course(domains=2)
+    of = training_data(domains=2)
     made = trained(of)
     before = vectors(made, of)
-    adapt(made, Course(of.sequences, of.text_vectors, of.numbers))
+    adapt(made, TrainingData(of.sequences, of.text_vectors, of.numbers))
     torch.testing.assert_close(vectors(made, of), before)
 
 

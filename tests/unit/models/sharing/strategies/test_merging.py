@@ -7,25 +7,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.networks.encoder import Encoder
+from models.networks.encoder import SharedEncoder
 from models.sharing.held_out import held_out_rows
 from models.sharing.strategies.merging import Merging, change, linear, specialist, task_arithmetic, ties
-from models.sharing.strategy import Course
+from models.sharing.strategy import TrainingData
 from models.sharing.training import train
-from tests.support.courses import EVENTS, PURCHASE, TRAINING, USERS, VIEW, course, encoder
+from tests.support.training_data import EVENTS, PURCHASE, TRAINING, USERS, VIEW, encoder, training_data
 
-MERGING = Merging(training=TRAINING, fewest_events=20, held_out=0.5)
+MERGING = Merging(training=TRAINING, min_events=20, held_out=0.5)
 A = {"w": torch.tensor([1.0, -3.0, 0.1, 2.0])}
 B = {"w": torch.tensor([4.0, 1.0, -0.1, -3.0])}
 
 
-def merged(made: Encoder, of: Course, strategy: Merging = MERGING) -> dict[str, float]:
+def merged(made: SharedEncoder, of: TrainingData, strategy: Merging = MERGING) -> dict[str, float]:
     """The encoder merged in place; what was measured."""
     strategy.prepare(made, of, np.random.default_rng(0), lambda share: None)
     return strategy.measured()
 
 
-def weights(of: Encoder) -> dict[str, Tensor]:
+def weights(of: SharedEncoder) -> dict[str, Tensor]:
     return {name: weight.clone() for name, weight in of.state_dict().items()}
 
 
@@ -56,16 +56,16 @@ def test_ties_trims_over_all_weights_together_and_keeps_their_shapes() -> None:
 def test_one_domain_and_one_type_prepare_nothing_and_say_so() -> None:
     made = encoder()
     before = weights(made)
-    assert merged(made, course()) == {"merging_specialists": 0}
+    assert merged(made, training_data()) == {"merging_specialists": 0}
     assert all(torch.equal(before[name], weight) for name, weight in made.state_dict().items())
 
 
 def test_a_domain_with_too_few_events_has_no_specialist() -> None:
-    assert merged(encoder(), course(domains=2), Merging(training=TRAINING)) == {"merging_specialists": 0}
+    assert merged(encoder(), training_data(domains=2), Merging(training=TRAINING)) == {"merging_specialists": 0}
 
 
 def test_the_best_merge_of_domains_and_types_is_better_than_none_on_moments_no_specialist_saw() -> None:
-    found = merged(encoder(), course(domains=2, types=(VIEW, PURCHASE)))
+    found = merged(encoder(), training_data(domains=2, types=(VIEW, PURCHASE)))
     assert found["merging_specialists"] == 4
     losses = [found[f"merging_loss_{method}"] for method in ("linear", "task_arithmetic", "ties")]
     assert min(losses) < found["merging_loss_none"]
@@ -73,8 +73,8 @@ def test_the_best_merge_of_domains_and_types_is_better_than_none_on_moments_no_s
 
 
 def test_specialists_that_learned_nothing_good_change_nothing() -> None:
-    made, of, far_too_fast = encoder(), course(domains=2), replace(TRAINING, learning_rate=3.0)
-    train(made, of, [], replace(TRAINING, epochs=30), seed=0)
+    made, of, far_too_fast = encoder(), training_data(domains=2), replace(TRAINING, learning_rate=3.0)
+    train(made, of, [], replace(TRAINING, epochs=30), random_seed=0)
     before = weights(made)
     found = merged(made, of, replace(MERGING, training=far_too_fast))
     assert found["merging_loss_none"] < found["merging_loss_linear"]
@@ -85,14 +85,14 @@ def test_specialists_that_learned_nothing_good_change_nothing() -> None:
 def test_merging_leaves_the_items_as_they_are() -> None:
     made = encoder()
     before = weights(made)
-    merged(made, course(domains=2, text=True))
+    merged(made, training_data(domains=2, text=True))
     changed = {name for name, weight in made.state_dict().items() if not torch.equal(before[name], weight)}
     assert changed
     assert all(name.startswith("step.") for name in changed)
 
 
 def test_specialists_learn_from_their_slice_and_not_from_what_is_held_out() -> None:
-    of = course(domains=2, types=(VIEW, PURCHASE))
+    of = training_data(domains=2, types=(VIEW, PURCHASE))
     assert of.domains is not None
     held = held_out_rows(of.sequences, 0.5, 1000)
     slices = MERGING.slices(of, held)
@@ -108,32 +108,32 @@ def test_specialists_learn_from_their_slice_and_not_from_what_is_held_out() -> N
 
 def test_a_specialist_learns_a_step_of_its_own_on_everybodys_items() -> None:
     made = encoder()
-    trained = specialist(made, course(), TRAINING, 0, lambda share: None)
+    trained = specialist(made, training_data(), TRAINING, 0, lambda share: None)
     for name, weight in trained.item.state_dict().items():
         assert torch.equal(weight, made.item.state_dict()[name])
     assert all(delta.any() for delta in change(made.step, trained.step).values())
 
 
 def test_a_specialist_learns_from_the_newest_events_only() -> None:
-    of = course(domains=2)
-    slices = Merging(fewest_events=20, most_events=60).slices(of, np.empty(0, np.int64))
+    of = training_data(domains=2)
+    slices = Merging(min_events=20, max_events=60).slices(of, np.empty(0, np.int64))
     for one in slices.values():
         assert len(one.sequences) == 60
         assert one.sequences.ts.min() > np.median(of.sequences.ts)
 
 
 def test_the_newest_last_events_of_users_who_have_an_earlier_one_are_held_out() -> None:
-    sequences = course().sequences
+    sequences = training_data().sequences
     assert held_out_rows(sequences, 1.0, 1000).tolist() == [EVENTS * (user + 1) - 1 for user in range(USERS)]
     assert len(held_out_rows(sequences, 1.0, 5)) == 5
     alone = sequences.only(np.arange(len(sequences)) % EVENTS == 0)
     assert len(held_out_rows(alone, 1.0, 1000)) == 0
 
 
-@pytest.mark.parametrize("fresh_from", [0, 15_000])
-def test_equal_randomness_merges_equally(fresh_from: int) -> None:
+@pytest.mark.parametrize("new_since_ms", [0, 15_000])
+def test_equal_randomness_merges_equally(new_since_ms: int) -> None:
     one, other = encoder(), encoder()
     for made in (one, other):
         torch.rand(3)  # whatever torch drew before
-        merged(made, course(domains=2, fresh_from=fresh_from))
+        merged(made, training_data(domains=2, new_since_ms=new_since_ms))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

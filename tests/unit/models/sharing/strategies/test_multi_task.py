@@ -4,39 +4,41 @@ import numpy as np
 import torch
 
 from anabranch.messages import EVENT_TYPES
-from models.networks.encoder import Encoder
-from models.sharing.strategies.multi_task import Expert, MultiTask, TaskTerm, guarded, without_conflict
-from models.sharing.strategy import Course, Done
+from models.networks.encoder import SharedEncoder
+from models.sharing.strategies.multi_task import Expert, MultiTask, TaskLoss, guarded, without_conflict
+from models.sharing.strategy import Done, TrainingData
 from models.sharing.training import train
-from tests.support.courses import PURCHASE, TRAINING, VIEW, course, encoder
+from tests.support.training_data import PURCHASE, TRAINING, VIEW, encoder, training_data
 
 
 class Kept(MultiTask):
     """Remembers its heads, which training drops."""
 
-    term: TaskTerm | None = None
+    term: TaskLoss | None = None
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> TaskTerm | None:
-        self.term = super().prepare(encoder, course, random, done)
+    def prepare(
+        self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
+    ) -> TaskLoss | None:
+        self.term = super().prepare(encoder, data, random, done)
         return self.term
 
 
-def prepared(of: Course, strategy: MultiTask) -> TaskTerm | None:
+def prepared(of: TrainingData, strategy: MultiTask) -> TaskLoss | None:
     return strategy.prepare(encoder(), of, np.random.default_rng(0), lambda share: None)
 
 
 def test_every_type_with_enough_events_is_a_task() -> None:
     types = [VIEW, VIEW, VIEW, VIEW, VIEW, VIEW, VIEW, PURCHASE, PURCHASE, EVENT_TYPES.index("cart")]
-    strategy = MultiTask(fewest_events=60)
-    term = prepared(course(types=types), strategy)
+    strategy = MultiTask(min_events=60)
+    term = prepared(training_data(types=types), strategy)
     assert term is not None
     assert term.tasks == [VIEW, PURCHASE]
     assert strategy.measured() == {"multi_task_view": 0.7, "multi_task_purchase": 0.2}
 
 
 def test_one_type_needs_no_heads() -> None:
-    strategy = MultiTask(fewest_events=1)
-    assert prepared(course(), strategy) is None
+    strategy = MultiTask(min_events=1)
+    assert prepared(training_data(), strategy) is None
     assert strategy.measured() == {}
 
 
@@ -46,9 +48,9 @@ def test_at_first_a_task_asks_for_what_everybody_is_asked() -> None:
 
 
 def test_heads_are_trained_beside_the_encoder_and_dropped() -> None:
-    made, strategy = encoder(), Kept(fewest_events=1)
+    made, strategy = encoder(), Kept(min_events=1)
     names = set(made.state_dict())
-    losses = train(made, course(types=(VIEW, PURCHASE)), [strategy], TRAINING, seed=0)
+    losses = train(made, training_data(types=(VIEW, PURCHASE)), [strategy], TRAINING, random_seed=0)
     assert losses["loss_multi_task"] > 0
     assert strategy.term is not None
     assert all(expert.outer.weight.any() for expert in strategy.term.experts)
@@ -77,12 +79,12 @@ def test_a_task_that_conflicts_moves_the_users_across_the_main_loss() -> None:
 
 
 def test_equal_randomness_makes_equal_heads_and_leaves_torchs_own_alone() -> None:
-    made, of, heads = encoder(), course(types=(VIEW, PURCHASE)), []
+    made, of, heads = encoder(), training_data(types=(VIEW, PURCHASE)), []
     for seed in (1, 2):
         torch.manual_seed(seed)
         expected = torch.rand(1)
         torch.manual_seed(seed)
-        heads.append(MultiTask(fewest_events=1).prepare(made, of, np.random.default_rng(0), lambda share: None))
+        heads.append(MultiTask(min_events=1).prepare(made, of, np.random.default_rng(0), lambda share: None))
         assert torch.equal(torch.rand(1), expected)
     one, other = heads
     assert one is not None

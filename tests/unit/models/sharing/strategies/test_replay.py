@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.networks.encoder import Encoder
-from models.sharing.strategies.replay import Parent, ParentTerm, Replay, log_choice
-from models.sharing.strategy import Course, Done, Step, Strategy, Term
+from models.networks.encoder import SharedEncoder
+from models.sharing.strategies.replay import ParentDistillationLoss, ParentEncoder, Replay, log_choice
+from models.sharing.strategy import AuxiliaryLoss, Done, Strategy, TrainingData, TrainingStep
 from models.sharing.training import train
-from tests.support.courses import TRAINING, course, encoder
+from tests.support.training_data import TRAINING, encoder, training_data
 
 HALF = 11_000
 """ms: each user's first ten events are old."""
@@ -21,41 +21,43 @@ CHILD = replace(TRAINING, child_epochs=8, replay=1.0, child_rate=1e-2, window=5)
 class Kept(Replay):
     """Remembers its term."""
 
-    term: ParentTerm | None = None
+    term: ParentDistillationLoss | None = None
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> ParentTerm | None:
-        self.term = super().prepare(encoder, course, random, done)
+    def prepare(
+        self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
+    ) -> ParentDistillationLoss | None:
+        self.term = super().prepare(encoder, data, random, done)
         return self.term
 
 
-def child(strategy: Strategy | None, of: Course) -> tuple[Encoder, list[float]]:
+def child(strategy: Strategy | None, of: TrainingData) -> tuple[SharedEncoder, list[float]]:
     """A trained encoder taught what is new, and its losses of replay by step."""
     made, curve = encoder(), []
-    train(made, replace(of, fresh_from=0), [], TRAINING, seed=0)
+    train(made, replace(of, new_since_ms=0), [], TRAINING, random_seed=0)
 
     def record(name: str, value: float, step: int) -> None:
         if name == "loss_replay":
             curve.append(value)
 
-    train(made, of, [strategy] if strategy else [], CHILD, seed=0, curve=record)
+    train(made, of, [strategy] if strategy else [], CHILD, random_seed=0, curve=record)
     return made, curve
 
 
-def users(made: Encoder, of: Course) -> torch.Tensor:
-    rows = np.flatnonzero(of.sequences.ts < of.fresh_from).reshape(-1, 10)
-    return Parent.of(made, of).users(of.sequences, rows)
+def users(made: SharedEncoder, of: TrainingData) -> torch.Tensor:
+    rows = np.flatnonzero(of.sequences.ts < of.new_since_ms).reshape(-1, 10)
+    return ParentEncoder.of(made, of).users(of.sequences, rows)
 
 
-@pytest.mark.parametrize("fresh_from", [0, 1000, 10**9])
-def test_without_old_and_fresh_events_there_is_nothing_to_replay(fresh_from: int) -> None:
+@pytest.mark.parametrize("new_since_ms", [0, 1000, 10**9])
+def test_without_old_and_fresh_events_there_is_nothing_to_replay(new_since_ms: int) -> None:
     strategy = Replay()
-    made, of = encoder(), course(fresh_from=fresh_from)
+    made, of = encoder(), training_data(new_since_ms=new_since_ms)
     assert strategy.prepare(made, of, np.random.default_rng(0), lambda share: None) is None
     assert strategy.measured() == {}
 
 
 def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_is_wanted() -> None:
-    made, of = encoder(), course(fresh_from=HALF)
+    made, of = encoder(), training_data(new_since_ms=HALF)
 
     def held(strategy: Replay, child: bool) -> bool:
         term = strategy.prepare(made, replace(of, child=child), np.random.default_rng(0), lambda share: None)
@@ -67,24 +69,24 @@ def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_
 
 
 def test_a_child_begins_at_its_parent_and_leaves_it_as_it_learns() -> None:
-    _, curve = child(Replay(), course(fresh_from=HALF))
+    _, curve = child(Replay(), training_data(new_since_ms=HALF))
     assert curve[0] == pytest.approx(0, abs=1e-5)
     assert max(curve) > 1e-3
 
 
 def test_a_child_that_distils_stays_closer_to_its_parent_on_what_is_old() -> None:
-    of = course(fresh_from=HALF)
+    of = training_data(new_since_ms=HALF)
     parent = encoder()
-    train(parent, replace(of, fresh_from=0), [], TRAINING, seed=0)
+    train(parent, replace(of, new_since_ms=0), [], TRAINING, random_seed=0)
     free, held = (child(strategy, of)[0] for strategy in (None, Replay(weight=10.0)))
     before = users(parent, of)
     assert (users(held, of) - before).norm() < 0.8 * (users(free, of) - before).norm()
 
 
 def test_the_parent_does_not_learn() -> None:
-    made, of, strategy = encoder(), course(fresh_from=HALF), Kept()
+    made, of, strategy = encoder(), training_data(new_since_ms=HALF), Kept()
     before = deepcopy(made.step.state_dict())
-    train(made, of, [strategy], CHILD, seed=0)
+    train(made, of, [strategy], CHILD, random_seed=0)
     assert strategy.term is not None
     for name, weight in strategy.term.parent.step.state_dict().items():
         assert torch.equal(weight, before[name])
@@ -93,10 +95,10 @@ def test_the_parent_does_not_learn() -> None:
 
 def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
     """Items 16 to 19 are fresh, 4 of 20. Of every user's events but the first, nine are old and ten fresh."""
-    of, strategy = course(fresh_from=HALF), Kept(weight=2.0)
+    of, strategy = training_data(new_since_ms=HALF), Kept(weight=2.0)
     item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
     of = replace(of, sequences=replace(of.sequences, item=item.astype(np.int32)))
-    train(encoder(), of, [strategy], CHILD, seed=0)
+    train(encoder(), of, [strategy], CHILD, random_seed=0)
     assert strategy.measured() == {"replay_old_items": 0.8}
     assert strategy.term is not None
     assert not strategy.term.old_items[16:].any()
@@ -106,11 +108,13 @@ def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
 class Checked(Replay):
     """Holds every step's loss to what it may depend on."""
 
-    def prepare(self, encoder: Encoder, course: Course, random: np.random.Generator, done: Done) -> Term | None:
-        term = super().prepare(encoder, course, random, done)
+    def prepare(
+        self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
+    ) -> AuxiliaryLoss | None:
+        term = super().prepare(encoder, data, random, done)
         assert term is not None
 
-        def check(step: Step) -> torch.Tensor:
+        def check(step: TrainingStep) -> torch.Tensor:
             new = torch.from_numpy(~term.old_items[step.negative_items])
             longer = torch.where(new[:, None], 5 * step.negatives, step.negatives)
             loss, again = deepcopy(term)(step), deepcopy(term)(replace(step, negatives=longer))
@@ -127,7 +131,7 @@ class Checked(Replay):
 
 
 def test_only_old_targets_are_distilled_and_only_old_items_are_chosen_from() -> None:
-    of = course(fresh_from=HALF)
+    of = training_data(new_since_ms=HALF)
     item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
     _, curve = child(Checked(), replace(of, sequences=replace(of.sequences, item=item.astype(np.int32))))
     assert max(curve) > 1e-3

@@ -10,46 +10,46 @@ import torch
 from anabranch.messages import EVENT_TYPES
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
-from models.networks.encoder import Encoder, EncoderConfig
-from models.seeds.co_visit import NeighboursSeed
-from models.sharing.strategy import Course
+from models.networks.encoder import EncoderConfig, SharedEncoder
+from models.seeds.co_visit import CoVisitSeedModel
+from models.sharing.strategy import TrainingData
 from models.sharing.training import Training
 
 VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 USERS, EVENTS, ITEMS, TEXT_DIMS = 24, 20, 20, 12
-TRAINING = Training(epochs=2, child_epochs=2, events_a_step=128, negatives=32)
+TRAINING = Training(epochs=2, child_epochs=2, events_per_step=128, negatives=32)
 
 
-def course(
+def training_data(
     domains: int = 1,
     types: Sequence[int] = (VIEW,),
     text: bool = False,
-    fresh_from: int = 0,
+    new_since_ms: int = 0,
     seeds: bool = False,
     items: int = ITEMS,
-) -> Course:
+) -> TrainingData:
     """An event a second: at second t every user has their t-th. Every domain has an equal part of the items, and the
     last quarter of the users is in all of them. The last two items have not been learned."""
     log = _log(domains, types, items)
     random = np.random.default_rng(0)
     text_vectors = random.normal(size=(items, TEXT_DIMS)).astype(np.float32) * text
-    seed = NeighboursSeed()
+    seed = CoVisitSeedModel()
     if seeds:
         seed.fit(log, text_vectors, lambda share: None)
-    return Course(
-        sequences=Sequences.of(log),
+    return TrainingData(
+        sequences=Sequences.from_log(log),
         text_vectors=torch.from_numpy(text_vectors),
         numbers=np.where(np.arange(items) < items - 2, np.arange(items) + 1, 0),
         seeds=[seed] if seeds else [],
-        fresh_from=fresh_from,
+        new_since_ms=new_since_ms,
         domains=1 + np.arange(items) * domains // items,
     )
 
 
-def encoder(items: int = ITEMS, dropout: float = 0.0) -> Encoder:
+def encoder(items: int = ITEMS, dropout: float = 0.0) -> SharedEncoder:
     """With room for a course's items."""
     torch.manual_seed(0)
-    return Encoder(
+    return SharedEncoder(
         EncoderConfig(items=items + 1, text_dims=TEXT_DIMS, white_dims=8, dims=16, state_dims=16, dropout=dropout)
     )
 

@@ -18,14 +18,14 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TopK:
     """What a seed would show at B moments."""
 
     items: NDArray[np.int32]  # [B, k] best first, -1 padded
     confidence: NDArray[np.float32]  # [B], 0: it has nothing to go by, 1: as sure as it can be
 
 
-class Seed(Protocol):
+class SeedModel(Protocol):
     """A teacher. Anything that ranks can be one: it is asked for lists, not for gradients."""
 
     @property
@@ -37,7 +37,7 @@ class Seed(Protocol):
         """Learn from events whose `item` numbers are rows of the text vectors [C, T]."""
         ...
 
-    def teach(self, contexts: Contexts, k: int) -> Lesson:
+    def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """The k items to show at each of B moments."""
         ...
 
