@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Moves, StepEncoder, recur
 from anabranch.release import Draft
-from models.networks.encoder import Encoder as Trained
+from models.networks.encoder import SharedEncoder as TrainedEncoder
 from models.networks.encoder import EncoderConfig
 from models.networks.onnx_export import export_encoder
 
@@ -21,7 +21,7 @@ USERS, EVENTS = 7, 5000
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("encoder")
-    export_encoder(Trained(CONFIG).eval(), made)
+    export_encoder(TrainedEncoder(CONFIG).eval(), made)
     return made
 
 
