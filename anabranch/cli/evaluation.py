@@ -21,14 +21,14 @@ from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
 from models.data.datasets import periods
-from models.evaluation.prequential import account
-from models.evaluation.protocols import served_log, show, texts_of
+from models.evaluation.prequential import ServedLog, account
 from models.evaluation.seed_models import moments_before, seed_ranks
 from models.evaluation.summaries import Quality, by_slice, lead
 from models.experiments import benchmark as bench
 from models.experiments.benchmark import Benchmark, Tested
 from models.experiments.continual import weekly
 from models.metrics.ranking import Ranks
+from models.offline.offline_ranker import item_text_vectors, rank_events
 from models.pipeline.candidate import CandidateConfig
 from models.seeds.co_visit import CoVisitSeedModel
 from models.stages import bar_by_stage
@@ -69,7 +69,7 @@ class Evaluation:
                 np.savez_compressed(
                     self.ranks_file, row=tested.row, user=tested.user, rank=tested.rank, slices=names, masks=masks
                 )
-            texts = texts_of(made, benchmark.items, self.settings.data_dir)
+            texts = item_text_vectors(made, benchmark.items, self.settings.data_dir)
         return told | _quality(tested.rank, tested) | {"seeds": self._seeds(benchmark, tested, texts)}
 
     def _prequential(self) -> dict[str, Any]:
@@ -78,8 +78,8 @@ class Evaluation:
         with self._release(benchmark) as (made, told):
             ranker = bench.serve(benchmark, made, self.settings.data_dir)
             with bar("Rank", len(benchmark.log)) as advance:
-                shown = show(ranker, benchmark.log, benchmark.start, advance)
-            served = served_log(benchmark.log, shown, made.manifest.id)
+                rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
+            served = ServedLog.from_offline(benchmark.log, rankings, made.manifest.id)
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
                 prequential = account(served, policy=ranker.policy, done=advance)
         return told | {"prequential": standings(prequential)}

@@ -22,6 +22,7 @@ from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline, baselines
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
+from models.offline.offline_ranker import OfflineRankings
 
 K = 20
 SERVED = "served"
@@ -51,6 +52,14 @@ class ServedLog:
         release[learned:] = [releases.get(answer.release or "", -1) for answer in answers]
         in_time = np.argsort([event.ts for event in events], kind="stable")
         return cls(EventLog.from_events(events), rank[in_time], release[in_time], tuple(releases))
+
+    @classmethod
+    def from_offline(cls, log: EventLog, rankings: OfflineRankings, release_id: str) -> ServedLog:
+        """The log that a release would have left had it served `rankings` for the newest events of `log`."""
+        rank = np.full(len(log), NO_SLATE, np.int32)
+        rank[len(log) - len(rankings.rank) :] = rankings.rank
+        release = np.where(rank == NO_SLATE, -1, 0).astype(np.int32)
+        return cls(log, rank, release, (release_id,))
 
     @property
     def scored(self) -> NDArray[np.bool_]:

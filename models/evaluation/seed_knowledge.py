@@ -12,12 +12,13 @@ from anabranch.ranking.pipeline.rank import NOT_ON_SLATE, put_in_order
 from models.data.event_log import EventLog
 from models.data.sequences import Positions
 from models.evaluation.paired_differences import OVERALL
-from models.evaluation.protocols import Ranker
 from models.evaluation.seed_models import moments_before, seed_ranks
 from models.evaluation.slices import Mask, cut_slices, repeats
 from models.evaluation.summaries import Lead, Quality, lead
 from models.metrics.ranking import Ranks
-from models.offline.ranking_lists import candidate_lists, last_before
+from models.offline.event_batches import move_last_events_to
+from models.offline.offline_ranker import OfflineRanker
+from models.offline.ranking_lists import candidate_batches
 from models.seeds.seed_model import SeedModel
 from models.stages import Done
 
@@ -53,7 +54,7 @@ def draw_moments(log: EventLog, start: int, most: int, seed: int) -> Positions:
 
 def seeds_known(
     seeds: Sequence[SeedModel],
-    shared: Ranker,
+    shared: OfflineRanker,
     log: EventLog,
     start: int,
     rows: Positions,
@@ -71,7 +72,7 @@ def seeds_known(
     theirs = np.flatnonzero(np.isin(log.user, user))
     log, start, rows = log.take(theirs), int(np.searchsorted(theirs, start)), np.searchsorted(theirs, rows)
     moments = moments_before(log, rows, shared.policy)
-    ranks = slate_ranks(shared, log, start, rows)
+    ranks = ranks_at_rows(shared, log, start, rows)
     done(0.5)
     known = {}
     for seed in seeds:
@@ -85,22 +86,20 @@ def seeds_known(
     )
 
 
-def slate_ranks(ranker: Ranker, log: EventLog, start: int, rows: Positions) -> Ranks:
-    """Where the items of the events at rows [M], all from `start` on, stand on slates made right before them.
+def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positions) -> Ranks:
+    """Positions of the items of the events at rows [M], all from `start` on, on slates made right before the events.
 
-    Nothing is ranked for the other events, so this is quicker than `release_ranks`.
+    Other events only update user states, so this is faster than `rank_events`.
     """
-    order, before = last_before(log, start)  # the events from `start` on stay where they are
+    order, before = move_last_events_to(log, start)  # rows from `start` on keep their index
     log, start = log.take(order), start - before
     previous = log.previous()[rows] - start
     chosen = np.zeros(len(log) - start, np.bool_)
     chosen[previous] = True
-    parts = (ranker.live, ranker.neighbours, ranker.item_ids, ranker.policy)
     slates = np.full((len(chosen), ranker.policy.slate), -1, np.int32)
-    for at, candidates, features in candidate_lists(
-        *parts, log.take(slice(0, start)), log.take(slice(start, None)), chosen
-    ):
-        slates[at] = put_in_order(ranker.live, candidates, features, len(at), ranker.policy.slate)[0]
+    for batch in candidate_batches(ranker, log.take(slice(0, start)), log.take(slice(start, None)), chosen):
+        ranked = put_in_order(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.policy.slate)
+        slates[batch.row] = ranked[0]
     hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
 

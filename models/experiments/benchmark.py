@@ -18,10 +18,15 @@ from anabranch.release import DataWindow, Release, digests, write
 from models.co_visit.model import CoVisitModel
 from models.data.datasets import leave_one_out, sessions
 from models.data.event_log import EventLog
-from models.evaluation.protocols import Ranker, load, show, texts_of
 from models.evaluation.slices import Mask, cut_slices, repeats
 from models.metrics.ranking import Ranks
-from models.offline.ranking_lists import neighbour_table
+from models.offline.offline_ranker import (
+    OfflineRanker,
+    item_text_vectors,
+    load_servable,
+    neighbour_table,
+    rank_events,
+)
 from models.pipeline.candidate import CandidateConfig, CandidateReport, make_candidate
 from models.stages import Advance, Progress
 from models.training_curves import Curve, no_curve
@@ -151,22 +156,22 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def serve(benchmark: Benchmark, release: Release, cache: Path) -> Ranker:
+def serve(benchmark: Benchmark, release: Release, cache: Path) -> OfflineRanker:
     """The release as a ranker holds it when the test begins."""
     item_ids = ItemIds()
-    live = load(release, item_ids, benchmark.items, cache, benchmark.config.threads)
+    live = load_servable(release, item_ids, benchmark.items, cache, benchmark.config.threads)
     learned = benchmark.learned
-    texts = texts_of(release, benchmark.items, cache, benchmark.config.threads)
+    texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
     policy = benchmark.config.policy
     table = CoVisitModel.fit(learned, benchmark.config.co_visits).table(policy.neighbours, texts)
-    return Ranker(live, neighbour_table(table, item_ids, learned, policy.neighbours), item_ids, policy)
+    return OfflineRanker(live, neighbour_table(table, item_ids, learned, policy.neighbours), item_ids, policy)
 
 
-def predict(benchmark: Benchmark, ranker: Ranker, done: Advance = lambda n: None) -> Tested:
+def predict(benchmark: Benchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> Tested:
     """Rank the test. `done(n)` is told of every n events of it, and of its users' past."""
     rows, start = tested_users(benchmark)
     log = benchmark.log.take(rows)
-    rank = show(ranker, log, start, done).rank
+    rank = rank_events(ranker, log, start, done).rank
     told = np.flatnonzero(rank != NO_SLATE)
     row, repeat = rows[start:][told], repeats(log)[start:][told]
     return Tested(

@@ -1,4 +1,4 @@
-"""Examples for the purchase head: candidates made by the very core that serves, and whether they were bought."""
+"""Training examples for the purchase head: candidates of the serving core, labelled with the user's later purchases."""
 
 from __future__ import annotations
 
@@ -9,69 +9,69 @@ from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import NONE, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
-from models.evaluation.protocols import Ranker
-from models.offline.ranking_lists import candidate_lists
+from models.data.sequences import Positions
+from models.offline.offline_ranker import OfflineRanker
+from models.offline.ranking_lists import candidate_batches
 from models.stages import Advance
-
-Floats = NDArray[np.float32]
-Positions = NDArray[np.int64]
 
 PURCHASE = EVENT_TYPES.index("purchase")
 DAY_MS = 24 * 3600 * 1000
 
 
 def purchase_examples(
-    ranker: Ranker,
+    ranker: OfflineRanker,
     before: EventLog,
     after: EventLog,
     config: PurchaseExampleConfig,
-    seed: int,
+    random_seed: int,
     done: Advance = lambda n: None,
 ) -> PurchaseExamples:
-    """Fold `before` into user states, then take the candidates at moments of `after`, right after an event each.
+    """Replay `before` into user states, then take the candidates at sampled prediction points: right after events of
+    `after`.
 
-    A candidate was bought if its user's purchase of it is a later event of the log and at most the horizon younger
-    than the moment's. Moments less than the horizon before the last event are left out: of them it is not known yet.
-    `done(n)` is told of every n events gone through. Raises `NoPurchaseHead` where there is nothing to learn.
+    A candidate is a positive if its user buys it after the prediction point and within the horizon. Prediction points
+    less than the horizon before the last event are not used: their labels are not complete yet. Calls `done(n)` after
+    every n events. Raises `NoPurchaseHead` if the log has no purchase or is shorter than the horizon.
     """
     _require_purchases(before.followed_by(after))
-    horizon = int(config.horizon_days * DAY_MS)
-    known = int(np.searchsorted(after.ts, after.ts[-1:] - horizon, side="right")[0]) if len(after) else 0
-    if known == 0:
+    horizon_ms = int(config.horizon_days * DAY_MS)
+    end = int(np.searchsorted(after.ts, after.ts[-1:] - horizon_ms, side="right")[0]) if len(after) else 0
+    if end == 0:
         raise NoPurchaseHead(
-            f"the order's window is shorter than the {config.horizon_days:g} days within which a purchase counts"
+            f"the list ranker's window is shorter than the {config.horizon_days:g} days within which a purchase counts"
         )
-    first = max(0, known - config.events)
-    asked = after.take(slice(first, known))
-    chosen = np.random.default_rng(seed).random(len(asked)) < config.prediction_points / len(asked)
-    number = _item_numbers(after, ranker.item_ids)
+    start = max(0, end - config.events)
+    points = after.take(slice(start, end))
+    chosen = np.random.default_rng(random_seed).random(len(points)) < config.prediction_points / len(points)
+    item_number = _item_numbers(after, ranker.item_ids)
     features, bought, sizes = [], [], []
-    earlier = before.followed_by(after.take(slice(0, first)))
-    parts = (ranker.live, ranker.neighbours, ranker.item_ids, ranker.policy)
-    for rows, candidates, made in candidate_lists(*parts, earlier, asked, chosen, done):
-        moment = first + rows[candidates.query]
-        bought.append(bought_within(after, moment, number[candidates.item], horizon))
-        features.append(made)
-        sizes.append(np.bincount(candidates.query, minlength=len(rows)))
-    per_moment = np.concatenate(sizes)
+    earlier = before.followed_by(after.take(slice(0, start)))
+    for batch in candidate_batches(ranker, earlier, points, chosen, done):
+        query = batch.candidates.query
+        bought.append(bought_within(after, start + batch.row[query], item_number[batch.candidates.item], horizon_ms))
+        features.append(batch.features)
+        sizes.append(np.bincount(query, minlength=len(batch.row)))
+    point_sizes = np.concatenate(sizes)
     return PurchaseExamples(
-        np.concatenate(features), np.concatenate(bought), np.repeat(np.arange(len(per_moment)), per_moment)
+        np.concatenate(features), np.concatenate(bought), np.repeat(np.arange(len(point_sizes)), point_sizes)
     )
 
 
-def bought_within(log: EventLog, moment: Positions, item: Positions, horizon: int) -> NDArray[np.bool_]:
-    """Whether the users of the log's events `moment` [N] buy `item` [N] after them, at most `horizon` ms later."""
+def bought_within(log: EventLog, row: Positions, item: Positions, horizon_ms: int) -> NDArray[np.bool_]:
+    """Whether the user of event `row` [N] buys `item` [N] in a later event of the log, at most `horizon_ms` after."""
     purchases = np.flatnonzero(log.type == PURCHASE)
     if len(purchases) == 0:
-        return np.zeros(len(moment), np.bool_)
-    pair = log.user.astype(np.int64) * (len(log.item_ids) + 1) + log.item  # one to spare: NONE is nobody's item
-    pairs, of_pair = np.unique(pair[purchases], return_inverse=True)
-    ordered = np.sort(of_pair * len(log) + purchases)  # by pair, then by time
-    asked = log.user[moment].astype(np.int64) * (len(log.item_ids) + 1) + item
-    at = np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)
-    following = ordered[np.minimum(np.searchsorted(ordered, at * len(log) + moment, side="right"), len(ordered) - 1)]
-    same = (pairs[at] == asked) & (following // len(log) == at) & (following % len(log) > moment)
-    within: NDArray[np.bool_] = same & (log.ts[following % len(log)] - log.ts[moment] <= horizon)
+        return np.zeros(len(row), np.bool_)
+    items = len(log.item_ids) + 1  # one more than there are, so that NONE (-1) matches no item of the next user
+    pair = log.user.astype(np.int64) * items + log.item
+    bought_pairs, pair_index = np.unique(pair[purchases], return_inverse=True)
+    ordered = np.sort(pair_index * len(log) + purchases)  # by pair, then by time
+    query_pair = log.user[row].astype(np.int64) * items + item
+    index = np.minimum(np.searchsorted(bought_pairs, query_pair), len(bought_pairs) - 1)
+    next_purchase = np.searchsorted(ordered, index * len(log) + row, side="right")
+    next_pair, next_row = np.divmod(ordered[np.minimum(next_purchase, len(ordered) - 1)], len(log))
+    is_same_pair = (bought_pairs[index] == query_pair) & (next_pair == index) & (next_row > row)
+    within: NDArray[np.bool_] = is_same_pair & (log.ts[next_row] - log.ts[row] <= horizon_ms)
     return within
 
 

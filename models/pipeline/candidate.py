@@ -26,7 +26,6 @@ from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.purchase_examples import NoPurchaseHead
 from models.data.sequences import Positions, Sequences
-from models.evaluation.protocols import Ranker
 from models.evaluation.seed_knowledge import SeedsKnown, draw_moments, seeds_known
 from models.metrics.calibration import PurchaseMetrics
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
@@ -36,8 +35,9 @@ from models.networks.purchase_head import PurchaseClassifier, PurchaseConfig, fi
 from models.networks.stored_names import stored_settings
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
+from models.offline.offline_ranker import OfflineRanker, neighbour_table
 from models.offline.purchase_examples import purchase_examples
-from models.offline.ranking_lists import neighbour_table, order_lists
+from models.offline.ranking_lists import ListSample, ranking_lists
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.hyperparameter_search import Chosen, Judge, Search, search
 from models.seeds.als import AlsSeedModel
@@ -353,7 +353,7 @@ def _fit_order(
     log: EventLog,
     start: int,
     held_out: Positions,
-    ranker: Ranker,
+    ranker: OfflineRanker,
     of_parent: ListRanker | None,
     config: CandidateConfig,
     stages: Stages,
@@ -363,18 +363,8 @@ def _fit_order(
     The lists are of events from `start` on, but for those at the rows `held_out`.
     """
     with stages("order lists") as done:
-        lists = order_lists(
-            ranker.live,
-            ranker.neighbours,
-            ranker.item_ids,
-            log,
-            start,
-            held_out,
-            config.policy,
-            config.order_lists,
-            config.seed,
-            lambda n: done(n / max(len(log), 1)),
-        )
+        sample = ListSample(start, held_out, config.order_lists, config.seed)
+        lists = ranking_lists(ranker, log, sample, lambda n: done(n / max(len(log), 1)))
     with stages("order") as done:
         learned, told = max(len(lists) * config.order.epochs, 1), stages.curves.of("order")
         order = fit_list_ranker(lists, config.order, config.seed, lambda n: done(n / learned), told, of_parent)
@@ -387,7 +377,7 @@ def _row_at(log: EventLog, ts: int) -> int:
 
 
 def _fit_purchase(
-    log: EventLog, learn_from: int, ranker: Ranker, config: CandidateConfig, stages: Stages
+    log: EventLog, learn_from: int, ranker: OfflineRanker, config: CandidateConfig, stages: Stages
 ) -> tuple[PurchaseClassifier, PurchaseMetrics]:
     """The purchase head, and what was measured of it. Raises `NoPurchaseHead` where the log teaches none."""
     before, after = log.split(learn_from)
@@ -413,7 +403,7 @@ def _provisional(
     folder: Path,
     config: CandidateConfig,
     stages: Stages,
-) -> Ranker:
+) -> OfflineRanker:
     """The folder as it would serve, with an order that has learned nothing yet and an index of the catalogue."""
     with stages("item index"):
         export_list_ranker(ListRanker(len(FEATURES), config.order.hidden), folder)
@@ -424,7 +414,7 @@ def _provisional(
         live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
         live.index.rebuild()
         neighbours = neighbour_table(table, item_ids, before, config.policy.neighbours)
-        return Ranker(live, neighbours, item_ids, config.policy)
+        return OfflineRanker(live, neighbours, item_ids, config.policy)
 
 
 def _provisional_manifest(encoder: SharedEncoder) -> Manifest:

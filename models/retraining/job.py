@@ -22,8 +22,8 @@ from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.event_store import EventStore
-from models.evaluation.protocols import Ranker, Trial, load, run_trial, texts_of
-from models.offline.ranking_lists import neighbour_table
+from models.evaluation.protocols import Trial, run_trial
+from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
 from models.pipeline.candidate import CandidateConfig, CandidateReport, make_candidate
 from models.pipeline.release_gate import GateRule, Verdict, decide
 from models.report.page import write
@@ -70,7 +70,7 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     try:
         window = cut(events, config.windows, topics_io.used_to(announced), learned_to)
     except TooLittleFresh:
-        texts = None if parent is None else texts_of(parent, items, settings.data_dir)
+        texts = None if parent is None else item_text_vectors(parent, items, settings.data_dir)
         _publish_neighbours(settings, _co_visit(config, events, bar), texts, events.item_ids, bar)
         raise
     name = f"r{len(announced) + 1:04d}"
@@ -81,7 +81,7 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     of = None if incumbent is None else incumbent.release
     manifest = report.manifest(name, of, topics_io.now_ms(), window, release.digests(folder))
     made = Release(folder, manifest)
-    texts = texts_of(made, items, settings.data_dir)
+    texts = item_text_vectors(made, items, settings.data_dir)
     co_visit, trial = _hold_trial(settings, config, events, items, texts, made, parent, bar)
     verdict = decide(trial, config.rule)
     manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
@@ -182,12 +182,14 @@ def _co_visit(config: JobConfig, events: EventLog, bar: Bar) -> CoVisitModel:
         return CoVisitModel.fit(events, config.candidate.co_visits, advance)
 
 
-def _ranker(settings: Settings, files: Release, items: Sequence[Item], table: CoVisitTable, events: EventLog) -> Ranker:
+def _ranker(
+    settings: Settings, files: Release, items: Sequence[Item], table: CoVisitTable, events: EventLog
+) -> OfflineRanker:
     """A release as it would serve, with the neighbours as they were before the gate's window."""
     item_ids = ItemIds()
-    live = load(files, item_ids, items, settings.data_dir)
+    live = load_servable(files, item_ids, items, settings.data_dir)
     policy = Policy.of(settings)
-    return Ranker(live, neighbour_table(table, item_ids, events, policy.neighbours), item_ids, policy)
+    return OfflineRanker(live, neighbour_table(table, item_ids, events, policy.neighbours), item_ids, policy)
 
 
 def _publish_neighbours(

@@ -18,7 +18,7 @@ from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
-from models.evaluation.protocols import Ranker, show
+from models.offline.offline_ranker import OfflineRanker, rank_events
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 from tests.support.releases import live_release
 
@@ -38,7 +38,9 @@ def offline_slates(world: World, count: int, users: int) -> dict[str, list[str]]
     item_ids = ItemIds()
     live = live_release(world.settings.releases_dir / "r1", item_ids, ITEMS)
     events = purchases(count, users)
-    shown = show(Ranker(live, NeighbourTable(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0)
+    shown = rank_events(
+        OfflineRanker(live, NeighbourTable(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0
+    )
     return {
         event.event_id: [item_ids.id(row) for row in slate] for event, slate in zip(events, shown.slate, strict=True)
     }

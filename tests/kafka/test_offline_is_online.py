@@ -11,7 +11,7 @@ from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
-from models.evaluation.protocols import Ranker, show
+from models.offline.offline_ranker import OfflineRanker, rank_events
 from tests.kafka.world import ITEMS, Process, World, purchases
 from tests.support.releases import live_release
 
@@ -50,7 +50,7 @@ def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(sett
 
     item_ids = ItemIds()
     live = live_release(settings.releases_dir / "r1", item_ids, ITEMS)
-    offline = Ranker(live, _table(item_ids), item_ids, Policy())
-    shown = show(offline, EventLog.from_events(events, ITEMS), start=0)
+    offline = OfflineRanker(live, _table(item_ids), item_ids, Policy())
+    shown = rank_events(offline, EventLog.from_events(events, ITEMS), start=0)
     for event, slate in zip(events, shown.slate, strict=True):
         assert [one.item_id for one in online[event.event_id]] == [item_ids.id(row) for row in slate]

@@ -14,9 +14,9 @@ from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
-from models.evaluation.prequential import account
-from models.evaluation.protocols import Ranker, drive, load, release_ranks, run_trial, served_log, show
-from models.offline.ranking_lists import neighbour_table
+from models.evaluation.prequential import ServedLog, account
+from models.evaluation.protocols import run_trial
+from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
 from tests.support.releases import live_release, write_release
 
 ITEMS = tuple(f"item {number}" for number in range(40))
@@ -43,16 +43,16 @@ def log() -> EventLog:
 
 
 @pytest.fixture
-def ranker(tmp_path: Path, log: EventLog) -> Ranker:
+def ranker(tmp_path: Path, log: EventLog) -> OfflineRanker:
     item_ids = ItemIds()
     write_release(tmp_path / "r1", item_ids=ITEMS)
     neighbours = neighbour_table(CoVisitModel.fit(log.take(slice(0, START))).table(), item_ids, log)
-    return Ranker(
+    return OfflineRanker(
         live_release(tmp_path / "r1", item_ids, ITEMS), neighbours, item_ids, Policy(slate=5), StateLayout(slate=5)
     )
 
 
-def online(ranker: Ranker, log: EventLog, start: int) -> tuple[np.ndarray, np.ndarray]:
+def online(ranker: OfflineRanker, log: EventLog, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Slates and ranks of a ranker that is handed the messages: it restores, then ranks one event at a time."""
     states = UserStates(ranker.layout, ranker.live.index.dims, ranker.live.manifest.state_dims)
     slates, ranks = [], []
@@ -67,31 +67,31 @@ def online(ranker: Ranker, log: EventLog, start: int) -> tuple[np.ndarray, np.nd
     return np.concatenate(slates), np.concatenate(ranks)
 
 
-def test_a_log_driven_offline_gives_the_slates_of_its_messages_one_by_one(ranker: Ranker, log: EventLog) -> None:
-    offline = list(drive(ranker, log, START))
+def test_a_log_driven_offline_gives_the_slates_of_its_messages_one_by_one(ranker: OfflineRanker, log: EventLog) -> None:
+    offline = list(rank_batches(ranker, log, START))
     slates, ranks = online(ranker, log, START)
     np.testing.assert_array_equal(np.concatenate([batch.slate for batch in offline]), slates)
     np.testing.assert_array_equal(np.concatenate([batch.rank for batch in offline]), ranks)
 
 
-def test_users_with_a_past_have_a_slate_from_the_first_event_on(ranker: Ranker, log: EventLog) -> None:
+def test_users_with_a_past_have_a_slate_from_the_first_event_on(ranker: OfflineRanker, log: EventLog) -> None:
     """Where the ranker had seen only the past, the slate made at each user's last event in it is what was shown."""
-    ranks = release_ranks(ranker, log, START)
+    ranks = rank_events(ranker, log, START).rank
     assert len(ranks) == len(log) - START
     assert (ranks != NO_SLATE).all()
-    cold = np.concatenate([batch.rank for batch in drive(ranker, log, START)])
+    cold = np.concatenate([batch.rank for batch in rank_batches(ranker, log, START)])
     warm = cold != NO_SLATE
     np.testing.assert_array_equal(ranks[warm], cold[warm])
     np.testing.assert_array_equal(ranks, online(ranker, log, 0)[1][START:])
 
 
-def test_without_a_past_only_first_events_lack_a_slate(ranker: Ranker, log: EventLog) -> None:
-    ranks = release_ranks(ranker, log, 0)
+def test_without_a_past_only_first_events_lack_a_slate(ranker: OfflineRanker, log: EventLog) -> None:
+    ranks = rank_events(ranker, log, 0).rank
     first = np.unique(log.user, return_index=True)[1]
     assert np.flatnonzero(ranks == NO_SLATE).tolist() == sorted(first.tolist())
 
 
-def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker: Ranker, log: EventLog) -> None:
+def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker: OfflineRanker, log: EventLog) -> None:
     write_release(tmp_path / "r2", "r2", ITEMS, seed=1, parent="r1")
     other = replace(ranker, live=live_release(tmp_path / "r2", ranker.item_ids, ITEMS))
     co_visit = CoVisitModel.fit(log.take(slice(0, START)))
@@ -100,19 +100,21 @@ def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker
     assert trial.incumbent is not None
     assert len(trial.user) == len(trial.candidate) == len(trial.incumbent) == len(trial.co_visit) == len(log) - START
     assert sum(told) == 3 * len(log)
-    np.testing.assert_array_equal(trial.incumbent, release_ranks(ranker, log, START))
+    np.testing.assert_array_equal(trial.incumbent, rank_events(ranker, log, START).rank)
     np.testing.assert_array_equal(co_visit.table().share, CoVisitModel.fit(log).table().share)
 
 
-def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Ranker, log: EventLog) -> None:
+def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: OfflineRanker, log: EventLog) -> None:
     trial = run_trial(ranker, None, CoVisitModel.fit(log.take(slice(0, START))), log, START)
-    scores = account(served_log(log, show(ranker, log, START), ranker.live.manifest.id)).overall.scores
+    scores = account(
+        ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id)
+    ).overall.scores
     assert trial.incumbent is None
     assert scores["co_visit"].recall_at_20 == pytest.approx((trial.co_visit > 0).mean())
     assert scores["served"].events == len(trial.user)
 
 
-def test_a_trials_events_are_divided_into_slices(ranker: Ranker, log: EventLog) -> None:
+def test_a_trials_events_are_divided_into_slices(ranker: OfflineRanker, log: EventLog) -> None:
     """Users have a past, so every event of the trial has a slate and is judged."""
     domains = ["kitchen" if number % 2 else "garden" for number in range(len(ITEMS))]
     trial = run_trial(ranker, None, CoVisitModel.fit(log.take(slice(0, START))), log, START, domains=domains)
@@ -134,7 +136,7 @@ def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> 
     item_ids = ItemIds()
     reference = live_release(tmp_path / "r1", item_ids, ITEMS)
     items = [Item(item_id=item_id, title=item_id, available=item_id != "item 3") for item_id in ITEMS]
-    live = load(Release(tmp_path / "r1", manifest), item_ids, items, tmp_path)
+    live = load_servable(Release(tmp_path / "r1", manifest), item_ids, items, tmp_path)
     rows = item_ids.rows(ITEMS)
     np.testing.assert_allclose(live.index.vectors(rows), reference.index.vectors(rows), atol=1e-6)
     assert np.flatnonzero(~live.index.columns.servable[rows]).tolist() == [3]

@@ -9,10 +9,10 @@ from anabranch.ranking.user_state.store import StateLayout
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import EventLog
 from models.evaluation.paired_differences import OVERALL
-from models.evaluation.protocols import Ranker, release_ranks
-from models.evaluation.seed_knowledge import LARGEST_SHARE, draw_moments, seeds_known, slate_ranks
+from models.evaluation.seed_knowledge import LARGEST_SHARE, draw_moments, ranks_at_rows, seeds_known
 from models.evaluation.seed_models import moments_before, seed_ranks
 from models.evaluation.slices import COLD_INTERACTIONS
+from models.offline.offline_ranker import OfflineRanker, rank_events
 from models.seeds.seed_model import SeedModel
 from models.seeds.text import TextSeedModel
 from tests.support.releases import live_release, write_release
@@ -41,11 +41,11 @@ def log() -> EventLog:
 
 
 @pytest.fixture(scope="module")
-def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     folder, item_ids = tmp_path_factory.mktemp("releases") / "r1", ItemIds()
     write_release(folder, item_ids=ITEMS)
     live, policy = live_release(folder, item_ids, ITEMS), Policy(slate=10, retrieve=20)
-    return Ranker(live, NeighbourTable(4), item_ids, policy, StateLayout(slate=10))
+    return OfflineRanker(live, NeighbourTable(4), item_ids, policy, StateLayout(slate=10))
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +81,16 @@ def test_where_there_are_few_moments_the_order_keeps_most_of_them(log: EventLog)
 
 
 def test_slates_at_a_few_moments_are_those_of_ranking_everything(
-    log: EventLog, ranker: Ranker, rows: np.ndarray
+    log: EventLog, ranker: OfflineRanker, rows: np.ndarray
 ) -> None:
-    everything = release_ranks(ranker, log, START)
-    ranks = slate_ranks(ranker, log, START, rows)
+    everything = rank_events(ranker, log, START).rank
+    ranks = ranks_at_rows(ranker, log, START, rows)
     assert ranks.tolist() == everything[rows - START].tolist()
     assert (ranks > 0).any() and (ranks == 0).any()
 
 
 def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
-    log: EventLog, ranker: Ranker, seeds: list[SeedModel], rows: np.ndarray
+    log: EventLog, ranker: OfflineRanker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
     known = seeds_known(seeds, ranker, log, START, rows, DOMAINS)
     assert list(known.seeds) == ["text", "fleeting text"]
@@ -106,7 +106,7 @@ def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
 
 
 def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
-    log: EventLog, ranker: Ranker, seeds: list[SeedModel], rows: np.ndarray
+    log: EventLog, ranker: OfflineRanker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
     """Only the events of the users who are measured are gone through; the figures are those of the whole log."""
     few = rows[log.user[rows] < USERS // 2]
@@ -115,4 +115,4 @@ def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
     assert known.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
     ranks = seed_ranks(seeds[0], moments_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)
     assert known.seeds["text"].quality.recall[10] == pytest.approx(np.mean((ranks > 0) & (ranks <= 10)))
-    assert known.shared.recall[10] == pytest.approx(np.mean(release_ranks(ranker, log, START)[few - START] > 0))
+    assert known.shared.recall[10] == pytest.approx(np.mean(rank_events(ranker, log, START).rank[few - START] > 0))

@@ -14,13 +14,13 @@ from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
-from models.evaluation.protocols import Ranker
+from models.offline.event_batches import event_batches
+from models.offline.offline_ranker import OfflineRanker
 from models.offline.purchase_examples import (
     DAY_MS,
     bought_within,
     purchase_examples,
 )
-from models.offline.ranking_lists import batches
 from tests.support.releases import live_release, write_release
 
 VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
@@ -51,17 +51,19 @@ def log() -> EventLog:
 
 
 @pytest.fixture(scope="module")
-def ranker(tmp_path_factory: pytest.TempPathFactory) -> Ranker:
+def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     folder = tmp_path_factory.mktemp("releases") / "r1"
     write_release(folder, item_ids=ITEMS)
     item_ids = ItemIds()
     item_ids.rows(["of another shop", *reversed(ITEMS)])  # rows are not the log's numbers
-    return Ranker(live_release(folder, item_ids, ITEMS), NeighbourTable(), item_ids)
+    return OfflineRanker(live_release(folder, item_ids, ITEMS), NeighbourTable(), item_ids)
 
 
-def made(ranker: Ranker, log: EventLog, config: PurchaseExampleConfig = EVERY, start: int = 100) -> PurchaseExamples:
+def made(
+    ranker: OfflineRanker, log: EventLog, config: PurchaseExampleConfig = EVERY, start: int = 100
+) -> PurchaseExamples:
     before, after = log.split(int(log.ts[start]))
-    return purchase_examples(ranker, before, after, config, seed=0)
+    return purchase_examples(ranker, before, after, config, random_seed=0)
 
 
 def test_a_purchase_counts_from_after_the_moment_to_the_end_of_the_horizon() -> None:
@@ -74,17 +76,17 @@ def test_a_purchase_counts_from_after_the_moment_to_the_end_of_the_horizon() -> 
         (0, 6, PURCHASE, 25),
         (0, 7, PURCHASE, 26),
     )
-    bought = bought_within(log, np.full(30, 1), np.arange(30), horizon=DAY_MS)
+    bought = bought_within(log, np.full(30, 1), np.arange(30), horizon_ms=DAY_MS)
     assert np.flatnonzero(bought).tolist() == [3, 6], "not what came before, was viewed, is another's, or came later"
 
 
 def test_a_purchase_later_than_the_horizon_does_not_hide_one_within() -> None:
     log = log_of((0, 1, PURCHASE, 0), (0, 2, VIEW, 1), (0, 1, PURCHASE, 2), (0, 1, PURCHASE, 90))
     moments = np.array([0, 1, 2])
-    assert bought_within(log, moments, np.full(3, 1), horizon=DAY_MS).tolist() == [True, True, False]
+    assert bought_within(log, moments, np.full(3, 1), horizon_ms=DAY_MS).tolist() == [True, True, False]
 
 
-def test_the_label_is_what_a_walk_through_the_log_finds(ranker: Ranker, log: EventLog) -> None:
+def test_the_label_is_what_a_walk_through_the_log_finds(ranker: OfflineRanker, log: EventLog) -> None:
     """Every user, item and moment, by the definition, one at a time."""
     horizon = 2 * DAY_MS
     moment, item = (grid.ravel() for grid in np.meshgrid(np.arange(0, 400, 7), np.arange(30)))
@@ -104,7 +106,7 @@ def test_the_label_is_what_a_walk_through_the_log_finds(ranker: Ranker, log: Eve
 
 
 def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_them(
-    ranker: Ranker, log: EventLog
+    ranker: OfflineRanker, log: EventLog
 ) -> None:
     """One moment after the other through the core, as a ranker would."""
     config = replace(EVERY, horizon_days=3.0)
@@ -112,7 +114,7 @@ def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_the
     states = UserStates(StateLayout(), ranker.live.index.dims, ranker.live.manifest.state_dims)
     number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
     features, bought = [], []
-    for at, batch in enumerate(batches(log, states, ranker.item_ids, 1)):
+    for at, batch in enumerate(event_batches(log, states, ranker.item_ids, 1)):
         asked = rank.advance(ranker.live, states, batch)[2]
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
             continue
@@ -128,13 +130,13 @@ def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_the
     assert examples.bought.any()
 
 
-def test_moments_whose_horizon_outlasts_the_log_are_left_out(ranker: Ranker, log: EventLog) -> None:
+def test_moments_whose_horizon_outlasts_the_log_are_left_out(ranker: OfflineRanker, log: EventLog) -> None:
     """Of 300 events, an hour apart, those of the last three days: what comes of them is not known yet."""
     examples = made(ranker, log, replace(EVERY, horizon_days=3.0))
     assert examples.prediction_point[-1] + 1 == 300 - 72
 
 
-def test_the_newest_of_the_known_moments_are_drawn(ranker: Ranker, log: EventLog) -> None:
+def test_the_newest_of_the_known_moments_are_drawn(ranker: OfflineRanker, log: EventLog) -> None:
     config = replace(EVERY, horizon_days=3.0)
     every, newest = made(ranker, log, config), made(ranker, log, replace(config, events=50))
     rows = np.flatnonzero(every.prediction_point >= 300 - 72 - 50)
@@ -143,7 +145,7 @@ def test_the_newest_of_the_known_moments_are_drawn(ranker: Ranker, log: EventLog
     np.testing.assert_allclose(newest.features, every.features[rows], atol=1e-5)
 
 
-def test_about_as_many_moments_are_drawn_as_were_asked_for(ranker: Ranker, log: EventLog) -> None:
+def test_about_as_many_moments_are_drawn_as_were_asked_for(ranker: OfflineRanker, log: EventLog) -> None:
     config = replace(EVERY, horizon_days=3.0, prediction_points=60)
     assert 30 < made(ranker, log, config).prediction_point[-1] + 1 < 90
 
@@ -156,11 +158,11 @@ def test_a_split_cuts_between_moments() -> None:
     assert np.concatenate([part.features for part in parts]).ravel().tolist() == list(range(55))
 
 
-def test_a_log_without_purchases_makes_no_examples(ranker: Ranker, log: EventLog) -> None:
+def test_a_log_without_purchases_makes_no_examples(ranker: OfflineRanker, log: EventLog) -> None:
     with pytest.raises(NoPurchaseHead, match="no event is a purchase"):
         made(ranker, replace(log, type=np.full(len(log), VIEW, np.uint8)))
 
 
-def test_a_log_shorter_than_the_horizon_says_what_it_lacks(ranker: Ranker, log: EventLog) -> None:
+def test_a_log_shorter_than_the_horizon_says_what_it_lacks(ranker: OfflineRanker, log: EventLog) -> None:
     with pytest.raises(NoPurchaseHead, match="shorter than the 30 days within which a purchase counts"):
         made(ranker, log, replace(EVERY, horizon_days=30))

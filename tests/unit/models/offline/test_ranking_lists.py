@@ -8,7 +8,8 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import EventLog
-from models.offline.ranking_lists import order_lists
+from models.offline.offline_ranker import OfflineRanker
+from models.offline.ranking_lists import ListSample, ranking_lists
 from tests.support.releases import live_release, write_release
 
 ITEMS = [f"item {number}" for number in range(12)]
@@ -33,11 +34,11 @@ def log() -> EventLog:
 def test_the_order_learns_no_list_of_an_event_that_is_held_out(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", item_ids=ITEMS)
     item_ids = ItemIds()
-    live = live_release(tmp_path / "r1", item_ids, ITEMS)
+    ranker = OfflineRanker(live_release(tmp_path / "r1", item_ids, ITEMS), NeighbourTable(4), item_ids, ALL)
 
     def made(*held_out: int) -> int:
         rows = np.array(held_out, np.int64)
-        return len(order_lists(live, NeighbourTable(4), item_ids, log(), START, rows, ALL, 10_000, 0))
+        return len(ranking_lists(ranker, log(), ListSample(START, rows, lists=10_000, random_seed=0)))
 
     assert made() == EVENTS - START
     assert made(START, START + 7, EVENTS - 1) == EVENTS - START - 3

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Moves, StepEncoder, recur
 from anabranch.release import Draft
-from models.networks.encoder import SharedEncoder as TrainedEncoder
 from models.networks.encoder import EncoderConfig
+from models.networks.encoder import SharedEncoder as TrainedEncoder
 from models.networks.onnx_export import export_encoder
 
 CONFIG = EncoderConfig(items=3, text_dims=12, white_dims=8, dims=8, state_dims=16)
