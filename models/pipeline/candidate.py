@@ -49,7 +49,7 @@ from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategies.replay import Replay
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.strategy import Strategy, TrainingData
-from models.sharing.training import Training, train
+from models.sharing.training import Training, TrainingObserver, train
 from models.stages import Done, Progress, Stages
 from models.training_curves import Curve, Points, no_curve
 
@@ -329,7 +329,9 @@ def _train(
 ) -> dict[str, float]:
     with stages(stage) as done:
         told = stages.curves.of(stage)
-        return train(encoder, training_data, config.strategies, config.training, config.seed, done, told)
+        return train(
+            encoder, training_data, config.strategies, config.training, config.seed, TrainingObserver(done, told)
+        )
 
 
 def _measured(learned: dict[str, float], caught_up: dict[str, float]) -> dict[str, float]:

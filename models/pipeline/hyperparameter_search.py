@@ -89,7 +89,7 @@ class Judge:
         """NDCG@20 of each moment [M]."""
         encoder.eval()
         items = ItemVectors(encoder, training_data)
-        everything = items.of(np.arange(len(training_data.numbers)))  # [C, d]
+        everything = items.at(np.arange(len(training_data.numbers)))  # [C, d]
         parts = [self.row[at : at + MOMENTS_AT_ONCE] for at in range(0, len(self.row), MOMENTS_AT_ONCE)]
         ranks = [self._ranks(encoder, items, everything, part) for part in parts]
         return discounted_gains(np.concatenate(ranks), K)
@@ -98,11 +98,7 @@ class Judge:
         sequences = self.sequences
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - 63), rows + 1], axis=1))
-        users = encoder.step(
-            items.of(sequences.item[windows.row]),
-            torch.from_numpy(sequences.type[windows.row].astype(np.int64)),
-            torch.from_numpy(sequences.seconds_since[windows.row]),
-        )  # [B, L, d]
+        users = encoder.step(*items.inputs(sequences, windows.row))  # [B, L, d]
         newest = torch.from_numpy(windows.present.sum(axis=1) - 1)
         scores = users[torch.arange(len(rows)), newest] @ everything.T  # [B, C]
         wanted = torch.from_numpy(sequences.item[rows + 1].astype(np.int64))[:, None]

@@ -1,1 +1,1 @@
-"""Sharing: ways to make one encoder out of seeds, one file per strategy."""
+"""Sharing: training one shared encoder on the log and on what seed models, texts, domains and a parent know."""

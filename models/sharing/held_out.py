@@ -1,4 +1,4 @@
-"""Moments of a course that are kept from training, to tell how well an encoder foresees."""
+"""Prediction points that are held out from training, to measure how well an encoder predicts."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from models.sharing.strategy import ItemVectors, TrainingData
 from models.sharing.training import Training
 
 
-def held_out_rows(sequences: Sequences, share: float, most: int) -> Positions:
-    """The last events of users who have an earlier one, the newest `share` of them, at most `most`; sorted."""
+def held_out_rows(sequences: Sequences, share: float, max_rows: int) -> Positions:
+    """The last events of users with at least two: the newest `share` of them, at most `max_rows`; sorted by row."""
     last = sequences.start[1:] - 1
     last = last[last > sequences.start[:-1]]
-    count = min(math.ceil(share * len(last)), most)
+    count = min(math.ceil(share * len(last)), max_rows)
     newest = np.argsort(sequences.ts[last], kind="stable")[len(last) - count :]
     return np.sort(last[newest])
 
 
 @dataclass(frozen=True)
 class HeldOutPoints:
-    """M moments, and what came: windows of up to L events, and the items that followed them."""
+    """M prediction points: encoder inputs for windows of up to L events, and the item that followed each window."""
 
-    windows: tuple[Tensor, Tensor, Tensor]  # [M, L, d], [M, L], [M, L]: item vectors, types, seconds since
-    last: Tensor  # [M], place of the last event
+    inputs: tuple[Tensor, Tensor, Tensor]  # [M, L, d], [M, L], [M, L]: item vectors, event types, seconds
+    last: Tensor  # [M], index of the last event in its window
     positives: Tensor  # [M, d]
     negatives: Tensor  # [n, d]
-    log_q: Tensor  # [n]
+    log_q: Tensor  # [n], log of the probability with which each negative is sampled
 
     @classmethod
     @torch.no_grad()
-    def of(
+    def before_rows(
         cls,
         encoder: SharedEncoder,
         data: TrainingData,
@@ -47,28 +47,24 @@ class HeldOutPoints:
         training: Training,
         random: np.random.Generator,
     ) -> HeldOutPoints:
-        """The moments right before the events at rows [M]."""
+        """The prediction points right before the events at rows [M]."""
         sequences, items = data.sequences, ItemVectors(encoder.eval(), data)
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - training.window), rows], axis=1))
         negatives = NegativeSampler.from_items(sequences.item, len(data.numbers))
         drawn = negatives.draw(training.negatives, random)
         return cls(
-            windows=(
-                items.of(sequences.item[windows.row]),
-                torch.from_numpy(sequences.type[windows.row].astype(np.int64)),
-                torch.from_numpy(sequences.seconds_since[windows.row]),
-            ),
+            inputs=items.inputs(sequences, windows.row),
             last=torch.from_numpy(windows.present.sum(axis=1) - 1),
-            positives=items.of(sequences.item[rows]),
-            negatives=items.of(drawn),
+            positives=items.at(sequences.item[rows]),
+            negatives=items.at(drawn),
             log_q=negatives.log_probability[drawn],
         )
 
     @torch.no_grad()
     def loss(self, step: LinearRecurrentUnit, delta: Mapping[str, Tensor]) -> float:
-        """Mean surprise at what came, for a step whose weights are changed by `delta`."""
+        """Mean negative log-likelihood of the positives after `delta` is added to the weights of `step`."""
         weights = {name: weight + delta[name] for name, weight in step.named_parameters()}
-        users = functional_call(step.eval(), weights, self.windows)  # [M, L, d]
-        asking = users[torch.arange(len(users)), self.last]  # [M, d]
-        return float(sampled_softmax(asking, self.positives, self.negatives, self.log_q))
+        users = functional_call(step.eval(), weights, self.inputs)  # [M, L, d]
+        last = users[torch.arange(len(users)), self.last]  # [M, d]
+        return float(sampled_softmax(last, self.positives, self.negatives, self.log_q))

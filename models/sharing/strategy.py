@@ -1,4 +1,4 @@
-"""What a sharing strategy is: it prepares an encoder for its training, and may add a term to the loss."""
+"""The interface of a sharing strategy: it prepares the encoder before training and may add an auxiliary loss."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from models.stages import Done
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an encoder is taught from. Items are rows of the catalogue, C of them."""
+    """What an encoder is trained on. Item numbers in the sequences are rows of the catalogue of C items."""
 
     sequences: Sequences
     text_vectors: Tensor  # [C, T]
-    numbers: NDArray[np.int64]  # [C], each item's learned residual, 0: none
+    numbers: NDArray[np.int64]  # [C], row of each item's learned residual; 0 if it has none
     seeds: Sequence[SeedModel] = ()
     new_since_ms: int = 0
-    """ms; what happened before was taught to the encoder already. 0: nothing was."""
+    """The encoder has already been trained on the events before this time. 0: it has not been trained at all."""
     child: bool = False
-    """Whether a parent taught it that. Else the encoder is new, and catches up with the days that taught its order."""
+    """Whether a parent release was trained on those events. Otherwise the encoder is new, and is fine-tuned on the
+    window that was held out for the list ranker."""
     domains: NDArray[np.int64] | None = None
-    """[C], each item's domain from 1 on, 0: none. None: no item has one."""
+    """[C], domain of each item from 1 on, 0 if it has none. None: no item has a domain."""
     targets: NDArray[np.bool_] | None = None
-    """[N], rows of the sequences that may be predicted. None: all."""
+    """[N], rows of the sequences that may be prediction targets. None: all."""
 
 
 class ItemVectors:
-    """Vectors of the catalogue's items, as the encoder makes them now."""
+    """Item vectors as the encoder computes them at the moment of the call."""
 
     def __init__(self, encoder: SharedEncoder, data: TrainingData) -> None:
         self._encoder = encoder
@@ -44,61 +45,65 @@ class ItemVectors:
         with torch.no_grad():
             self._white = encoder.item.white(data.text_vectors)  # [C, P]
 
-    def of(self, rows: NDArray[np.integer]) -> Tensor:
-        """Item vectors [..., d] of catalogue rows [...]."""
-        at = torch.from_numpy(rows.astype(np.int64))
-        return self._encoder.item.embed(self._white[at], self._numbers[at])
+    def at(self, rows: NDArray[np.integer]) -> Tensor:
+        """Vectors [..., d] of the items at catalogue rows [...]."""
+        index = torch.from_numpy(rows.astype(np.int64))
+        return self._encoder.item.embed(self._white[index], self._numbers[index])
 
-    def of_text(self, rows: NDArray[np.integer]) -> Tensor:
-        """What the vectors would be had nobody learned the items: the text alone."""
-        at = torch.from_numpy(rows.astype(np.int64))
-        return self._encoder.item.embed(self._white[at], torch.zeros_like(at))
+    def inputs(self, sequences: Sequences, rows: Positions) -> tuple[Tensor, Tensor, Tensor]:
+        """Encoder inputs for the events at rows [B, L] of the sequences: item vectors [B, L, d], event types [B, L] and
+        seconds since the user's previous event [B, L]."""
+        return (
+            self.at(sequences.item[rows]),
+            torch.from_numpy(sequences.type[rows].astype(np.int64)),
+            torch.from_numpy(sequences.seconds_since[rows]),
+        )
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """One step of the optimiser: windows of the course, and what the encoder makes of them."""
+    """One optimiser step: B windows of up to L events, and what the encoder computed for them."""
 
     windows: SequenceWindows
-    users: Tensor  # [B, L, d] after each event
+    users: Tensor  # [B, L, d], user vector after each event
     items: ItemVectors
-    negative_items: Positions  # [n], rows of the catalogue
+    negative_items: Positions  # [n], catalogue rows
     negatives: Tensor  # [n, d]
-    negatives_log_q: Tensor  # [n], of each to be drawn
-    where: NDArray[np.bool_]  # [B, L], the places that have a target
-    target: Positions  # [m], rows of the sequences, in the mask's order
-    on_the_log: Tensor  # scalar, the loss of predicting the targets
+    negatives_log_q: Tensor  # [n], log of the probability with which each is sampled
+    mask: NDArray[np.bool_]  # [B, L], prediction points that have a target
+    target: Positions  # [m], rows of the sequences, in the order of the mask
+    log_loss: Tensor  # scalar, loss of predicting the targets
 
 
 class AuxiliaryLoss(Protocol):
-    """A part of the loss. One that is a `torch.nn.Module` has its parameters trained beside the encoder's."""
+    """A term of the loss. If it is a `torch.nn.Module`, its parameters are trained together with the encoder's."""
 
     def __call__(self, step: TrainingStep) -> Tensor:
-        """A scalar, weighted already."""
+        """A scalar that already includes the term's weight."""
         ...
 
 
 class Strategy(Protocol):
-    """One way of sharing what seeds, texts, tasks, domains or a parent know."""
+    """One way to share what seed models, texts, event types, domains or a parent know."""
 
     @property
     def name(self) -> str:
-        """As the manifest names it, and the term of its loss."""
+        """Name in the manifest, and of its loss."""
         ...
 
     def prepare(
         self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
     ) -> AuxiliaryLoss | None:
-        """Change the encoder in place before it is trained, and give what is to be added to its loss.
+        """Change the encoder in place before it is trained, and return a term to add to its loss, or None.
 
-        `done` is told of every share (0 to 1) done.
+        `done(share)` is called with each share (0 to 1) of the work as it is completed.
         """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Settings, for the manifest."""
+        """Settings, under their keys in the manifest."""
         ...
 
     def measured(self) -> dict[str, float]:
-        """What `prepare` found that is worth telling, by name."""
+        """What the last `prepare` measured, under its keys in the manifest."""
         ...

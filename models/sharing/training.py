@@ -1,4 +1,4 @@
-"""How the shared encoder is trained: on the log, and on whatever the strategies add."""
+"""Training of the shared encoder: the loss on the log, plus the auxiliary losses of the strategies."""
 
 from __future__ import annotations
 
@@ -18,32 +18,49 @@ from models.sharing.strategy import AuxiliaryLoss, ItemVectors, Strategy, Traini
 from models.stages import Done
 from models.training_curves import Curve, no_curve
 
-PREPARING_SHARE = 0.2
-"""Of the whole time, for progress."""
-ON_THE_LOG = "loss_log"
+PREPARATION_SHARE = 0.2
+"""Share of the progress bar that the strategies' preparation takes."""
+LOG_LOSS = "loss_log"
+MIN_RATE_FACTOR = 0.005
+MAX_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run of the optimiser. A child starts from its parent's weights, on what is fresh and some of the old."""
+    """Settings of one run of the optimiser.
+
+    A child starts from its parent's weights and trains on the new events and a sample of the old ones.
+    """
 
     epochs: int = 8
     child_epochs: int = 2
     replay: float = 0.25
-    """Share of the old windows that a child sees again, so that it does not forget."""
+    """Share of the old windows that a child trains on in each epoch, against catastrophic forgetting."""
     window: int = 64
+    """Events per window."""
     events_per_step: int = stored_as("events_a_step", 2048)
     negatives: int = 2048
     mean_target_gap: float = stored_as("ahead", 1.0)
-    """Mean number of events from a moment to the target drawn for it. 1: always the next; more where the order of
+    """Mean number of events from a prediction point to its target. 1: always the next event. Use more if the order of
     events means little, as within a basket."""
     event_dropout: float = 0.0
-    """Share of the events whose item is hidden from the encoder."""
+    """Share of the events whose item vector is set to 0 at the encoder's input."""
     learning_rate: float = 4e-3
     child_rate: float = 1e-3
+    """Learning rate of a child."""
     weight_decay: float = 0.01
     warm_up: float = 0.07
-    """Share of the steps over which the rate rises; then it falls along a cosine."""
+    """Share of the steps in which the learning rate rises; then it follows a cosine down."""
+
+
+@dataclass(frozen=True)
+class TrainingObserver:
+    """Callbacks that follow a training run."""
+
+    done: Done = lambda share: None
+    """Called with each share (0 to 1) of the work as it is completed."""
+    curve: Curve = no_curve
+    """Called with each loss at each step."""
 
 
 def train(
@@ -52,30 +69,33 @@ def train(
     strategies: Sequence[Strategy],
     training: Training,
     random_seed: int,
-    done: Done = lambda share: None,
-    curve: Curve = no_curve,
+    observer: TrainingObserver = TrainingObserver(),
 ) -> dict[str, float]:
-    """Train the encoder in place; returns the last epoch's losses, and what the strategies measured."""
-    torch.set_flush_denormal(True)  # products of many fades are tiny, and denormal floats cost tenfold
+    """Train the encoder in place. Returns the mean losses of the last epoch, and what the strategies measured."""
+    torch.set_flush_denormal(True)  # products of many decays are tiny, and denormal floats are ten times slower
     torch.manual_seed(random_seed)
     random = np.random.default_rng(random_seed)
     measured: dict[str, float] = {}
     auxiliary_losses: dict[str, AuxiliaryLoss] = {}
+    preparation_share = PREPARATION_SHARE if strategies else 0.0
     for strategy in strategies:
-        term = strategy.prepare(encoder, data, random, lambda share: done(share * PREPARING_SHARE / len(strategies)))
+        loss = strategy.prepare(
+            encoder, data, random, lambda share: observer.done(share * preparation_share / len(strategies))
+        )
         measured |= strategy.measured()
-        if term is not None:
-            auxiliary_losses[f"loss_{strategy.name}"] = term
+        if loss is not None:
+            auxiliary_losses[f"loss_{strategy.name}"] = loss
     run = _Run(encoder.train(), data, auxiliary_losses, training, random)
-    share_left = 1 - PREPARING_SHARE if strategies else 1.0
     losses = {}
     for _ in range(run.epochs):
-        losses = run.epoch(lambda share: done(share * share_left), curve)
+        losses = run.epoch(lambda share: observer.done(share * (1 - preparation_share)), observer.curve)
     encoder.eval()
     return {**losses, **measured}
 
 
 class _Run:
+    """One run of the optimiser: its state between steps."""
+
     def __init__(
         self,
         encoder: SharedEncoder,
@@ -88,24 +108,16 @@ class _Run:
         self.training, self.random = training, random
         self.items = ItemVectors(encoder, data)
         self.negatives = NegativeSampler.from_items(data.sequences.item, len(data.numbers))
-        child = data.new_since_ms > 0
-        self.epochs = training.child_epochs if child else training.epochs
-        self.rate = training.child_rate if child else training.learning_rate
-        table = encoder.item.residual.weight
-        others = [weight for weight in encoder.parameters() if weight is not table]
-        others += [
-            weight for term in auxiliary_losses.values() if isinstance(term, nn.Module) for weight in term.parameters()
-        ]
-        self.optimiser = torch.optim.AdamW(
-            [{"params": [table], "weight_decay": 0.0}, {"params": others, "weight_decay": training.weight_decay}],
-            lr=self.rate,
-        )
+        continues = data.new_since_ms > 0
+        self.epochs = training.child_epochs if continues else training.epochs
+        self.rate = training.child_rate if continues else training.learning_rate
+        self.optimiser = self._optimiser()
         self.steps = 0
 
     def epoch(self, done: Done, curve: Curve) -> dict[str, float]:
-        """One pass over the windows; mean losses by name."""
+        """One pass over the windows; returns mean losses by name."""
         batches = self.data.sequences.batches(self._windows(), self.training.events_per_step, self.random)
-        totals = dict.fromkeys([ON_THE_LOG, *self.auxiliary_losses], 0.0)
+        totals = dict.fromkeys([LOG_LOSS, *self.auxiliary_losses], 0.0)
         for bounds in batches:
             self._set_rate(self.epochs * len(batches))
             losses = self._losses(bounds)
@@ -117,7 +129,19 @@ class _Run:
             done(1 / len(batches) / self.epochs)
         return totals
 
+    def _optimiser(self) -> torch.optim.Optimizer:
+        """AdamW over the encoder and the auxiliary losses; residuals of items have no weight decay."""
+        residuals = self.encoder.item.residual.weight
+        others = [weight for weight in self.encoder.parameters() if weight is not residuals]
+        modules = [loss for loss in self.auxiliary_losses.values() if isinstance(loss, nn.Module)]
+        others += [weight for module in modules for weight in module.parameters()]
+        decay = self.training.weight_decay
+        return torch.optim.AdamW(
+            [{"params": [residuals], "weight_decay": 0.0}, {"params": others, "weight_decay": decay}], lr=self.rate
+        )
+
     def _windows(self) -> Positions:
+        """Bounds [W, 2] of all new windows, and of a sample of the old ones."""
         sequences = self.data.sequences
         bounds = sequences.windows(self.training.window, self.random)
         old = sequences.ts[bounds[:, 1] - 1] < self.data.new_since_ms
@@ -125,28 +149,20 @@ class _Run:
 
     def _losses(self, bounds: Positions) -> dict[str, Tensor]:
         step = self._step(bounds)
-        return {ON_THE_LOG: step.on_the_log, **{name: term(step) for name, term in self.auxiliary_losses.items()}}
+        return {LOG_LOSS: step.log_loss, **{name: loss(step) for name, loss in self.auxiliary_losses.items()}}
 
     def _step(self, bounds: Positions) -> TrainingStep:
         sequences, training = self.data.sequences, self.training
         windows = sequences.gather(bounds)
-        shown = torch.from_numpy(self.random.random(windows.row.shape) >= training.event_dropout)
-        users = self.encoder.step(
-            self.items.of(sequences.item[windows.row]) * shown.unsqueeze(-1),
-            torch.from_numpy(sequences.type[windows.row].astype(np.int64)),
-            torch.from_numpy(sequences.seconds_since[windows.row]),
-        )
+        visible = torch.from_numpy(self.random.random(windows.row.shape) >= training.event_dropout)
+        vectors, types, seconds = self.items.inputs(sequences, windows.row)
+        users = self.encoder.step(vectors * visible.unsqueeze(-1), types, seconds)
         drawn = self.negatives.draw(training.negatives, self.random)
-        negatives, log_q = self.items.of(drawn), self.negatives.log_probability[drawn]
-        where, target = draw_targets(
-            sequences,
-            windows,
-            training.mean_target_gap,
-            training.events_per_step,
-            self.random,
-            self.data.targets,
+        negatives, log_q = self.items.at(drawn), self.negatives.log_probability[drawn]
+        mask, target = draw_targets(
+            sequences, windows, training.mean_target_gap, training.events_per_step, self.random, self.data.targets
         )
-        positives = self.items.of(sequences.item[target])
+        positives = self.items.at(sequences.item[target])
         return TrainingStep(
             windows=windows,
             users=users,
@@ -154,21 +170,21 @@ class _Run:
             negative_items=drawn,
             negatives=negatives,
             negatives_log_q=log_q,
-            where=where,
+            mask=mask,
             target=target,
-            on_the_log=sampled_softmax(users[torch.from_numpy(where)], positives, negatives, log_q),
+            log_loss=sampled_softmax(users[torch.from_numpy(mask)], positives, negatives, log_q),
         )
 
     def _set_rate(self, steps: int) -> None:
+        """Linear warm-up times a cosine. `steps` is an estimate: each epoch cuts the windows anew."""
         share = self.steps / steps
-        rising = min(1.0, share / self.training.warm_up)
-        factor = rising * (0.5 + 0.5 * math.cos(math.pi * share))
+        factor = min(1.0, share / self.training.warm_up) * (0.5 + 0.5 * math.cos(math.pi * share))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * max(factor, 0.005)
+            group["lr"] = self.rate * max(factor, MIN_RATE_FACTOR)
         self.steps += 1
 
     def _descend(self, loss: Tensor) -> None:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), MAX_GRADIENT_NORM)
         self.optimiser.step()

@@ -1,4 +1,4 @@
-"""Tiny courses for encoders: users who walk through their domain's items, one after the other."""
+"""Small training data for encoders: users step through their domain's items, one after the other."""
 
 from __future__ import annotations
 
@@ -28,26 +28,29 @@ def training_data(
     seeds: bool = False,
     items: int = ITEMS,
 ) -> TrainingData:
-    """An event a second: at second t every user has their t-th. Every domain has an equal part of the items, and the
-    last quarter of the users is in all of them. The last two items have not been learned."""
+    """One event per user and second, `EVENTS` of them.
+
+    Every domain has the same number of items; the last quarter of the users visits all domains. The last two items have
+    no learned residual.
+    """
     log = _log(domains, types, items)
     random = np.random.default_rng(0)
     text_vectors = random.normal(size=(items, TEXT_DIMS)).astype(np.float32) * text
-    seed = CoVisitSeedModel()
+    seed_model = CoVisitSeedModel()
     if seeds:
-        seed.fit(log, text_vectors, lambda share: None)
+        seed_model.fit(log, text_vectors, lambda share: None)
     return TrainingData(
         sequences=Sequences.from_log(log),
         text_vectors=torch.from_numpy(text_vectors),
         numbers=np.where(np.arange(items) < items - 2, np.arange(items) + 1, 0),
-        seeds=[seed] if seeds else [],
+        seeds=[seed_model] if seeds else [],
         new_since_ms=new_since_ms,
         domains=1 + np.arange(items) * domains // items,
     )
 
 
 def encoder(items: int = ITEMS, dropout: float = 0.0) -> SharedEncoder:
-    """With room for a course's items."""
+    """An untrained encoder with room for the items of `training_data`."""
     torch.manual_seed(0)
     return SharedEncoder(
         EncoderConfig(items=items + 1, text_dims=TEXT_DIMS, white_dims=8, dims=16, state_dims=16, dropout=dropout)

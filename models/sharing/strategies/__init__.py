@@ -1,1 +1,1 @@
-"""Sharing strategies: ways to make one encoder out of seed models."""
+"""Sharing strategies, one file each."""

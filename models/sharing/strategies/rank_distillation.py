@@ -1,10 +1,10 @@
-"""Multi-teacher rank distillation: the encoder learns from the log, and from the lists its seeds would show.
+"""Rank distillation from several seed models: the encoder learns from the log and from their top-k lists.
 
 Tang and Wang, Ranking Distillation: Learning Compact Ranking Models With High Performance for Recommender System,
-KDD 2018 (a student learns the top of its teacher's list, places weighted by rank); Zhang, Chen and Wang,
-Confidence-Aware Multi-Teacher Knowledge Distillation, ICASSP 2022 (a teacher counts, moment by moment, by how well
-it agrees with what came); Kang et al., Distillation from Heterogeneous Models for Top-K Recommendation, WWW 2023
-(teachers that differ in kind teach a compact student through their rankings alone).
+KDD 2018 (a student learns the top of its teacher's list, positions weighted by rank); Zhang, Chen and Wang,
+Confidence-Aware Multi-Teacher Knowledge Distillation, ICASSP 2022 (a teacher's weight at a prediction point follows how
+well it agrees with what happened); Kang et al., Distillation from Heterogeneous Models for Top-K Recommendation, WWW
+2023 (teachers of different kinds train a compact student through their rankings alone).
 """
 
 from __future__ import annotations
@@ -25,92 +25,96 @@ from models.seeds.seed_model import TopK
 from models.sharing.strategy import TrainingData, TrainingStep
 from models.stages import Done
 
-TEACH_AT_ONCE = 512
+PREDICTION_BATCH = 512
 
 
 @dataclass
 class RankDistillation:
-    """The seeds' lists at moments of the log, as a term of the loss."""
+    """Adds the seed models' lists at prediction points of the log to the loss."""
 
     weight: float = 0.3
-    """Of the lists against the log."""
+    """Weight of the lists; the loss on the log has weight 1."""
     prediction_points: int = stored_as("moments", 12_000)
-    """How many moments the seeds teach about."""
+    """Number of prediction points with lists, at most."""
     list_length: int = 20
     recent: int = 64
-    """Items the seeds are shown of a moment."""
+    """A seed model sees this many of the user's newest items."""
     rank_decay: float = stored_as("fading", 8.0)
-    """Places after which a list's item counts 1/e."""
+    """The item at rank r has weight exp(-r / rank_decay), r from 0."""
     name: str = "rank_distillation"
-    _found: dict[str, float] = field(default_factory=dict, repr=False)
+    _measured: dict[str, float] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:
-        """Settings, for the manifest."""
+        """See `Strategy`."""
         return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
-        """Every seed's mean weight."""
-        return self._found
+        """Mean weight of each seed model."""
+        return self._measured
 
     def prepare(
         self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
     ) -> ListDistillationLoss | None:
-        """Ask the seeds; the encoder stays as it is."""
+        """Ask the seed models for their lists; None without seed models. The encoder does not change."""
         if not data.seeds:
             return None
-        lists = self._teach(data, random, done)
-        self._found = dict(zip((f"weight_{one.name}" for one in data.seeds), lists.mean_weights(), strict=True))
+        lists = self._predict(data, random, done)
+        names = (f"weight_{seed.name}" for seed in data.seeds)
+        self._measured = dict(zip(names, lists.mean_weights(), strict=True))
         return ListDistillationLoss(lists, self.weight, self.rank_decay)
 
-    def _teach(self, data: TrainingData, random: np.random.Generator, done: Done) -> SeedModelLists:
-        """Ask every seed about moments drawn from the log, the fresh part of it first of all."""
-        sequences = data.sequences
-        fresh = np.flatnonzero(sequences.ts >= data.new_since_ms)
-        rows = np.sort(random.choice(fresh, min(self.prediction_points, len(fresh)), replace=False))
+    def _predict(self, data: TrainingData, random: np.random.Generator, done: Done) -> SeedModelLists:
+        """Every seed model's list at prediction points sampled from the new events."""
+        sequences, seeds = data.sequences, data.seeds
+        new = np.flatnonzero(sequences.ts >= data.new_since_ms)
+        rows = np.sort(random.choice(new, min(self.prediction_points, len(new)), replace=False))
         contexts, following = sequences.contexts(rows, self.recent), sequences.following(rows, self.list_length)
-        items = np.full((len(rows), len(data.seeds), self.list_length), -1, np.int32)
-        weight = np.zeros((len(rows), len(data.seeds)), np.float32)
-        for at, seed in enumerate(data.seeds):
-            for start in range(0, len(rows), TEACH_AT_ONCE):
-                part = slice(start, start + TEACH_AT_ONCE)
-                top_k = seed.predict_top_k(contexts.part(part.start, part.stop), self.list_length)
-                items[part, at, : top_k.items.shape[1]] = top_k.items
-                weight[part, at] = top_k.confidence * agreement(top_k, following[part])
-                done(len(top_k.items) / len(rows) / len(data.seeds))
-        return SeedModelLists.of(sequences, rows, items, weight)
+        items = np.full((len(rows), len(seeds), self.list_length), -1, np.int32)
+        weight = np.zeros((len(rows), len(seeds)), np.float32)
+        for column, seed in enumerate(seeds):
+            for start in range(0, len(rows), PREDICTION_BATCH):
+                batch = slice(start, start + PREDICTION_BATCH)
+                top_k = seed.predict_top_k(contexts.part(batch.start, batch.stop), self.list_length)
+                items[batch, column, : top_k.items.shape[1]] = top_k.items
+                weight[batch, column] = top_k.confidence * agreement(top_k, following[batch])
+                done(len(top_k.items) / len(rows) / len(seeds))
+        return SeedModelLists.at_rows(sequences, rows, items, weight)
 
 
 @dataclass(frozen=True)
 class SeedModelLists:
-    """The lists of K seeds at n moments, and how much each counts: on average, a moment's weights sum to 1."""
+    """Lists of K seed models at n prediction points, with weights that sum to 1 per point on average."""
 
-    at_row: Positions  # [N] row of the sequences → moment, -1: none
-    items: NDArray[np.int32]  # [n, K, k], -1 padded
+    index: Positions  # [N], row of the sequences → prediction point, -1: none
+    items: NDArray[np.int32]  # [n, K, k], padded with -1
     weight: NDArray[np.float32]  # [n, K]
 
     @classmethod
-    def of(
+    def at_rows(
         cls, sequences: Sequences, rows: Positions, items: NDArray[np.int32], weight: NDArray[np.float32]
     ) -> SeedModelLists:
-        """Lessons at `rows` [n], weights [n, K] brought to scale."""
-        at_row = np.full(len(sequences), -1, np.int64)
-        at_row[rows] = np.arange(len(rows))
+        """Lists right after the events at `rows` [n]; the weights [n, K] are scaled."""
+        index = np.full(len(sequences), -1, np.int64)
+        index[rows] = np.arange(len(rows))
         scale = weight.sum() / max(len(rows), 1)
-        return cls(at_row, items, weight / scale if scale > 0 else weight)
+        return cls(index, items, weight / scale if scale > 0 else weight)
 
     def mean_weights(self) -> list[float]:
-        """Each seed's weight, averaged over the moments."""
-        return [float(one) for one in self.weight.mean(axis=0)] if len(self.weight) else [0.0] * self.weight.shape[1]
+        """Mean over the prediction points of each seed model's weight [K]."""
+        if not len(self.weight):
+            return [0.0] * self.weight.shape[1]
+        return [float(mean) for mean in self.weight.mean(axis=0)]
 
 
 def agreement(top_k: TopK, following: NDArray[np.int32]) -> NDArray[np.float32]:
-    """How well each list [B, k] foresaw the user's next items [B, m]: its discounted gain, 0 to 1.
+    """How well each list [B, k] predicted the user's next items [B, m], 0 to 1.
 
-    Half of it is the seed's mean: a good teacher that missed once still counts.
+    Half of it is the list's own discounted gain, half the mean over the batch: a good seed model that missed once keeps
+    some weight.
     """
-    seen = (top_k.items[:, :, None] == following[:, None, :]) & (top_k.items >= 0)[:, :, None]
+    hit = (top_k.items[:, :, None] == following[:, None, :]) & (top_k.items >= 0)[:, :, None]
     discount = 1 / np.log2(np.arange(top_k.items.shape[1]) + 2)
-    gain = np.asarray((seen.any(axis=2) * discount).sum(axis=1) / discount.sum(), np.float32)
+    gain = np.asarray((hit.any(axis=2) * discount).sum(axis=1) / discount.sum(), np.float32)
     weight: NDArray[np.float32] = 0.5 * gain + 0.5 * gain.mean()
     return weight
 
@@ -124,20 +128,24 @@ class ListDistillationLoss:
     rank_decay: float
 
     def __call__(self, step: TrainingStep) -> Tensor:
-        """0 where the step holds no moment that was taught about."""
-        top_k = np.where(step.windows.present, self.lists.at_row[step.windows.row], -1)
-        taught = top_k >= 0
-        if not taught.any():
+        """A weighted scalar; 0 if the step has no prediction point with lists."""
+        index = np.where(step.windows.present, self.lists.index[step.windows.row], -1)
+        has_lists = index >= 0
+        if not has_lists.any():
             return torch.zeros(())
-        users = step.users[torch.from_numpy(taught)]  # [b, d]
-        lists = self.lists.items[top_k[taught]]  # [b, K, k]
+        users = step.users[torch.from_numpy(has_lists)]  # [b, d]
+        lists = self.lists.items[index[has_lists]]  # [b, K, k]
+        weights = self._weights(lists, self.lists.weight[index[has_lists]])
+        items, column = np.unique(np.maximum(lists, 0), return_inverse=True)  # compute each item's vector once
+        scores = users @ step.items.at(items).T  # [b, items]
+        listed = scores.gather(1, torch.from_numpy(column.reshape(len(users), -1))).reshape(lists.shape)  # [b, K, k]
+        log_expected_count = step.negatives_log_q + math.log(len(step.negatives))
+        others = torch.logsumexp(users @ step.negatives.T - log_expected_count, dim=1)  # [b]
+        nll = torch.logaddexp(listed, others[:, None, None]) - listed
+        return self.weight * (nll * weights).sum() / len(users)
+
+    def _weights(self, lists: NDArray[np.int32], weight: NDArray[np.float32]) -> Tensor:
+        """Weight of each listed item, by its rank and its seed model: lists [b, K, k], weight [b, K] → [b, K, k]."""
         by_rank = torch.exp(-torch.arange(lists.shape[2]) / self.rank_decay)
-        places = by_rank * torch.from_numpy(lists >= 0)
-        places = places / by_rank.sum() * torch.from_numpy(self.lists.weight[top_k[taught]])[:, :, None]
-        items, place = np.unique(np.maximum(lists, 0), return_inverse=True)  # each item's vector is made once
-        scores = users @ step.items.of(items).T  # [b, items]
-        listed = scores.gather(1, torch.from_numpy(place.reshape(len(users), -1))).reshape(lists.shape)  # [b, K, k]
-        chance = step.negatives_log_q + math.log(len(step.negatives))
-        others = torch.logsumexp(users @ step.negatives.T - chance, dim=1)  # [b]
-        surprise = torch.logaddexp(listed, others[:, None, None]) - listed
-        return self.weight * (surprise * places).sum() / len(users)
+        present = by_rank * torch.from_numpy(lists >= 0)
+        return present / by_rank.sum() * torch.from_numpy(weight)[:, :, None]

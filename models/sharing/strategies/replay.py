@@ -1,9 +1,10 @@
-"""Replay with adaptive distillation: a child that learns what is new stays close to its parent on what is old.
+"""Replay with adaptive distillation: a child that learns new events stays close to its parent on the old ones.
 
 Mi, Lin and Faltings, ADER: Adaptively Distilled Exemplar Replay Towards Continual Learning for Session-based
-Recommendation, RecSys 2020. The exemplars are the old windows that the trainer shows again (`Training.replay`): drawn
-evenly from the log, so that an item has as many as it was frequent, as in the paper; within an item by chance, its
-ablation ADER_random, in place of herding. Unlike there they are drawn anew every epoch, for the log is kept.
+Recommendation, RecSys 2020. The exemplars are the old windows that the training replays (`Training.replay`), sampled
+uniformly from the log, so that an item has exemplars in proportion to its frequency, as in the paper. Within an item
+they are chosen at random (the paper's ablation ADER_random) instead of by herding. Unlike in the paper they are sampled
+anew every epoch, because the log is kept.
 """
 
 from __future__ import annotations
@@ -28,59 +29,54 @@ from models.stages import Done
 
 @dataclass
 class Replay:
-    """The parent's choice among old items at replayed moments, as a term of the loss. Only where something is old.
+    """Adds the divergence from the parent's predictions, over old items at replayed prediction points, to the loss.
 
-    To be prepared before strategies that change the encoder's weights: its parent is the encoder as it finds it.
+    It must come before strategies that change the encoder's weights, because it copies the encoder as the parent.
     """
 
     weight: float = 0.3
-    """Of the distillation against the log, before it is adapted to how much is old."""
+    """Weight before it is adapted to the share of old items and events; the loss on the log has weight 1."""
     first: bool = True
-    """Also hold a first release to what it was, when it catches up with the days that taught its order."""
+    """Whether to use it also for a first release, when that is fine-tuned on the held-out window."""
     name: str = "replay"
-    _found: dict[str, float] = field(default_factory=dict, repr=False)
+    _measured: dict[str, float] = field(default_factory=dict, repr=False)
 
     def describe(self) -> dict[str, Any]:
-        """Settings, for the manifest."""
+        """See `Strategy`."""
         return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
-        """The share of the items that is old; nothing where all events are fresh, or none is."""
-        return self._found
+        """Share of the items that are old; empty if all events are new, or all old."""
+        return self._measured
 
     def prepare(
         self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
     ) -> ParentDistillationLoss | None:
-        """Keep the encoder as it is now, for a parent."""
+        """Copy the encoder as the parent. None unless some events are old and some new."""
         old = data.sequences.ts < data.new_since_ms  # [N]
-        self._found = {}
+        self._measured = {}
         if not old.any() or old.all() or not (data.child or self.first):
             return None
         old_items = np.bincount(data.sequences.item[old], minlength=len(data.numbers)) > 0
         share = old_items.sum() / len(np.unique(data.sequences.item))
-        self._found = {"replay_old_items": float(share)}
-        return ParentDistillationLoss(
-            ParentEncoder.of(encoder, data),
-            data.sequences,
-            old,
-            old_items,
-            self.weight * math.sqrt(share),
-        )
+        self._measured = {"replay_old_items": float(share)}
+        parent = ParentEncoder.copy_of(encoder, data)
+        return ParentDistillationLoss(parent, data.sequences, old, old_items, self.weight * math.sqrt(share))
 
 
 @dataclass(frozen=True)
 class ParentEncoder:
-    """An encoder as it was."""
+    """A frozen copy of an encoder, with its item vectors."""
 
     step: LinearRecurrentUnit
     items: Tensor  # [C, d]
 
     @classmethod
     @torch.no_grad()
-    def of(cls, encoder: SharedEncoder, data: TrainingData) -> ParentEncoder:
-        """A frozen copy."""
+    def copy_of(cls, encoder: SharedEncoder, data: TrainingData) -> ParentEncoder:
+        """Copy the encoder as it is now."""
         frozen = deepcopy(encoder).eval().requires_grad_(False)
-        return cls(frozen.step, ItemVectors(frozen, data).of(np.arange(len(data.numbers))))
+        return cls(frozen.step, ItemVectors(frozen, data).at(np.arange(len(data.numbers))))
 
     @torch.no_grad()
     def users(self, sequences: Sequences, row: Positions) -> Tensor:
@@ -95,55 +91,58 @@ class ParentEncoder:
 
 @dataclass
 class ParentDistillationLoss:
-    """The divergence of the child's softmax from its parent's, over old negatives and the target, where that is old."""
+    """KL divergence of the child's softmax from its parent's, over old negatives and the target, for old targets."""
 
     parent: ParentEncoder
     sequences: Sequences
     old: NDArray[np.bool_]  # [N]
     old_items: NDArray[np.bool_]  # [C]
     weight: float
-    """Adapted to the share of old items already."""
-    exemplars: int = 0
-    """Old moments seen so far."""
-    fresh: int = 0
-    """Fresh moments seen so far."""
+    """Already adapted to the share of old items."""
+    old_targets: int = 0
+    """Old targets in all steps so far."""
+    new_targets: int = 0
+    """New targets in all steps so far."""
 
     def __call__(self, step: TrainingStep) -> Tensor:
-        """0 where the step holds no old target."""
+        """A weighted scalar; 0 if the step has no old target."""
         replayed = self.old[step.target]  # [m]
-        self.exemplars += int(replayed.sum())
-        self.fresh += int((~replayed).sum())
+        self.old_targets += int(replayed.sum())
+        self.new_targets += int((~replayed).sum())
         if not replayed.any():
             return torch.zeros(())
         return self.adapted_weight * self._divergence(step, replayed)
 
     @property
     def adapted_weight(self) -> float:
-        """The more is old against what is new, the more it counts."""
-        return self.weight * math.sqrt(self.exemplars / max(self.fresh, 1))
+        """The weight times the square root of old targets per new target so far."""
+        return self.weight * math.sqrt(self.old_targets / max(self.new_targets, 1))
 
     def _divergence(self, step: TrainingStep, replayed: NDArray[np.bool_]) -> Tensor:
-        where = step.where.copy()
-        where[step.where] = replayed  # [B, L]
-        windows = where.any(axis=1)  # [B], those the parent must look at
+        mask = step.mask.copy()
+        mask[step.mask] = replayed  # [B, L]
+        windows = mask.any(axis=1)  # [B], windows that the parent must encode
         target = self.sequences.item[step.target[replayed]]
-        drawn = self.old_items[step.negative_items]  # [n]
-        log_q = step.negatives_log_q[torch.from_numpy(drawn)]
+        old_negatives = self.old_items[step.negative_items]  # [n]
+        log_q = step.negatives_log_q[torch.from_numpy(old_negatives)]
         child = log_choice(
-            step.users[torch.from_numpy(where)],
-            step.items.of(target),
-            step.negatives[torch.from_numpy(drawn)],
+            step.users[torch.from_numpy(mask)],
+            step.items.at(target),
+            step.negatives[torch.from_numpy(old_negatives)],
             log_q,
         )
-        users = self.parent.users(self.sequences, step.windows.row[windows])[torch.from_numpy(where[windows])]
-        known, negatives = (torch.from_numpy(of.astype(np.int64)) for of in (target, step.negative_items[drawn]))
-        parent = log_choice(users, self.parent.items[known], self.parent.items[negatives], log_q)
+        users = self.parent.users(self.sequences, step.windows.row[windows])[torch.from_numpy(mask[windows])]
+        positive = torch.from_numpy(target.astype(np.int64))
+        negative = torch.from_numpy(step.negative_items[old_negatives].astype(np.int64))
+        parent = log_choice(users, self.parent.items[positive], self.parent.items[negative], log_q)
         return F.kl_div(child, parent, reduction="batchmean", log_target=True)
 
 
 def log_choice(users: Tensor, positives: Tensor, negatives: Tensor, log_q: Tensor) -> Tensor:
-    """Log probability [m, 1 + n] of users [m, d] choosing their positive [m, d], or one of the shared negatives [n, d]
-    that stand for as many items as their chance [n] to be drawn tells."""
+    """Log-probability [m, 1 + n] that users [m, d] choose their positive [m, d], or one of the shared negatives [n, d].
+
+    `log_q` [n] is the log of the probability with which each negative was sampled (the logQ correction).
+    """
     positive = (users * positives).sum(-1, keepdim=True)  # [m, 1]
     negative = users @ negatives.T - log_q - math.log(max(len(negatives), 1))  # [m, n]
     return torch.log_softmax(torch.cat([positive, negative], dim=1), dim=1)

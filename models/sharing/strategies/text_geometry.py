@@ -1,8 +1,8 @@
-"""Text-to-id geometry: an item begins as what its text says, and a learned residual tells it apart.
+"""Text geometry: an item vector starts as the item's whitened text vector; a learned residual is added to it.
 
 Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021 (the text side); Volkovs,
-Yu and Poutanen, DropoutNet: Addressing Cold Start in Recommender Systems, NeurIPS 2017 (a residual that is left out
-now and then, so that an item nobody has learned is ranked by its text as if it had been).
+Yu and Poutanen, DropoutNet: Addressing Cold Start in Recommender Systems, NeurIPS 2017 (dropping residuals while
+training, so that an item without one is ranked well by its text).
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from models.stages import Done
 
 @dataclass(frozen=True)
 class TextGeometry:
-    """Fixes the text side of a new encoder. A child keeps its parent's, so that old vectors stay where they are."""
+    """Sets the text side of a new encoder. A child keeps its parent's, so that item vectors stay comparable."""
 
     residual_scale: float = 0.1
-    """Length of a new residual against a whitened text vector's, 1."""
+    """Length of a new residual; a whitened text vector has length 1."""
     residual_dropout: float = 0.25
-    """Share of the residuals that are left out while training."""
+    """Share of the residuals that are left out at each training step."""
 
     @property
     def name(self) -> str:
-        """As the manifest names it."""
+        """See `Strategy`."""
         return "text_geometry"
 
     def describe(self) -> dict[str, Any]:
-        """Settings, for the manifest."""
+        """See `Strategy`."""
         return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
-        """Nothing: the slices of cold items tell."""
+        """Nothing: the metrics on cold items show the effect."""
         return {}
 
     @torch.no_grad()
     def prepare(self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done) -> None:
-        """Whiten the catalogue's texts, each counted once. Where there are none, nothing changes."""
+        """Whiten the catalogue's distinct texts. Without texts nothing changes."""
         texts = np.unique(data.text_vectors.numpy(), axis=0)
         if not texts.any():
             return
@@ -53,6 +53,6 @@ class TextGeometry:
             return
         mean, matrix = whitening(texts, encoder.config.white_dims)
         encoder.item.text_mean.copy_(mean)
-        encoder.item.whitening[:, : matrix.shape[1]] = matrix  # text vectors may have fewer directions
+        encoder.item.whitening[:, : matrix.shape[1]] = matrix  # text vectors may have fewer dimensions
         encoder.item.residual.weight.mul_(self.residual_scale)
         done(1.0)

@@ -1,15 +1,19 @@
-"""What holds for all strategies together."""
+"""Properties of all strategies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 
+from models.networks.encoder import SharedEncoder
 from models.networks.onnx_export import export_encoder
 from models.pipeline.presets import STRATEGIES
 from models.sharing.strategies.adapters import DomainAdapters
@@ -18,9 +22,13 @@ from models.sharing.strategies.multi_task import MultiTask
 from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategies.replay import Replay
 from models.sharing.strategies.text_geometry import TextGeometry
-from models.sharing.strategy import Strategy
+from models.sharing.strategy import Strategy, TrainingData
 from models.sharing.training import train
+from models.stages import Done
 from tests.support.training_data import PURCHASE, TRAINING, VIEW, encoder, training_data
+
+HALF = 11_000
+"""ms: each user's first ten events are before it."""
 
 
 def every() -> list[Strategy]:
@@ -34,49 +42,108 @@ def every() -> list[Strategy]:
     ]
 
 
+NEEDS: dict[str, Callable[[TrainingData], bool]] = {
+    "text_geometry": lambda data: bool(data.text_vectors.any()),
+    "domain_adapters": lambda data: len(np.unique(data.domains)) > 1,
+    "replay": lambda data: data.new_since_ms > 0,
+    "merging": lambda data: len(np.unique(data.domains)) > 1 or len(np.unique(data.sequences.type)) > 1,
+    "rank_distillation": lambda data: len(data.seeds) > 0,
+    "multi_task": lambda data: len(np.unique(data.sequences.type)) > 1,
+}
+"""What the data must have for a strategy to have an effect."""
+
+
+@dataclass
+class WithoutEffect:
+    """Runs a strategy, so that it draws the same random numbers, on a copy of the encoder, and drops its loss."""
+
+    strategy: Strategy
+
+    @property
+    def name(self) -> str:
+        return self.strategy.name
+
+    def prepare(self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done) -> None:
+        self.strategy.prepare(deepcopy(encoder), data, random, done)
+
+    def describe(self) -> dict[str, Any]:
+        return self.strategy.describe()
+
+    def measured(self) -> dict[str, float]:
+        return self.strategy.measured()
+
+
+def trained_weights(strategy: Strategy, data: TrainingData) -> dict[str, torch.Tensor]:
+    model = encoder()
+    train(model, data, [strategy], TRAINING, random_seed=0)
+    return model.state_dict()
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("strategy", every(), ids=lambda strategy: strategy.name)
+@pytest.mark.parametrize(
+    "data",
+    [
+        training_data(),
+        training_data(new_since_ms=HALF),
+        training_data(domains=2, text=True),
+        training_data(types=(VIEW, PURCHASE), seeds=True),
+        training_data(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, new_since_ms=HALF),
+    ],
+    ids=["plain", "child", "domains and texts", "event types and seed models", "everything"],
+)
+def test_a_strategy_changes_the_trained_encoder_exactly_if_the_data_has_what_it_needs(
+    strategy: Strategy, data: TrainingData
+) -> None:
+    changes = not equal(trained_weights(strategy, data), trained_weights(WithoutEffect(strategy), data))
+    assert changes == NEEDS[strategy.name](data)
+
+
+@pytest.mark.parametrize(("domains", "types"), [(1, (VIEW,)), (1, (VIEW, PURCHASE)), (2, (VIEW,))])
+@pytest.mark.parametrize("new_since_ms", [0, HALF])
+def test_all_strategies_train_a_finite_encoder_whatever_the_data_has(
+    domains: int, types: Sequence[int], new_since_ms: int
+) -> None:
+    model = encoder()
+    losses = train(model, training_data(domains, types, new_since_ms=new_since_ms), every(), TRAINING, random_seed=0)
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
+    assert all(loss >= 0 for name, loss in losses.items() if name.startswith("loss"))
+
+
 @pytest.mark.parametrize("text", [True, False])
 def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, tmp_path: Path) -> None:
-    made, together = encoder(dropout=0.2), training_data(domains=2, types=(VIEW, PURCHASE), text=text, seeds=True)
-    train(made, together, every(), TRAINING, random_seed=0)
-    losses = train(made, replace(together, new_since_ms=11_000), every(), TRAINING, random_seed=1)
+    model, data = encoder(dropout=0.2), training_data(domains=2, types=(VIEW, PURCHASE), text=text, seeds=True)
+    train(model, data, every(), TRAINING, random_seed=0)
+    losses = train(model, replace(data, new_since_ms=HALF), every(), TRAINING, random_seed=1)
     assert {"loss_rank_distillation", "loss_multi_task", "loss_replay"} <= set(losses)
     assert losses["merging_specialists"] == 4
-    assert made.item.film is not None
-    parity = export_encoder(made, tmp_path)
+    assert model.item.film is not None
+    parity = export_encoder(model, tmp_path)
     assert set(parity) == {"item.onnx", "step.onnx", "gates.onnx", "readout.onnx", "scan"}
     assert max(parity.values()) < 1e-4
 
 
-@pytest.mark.parametrize(("domains", "types"), [(1, (VIEW,)), (1, (VIEW, PURCHASE)), (2, (VIEW,))])
-@pytest.mark.parametrize("new_since_ms", [0, 11_000])
-def test_every_strategy_works_whatever_the_course_has(domains: int, types: Sequence[int], new_since_ms: int) -> None:
-    made = encoder()
-    losses = train(made, training_data(domains, types, new_since_ms=new_since_ms), every(), TRAINING, random_seed=0)
-    assert all(torch.isfinite(weight).all() for weight in made.parameters())
-    assert all(loss >= 0 for name, loss in losses.items() if name.startswith("loss"))
+def test_equal_random_seeds_train_equal_encoders() -> None:
+    data = training_data(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, new_since_ms=HALF)
+    first, second = encoder(dropout=0.2), encoder(dropout=0.2)
+    for model in (first, second):
+        train(model, data, every(), TRAINING, random_seed=3)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_equal_seeds_train_equal_encoders() -> None:
-    of = training_data(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, new_since_ms=11_000)
-    one, other = encoder(dropout=0.2), encoder(dropout=0.2)
-    for made in (one, other):
-        train(made, of, every(), TRAINING, random_seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-
-
-def test_a_manifest_can_hold_what_every_strategy_tells() -> None:
+def test_settings_and_measurements_of_every_strategy_survive_json() -> None:
     strategies = every()
-    train(
-        encoder(),
-        training_data(domains=2, types=(VIEW, PURCHASE), new_since_ms=11_000),
-        strategies,
-        TRAINING,
-        random_seed=0,
-    )
-    told = {one.name: {"settings": one.describe(), "measured": one.measured()} for one in strategies}
-    assert msgspec.json.decode(msgspec.json.encode(told)) == told
+    data = training_data(domains=2, types=(VIEW, PURCHASE), new_since_ms=HALF)
+    train(encoder(), data, strategies, TRAINING, random_seed=0)
+    manifest = {
+        strategy.name: {"settings": strategy.describe(), "measured": strategy.measured()} for strategy in strategies
+    }
+    assert msgspec.json.decode(msgspec.json.encode(manifest)) == manifest
 
 
 def test_a_strategy_is_chosen_by_the_name_it_has_in_the_manifest() -> None:
     assert {name: make().name for name, make in STRATEGIES.items()} == {name: name for name in STRATEGIES}
-    assert {one.name for one in every()} == set(STRATEGIES)
+    assert {strategy.name for strategy in every()} == set(STRATEGIES)

@@ -18,37 +18,37 @@ from models.sharing.training import train
 from tests.support.training_data import ITEMS, TEXT_DIMS, TRAINING, encoder, training_data
 
 
-def adapt(made: SharedEncoder, of: TrainingData) -> dict[str, float]:
+def adapt(model: SharedEncoder, data: TrainingData) -> dict[str, float]:
     """The encoder with adapters; what was measured."""
     strategy = DomainAdapters()
-    strategy.prepare(made, of, np.random.default_rng(0), lambda share: None)
+    strategy.prepare(model, data, np.random.default_rng(0), lambda share: None)
     return strategy.measured()
 
 
-def trained(of: TrainingData) -> SharedEncoder:
-    made = encoder()
-    train(made, of, [TextGeometry(), DomainAdapters()], TRAINING, random_seed=0)
-    return made
+def trained(data: TrainingData) -> SharedEncoder:
+    model = encoder()
+    train(model, data, [TextGeometry(), DomainAdapters()], TRAINING, random_seed=0)
+    return model
 
 
 @torch.no_grad()
-def vectors(made: SharedEncoder, of: TrainingData) -> Tensor:
-    return ItemVectors(made.eval(), of).of(np.arange(len(of.numbers)))
+def vectors(model: SharedEncoder, data: TrainingData) -> Tensor:
+    return ItemVectors(model.eval(), data).at(np.arange(len(data.numbers)))
 
 
 def test_one_domain_has_no_adapter() -> None:
-    made = encoder()
-    names = set(made.state_dict())
-    assert adapt(made, training_data()) == {"adapted_domains": 0}
-    assert made.item.film is None
-    assert set(made.state_dict()) == names
+    model = encoder()
+    names = set(model.state_dict())
+    assert adapt(model, training_data()) == {"adapted_domains": 0}
+    assert model.item.film is None
+    assert set(model.state_dict()) == names
 
 
 def test_at_first_adapters_change_nothing() -> None:
-    made, of = encoder(), training_data(domains=2, text=True)
-    before = vectors(made, of)
-    assert adapt(made, of) == {"adapted_domains": 2}
-    torch.testing.assert_close(vectors(made, of), before)
+    model, data = encoder(), training_data(domains=2, text=True)
+    before = vectors(model, data)
+    assert adapt(model, data) == {"adapted_domains": 2}
+    torch.testing.assert_close(vectors(model, data), before)
 
 
 def test_every_domain_learns_its_own() -> None:
@@ -78,25 +78,25 @@ def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> Non
 
 
 def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: Path) -> None:
-    made = trained(training_data(domains=2, text=True))
-    assert export_encoder(made, tmp_path)["item.onnx"] < 1e-5
-    model = OnnxModel(Draft(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
+    model = trained(training_data(domains=2, text=True))
+    assert export_encoder(model, tmp_path)["item.onnx"] < 1e-5
+    exported = OnnxModel(Draft(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
     text, numbers = np.ones((3, TEXT_DIMS), np.float32), np.array([0, 1, ITEMS // 2 + 1])
-    served = model.run_rows(text_vector=text, item_number=numbers)[0]
+    served = exported.run_rows(text_vector=text, item_number=numbers)[0]
     with torch.no_grad():
-        np.testing.assert_allclose(served, made.item(torch.from_numpy(text), torch.from_numpy(numbers)), atol=1e-5)
-        made.item.film = None
-        plain = made.item(torch.from_numpy(text), torch.from_numpy(numbers)).numpy()
+        np.testing.assert_allclose(served, model.item(torch.from_numpy(text), torch.from_numpy(numbers)), atol=1e-5)
+        model.item.film = None
+        plain = model.item(torch.from_numpy(text), torch.from_numpy(numbers)).numpy()
     np.testing.assert_allclose(served[0], plain[0], atol=1e-5)
     assert (np.abs(served[1:] - plain[1:]) > 1e-4).any(axis=1).all()
 
 
 def test_a_child_keeps_its_parents_adapters_and_finds_room_for_items_and_domains() -> None:
-    of = training_data(domains=2)
-    parent, child = trained(of), encoder(items=ITEMS + 10)
+    data = training_data(domains=2)
+    parent, child = trained(data), encoder(items=ITEMS + 10)
     child.inherit(parent.state_dict())
-    torch.testing.assert_close(vectors(child, of), vectors(parent, of))
-    assert of.domains is not None
+    torch.testing.assert_close(vectors(child, data), vectors(parent, data))
+    assert data.domains is not None
     wider = training_data(domains=3, items=ITEMS + 10)
     assert adapt(child, wider) == {"adapted_domains": 3}
     film, before = child.item.film, parent.item.film
@@ -115,11 +115,11 @@ def test_a_parent_without_adapters_gives_a_child_without() -> None:
 
 
 def test_an_item_whose_domain_is_no_longer_told_keeps_it() -> None:
-    of = training_data(domains=2)
-    made = trained(of)
-    before = vectors(made, of)
-    adapt(made, TrainingData(of.sequences, of.text_vectors, of.numbers))
-    torch.testing.assert_close(vectors(made, of), before)
+    data = training_data(domains=2)
+    model = trained(data)
+    before = vectors(model, data)
+    adapt(model, TrainingData(data.sequences, data.text_vectors, data.numbers))
+    torch.testing.assert_close(vectors(model, data), before)
 
 
 def test_a_film_of_fewer_items_and_domains_is_inherited_row_by_row() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.networks.encoder import SharedEncoder
 from models.sharing.held_out import held_out_rows
-from models.sharing.strategies.merging import Merging, change, linear, specialist, task_arithmetic, ties
+from models.sharing.strategies.merging import Merging, linear, specialist, task_arithmetic, ties, weight_delta
 from models.sharing.strategy import TrainingData
 from models.sharing.training import train
 from tests.support.training_data import EVENTS, PURCHASE, TRAINING, USERS, VIEW, encoder, training_data
@@ -19,14 +19,14 @@ A = {"w": torch.tensor([1.0, -3.0, 0.1, 2.0])}
 B = {"w": torch.tensor([4.0, 1.0, -0.1, -3.0])}
 
 
-def merged(made: SharedEncoder, of: TrainingData, strategy: Merging = MERGING) -> dict[str, float]:
+def merged(model: SharedEncoder, data: TrainingData, strategy: Merging = MERGING) -> dict[str, float]:
     """The encoder merged in place; what was measured."""
-    strategy.prepare(made, of, np.random.default_rng(0), lambda share: None)
+    strategy.prepare(model, data, np.random.default_rng(0), lambda share: None)
     return strategy.measured()
 
 
-def weights(of: SharedEncoder) -> dict[str, Tensor]:
-    return {name: weight.clone() for name, weight in of.state_dict().items()}
+def weights(data: SharedEncoder) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in data.state_dict().items()}
 
 
 def test_linear_averages_the_changes() -> None:
@@ -54,10 +54,10 @@ def test_ties_trims_over_all_weights_together_and_keeps_their_shapes() -> None:
 
 
 def test_one_domain_and_one_type_prepare_nothing_and_say_so() -> None:
-    made = encoder()
-    before = weights(made)
-    assert merged(made, training_data()) == {"merging_specialists": 0}
-    assert all(torch.equal(before[name], weight) for name, weight in made.state_dict().items())
+    model = encoder()
+    before = weights(model)
+    assert merged(model, training_data()) == {"merging_specialists": 0}
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
 
 
 def test_a_domain_with_too_few_events_has_no_specialist() -> None:
@@ -65,61 +65,61 @@ def test_a_domain_with_too_few_events_has_no_specialist() -> None:
 
 
 def test_the_best_merge_of_domains_and_types_is_better_than_none_on_moments_no_specialist_saw() -> None:
-    found = merged(encoder(), training_data(domains=2, types=(VIEW, PURCHASE)))
-    assert found["merging_specialists"] == 4
-    losses = [found[f"merging_loss_{method}"] for method in ("linear", "task_arithmetic", "ties")]
-    assert min(losses) < found["merging_loss_none"]
-    assert max(found[f"merging_{name}"] for name in ("domain_1", "domain_2", "view", "purchase")) > 0
+    measured = merged(encoder(), training_data(domains=2, types=(VIEW, PURCHASE)))
+    assert measured["merging_specialists"] == 4
+    losses = [measured[f"merging_loss_{method}"] for method in ("linear", "task_arithmetic", "ties")]
+    assert min(losses) < measured["merging_loss_none"]
+    assert max(measured[f"merging_{name}"] for name in ("domain_1", "domain_2", "view", "purchase")) > 0
 
 
 def test_specialists_that_learned_nothing_good_change_nothing() -> None:
-    made, of, far_too_fast = encoder(), training_data(domains=2), replace(TRAINING, learning_rate=3.0)
-    train(made, of, [], replace(TRAINING, epochs=30), random_seed=0)
-    before = weights(made)
-    found = merged(made, of, replace(MERGING, training=far_too_fast))
-    assert found["merging_loss_none"] < found["merging_loss_linear"]
-    assert found["merging_domain_1"] == found["merging_domain_2"] == 0
-    assert all(torch.equal(before[name], weight) for name, weight in made.state_dict().items())
+    model, data, far_too_fast = encoder(), training_data(domains=2), replace(TRAINING, learning_rate=3.0)
+    train(model, data, [], replace(TRAINING, epochs=30), random_seed=0)
+    before = weights(model)
+    measured = merged(model, data, replace(MERGING, training=far_too_fast))
+    assert measured["merging_loss_none"] < measured["merging_loss_linear"]
+    assert measured["merging_domain_1"] == measured["merging_domain_2"] == 0
+    assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
 
 
 def test_merging_leaves_the_items_as_they_are() -> None:
-    made = encoder()
-    before = weights(made)
-    merged(made, training_data(domains=2, text=True))
-    changed = {name for name, weight in made.state_dict().items() if not torch.equal(before[name], weight)}
+    model = encoder()
+    before = weights(model)
+    merged(model, training_data(domains=2, text=True))
+    changed = {name for name, weight in model.state_dict().items() if not torch.equal(before[name], weight)}
     assert changed
     assert all(name.startswith("step.") for name in changed)
 
 
 def test_specialists_learn_from_their_slice_and_not_from_what_is_held_out() -> None:
-    of = training_data(domains=2, types=(VIEW, PURCHASE))
-    assert of.domains is not None
-    held = held_out_rows(of.sequences, 0.5, 1000)
-    slices = MERGING.slices(of, held)
+    data = training_data(domains=2, types=(VIEW, PURCHASE))
+    assert data.domains is not None
+    held = held_out_rows(data.sequences, 0.5, 1000)
+    slices = MERGING.slices(data, held)
     assert set(slices) == {"domain_1", "domain_2", "view", "purchase"}
     for number in (1, 2):
         sequences = slices[f"domain_{number}"].sequences
-        assert set(of.domains[sequences.item]) == {number}
+        assert set(data.domains[sequences.item]) == {number}
     purchase = slices["purchase"]
     assert purchase.targets is not None
     assert set(purchase.sequences.type[purchase.targets]) == {PURCHASE}
-    assert len(purchase.sequences) == len(of.sequences) - len(held)
+    assert len(purchase.sequences) == len(data.sequences) - len(held)
 
 
 def test_a_specialist_learns_a_step_of_its_own_on_everybodys_items() -> None:
-    made = encoder()
-    trained = specialist(made, training_data(), TRAINING, 0, lambda share: None)
+    model = encoder()
+    trained = specialist(model, training_data(), TRAINING, 0, lambda share: None)
     for name, weight in trained.item.state_dict().items():
-        assert torch.equal(weight, made.item.state_dict()[name])
-    assert all(delta.any() for delta in change(made.step, trained.step).values())
+        assert torch.equal(weight, model.item.state_dict()[name])
+    assert all(delta.any() for delta in weight_delta(model.step, trained.step).values())
 
 
 def test_a_specialist_learns_from_the_newest_events_only() -> None:
-    of = training_data(domains=2)
-    slices = Merging(min_events=20, max_events=60).slices(of, np.empty(0, np.int64))
+    data = training_data(domains=2)
+    slices = Merging(min_events=20, max_events=60).slices(data, np.empty(0, np.int64))
     for one in slices.values():
         assert len(one.sequences) == 60
-        assert one.sequences.ts.min() > np.median(of.sequences.ts)
+        assert one.sequences.ts.min() > np.median(data.sequences.ts)
 
 
 def test_the_newest_last_events_of_users_who_have_an_earlier_one_are_held_out() -> None:
@@ -133,7 +133,7 @@ def test_the_newest_last_events_of_users_who_have_an_earlier_one_are_held_out() 
 @pytest.mark.parametrize("new_since_ms", [0, 15_000])
 def test_equal_randomness_merges_equally(new_since_ms: int) -> None:
     one, other = encoder(), encoder()
-    for made in (one, other):
+    for model in (one, other):
         torch.rand(3)  # whatever torch drew before
-        merged(made, training_data(domains=2, new_since_ms=new_since_ms))
+        merged(model, training_data(domains=2, new_since_ms=new_since_ms))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

@@ -5,7 +5,7 @@ import torch
 
 from anabranch.messages import EVENT_TYPES
 from models.networks.encoder import SharedEncoder
-from models.sharing.strategies.multi_task import Expert, MultiTask, TaskLoss, guarded, without_conflict
+from models.sharing.strategies.multi_task import Expert, MultiTask, TaskLoss, project_gradient, without_conflict
 from models.sharing.strategy import Done, TrainingData
 from models.sharing.training import train
 from tests.support.training_data import PURCHASE, TRAINING, VIEW, encoder, training_data
@@ -23,8 +23,8 @@ class Kept(MultiTask):
         return self.term
 
 
-def prepared(of: TrainingData, strategy: MultiTask) -> TaskLoss | None:
-    return strategy.prepare(encoder(), of, np.random.default_rng(0), lambda share: None)
+def prepared(data: TrainingData, strategy: MultiTask) -> TaskLoss | None:
+    return strategy.prepare(encoder(), data, np.random.default_rng(0), lambda share: None)
 
 
 def test_every_type_with_enough_events_is_a_task() -> None:
@@ -48,13 +48,13 @@ def test_at_first_a_task_asks_for_what_everybody_is_asked() -> None:
 
 
 def test_heads_are_trained_beside_the_encoder_and_dropped() -> None:
-    made, strategy = encoder(), Kept(min_events=1)
-    names = set(made.state_dict())
-    losses = train(made, training_data(types=(VIEW, PURCHASE)), [strategy], TRAINING, random_seed=0)
+    model, strategy = encoder(), Kept(min_events=1)
+    names = set(model.state_dict())
+    losses = train(model, training_data(types=(VIEW, PURCHASE)), [strategy], TRAINING, random_seed=0)
     assert losses["loss_multi_task"] > 0
     assert strategy.term is not None
     assert all(expert.outer.weight.any() for expert in strategy.term.experts)
-    assert set(made.state_dict()) == names
+    assert set(model.state_dict()) == names
 
 
 def test_a_gradient_that_agrees_with_the_main_one_passes() -> None:
@@ -72,19 +72,19 @@ def test_a_gradient_that_conflicts_loses_what_opposes_the_main_one() -> None:
 
 def test_a_task_that_conflicts_moves_the_users_across_the_main_loss() -> None:
     users, main = torch.tensor([[1.0, 2.0]], requires_grad=True), torch.tensor([[0.0, 3.0]])
-    shared = guarded(users, main)
+    shared = project_gradient(users, main)
     assert torch.equal(shared, users)
     (5 * shared[0, 0] - 7 * shared[0, 1]).backward()
     torch.testing.assert_close(users.grad, torch.tensor([[5.0, 0.0]]))
 
 
 def test_equal_randomness_makes_equal_heads_and_leaves_torchs_own_alone() -> None:
-    made, of, heads = encoder(), training_data(types=(VIEW, PURCHASE)), []
+    model, data, heads = encoder(), training_data(types=(VIEW, PURCHASE)), []
     for seed in (1, 2):
         torch.manual_seed(seed)
         expected = torch.rand(1)
         torch.manual_seed(seed)
-        heads.append(MultiTask(min_events=1).prepare(made, of, np.random.default_rng(0), lambda share: None))
+        heads.append(MultiTask(min_events=1).prepare(model, data, np.random.default_rng(0), lambda share: None))
         assert torch.equal(torch.rand(1), expected)
     one, other = heads
     assert one is not None

@@ -10,7 +10,7 @@ import torch
 from models.networks.encoder import SharedEncoder
 from models.sharing.strategies.replay import ParentDistillationLoss, ParentEncoder, Replay, log_choice
 from models.sharing.strategy import AuxiliaryLoss, Done, Strategy, TrainingData, TrainingStep
-from models.sharing.training import train
+from models.sharing.training import TrainingObserver, train
 from tests.support.training_data import TRAINING, encoder, training_data
 
 HALF = 11_000
@@ -30,37 +30,37 @@ class Kept(Replay):
         return self.term
 
 
-def child(strategy: Strategy | None, of: TrainingData) -> tuple[SharedEncoder, list[float]]:
+def child(strategy: Strategy | None, data: TrainingData) -> tuple[SharedEncoder, list[float]]:
     """A trained encoder taught what is new, and its losses of replay by step."""
-    made, curve = encoder(), []
-    train(made, replace(of, new_since_ms=0), [], TRAINING, random_seed=0)
+    model, curve = encoder(), []
+    train(model, replace(data, new_since_ms=0), [], TRAINING, random_seed=0)
 
     def record(name: str, value: float, step: int) -> None:
         if name == "loss_replay":
             curve.append(value)
 
-    train(made, of, [strategy] if strategy else [], CHILD, random_seed=0, curve=record)
-    return made, curve
+    train(model, data, [strategy] if strategy else [], CHILD, random_seed=0, observer=TrainingObserver(curve=record))
+    return model, curve
 
 
-def users(made: SharedEncoder, of: TrainingData) -> torch.Tensor:
-    rows = np.flatnonzero(of.sequences.ts < of.new_since_ms).reshape(-1, 10)
-    return ParentEncoder.of(made, of).users(of.sequences, rows)
+def users(model: SharedEncoder, data: TrainingData) -> torch.Tensor:
+    rows = np.flatnonzero(data.sequences.ts < data.new_since_ms).reshape(-1, 10)
+    return ParentEncoder.copy_of(model, data).users(data.sequences, rows)
 
 
 @pytest.mark.parametrize("new_since_ms", [0, 1000, 10**9])
 def test_without_old_and_fresh_events_there_is_nothing_to_replay(new_since_ms: int) -> None:
     strategy = Replay()
-    made, of = encoder(), training_data(new_since_ms=new_since_ms)
-    assert strategy.prepare(made, of, np.random.default_rng(0), lambda share: None) is None
+    model, data = encoder(), training_data(new_since_ms=new_since_ms)
+    assert strategy.prepare(model, data, np.random.default_rng(0), lambda share: None) is None
     assert strategy.measured() == {}
 
 
 def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_is_wanted() -> None:
-    made, of = encoder(), training_data(new_since_ms=HALF)
+    model, data = encoder(), training_data(new_since_ms=HALF)
 
     def held(strategy: Replay, child: bool) -> bool:
-        term = strategy.prepare(made, replace(of, child=child), np.random.default_rng(0), lambda share: None)
+        term = strategy.prepare(model, replace(data, child=child), np.random.default_rng(0), lambda share: None)
         return term is not None
 
     assert held(Replay(), child=False)
@@ -75,30 +75,30 @@ def test_a_child_begins_at_its_parent_and_leaves_it_as_it_learns() -> None:
 
 
 def test_a_child_that_distils_stays_closer_to_its_parent_on_what_is_old() -> None:
-    of = training_data(new_since_ms=HALF)
+    data = training_data(new_since_ms=HALF)
     parent = encoder()
-    train(parent, replace(of, new_since_ms=0), [], TRAINING, random_seed=0)
-    free, held = (child(strategy, of)[0] for strategy in (None, Replay(weight=10.0)))
-    before = users(parent, of)
-    assert (users(held, of) - before).norm() < 0.8 * (users(free, of) - before).norm()
+    train(parent, replace(data, new_since_ms=0), [], TRAINING, random_seed=0)
+    free, held = (child(strategy, data)[0] for strategy in (None, Replay(weight=10.0)))
+    before = users(parent, data)
+    assert (users(held, data) - before).norm() < 0.8 * (users(free, data) - before).norm()
 
 
 def test_the_parent_does_not_learn() -> None:
-    made, of, strategy = encoder(), training_data(new_since_ms=HALF), Kept()
-    before = deepcopy(made.step.state_dict())
-    train(made, of, [strategy], CHILD, random_seed=0)
+    model, data, strategy = encoder(), training_data(new_since_ms=HALF), Kept()
+    before = deepcopy(model.step.state_dict())
+    train(model, data, [strategy], CHILD, random_seed=0)
     assert strategy.term is not None
     for name, weight in strategy.term.parent.step.state_dict().items():
         assert torch.equal(weight, before[name])
-    assert not torch.equal(made.step.read.weight, before["read.weight"])
+    assert not torch.equal(model.step.read.weight, before["read.weight"])
 
 
 def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
     """Items 16 to 19 are fresh, 4 of 20. Of every user's events but the first, nine are old and ten fresh."""
-    of, strategy = training_data(new_since_ms=HALF), Kept(weight=2.0)
-    item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
-    of = replace(of, sequences=replace(of.sequences, item=item.astype(np.int32)))
-    train(encoder(), of, [strategy], CHILD, random_seed=0)
+    data, strategy = training_data(new_since_ms=HALF), Kept(weight=2.0)
+    item = np.where(data.sequences.ts < HALF, data.sequences.item % 16, data.sequences.item)
+    data = replace(data, sequences=replace(data.sequences, item=item.astype(np.int32)))
+    train(encoder(), data, [strategy], CHILD, random_seed=0)
     assert strategy.measured() == {"replay_old_items": 0.8}
     assert strategy.term is not None
     assert not strategy.term.old_items[16:].any()
@@ -122,8 +122,8 @@ class Checked(Replay):
             assert torch.equal(loss, again)
             if loss.requires_grad:
                 (moved,) = torch.autograd.grad(loss, step.users, retain_graph=True)
-                old = step.where.copy()
-                old[step.where] = term.old[step.target]
+                old = step.mask.copy()
+                old[step.mask] = term.old[step.target]
                 assert not moved[torch.from_numpy(~old)].any()
             return term(step)
 
@@ -131,9 +131,9 @@ class Checked(Replay):
 
 
 def test_only_old_targets_are_distilled_and_only_old_items_are_chosen_from() -> None:
-    of = training_data(new_since_ms=HALF)
-    item = np.where(of.sequences.ts < HALF, of.sequences.item % 16, of.sequences.item)
-    _, curve = child(Checked(), replace(of, sequences=replace(of.sequences, item=item.astype(np.int32))))
+    data = training_data(new_since_ms=HALF)
+    item = np.where(data.sequences.ts < HALF, data.sequences.item % 16, data.sequences.item)
+    _, curve = child(Checked(), replace(data, sequences=replace(data.sequences, item=item.astype(np.int32))))
     assert max(curve) > 1e-3
 
 
