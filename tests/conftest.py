@@ -58,7 +58,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if broker is None:
         return
     terminalreporter.section("broker")
-    terminalreporter.line(f"{broker.kind} at {broker.bootstrap_servers}: {broker.promise}")
+    terminalreporter.line(f"{broker.kind} at {broker.bootstrap_servers}: {broker.limitations}")
     if broker.kind == "embedded":
         terminalreporter.line(LEFT_UNTESTED, yellow=True)
 

@@ -1,113 +1,130 @@
-"""`anabranch bench`: figures anybody can have again, each beside its peer from the same run."""
+"""`anabranch bench`: benchmarks of the ranker, each with its baseline from the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from anabranch.harness.bench.fixture import Stand
+    from anabranch.harness.bench.fixture import BenchFixture
 
 app = typer.Typer()
 
 Releases = Annotated[
-    Path | None, typer.Option(help="A folder with a release to serve; without it one is made.", file_okay=False)
+    Path | None, typer.Option(help="A folder with a release to serve. Default: train one.", file_okay=False)
 ]
-Json = Annotated[Path | None, typer.Option(help="Write the figures here.")]
-DataDir = Annotated[Path, typer.Option(help="Where broker, releases and logs go.")]
+Json = Annotated[Path | None, typer.Option(help="Write the figures to this file.")]
+DataDir = Annotated[Path, typer.Option(help="Folder for the broker, releases and logs.")]
 Households = Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")]
-Seed = Annotated[int, typer.Option(help="Draws households and seeds training.")]
-Repeats = Annotated[int, typer.Option(min=1, help="Times each thing is measured, in turn.")]
-Backlog = Annotated[int, typer.Option(min=100, help="Backlog that is ranked, and echoed, at full speed.")]
-Batch = Annotated[int, typer.Option(min=1, help="Events the ranker takes at once, at most.")]
+RandomSeed = Annotated[int, typer.Option(help="Seed of the choice of households and of training.")]
+OldSeed = Annotated[int | None, typer.Option("--seed", hidden=True, help="The old name of --random-seed.")]
+Repeats = Annotated[int, typer.Option(min=1, help="How often each thing is measured, in turn.")]
+Backlog = Annotated[int, typer.Option(min=100, help="Events of the backlog that is ranked at full load.")]
+Batch = Annotated[int, typer.Option(min=1, help="The ranker's batch_max.")]
 Rankers = Annotated[int, typer.Option(min=1, help="Ranker processes that share the events.")]
-EchoBatches = Annotated[
+NoopBatches = Annotated[
     list[int] | None,
-    typer.Option("--echo-batch", min=1, help="As --batch, for the echo; may be given again."),
+    typer.Option("--noop-batch", min=1, help="batch_max of the no-op baseline; may be repeated, the fastest counts."),
 ]
-Items = Annotated[int, typer.Option(min=1, help="Items of the catalogue, at least.")]
+OldNoopBatches = Annotated[
+    list[int] | None, typer.Option("--echo-batch", min=1, hidden=True, help="The old name of --noop-batch.")
+]
+Items = Annotated[int, typer.Option(min=1, help="Smallest number of items in the catalogue.")]
+Rate = Annotated[float, typer.Option(min=1, help="Events per second.")]
+LatencySeconds = Annotated[float, typer.Option(min=1, help="How long latency is measured.")]
+CalmSeconds = Annotated[float, typer.Option(min=0.5, help="Seconds of stream before and after each change.")]
 BENCH_DIR = Path(".anabranch/bench")
-CATALOGUE = 68_492
+CATALOGUE_SIZE = 68_492
 """Items of the demo."""
-ECHO_BATCHES = (512, 2048)
-USERS = (10_000, 100_000, 1_000_000)
-SIZES = (10_000, CATALOGUE, 1_000_000)
+NOOP_BATCHES = (512, 2048)
+USER_COUNTS = (10_000, 100_000, 1_000_000)
+ITEM_COUNTS = (10_000, CATALOGUE_SIZE, 1_000_000)
 
 
 @app.command("exactly-once")
 def exactly_once(
     ctx: typer.Context,
-    repeats: Annotated[int, typer.Option(min=1, help="Times each guarantee is measured, in turn.")] = 5,
-    events: Annotated[int, typer.Option(min=100, help="Backlog that is ranked at full speed.")] = 10_000,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second while latency is measured.")] = 300.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 10.0,
+    repeats: Repeats = 5,
+    events: Backlog = 10_000,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second while latency is measured.")] = 300.0,
+    seconds: LatencySeconds = 10.0,
     households: Households = 300,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure what transactions cost: events a second and latency with them, and without.
+    """Measure the cost of transactions: events per second and latency, exactly-once and at-least-once in turn.
 
     Example: anabranch bench exactly-once --json exactly-once.json
     """
-    from anabranch.harness.bench.exactly_once import Plan, run
+    from anabranch.harness.bench.exactly_once import ExactlyOnceConfig, run
+    from anabranch.harness.bench.fixture import FixtureOptions
 
-    _run(
-        ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, Plan(repeats, events, rate, seconds))
-    )
+    config = ExactlyOnceConfig(repeats, events, rate, seconds)
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
 def users(
     ctx: typer.Context,
-    counts: Annotated[
-        list[int] | None, typer.Option("--users", min=1, help="How many users; may be given again.")
+    user_counts: Annotated[
+        list[int] | None, typer.Option("--users", min=1, help="Number of users; may be repeated.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Restarts and backlogs measured for each.")] = 5,
-    events_per_user: Annotated[int, typer.Option(min=1, help="That their states hold, on average.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Restarts and backlogs for each number of users.")] = 5,
+    events_per_user: Annotated[int, typer.Option(min=1, help="Mean number of events in a user's state.")] = 20,
     events: Backlog = 20_000,
     batch: Batch = 2048,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second while latency is measured.")] = 1000.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long latency is measured.")] = 10.0,
-    households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users have.")] = 300,
-    seed: Seed = 0,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second while latency is measured.")] = 1000.0,
+    seconds: LatencySeconds = 10.0,
+    households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users buy.")] = 300,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how long a ranker takes to restore synthetic users, in how much memory, and how fast it ranks for them.
+    """Measure time and memory to restore synthetic users, then the ranker's speed and latency for them.
 
     Example: anabranch bench users --users 100000 --users 1000000 --json users.json
     """
-    from anabranch.harness.bench.users import Plan, run
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.users import UsersConfig, run
 
-    plan = Plan(tuple(counts or USERS), repeats, events_per_user, events, batch, rate, seconds)
-    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
+    counts = tuple(user_counts or USER_COUNTS)
+    config = UsersConfig(counts, repeats, events_per_user, events, batch, rate, seconds)
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
 def rebalance(
     ctx: typer.Context,
-    repeats: Annotated[int, typer.Option(min=1, help="Times each kind of change is measured.")] = 5,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 200.0,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each kind of change is measured.")] = 5,
+    rate: Rate = 200.0,
+    calm_seconds: CalmSeconds = 4.0,
     households: Households = 300,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how long partitions stand still when a ranker joins, leaves, or is killed: if they move, if they stay.
+    """Measure how long partitions pause when a ranker joins, leaves or is killed: those that move, those that stay.
 
     Example: anabranch bench rebalance --json rebalance.json
     """
-    from anabranch.harness.bench.rebalance import Plan, run
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.rebalance import RebalanceConfig, run
 
-    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, Plan(repeats, rate)))
+    config = RebalanceConfig(repeats, rate, calm_seconds)
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -117,163 +134,183 @@ def throughput(
     events: Backlog = 30_000,
     batch: Batch = 2048,
     rankers: Rankers = 1,
-    echo_batches: EchoBatches = None,
-    items: Items = CATALOGUE,
+    noop_batches: NoopBatches = None,
+    echo_batches: OldNoopBatches = None,
+    items: Items = CATALOGUE_SIZE,
     households: Households = 2000,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how many events a second rankers rank, beside the echo: the same messages, and no work between.
+    """Measure events per second of rankers, and of the no-op baseline: the same messages without any work.
 
     Example: anabranch bench throughput --json throughput.json
     """
-    from anabranch.harness.bench.throughput import Plan, run
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.throughput import ThroughputConfig, run
 
-    plan = Plan(repeats, events, batch, rankers, tuple(echo_batches or ECHO_BATCHES))
-    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
+    config = ThroughputConfig(repeats, events, batch, rankers, tuple(noop_batches or echo_batches or NOOP_BATCHES))
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
 def latency(
     ctx: typer.Context,
     repeats: Repeats = 5,
-    seconds: Annotated[float, typer.Option(min=1, help="How long events come, each time.")] = 10.0,
+    seconds: LatencySeconds = 10.0,
     rate: Annotated[
-        float | None, typer.Option(min=1, help="Events a second; without it, half of what is ranked at full speed.")
+        float | None, typer.Option(min=1, help="Events per second. Default: half of the rate at full load.")
     ] = None,
     events: Backlog = 30_000,
     batch: Batch = 2048,
     rankers: Rankers = 1,
-    items: Items = CATALOGUE,
+    items: Items = CATALOGUE_SIZE,
     households: Households = 2000,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how long a ranking takes at a steady rate, beside the echo at that rate. Events come when they are due.
+    """Measure latency at a steady rate, and that of the no-op baseline. Events are published at fixed times.
 
     Example: anabranch bench latency --json latency.json
     """
-    from anabranch.harness.bench.latency import Plan, run
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.latency import LatencyConfig, run
 
-    plan = Plan(repeats, seconds, batch, rate, events, rankers)
-    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
+    config = LatencyConfig(repeats, seconds, batch, rate, events, rankers)
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
 def items(
     ctx: typer.Context,
     sizes: Annotated[
-        list[int] | None, typer.Option("--size", min=1000, help="Items of the catalogue; may be given again.")
+        list[int] | None, typer.Option("--size", min=1000, help="Items of the catalogue; may be repeated.")
     ] = None,
     repeats: Repeats = 5,
     events: Backlog = 20_000,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second while items change.")] = 1000.0,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second while items change.")] = 1000.0,
     batch: Batch = 2048,
+    calm_seconds: CalmSeconds = 5.0,
+    rebuild_seconds: Annotated[
+        float, typer.Option(min=0.5, help="Seconds measured without changes, and during an index rebuild.")
+    ] = 20.0,
     households: Households = 2000,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure a ranker on catalogues of some sizes: speed, recall, how soon a change is seen, and a rebuild beside.
+    """Measure a ranker by catalogue size: speed, recall, delay of changes, and latency during an index rebuild.
 
-    Items beyond the real ones are made up beside them. A catalogue too small for the households has fewer of these.
+    Synthetic items, near the real ones, fill up the catalogue. For a small catalogue fewer households are used.
 
     Example: anabranch bench items --size 10000 --size 1000000 --json items.json
     """
-    from anabranch.harness.bench.catalogue import households_within
-    from anabranch.harness.bench.items import Plan, run
-    from producers import completejourney
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.items import ItemsConfig, measure_sizes
 
-    plan = Plan(repeats, events, batch, rate)
-    purchases = completejourney.purchases(seed)
-    measured = []
-    for size in sizes or SIZES:
-        fitting = min(households, households_within(purchases, size, seed))
-        with _stand(ctx, data_dir, releases, fitting, seed, min(size, CATALOGUE)) as stand:
-            measured.append(run(stand, size, plan))
-    _show({"what": "one ranker, by the size of its catalogue", "machine": stand.machine, "sizes": measured}, json)
+    config = ItemsConfig(repeats, events, batch, rate, calm_seconds, rebuild_seconds)
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases, CATALOGUE_SIZE)
+    _write(measure_sizes(_settings(ctx, data_dir), options, sizes or ITEM_COUNTS, config), json)
 
 
 @app.command()
 def swap(
     ctx: typer.Context,
     repeats: Repeats = 5,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = 1000.0,
-    items: Items = CATALOGUE,
+    rate: Rate = 1000.0,
+    calm_seconds: CalmSeconds = 4.0,
+    items: Items = CATALOGUE_SIZE,
     households: Households = 2000,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure how long rankings stand still when a release is swapped under load, and that none mixes two releases.
+    """Measure how long rankings pause when a release is swapped under load, and whether a partition mixes two.
 
     Example: anabranch bench swap --json swap.json
     """
-    from anabranch.harness.bench.swap import Plan, run
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.swap import SwapConfig, run
 
-    plan = Plan(repeats, rate)
-    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan), items)
+    config = SwapConfig(repeats, rate, calm_seconds)
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
-@app.command()
-def echo(
+@app.command("echo", hidden=True)
+@app.command("noop-baseline")
+def noop_baseline(
     ctx: typer.Context,
     repeats: Repeats = 5,
     events: Backlog = 30_000,
-    batches: EchoBatches = None,
+    noop_batches: NoopBatches = None,
+    echo_batches: OldNoopBatches = None,
     households: Households = 300,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure the echo alone: a ranker's transactions with a ranker's messages, by the size of its batches.
+    """Measure the no-op baseline alone: a ranker's transactions with a ranker's messages, by batch size.
 
-    Example: anabranch bench echo --echo-batch 512 --echo-batch 4096 --json echo.json
+    Example: anabranch bench noop-baseline --noop-batch 512 --noop-batch 4096 --json noop.json
     """
-    from anabranch.harness.bench.noop_baseline import Plan, run
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.noop_baseline import NoopBaselineConfig, run
 
-    plan = Plan(repeats, events, tuple(batches or ECHO_BATCHES))
-    _run(ctx, data_dir, releases, households, seed, json, lambda stand: run(stand, plan))
+    config = NoopBaselineConfig(repeats, events, tuple(noop_batches or echo_batches or NOOP_BATCHES))
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command("all")
-def everything(
+def run_all(
     repeats: Repeats = 5,
+    small: Annotated[
+        bool, typer.Option("--small", help="Run each with little data: a check that it works, no measurement.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Run this benchmark alone; may be repeated.")] = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Run every benchmark of the ranker and print its table. What has been run is not run again while its file stands.
+    """Run every benchmark of the ranker and print one table. A benchmark whose figures are there is not run again.
 
-    Each keeps its figures in the data folder's `figures`; remove one to repeat it.
+    The figures are in the data folder's `figures`, one file each; remove one to repeat its benchmark.
 
     Example: anabranch bench all --json bench.json
     """
-    import msgspec
     from rich.console import Console
 
-    from anabranch.harness.bench.table import measure, show
+    from anabranch.harness.bench.table import BenchAllConfig, measure, show
+    from anabranch.harness.environment.command import write_json
 
-    found = measure(data_dir.resolve(), releases, repeats)
-    show(found, Console())
+    figures = measure(BenchAllConfig(data_dir.resolve(), releases, repeats, small, only or ()))
+    show(figures, Console())
     if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        write_json(json, figures)
 
 
 @app.command()
 def plot(
-    figures: Annotated[Path, typer.Option(help="Where `bench all` keeps its figures.", file_okay=False)] = BENCH_DIR
-    / "figures",
-    out: Annotated[Path, typer.Option(help="Where the plots go.", file_okay=False)] = Path("docs/growth"),
+    figures: Annotated[
+        Path, typer.Option(help="The folder where `bench all` keeps its figures.", file_okay=False)
+    ] = BENCH_DIR / "figures",
+    out: Annotated[Path, typer.Option(help="Folder for the plots.", file_okay=False)] = Path("docs/growth"),
 ) -> None:
-    """Draw how events a second and latency grow with items, users, partitions and rankers, from kept figures.
+    """Draw events per second and latency by items, users, partitions and rankers, from the figures of `bench all`.
 
     Example: anabranch bench plot --out docs/growth
     """
@@ -283,51 +320,41 @@ def plot(
         typer.echo(path)
 
 
-@app.command("echo-loop", hidden=True)
-def echo_loop(ctx: typer.Context, file: Annotated[Path, typer.Option(help="What to echo.")]) -> None:
-    """The echo's process: other benchmarks start it."""
+@app.command("noop-loop", hidden=True)
+def noop_loop(ctx: typer.Context, file: Annotated[Path, typer.Option(help="The work, as a file.")]) -> None:
+    """The process of the no-op baseline, which the benchmarks start."""
     from anabranch.cli.options import settings_of
-    from anabranch.harness.bench.noop_loop import Echoed, echo
+    from anabranch.harness.bench.noop_loop import NoopWork, run_noop_loop
 
-    echo(settings_of(ctx), Echoed.read(file))
+    run_noop_loop(settings_of(ctx), NoopWork.read(file))
 
 
-def _run(
+def _measure(
     ctx: typer.Context,
     data_dir: Path,
-    releases: Path | None,
-    households: int,
-    seed: int,
+    options: Any,
     target: Path | None,
-    measure: Callable[[Stand], dict[str, Any]],
-    items: int = 0,
+    measure: Callable[[BenchFixture], dict[str, Any]],
 ) -> None:
-    with _stand(ctx, data_dir, releases, households, seed, items) as stand:
-        _show(measure(stand), target)
+    """Open the fixture, measure, and print the figures."""
+    from anabranch.harness.bench.fixture import open_fixture
+
+    with open_fixture(_settings(ctx, data_dir), options) as fixture:
+        _write(measure(fixture), target)
 
 
-@contextmanager
-def _stand(
-    ctx: typer.Context, data_dir: Path, releases: Path | None, households: int, seed: int, items: int
-) -> Iterator[Stand]:
-    import logging
-    import signal
-
+def _settings(ctx: typer.Context, data_dir: Path) -> Any:
     from anabranch.cli.options import settings_of
-    from anabranch.harness.bench.fixture import on_stand
+    from anabranch.harness.environment.command import prepare_command
 
+    prepare_command()
     folder = data_dir.resolve()
-    settings = settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    with on_stand(settings, releases, households, seed, items) as stand:
-        yield stand
+    return settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
 
 
-def _show(figures: dict[str, Any], target: Path | None) -> None:
-    import msgspec
+def _write(figures: dict[str, Any], target: Path | None) -> None:
+    from anabranch.harness.environment.command import format_json, write_json
 
-    text = msgspec.json.format(msgspec.json.encode(figures), indent=2)
-    typer.echo(text)
+    typer.echo(format_json(figures))
     if target is not None:
-        target.write_bytes(text)
+        write_json(target, figures)

@@ -2,54 +2,55 @@
 
 from __future__ import annotations
 
-import signal
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-FULL_YEAR = 53
+FULL_YEAR_WEEKS = 53
 
 
 def command(
     ctx: typer.Context,
-    full: Annotated[bool, typer.Option("--full", help="Stream the year, not about five minutes' worth.")] = False,
-    seed: Annotated[int, typer.Option(help="Shuffles baskets and seeds training.")] = 0,
-    discover: Annotated[bool, typer.Option("--discover", help="Leave out what a user has already bought.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Replay the year, not two weeks.")] = False,
+    random_seed: Annotated[int, typer.Option(help="Seed of the order within baskets and of training.")] = 0,
+    seed: Annotated[int | None, typer.Option(hidden=True, help="The old name of --random-seed.")] = None,
+    discover: Annotated[bool, typer.Option("--discover", help="Leave out items a user has already bought.")] = False,
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Start Apache Kafka (needs Java and Maven), not the embedded broker.")
     ] = False,
     bootstrap_servers: Annotated[
         str | None,
-        typer.Option(envvar="ANABRANCH_BOOTSTRAP_SERVERS", help="Use this broker, with topics of the demo's own."),
+        typer.Option(envvar="ANABRANCH_BOOTSTRAP_SERVERS", help="Use this broker, with new topics for this run."),
     ] = None,
     speed: Annotated[str | None, typer.Option(help="Replay at a multiple of data time, such as 1000x.")] = None,
-    households: Annotated[int | None, typer.Option(min=1, help="Only this many households, drawn by seed.")] = None,
-    history_weeks: Annotated[int, typer.Option(min=4, help="Weeks the first release learns from.")] = 10,
+    households: Annotated[
+        int | None, typer.Option(min=1, help="Only this many households, drawn with the random seed.")
+    ] = None,
+    history_weeks: Annotated[int, typer.Option(min=4, help="Weeks that the first release learns from.")] = 10,
     replay_weeks: Annotated[int, typer.Option(min=1, help="Weeks to replay after them.")] = 2,
     reshare_every: Annotated[int, typer.Option(min=1, help="Weeks of data between two re-shares.")] = 1,
-    data_dir: Annotated[Path, typer.Option(help="Where broker, releases, logs and summary go.")] = Path(
+    data_dir: Annotated[Path, typer.Option(help="Folder for the broker, releases, logs and summary.")] = Path(
         ".anabranch/demo"
     ),
 ) -> None:
-    """Run the whole loop: real purchases in, rankings out, feedback re-shared, a better encoder swapped in.
+    """Run the whole loop: purchases in, rankings out, feedback re-shared, an accepted release swapped in.
 
-    Example: anabranch demo --seed 7
+    Example: anabranch demo --random-seed 7
     """
-    import logging
+    import time
 
-    import msgspec
     from rich.console import Console
 
     from anabranch.cli.options import settings_of
-    from anabranch.harness.demo.plan import make_plan
     from anabranch.harness.demo.report import show
-    from anabranch.harness.demo.run import Options, run
+    from anabranch.harness.demo.run import DemoOptions, run
+    from anabranch.harness.demo.schedule import make_schedule
+    from anabranch.harness.environment.command import prepare_command, write_json
     from producers.pace import Pace
 
     if full:
-        replay_weeks, reshare_every = FULL_YEAR - history_weeks, 6
+        replay_weeks, reshare_every = FULL_YEAR_WEEKS - history_weeks, 6
     folder = data_dir.resolve()
     settings = settings_of(
         ctx,
@@ -59,19 +60,14 @@ def command(
         bootstrap_servers=bootstrap_servers,
         discover=discover or None,
     )
-    options = Options(
-        plan=make_plan(history_weeks, replay_weeks, reshare_every, households),
-        seed=seed,
-        kafka=kafka,
-        pace=Pace.parse(speed),
-        bootstrap_servers=bootstrap_servers,
-    )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every socket that its peer closes first
+    schedule = make_schedule(history_weeks, replay_weeks, reshare_every, households)
+    random_seed = random_seed if seed is None else seed
+    options = DemoOptions(schedule, random_seed, kafka, Pace.parse(speed), bootstrap_servers)
+    prepare_command()
     console = Console()
     summary = run(options, settings, console)
     target = data_dir / "summary.json"
-    target.write_bytes(msgspec.json.format(msgspec.json.encode(summary.as_json()), indent=2))
+    write_json(target, summary.as_json())
     show(summary, console)
-    console.print(f"The same, and more, in {target}.")
-    raise typer.Exit(0 if summary.ledger.balanced else 1)
+    console.print(f"{target} holds these figures and more.")
+    raise typer.Exit(0 if summary.reconciliation.balanced else 1)

@@ -15,7 +15,6 @@ import numpy as np
 from anabranch import release
 from anabranch.cli.data import Protocol, Way, benchmark_of, read_log
 from anabranch.errors import UsageError
-from anabranch.harness.demo.summary import standings
 from anabranch.progress_bar import bar
 from anabranch.ranking.types import Vectors
 from anabranch.release import Release
@@ -30,6 +29,7 @@ from models.experiments.continual import weekly
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import item_text_vectors, rank_events
 from models.pipeline.candidate import CandidateConfig
+from models.report.prequential_table import prequential_as_json
 from models.seeds.co_visit import CoVisitSeedModel
 from models.stages import bar_by_stage
 
@@ -82,7 +82,7 @@ class Evaluation:
             served = ServedLog.from_offline(benchmark.log, rankings, made.manifest.id)
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
                 prequential = account(served, policy=ranker.policy, done=advance)
-        return told | {"prequential": standings(prequential)}
+        return told | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
         logs, items = periods(self.data[0])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anabranch.harness.demo.report import leads, standings_table
+from models.report.prequential_table import format_leads, prequential_table
 
 COLUMNS = (("recall", 10), ("ndcg", 10), ("recall", 20), ("mrr", 20))
 
@@ -17,8 +17,8 @@ def show(found: Mapping[str, Any]) -> None:
     """Print what the protocol found."""
     console = Console()
     if "prequential" in found:
-        console.print(standings_table(found["prequential"]))
-        for line in leads(found["prequential"]):
+        console.print(prequential_table(found["prequential"]))
+        for line in format_leads(found["prequential"]):
             console.print(line, highlight=False)
         return
     if "ways" in found:

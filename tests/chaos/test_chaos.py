@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from anabranch.harness.chaos.verify import MUST_BE_0
+from anabranch.harness.chaos.verify import MUST_BE_ZERO
 from producers import completejourney
 from tests.kafka.marks import needs_kafka
 from tests.support.releases import write_release
@@ -34,7 +34,7 @@ def test_kills_pauses_and_a_swap_lose_nothing_double_nothing_and_bend_no_vector(
     told = msgspec.json.decode(target.read_bytes())
     found, happened = told["found"], told["happened"]
     assert told["adds_up"]
-    assert {name: found[name] for name in MUST_BE_0} == dict.fromkeys(MUST_BE_0, 0)
+    assert {name: found[name] for name in MUST_BE_ZERO} == dict.fromkeys(MUST_BE_ZERO, 0)
     assert sum(happened["kills"].values()) == 5 and happened["kills"]["brokers"] > 0
     assert happened["pauses"] == 1 and happened["swaps"] == 1
     assert found["accepted"] == found["rankings"] == found["feedback"] > 3_000

@@ -11,8 +11,9 @@ from pathlib import Path
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from anabranch.harness.environment.broker import START_SECONDS, STOP_SECONDS, kafka_command
-from anabranch.harness.environment.server import Server, free_ports
+from anabranch.harness.environment.broker import START_TIMEOUT_S, STOP_TIMEOUT_S, kafka_command
+from anabranch.harness.environment.processes import free_ports
+from anabranch.harness.environment.server import Server
 from anabranch.settings import Secret, Settings
 
 USER = "anabranch"
@@ -61,13 +62,15 @@ def start_secured(folder: Path) -> Iterator[Secured]:
     properties.write_text(_properties(folder, scram, mutual, internal, controller), "utf-8")
     options = ["--quorum", f"1@127.0.0.1:{controller}", "--cluster-id", "c" * 22]
     options += ["--properties", str(properties), "--scram", str(users)]
-    server = Server(kafka_command(folder / "data", scram, *options), f"127.0.0.1:{scram}", folder / "server.log")
+    server = Server(
+        "broker", kafka_command(folder / "data", scram, *options), folder / "server.log", address=f"127.0.0.1:{scram}"
+    )
     try:
         server.start()
-        server.await_answer(_listens, START_SECONDS)
+        server.wait_until_ready(_listens, START_TIMEOUT_S)
         yield Secured(folder, scram, mutual)
     finally:
-        server.stop(STOP_SECONDS)
+        server.stop(STOP_TIMEOUT_S)
 
 
 def _write_certificates(folder: Path) -> None:

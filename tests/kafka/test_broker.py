@@ -209,7 +209,7 @@ def _address(stdout: str) -> str:
 PARENT = """
 import signal, sys, time
 from pathlib import Path
-from anabranch.broker import start_broker
+from anabranch.harness.environment.broker import start_broker
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
 with start_broker(sys.argv[1], Path(sys.argv[2])) as broker:
     print(broker.pid, flush=True)

@@ -133,7 +133,7 @@ class Topic:
 PARENT = """
 import sys, time
 from pathlib import Path
-from anabranch.cluster import start_cluster
+from anabranch.harness.environment.cluster import start_cluster
 with start_cluster(1, Path(sys.argv[1])) as cluster:
     print(cluster.nodes[1].pid, flush=True)
     time.sleep(60)

@@ -14,7 +14,7 @@ from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from anabranch import messages
 from anabranch.harness.environment.broker import Broker
-from anabranch.harness.environment.reconciliation import Answer, Published, ledger
+from anabranch.harness.environment.reconciliation import LoggedEvent, LoggedRanking, reconcile
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
 from anabranch.settings import Settings
@@ -75,12 +75,12 @@ def test_the_latest_event_of_a_user_and_batch_is_ranked_and_every_event_fed_back
         await_true(lambda: scrape.value("anabranch_events_total") == 400, "400 counted events", ranker.log)
         assert scrape.value("anabranch_rankings_total") == len(world.rankings())
     published = {
-        (record.partition, record.offset): Published(messages.events.decode(record.value), record.timestamp)
+        (record.partition, record.offset): LoggedEvent(messages.events.decode(record.value), record.timestamp)
         for record in world.records(world.topics.events)
     }
-    answers = [Answer(ranking, 0) for ranking in world.rankings()]
+    answers = [LoggedRanking(ranking, 0) for ranking in world.rankings()]
     feedback = [messages.feedback.decode(record.value) for record in world.records(world.topics.feedback)]
-    balance = ledger(published, answers, feedback, [], latest=True)
+    balance = reconcile(published, answers, feedback, [], latest_only=True)
     assert balance.balanced
     assert balance.covered > 0
     assert balance.events_ranked + balance.covered == 400

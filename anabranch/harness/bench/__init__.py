@@ -1,1 +1,1 @@
-"""Benchmarks of the ranker, each beside its baseline from the same run."""
+"""Benchmarks of the ranker, each with its baseline measured in the same run."""

@@ -1,31 +1,26 @@
-"""Where benchmarks run: Apache Kafka on one node, real items, one release, and rankers as processes."""
+"""The fixture of every benchmark: Apache Kafka on one node, a catalogue, one live release, and ranker processes."""
 
 from __future__ import annotations
 
 import os
 import platform
-import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple, Self
+from typing import Any
 
-import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from anabranch import messages
 from anabranch.errors import UsageError
+from anabranch.harness.bench.ranker_process import RankerProcess
 from anabranch.harness.environment.cluster import start_cluster
-from anabranch.harness.environment.processes import Child, Processes
-from anabranch.harness.environment.ranker_probe import free_port
-from anabranch.harness.environment.reconciliation import Answer, Place, Published
-from anabranch.harness.environment.testbed import Bed, clear, environment, on_cluster
+from anabranch.harness.environment.processes import Processes, free_ports
+from anabranch.harness.environment.ranker_probe import RankerProbe
+from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking
+from anabranch.harness.environment.testbed import Testbed, child_environment, clear, cluster_settings
 from anabranch.kafka import clients
 from anabranch.kafka.offsets import Offsets, ends, from_time, lag
 from anabranch.messages import Coverage, Event
@@ -35,209 +30,157 @@ from producers.pace import Pace
 SESSION_TIMEOUT_MS = 10_000
 
 
-@dataclass
-class Ranker:
-    """A ranker process and its metrics."""
+@dataclass(frozen=True)
+class FixtureOptions:
+    """What a benchmark runs on."""
 
-    child: Child
-    port: int
-
-    def value(self, name: str) -> float:
-        """The sum of a metric's samples; 0 while it does not answer."""
-        try:
-            return sum(sample.value for sample in self._samples(name))
-        except OSError:
-            return 0.0
-
-    def by_label(self, name: str, label: str) -> dict[str, float]:
-        """A metric's samples by one of its labels."""
-        return {sample.labels[label]: sample.value for sample in self._samples(name)}
-
-    def _samples(self, name: str) -> list[Sample]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-            families = text_string_to_metric_families(answer.read().decode())
-        return [sample for family in families for sample in family.samples if sample.name == name]
-
-    @property
-    def held(self) -> frozenset[int]:
-        """The partitions its log says it holds."""
-        assert self.child.log is not None
-        lines = [line for line in self.child.log.read_text().splitlines() if "partitions held: " in line]
-        listed = lines[-1].rpartition("partitions held: ")[2].strip("[]") if lines else ""
-        return frozenset(int(one) for one in listed.split(",") if one.strip().isdigit())
-
-    def told(self, text: str) -> datetime:
-        """When its log last said so."""
-        assert self.child.log is not None
-        line = [line for line in self.child.log.read_text().splitlines() if text in line][-1]
-        return datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")
-
-    @property
-    def resident_bytes(self) -> int:
-        """The process's memory, as the kernel counts it."""
-        status = Path(f"/proc/{self.child.process.pid}/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+    households: int
+    random_seed: int
+    releases: Path | None = None
+    """A folder with a release to serve; None: one is trained."""
+    items: int = 0
+    """Smallest number of items in the catalogue."""
 
 
-class Stand:
-    """A bed with a live release that is vectorised."""
+class BenchFixture:
+    """A testbed with a live release, and what benchmarks do with it. Offsets are those of `events`."""
 
-    def __init__(self, bed: Bed, machine: dict[str, Any]) -> None:
-        self.bed = bed
-        self.settings = bed.settings
+    def __init__(self, testbed: Testbed, machine: dict[str, Any]) -> None:
+        self.testbed = testbed
+        self.settings = testbed.settings
         self.machine = machine
+        """The machine and the catalogue, for the figures."""
 
-    def rank(self, *arguments: str, start: str = "latest") -> Ranker:
-        """Start a ranker; it restores by itself."""
-        port = free_port()
-        child = self.bed.processes.start(*arguments, "rank", "--start", start, "--metrics-port", str(port))
-        return Ranker(child, port)
+    def start_ranker(self, *global_options: str, start: str = "latest") -> RankerProcess:
+        """Start a ranker; `await_ready` waits until it ranks."""
+        [port] = free_ports(1)
+        arguments = (*global_options, "rank", "--start", start, "--metrics-port", str(port))
+        return RankerProcess(self.testbed.processes.start(*arguments), RankerProbe(port))
 
     @contextmanager
-    def ranking(self, count: int = 1, **settings: object) -> Iterator[list[Ranker]]:
-        """So many rankers, ready, while the block lasts, with these settings."""
-        arguments = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-        rankers = [self.rank(*arguments) for _ in range(count)]
-        self.ready(*rankers)
-        yield rankers  # where it raises, all processes are stopped with the stand
+    def rankers(self, count: int = 1, **settings: object) -> Iterator[list[RankerProcess]]:
+        """Rankers with these settings, ready; stopped at the end of the block."""
+        options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        rankers = [self.start_ranker(*options) for _ in range(count)]
+        self.await_ready(*rankers)
+        yield rankers  # where the block raises, all processes are stopped with the fixture
         for ranker in rankers:
-            ranker.child.stop()
+            ranker.process.stop()
 
-    def begin(self) -> None:
-        """Have the group begin behind the history, where the next ranker goes on."""
+    def commit_start(self) -> None:
+        """Let a ranker commit the offsets after the history, where the next ranker then starts."""
         self.rank_once(())
 
-    def publish(self, ahead: Iterator[Event], count: int, pace: Pace | None = None) -> None:
-        """Publish the next so many events. Raises `UsageError` where there are fewer."""
-        chosen = list(islice(ahead, count))
+    def publish_next(self, events: Iterator[Event], count: int, pace: Pace | None = None) -> None:
+        """Publish the next `count` events. Raises `UsageError` if there are fewer."""
+        chosen = list(islice(events, count))
         if len(chosen) < count:
             raise UsageError(
-                f"the households' events are used up, {count - len(chosen)} before the end: take more --households, or "
-                "fewer events or repeats"
+                f"the households have {count - len(chosen)} events too few: choose more --households, or fewer events "
+                "or repeats"
             )
-        self.bed.publish(chosen, pace)
+        self.testbed.publish(chosen, pace)
 
     def rank_once(self, events: Iterable[Event]) -> None:
-        """Publish events, and rank what has not been ranked."""
-        self.bed.publish(events)
-        with self.ranking():
-            self.drained()
+        """Publish events, and rank every event that has no ranking yet."""
+        self.testbed.publish(events)
+        with self.rankers():
+            self.await_drained()
 
-    def ready(self, *rankers: Ranker) -> None:
+    def await_ready(self, *rankers: RankerProcess) -> None:
         """Wait until the rankers hold every partition and have restored them."""
 
         def restored() -> bool:
-            held = frozenset[int]().union(*(one.held for one in rankers))
-            waiting = sum(one.value("anabranch_restore_remaining") for one in rankers)
-            return len(held) == self.settings.partitions and waiting == 0 and all(one.held for one in rankers)
+            held = [ranker.partitions for ranker in rankers]
+            remaining = sum(ranker.remaining_restore for ranker in rankers)
+            every_partition = len(frozenset[int]().union(*held)) == self.settings.partitions
+            return every_partition and remaining == 0 and all(held)
 
-        self.bed.wait(restored, "the rankers to hold every partition", meanwhile=self.bed.processes.check)
+        self.wait_until(restored, "the rankers hold every partition")
 
-    def settle(self, before: Sequence[frozenset[int]], rankers: Sequence[Ranker]) -> None:
-        """Wait until what the rankers hold has changed, and nothing is being restored."""
+    def await_rebalanced(self, before: Sequence[frozenset[int]], rankers: Sequence[RankerProcess]) -> None:
+        """Wait until the rankers hold other partitions than `before`, and have restored them."""
 
         def changed() -> bool:
-            waiting = sum(one.value("anabranch_restore_remaining") for one in rankers)
-            return [one.held for one in rankers] != list(before) and waiting == 0
+            remaining = sum(ranker.remaining_restore for ranker in rankers)
+            return [ranker.partitions for ranker in rankers] != list(before) and remaining == 0
 
-        self.bed.wait(changed, "the group to settle", meanwhile=self.bed.processes.check)
+        self.wait_until(changed, "the group rebalances")
 
-    def waits(self, since: Offsets, warming_s: float = 0.0) -> list[tuple[int, float]]:
-        """The partition of every event since some offsets, and the milliseconds from its append to its ranking's.
+    def await_drained(self) -> None:
+        """Wait until every event is ranked."""
+        self.wait_until(lambda: lag(self.settings) == 0, "the rankers catch up")
 
-        Those appended in the first `warming_s` seconds are left out: who has just started is not what is measured.
+    def wait_until(self, condition: Callable[[], bool], description: str) -> None:
+        """Wait for a condition. Raises `ProcessFailed` if a process ends badly meanwhile, or after a timeout."""
+        self.testbed.wait_until(condition, description, on_poll=self.testbed.processes.check)
+
+    def latencies_ms(self, first_offsets: Offsets, warmup_s: float = 0.0) -> list[tuple[int, float]]:
+        """Partition and milliseconds from append to ranking of every event from `first_offsets` on.
+
+        Events of the first `warmup_s` seconds are left out: a process that has just started is slower.
         """
-        events, answers = self.answered(since)
-        begin = min((one.appended for one in events.values()), default=0) + 1000 * warming_s
-        times = [(answer, events[answer.place].appended) for answer in answers]
-        return [(answer.place[0], float(answer.appended - at)) for answer, at in times if at >= begin]
+        events, rankings = self.read_back(first_offsets)
+        counted_from = min((event.appended_ms for event in events.values()), default=0) + 1000 * warmup_s
+        appended_ms = {position: event.appended_ms for position, event in events.items()}
+        return [
+            (ranking.event_position[0], float(ranking.appended_ms - appended_ms[ranking.event_position]))
+            for ranking in rankings
+            if appended_ms[ranking.event_position] >= counted_from
+        ]
 
-    def item_vectors(self) -> list[ConsumerRecord]:
-        """The records of item vectors, once the indexer has covered the catalogue."""
-        topic, records = self.bed.topics.item_vectors, list[ConsumerRecord]()
+    def item_vector_records(self) -> list[ConsumerRecord]:
+        """The records of `item-vectors`, once the indexer has embedded the whole catalogue."""
+        topic, records = self.testbed.topics.item_vectors, list[ConsumerRecord]()
 
-        def covered() -> bool:
+        def complete() -> bool:
             records[:] = clients.read_to_end(self.settings, [topic])
-            return any(isinstance(messages.item_vectors.decode(one.value), Coverage) for one in records if one.value)
+            decoded = (messages.item_vectors.decode(record.value) for record in records if record.value)
+            return any(isinstance(message, Coverage) for message in decoded)
 
-        self.bed.wait(covered, "the indexer to cover the catalogue", meanwhile=self.bed.processes.check)
+        self.wait_until(complete, "the indexer embeds the catalogue")
         return records
 
-    def drained(self) -> None:
-        """Wait until every event is ranked."""
-        self.bed.wait(lambda: lag(self.settings) == 0, "the rankers to catch up", meanwhile=self.bed.processes.check)
+    def end_offsets(self) -> Offsets:
+        """The end offsets of `events`."""
+        return ends(self.settings, self.testbed.topics.events)
 
-    def ends(self) -> Offsets:
-        """The ends of the log of events."""
-        return ends(self.settings, self.bed.topics.events)
+    def append_times_ms(self, first_offsets: Offsets) -> list[int]:
+        """When the rankings of the events from `first_offsets` on were appended."""
+        return [ranking.appended_ms for ranking in self.read_back(first_offsets)[1]]
 
-    def answered(self, since: Offsets) -> tuple[dict[Place, Published], list[Answer]]:
-        """The events since some offsets, and the rankings that answer them."""
+    def read_back(self, first_offsets: Offsets) -> tuple[dict[EventPosition, LoggedEvent], list[LoggedRanking]]:
+        """The events from `first_offsets` on, and their rankings."""
         events = {
-            (record.partition, record.offset): Published(messages.events.decode(record.value), record.timestamp)
-            for record in clients.read_from(self.settings, self.bed.topics.events, since)
+            (record.partition, record.offset): LoggedEvent(messages.events.decode(record.value), record.timestamp)
+            for record in clients.read_from(self.settings, self.testbed.topics.events, first_offsets)
         }
-        topic = self.bed.topics.rankings
-        first = from_time(self.settings, topic, min((one.appended for one in events.values()), default=0))
-        answers = [
-            answer
-            for record in clients.read_from(self.settings, topic, first)
-            if (answer := Answer(messages.rankings.decode(record.value), record.timestamp)).place in events
-        ]
-        return events, answers
+        topic = self.testbed.topics.rankings
+        first_append_ms = min((event.appended_ms for event in events.values()), default=0)
+        logged = (
+            LoggedRanking(messages.rankings.decode(record.value), record.timestamp)
+            for record in clients.read_from(self.settings, topic, from_time(self.settings, topic, first_append_ms))
+        )
+        return events, [ranking for ranking in logged if ranking.event_position in events]
 
 
 @contextmanager
-def on_stand(settings: Settings, releases: Path | None, households: int, seed: int, items: int = 0) -> Iterator[Stand]:
-    """Start everything a benchmark needs, with a catalogue of at least so many items; stop it at the end."""
+def open_fixture(settings: Settings, options: FixtureOptions) -> Iterator[BenchFixture]:
+    """Start the broker, publish history and catalogue, announce a release, start the indexer; stop all at the end."""
     clear(settings.data_dir)
     with start_cluster(1, settings.data_dir / "cluster") as cluster:
-        settings = on_cluster(settings, cluster, SESSION_TIMEOUT_MS)
-        with Processes(environment(settings), settings.data_dir / "logs") as processes:
-            bed = Bed(settings, processes, households, seed)
-            bed.provision(len(bed.ahead), items)
-            (name,) = bed.releases(1, releases, seed)
-            bed.announce(name)
+        settings = cluster_settings(settings, cluster, SESSION_TIMEOUT_MS)
+        with Processes(child_environment(settings), settings.data_dir / "logs") as processes:
+            testbed = Testbed(settings, processes, options.households, options.random_seed)
+            testbed.provision(len(testbed.ahead), options.items)
+            (name,) = testbed.prepare_releases(options.releases, options.random_seed)
+            testbed.announce(name)
             processes.start("index")
             machine = {
                 "broker": "Apache Kafka, one node, on the same machine",
                 "python": platform.python_version(),
                 "cores": os.cpu_count(),
-                "items": len(bed.items),
+                "items": len(testbed.items),
                 "partitions": settings.partitions,
             }
-            yield Stand(bed, machine)
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation, smallest and largest."""
-    deviation = stdev(values) if len(values) > 1 else 0.0
-    return {"mean": mean(values), "sd": deviation, "min": min(values), "max": max(values)}
-
-
-class Speed(NamedTuple):
-    """How fast messages came."""
-
-    per_second: float
-    seconds: float
-
-    @classmethod
-    def of(cls, appended: Sequence[int]) -> Self:
-        """From when they were appended, in ms: from the first on, before which a process got ready.
-
-        A millisecond is the least that can be told.
-        """
-        seconds = max(1, max(appended) - min(appended)) / 1000
-        return cls(len(appended) / seconds, seconds)
-
-
-def in_stretches(appended: Sequence[int], count: int) -> list[float]:
-    """Messages a second in so many stretches of as many messages each, from when these were appended, in ms."""
-    parts = np.array_split(np.sort(appended), count)
-    begins = [parts[0][0], *(part[-1] for part in parts)]
-    return [1000 * len(part) / max(1, int(part[-1] - begin)) for begin, part in zip(begins, parts, strict=False)]
-
-
-def percentiles(milliseconds: Sequence[float]) -> dict[str, float]:
-    """p50, p95, p99 and the largest."""
-    return {f"p{q}": float(np.percentile(milliseconds, q)) for q in (50, 95, 99)} | {"max": float(max(milliseconds))}
+            yield BenchFixture(testbed, machine)

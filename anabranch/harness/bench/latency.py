@@ -1,77 +1,94 @@
-"""How long a ranking takes at a steady rate, beside the echo at the same rate."""
+"""Latency at a steady rate: from an event's append to its ranking's, and the no-op baseline's at the same rate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from anabranch.harness.bench.fixture import Stand, percentiles, spread
-from anabranch.harness.bench.noop_baseline import ANSWERS, Echo
-from anabranch.harness.bench.throughput import ranked
+from anabranch.harness.bench.fixture import BenchFixture
+from anabranch.harness.bench.noop_baseline import ANSWER_COUNT, NoopBaseline
+from anabranch.harness.bench.statistics import Figures, percentiles, spread, spread_by_name
+from anabranch.harness.bench.throughput import rank_backlog
+from anabranch.messages import Event
 from producers.pace import Pace
 
-WARMING_S = 3.0
-"""Events that come before any count: a process that has just started has its users' vectors to make."""
+WARMUP_S = 3.0
+"""Seconds of events before the measured ones: a ranker that has just started still re-encodes its users' vectors."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class LatencyConfig:
     """How much is measured."""
 
     repeats: int
     seconds: float
     batch: int
-    """Events ranker and echo take at once, at most."""
+    """`batch_max` of ranker and baseline."""
     rate: float | None
-    """Events a second; None: half of what the ranker does at full speed."""
+    """Events per second; None: half of the ranker's rate at full load."""
     backlog: int
-    """Events ranked to learn that."""
+    """Events ranked to measure that rate."""
     rankers: int
     """Processes that share the events."""
 
 
-def run(stand: Stand, plan: Plan) -> dict[str, Any]:
-    """Events come at their times, whatever the ranker does, so that what they wait for each other counts."""
-    ahead = stand.bed.ahead.events()
-    stand.begin()
-    stand.rank_once(islice(ahead, ANSWERS))
-    echo, rate, full = Echo(stand), plan.rate, None
-    if rate is None:
-        since = stand.ends()
-        stand.publish(ahead, plan.backlog)
-        full = ranked(stand, plan.batch, since, plan.rankers).per_second
-        rate = full / 2
-    events = int(rate * (WARMING_S + plan.seconds))
-    ranker_ms: list[dict[str, float]] = []
-    with stand.ranking(plan.rankers, batch_max=plan.batch):
-        for _ in range(plan.repeats):
-            since = stand.ends()
-            stand.publish(ahead, events, Pace(per_second=rate))
-            stand.drained()
-            ranker_ms.append(percentiles([milliseconds for _, milliseconds in stand.waits(since, WARMING_S)]))
+def run(fixture: BenchFixture, config: LatencyConfig) -> dict[str, Any]:
+    """Events are published at their times whatever the ranker does, so the time that they queue counts.
 
-    echo_ms: list[dict[str, float]] = []
-    for _ in range(plan.repeats):
-        since, before = stand.ends(), echo.ends()
-        child = echo.start(plan.batch, since, events)
-        stand.publish(ahead, events, Pace(per_second=rate))
-        child.wait()
-        echo_ms.append(percentiles(list(echo.waits(since, before, WARMING_S))))
+    The ranker and the baseline are measured one after the other.
+    """
+    events = fixture.testbed.ahead.events()
+    fixture.commit_start()
+    fixture.rank_once(islice(events, ANSWER_COUNT))
+    baseline, rate, full_load = NoopBaseline(fixture), config.rate, None
+    if rate is None:
+        first_offsets = fixture.end_offsets()
+        fixture.publish_next(events, config.backlog)
+        full_load = rank_backlog(fixture, config.batch, first_offsets, config.rankers).per_second
+        rate = full_load / 2
+    ranker_ms = _measure_ranker(fixture, config, events, rate)
+    baseline_ms = _measure_baseline(fixture, config, events, rate, baseline)
+    ratios = [ranker["p99"] / noop["p99"] for ranker, noop in zip(ranker_ms, baseline_ms, strict=True)]
     return {
-        "what": "milliseconds from an event's append to its ranking's, and to its echo's",
-        "machine": stand.machine,
+        "what": "milliseconds from an event's append to its ranking's, and to the no-op baseline's answer",
+        "machine": fixture.machine,
         "plan": {
-            "repeats": plan.repeats,
-            "seconds": plan.seconds,
-            "batch": plan.batch,
+            "repeats": config.repeats,
+            "seconds": config.seconds,
+            "batch": config.batch,
             "rate": rate,
-            "rankers": plan.rankers,
+            "rankers": config.rankers,
         },
-        "events_per_second_at_full_speed": full,
-        **{
-            f"{who}_ms": {quantile: spread([one[quantile] for one in values]) for quantile in values[0]}
-            for who, values in (("ranker", ranker_ms), ("echo", echo_ms))
-        },
-        "p99_against_echo": spread([one["p99"] / other["p99"] for one, other in zip(ranker_ms, echo_ms, strict=True)]),
+        "events_per_second_at_full_speed": full_load,
+        "ranker_ms": spread_by_name(ranker_ms),
+        "echo_ms": spread_by_name(baseline_ms),
+        "p99_against_echo": spread(ratios),
     }
+
+
+def _measure_ranker(
+    fixture: BenchFixture, config: LatencyConfig, events: Iterator[Event], rate: float
+) -> list[Figures]:
+    count, rows = int(rate * (WARMUP_S + config.seconds)), []
+    with fixture.rankers(config.rankers, batch_max=config.batch):
+        for _ in range(config.repeats):
+            first_offsets = fixture.end_offsets()
+            fixture.publish_next(events, count, Pace(per_second=rate))
+            fixture.await_drained()
+            rows.append(percentiles([latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets, WARMUP_S)]))
+    return rows
+
+
+def _measure_baseline(
+    fixture: BenchFixture, config: LatencyConfig, events: Iterator[Event], rate: float, baseline: NoopBaseline
+) -> list[Figures]:
+    count, rows = int(rate * (WARMUP_S + config.seconds)), []
+    for _ in range(config.repeats):
+        first_offsets, first_answers = fixture.end_offsets(), baseline.end_offsets()
+        process = baseline.start(config.batch, first_offsets, count)
+        fixture.publish_next(events, count, Pace(per_second=rate))
+        process.wait()
+        rows.append(percentiles(list(baseline.latencies_ms(first_offsets, first_answers, WARMUP_S))))
+    return rows

@@ -1,4 +1,4 @@
-"""The echo: a ranker's consume-produce loop with a ranker's messages, and no work between. No ranker is faster."""
+"""The loop of the no-op baseline, a process of its own: consume events, publish prepared messages, commit."""
 
 from __future__ import annotations
 
@@ -20,60 +20,62 @@ from consumers.runtime.group_consumer import Intake
 from consumers.runtime.outbound import Outgoing
 from consumers.runtime.publishers import Transactions
 
-PATIENCE_S = 60.0
-"""How long the loop waits for a next event."""
+IDLE_TIMEOUT_S = 60.0
+"""How long the loop waits for its next event."""
 
 
-class Echoed(Struct, frozen=True):
-    """What is to be echoed, from a file: events from `since` on, `events` of them, answered by these pairs in turn."""
+class NoopWork(Struct, frozen=True):
+    """The input of the loop, from a file: answer `events` events from `since` on with these answers in turn."""
 
     group: str
     since: Offsets
     events: Annotated[int, msgspec.Meta(ge=1)]
     answers: list[tuple[bytes, bytes]]
-    """A ranking and a feedback."""
+    """Pairs of ranking and feedback."""
 
     def write(self, path: Path) -> None:
-        """For `read`."""
+        """Write it for `read`."""
         path.write_bytes(msgspec.msgpack.encode(self))
 
     @classmethod
-    def read(cls, path: Path) -> Echoed:
-        """What was written."""
+    def read(cls, path: Path) -> NoopWork:
+        """Read what `write` wrote. Raises `msgspec.ValidationError`."""
         return msgspec.msgpack.decode(path.read_bytes(), type=cls)
 
 
-def topics_of(topics: Topics) -> tuple[str, str]:
-    """Where the echo's rankings and feedback go."""
+def output_topics(topics: Topics) -> tuple[str, str]:
+    """The topics of the baseline's rankings and feedback."""
     return f"{topics.rankings}-echo", f"{topics.feedback}-echo"
 
 
-def echo(settings: Settings, echoed: Echoed) -> None:
-    """Answer every event, one transaction a batch, by the ranker's own intake and transactions."""
-    settings = msgspec.structs.replace(settings, ranker_group=echoed.group)
+def run_noop_loop(settings: Settings, work: NoopWork) -> None:
+    """Answer every event, one transaction per batch, with the ranker's own group consumer and publisher."""
+    settings = msgspec.structs.replace(settings, ranker_group=work.group)
     topics = Topics(settings)
     intake, publisher = Intake(settings, topics.events), Transactions(settings, settings.group("ranker"))
-    answered, heard = 0, time.monotonic()
+    answered, last_event_at = 0, time.monotonic()
     try:
-        while answered < echoed.events:
+        while answered < work.events:
             change = intake.rebalanced()
             for partition in change.assigned if change is not None else ():
-                intake.open(partition, echoed.since[partition])
+                intake.open(partition, work.since[partition])
             records = intake.collect(lambda seconds: None)
             if records:
-                heard = time.monotonic()
-                ends = {TopicPartition(topics.events, one.partition): one.offset + 1 for one in records}
-                messages = list(_messages(records, echoed.answers, topics_of(topics), answered))
-                publisher.publish(messages, ends, intake.membership)
+                last_event_at = time.monotonic()
+                next_offsets = {
+                    TopicPartition(topics.events, record.partition): record.offset + 1 for record in records
+                }
+                messages = list(_answers(records, work.answers, output_topics(topics), answered))
+                publisher.publish(messages, next_offsets, intake.membership)
                 answered += len(records)
-            elif time.monotonic() - heard > PATIENCE_S:
-                raise BrokerUnavailable(f"the echo waited {PATIENCE_S:.0f} s for its next event")
+            elif time.monotonic() - last_event_at > IDLE_TIMEOUT_S:
+                raise BrokerUnavailable(f"the no-op loop got no event for {IDLE_TIMEOUT_S:.0f} s")
     finally:
         publisher.close()
         intake.close()
 
 
-def _messages(
+def _answers(
     records: Sequence[ConsumerRecord], answers: Sequence[tuple[bytes, bytes]], names: tuple[str, str], first: int
 ) -> Iterator[Outgoing]:
     for number, record in enumerate(records, start=first):

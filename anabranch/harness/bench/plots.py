@@ -1,4 +1,4 @@
-"""Growth curves: events a second at full speed and p99 at a steady rate, against what grows."""
+"""Growth curves: events per second at full load, and p99 at a steady rate, by items, users, partitions or rankers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 Figures = Mapping[str, Any]
-SIZE = (8.0, 2.8)
-INK, FAINT = "#1f4e79", "#9aa5b1"
+SIZE_INCHES = (8.0, 2.8)
+LINE_COLOUR, GRID_COLOUR = "#1f4e79", "#9aa5b1"
+HALF_LOAD = "at half of that"
 
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one size."""
+    """The figures at one size."""
 
     size: int
     per_second: float
@@ -28,53 +29,54 @@ class Curve:
     """One growth curve."""
 
     name: str
-    """Of the file, and of what grows."""
+    """Of the file, and of the quantity on the x-axis."""
     load: str
-    """At which p99 was measured."""
+    """The load under which p99 was measured."""
     points: Sequence[Point]
 
 
-def curves(found: Mapping[str, Figures]) -> Iterator[Curve]:
-    """Those whose figures are there, by the names of the benchmarks that made them."""
-    if "items" in found:
-        points = [_point(one["items"], one, one["calm_ms"]["p99"]["mean"]) for one in found["items"]["sizes"]]
+def curves(figures: Mapping[str, Figures]) -> Iterator[Curve]:
+    """The curves whose figures are there, by the name of their benchmark."""
+    if "items" in figures:
+        points = [_point(size["items"], size, size["calm_ms"]["p99"]["mean"]) for size in figures["items"]["sizes"]]
         yield Curve("items", "at 1,000 events/s", points)
-    if "users" in found:
-        points = [_point(one["users"], one, one["steady_ms"]["p99"]) for one in found["users"]["users"]]
-        yield Curve("users", f"at {found['users']['plan']['rate']:,.0f} events/s", points)
-    latencies = [figures for name, figures in found.items() if name.startswith("latency")]
-    by_partitions = [one for one in latencies if one["plan"]["rankers"] == 1]
-    if len(by_partitions) > 1:
-        yield Curve("partitions", HALF, [_of_latency(one["machine"]["partitions"], one) for one in by_partitions])
-    usual = found["latency"]["machine"]["partitions"] if "latency" in found else 0
-    by_rankers = {one["plan"]["rankers"]: one for one in latencies if one["machine"]["partitions"] == usual}
+    if "users" in figures:
+        points = [_point(size["users"], size, size["steady_ms"]["p99"]) for size in figures["users"]["users"]]
+        yield Curve("users", f"at {figures['users']['plan']['rate']:,.0f} events/s", points)
+    latencies = [latency for name, latency in figures.items() if name.startswith("latency")]
+    one_ranker = [latency for latency in latencies if latency["plan"]["rankers"] == 1]
+    if len(one_ranker) > 1:
+        points = [_latency_point(latency["machine"]["partitions"], latency) for latency in one_ranker]
+        yield Curve("partitions", HALF_LOAD, points)
+    usual = figures["latency"]["machine"]["partitions"] if "latency" in figures else 0
+    by_rankers = {
+        latency["plan"]["rankers"]: latency for latency in latencies if latency["machine"]["partitions"] == usual
+    }
     if len(by_rankers) > 1:
-        backlogs = [found[name] for name in ("throughput", "two-rankers") if name in found]
-        speeds = {one["plan"]["rankers"]: one["events_per_second"] for one in backlogs}
-        yield Curve("rankers", HALF, [_of_latency(n, one, speeds.get(n)) for n, one in by_rankers.items()])
-
-
-HALF = "at half of that"
+        backlogs = [figures[name] for name in ("throughput", "two-rankers") if name in figures]
+        rates = {backlog["plan"]["rankers"]: backlog["events_per_second"] for backlog in backlogs}
+        points = [_latency_point(count, latency, rates.get(count)) for count, latency in by_rankers.items()]
+        yield Curve("rankers", HALF_LOAD, points)
 
 
 def _point(size: int, figures: Figures, p99_ms: float) -> Point:
-    speed = figures["events_per_second"]
-    return Point(size, speed["mean"], speed["sd"], p99_ms)
+    rate = figures["events_per_second"]
+    return Point(size, rate["mean"], rate["sd"], p99_ms)
 
 
-def _of_latency(size: int, figures: Figures, speed: Figures | None = None) -> Point:
-    """By the speed over several backlogs, or else over the one from which the rate was taken."""
+def _latency_point(size: int, figures: Figures, rate: Figures | None = None) -> Point:
+    """`rate` is that of several backlogs; without it, that of the one backlog of the latency benchmark counts."""
     mean, deviation = figures["events_per_second_at_full_speed"], 0.0
-    if speed is not None:
-        mean, deviation = speed["mean"], speed["sd"]
+    if rate is not None:
+        mean, deviation = rate["mean"], rate["sd"]
     return Point(size, mean, deviation, figures["ranker_ms"]["p99"]["mean"])
 
 
 def draw(figures: Path, out: Path) -> Iterator[Path]:
-    """Draw every curve whose figures are in the folder, as SVG; the files."""
-    found = {path.stem: json.loads(path.read_bytes()) for path in sorted(figures.glob("*.json"))}
+    """Draw every curve whose figures are in the folder, as SVG. Yields the paths of the files."""
+    by_name = {path.stem: json.loads(path.read_bytes()) for path in sorted(figures.glob("*.json"))}
     out.mkdir(parents=True, exist_ok=True)
-    for curve in curves(found):
+    for curve in curves(by_name):
         path = out / f"{curve.name}.svg"
         _draw(curve, path)
         yield path
@@ -85,21 +87,22 @@ def _draw(curve: Curve, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    points = sorted(curve.points, key=lambda one: one.size)
-    sizes = [one.size for one in points]
+    points = sorted(curve.points, key=lambda point: point.size)
+    sizes = [point.size for point in points]
     with rc_context({"svg.hashsalt": curve.name, "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}):
-        figure = Figure(SIZE, layout="constrained")
-        speed, latency = figure.subplots(1, 2)
-        speed.errorbar(
+        figure = Figure(SIZE_INCHES, layout="constrained")
+        rate_axes, latency_axes = figure.subplots(1, 2)
+        rate_axes.errorbar(
             sizes,
-            [one.per_second for one in points],
-            [one.per_second_sd for one in points],
-            color=INK,
+            [point.per_second for point in points],
+            [point.per_second_sd for point in points],
+            color=LINE_COLOUR,
             marker="o",
             capsize=3,
         )
-        latency.plot(sizes, [one.p99_ms for one in points], color=INK, marker="o")
-        for axes, title in ((speed, "events a second, at full speed"), (latency, f"p99 in ms, {curve.load}")):
+        latency_axes.plot(sizes, [point.p99_ms for point in points], color=LINE_COLOUR, marker="o")
+        titles = ((rate_axes, "events/s at full load"), (latency_axes, f"p99 in ms, {curve.load}"))
+        for axes, title in titles:
             axes.set_xscale("log", base=2 if max(sizes) < 100 else 10)
             axes.set_xticks(sizes)
             axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
@@ -109,5 +112,5 @@ def _draw(curve: Curve, path: Path) -> None:
             axes.set_title(title, loc="left")
             axes.set_xlabel(curve.name)
             axes.spines[["top", "right"]].set_visible(False)
-            axes.grid(axis="y", color=FAINT, alpha=0.3)
+            axes.grid(axis="y", color=GRID_COLOUR, alpha=0.3)
         figure.savefig(path, metadata={"Date": None})

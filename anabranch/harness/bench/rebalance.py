@@ -1,4 +1,4 @@
-"""How long partitions stand still when the group changes: those that move, and those that stay."""
+"""How long partitions are without rankings when the group changes: those that move, and those that stay."""
 
 from __future__ import annotations
 
@@ -8,78 +8,97 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from anabranch.harness.bench.fixture import Ranker, Stand, percentiles, spread
-from anabranch.harness.bench.streaming import Streaming, without_end
+from anabranch.harness.bench.fixture import BenchFixture
+from anabranch.harness.bench.ranker_process import RankerProcess
+from anabranch.harness.bench.statistics import percentiles, spread
+from anabranch.harness.bench.streaming import EventStreaming, repeat_forever
 
-Made = TypeVar("Made")
-CALM_S = 4.0
-"""Stream before a change, and after it has settled."""
+ChangeResult = TypeVar("ChangeResult")
 
 
 @dataclass(frozen=True)
-class Plan:
+class RebalanceConfig:
     """How much is measured."""
 
     repeats: int
     rate: float
+    """Events per second."""
+    calm_s: float = 4.0
+    """Seconds of stream before a change, and after the group is stable again."""
 
 
 @dataclass
 class Pauses:
-    """Milliseconds that each partition's slowest ranking took around a change."""
+    """The largest latency, in ms, of each partition around a change of the group."""
 
     moved: list[float] = field(default_factory=list)
     stayed: list[float] = field(default_factory=list)
 
 
-def run(stand: Stand, plan: Plan) -> dict[str, Any]:
-    """Two rankers and a steady stream; a third joins, leaves in order, joins again and is killed."""
-    found: dict[str, Pauses] = defaultdict(Pauses)
-    calm: list[float] = []
-    with Streaming(stand, without_end(stand.bed.ahead), plan.rate), stand.ranking(2) as two:
-        for _ in range(plan.repeats):
-            calm += _calm(stand)
-            third = _around(stand, found["joins"], two, lambda: _join(stand, two))
-            _around(stand, found["leaves"], two, third.child.stop)
-            killed = _join(stand, two)
-            stand.bed.processes.children.remove(killed.child)  # its end is none of theirs
-            _around(stand, found["is killed"], two, killed.child.kill)
+def run(fixture: BenchFixture, config: RebalanceConfig) -> dict[str, Any]:
+    """Two rankers and a steady stream; a third joins, leaves after SIGTERM, joins again and is killed."""
+    changes: dict[str, Pauses] = defaultdict(Pauses)
+    calm_ms: list[float] = []
+    with (
+        EventStreaming(fixture, repeat_forever(fixture.testbed.ahead), config.rate),
+        fixture.rankers(2) as two,
+    ):
+        measure = _Measurement(fixture, config.calm_s, two)
+        for _ in range(config.repeats):
+            calm_ms += measure.without_change()
+            third = measure.around(changes["joins"], lambda: _join(fixture, two))
+            measure.around(changes["leaves"], third.process.stop)
+            killed = _join(fixture, two)
+            measure.around(changes["is killed"], killed.process.kill)
     return {
-        "what": "the longest that a ranking waited around a change of the group, by partition",
-        "machine": stand.machine,
-        "plan": {"repeats": plan.repeats, "rate": plan.rate, "session_timeout_ms": stand.settings.session_timeout_ms},
-        "no change, every ranking": percentiles(calm),
-        **{f"a ranker {what}": _figures(pauses) for what, pauses in found.items()},
+        "what": "largest latency around a change of the group, by partition",
+        "machine": fixture.machine,
+        "plan": {
+            "repeats": config.repeats,
+            "rate": config.rate,
+            "session_timeout_ms": fixture.settings.session_timeout_ms,
+        },
+        "no change, every ranking": percentiles(calm_ms),
+        **{f"a ranker {change}": _figures(pauses) for change, pauses in changes.items()},
     }
 
 
-def _calm(stand: Stand) -> list[float]:
-    since = stand.ends()
-    time.sleep(2 * CALM_S)
-    return [waited for _, waited in stand.waits(since)]
+@dataclass(frozen=True)
+class _Measurement:
+    """Latencies around changes of the group; `remaining` are the rankers that stay in it."""
+
+    fixture: BenchFixture
+    calm_s: float
+    remaining: Sequence[RankerProcess]
+
+    def without_change(self) -> list[float]:
+        """Latencies in ms, of every ranking."""
+        first_offsets = self.fixture.end_offsets()
+        time.sleep(2 * self.calm_s)
+        return [latency_ms for _, latency_ms in self.fixture.latencies_ms(first_offsets)]
+
+    def around(self, pauses: Pauses, change: Callable[[], ChangeResult]) -> ChangeResult:
+        """Make the change in the middle of the stream, and add each partition's largest latency to `pauses`."""
+        first_offsets = self.fixture.end_offsets()
+        time.sleep(self.calm_s)
+        before = [ranker.partitions for ranker in self.remaining]
+        result = change()
+        self.fixture.await_rebalanced(before, self.remaining)
+        time.sleep(self.calm_s)
+        after = [ranker.partitions for ranker in self.remaining]
+        moved = frozenset[int]().union(*(old ^ new for old, new in zip(before, after, strict=True)))
+        largest_ms: dict[int, float] = defaultdict(float)
+        for partition, latency_ms in self.fixture.latencies_ms(first_offsets):
+            largest_ms[partition] = max(largest_ms[partition], latency_ms)
+        for partition, latency_ms in largest_ms.items():
+            (pauses.moved if partition in moved else pauses.stayed).append(latency_ms)
+        return result
 
 
-def _join(stand: Stand, others: Sequence[Ranker]) -> Ranker:
-    joined = stand.rank()
-    stand.ready(*others, joined)
+def _join(fixture: BenchFixture, others: Sequence[RankerProcess]) -> RankerProcess:
+    joined = fixture.start_ranker()
+    fixture.await_ready(*others, joined)
     return joined
-
-
-def _around(stand: Stand, pauses: Pauses, remain: Sequence[Ranker], change: Callable[[], Made]) -> Made:
-    """Make the change in the middle of the stream, and note how long each partition's slowest ranking took."""
-    since = stand.ends()
-    time.sleep(CALM_S)
-    before = [ranker.held for ranker in remain]
-    made = change()
-    stand.settle(before, remain)
-    time.sleep(CALM_S)
-    moved = frozenset[int]().union(*(was ^ ranker.held for was, ranker in zip(before, remain, strict=True)))
-    slowest: dict[int, float] = defaultdict(float)
-    for partition, waited in stand.waits(since):
-        slowest[partition] = max(slowest[partition], waited)
-    for partition, waited in slowest.items():
-        (pauses.moved if partition in moved else pauses.stayed).append(waited)
-    return made
 
 
 def _figures(pauses: Pauses) -> dict[str, Any]:

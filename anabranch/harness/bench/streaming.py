@@ -1,4 +1,4 @@
-"""A steady stream of events beside whatever is measured, for as long as that takes."""
+"""A steady stream of events in the background of a measurement."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from itertools import count
 
 import msgspec
 
-from anabranch.harness.bench.fixture import Stand
+from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.messages import Event
 from producers.completejourney import Purchases
 from producers.pace import Pace
 
 
-def without_end(purchases: Purchases) -> Iterator[Event]:
-    """The purchases; once they are used up the same again, as other events of other sessions, later; and so on."""
-    later_ms = int(purchases.ts.max() - purchases.ts.min()) + 1
+def repeat_forever(purchases: Purchases) -> Iterator[Event]:
+    """The purchases again and again; each round has new event ids and session ids, and later times."""
+    round_ms = int(purchases.ts.max() - purchases.ts.min()) + 1
     yield from purchases.events()
-    for turn in count(1):
+    for number in count(1):
         for event in purchases.events():
             yield msgspec.structs.replace(
                 event,
-                event_id=f"{event.event_id}-{turn}",
-                session_id=f"{event.session_id}-{turn}",
-                ts=event.ts + turn * later_ms,
+                event_id=f"{event.event_id}-{number}",
+                session_id=f"{event.session_id}-{number}",
+                ts=event.ts + number * round_ms,
             )
 
 
-class Streaming:
-    """A steady stream of these events in a thread, while the block lasts."""
+class EventStreaming:
+    """Publishes events at a fixed rate in a thread, for as long as the block lasts."""
 
-    def __init__(self, stand: Stand, events: Iterator[Event], rate: float) -> None:
+    def __init__(self, fixture: BenchFixture, events: Iterator[Event], events_per_second: float) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=stand.bed.publish, args=(self._until_stopped(events), Pace(per_second=rate))
+            target=fixture.testbed.publish, args=(self._until_stopped(events), Pace(per_second=events_per_second))
         )
 
-    def __enter__(self) -> Streaming:
+    def __enter__(self) -> EventStreaming:
         self._thread.start()
         return self
 

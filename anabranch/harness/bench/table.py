@@ -1,4 +1,4 @@
-"""`anabranch bench all`: every benchmark of the ranker, and one table of figures, limits and bars."""
+"""`anabranch bench all`: every benchmark of the ranker, and one table of figures, baselines and targets."""
 
 from __future__ import annotations
 
@@ -6,133 +6,184 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from anabranch.errors import UsageError
+
 Figures = dict[str, Any]
-BENCHMARKS: Mapping[str, tuple[str, ...]] = {
-    "throughput": ("bench", "throughput"),
-    "two-rankers": ("bench", "throughput", "--rankers", "2"),
-    "latency": ("bench", "latency"),
-    "items": ("bench", "items"),
-    "users": ("bench", "users"),
-    "swap": ("bench", "swap"),
-    "latency-two-rankers": ("bench", "latency", "--rankers", "2"),
-    "latency-1-partition": ("--set", "partitions=1", "bench", "latency"),
-    "latency-16-partitions": ("--set", "partitions=16", "bench", "latency"),
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One call of `anabranch bench`; its figures are kept in a file of its name."""
+
+    arguments: tuple[str, ...]
+    small: tuple[str, ...] = ()
+    """Options that make it quick: a check that it runs, not a measurement."""
+    global_options: tuple[str, ...] = ()
+    in_table: bool = True
+    """False: for the growth curves alone."""
+
+
+_SMALL = ("--households", "30", "--items", "100")
+_SMALL_THROUGHPUT = (*_SMALL, "--events", "200", "--noop-batch", "512")
+_SMALL_LATENCY = (*_SMALL, "--rate", "50", "--seconds", "1")
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "throughput": Benchmark(("throughput",), _SMALL_THROUGHPUT),
+    "two-rankers": Benchmark(("throughput", "--rankers", "2"), _SMALL_THROUGHPUT),
+    "latency": Benchmark(("latency",), _SMALL_LATENCY),
+    "items": Benchmark(
+        ("items",),
+        (
+            *("--households", "30", "--size", "1000", "--size", "2000"),
+            *("--events", "200", "--rate", "50", "--calm-seconds", "1", "--rebuild-seconds", "1"),
+        ),
+    ),
+    "users": Benchmark(
+        ("users",),
+        ("--households", "30", "--users", "200", "--events", "200", "--rate", "50", "--seconds", "1"),
+    ),
+    "swap": Benchmark(("swap",), (*_SMALL, "--rate", "50", "--calm-seconds", "1")),
+    "latency-two-rankers": Benchmark(("latency", "--rankers", "2"), _SMALL_LATENCY, in_table=False),
+    "latency-1-partition": Benchmark(("latency",), _SMALL_LATENCY, ("--set", "partitions=1"), in_table=False),
+    "latency-16-partitions": Benchmark(("latency",), _SMALL_LATENCY, ("--set", "partitions=16"), in_table=False),
 }
-"""Arguments by the name of the file that keeps what came of it; the last three are for the growth curves alone."""
+"""By the name of the file that keeps the figures."""
+
+
+@dataclass(frozen=True)
+class BenchAllConfig:
+    """Which benchmarks run, and how large they are."""
+
+    data_dir: Path
+    releases: Path | None
+    """A folder with a release to serve; None: the first benchmark trains one for all."""
+    repeats: int
+    small: bool = False
+    only: Sequence[str] = field(default_factory=tuple)
+    """Names of benchmarks; empty: all."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A figure, what it is held against, and the bar."""
+    """A figure with its baseline from the same run, and the target."""
 
-    what: str
+    name: str
     figure: float
     spread: float
     unit: str
-    bar: float
+    target: float
     at_most: bool = False
-    limit: str = ""
-    """Of the same run."""
+    """Whether the target is an upper bound."""
+    baseline: str = ""
 
     @property
     def met(self) -> bool:
-        """Whether the bar is."""
-        return self.figure <= self.bar if self.at_most else self.figure >= self.bar
+        """Whether the figure meets the target."""
+        return self.figure <= self.target if self.at_most else self.figure >= self.target
 
 
-def measure(data_dir: Path, releases: Path | None, repeats: int) -> dict[str, Figures]:
-    """Run what has not been run while its file stands, each in a process of its own; figures by name.
+def measure(config: BenchAllConfig) -> dict[str, Figures]:
+    """Run the benchmarks whose figures are not there yet, each in a process of its own. Returns figures by name.
 
-    Raises `subprocess.CalledProcessError` where a benchmark fails.
+    Raises `UsageError` for unknown names, and `subprocess.CalledProcessError` if a benchmark fails.
     """
-    kept, release = data_dir / "figures", data_dir / "release"
-    kept.mkdir(parents=True, exist_ok=True)
-    if releases is not None and releases.resolve() != release:
-        shutil.copytree(releases, release, dirs_exist_ok=True)
-    for name, arguments in BENCHMARKS.items():
-        target = kept / f"{name}.json"
-        if target.exists():
-            continue
-        command = [sys.executable, "-m", "anabranch", *arguments, "--repeats", str(repeats)]
-        command += ["--data-dir", str(data_dir), "--json", str(target)]
-        command += ["--releases", str(release)] if release.exists() else []
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        if not release.exists():
-            shutil.copytree(data_dir / "releases", release)  # the one it made: the others serve it too
-    return {name: json.loads((kept / f"{name}.json").read_text()) for name in BENCHMARKS}
+    unknown = [name for name in config.only if name not in BENCHMARKS]
+    if unknown:
+        raise UsageError(f"--only: no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    figures, release = config.data_dir / "figures", config.data_dir / "release"
+    figures.mkdir(parents=True, exist_ok=True)
+    if config.releases is not None and config.releases.resolve() != release:
+        shutil.copytree(config.releases, release, dirs_exist_ok=True)
+    names = config.only or list(BENCHMARKS)
+    for name in names:
+        target = figures / f"{name}.json"
+        if not target.exists():
+            _run(BENCHMARKS[name], config, release, target)
+    return {name: json.loads((figures / f"{name}.json").read_text()) for name in names}
 
 
-def rows(found: Mapping[str, Figures]) -> Iterator[Row]:
-    """The table's rows."""
-    one, two, latency = found["throughput"], found["two-rankers"], found["latency"]
-    echo = max(figures["mean"] for figures in one["echo_events_per_second"].values())
-    share = one["share_of_best_echo"]
-    yield _row("events/s, one ranker", one["events_per_second"], "", 10_000, limit=f"echo {echo:,.0f}")
-    yield _row("share of the echo's", share, "", 0.5)
-    yield _row("kernels' share of the cores' time", one["kernel_share"], "", 0.4)
-    rate = latency["plan"]["rate"]
-    yield _row(
-        f"p99 at {rate:,.0f} events/s",
-        latency["ranker_ms"]["p99"],
-        "ms",
-        50,
-        at_most=True,
-        limit=f"echo {latency['echo_ms']['p99']['mean']:,.0f} ms",
-    )
-    ratio = two["events_per_second"]["mean"] / one["events_per_second"]["mean"]
-    yield Row("two rankers against one", ratio, 0.0, "", 1.6)
-    yield from _of_items(found["items"])
-    yield from _of_users(found["users"])
-    swap = found["swap"]
-    calm = swap["without_swap_ms"]["p99"]
-    yield _row("longest wait at a swap", swap["pause_ms"], "ms", 200, at_most=True, limit=f"p99 without {calm:,.0f} ms")
-    yield Row("partitions that mixed releases", swap["partitions_that_mixed_releases"], 0.0, "", 0, at_most=True)
+def _run(benchmark: Benchmark, config: BenchAllConfig, release: Path, target: Path) -> None:
+    command = [sys.executable, "-m", "anabranch", *benchmark.global_options, "bench", *benchmark.arguments]
+    command += ["--repeats", str(config.repeats), "--data-dir", str(config.data_dir), "--json", str(target)]
+    command += benchmark.small if config.small else ()
+    command += ["--releases", str(release)] if release.exists() else []
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if not release.exists():  # the one that this benchmark trained: the others serve it too
+        shutil.copytree(config.data_dir / "releases", release)
 
 
-def _of_items(found: Figures) -> Iterator[Row]:
-    by_size = {one["items"]: one for one in found["sizes"]}
-    most, usual = by_size[max(by_size)], sorted(by_size)[-2]
-    usual_speed = by_size[usual]["events_per_second"]["mean"]
-    speed = most["events_per_second"]
+def rows(figures: Mapping[str, Figures]) -> Iterator[Row]:
+    """The rows of the benchmarks that were run."""
+    if "throughput" in figures:
+        yield from _throughput_rows(figures["throughput"])
+    if "latency" in figures:
+        yield _latency_row(figures["latency"])
+    if "throughput" in figures and "two-rankers" in figures:
+        one, two = figures["throughput"]["events_per_second"], figures["two-rankers"]["events_per_second"]
+        yield Row("two rankers / one ranker", two["mean"] / one["mean"], 0.0, "", 1.6)
+    if "items" in figures:
+        yield from _items_rows(figures["items"])
+    if "users" in figures:
+        yield from _users_rows(figures["users"])
+    if "swap" in figures:
+        yield from _swap_rows(figures["swap"])
+
+
+def _throughput_rows(figures: Figures) -> Iterator[Row]:
+    noop = max(rate["mean"] for rate in figures["echo_events_per_second"].values())
+    yield _row("events/s, one ranker", figures["events_per_second"], "", 10_000, baseline=f"no-op {noop:,.0f}")
+    yield _row("share of the no-op baseline", figures["share_of_best_echo"], "", 0.5)
+    yield _row("native stages' share of the cores' time", figures["kernel_share"], "", 0.4)
+
+
+def _latency_row(figures: Figures) -> Row:
+    noop_ms = figures["echo_ms"]["p99"]["mean"]
+    name = f"p99 at {figures['plan']['rate']:,.0f} events/s"
+    return _row(name, figures["ranker_ms"]["p99"], "ms", 50, at_most=True, baseline=f"no-op {noop_ms:,.0f} ms")
+
+
+def _items_rows(figures: Figures) -> Iterator[Row]:
+    by_size = {size["items"]: size for size in figures["sizes"]}
+    largest, usual = by_size[max(by_size)], sorted(by_size)[-2]
+    usual_rate = by_size[usual]["events_per_second"]["mean"]
+    rate = largest["events_per_second"]
     yield Row(
-        f"events/s at {most['items']:,} items against {usual:,}",
-        speed["mean"] / usual_speed,
-        speed["sd"] / usual_speed,
+        f"events/s with {largest['items']:,} items / {usual:,}",
+        rate["mean"] / usual_rate,
+        rate["sd"] / usual_rate,
         "",
         0.5,
-        limit=f"{usual_speed:,.0f} events/s",
+        baseline=f"{usual_rate:,.0f} events/s",
     )
-    yield Row("recall@100 there", most["recall_at_100"], 0.0, "", 0.95)
-    yield _row("an item is found after", most["found_after_ms"], "ms", 1000, at_most=True)
-    yield _row("an item is gone after", most["gone_after_ms"], "ms", 1000, at_most=True)
-    calm = most["calm_ms"]["p99"]["mean"]
+    yield Row(f"recall@100 with {largest['items']:,} items", largest["recall_at_100"], 0.0, "", 0.95)
+    yield _row("a new item is recommended after", largest["found_after_ms"], "ms", 1000, at_most=True)
+    yield _row("a removed item is gone after", largest["gone_after_ms"], "ms", 1000, at_most=True)
     yield _row(
-        "p99 beside a rebuild against calm",
-        most["p99_of_rebuilding_against_calm"],
+        "p99 during an index rebuild / without",
+        largest["p99_of_rebuilding_against_calm"],
         "",
         2,
         at_most=True,
-        limit=f"calm {calm:,.0f} ms",
+        baseline=f"without {largest['calm_ms']['p99']['mean']:,.0f} ms",
     )
 
 
-def _of_users(found: Figures) -> Iterator[Row]:
-    most = max(found["users"], key=lambda one: int(one["users"]))
-    yield Row("bytes of a user's state", most["memory_bytes_per_user"]["mean"], 0.0, "", 1024, at_most=True)
-    yield _row(f"GB with {most['users']:,} users", most["resident_bytes"], "GB", 1.2, at_most=True, scale=1e-9)
-    partitions = int(found["machine"]["partitions"])
-    users = most["users"] / partitions
-    seconds = most["seconds"]
+def _users_rows(figures: Figures) -> Iterator[Row]:
+    largest = max(figures["users"], key=lambda size: int(size["users"]))
+    memory = f"GB with {largest['users']:,} users"
+    yield Row("bytes per user state", largest["memory_bytes_per_user"]["mean"], 0.0, "", 1024, at_most=True)
+    yield _row(memory, largest["resident_bytes"], "GB", 1.2, at_most=True, scale=1e-9)
+    partitions = int(figures["machine"]["partitions"])
+    seconds = largest["seconds"]
     yield Row(
-        f"restore of a partition of {users:,.0f} users",
+        f"restore of a partition with {largest['users'] / partitions:,.0f} users",
         seconds["mean"] / partitions,
         seconds["sd"] / partitions,
         "s",
@@ -141,25 +192,32 @@ def _of_users(found: Figures) -> Iterator[Row]:
     )
 
 
-def _row(what: str, figures: Mapping[str, float], *rest: Any, scale: float = 1.0, **named: Any) -> Row:
-    return Row(what, scale * figures["mean"], scale * figures["sd"], *rest, **named)
+def _swap_rows(figures: Figures) -> Iterator[Row]:
+    calm_ms = figures["without_swap_ms"]["p99"]
+    pause = figures["pause_ms"]
+    yield _row("largest latency at a swap", pause, "ms", 200, at_most=True, baseline=f"p99 without {calm_ms:,.0f} ms")
+    mixed = figures["partitions_that_mixed_releases"]
+    yield Row("partitions that mixed releases", mixed, 0.0, "", 0, at_most=True)
 
 
-def show(found: Mapping[str, Figures], console: Console) -> None:
+def _row(name: str, figures: Mapping[str, float], *rest: Any, scale: float = 1.0, **named: Any) -> Row:
+    return Row(name, scale * figures["mean"], scale * figures["sd"], *rest, **named)
+
+
+def show(figures: Mapping[str, Figures], console: Console) -> None:
     """Print the table."""
-    table = Table("", "figure", "beside it", "bar", "", title="One ranker, exactly once, every event ranked")
-    for row in rows(found):
-        sign = "at most" if row.at_most else "at least"
+    title = "One ranker, exactly-once, a ranking for every event"
+    table = Table("", "figure", "baseline", "target", "", title=title)
+    for row in rows(figures):
         table.add_row(
-            row.what,
+            row.name,
             f"{_number(row.figure)} ± {_number(row.spread)} {row.unit}".strip(),
-            row.limit,
-            f"{sign} {_number(row.bar)}",
+            row.baseline,
+            f"{'at most' if row.at_most else 'at least'} {_number(row.target)}",
             "met" if row.met else "missed",
         )
     console.print(table)
 
 
 def _number(value: float) -> str:
-    form: Callable[[float], str] = (lambda one: f"{one:,.0f}") if abs(value) >= 100 else (lambda one: f"{one:.3g}")
-    return form(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""How many events a second rankers rank, beside the echo on the same events in the same run."""
+"""Events per second of rankers at full load, and of the no-op baseline on the same events in the same run."""
 
 from __future__ import annotations
 
@@ -6,84 +6,92 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from anabranch.harness.bench.fixture import Speed, Stand, in_stretches, spread
-from anabranch.harness.bench.noop_baseline import ANSWERS, Echo
+from anabranch.harness.bench.fixture import BenchFixture
+from anabranch.harness.bench.noop_baseline import ANSWER_COUNT, NoopBaseline
+from anabranch.harness.bench.statistics import Rate, rate_by_segment, spread
 from anabranch.kafka.offsets import Offsets
 
-KERNEL = ("decode", "encode", "retrieve", "order", "write")
-"""Stages that are nearly all ONNX Runtime, FAISS and msgspec."""
+NATIVE_STAGES = ("decode", "encode", "retrieve", "order", "write")
+"""Stages that spend nearly all their time in ONNX Runtime, FAISS and msgspec."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class ThroughputConfig:
     """How much is measured."""
 
     repeats: int
     events: int
     batch: int
-    """Events a ranker takes at once, at most."""
+    """The ranker's `batch_max`."""
     rankers: int
-    """Processes that share the work."""
-    echo_batches: tuple[int, ...]
-    """As `batch`, for the echo; the best counts."""
+    """Processes that share the events."""
+    noop_batches: tuple[int, ...]
+    """Values of `batch_max` for the no-op baseline; the fastest counts."""
 
 
 @dataclass(frozen=True)
-class Run:
+class BacklogRun:
     """One backlog, ranked."""
 
     per_second: float
-    shares: dict[str, float]
-    """Of the wall time, by stage, all threads of one ranker together."""
+    stage_shares: dict[str, float]
+    """Time of each stage, all threads of one ranker together, as a share of the wall time."""
 
     @property
-    def kernels(self) -> float:
-        """The kernels' part of that."""
-        return sum(self.shares.get(stage, 0.0) for stage in KERNEL)
+    def native_share(self) -> float:
+        """Time in native stages as a share of the wall time."""
+        return sum(self.stage_shares.get(stage, 0.0) for stage in NATIVE_STAGES)
 
 
-def run(stand: Stand, plan: Plan) -> dict[str, Any]:
-    """Rankers and the echo, in turn, over the same backlog; figures with their spread."""
-    ahead = stand.bed.ahead.events()
-    stand.begin()
-    stand.rank_once(islice(ahead, ANSWERS))
-    echo = Echo(stand)
-    runs: list[Run] = []
-    echoed: dict[int, list[float]] = {batch: [] for batch in plan.echo_batches}
-    for _ in range(plan.repeats):
-        since = stand.ends()
-        stand.publish(ahead, plan.events)
-        runs.append(ranked(stand, plan.batch, since, plan.rankers))
-        for batch in plan.echo_batches:
-            echoed[batch].append(echo.speed(batch, since, plan.events))
-    best = [max(speeds[repeat] for speeds in echoed.values()) for repeat in range(plan.repeats)]
+def run(fixture: BenchFixture, config: ThroughputConfig) -> dict[str, Any]:
+    """Rankers and the baseline in turn over the same backlog; a ratio is between figures of the same repeat."""
+    events = fixture.testbed.ahead.events()
+    fixture.commit_start()
+    fixture.rank_once(islice(events, ANSWER_COUNT))
+    baseline = NoopBaseline(fixture)
+    runs: list[BacklogRun] = []
+    noop_rates: dict[int, list[float]] = {batch: [] for batch in config.noop_batches}
+    for _ in range(config.repeats):
+        first_offsets = fixture.end_offsets()
+        fixture.publish_next(events, config.events)
+        runs.append(rank_backlog(fixture, config.batch, first_offsets, config.rankers))
+        for batch in config.noop_batches:
+            noop_rates[batch].append(baseline.events_per_second(batch, first_offsets, config.events))
+    fastest = [max(rates[repeat] for rates in noop_rates.values()) for repeat in range(config.repeats)]
     return {
-        "what": f"events a second through {plan.rankers} ranker(s), and through the echo",
-        "machine": stand.machine,
-        "plan": {"repeats": plan.repeats, "backlog": plan.events, "batch": plan.batch, "rankers": plan.rankers},
-        "events_per_second": spread([one.per_second for one in runs]),
-        "echo_events_per_second": {str(batch): spread(speeds) for batch, speeds in echoed.items()},
-        "share_of_best_echo": spread([one.per_second / other for one, other in zip(runs, best, strict=True)]),
-        "kernel_share": spread([one.kernels / stand.machine["cores"] for one in runs]),
-        "share_of_wall_time": {stage: spread([one.shares[stage] for one in runs]) for stage in runs[0].shares},
+        "what": f"events per second of {config.rankers} ranker(s) and of the no-op baseline",
+        "machine": fixture.machine,
+        "plan": {
+            "repeats": config.repeats,
+            "backlog": config.events,
+            "batch": config.batch,
+            "rankers": config.rankers,
+        },
+        "events_per_second": spread([result.per_second for result in runs]),
+        "echo_events_per_second": {str(batch): spread(rates) for batch, rates in noop_rates.items()},
+        "share_of_best_echo": spread([result.per_second / noop for result, noop in zip(runs, fastest, strict=True)]),
+        "kernel_share": spread([result.native_share / fixture.machine["cores"] for result in runs]),
+        "share_of_wall_time": {
+            stage: spread([result.stage_shares[stage] for result in runs]) for stage in runs[0].stage_shares
+        },
     }
 
 
-def ranked(stand: Stand, batch: int, since: Offsets, rankers: int = 1) -> Run:
-    """Rank the backlog from some offsets on, and see how fast that went from its first ranking on."""
-    spent = _drain(stand, batch, rankers)
-    speed = Speed.of([answer.appended for answer in stand.answered(since)[1]])
-    return Run(speed.per_second, {stage: seconds / speed.seconds for stage, seconds in spent.items()})
+def rank_backlog(fixture: BenchFixture, batch: int, first_offsets: Offsets, rankers: int = 1) -> BacklogRun:
+    """Rank the backlog from `first_offsets` on, and measure the rate from its first ranking on."""
+    stage_seconds = _drain(fixture, batch, rankers)
+    rate = Rate.from_append_times(fixture.append_times_ms(first_offsets))
+    return BacklogRun(rate.per_second, {stage: seconds / rate.seconds for stage, seconds in stage_seconds.items()})
 
 
-def stretches(stand: Stand, batch: int, since: Offsets, count: int) -> list[float]:
-    """Rank the backlog from some offsets on in one go: events a second over so many stretches of it of like length."""
-    _drain(stand, batch, rankers=1)
-    return in_stretches([answer.appended for answer in stand.answered(since)[1]], count)
+def rank_in_segments(fixture: BenchFixture, batch: int, first_offsets: Offsets, segments: int) -> list[float]:
+    """Rank the backlog from `first_offsets` on with one ranker; events per second in each of its equal segments."""
+    _drain(fixture, batch, rankers=1)
+    return rate_by_segment(fixture.append_times_ms(first_offsets), segments)
 
 
-def _drain(stand: Stand, batch: int, rankers: int) -> dict[str, float]:
-    """Start rankers, and stop them when every event is ranked; seconds that the first spent, by stage."""
-    with stand.ranking(rankers, batch_max=batch) as started:
-        stand.drained()
-        return started[0].by_label("anabranch_stage_seconds_sum", "stage")
+def _drain(fixture: BenchFixture, batch: int, rankers: int) -> dict[str, float]:
+    """Start rankers, and stop them once every event is ranked. Returns the first one's seconds by stage."""
+    with fixture.rankers(rankers, batch_max=batch) as started:
+        fixture.await_drained()
+        return started[0].probe.by_label("anabranch_stage_seconds_sum", "stage")

@@ -1,1 +1,1 @@
-"""Kill processes and brokers at random, then verify the topics."""
+"""Kills processes and brokers at random under load, then checks the topics for lost, repeated or wrong messages."""

@@ -1,4 +1,4 @@
-"""What goes wrong and when: drawn from a seed, so that a run can be had again."""
+"""Which faults a chaos run injects, and when: drawn with a random seed, so that a run can be repeated."""
 
 from __future__ import annotations
 
@@ -7,48 +7,54 @@ from typing import Literal
 
 import numpy as np
 
-Kind = Literal["kill ranker", "kill broker", "pause ranker"]
+FaultKind = Literal["kill ranker", "kill broker", "pause ranker"]
 
-BROKER_SHARE = 0.3
-"""Of the kills."""
-PAUSES_A_KILL = 0.25
-LONGEST_BEYOND_S = 18.0
-"""How much longer than the session's time-out a pause may be: long enough for the broker to end a transaction."""
-QUIET = 0.05
-"""Share of the run at its beginning and at its end in which nothing goes wrong."""
+BROKER_KILL_SHARE = 0.3
+"""Share of the kills that hit brokers."""
+PAUSES_PER_KILL = 0.25
+MAX_PAUSE_BEYOND_TIMEOUT_S = 18.0
+"""Longest pause beyond the session timeout: long enough for the broker to abort the ranker's open transaction."""
+QUIET_SHARE = 0.05
+"""Share of the run at its start and at its end without faults."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong, `at_s` seconds after the stream began, to the victim of that number."""
+    """One fault, `start_s` seconds after the stream began, for the ranker or broker with index `victim`."""
 
-    at_s: float
-    kind: Kind
+    start_s: float
+    kind: FaultKind
     victim: int
-    for_s: float
-    """How long the victim is dead or stands still."""
+    duration_s: float
+    """How long the victim is dead or suspended."""
 
 
-def draw(seed: int, seconds: float, kills: int, rankers: int, brokers: int, session_timeout_s: float) -> list[Fault]:
-    """Faults in order of time: so many kills -9, and a pause for every fourth, longer than the session's time-out."""
-    random = np.random.default_rng(seed)
-    pauses = round(kills * PAUSES_A_KILL)
-    broker_kills = round(kills * BROKER_SHARE)
-    counts: dict[Kind, int] = {"kill broker": broker_kills, "kill ranker": kills - broker_kills, "pause ranker": pauses}
+def draw_faults(
+    random_seed: int, run_s: float, kills: int, rankers: int, brokers: int, session_timeout_s: float
+) -> list[Fault]:
+    """Faults in order of time: `kills` times kill -9, and one pause longer than the session timeout per four kills."""
+    random = np.random.default_rng(random_seed)
+    pauses = round(kills * PAUSES_PER_KILL)
+    broker_kills = round(kills * BROKER_KILL_SHARE)
+    counts: dict[FaultKind, int] = {
+        "kill broker": broker_kills,
+        "kill ranker": kills - broker_kills,
+        "pause ranker": pauses,
+    }
     kinds = [kind for kind, count in counts.items() for _ in range(count)]
     faults = [
         Fault(
-            at_s=float(random.uniform(QUIET, 1 - QUIET) * seconds),
+            start_s=float(random.uniform(QUIET_SHARE, 1 - QUIET_SHARE) * run_s),
             kind=kind,
             victim=int(random.integers(brokers if kind == "kill broker" else rankers)),
-            for_s=_for_s(kind, random, session_timeout_s),
+            duration_s=_draw_duration_s(kind, random, session_timeout_s),
         )
         for kind in kinds
     ]
-    return sorted(faults, key=lambda fault: fault.at_s)
+    return sorted(faults, key=lambda fault: fault.start_s)
 
 
-def _for_s(kind: Kind, random: np.random.Generator, session_timeout_s: float) -> float:
+def _draw_duration_s(kind: FaultKind, random: np.random.Generator, session_timeout_s: float) -> float:
     if kind == "pause ranker":
-        return session_timeout_s + float(random.uniform(1, LONGEST_BEYOND_S))
+        return session_timeout_s + float(random.uniform(1, MAX_PAUSE_BEYOND_TIMEOUT_S))
     return float(random.uniform(0.1, 3))

@@ -1,110 +1,112 @@
-"""The processes of a chaos run, and the supervisor that starts them again."""
+"""The processes of a chaos run, and the supervisor that starts them again when they end."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
 
-from anabranch.harness.environment.processes import Child, Processes
+from anabranch.harness.environment.processes import ChildProcess, Processes
 
-START_AGAIN_S = 1.0
-"""A supervisor's wait before it starts a process that ended by itself."""
+RESTART_DELAY_S = 1.0
+"""How long the supervisor waits before it restarts a process that ended by itself."""
 
 
 @dataclass
-class Ranker:
-    """A place in the fleet: the process that fills it, if one does."""
+class SupervisedProcess:
+    """An `anabranch` command that is kept running. Times are on the monotonic clock, in seconds."""
 
     arguments: tuple[str, ...]
-    child: Child | None = None
-    start_at: float | None = None
+    process: ChildProcess | None = None
+    """None while it is dead."""
+    restart_at: float | None = None
     resume_at: float | None = None
 
 
 @dataclass
 class Fleet:
-    """Rankers of one group. `look` is called again and again; times are on the monotonic clock."""
+    """The rankers of one group, which faults may hit, and other processes, which they may not. Call `poll` often."""
 
     processes: Processes
-    rankers: list[Ranker]
-    others: list[Ranker] = field(default_factory=list)
-    """Started again as well, but never a victim."""
-    ended: list[str] = field(default_factory=list)
-    """Last words of processes that ended by themselves."""
-    defects: int = 0
-    """Of those, the ones that were not one line of the command's own."""
+    rankers: list[SupervisedProcess]
+    others: list[SupervisedProcess] = field(default_factory=list)
+    last_words: list[str] = field(default_factory=list)
+    """The last log line of each process that ended by itself."""
+    unexplained_ends: int = 0
+    """How many of those lines are no one-line error of the command."""
 
     @classmethod
-    def of(cls, processes: Processes, size: int, *arguments: str) -> Fleet:
-        """All started. Every second one has a name that outlives a restart, the others have none."""
-        names = [("--instance", f"ranker-{number}") if number % 2 == 0 else () for number in range(size)]
-        fleet = cls(processes, [Ranker((*arguments, *name)) for name in names])
+    def start(cls, processes: Processes, size: int, *arguments: str) -> Fleet:
+        """Start `size` rankers. Every second one is a static group member (`--instance`, KIP-345)."""
+        instances = [("--instance", f"ranker-{index}") if index % 2 == 0 else () for index in range(size)]
+        fleet = cls(processes, [SupervisedProcess((*arguments, *instance)) for instance in instances])
         for ranker in fleet.rankers:
             fleet._start(ranker)
         return fleet
 
     def add(self, *arguments: str) -> None:
-        """Start another process, and again whenever it ends."""
-        self.others.append(Ranker(arguments))
+        """Start a process that no fault hits, and restart it whenever it ends."""
+        self.others.append(SupervisedProcess(arguments))
         self._start(self.others[-1])
 
-    def kill(self, number: int, for_s: float) -> bool:
-        """kill -9; whether there was one to kill."""
-        ranker = self.rankers[number]
-        if ranker.child is None:
+    def kill(self, index: int, duration_s: float) -> bool:
+        """kill -9 a ranker, and start it again after `duration_s`. False if it is dead already."""
+        ranker = self.rankers[index]
+        if ranker.process is None:
             return False
-        ranker.child.kill()
-        ranker.child, ranker.resume_at = None, None
-        ranker.start_at = time.monotonic() + for_s
+        ranker.process.kill()
+        ranker.process, ranker.resume_at = None, None
+        ranker.restart_at = time.monotonic() + duration_s
         return True
 
-    def pause(self, number: int, for_s: float) -> bool:
-        """SIGSTOP, then SIGCONT; whether there was one to pause."""
-        ranker = self.rankers[number]
-        if ranker.child is None or ranker.resume_at is not None:
+    def pause(self, index: int, duration_s: float) -> bool:
+        """SIGSTOP a ranker, and SIGCONT after `duration_s`. False if it is dead or paused already."""
+        ranker = self.rankers[index]
+        if ranker.process is None or ranker.resume_at is not None:
             return False
-        ranker.child.pause()
-        ranker.resume_at = time.monotonic() + for_s
+        ranker.process.suspend()
+        ranker.resume_at = time.monotonic() + duration_s
         return True
 
-    def look(self) -> None:
-        """Start and wake those whose time has come, and those that ended by themselves."""
+    def poll(self) -> None:
+        """Restart and resume the processes whose time has come, and note those that ended by themselves."""
         now = time.monotonic()
-        for ranker in [*self.rankers, *self.others]:
-            if ranker.child is not None and not ranker.child.running:
-                self._note_end(ranker.child)
-                ranker.child, ranker.resume_at, ranker.start_at = None, None, now + START_AGAIN_S
-            if ranker.resume_at is not None and now >= ranker.resume_at and ranker.child is not None:
-                ranker.child.resume()
-                ranker.resume_at = None
-            if ranker.start_at is not None and now >= ranker.start_at:
-                self._start(ranker)
+        for supervised in [*self.rankers, *self.others]:
+            process = supervised.process
+            if process is not None and not process.alive:
+                self._note_end(process)
+                supervised.process, supervised.resume_at = None, None
+                supervised.restart_at = now + RESTART_DELAY_S
+            if supervised.resume_at is not None and now >= supervised.resume_at and supervised.process is not None:
+                supervised.process.resume()
+                supervised.resume_at = None
+            if supervised.restart_at is not None and now >= supervised.restart_at:
+                self._start(supervised)
 
-    def make_whole(self) -> None:
-        """Start and wake everyone."""
+    def restore_all(self) -> None:
+        """Restart and resume every ranker now."""
         for ranker in self.rankers:
             if ranker.resume_at is not None:
                 ranker.resume_at = 0.0
-            if ranker.start_at is not None:
-                ranker.start_at = 0.0
-        self.look()
+            if ranker.restart_at is not None:
+                ranker.restart_at = 0.0
+        self.poll()
 
     def stop(self) -> list[float]:
-        """SIGTERM to each in turn; the seconds each took to end. Raises `ProcessFailed` for a bad end."""
+        """SIGTERM to one ranker after the other; the seconds until each ended. Raises `ProcessFailed`."""
         seconds = []
         for ranker in self.rankers:
-            if ranker.child is not None:
-                began = time.monotonic()
-                ranker.child.stop()
-                seconds.append(time.monotonic() - began)
-                ranker.child.check()
+            if ranker.process is not None:
+                started = time.monotonic()
+                ranker.process.stop()
+                seconds.append(time.monotonic() - started)
+                ranker.process.check()
         return seconds
 
-    def _note_end(self, child: Child) -> None:
-        lines = [""] if child.log is None else ["", *child.log.read_text(errors="replace").splitlines()]
-        self.ended.append(f"{child.name}: {lines[-1]}")
-        self.defects += not lines[-1].startswith("anabranch: ")
+    def _note_end(self, process: ChildProcess) -> None:
+        last_line = next(reversed(process.log_lines()), "")
+        self.last_words.append(f"{process.name}: {last_line}")
+        self.unexplained_ends += not last_line.startswith("anabranch: ")
 
-    def _start(self, ranker: Ranker) -> None:
-        ranker.child = self.processes.start(*ranker.arguments)
-        ranker.start_at = None
+    def _start(self, supervised: SupervisedProcess) -> None:
+        supervised.process = self.processes.start(*supervised.arguments)
+        supervised.restart_at = None

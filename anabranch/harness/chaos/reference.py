@@ -1,14 +1,20 @@
-"""What must have come of a stream: an uninterrupted fold of its events in one process, by the code that serves."""
+"""The reference run: an uninterrupted replay of one partition's events in this process, by the code that serves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
-from anabranch.harness.environment.reconciliation import Place
+from anabranch import messages, release
+from anabranch.harness.environment.reconciliation import EventPosition
+from anabranch.kafka import clients
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Ranking, SavedState, UserState
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.rank import Batch
 from anabranch.ranking.pipeline.servable import LiveRelease
@@ -17,101 +23,119 @@ from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.codec import load, save
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.settings import Settings
+from consumers.releases.release_watcher import neighbour_row
+from consumers.releases.staging import by_release, vector_change
 from consumers.runtime.decoding import Received
 
-BATCH = 500
+BATCH_SIZE = 500
 
 
-class Releases:
-    """The releases that ranked, by id, with the numbers this process gives them."""
+@dataclass(frozen=True)
+class ReleaseSet:
+    """The releases that ranked, by id, with everything that ranking needs besides user states."""
 
-    def __init__(
-        self,
-        live: Mapping[str, LiveRelease],
-        neighbours: NeighbourTable,
-        item_ids: ItemIds,
-        numbers: ReleaseNumbers,
-        policy: Policy,
-    ) -> None:
-        self.live = live
-        self.neighbours = neighbours
-        self.policy = policy
-        self.item_ids = item_ids
-        self.numbers = numbers
+    live: Mapping[str, LiveRelease]
+    neighbours: NeighbourTable
+    item_ids: ItemIds
+    numbers: ReleaseNumbers
+    policy: Policy
 
-    def states(self, layout: StateLayout, release: str) -> UserStates:
-        """No states yet, with room for the release's vectors."""
+    @classmethod
+    def load(cls, settings: Settings, names: Iterable[str]) -> ReleaseSet:
+        """Load the releases from their folders, with the item vectors and the co-visit table from the topics."""
+        item_ids, numbers = ItemIds(), ReleaseNumbers()
+        records = clients.read_to_end(settings, [Topics(settings).item_vectors])
+        entries = by_release(records, RankerMetrics(CollectorRegistry()))
+        live = {}
+        for name in sorted(names):
+            files = release.opened(release.folder_of(settings.releases_dir, name))
+            live[name] = LiveRelease.load(files, files.manifest, numbers.number(name))
+            change = vector_change(name, entries[name], item_ids)
+            if change is not None:
+                change.apply(live[name].index)
+        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, Policy.of(settings))
+
+    def empty_states(self, layout: StateLayout, release: str) -> UserStates:
+        """States of no users, with the vector sizes of the release."""
         manifest = self.live[release].manifest
         return UserStates(layout, manifest.dims, manifest.state_dims)
 
+    def encoded_states(self, release: str, states: UserStates, user_ids: Iterable[str]) -> dict[str, UserState]:
+        """Each user's state as this release finds it at the user's next event: what another encoded is re-encoded."""
+        user_ids = list(user_ids)
+        slots = states.slots(user_ids)
+        rank.encode_anew(self.live[release], states, slots)
+        saved = save(states, slots, self.item_ids, self.numbers)
+        return {
+            user_id: msgspec.structs.replace(state, next_offset=0)
+            for user_id, state in zip(user_ids, saved, strict=True)
+        }
 
-class Reference:
-    """The states of one partition's users after all of its events."""
 
-    def __init__(self, releases: Releases, layout: StateLayout, final: str) -> None:
+class ReferenceRun:
+    """Replays the events of one partition; `last_release` is the one that ranked last in the chaos run."""
+
+    def __init__(self, releases: ReleaseSet, layout: StateLayout, last_release: str) -> None:
         self._releases = releases
-        self._final = final
-        self.states = releases.states(layout, final)
-        self._users: dict[str, None] = {}
-        self.scores: dict[Place, list[float]] = {}
-        """Of the slate that each event should have led to, best first."""
+        self._last_release = last_release
+        self._states = releases.empty_states(layout, last_release)
+        self._user_ids: dict[str, None] = {}  # in order of their first event
+        self.scores: dict[EventPosition, list[float]] = {}
+        """Scores of the slate for each ranked event, best first."""
 
-    def fold(self, received: Sequence[Received], ranked_by: Callable[[Received], str | None]) -> None:
-        """Enter the events in order, and rank after each as it was ranked.
+    def replay(self, received: Sequence[Received], release_of: Callable[[Received], str | None]) -> None:
+        """Apply the events in order of offset, and rank for each by the release that ranked it.
 
-        `ranked_by` is the release that ranked an event, None for one that stood in the log before anything was ranked.
+        `release_of` returns None for an event from before the chaos run: it only updates the user's state.
         """
-        for release, run in groupby(received, ranked_by):
+        for name, run in groupby(received, release_of):
             events = list(run)
-            for start in range(0, len(events), BATCH):
-                self._enter(events[start : start + BATCH], release)
+            for start in range(0, len(events), BATCH_SIZE):
+                self._apply(events[start : start + BATCH_SIZE], name)
 
-    def _enter(self, received: Sequence[Received], release: str | None) -> None:
-        events = [one.event for one in received]
-        user_ids = [event.user_id for event in events]
-        self._users |= dict.fromkeys(user_ids)
-        slots = self.states.slots(user_ids)
-        batch = Batch.of(events, slots, self._releases.item_ids, [one.appended_ms for one in received])
-        if release is None:
-            rank.fold(self.states, batch)
-            return
-        live = self._releases.live[release]
-        self.states.expect(live.manifest.dims, live.manifest.state_dims)
-        ranked = rank.rank(live, self._releases.neighbours, self.states, batch, self._releases.policy)
-        shown = (ranked.slate >= 0).sum(axis=1).tolist()
-        for one, scores, size in zip(received, ranked.score.tolist(), shown, strict=True):
-            self.scores[one.partition, one.offset] = scores[:size]
-
-    def show(self, ranking: Ranking) -> None:
-        """The user's last ranking, as it was published: the state holds its slate."""
-        slot = self.states.slot_of(ranking.user_id)
+    def restore_slate(self, ranking: Ranking) -> None:
+        """Put a user's last published slate into the state, as a ranker does when it restores it."""
+        slot = self._states.slot_of(ranking.user_id)
         if slot is not None:
             rows = self._releases.item_ids.rows(item.item_id for item in ranking.slate)
-            self.states.show(slot, rows, self._releases.numbers.number(ranking.release))
+            self._states.show(slot, rows, self._releases.numbers.number(ranking.release))
 
-    def final(self) -> dict[str, UserState]:
-        """Every user's state, as the release that ranks last would find it."""
-        live = self._releases.live[self._final]
-        self.states.expect(live.manifest.dims, live.manifest.state_dims)
-        return as_the_release_finds_them(live, self.states, self._users, self._releases)
+    def final_states(self) -> dict[str, UserState]:
+        """Every user's state, encoded by the release that ranked last."""
+        manifest = self._releases.live[self._last_release].manifest
+        self._states.expect(manifest.dims, manifest.state_dims)
+        return self._releases.encoded_states(self._last_release, self._states, self._user_ids)
+
+    def _apply(self, received: Sequence[Received], release_name: str | None) -> None:
+        releases, events = self._releases, [event.event for event in received]
+        user_ids = [event.user_id for event in events]
+        self._user_ids |= dict.fromkeys(user_ids)
+        slots = self._states.slots(user_ids)
+        batch = Batch.of(events, slots, releases.item_ids, [event.appended_ms for event in received])
+        if release_name is None:
+            rank.fold(self._states, batch)
+            return
+        live = releases.live[release_name]
+        self._states.expect(live.manifest.dims, live.manifest.state_dims)
+        result = rank.rank(live, releases.neighbours, self._states, batch, releases.policy)
+        sizes = (result.slate >= 0).sum(axis=1).tolist()
+        for event, scores, size in zip(received, result.score.tolist(), sizes, strict=True):
+            self.scores[event.partition, event.offset] = scores[:size]
 
 
-def saved(
-    states: Mapping[str, SavedState], releases: Releases, layout: StateLayout, final: str
+def restore_states(
+    saved: Mapping[str, SavedState], releases: ReleaseSet, layout: StateLayout, last_release: str
 ) -> dict[str, UserState]:
-    """The saved states of users, as the release that ranks last would find them."""
-    found = releases.states(layout, final)
-    if states:
-        load(found, found.slots(states), list(states.values()), releases.item_ids, releases.numbers)
-    return as_the_release_finds_them(releases.live[final], found, states, releases)
+    """The saved states of users, encoded by the release that ranked last."""
+    states = releases.empty_states(layout, last_release)
+    if saved:
+        load(states, states.slots(saved), list(saved.values()), releases.item_ids, releases.numbers)
+    return releases.encoded_states(last_release, states, saved)
 
 
-def as_the_release_finds_them(
-    live: LiveRelease, states: UserStates, user_ids: Iterable[str], releases: Releases
-) -> dict[str, UserState]:
-    """Every user's state at the user's next event: what another release encoded is encoded anew."""
-    names = list(user_ids)
-    slots = states.slots(names)
-    rank.encode_anew(live, states, slots)
-    found = save(states, slots, releases.item_ids, releases.numbers)
-    return {name: msgspec.structs.replace(state, next_offset=0) for name, state in zip(names, found, strict=True)}
+def _load_neighbours(settings: Settings, item_ids: ItemIds) -> NeighbourTable:
+    table = NeighbourTable(settings.neighbours)
+    for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
+        neighbour_row(messages.neighbours.decode(record.value), item_ids).apply(table)
+    return table

@@ -1,4 +1,4 @@
-"""The stream: real purchases, with searches, duplicates, late events and poison among them."""
+"""The event stream of a chaos run: real purchases with searches, duplicates, late events and invalid messages."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from anabranch.messages import Event, encode
 from anabranch.settings import Settings
 from producers.completejourney import Purchases
 
-DUPLICATES, SEARCHES, LATE, POISON = 0.04, 0.03, 0.02, 0.02
-"""Shares of the stream."""
-RECENT = 8
-"""A duplicate repeats one of its user's newest so many events: well within the window kept per user."""
+DUPLICATE_SHARE, SEARCH_SHARE, LATE_SHARE, INVALID_SHARE = 0.04, 0.03, 0.02, 0.02
+"""Per purchase."""
+DUPLICATE_WINDOW = 8
+"""A duplicate repeats one of the user's newest 8 events, well within the ranker's deduplication window."""
 DAY_MS = 86_400_000
 
 
 class Message(NamedTuple):
-    """What is put on `events`."""
+    """Key and value of a record on `events`."""
 
     key: bytes | None
     value: bytes | None
 
 
-def messages(purchases: Purchases, titles: dict[str, str], seed: int) -> Iterator[Message]:
-    """The purchases in order, with what else a stream brings; `titles` by item id are what people search for."""
-    random = np.random.default_rng(seed)
+def generate_messages(purchases: Purchases, titles: dict[str, str], random_seed: int) -> Iterator[Message]:
+    """The purchases in order of time, with the other kinds of message; `titles`, by item id, are the search queries."""
+    random = np.random.default_rng(random_seed)
     recent: dict[str, deque[Event]] = {}
     for number, event in enumerate(purchases.events()):
-        yield _message(event if random.random() >= LATE else _late(event, random))
-        mine = recent.setdefault(event.user_id, deque(maxlen=RECENT))
-        mine.append(event)
-        if random.random() < DUPLICATES:
-            yield _message(mine[random.integers(len(mine))])
-        if random.random() < SEARCHES and event.item_id in titles:
+        yield _message(event if random.random() >= LATE_SHARE else _late(event, random))
+        of_user = recent.setdefault(event.user_id, deque(maxlen=DUPLICATE_WINDOW))
+        of_user.append(event)
+        if random.random() < DUPLICATE_SHARE:
+            yield _message(of_user[random.integers(len(of_user))])
+        if random.random() < SEARCH_SHARE and event.item_id in titles:
             yield _message(_search(event, titles[event.item_id], number))
-        if random.random() < POISON:
-            yield _poison(event, number, random)
+        if random.random() < INVALID_SHARE:
+            yield _invalid(event, number, random)
 
 
 def _message(event: Event) -> Message:
@@ -63,8 +63,8 @@ def _search(event: Event, title: str, number: int) -> Event:
     )
 
 
-def _poison(event: Event, number: int, random: np.random.Generator) -> Message:
-    """One of the kinds of message that no ranker can read; the number keeps them apart."""
+def _invalid(event: Event, number: int, random: np.random.Generator) -> Message:
+    """One of the kinds of message that no ranker can decode; `number` makes each unique."""
     user = event.user_id
     fields = msgspec.to_builtins(event) | {"event_id": f"poison-{number}"}
     valid = topics.key(user)
@@ -84,32 +84,32 @@ def _poison(event: Event, number: int, random: np.random.Generator) -> Message:
     return kinds[random.integers(len(kinds))]
 
 
-class Stream:
-    """Publishes messages at a rate, in a thread, through broken connections and dead brokers, until stopped."""
+class EventStream:
+    """Publishes messages at a fixed rate in a thread until stopped, in spite of broken connections and dead brokers."""
 
-    def __init__(self, settings: Settings, topic: str, stream: Iterator[Message], per_second: float) -> None:
+    def __init__(self, settings: Settings, topic: str, messages: Iterator[Message], messages_per_second: float) -> None:
         self._settings = settings
         self._topic = topic
-        self._stream = stream
-        self._per_second = per_second
+        self._messages = messages
+        self._messages_per_second = messages_per_second
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
         self._failure: BaseException | None = None
         self.sent = 0
         self.failures = 0
-        """Times the producer had to be replaced. What it had in hand may be on the topic or not: the topic counts."""
+        """How often the producer had to be replaced. Its unacknowledged messages may be on the topic or not."""
 
     def start(self) -> None:
-        """Begin to publish."""
+        """Start to publish."""
         self._thread.start()
 
     def check(self) -> None:
-        """Raises what ended the thread."""
+        """Raise the exception that ended the thread, if one did."""
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
-        """Publish no more; whatever was sent is answered for."""
+        """Stop to publish, and wait until every message sent is acknowledged. Raises as `check` does."""
         self._stop.set()
         self._thread.join()
         self.check()
@@ -128,12 +128,13 @@ class Stream:
             self._failure = error
 
     def _publish(self, producer: KafkaProducer) -> None:
-        began, before = time.monotonic(), self.sent
+        started, sent_before = time.monotonic(), self.sent
         with Delivery(producer) as delivery:
-            for message in self._stream:
+            for message in self._messages:
                 delivery.send(self._topic, message.key, message.value)
                 self.sent += 1
-                self._stop.wait(max(0.0, began + (self.sent - before) / self._per_second - time.monotonic()))
+                due = started + (self.sent - sent_before) / self._messages_per_second
+                self._stop.wait(max(0.0, due - time.monotonic()))
                 if self._stop.is_set():
                     return
         self._stop.wait()

@@ -1,4 +1,4 @@
-"""What happened in a demo: the ledger, the figures, and the table that shows them. Pure: records in, summary out."""
+"""What a demo measured: counts, speed, latency, releases and the prequential evaluation. Pure functions of records."""
 
 from __future__ import annotations
 
@@ -6,71 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from msgspec import Struct, to_builtins
+from msgspec import Struct, field, to_builtins
 
-from anabranch.harness.environment.reconciliation import Answer, Ledger, Place, Published
+from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking, Reconciliation
+from anabranch.kafka.offsets import Offsets
 from anabranch.messages import ReleaseNotice
-from models.evaluation.prequential import Comparison, Prequential
 
-
-def latencies(events: Mapping[Place, Published], answers: Sequence[Answer]) -> dict[str, float]:
-    """Milliseconds from event append to ranking append: p50, p95 and p99 over the answers to `events`."""
-    waited = [answer.appended - events[place].appended for answer in answers if (place := answer.place) in events]
-    if not waited:
-        return {}
-    return {f"p{q}": float(np.percentile(waited, q)) for q in (50, 95, 99)}
-
-
-def throughput(stretches: Sequence[tuple[Mapping[Place, Published], Sequence[Answer]]]) -> float:
-    """Events ranked a second over stretches of events, each from its first append to its last ranking's append."""
-    ranked, milliseconds = 0, 0
-    for events, answers in stretches:
-        done = [answer.appended for answer in answers if answer.place in events]
-        if done:
-            ranked += len(done)
-            milliseconds += max(done) - min(published.appended for published in events.values())
-    return 1000 * ranked / milliseconds if milliseconds else 0.0
-
-
-def within(
-    events: Mapping[Place, Published], span: tuple[Mapping[int, int], Mapping[int, int]]
-) -> dict[Place, Published]:
-    """The events of a stretch of the log: from offsets, up to offsets, by partition."""
-    first, end = span
-    return {
-        (partition, offset): published
-        for (partition, offset), published in events.items()
-        if first.get(partition, 0) <= offset < end[partition]
-    }
-
-
-def standings(prequential: Prequential) -> dict[str, Any]:
-    """The account as `summary.json` has it: a ranker's scores by name, the leads, then releases and slices alike."""
-    return _standing(prequential.overall) | {
-        "releases": {name: _standing(comparison) for name, comparison in prequential.releases.items()},
-        "slices": {name: _standing(comparison) for name, comparison in prequential.slices.items()},
-    }
-
-
-def release_rows(notices: Mapping[str, ReleaseNotice]) -> list[dict[str, Any]]:
-    """What became of every release, with the gate's numbers."""
-    return [
-        {"id": one.release, "status": one.status, "reason": one.reason, "gate": one.gate} for one in notices.values()
-    ]
-
-
-def _standing(comparison: Comparison) -> dict[str, Any]:
-    return {**to_builtins(comparison.scores), "lead": to_builtins(comparison.lead)}
+OffsetSpan = tuple[Offsets, Offsets]
+"""A part of `events`: first offsets, and end offsets (excluded), by partition."""
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """`summary.json`."""
+    """The content of `summary.json`."""
 
     broker: str
     topic_prefix: str
-    seed: int
+    random_seed: int = field(name="seed")
     discover: bool
-    ledger: Ledger
+    reconciliation: Reconciliation
     events_per_second: float
     latency_ms: dict[str, float]
     releases: list[dict[str, Any]]
@@ -78,7 +31,52 @@ class Summary(Struct, frozen=True, kw_only=True):
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """The ledger's figures stand at the top level."""
+        """JSON values, with the counts of the reconciliation at the top level."""
         fields: dict[str, Any] = to_builtins(self)
-        counts: dict[str, Any] = fields.pop("ledger")
+        counts: dict[str, Any] = fields.pop("reconciliation")
         return counts | fields
+
+
+def latency_percentiles_ms(
+    events: Mapping[EventPosition, LoggedEvent], rankings: Sequence[LoggedRanking]
+) -> dict[str, float]:
+    """Milliseconds from an event's append to its ranking's append: p50, p95 and p99 over the rankings of `events`."""
+    latencies_ms = [
+        ranking.appended_ms - events[position].appended_ms
+        for ranking in rankings
+        if (position := ranking.event_position) in events
+    ]
+    if not latencies_ms:
+        return {}
+    return {f"p{percent}": float(np.percentile(latencies_ms, percent)) for percent in (50, 95, 99)}
+
+
+def ranked_per_second(
+    segments: Sequence[tuple[Mapping[EventPosition, LoggedEvent], Sequence[LoggedRanking]]],
+) -> float:
+    """Events ranked per second, over segments: each lasts from its first event's append to its last ranking's."""
+    ranked, duration_ms = 0, 0
+    for events, rankings in segments:
+        appended_ms = [ranking.appended_ms for ranking in rankings if ranking.event_position in events]
+        if appended_ms:
+            ranked += len(appended_ms)
+            duration_ms += max(appended_ms) - min(event.appended_ms for event in events.values())
+    return 1000 * ranked / duration_ms if duration_ms else 0.0
+
+
+def events_within(events: Mapping[EventPosition, LoggedEvent], span: OffsetSpan) -> dict[EventPosition, LoggedEvent]:
+    """The events of a part of the log."""
+    first_offsets, end_offsets = span
+    return {
+        (partition, offset): event
+        for (partition, offset), event in events.items()
+        if first_offsets.get(partition, 0) <= offset < end_offsets[partition]
+    }
+
+
+def release_rows(notices: Mapping[str, ReleaseNotice]) -> list[dict[str, Any]]:
+    """The status of every release, with the figures of its gate."""
+    return [
+        {"id": notice.release, "status": notice.status, "reason": notice.reason, "gate": notice.gate}
+        for notice in notices.values()
+    ]

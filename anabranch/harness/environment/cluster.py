@@ -1,4 +1,4 @@
-"""Apache Kafka on several nodes of this machine, any of which can be killed and comes back on its data."""
+"""Apache Kafka on several nodes of this machine, which can be killed and started again with their data."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ from types import TracebackType
 from kafka.errors import KafkaError
 
 from anabranch.errors import UsageError
-from anabranch.harness.environment.broker import START_SECONDS, admin_client, kafka_command
-from anabranch.harness.environment.server import Server, free_ports
+from anabranch.harness.environment.broker import START_TIMEOUT_S, admin_client, kafka_command
+from anabranch.harness.environment.processes import free_ports
+from anabranch.harness.environment.server import Server
 
-STOP_SECONDS = 10.0
-"""The last nodes miss the majority that an orderly end needs, and may wait minutes for it; as a rule three stopped
-together are gone after 7 s."""
+STOP_TIMEOUT_S = 10.0
+"""The last nodes to stop lack the majority that an orderly end needs and may wait minutes for it. Three nodes that are
+stopped together usually end within 7 s."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Nodes by id, from 1. As a context manager it is stopped at the end."""
+    """Nodes by id, from 1. As a context manager it stops them at the end."""
 
     nodes: Mapping[int, Server]
 
     @property
     def bootstrap_servers(self) -> str:
-        """Every node's host:port, separated by commas, whether it lives or not."""
+        """Every node's host:port, separated by commas, whether it runs or not."""
         return ",".join(node.address for node in self.nodes.values())
 
     @property
     def alive(self) -> frozenset[int]:
-        """The nodes whose processes run."""
-        return frozenset(number for number, node in self.nodes.items() if node.alive)
+        """Ids of the nodes whose processes run."""
+        return frozenset(node_id for node_id, node in self.nodes.items() if node.alive)
 
-    def kill(self, *numbers: int) -> None:
+    def kill(self, *node_ids: int) -> None:
         """kill -9 these nodes; their data stays as it was at that moment. Safe to call again."""
-        for number in numbers:
-            self.nodes[number].kill()
+        for node_id in node_ids:
+            self.nodes[node_id].kill()
 
-    def restart(self, *numbers: int) -> None:
-        """Start those of these nodes that are dead, on their data and ports, and wait until the cluster counts them in.
+    def restart(self, *node_ids: int) -> None:
+        """Start those of these nodes that do not run, with their data and ports; wait until they are cluster members.
 
-        That takes a majority of all nodes: restart several at once if too few live. A node killed just now is
-        taken back only after `broker.session.timeout.ms`. Raises `BrokerUnavailable`, with the end of a log; they are
-        dead then.
+        That takes a majority of all nodes: restart several at once if fewer run. The cluster takes a killed node back
+        only after `broker.session.timeout.ms`. Raises `BrokerUnavailable`, with the end of a log, and kills the nodes
+        that it started.
         """
-        dead = [number for number in numbers if number not in self.alive]
+        dead = [node_id for node_id in node_ids if node_id not in self.alive]
         try:
-            for number in dead:
-                self.nodes[number].start()
-            for number in dead:
-                self.nodes[number].await_answer(_counts(self.alive), START_SECONDS)
+            for node_id in dead:
+                self.nodes[node_id].start()
+            for node_id in dead:
+                self.nodes[node_id].wait_until_ready(_has_members(self.alive), START_TIMEOUT_S)
         except BaseException:
             self.kill(*dead)
             raise
 
     def stop(self) -> None:
-        """Stop every node, and wait until all are gone. Safe to call again."""
+        """Stop every node and wait for their end. Safe to call again."""
         for node in self.nodes.values():
             node.terminate()
         for node in self.nodes.values():
-            node.stop(STOP_SECONDS)
+            node.stop(STOP_TIMEOUT_S)
 
     def __enter__(self) -> Cluster:
         return self
@@ -75,11 +76,12 @@ class Cluster:
 
 
 def start_cluster(nodes: int, data_dir: Path) -> Cluster:
-    """Start so many nodes on free ports of 127.0.0.1, data and log of each in `data_dir`/`number`; wait until they
-    answer and know each other.
+    """Start nodes on free ports of 127.0.0.1, with data and log of each in `data_dir`/`node id`; wait until all are
+    members.
 
-    One is a plain broker. More must be three at least, for every message is on three of them, and of two neither may
-    go on alone. Raises `UsageError` for other numbers and outside a clone, `BrokerUnavailable` if they do not answer.
+    One node is a broker without replication. More must be at least three: the replication factor is three, and of two
+    nodes neither has a majority without the other. Raises `UsageError` for other numbers and outside a clone of the
+    repository, `BrokerUnavailable` if the nodes do not answer.
     """
     if nodes < 1 or nodes == 2:
         raise UsageError(f"a cluster has one node, or three or more; not {nodes}")
@@ -91,29 +93,30 @@ def start_cluster(nodes: int, data_dir: Path) -> Cluster:
 def _servers(count: int, data_dir: Path) -> Iterator[Server]:
     ports = free_ports(2 * count)
     clients, controllers = ports[:count], ports[count:]
-    quorum = ",".join(f"{number}@127.0.0.1:{port}" for number, port in enumerate(controllers, start=1))
+    quorum = ",".join(f"{node_id}@127.0.0.1:{port}" for node_id, port in enumerate(controllers, start=1))
     common = ["--quorum", quorum, "--cluster-id", token_hex(11)]
-    for number, port in enumerate(clients, start=1):
-        folder = data_dir / str(number)
+    for node_id, port in enumerate(clients, start=1):
+        folder = data_dir / str(node_id)
         folder.mkdir(parents=True, exist_ok=True)
-        options = ["--node", str(number), *common] if count > 1 else []
+        options = ["--node", str(node_id), *common] if count > 1 else []
         yield Server(
+            f"broker {node_id}",
             kafka_command(folder, port, *options),
-            f"127.0.0.1:{port}",
             folder / "server.log",
-            death_signal=signal.SIGKILL,  # see STOP_SECONDS
+            death_signal=signal.SIGKILL,  # see STOP_TIMEOUT_S
+            address=f"127.0.0.1:{port}",
         )
 
 
-def _counts(wanted: frozenset[int]) -> Callable[[str], bool]:
-    """Whether the node at an address answers, and all the wanted ones serve."""
+def _has_members(node_ids: frozenset[int]) -> Callable[[str], bool]:
+    """A check whether the node at an address answers and sees all these nodes as unfenced members."""
 
     def answers(address: str) -> bool:
         try:
             with admin_client(address) as admin:
-                known = admin.describe_cluster()["brokers"]
+                members = admin.describe_cluster()["brokers"]
         except (OSError, KafkaError):
             return False
-        return wanted <= {one["broker_id"] for one in known if not one["is_fenced"]}
+        return node_ids <= {member["broker_id"] for member in members if not member["is_fenced"]}
 
     return answers

@@ -1,47 +1,54 @@
-"""What a running ranker says of itself, read from its metrics as Prometheus would."""
+"""Reads a running ranker's metrics over HTTP, as Prometheus does."""
 
 from __future__ import annotations
 
-import socket
 import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
-ASK_EVERY_S = 0.25
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+HTTP_TIMEOUT_S = 10.0
+LIVE_RELEASE_MAX_AGE_S = 0.25
 
 
 @dataclass
-class RankerStatus:
-    """Asks a ranker's metrics, at most every `ASK_EVERY_S` seconds."""
+class RankerProbe:
+    """The metrics that a process serves on a port of 127.0.0.1."""
 
     port: int
-    _release: str | None = field(default=None, repr=False)
-    _asked: float = field(default=0.0, repr=False)
+    _live_release: str | None = field(default=None, repr=False)
+    _live_release_read_at: float = field(default=0.0, repr=False)
 
-    def release(self) -> str | None:
-        """The release it ranks with; None before it ranks."""
-        if time.monotonic() - self._asked > ASK_EVERY_S:
-            self._release = self._ask()
-            self._asked = time.monotonic()
-        return self._release
+    def samples(self, name: str) -> list[Sample]:
+        """The samples of that name. Raises `OSError` while the process does not listen."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=HTTP_TIMEOUT_S) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
-    def _ask(self) -> str | None:
+    def total(self, name: str) -> float:
+        """The sum of a metric's samples; 0 while the process does not listen."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
-                text = answer.read().decode()
+            return sum(sample.value for sample in self.samples(name))
+        except OSError:
+            return 0.0
+
+    def by_label(self, name: str, label: str) -> dict[str, float]:
+        """A metric's samples by the value of one of its labels. Raises as `samples` does."""
+        return {sample.labels[label]: sample.value for sample in self.samples(name)}
+
+    def live_release(self) -> str | None:
+        """The release that the ranker ranks with; None before it ranks. Read at most every 0.25 s."""
+        if time.monotonic() - self._live_release_read_at > LIVE_RELEASE_MAX_AGE_S:
+            self._live_release = self._read_live_release()
+            self._live_release_read_at = time.monotonic()
+        return self._live_release
+
+    def _read_live_release(self) -> str | None:
+        try:
+            samples = self.samples("anabranch_live_release_info")
         except urllib.error.URLError:
             return None  # not listening yet
-        for family in text_string_to_metric_families(text):
-            if family.name == "anabranch_live_release_info":
-                return next((sample.labels.get("release") for sample in family.samples), None)
-        return None
+        return next((sample.labels.get("release") for sample in samples), None)

@@ -1,4 +1,4 @@
-"""Balancing what came out against what went in: every event must have exactly one answer. Pure."""
+"""Reconciliation: every event that went in must have exactly one answer that came out. Pure functions of records."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from msgspec import Struct
 
 from anabranch.messages import Event, Feedback, Ranking
 
-Place = tuple[int, int]
-"""(partition, offset) in `events`."""
+EventPosition = tuple[int, int]
+"""(partition, offset) of an event on `events`."""
 
 
-class Published(Struct, frozen=True):
+class LoggedEvent(Struct, frozen=True):
     """An event as the log holds it."""
 
     event: Event
-    appended: int
-    """ms, when the broker appended it."""
+    appended_ms: int
+    """When the broker appended it."""
 
 
-class Answer(Struct, frozen=True):
+class LoggedRanking(Struct, frozen=True):
     """A ranking as the log holds it."""
 
     ranking: Ranking
-    appended: int
+    appended_ms: int
+    """When the broker appended it."""
 
     @property
-    def place(self) -> Place:
-        """Where the event stands that this answers."""
+    def event_position(self) -> EventPosition:
+        """Where the event stands that this ranking answers."""
         return self.ranking.cause.partition, self.ranking.cause.offset
 
 
-class Ledger(Struct, frozen=True, kw_only=True):
-    """Every event must have exactly one answer: a ranking or a dead letter, a user's rankings in log order."""
+class Reconciliation(Struct, frozen=True, kw_only=True):
+    """Counts. An event's answer is a ranking or a dead letter; a user's rankings must stand in the order of events."""
 
     events_published: int
     events_ranked: int
@@ -42,13 +43,13 @@ class Ledger(Struct, frozen=True, kw_only=True):
     feedback_published: int
     dead_letters: int
     covered: int
-    """Events whose feedback was published, and that a later ranking of their user answers with its own."""
+    """Events without an answer whose feedback was published, and whose user has a ranking for a later event."""
     lost: int
-    """Events with none of these."""
+    """Events that have no answer and are not covered."""
     duplicated: int
     """Answers beyond an event's first."""
     out_of_order: int
-    """Rankings that stand behind a later event's of the same user."""
+    """Rankings that stand behind the ranking of a later event of the same user."""
 
     @property
     def balanced(self) -> bool:
@@ -56,53 +57,55 @@ class Ledger(Struct, frozen=True, kw_only=True):
         return self.lost == self.duplicated == self.out_of_order == 0
 
 
-def ledger(
-    events: Mapping[Place, Published],
-    answers: Sequence[Answer],
+def reconcile(
+    events: Mapping[EventPosition, LoggedEvent],
+    rankings: Sequence[LoggedRanking],
     feedback: Sequence[Feedback],
-    dead: Sequence[Place],
-    latest: bool = False,
-) -> Ledger:
-    """Balance the published events against what came out. `answers` stand in log order per partition.
+    dead_letters: Sequence[EventPosition],
+    latest_only: bool = False,
+) -> Reconciliation:
+    """Compare the published events with their answers. `rankings` stand in log order within each partition.
 
-    `latest`: there need be a ranking after a user's last event of a batch alone.
+    `latest_only`: rankers ran with `rank=latest`, so only the last event of a user in each batch has a ranking.
     """
-    ranked = Counter(answer.place for answer in answers)
-    settled = ranked + Counter(dead)
-    covered = _covered(events.keys() - settled.keys(), answers, feedback) if latest else set()
-    return Ledger(
+    ranked = Counter(ranking.event_position for ranking in rankings)
+    answers = ranked + Counter(dead_letters)
+    covered = _covered(events.keys() - answers.keys(), rankings, feedback) if latest_only else set()
+    return Reconciliation(
         events_published=len(events),
         events_ranked=len(ranked.keys() & events.keys()),
-        rankings_published=len(answers),
+        rankings_published=len(rankings),
         feedback_published=len(feedback),
-        dead_letters=len(dead),
+        dead_letters=len(dead_letters),
         covered=len(covered),
-        lost=len(events.keys() - settled.keys() - covered),
-        duplicated=settled.total() - len(settled),
-        out_of_order=_out_of_order(answers),
+        lost=len(events.keys() - answers.keys() - covered),
+        duplicated=answers.total() - len(answers),
+        out_of_order=_count_out_of_order(rankings),
     )
 
 
-def _covered(unanswered: Set[Place], answers: Sequence[Answer], feedback: Sequence[Feedback]) -> set[Place]:
-    """Events whose feedback was published, and that stand before the cause of a ranking of the same user."""
-    newest: dict[tuple[int, str], int] = {}
-    for answer in answers:
-        partition, offset = answer.place
-        user = partition, answer.ranking.user_id
-        newest[user] = max(newest.get(user, -1), offset)
-    fed_back = {(one.partition, one.offset): one.event.user_id for one in feedback}
+def _covered(
+    unanswered: Set[EventPosition], rankings: Sequence[LoggedRanking], feedback: Sequence[Feedback]
+) -> set[EventPosition]:
+    """Events whose feedback was published, and that stand before an event of the same user that has a ranking."""
+    newest_offset: dict[tuple[int, str], int] = {}
+    for ranking in rankings:
+        partition, offset = ranking.event_position
+        user = partition, ranking.ranking.user_id
+        newest_offset[user] = max(newest_offset.get(user, -1), offset)
+    user_ids = {(joined.partition, joined.offset): joined.event.user_id for joined in feedback}
     return {
         (partition, offset)
-        for partition, offset in unanswered & fed_back.keys()
-        if offset < newest.get((partition, fed_back[partition, offset]), -1)
+        for partition, offset in unanswered & user_ids.keys()
+        if offset < newest_offset.get((partition, user_ids[partition, offset]), -1)
     }
 
 
-def _out_of_order(answers: Sequence[Answer]) -> int:
-    newest: dict[str, Place] = {}
-    behind = 0
-    for answer in answers:
-        place = answer.place
-        behind += place < newest.get(answer.ranking.user_id, (-1, -1))
-        newest[answer.ranking.user_id] = place
-    return behind
+def _count_out_of_order(rankings: Sequence[LoggedRanking]) -> int:
+    last_position: dict[str, EventPosition] = {}
+    count = 0
+    for ranking in rankings:
+        position = ranking.event_position
+        count += position < last_position.get(ranking.ranking.user_id, (-1, -1))
+        last_position[ranking.ranking.user_id] = position
+    return count

@@ -1,11 +1,11 @@
-"""What chaos and benchmarks need before they begin: topics, a catalogue, releases, and processes that know of them."""
+"""What chaos and benchmarks run against: topics, a catalogue, a purchase history, releases, and child processes."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from itertools import islice
@@ -23,7 +23,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Item, ReleaseNotice
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
-from models.retraining import topics_io as reshare_broker
+from models.retraining import topics_io
 from models.retraining.job import JobConfig, renew_neighbours
 from producers import catalogue, completejourney
 from producers.completejourney import Purchases
@@ -31,100 +31,138 @@ from producers.pace import Pace
 from producers.replay import replay
 
 HISTORY_WEEKS = 6
-READY_S = 300.0
-CLEARED = ("cluster", "releases", "reshare", "logs")
-"""What an earlier run left in the data folder."""
+"""Weeks of purchases before the first release is trained."""
+WEEKS_PER_RELEASE = 1
+"""Weeks of purchases between two releases. The gate uses a window of events once, so each release that goes through it
+needs a week that no earlier one was judged on."""
+WAIT_TIMEOUT_S = 300.0
+POLL_INTERVAL_S = 0.2
+RUN_FOLDERS = ("cluster", "releases", "reshare", "logs")
+"""Folders of the data folder that belong to one run; `clear` removes them."""
+CHILD_SETTINGS = (
+    "bootstrap_servers",
+    "data_dir",
+    "releases_dir",
+    "partitions",
+    "topic_prefix",
+    "session_timeout_ms",
+    "replication_factor",
+    "max_users",
+)
 
 
-class Bed:
-    """A catalogue and a history of real purchases on the topics of a cluster, and what is to come."""
+class Testbed:
+    """Real purchases on the topics of one cluster: those before the run (`history`), and those to stream (`ahead`).
 
-    def __init__(self, settings: Settings, processes: Processes, households: int, seed: int) -> None:
+    `release_count` releases are needed: there is a week of history for each one beyond the first.
+    """
+
+    def __init__(
+        self, settings: Settings, processes: Processes, households: int, random_seed: int, release_count: int = 1
+    ) -> None:
         self.settings = settings
         self.topics = Topics(settings)
         self.processes = processes
-        purchases = completejourney.purchases(seed).of_households(households, seed)
-        self.history: Purchases = purchases.in_weeks(1, HISTORY_WEEKS)
-        self.ahead: Purchases = purchases.in_weeks(HISTORY_WEEKS + 1, 53)
+        purchases = completejourney.purchases(random_seed).of_households(households, random_seed)
+        self._training_weeks = _training_weeks(release_count)
+        last_week = self._training_weeks[-1][1]
+        self.history: Purchases = purchases.in_weeks(1, last_week)
+        self.ahead: Purchases = purchases.in_weeks(last_week + 1, 53)
         self.items: list[Item] = []
 
-    def on(self, settings: Settings) -> Bed:
-        """The same, on topics of other settings."""
+    def with_settings(self, settings: Settings) -> Testbed:
+        """The same purchases and processes, on the topics of other settings."""
         other = copy(self)
         other.settings, other.topics = settings, Topics(settings)
         return other
 
-    def provision(self, events_ahead: int, items: int = 0) -> None:
-        """Topics, the history, and the items of the history and of the next so many events; others up to `items`."""
+    def provision(self, events_ahead: int, item_count: int = 0) -> None:
+        """Create the topics and publish the catalogue.
+
+        It has every item of the history and of the next `events_ahead` events, and more up to `item_count`.
+        """
         with closing(clients.admin(self.settings)) as admin:
             topics.provision(admin, self.settings)
-        known = self.history.bought() | self.ahead.split(events_ahead)[0].bought()
-        everything = completejourney.catalogue()
-        self.items = [item for item in everything if item.item_id in known]
-        others = (item for item in everything if item.item_id not in known)
-        self.items += list(islice(others, max(0, items - len(self.items))))
+        bought = self.history.bought() | self.ahead.split(events_ahead)[0].bought()
+        every_item = completejourney.catalogue()
+        self.items = [item for item in every_item if item.item_id in bought]
+        others = (item for item in every_item if item.item_id not in bought)
+        self.items += list(islice(others, max(0, item_count - len(self.items))))
         with closing(clients.producer(self.settings)) as producer:
             catalogue.publish(self.items, producer, self.topics.items)
-        self.publish(self.history.events())
 
     def publish(self, events: Iterable[Event], pace: Pace | None = None) -> None:
         """Publish events as a producer would."""
         with closing(clients.producer(self.settings)) as producer:
             replay(events, producer, self.topics.events, pace or Pace())
 
-    def releases(self, count: int, given: Path | None, seed: int) -> list[str]:
-        """Names of so many releases: those given, in order of name, or made from the history. None is announced.
+    def prepare_releases(self, folder: Path | None, random_seed: int) -> list[str]:
+        """Publish the history, and have a release for each of its parts. Returns their names; none of them is live.
 
-        The history's neighbours are published either way.
+        With a `folder`, its first releases are copied, in order of name. Without one, each part of the history is
+        published and a release is trained on all parts so far, as `anabranch reshare --once` does. The co-visit table
+        is published either way. Raises `UsageError` if the folder has too few releases.
         """
-        if given is None:
-            for number in range(count):
-                self.processes.start("reshare", "--once", "--seed", str(seed + number), on_terminal=True).wait()
+        if folder is None:
+            for index, weeks in enumerate(self._training_weeks):
+                self.publish(self.history.in_weeks(*weeks).events())
+                self._train_release(random_seed + index)
         else:
-            for folder in release.folders(given)[:count]:
-                shutil.copytree(folder, self.settings.releases_dir / folder.name)
+            self.publish(self.history.events())
+            for source in release.folders(folder)[: len(self._training_weeks)]:
+                shutil.copytree(source, self.settings.releases_dir / source.name)
             renew_neighbours(self.settings, JobConfig(), bar)
-        names = [folder.name for folder in release.folders(self.settings.releases_dir)]
-        if len(names) != count:
-            raise UsageError(f"{count} release folders are needed in {given}; there are {names}")
+        names = [path.name for path in release.folders(self.settings.releases_dir)]
+        if len(names) != len(self._training_weeks):
+            raise UsageError(f"{folder} must hold {len(self._training_weeks)} releases; it holds {names}")
         return names
 
     def announce(self, name: str, parent: str | None = None) -> None:
-        """Announce a release live."""
+        """Announce a release as live."""
         folder = self.settings.releases_dir / name
         notice = ReleaseNotice(
             release=name,
             status="live",
-            ts=reshare_broker.now_ms(),
+            ts=topics_io.now_ms(),
             location=name,
             manifest_sha256=release.digest(folder / release.MANIFEST),
             parent=parent,
         )
-        reshare_broker.announce(self.settings, notice)
+        topics_io.announce(self.settings, notice)
 
-    def wait(
+    def wait_until(
         self,
         condition: Callable[[], bool],
-        what: str,
-        patience_s: float = READY_S,
-        meanwhile: Callable[[], None] = lambda: None,
+        description: str,
+        timeout_s: float = WAIT_TIMEOUT_S,
+        on_poll: Callable[[], None] = lambda: None,
     ) -> None:
-        """Wait for a condition. Raises `ProcessFailed` if it does not come, or a process ended badly."""
-        deadline = time.monotonic() + patience_s
+        """Poll a condition until it holds, calling `on_poll` each time. Raises `ProcessFailed` after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
         while not _holds(condition):
-            meanwhile()
+            on_poll()
             if time.monotonic() > deadline:
-                raise ProcessFailed(f"waited {patience_s:.0f} s for {what}: see the logs in {self.processes.logs}")
-            time.sleep(0.2)
+                raise ProcessFailed(f"timed out after {timeout_s:.0f} s: {description}; logs in {self.processes.logs}")
+            time.sleep(POLL_INTERVAL_S)
+
+    def _train_release(self, random_seed: int) -> None:
+        """Train a release on the events so far, and withdraw it: the run decides when it goes live.
+
+        While no release is live the job reads `events`, so the next one sees the events that came meanwhile.
+        """
+        self.processes.start("reshare", "--once", "--seed", str(random_seed), on_terminal=True).wait()
+        *_, notice = topics_io.notices(self.settings).values()
+        withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
+        topics_io.announce(self.settings, withdrawn)
 
 
 def clear(data_dir: Path) -> None:
-    """Remove what an earlier run left."""
-    for name in CLEARED:
+    """Remove the folders of an earlier run. The text vectors stay: they depend on the texts alone."""
+    for name in RUN_FOLDERS:
         shutil.rmtree(data_dir / name, ignore_errors=True)
 
 
-def on_cluster(settings: Settings, cluster: Cluster, session_timeout_ms: int) -> Settings:
+def cluster_settings(settings: Settings, cluster: Cluster, session_timeout_ms: int) -> Settings:
     """The settings for topics and processes on this cluster."""
     return msgspec.structs.replace(
         settings,
@@ -134,24 +172,24 @@ def on_cluster(settings: Settings, cluster: Cluster, session_timeout_ms: int) ->
     )
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """This process's environment, with what the settings say of where things are."""
-    names = (
-        "bootstrap_servers",
-        "data_dir",
-        "releases_dir",
-        "partitions",
-        "topic_prefix",
-        "session_timeout_ms",
-        "replication_factor",
-        "max_users",
-    )
-    own = {f"ANABRANCH_{name.upper()}": str(getattr(settings, name)) for name in names}
-    return os.environ | own
+def child_environment(settings: Settings, names: Sequence[str] = CHILD_SETTINGS) -> Mapping[str, str]:
+    """This process's environment, with the named settings as `ANABRANCH_*` variables."""
+    variables = {f"ANABRANCH_{name.upper()}": _as_text(getattr(settings, name)) for name in names}
+    return os.environ | variables
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _training_weeks(release_count: int) -> list[tuple[int, int]]:
+    """First and last week of each part of the history: a release is trained after each."""
+    starts = range(HISTORY_WEEKS + 1, HISTORY_WEEKS + 1 + (release_count - 1) * WEEKS_PER_RELEASE, WEEKS_PER_RELEASE)
+    return [(1, HISTORY_WEEKS), *((start, start + WEEKS_PER_RELEASE - 1) for start in starts)]
 
 
 def _holds(condition: Callable[[], bool]) -> bool:
-    """A broker that is not ready to say is one of which it does not hold yet."""
+    """False where the broker cannot answer yet."""
     try:
         return condition()
     except RetriableError:

@@ -1,66 +1,66 @@
-"""`python -m tests.benchmarks.peers`: our ranker beside its peers, in one run."""
+"""`python -m tests.benchmarks.peers`: our ranker and its peers, in one run."""
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-import signal
 import sys
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
 from anabranch.cli.bench import (
     BENCH_DIR,
-    CATALOGUE,
+    CATALOGUE_SIZE,
     Backlog,
     Batch,
     DataDir,
     Households,
     Items,
     Json,
+    OldSeed,
+    RandomSeed,
     Releases,
     Repeats,
-    Seed,
 )
 from anabranch.errors import AnabranchError
-from anabranch.harness.bench.fixture import on_stand
+from anabranch.harness.bench.fixture import FixtureOptions, open_fixture
+from anabranch.harness.environment.command import prepare_command, write_json
 from anabranch.settings import load
-from tests.benchmarks.peers.compare import Plan, run, show
+from tests.benchmarks.peers.compare import PeersConfig, run, show
 
 
 def main(
     repeats: Repeats = 5,
     events: Backlog = 30_000,
-    peer_events: Annotated[int, typer.Option(min=100, help="Of each backlog, the peers' part.")] = 4_000,
+    peer_events: Annotated[int, typer.Option(min=100, help="Events of each backlog that the peers answer.")] = 4_000,
     batch: Batch = 2048,
-    update: Annotated[int, typer.Option(min=1, help="Events a batch updater takes at once.")] = 1_000,
-    rate: Annotated[float, typer.Option(min=1, help="Events a second while our freshness is measured.")] = 500.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long that is.")] = 5.0,
-    items: Items = CATALOGUE,
+    update: Annotated[int, typer.Option(min=1, help="Events in one batch of a batch updater.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=1, help="Events per second while our freshness is measured.")] = 500.0,
+    seconds: Annotated[float, typer.Option(min=1, help="How long our freshness is measured.")] = 5.0,
+    items: Items = CATALOGUE_SIZE,
     households: Households = 400,
-    seed: Seed = 0,
+    random_seed: RandomSeed = 0,
+    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
 ) -> None:
-    """Measure our ranker beside its peers: the same events, broker and machine. What is not installed is skipped.
+    """Measure our ranker and its peers on the same events, broker and machine. Peers that are missing are skipped.
 
     Example: python -m tests.benchmarks.peers --json peers.json
     """
     folder = data_dir.resolve()
     settings = load(None, os.environ, {"data_dir": str(folder), "releases_dir": str(folder / "releases")})
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop broker and processes, as on Ctrl-C
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    shutil.rmtree(folder / "peers", ignore_errors=True)  # what an earlier run left
-    with on_stand(settings, releases, households, seed, items) as stand:
-        found = run(stand, Plan(repeats, events, peer_events, batch, update, rate, seconds))
-    show(found, Console())
+    prepare_command()
+    shutil.rmtree(folder / "peers", ignore_errors=True)  # of an earlier run
+    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    with open_fixture(settings, options) as fixture:
+        figures = run(fixture, PeersConfig(repeats, events, peer_events, batch, update, rate, seconds))
+    show(figures, Console())
     if json is not None:
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        write_json(json, figures)
 
 
 if __name__ == "__main__":

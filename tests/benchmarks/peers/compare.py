@@ -1,4 +1,4 @@
-"""Our ranker and its peers in turn over the same backlogs, and how soon each knows of an event."""
+"""Our ranker and its peers in turn over the same backlogs, and how soon each takes an event into account."""
 
 from __future__ import annotations
 
@@ -10,105 +10,124 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from anabranch.harness.bench.fixture import Stand, spread
-from anabranch.harness.bench.throughput import ranked
+from anabranch.harness.bench.fixture import BenchFixture
+from anabranch.harness.bench.statistics import Figures, spread
+from anabranch.harness.bench.throughput import rank_backlog
+from anabranch.kafka.offsets import Offsets
 from anabranch.messages import Event
 from producers.pace import Pace
-from tests.benchmarks.peers.peer import STREAMS, UPDATERS, Peers
+from tests.benchmarks.peers.peer import STREAMS, UPDATERS, Peer, Peers
 
 OURS = "anabranch"
-Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Plan:
+class PeersConfig:
     """How much is measured."""
 
     repeats: int
     events: int
-    """Backlog that our ranker ranks at full speed."""
+    """Backlog that our ranker ranks at full load."""
     peer_events: int
-    """The first so many of it are the peers' part."""
+    """The peers answer the first so many of it."""
     batch: int
-    """Events our ranker takes at once, at most."""
+    """Our ranker's `batch_max`."""
     update: int
-    """Events a batch updater takes at once."""
+    """Events in one batch of a batch updater."""
     rate: float
-    """Events a second while our ranker's freshness is measured."""
+    """Events per second while our ranker's freshness is measured."""
     seconds: float
     """How long that is."""
 
 
-def run(stand: Stand, plan: Plan) -> dict[str, Any]:
-    """Ours and every peer that can run, in turn, over the same backlog; a ratio is of the same repeat."""
-    skipped = {peer.name: why for peer in (*STREAMS, *UPDATERS) if (why := peer.missing())}
+class Measurements:
+    """Figures of each repeat, by the name of the ranker."""
+
+    def __init__(self, streams: Sequence[Peer], updaters: Sequence[Peer]) -> None:
+        self.rankings_per_second: dict[str, list[float]] = {
+            name: [] for name in (OURS, *(peer.name for peer in (*streams, *updaters)))
+        }
+        self.updates_per_second: dict[str, list[float]] = {peer.name: [] for peer in updaters}
+        self.freshness_s: dict[str, list[float]] = {name: [] for name in (OURS, *(peer.name for peer in updaters))}
+
+
+def run(fixture: BenchFixture, config: PeersConfig) -> dict[str, Any]:
+    """Ours and every installed peer, in turn, over the same backlog; a ratio is between figures of the same repeat."""
+    skipped = {peer.name: reason for peer in (*STREAMS, *UPDATERS) if (reason := peer.missing())}
     streams, updaters = ([peer for peer in group if peer.name not in skipped] for group in (STREAMS, UPDATERS))
-    peers = Peers(stand, [*streams, *updaters])
-    ahead = stand.bed.ahead.events()
-    speeds: dict[str, list[float]] = {name: [] for name in (OURS, *(peer.name for peer in (*streams, *updaters)))}
-    taken: dict[str, list[float]] = {peer.name: [] for peer in updaters}
-    fresh: dict[str, list[float]] = {name: [] for name in (OURS, *(peer.name for peer in updaters))}
-    stand.begin()
-    for _ in range(plan.repeats):
-        since = stand.ends()
-        stand.publish(ahead, plan.events)
-        speeds[OURS].append(ranked(stand, plan.batch, since).per_second)
+    peers = Peers(fixture, [*streams, *updaters])
+    events = fixture.testbed.ahead.events()
+    measured = Measurements(streams, updaters)
+    fixture.commit_start()
+    for _ in range(config.repeats):
+        first_offsets = fixture.end_offsets()
+        fixture.publish_next(events, config.events)
+        ours = rank_backlog(fixture, config.batch, first_offsets).per_second
+        measured.rankings_per_second[OURS].append(ours)
         for peer in streams:
-            speeds[peer.name].append(peers.speed(peer, since, plan.peer_events).per_second)
+            rate = peers.rate(peer, first_offsets, config.peer_events)
+            measured.rankings_per_second[peer.name].append(rate.per_second)
         for peer in updaters:
-            updates = peers.updates(peer, since, plan.peer_events, plan.update)
-            seconds = sum(one.seconds for one in updates)
-            speeds[peer.name].append(sum(one.rankings for one in updates) / seconds)
-            taken[peer.name].append(sum(one.events for one in updates) / seconds)
-            fresh[peer.name].append(freshness_s(seconds / len(updates)))
-        fresh[OURS].append(_waited_s(stand, ahead, plan))
+            _measure_updater(peers, peer, first_offsets, config, measured)
+        measured.freshness_s[OURS].append(_mean_latency_s(fixture, events, config))
+    rates = measured.rankings_per_second
     return {
-        "what": "rankings a second, ours and of others, and seconds from an event to a ranking that knows it",
-        "machine": stand.machine,
-        "plan": {name: getattr(plan, name) for name in plan.__dataclass_fields__},
+        "what": "rankings per second, ours and of peers, and seconds from an event to a ranking that includes it",
+        "machine": fixture.machine,
+        "plan": {name: getattr(config, name) for name in config.__dataclass_fields__},
         "skipped": skipped,
-        "rankings_per_second": {name: spread(values) for name, values in speeds.items()},
-        "events_per_second": {name: spread(values) for name, values in (speeds | taken).items()},
-        "ours_against": {name: spread(_ratios(speeds[OURS], values)) for name, values in speeds.items()},
-        "freshness_s": {name: spread(values) for name, values in fresh.items()},
+        "rankings_per_second": {name: spread(values) for name, values in rates.items()},
+        "events_per_second": {name: spread(values) for name, values in (rates | measured.updates_per_second).items()},
+        "ours_against": {name: spread(_ratios(rates[OURS], values)) for name, values in rates.items()},
+        "freshness_s": {name: spread(values) for name, values in measured.freshness_s.items()},
     }
 
 
 def freshness_s(update_s: float, period_s: float = 0.0) -> float:
-    """Mean seconds from an event to a ranking that knows it, where updates of so many seconds begin so often.
+    """Mean seconds from an event to a ranking that includes it, where an update takes `update_s`.
 
-    They cannot begin more often than one takes, which is what a period of 0 stands for: an event waits half a period
-    for the next to begin, and then for its end.
+    An update begins every `period_s`, or, where that is shorter than an update, when the one before ends. An event
+    waits half a period on average for the next update to begin, and then for its end.
     """
     return max(period_s, update_s) / 2 + update_s
 
 
-def _waited_s(stand: Stand, ahead: Iterator[Event], plan: Plan) -> float:
+def show(figures: Mapping[str, Any], console: Console) -> None:
+    """Print the table, and the peers that were skipped."""
+    table = Table(
+        "", "rankings/s", "ours / theirs", "events/s", "event to ranking, s", title="Our ranker and its peers"
+    )
+    columns = [figures[name] for name in ("rankings_per_second", "ours_against", "events_per_second", "freshness_s")]
+    for name in figures["rankings_per_second"]:
+        table.add_row(name, *(_format(column[name]) if name in column else "" for column in columns))
+    console.print(table)
+    for name, reason in figures["skipped"].items():
+        console.print(f"{name} skipped: {reason}")
+
+
+def _measure_updater(
+    peers: Peers, peer: Peer, first_offsets: Offsets, config: PeersConfig, measured: Measurements
+) -> None:
+    updates = peers.updates(peer, first_offsets, config.peer_events, config.update)
+    seconds = sum(update.seconds for update in updates)
+    measured.rankings_per_second[peer.name].append(sum(update.rankings for update in updates) / seconds)
+    measured.updates_per_second[peer.name].append(sum(update.events for update in updates) / seconds)
+    measured.freshness_s[peer.name].append(freshness_s(seconds / len(updates)))
+
+
+def _mean_latency_s(fixture: BenchFixture, events: Iterator[Event], config: PeersConfig) -> float:
     """Mean seconds from an event's append to its ranking's, at a steady rate."""
-    since = stand.ends()
-    with stand.ranking(batch_max=plan.batch):
-        stand.publish(ahead, int(plan.rate * plan.seconds), Pace(per_second=plan.rate))
-        stand.drained()
-    return mean(waited for _, waited in stand.waits(since)) / 1000
+    first_offsets = fixture.end_offsets()
+    with fixture.rankers(batch_max=config.batch):
+        fixture.publish_next(events, int(config.rate * config.seconds), Pace(per_second=config.rate))
+        fixture.await_drained()
+    return mean(latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets)) / 1000
 
 
 def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(ours, theirs, strict=True)]
+    return [our / their for our, their in zip(ours, theirs, strict=True)]
 
 
-def show(found: Mapping[str, Any], console: Console) -> None:
-    """Print the table, and what was left out."""
-    table = Table(
-        "", "rankings/s", "ours against it", "events/s", "event to ranking, s", title="The same work, by others"
-    )
-    columns = [found[name] for name in ("rankings_per_second", "ours_against", "events_per_second", "freshness_s")]
-    for name in found["rankings_per_second"]:
-        table.add_row(name, *(_told(column[name]) if name in column else "" for column in columns))
-    console.print(table)
-    for name, why in found["skipped"].items():
-        console.print(f"{name} skipped: {why}")
-
-
-def _told(figures: Figures) -> str:
+def _format(figures: Figures) -> str:
     form = "{:,.0f} ± {:,.0f}" if figures["mean"] >= 100 else "{:.3g} ± {:.2g}"
     return form.format(figures["mean"], figures["sd"])

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from anabranch.harness.bench.catalogue import NOISE, beside, households_within
-from anabranch.harness.bench.fixture import Speed, in_stretches, percentiles, spread
-from anabranch.harness.bench.noop_loop import Echoed
+from anabranch.harness.bench.catalogue import NOISE, add_noise, max_households
+from anabranch.harness.bench.noop_loop import NoopWork
 from anabranch.harness.bench.plots import curves, draw
-from anabranch.harness.bench.streaming import without_end
-from anabranch.harness.bench.swap import _mixes
-from anabranch.harness.bench.table import BENCHMARKS, measure, rows, show
-from anabranch.harness.environment.reconciliation import Answer
+from anabranch.harness.bench.statistics import Rate, percentiles, rate_by_segment, spread
+from anabranch.harness.bench.streaming import repeat_forever
+from anabranch.harness.bench.swap import mixes_releases
+from anabranch.harness.bench.table import BENCHMARKS, BenchAllConfig, measure, rows, show
+from anabranch.harness.environment.reconciliation import LoggedRanking
 from anabranch.messages import Cause, Ranking
 from producers import completejourney
 
@@ -37,26 +37,26 @@ def test_percentiles_are_those_of_numpy_and_the_largest() -> None:
 
 
 def test_speed_counts_from_the_first_message_on() -> None:
-    assert Speed.of(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
-    assert Speed.of([7]).per_second == pytest.approx(1000), "a millisecond is the least that can be told"
+    assert Rate.from_append_times(list(range(5_000, 6_000, 10))) == (pytest.approx(101, abs=1), pytest.approx(0.99))
+    assert Rate.from_append_times([7]).per_second == pytest.approx(1000), "a millisecond is the least that can be told"
 
 
 def test_the_speed_of_a_stretch_counts_from_the_end_of_the_one_before() -> None:
     slow, fast = range(5_000, 6_000, 10), range(6_000, 6_500, 5)
-    assert in_stretches([*fast, *slow], 2) == [pytest.approx(101, abs=1), pytest.approx(198, abs=1)]
+    assert rate_by_segment([*fast, *slow], 2) == [pytest.approx(101, abs=1), pytest.approx(198, abs=1)]
 
 
 @pytest.mark.parametrize(("releases", "mixes"), [("aab", False), ("a", False), ("aba", True), ("abba", True)])
 def test_a_partition_that_comes_back_to_a_release_mixes_two(releases: str, mixes: bool) -> None:
     cause = Cause(event_id="e", partition=0, offset=0, ts=0)
-    answers = [Answer(Ranking(user_id="u", release=name, cause=cause, slate=[], ts=0), 0) for name in releases]
-    assert _mixes(answers) is mixes
+    answers = [LoggedRanking(Ranking(user_id="u", release=name, cause=cause, slate=[], ts=0), 0) for name in releases]
+    assert mixes_releases(answers) is mixes
 
 
 def test_an_item_that_is_made_up_stands_beside_a_real_one_and_is_as_long() -> None:
     random = np.random.default_rng(0)
     real = random.normal(size=(50, 16)).astype(np.float32)
-    made = beside(real, random)
+    made = add_noise(real, random)
     lengths = np.linalg.norm(real, axis=1)
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), lengths, rtol=1e-5)
     np.testing.assert_allclose((made * real).sum(axis=1) / lengths**2, 1 / np.hypot(1, NOISE), atol=0.15)
@@ -65,7 +65,7 @@ def test_an_item_that_is_made_up_stands_beside_a_real_one_and_is_as_long() -> No
 def test_households_are_as_many_as_buy_no_more_than_so_many_items() -> None:
     bought = {1: 3, 2: 5, 3: 9}
     for items, households in ((2, 1), (3, 1), (5, 2), (8, 2), (100, 3)):
-        assert households_within(_Purchases(bought), items, seed=0) == households
+        assert max_households(_Purchases(bought), items, random_seed=0) == households
 
 
 class _Purchases:
@@ -85,16 +85,16 @@ class _Purchases:
 
 
 def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:
-    echoed = Echoed("group", {0: 0, 1: 7, 2: 0}, 100, [(b"ranking", b"feedback")])
+    echoed = NoopWork("group", {0: 0, 1: 7, 2: 0}, 100, [(b"ranking", b"feedback")])
     echoed.write(tmp_path / "echoed")
-    assert Echoed.read(tmp_path / "echoed") == echoed
+    assert NoopWork.read(tmp_path / "echoed") == echoed
     assert echoed.since == {0: 0, 1: 7, 2: 0}
 
 
 def test_a_file_that_holds_no_echo_is_refused(tmp_path: Path) -> None:
     (tmp_path / "echoed").write_bytes(msgspec.msgpack.encode({"group": "group", "events": 0}))
     with pytest.raises(msgspec.ValidationError):
-        Echoed.read(tmp_path / "echoed")
+        NoopWork.read(tmp_path / "echoed")
 
 
 def _spread(mean: float) -> dict[str, float]:
@@ -145,14 +145,14 @@ FOUND = {
 
 
 def test_the_table_holds_each_figure_against_its_bar() -> None:
-    table = {row.what: row for row in rows(FOUND)}
-    missed = [row.what for row in table.values() if not row.met]
+    table = {row.name: row for row in rows(FOUND)}
+    missed = [row.name for row in table.values() if not row.met]
     assert missed == ["events/s, one ranker", "p99 at 4,000 events/s"]
-    assert table["two rankers against one"].figure == pytest.approx(1.6)
-    assert table["events/s at 1,000,000 items against 68,492"].figure == pytest.approx(0.55)
-    assert table["restore of a partition of 250,000 users"].figure == pytest.approx(10)
+    assert table["two rankers / one ranker"].figure == pytest.approx(1.6)
+    assert table["events/s with 1,000,000 items / 68,492"].figure == pytest.approx(0.55)
+    assert table["restore of a partition with 250,000 users"].figure == pytest.approx(10)
     assert table["GB with 1,000,000 users"].figure == pytest.approx(1.1)
-    assert table["events/s, one ranker"].limit == "echo 16,000"
+    assert table["events/s, one ranker"].baseline == "no-op 16,000"
 
 
 def test_the_table_is_printed_with_spread_and_verdict() -> None:
@@ -167,7 +167,8 @@ def test_what_has_been_run_is_not_run_again_also_with_the_release_it_kept(tmp_pa
     (tmp_path / "release" / "r1").mkdir(parents=True)
     for name in BENCHMARKS:
         (tmp_path / "figures" / f"{name}.json").write_bytes(msgspec.json.encode({"of": name}))
-    assert measure(tmp_path, tmp_path / "release", repeats=1) == {name: {"of": name} for name in BENCHMARKS}
+    config = BenchAllConfig(tmp_path, tmp_path / "release", repeats=1)
+    assert measure(config) == {name: {"of": name} for name in BENCHMARKS}
 
 
 def test_a_growth_curve_is_of_the_figures_that_differ_in_what_grows() -> None:
@@ -190,7 +191,7 @@ def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
 def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> None:
     purchases = completejourney.purchases(seed=0).of_households(1, seed=0)
     n = len(purchases)
-    events = list(islice(without_end(purchases), 3 * n))
+    events = list(islice(repeat_forever(purchases), 3 * n))
     assert events[:n] == list(purchases.events())
     assert [one.item_id for one in events] == [one.item_id for one in events[:n]] * 3
     assert len({one.event_id for one in events}) == 3 * len({one.event_id for one in events[:n]})

@@ -6,31 +6,31 @@ from collections import Counter
 
 from kafka.consumer.fetcher import ConsumerRecord
 
-from anabranch.harness.chaos.faults import draw
-from anabranch.harness.chaos.stream import messages
-from anabranch.harness.chaos.verify import _in_both
+from anabranch.harness.chaos.faults import draw_faults
+from anabranch.harness.chaos.slate_comparison import count_score_pairs
+from anabranch.harness.chaos.stream import generate_messages
 from consumers.runtime.decoding import decode
 from producers import completejourney
 
 
 def test_the_same_seed_draws_the_same_faults() -> None:
-    assert draw(3, 60, 20, 3, 3, 6.0) == draw(3, 60, 20, 3, 3, 6.0)
-    assert draw(3, 60, 20, 3, 3, 6.0) != draw(4, 60, 20, 3, 3, 6.0)
+    assert draw_faults(3, 60, 20, 3, 3, 6.0) == draw_faults(3, 60, 20, 3, 3, 6.0)
+    assert draw_faults(3, 60, 20, 3, 3, 6.0) != draw_faults(4, 60, 20, 3, 3, 6.0)
 
 
 def test_as_many_kills_are_drawn_as_asked_for_and_pauses_that_outlast_the_session() -> None:
-    faults = draw(0, 60, 20, 3, 3, 6.0)
+    faults = draw_faults(0, 60, 20, 3, 3, 6.0)
     counts = Counter(fault.kind for fault in faults)
     assert counts["kill ranker"] + counts["kill broker"] == 20
     assert counts["kill broker"] == 6
-    assert all(fault.for_s > 6.0 for fault in faults if fault.kind == "pause ranker")
-    assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
+    assert all(fault.duration_s > 6.0 for fault in faults if fault.kind == "pause ranker")
+    assert [fault.start_s for fault in faults] == sorted(fault.start_s for fault in faults)
 
 
 def test_the_stream_has_duplicates_searches_and_poison_of_every_kind() -> None:
     purchases = completejourney.purchases(0, (1, 3)).of_households(60, 0)
     titles = dict.fromkeys(purchases.bought(), "a title")
-    stream = list(messages(purchases, titles, seed=0))
+    stream = list(generate_messages(purchases, titles, random_seed=0))
     records = [
         ConsumerRecord("events", 0, 0, at, 0, 1, one.key, one.value, [], None, 0, 0, 0) for at, one in enumerate(stream)
     ]
@@ -44,8 +44,8 @@ def test_the_stream_has_duplicates_searches_and_poison_of_every_kind() -> None:
 
 def test_scores_of_a_slate_are_paired_though_one_more_item_shifts_the_others() -> None:
     scores = [0.9, 0.8, 0.7, 0.6, 0.5]
-    assert _in_both(scores, scores) == 5
-    assert _in_both(scores, [0.95, 0.9, 0.8, 0.7, 0.6]) == 4
-    assert _in_both(scores, [score + 0.0005 for score in scores]) == 5
-    assert _in_both(scores, [score + 0.05 for score in scores]) == 0
-    assert _in_both([0.5, 0.5, 0.5], [0.5, 0.5]) == 2
+    assert count_score_pairs(scores, scores) == 5
+    assert count_score_pairs(scores, [0.95, 0.9, 0.8, 0.7, 0.6]) == 4
+    assert count_score_pairs(scores, [score + 0.0005 for score in scores]) == 5
+    assert count_score_pairs(scores, [score + 0.05 for score in scores]) == 0
+    assert count_score_pairs([0.5, 0.5, 0.5], [0.5, 0.5]) == 2

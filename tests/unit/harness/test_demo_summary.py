@@ -1,38 +1,38 @@
 from __future__ import annotations
 
-from anabranch.harness.demo.summary import latencies, throughput, within
-from anabranch.harness.environment.reconciliation import Answer, Place, Published, ledger
+from anabranch.harness.demo.summary import events_within, latency_percentiles_ms, ranked_per_second
+from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking, reconcile
 from anabranch.messages import Cause, Event, Feedback, Ranking
 
 
-def _event(offset: int, user: str = "ann", appended: int = 0) -> tuple[Place, Published]:
+def _event(offset: int, user: str = "ann", appended: int = 0) -> tuple[EventPosition, LoggedEvent]:
     event = Event(event_id=f"e{offset}", user_id=user, type="purchase", ts=0, item_id="i")
-    return (0, offset), Published(event, appended)
+    return (0, offset), LoggedEvent(event, appended)
 
 
-def _answer(offset: int, user: str = "ann", appended: int = 0) -> Answer:
+def _answer(offset: int, user: str = "ann", appended: int = 0) -> LoggedRanking:
     cause = Cause(event_id=f"e{offset}", partition=0, offset=offset, ts=0)
-    return Answer(Ranking(user_id=user, release="r1", cause=cause, slate=[], ts=0), appended)
+    return LoggedRanking(Ranking(user_id=user, release="r1", cause=cause, slate=[], ts=0), appended)
 
 
 def test_a_ledger_balances_when_every_event_has_one_answer() -> None:
-    found = ledger(dict([_event(0), _event(1), _event(2)]), [_answer(0), _answer(2)], [], dead=[(0, 1)])
+    found = reconcile(dict([_event(0), _event(1), _event(2)]), [_answer(0), _answer(2)], [], dead_letters=[(0, 1)])
     assert found.balanced
     assert (found.events_published, found.events_ranked, found.dead_letters) == (3, 2, 1)
 
 
 def test_an_event_without_an_answer_is_lost() -> None:
-    found = ledger(dict([_event(0), _event(1)]), [_answer(0)], [], dead=[])
+    found = reconcile(dict([_event(0), _event(1)]), [_answer(0)], [], dead_letters=[])
     assert found.lost == 1 and not found.balanced
 
 
 def test_a_second_ranking_of_an_event_is_a_duplicate() -> None:
-    found = ledger(dict([_event(0)]), [_answer(0), _answer(0)], [], dead=[])
+    found = reconcile(dict([_event(0)]), [_answer(0), _answer(0)], [], dead_letters=[])
     assert found.duplicated == 1 and not found.balanced
 
 
 def test_an_event_both_ranked_and_dead_lettered_is_a_duplicate() -> None:
-    found = ledger(dict([_event(0)]), [_answer(0)], [], dead=[(0, 0)])
+    found = reconcile(dict([_event(0)]), [_answer(0)], [], dead_letters=[(0, 0)])
     assert found.duplicated == 1 and not found.balanced
 
 
@@ -41,22 +41,24 @@ def test_a_later_ranking_of_the_user_covers_an_event_where_the_latest_alone_are_
     feedback = [
         Feedback(event=published.event, partition=0, offset=offset) for (_, offset), published in events.items()
     ]
-    found = ledger(events, [_answer(1)], feedback, dead=[], latest=True)
+    found = reconcile(events, [_answer(1)], feedback, dead_letters=[], latest_only=True)
     assert (found.events_ranked, found.covered, found.lost) == (1, 1, 2), "neither bob's nor ann's last is covered"
-    assert ledger(events, [_answer(1)], feedback[1:], dead=[], latest=True).lost == 3, "nor is one without feedback"
-    assert ledger(events, [_answer(1)], feedback, dead=[]).lost == 3
+    assert reconcile(events, [_answer(1)], feedback[1:], dead_letters=[], latest_only=True).lost == 3, (
+        "nor is one without feedback"
+    )
+    assert reconcile(events, [_answer(1)], feedback, dead_letters=[]).lost == 3
 
 
 def test_order_counts_per_user() -> None:
     events = dict([_event(0), _event(1, "bob"), _event(2)])
-    assert ledger(events, [_answer(1, "bob"), _answer(0), _answer(2)], [], dead=[]).out_of_order == 0
-    assert ledger(events, [_answer(2), _answer(1, "bob"), _answer(0)], [], dead=[]).out_of_order == 1
+    assert reconcile(events, [_answer(1, "bob"), _answer(0), _answer(2)], [], dead_letters=[]).out_of_order == 0
+    assert reconcile(events, [_answer(2), _answer(1, "bob"), _answer(0)], [], dead_letters=[]).out_of_order == 1
 
 
 def test_latency_is_append_to_append_over_the_events_asked_for() -> None:
     events = dict([_event(0, appended=100), _event(1, appended=200)])
     answers = [_answer(0, appended=110), _answer(1, appended=230), _answer(7, appended=9_999)]
-    assert latencies(events, answers) == {"p50": 20.0, "p95": 29.0, "p99": 29.8}
+    assert latency_percentiles_ms(events, answers) == {"p50": 20.0, "p95": 29.0, "p99": 29.8}
 
 
 def test_throughput_adds_stretches_and_leaves_out_the_time_between() -> None:
@@ -68,9 +70,9 @@ def test_throughput_adds_stretches_and_leaves_out_the_time_between() -> None:
         _answer(2, appended=60_500),
         _answer(3, appended=61_000),
     ]
-    assert throughput([(first, answers), (second, answers)]) == 2.0
+    assert ranked_per_second([(first, answers), (second, answers)]) == 2.0
 
 
 def test_a_stretch_is_cut_by_offset() -> None:
     events = dict([_event(0), _event(1), _event(2)])
-    assert set(within(events, ({0: 1}, {0: 2}))) == {(0, 1)}
+    assert set(events_within(events, ({0: 1}, {0: 2}))) == {(0, 1)}
