@@ -1,70 +1,101 @@
-"""The arrows of docs/architecture.md, kept true."""
+"""Which part of the product may import which, as docs/architecture.md draws it."""
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-OURS = {"anabranch", "producers", "consumers", "models"}
-MAY_IMPORT = {
-    "anabranch": {"anabranch"},
-    "producers": {"anabranch", "producers"},
-    "consumers": {"anabranch", "consumers"},
-    "models": {"anabranch", "models"},
-}
-
-
-def _imports(file: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-
-
-@pytest.mark.parametrize("package", sorted(OURS))
-def test_a_package_imports_only_what_the_map_allows(package: str) -> None:
-    for file in (ROOT / package).rglob("*.py"):
-        if file.is_relative_to(ROOT / "anabranch" / "cli") or file.is_relative_to(ROOT / "anabranch" / "harness"):
-            continue  # the composition roots
-        roots = {name.partition(".")[0] for name in _imports(file)} & OURS
-        assert roots <= MAY_IMPORT[package], f"{file.relative_to(ROOT)} imports {sorted(roots - MAY_IMPORT[package])}"
-
-
-def test_models_knows_kafka_in_its_periodic_job_alone() -> None:
-    for file in (ROOT / "models").rglob("*.py"):
-        if not file.is_relative_to(ROOT / "models" / "retraining"):
-            kafka = [name for name in _imports(file) if name.startswith(("kafka", "anabranch.kafka"))]
-            assert not kafka, f"{file.relative_to(ROOT)} imports {kafka}"
-
-
-def test_serving_needs_neither_torch_nor_transformers() -> None:
-    program = (
-        "import sys, consumers.ranker.ranker, consumers.indexer.indexer, anabranch.cli.main; "
-        "sys.exit(sorted({'torch', 'transformers'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("room", "may_import"),
-    [
-        (".", set()),
-        ("user_state", {"user_state"}),
-        ("inference", {"inference"}),
-        ("retrieval", {"retrieval", "user_state"}),
-        ("pipeline", {"pipeline", "inference", "retrieval", "user_state"}),
-    ],
+from tests.support.import_graph import (
+    COMPOSITION_ROOTS,
+    ROOT,
+    imported_names,
+    imports,
+    reachable,
+    sources,
+    within,
 )
-def test_a_room_of_ranking_imports_the_shared_root_and_the_rooms_below_it(room: str, may_import: set[str]) -> None:
-    for file in (ROOT / "anabranch" / "ranking" / room).glob("*.py"):
-        parts = [name.split(".") for name in _imports(file) if name.startswith("anabranch.ranking.")]
-        rooms = {part[2] for part in parts} & {"user_state", "inference", "retrieval", "pipeline"}
-        assert rooms <= may_import, f"{file.relative_to(ROOT)} imports {sorted(rooms - may_import)}"
+
+CORE = ("anabranch", "anabranch.ranking")
+RANKING = (
+    *CORE,
+    "anabranch.ranking.user_state",
+    "anabranch.ranking.inference",
+    "anabranch.ranking.retrieval",
+    "anabranch.ranking.pipeline",
+)
+MAY_IMPORT = {
+    "anabranch": (),
+    "anabranch.kafka": ("anabranch",),
+    "anabranch.ranking": ("anabranch",),
+    "anabranch.ranking.user_state": CORE,
+    "anabranch.ranking.inference": CORE,
+    "anabranch.ranking.retrieval": (*CORE, "anabranch.ranking.user_state"),
+    "anabranch.ranking.pipeline": RANKING,
+    "producers": ("anabranch", "anabranch.kafka"),
+    "consumers": ("anabranch", "anabranch.kafka", "consumers.runtime"),
+    "consumers.runtime": ("anabranch.kafka", *RANKING),
+    "consumers.releases": ("anabranch.kafka", "consumers.runtime", *RANKING),
+    "consumers.indexer": ("anabranch.kafka", "consumers.runtime", *RANKING),
+    "consumers.ranker": ("anabranch.kafka", "consumers.runtime", "consumers.releases", *RANKING),
+    "models": RANKING,
+    "models.retraining": ("anabranch.kafka", "models", *RANKING),
+}
+"""Area → the other areas that its modules may import. A module belongs to the area with the longest name that fits.
+The composition roots put everything together, and are no areas."""
+
+AREAS = (*MAY_IMPORT, *COMPOSITION_ROOTS)
+KAFKA_PYTHON_USERS = ("anabranch.kafka", "anabranch.harness", "consumers", "producers", "models.retraining")
+SERVERS = {
+    "rank": "anabranch.cli.rank, consumers.ranker.ranker",
+    "index": "anabranch.cli.index, consumers.indexer.indexer",
+    "reshare": "anabranch.cli.reshare, models.retraining.schedule",
+}
+"""Command of a process that runs until it is stopped → the modules behind it."""
+
+
+def area(module: str) -> str:
+    return max((name for name in AREAS if within(module, [name])), key=len)
+
+
+@cache
+def modules_loaded_by(statement: str) -> set[str]:
+    program = f"import sys; {statement}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_an_area_imports_only_the_areas_it_may(name: str) -> None:
+    modules = [module for module in sources() if area(module) == name]
+    assert modules
+    forbidden = {
+        (module, imported)
+        for module in modules
+        for imported in imports()[module]
+        if area(imported) not in {name, *MAY_IMPORT[name]}
+    }
+    assert not forbidden
+
+
+def test_kafka_python_is_imported_only_at_the_edge() -> None:
+    users = {module for module in sources() if any(within(name, ["kafka"]) for name in imported_names(module))}
+    assert not {module for module in users if not within(module, KAFKA_PYTHON_USERS)}
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_no_server_process_can_reach_the_harness(command: str) -> None:
+    assert not [name for name in reachable(SERVERS[command].split(", ")) if within(name, ["anabranch.harness"])]
+
+
+@pytest.mark.parametrize("command", SERVERS)
+def test_no_server_process_loads_the_harness(command: str) -> None:
+    loaded = modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
+    assert not [name for name in loaded if within(name, ["anabranch.harness"])]
+
+
+@pytest.mark.parametrize("command", ["rank", "index"])
+def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
+    assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
