@@ -1,1 +1,1 @@
-"""The PyTorch networks, their losses, and their export to ONNX."""
+"""PyTorch networks, how they are trained, and their export to ONNX."""

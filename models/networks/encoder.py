@@ -1,6 +1,7 @@
-"""The shared encoder: item vectors tied with the input of a linear recurrent unit that makes user vectors.
+"""The shared encoder: an item tower, whose vectors are also the input of a linear recurrent unit for user vectors.
 
-Trained over whole windows at once (`forward`, a scan over time); served one event at a time (`step`, O(1)).
+Training runs over whole windows in parallel (`forward`, a scan over time); serving runs one event at a time (`step`,
+O(1) per event).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch.nn import functional as F
 from models.networks.film import DomainFilm
 from models.networks.stored_names import store_weights_as
 
-SECONDS_AN_HOUR = 3600.0
-TINY = 1e-6
+SECONDS_PER_HOUR = 3600.0
+EPSILON = 1e-6
 RESIDUALS = "item.residual.weight"
 FILM = "item.film."
 STORED_NAMES = {
@@ -30,20 +31,20 @@ STORED_NAMES = {
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """Sizes of the encoder; `items` counts the learned residuals, number 0 (unknown) among them."""
+    """Sizes of the encoder. `items` counts the learned residuals, including number 0 for items without one."""
 
     items: int
     text_dims: int = 384  # T
-    white_dims: int = 128  # P, leading directions of the text vectors that are kept
+    white_dims: int = 128  # P, leading directions of the text vectors
     dims: int = 64  # d
     state_dims: int = 128  # S
     event_types: int = 4
     shortest_memory: float = 1.0  # events
     longest_memory: float = 256.0  # events
     temperature: float = 0.08
-    """At the start: user vectors have length 1 / temperature, which is learned."""
+    """Initial softmax temperature: user vectors have length 1 / temperature, which is learned."""
     dropout: float = 0.2
-    """While training, of the input and of what is read from memory."""
+    """Dropout rate at the input and before the output layers."""
 
 
 class ItemTower(nn.Module):
@@ -59,39 +60,39 @@ class ItemTower(nn.Module):
         self.project = nn.Linear(config.white_dims, config.dims, bias=False)
         self.residual = nn.Embedding(config.items, config.dims)
         self.residual_dropout = 0.0
-        """Share of the residuals that are left out while training."""
+        """Share of the residuals that are left out at each training step."""
         self.film: DomainFilm | None = None
-        """Where a strategy sets one: `models.sharing.strategies.adapters`."""
-        nn.init.eye_(self.project.weight)  # at first the item vectors are the texts' leading directions
+        """Set by `models.sharing.strategies.adapters`."""
+        nn.init.eye_(self.project.weight)  # item vectors start as the leading directions of the texts
         nn.init.normal_(self.residual.weight, std=config.dims**-0.5)
         nn.init.zeros_(self.residual.weight[0])
 
     def white(self, text_vector: Tensor) -> Tensor:
-        """Text vectors [..., T] → [..., P], constant while training."""
+        """Whiten text vectors [..., T] → [..., P]. It has no trained weights."""
         return (text_vector - self.text_mean) @ self.whitening
 
     def embed(self, white: Tensor, item_number: Tensor) -> Tensor:
-        """Whitened text [..., P] and numbers [...] → item vectors [..., d]."""
-        known = item_number > 0  # [...]
+        """Whitened text vectors [..., P] and item numbers [...] → item vectors [..., d]."""
+        has_residual = item_number > 0  # [...]
         if self.training and self.residual_dropout:
-            known = known & (torch.rand(known.shape) >= self.residual_dropout)
-        item = self.project(white) + self.residual(item_number) * known.unsqueeze(-1)  # [..., d]
+            has_residual = has_residual & (torch.rand(has_residual.shape) >= self.residual_dropout)
+        item = self.project(white) + self.residual(item_number) * has_residual.unsqueeze(-1)  # [..., d]
         if self.film is not None:
-            item = self.film(item, item_number * known)
+            item = self.film(item, item_number * has_residual)
         return F.normalize(item, dim=-1)
 
     def forward(self, text_vector: Tensor, item_number: Tensor) -> Tensor:
-        """Text vectors [B, T] and numbers [B] int64 → item vectors [B, d]."""
+        """Text vectors [B, T] and item numbers [B] int64 → item vectors [B, d]."""
         return self.embed(self.white(text_vector), item_number)
 
 
 class LinearRecurrentUnit(nn.Module):
-    """A gated, real, diagonal linear recurrent unit, and one light block on top of it.
+    """A gated, real, diagonal linear recurrent unit with one nonlinear output block.
 
     Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences, ICML 2023 (the unit, its stable
-    exponential form and input normalisation); De et al., Griffin, 2024 (fading that depends on the input); Yue et
-    al., Linear Recurrent Units for Sequential Recommendation, WSDM 2024 (the unit in a recommender). Memory fades
-    with every event, and with the hours between events.
+    exponential parametrisation and its input normalisation); De et al., Griffin: Mixing Gated Linear Recurrences with
+    Local Attention for Efficient Language Models, 2024 (input-dependent decay); Yue et al., Linear Recurrent Units for
+    Sequential Recommendation, WSDM 2024. The state decays with every event, and with the hours between events.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -120,40 +121,41 @@ class LinearRecurrentUnit(nn.Module):
             self.decay_gate.bias.copy_(_inverse_softplus(1 / _memories(config)))
 
     def forward(self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor) -> Tensor:
-        """Windows of events: [B, L, d], [B, L] int64, [B, L] → user vectors [B, L, d] after each event."""
-        x, fade, write = self.fade_and_write(input_vector, event_type, seconds_since)
-        return self.user_vector(scan(fade, write), x)
+        """Windows of events: item vectors [B, L, d], event types [B, L] int64 and seconds since the user's previous
+        event [B, L] → user vectors [B, L, d] after each event."""
+        x, decay, update = self.recurrence_terms(input_vector, event_type, seconds_since)
+        return self.user_vector(scan(decay, update), x)
 
     def step(
         self, state: Tensor, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One event: state [B, S], [B, d], [B] int64, [B] → next state [B, S], user vector [B, d]."""
-        x, fade, write = self.fade_and_write(input_vector, event_type, seconds_since)
-        state = fade * state + write  # [B, S]
+        """One event per user: state [B, S], [B, d], [B] int64, [B] → next state [B, S], user vector [B, d]."""
+        x, decay, update = self.recurrence_terms(input_vector, event_type, seconds_since)
+        state = decay * state + update  # [B, S]
         return state, self.user_vector(state, x)
 
-    def fade_and_write(
+    def recurrence_terms(
         self, input_vector: Tensor, event_type: Tensor, seconds_since: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What does not look at the state: [..., d], [...] int64, [...] → the block's input [..., d], fade and write
-        [..., S]. The state after an event is fade · state + write."""
-        hours = torch.log1p(seconds_since / SECONDS_AN_HOUR).unsqueeze(-1)  # [..., 1], log
-        item = self.dropout(input_vector * self.config.dims**0.5)  # entries of about 1
-        x = item + self.type_vector(event_type) + self.gap(hours)  # [..., d]
+        """What does not depend on the state: [..., d], [...] int64, [...] → the output block's input x [..., d], decay
+        and update [..., S]. The next state is decay · state + update."""
+        log_hours = torch.log1p(seconds_since / SECONDS_PER_HOUR).unsqueeze(-1)  # [..., 1]
+        item = self.dropout(input_vector * self.config.dims**0.5)  # scaled to entries of about 1
+        x = item + self.type_vector(event_type) + self.gap(log_hours)  # [..., d]
         rate = F.softplus(self.decay_gate(x))  # [..., S], per event
-        normal = torch.sqrt(1 - torch.exp(-2 * rate) + TINY)  # keeps every memory's state at one scale
-        fade = torch.exp(-rate - self.log_hourly_decay.exp() * hours)
-        return x, fade, normal * self.input_term(x) * torch.sigmoid(self.gate(x))
+        normalisation = torch.sqrt(1 - torch.exp(-2 * rate) + EPSILON)  # keeps all states at one scale
+        decay = torch.exp(-rate - self.log_hourly_decay.exp() * log_hours)
+        return x, decay, normalisation * self.input_term(x) * torch.sigmoid(self.gate(x))
 
     def user_vector(self, state: Tensor, x: Tensor) -> Tensor:
-        """State after an event [..., S] and the block's input at it [..., d] → user vector [..., d]."""
+        """State after an event [..., S] and x [..., d] of the event → user vector [..., d]."""
         hidden = F.gelu(self.read(state) + self.recent(x))  # [..., S]
-        wish = self.out(self.dropout(hidden)) + self.skip(self.dropout(state)) + self.linear_skip(x)  # [..., d]
-        return F.normalize(wish, dim=-1) * self.log_scale.exp()
+        query = self.out(self.dropout(hidden)) + self.skip(self.dropout(state)) + self.linear_skip(x)  # [..., d]
+        return F.normalize(query, dim=-1) * self.log_scale.exp()
 
 
 class SharedEncoder(nn.Module):
-    """Both halves; the score of an item for a user is their inner product."""
+    """Item tower and recurrent unit. The score of an item for a user is the inner product of their vectors."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -163,9 +165,9 @@ class SharedEncoder(nn.Module):
 
     @torch.no_grad()
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over a parent's weights, by name. It may have learned fewer items; those it had not stay as they are.
+        """Copy a parent's weights, by name. Residuals of items that the parent has not learned stay as they are.
 
-        Raises RuntimeError, naming the weight, where a shape differs otherwise.
+        Raises RuntimeError, naming the weight, if a shape differs in any other way.
         """
         others = dict(weights)
         film = {name.removeprefix(FILM): others.pop(name) for name in weights if name.startswith(FILM)}
@@ -178,27 +180,27 @@ class SharedEncoder(nn.Module):
 
 
 def stored_dims(weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """`dims` and `white_dims` of the encoder whose weights these are."""
+    """`dims` and `white_dims` of the encoder with these weights."""
     dims, white_dims = weights["item.project.weight"].shape
     return dims, white_dims
 
 
-def scan(fade: Tensor, write: Tensor) -> Tensor:
-    """All states of h[t] = fade[t] * h[t-1] + write[t], h[-1] = 0, over dim 1 of [B, L, S], in log2(L) sweeps.
+def scan(decay: Tensor, update: Tensor) -> Tensor:
+    """All states of h[t] = decay[t] · h[t-1] + update[t], h[-1] = 0, along dim 1 of [B, L, S], in log2(L) passes.
 
     Hillis and Steele, Data parallel algorithms, CACM 1986.
     """
-    reach = 1
-    while reach < write.shape[1]:
-        behind = F.pad(write, (0, 0, reach, 0))[:, :-reach]  # [B, L, S], what stands `reach` events earlier
-        write = write + fade * behind
-        fade = fade * F.pad(fade, (0, 0, reach, 0))[:, :-reach]
-        reach *= 2
-    return write
+    offset = 1
+    while offset < update.shape[1]:
+        earlier = F.pad(update, (0, 0, offset, 0))[:, :-offset]  # [B, L, S], shifted by `offset` events
+        update = update + decay * earlier
+        decay = decay * F.pad(decay, (0, 0, offset, 0))[:, :-offset]
+        offset *= 2
+    return update
 
 
 def _memories(config: EncoderConfig) -> Tensor:
-    """Events [S] after which each memory has faded to 1/e, spread evenly in log from the shortest to the longest."""
+    """Number of events [S] after which each state has decayed to 1/e, log-spaced from the shortest to the longest."""
     return torch.logspace(math.log10(config.shortest_memory), math.log10(config.longest_memory), config.state_dims)
 
 

@@ -1,4 +1,4 @@
-"""A scale and a shift for every domain, on top of what all domains share.
+"""FiLM: a scale and a shift of the item vector per domain.
 
 Perez et al., FiLM: Visual Reasoning with a General Conditioning Layer, AAAI 2018.
 """
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 
 class DomainFilm(nn.Module):
-    """Item vectors by item number: the number tells the domain. Number 0, and domain 0, pass as they are."""
+    """Scales and shifts item vectors by their item's domain. Item number 0 and domain 0 are left unchanged."""
 
-    domain_of: Tensor  # [items]
+    domain_of: Tensor  # [items], domain of each item number
 
     def __init__(self, items: int, domains: int, dims: int) -> None:
-        """For `items` numbers, 0 among them, and domains 1 to `domains`; at first all pass as they are."""
+        """For item numbers 0 to `items` - 1 and domains 1 to `domains`. Initially the identity."""
         super().__init__()
         self.register_buffer("domain_of", torch.zeros(items, dtype=torch.int64))
         self.scale = nn.Embedding(domains + 1, dims, padding_idx=0)
@@ -27,17 +27,17 @@ class DomainFilm(nn.Module):
 
     @property
     def domains(self) -> int:
-        """How many domains there are, 0 not among them."""
+        """Number of domains, without domain 0."""
         return self.scale.num_embeddings - 1
 
     def forward(self, vector: Tensor, item_number: Tensor) -> Tensor:
         """Vectors [..., d] of items with numbers [...] → [..., d]."""
         domain = self.domain_of[item_number]  # [...]
-        filmed: Tensor = vector * (1 + self.scale(domain)) + self.shift(domain)
-        return filmed
+        modulated: Tensor = vector * (1 + self.scale(domain)) + self.shift(domain)
+        return modulated
 
     @torch.no_grad()
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a film of no more items and domains."""
-        for name, mine in self.state_dict().items():
-            mine[: len(weights[name])] = weights[name]
+        """Copy the weights of a layer with at most as many items and domains."""
+        for name, own in self.state_dict().items():
+            own[: len(weights[name])] = weights[name]

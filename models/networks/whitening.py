@@ -1,4 +1,8 @@
-"""Whitening: text vectors crowd in one corner of their space; spread out, their cosines tell more."""
+"""Whitening: text vectors are concentrated in a few directions; after whitening, cosines separate them better.
+
+scikit-learn's `PCA(whiten=True)` has no shrinkage, and it chooses signs of the directions by another rule, which would
+change the first item vectors of every release. So the decomposition is numpy's.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,15 @@ from torch import Tensor
 Vectors = NDArray[np.float32]
 
 SHRINKAGE = 0.05
-"""Share of the widest direction's variance added to all, so that whitening does not blow up noise."""
+"""This share of the largest variance is added to every direction's variance, so that noise is not amplified."""
+MIN_LENGTH = 1e-6
 
 
 def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
-    """Mean [T] and matrix [T, dims] that give text vectors [n, T] like variance along their leading directions.
+    """Mean [T] and matrix [T, dims] that map text vectors [n, T] to their leading directions with similar variance.
 
-    Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021. Scaled so that
-    a whitened vector has length 1 on average. Where no text says anything, neither does the matrix: it is 0.
+    Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021. The matrix is scaled
+    so that whitened vectors have length 1 on average (root mean square). If all vectors are 0, so is the matrix.
     """
     if not text_vectors.any():
         return torch.zeros(text_vectors.shape[1]), torch.zeros(text_vectors.shape[1], dims)
@@ -27,12 +32,12 @@ def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     variance, directions = variance[::-1][:dims], directions[:, ::-1][:, :dims]
     matrix = directions / np.sqrt(variance + SHRINKAGE * variance[0])
     length = np.sqrt(np.square(centred @ matrix).sum(axis=1).mean())
-    return torch.tensor(mean), torch.tensor(matrix / max(length, 1e-6), dtype=torch.float32)
+    return torch.tensor(mean), torch.tensor(matrix / max(length, MIN_LENGTH), dtype=torch.float32)
 
 
 def whitened_unit_vectors(text_vectors: Vectors, dims: int) -> Vectors:
-    """Whitened text vectors of length 1, [n, dims]: their inner products are cosines."""
+    """Whitened text vectors [n, T] scaled to length 1, [n, dims]; their inner products are cosines."""
     mean, matrix = whitening(text_vectors, dims)
     white = (text_vectors - mean.numpy()) @ matrix.numpy()  # [n, dims]
-    directions: Vectors = white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), 1e-6)
-    return directions
+    unit: Vectors = white / np.maximum(np.linalg.norm(white, axis=1, keepdims=True), MIN_LENGTH)
+    return unit

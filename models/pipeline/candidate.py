@@ -30,7 +30,7 @@ from models.evaluation.seed_knowledge import SeedsKnown, draw_moments, seeds_kno
 from models.metrics.calibration import PurchaseMetrics
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
 from models.networks.list_ranker import ListRanker, ListRankerConfig, fit_list_ranker
-from models.networks.onnx_export import export_encoder, export_list_ranker, export_purchase
+from models.networks.onnx_export import export_encoder, export_list_ranker, export_purchase_head
 from models.networks.purchase_head import PurchaseClassifier, PurchaseConfig, fit_purchase_head
 from models.networks.stored_names import stored_settings
 from models.networks.text_adapter import adapt
@@ -208,7 +208,7 @@ def make_candidate(
     absent: dict[str, str] = {}
     try:
         head, figures = _fit_purchase(log, purchases_from or order_from, ranker, config, stages)
-        parity |= export_purchase(head, folder)
+        parity |= export_purchase_head(head, folder)
         heads["purchase"] = _described(figures, config.purchase)
     except NoPurchaseHead as error:
         absent["purchase"] = str(error)

@@ -54,7 +54,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
             seeds=_of_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
-            order=ListRankerConfig(hidden=64, epochs=8, discover_share=0.0),
+            order=ListRankerConfig(hidden=64, epochs=8, exclude_seen_share=0.0),
         )
     if kind == "histories":
         return CandidateConfig(

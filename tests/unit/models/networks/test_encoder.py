@@ -12,17 +12,17 @@ CONFIG = EncoderConfig(items=5, text_dims=12, white_dims=8, dims=8, state_dims=1
 
 def encoder() -> SharedEncoder:
     torch.manual_seed(0)
-    made = SharedEncoder(CONFIG)
-    made.item.whitening.copy_(torch.randn(12, 8))
-    return made.eval()
+    model = SharedEncoder(CONFIG)
+    model.item.whitening.copy_(torch.randn(12, 8))
+    return model.eval()
 
 
 def test_the_scan_is_the_recurrence() -> None:
-    fade, write = torch.rand(2, 7, 3), torch.randn(2, 7, 3)
+    decay, update = torch.rand(2, 7, 3), torch.randn(2, 7, 3)
     state = torch.zeros(2, 3)
-    for at in range(7):
-        state = fade[:, at] * state + write[:, at]
-    torch.testing.assert_close(scan(fade, write)[:, -1], state)
+    for event in range(7):
+        state = decay[:, event] * state + update[:, event]
+    torch.testing.assert_close(scan(decay, update)[:, -1], state)
 
 
 @torch.no_grad()
@@ -31,9 +31,9 @@ def test_whole_windows_give_the_user_vectors_of_single_steps() -> None:
     vectors, types, seconds = torch.randn(3, 9, 8), torch.randint(0, 4, (3, 9)), torch.rand(3, 9) * 1e6
     parallel = step(vectors, types, seconds)
     state = torch.zeros(3, CONFIG.state_dims)
-    for at in range(9):
-        state, user = step.step(state, vectors[:, at], types[:, at], seconds[:, at])
-        torch.testing.assert_close(user, parallel[:, at], atol=1e-5, rtol=1e-4)
+    for event in range(9):
+        state, user = step.step(state, vectors[:, event], types[:, event], seconds[:, event])
+        torch.testing.assert_close(user, parallel[:, event], atol=1e-5, rtol=1e-4)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 
 from anabranch.ranking.inference.user_encoder import Order as OnnxOrder
 from anabranch.release import Draft
-from models.networks.list_ranker import ListRanker, ListRankerConfig, RankingLists, fit_list_ranker, loss
+from models.networks.list_ranker import ListRanker, ListRankerConfig, RankingLists, fit_list_ranker, list_loss
 from models.networks.onnx_export import export_list_ranker
 
 
@@ -56,15 +56,15 @@ def test_a_list_learned_for_discovery_does_not_see_the_users_own_items() -> None
     changed = RankingLists(features, made.own, made.offset, made.positive)
     order, every = ListRanker(3, 8), np.arange(4)
     hidden, shown = np.ones(4, np.bool_), np.zeros(4, np.bool_)
-    assert loss(order, made, every, hidden) == loss(order, changed, every, hidden)
-    assert loss(order, made, every, shown) != loss(order, changed, every, shown)
+    assert list_loss(order, made, every, hidden) == list_loss(order, changed, every, hidden)
+    assert list_loss(order, made, every, shown) != list_loss(order, changed, every, shown)
 
 
 def test_no_list_is_an_error_that_says_why() -> None:
     empty = RankingLists(
         np.empty((0, 3), np.float32), np.empty(0, np.bool_), np.zeros(1, np.int64), np.empty(0, np.int64)
     )
-    with pytest.raises(ValueError, match="no candidate was ever what came next"):
+    with pytest.raises(ValueError, match="the next item was never among the candidates"):
         fit_list_ranker(empty, ListRankerConfig(), random_seed=0)
 
 
