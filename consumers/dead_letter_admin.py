@@ -15,11 +15,12 @@ from msgspec import Struct, structs
 
 from anabranch.kafka import clients
 from anabranch.kafka.headers import sendable
+from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadata
 from anabranch.kafka.topics import Topics
+from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S
 from anabranch.settings import Settings
 from consumers.runtime.dead_letter import Category, Letter, Refused, too_large
-from consumers.runtime.outbound import Outgoing
-from consumers.runtime.publishers import CLOSE_S, Offsets, RolledBack, to_commit
+from consumers.runtime.publishers import TransactionAborted
 
 CHUNK = 100
 """Letters of one transaction: of the largest size there is, some 100 MB."""
@@ -101,8 +102,9 @@ def replay(settings: Settings, chunk: int = CHUNK) -> Iterator[Replayed]:
     """Put every letter back that was not replayed before, up to the topic's end as of now, in the topic's order.
 
     Letters and the offsets that say so are one transaction a chunk; what it did is told once it is committed. A record
-    that is still unreadable becomes a new dead letter, after that end. Raises `RolledBack` where a chunk does not
-    commit, as when another replay has begun since: no letter is lost or repeated, and a new replay goes on from there.
+    that is still unreadable becomes a new dead letter, after that end. Raises `TransactionAborted` where a chunk does
+    not commit, as when another replay has begun since: no letter is lost or repeated, and a new replay goes on from
+    there.
     """
     group = settings.group("dead_letter")
     # All replays share one transactional id, and this ends the one before: the offsets, read after it, cannot move.
@@ -115,21 +117,21 @@ def replay(settings: Settings, chunk: int = CHUNK) -> Iterator[Replayed]:
                 _publish(producer, outgoing, offsets, consumer.group_metadata())
                 yield replayed
     finally:
-        producer.close(timeout=CLOSE_S)
+        producer.close(timeout=CLOSE_TIMEOUT_S)
 
 
-def _publish(producer: KafkaProducer, outgoing: Iterable[Outgoing], offsets: Offsets, membership: Any) -> None:
+def _publish(producer: KafkaProducer, outgoing: Iterable[OutboundRecord], offsets: Offsets, membership: Any) -> None:
     """One transaction. What fenced the producer goes on in its place, so it is not replaced."""
     try:
         producer.begin_transaction()
         for topic, key, value, partition, headers in outgoing:
             producer.send(topic, key=key, value=value, partition=partition, headers=headers)
-        producer.send_offsets_to_transaction(to_commit(offsets), membership)
+        producer.send_offsets_to_transaction(offsets_and_metadata(offsets), membership)
         producer.commit_transaction()
     except KafkaError as error:
         with suppress(KafkaError):  # the next replay would end it in any case
             producer.abort_transaction()
-        raise RolledBack(
+        raise TransactionAborted(
             f"the replay was rolled back: {error}. What was replayed so far is; unless another replay is at work, run "
             "this again for the rest"
         ) from error
@@ -160,7 +162,7 @@ def _chunks(consumer: KafkaConsumer, size: int) -> Iterator[list[ConsumerRecord]
         yield chunk
 
 
-def _put_back(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[list[Outgoing], Replayed]:
+def _put_back(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[list[OutboundRecord], Replayed]:
     """The messages that put letters back, and what is to be said of it."""
     outgoing, replayed = [], Replayed(Counter(), [])
     for record in records:
@@ -172,16 +174,16 @@ def _put_back(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[li
     return outgoing, replayed
 
 
-def _returned(settings: Settings, letter: Letter) -> Outgoing:
+def _returned(settings: Settings, letter: Letter) -> OutboundRecord:
     """The message that puts a letter back where it came from, for there its user's state is. Raises `Refused`."""
     _refuse_foreign(settings, letter)
     if letter.category != "too_large":
-        return Outgoing(letter.topic, letter.key, letter.value, letter.partition, letter.headers)
+        return OutboundRecord(letter.topic, letter.key, letter.value, letter.partition, letter.headers)
     original = _original(settings, letter)
     again = too_large(original, settings.max_message_bytes)
     if again is not None:
         return again.outgoing(Topics(settings).dead_letter)
-    return Outgoing(letter.topic, original.key, original.value, letter.partition, sendable(original.headers))
+    return OutboundRecord(letter.topic, original.key, original.value, letter.partition, sendable(original.headers))
 
 
 def _refuse_foreign(settings: Settings, letter: Letter) -> None:

@@ -73,12 +73,13 @@ def user(
     from anabranch import messages
     from anabranch.errors import UsageError
     from anabranch.kafka import clients
+    from anabranch.kafka.log_reader import KafkaLogReader
     from anabranch.kafka.topics import Topics
     from consumers.ranker.dead_letter_offsets import Buried
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
-    buried = Buried(settings, Topics(settings).events)
+    buried = Buried(KafkaLogReader(settings), Topics(settings))
     for _ in buried.catch_up():
         pass
     events: list[tuple[messages.Event, int]] = []

@@ -29,7 +29,10 @@ def command(
     from anabranch.cli.service import serve, start_log
     from anabranch.kafka import clients
     from anabranch.metrics import RankerMetrics
+    from consumers.ranker.clients import connect
     from consumers.ranker.ranker import Ranker
+    from consumers.ranker.state_store import StateStore
+    from consumers.releases.release_watcher import ReleaseFollower
     from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(
@@ -45,4 +48,7 @@ def command(
     stop = stop_on_signals(within_s=5.0)
     clients.require_topics(settings)
     registry = CollectorRegistry()
-    serve(settings, registry, stop, Ranker(settings, RankerMetrics(registry)).run)
+    metrics, store = RankerMetrics(registry), StateStore.new(settings)
+    watcher = ReleaseFollower(settings, store.items, metrics)
+    ranker = Ranker(settings, store, connect(settings), watcher, metrics)
+    serve(settings, registry, stop, ranker.run)

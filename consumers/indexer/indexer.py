@@ -18,6 +18,7 @@ from msgspec import Struct
 from anabranch import messages, release
 from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import Delivery
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, ItemVector, ReleaseNotice, encode
 from anabranch.metrics import IndexerMetrics, release_info
@@ -27,7 +28,6 @@ from consumers.indexer.item_embedder import Vectoriser
 from consumers.runtime import own_messages
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import decode_item
-from consumers.runtime.outbound import Outgoing
 from consumers.runtime.throttle import Every
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class Indexer:
         """Every vector first, for rankers take the log's end at this word as the end of the catalogue."""
         self._delivery.flush()
         coverage = Coverage(release=name, items=len(self._published), ts=int(time.time() * 1000))
-        self._send(Outgoing(self._topics.item_vectors, topics.coverage_key(name), encode(coverage)))
+        self._send(OutboundRecord(self._topics.item_vectors, topics.coverage_key(name), encode(coverage)))
         self._delivery.flush()
         self._covered = True
         log.info("the catalogue is covered for release %s: %d items", name, coverage.items)
@@ -214,17 +214,17 @@ class Indexer:
             self._publish_vector(item_id, name, encode(message))
         for item_id in item_ids:
             if item_id not in self._catalogue and self._published.pop(item_id, None) is not None:
-                self._send(Outgoing(self._topics.item_vectors, topics.vector_key(item_id, name), None))
+                self._send(OutboundRecord(self._topics.item_vectors, topics.vector_key(item_id, name), None))
                 self._metrics.removed.inc()
 
     def _publish_vector(self, item_id: str, name: str, value: bytes) -> None:
         digest = _digest(value)
         if self._published.get(item_id) != digest:
-            self._send(Outgoing(self._topics.item_vectors, topics.vector_key(item_id, name), value))
+            self._send(OutboundRecord(self._topics.item_vectors, topics.vector_key(item_id, name), value))
             self._published[item_id] = digest
             self._metrics.vectors.inc()
 
-    def _send(self, message: Outgoing) -> None:
+    def _send(self, message: OutboundRecord) -> None:
         self._delivery.send(message.topic, message.key, message.value, message.headers)
 
     def _observe(self) -> None:

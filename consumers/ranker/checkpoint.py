@@ -1,9 +1,9 @@
 """Checkpoints: which user states the next transaction saves, and the marker that says how far they go.
 
-A state is a fold over its user's events, so it need not be saved with every event. It is saved once it has been ahead
-of its saved form for `checkpoint_ms`, the oldest first and so many a transaction, which spreads the work; and each
-saved state says which events it holds. The marker is the offset before which no event is missing from its user's saved
-state.
+A user state is the result of its user's events, so it need not be saved with each of them. It is saved once it has been
+ahead of its saved form for `checkpoint_ms`, the oldest first, and at most `MAX_STATES` in a transaction, which spreads
+the work; and each saved state says which events it holds. The marker of a partition is the offset before which no event
+is missing from its user's saved state.
 """
 
 from __future__ import annotations
@@ -17,210 +17,247 @@ from typing import NamedTuple
 import numpy as np
 
 from anabranch.kafka import topics
+from anabranch.kafka.records import UNKNOWN_OFFSET, OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
 from anabranch.ranking.user_state.codec import save
-from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
-from consumers.runtime.outbound import Outgoing
+from consumers.ranker.state_store import StateStore
 
-MOST = 1024
+MAX_STATES = 1024
 """States saved in one transaction: some 50 ms of work."""
 
 
-class Dirty(NamedTuple):
+class DirtyUser(NamedTuple):
     """A user whose state is ahead of its saved form."""
 
-    offset: int
-    """The first event that is not in the saved form."""
-    since: float
-    """Seconds, of a monotonic clock."""
+    first_offset: int
+    """The first event that the saved form lacks."""
+    dirty_at: float
+    """When that event was ranked, in monotonic seconds."""
     user_id: str
 
 
-class First(NamedTuple):
-    """The first event of a batch that moved a user."""
+class FirstEvent(NamedTuple):
+    """The first event of a batch that changed a user's state."""
 
     offset: int
     user_id: str
 
 
-class Stretch(NamedTuple):
-    """A partition's part of a batch: the events from `start` up to `end` were ranked."""
+class OffsetRange(NamedTuple):
+    """A partition's part of a batch: the events from `start` up to `end`."""
 
     start: int
     end: int
-    first: Mapping[int, First]
-    """By slot."""
+    first_events: Mapping[int, FirstEvent]
+    """By slot; empty where no event changed a state."""
+
+    @classmethod
+    def empty(cls, offset: int) -> OffsetRange:
+        """No events."""
+        return cls(offset, offset, {})
 
 
 @dataclass
-class Progress:
-    """What a partition's saved states lack, and what its marker must say."""
+class PartitionCheckpoint:
+    """How far the log of user states lags behind memory, for one partition."""
 
     marker: StateMarker
-    """As it stands in the log."""
-    next: int
-    """The offset that is ranked next."""
+    """The newest in the log."""
+    next_offset: int
+    """Up to here events are ranked and committed."""
     rankings_end: int
-    """Rankings yet to come stand at this offset of `rankings` or behind it."""
-    dirty: dict[int, Dirty] = field(default_factory=dict)
+    """Rankings to come have this offset on `rankings`, or one behind it."""
+    dirty: dict[int, DirtyUser] = field(default_factory=dict)
     """By slot, the lowest offset first."""
-    trail: deque[tuple[int, int]] = field(default_factory=deque)
-    """(offset of an event, offset of `rankings` at or behind which its ranking stands), ascending."""
-    marked: float = 0.0
-    """When the marker was written: seconds, of a monotonic clock."""
+    ranking_offset_index: deque[tuple[int, int]] = field(default_factory=deque)
+    """(offset of an event, the lowest offset on `rankings` that its ranking can have), ascending."""
+    marker_written_at: float = 0.0
+    """Monotonic seconds."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointPlan:
     """One partition's part of a transaction."""
 
     partition: int
-    saved: tuple[int, ...]
-    """Slots."""
-    touched: Mapping[int, Dirty]
-    """Users who were not dirty before this batch and are after it, by slot."""
-    stretch: Stretch
+    saved_slots: tuple[int, ...]
+    newly_dirty: Mapping[int, DirtyUser]
+    """By slot: users whose saved form was complete before this batch and is not after it."""
+    events: OffsetRange
     marker: StateMarker | None
-    """None: what stands in the log still holds."""
+    """None: the newest in the log still holds."""
 
 
-class Checkpoints:
-    """Plans checkpoints, and takes note once they are committed; a plan that is not committed leaves no trace."""
+Checkpoints = Mapping[int, PartitionCheckpoint]
+"""By partition."""
 
-    def __init__(
-        self, names: Topics, states: UserStates, item_ids: ItemIds, releases: ReleaseNumbers, interval_s: float
-    ) -> None:
-        self._names = names
-        self._states = states
-        self._item_ids = item_ids
-        self._releases = releases
+
+class CheckpointCoordinator:
+    """Plans what a transaction saves, and notes it after the commit; a plan that is not committed leaves no trace."""
+
+    def __init__(self, topics: Topics, store: StateStore, interval_s: float) -> None:
+        self._topics = topics
+        self._store = store
         self._interval_s = interval_s
-        self._partitions: dict[int, Progress] = {}
-
-    @property
-    def dirty(self) -> int:
-        """Users whose state is ahead of its saved form."""
-        return sum(len(progress.dirty) for progress in self._partitions.values())
-
-    def begin(self, partition: int, progress: Progress) -> None:
-        """The partition's states have been restored."""
-        self._partitions[partition] = progress
-
-    def forget(self, partition: int) -> None:
-        """The partition moved away."""
-        self._partitions.pop(partition, None)
 
     def plan(
-        self, stretches: Mapping[int, Stretch], release: str | None, now: float, at_once: bool = False
-    ) -> list[Checkpoint]:
-        """What to write along with a batch whose events are in the states already, and for partitions that had none.
+        self,
+        checkpoints: Checkpoints,
+        ranges: Mapping[int, OffsetRange],
+        release: str | None,
+        now: float,
+        interval_s: float | None = None,
+    ) -> list[CheckpointPlan]:
+        """What to save along with a batch whose events are in the states already, and of partitions without events.
 
-        `stretches` by partition, ranked by `release`; with `at_once`, dirty states are due whatever their age.
+        `ranges` by partition, ranked by `release`; `now` in monotonic seconds; `interval_s` 0 saves all dirty states.
         """
-        plans = [
-            self._plan(
-                partition,
-                progress,
-                stretches.get(partition, Stretch(progress.next, progress.next, {})),
-                release,
-                now,
-                0.0 if at_once else self._interval_s,
-            )
-            for partition, progress in self._partitions.items()
+        interval = self._interval_s if interval_s is None else interval_s
+        limit = max(1, MAX_STATES // max(1, len(checkpoints)))
+        plans = []
+        for partition, checkpoint in checkpoints.items():
+            events = ranges.get(partition, OffsetRange.empty(checkpoint.next_offset))
+            due_slots = _due_slots(checkpoint, now - interval, limit)
+            plan = _plan(partition, checkpoint, events, due_slots, release, now, interval)
+            if partition in ranges or plan.marker is not None:
+                plans.append(plan)
+        return plans
+
+    def records(self, checkpoints: Checkpoints, plans: Iterable[CheckpointPlan]) -> Iterator[OutboundRecord]:
+        """For each plan its user states, then its marker."""
+        user_state = self._topics.user_state
+        for plan in plans:
+            slots = np.array(plan.saved_slots, np.int64)
+            states = save(self._store.users, slots, self._store.items, self._store.releases)
+            dirty = checkpoints[plan.partition].dirty
+            for slot, state in zip(plan.saved_slots, states, strict=True):
+                key = topics.key(dirty[slot].user_id)
+                yield OutboundRecord(user_state, key, encode_binary(state), plan.partition)
+            if plan.marker is not None:
+                yield OutboundRecord(user_state, STATE_MARKER_KEY, encode_binary(plan.marker), plan.partition)
+
+    def on_commit(
+        self,
+        checkpoints: Checkpoints,
+        plans: Sequence[CheckpointPlan],
+        record_offsets: Sequence[tuple[OutboundRecord, int]],
+        now: float,
+    ) -> None:
+        """The transaction was committed: its records, each with its offset, `UNKNOWN_OFFSET` where not known.
+
+        `record_offsets` is empty where the answer to the commit was lost.
+        """
+        state_offsets = self._state_offsets(plans, record_offsets)
+        for plan in plans:
+            checkpoint = checkpoints[plan.partition]
+            checkpoint.ranking_offset_index.append((plan.events.start, checkpoint.rankings_end))
+            checkpoint.next_offset = plan.events.end
+            checkpoint.dirty |= plan.newly_dirty
+            self._store.users.columns.dirty[list(plan.newly_dirty)] = True
+            self._mark_saved(checkpoint, plan, state_offsets)
+            if plan.marker is not None:
+                checkpoint.marker, checkpoint.marker_written_at = plan.marker, now
+                _prune(checkpoint.ranking_offset_index, plan.marker.offset)
+        for partition, end in self._rankings_ends(record_offsets).items():
+            if partition in checkpoints:
+                checkpoints[partition].rankings_end = max(checkpoints[partition].rankings_end, end)
+
+    def _mark_saved(
+        self, checkpoint: PartitionCheckpoint, plan: CheckpointPlan, state_offsets: Mapping[int, int]
+    ) -> None:
+        """A state whose offset is not known is saved once more: only one whose place is known can be evicted."""
+        columns = self._store.users.columns
+        for slot in plan.saved_slots:
+            if slot in state_offsets:
+                del checkpoint.dirty[slot]
+                columns.saved_at[slot] = state_offsets[slot]
+                columns.dirty[slot] = False
+
+    def _state_offsets(
+        self, plans: Sequence[CheckpointPlan], record_offsets: Sequence[tuple[OutboundRecord, int]]
+    ) -> dict[int, int]:
+        """The known offsets of saved states by slot: they were published in the order of the plans."""
+        offsets = [
+            offset
+            for record, offset in record_offsets
+            if record.topic == self._topics.user_state and record.key != STATE_MARKER_KEY
         ]
-        return [plan for plan in plans if plan.partition in stretches or plan.marker is not None]
+        slots = (slot for plan in plans for slot in plan.saved_slots)
+        pairs = zip(slots, offsets, strict=bool(record_offsets))
+        return {slot: offset for slot, offset in pairs if offset != UNKNOWN_OFFSET}
 
-    def messages(self, plans: Iterable[Checkpoint]) -> Iterator[Outgoing]:
-        """The states, then the markers."""
-        for plan in plans:
-            saved = save(self._states, np.array(plan.saved, np.int64), self._item_ids, self._releases)
-            dirty = self._partitions[plan.partition].dirty
-            for slot, state in zip(plan.saved, saved, strict=True):
-                user = topics.key(dirty[slot].user_id)
-                yield Outgoing(self._names.user_state, user, encode_binary(state), plan.partition)
-            if plan.marker is not None:
-                yield Outgoing(self._names.user_state, STATE_MARKER_KEY, encode_binary(plan.marker), plan.partition)
-
-    def committed(self, plans: Sequence[Checkpoint], published: Sequence[tuple[Outgoing, int]], now: float) -> None:
-        """The transaction is committed; `published` has its messages and the offset of each, -1 where not known."""
-        placed, rankings_ends = self._placed(plans, published)
-        for plan in plans:
-            progress = self._partitions[plan.partition]
-            progress.trail.append((plan.stretch.start, progress.rankings_end))
-            progress.next = plan.stretch.end
-            progress.dirty |= plan.touched
-            self._states.columns.dirty[list(plan.touched)] = True
-            for slot in plan.saved:
-                offset = placed.get(slot)
-                if offset is not None:  # else it is saved again: only a state whose place is known can be evicted
-                    del progress.dirty[slot]
-                    self._states.columns.saved_at[slot] = offset
-                    self._states.columns.dirty[slot] = False
-            if plan.marker is not None:
-                progress.marker, progress.marked = plan.marker, now
-                _prune(progress.trail, plan.marker.offset)
-        for partition, end in rankings_ends.items():
-            if partition in self._partitions:
-                progress = self._partitions[partition]
-                progress.rankings_end = max(progress.rankings_end, end)
-
-    def _plan(
-        self, partition: int, progress: Progress, stretch: Stretch, release: str | None, now: float, interval: float
-    ) -> Checkpoint:
-        oldest = islice(progress.dirty.items(), max(1, MOST // len(self._partitions)))
-        saved = tuple(slot for slot, _ in takewhile(lambda one: one[1].since <= now - interval, oldest))
-        touched = {
-            slot: Dirty(first.offset, now, first.user_id)
-            for slot, first in stretch.first.items()
-            if slot not in progress.dirty
-        }
-        still_dirty = next(islice(progress.dirty.values(), len(saved), None), None)
-        complete = (
-            still_dirty.offset if still_dirty else min((one.offset for one in touched.values()), default=stretch.end)
-        )
-        epochs = _epochs(progress.marker.epochs, complete, stretch, release if stretch.first else None)
-        begins_an_epoch = len(epochs) > 0 and epochs[-1] not in progress.marker.epochs
-        moved = complete > progress.marker.offset and now - progress.marked >= interval
-        marker = StateMarker(offset=complete, rankings_offset=_rankings(progress, complete, stretch), epochs=epochs)
-        needed = bool(saved) or begins_an_epoch or moved
-        return Checkpoint(partition, saved, touched, stretch, marker if needed else None)
-
-    def _placed(
-        self, plans: Sequence[Checkpoint], published: Sequence[tuple[Outgoing, int]]
-    ) -> tuple[dict[int, int], dict[int, int]]:
-        """Offsets of the states by slot, for they were published in the order of the plans, and by partition the ends
-        of the rankings; none of what is not known."""
-        states, ends = list[int](), dict[int, int]()
-        for message, offset in published:
-            if message.topic == self._names.rankings and message.partition is not None:
-                ends[message.partition] = max(offset + 1, ends.get(message.partition, 0))
-            elif message.topic == self._names.user_state and message.key != STATE_MARKER_KEY:
-                states.append(offset)
-        slots = (slot for plan in plans for slot in plan.saved)
-        return {slot: offset for slot, offset in zip(slots, states, strict=bool(published)) if offset >= 0}, ends
+    def _rankings_ends(self, record_offsets: Sequence[tuple[OutboundRecord, int]]) -> dict[int, int]:
+        """The offset behind the newest ranking, by partition."""
+        ends: dict[int, int] = {}
+        for record, offset in record_offsets:
+            if record.topic == self._topics.rankings and record.partition is not None:
+                ends[record.partition] = max(offset + 1, ends.get(record.partition, 0))
+        return ends
 
 
-def _epochs(known: list[Epoch], complete: int, stretch: Stretch, release: str | None) -> list[Epoch]:
-    """The epochs with the stretch, less those that ended before `complete`."""
+def _due_slots(checkpoint: PartitionCheckpoint, dirty_before: float, limit: int) -> tuple[int, ...]:
+    """Up to `limit` slots of states that have been dirty since `dirty_before` or longer, the lowest offset first."""
+    oldest = islice(checkpoint.dirty.items(), limit)
+    return tuple(slot for slot, _ in takewhile(lambda entry: entry[1].dirty_at <= dirty_before, oldest))
+
+
+def _plan(
+    partition: int,
+    checkpoint: PartitionCheckpoint,
+    events: OffsetRange,
+    due_slots: tuple[int, ...],
+    release: str | None,
+    now: float,
+    interval_s: float,
+) -> CheckpointPlan:
+    """A parameter more than six: `due_slots` depend on the number of partitions, the rest on this one alone."""
+    newly_dirty = {
+        slot: DirtyUser(first.offset, now, first.user_id)
+        for slot, first in events.first_events.items()
+        if slot not in checkpoint.dirty
+    }
+    complete_to = _complete_to(checkpoint, events, len(due_slots), newly_dirty.values())
+    epochs = _epochs(checkpoint.marker.epochs, complete_to, events, release if events.first_events else None)
+    is_new_epoch = len(epochs) > 0 and epochs[-1] not in checkpoint.marker.epochs
+    is_marker_due = complete_to > checkpoint.marker.offset and now - checkpoint.marker_written_at >= interval_s
+    marker = StateMarker(
+        offset=complete_to, rankings_offset=_rankings_offset(checkpoint, complete_to, events), epochs=epochs
+    )
+    needs_marker = bool(due_slots) or is_new_epoch or is_marker_due
+    return CheckpointPlan(partition, due_slots, newly_dirty, events, marker if needs_marker else None)
+
+
+def _complete_to(
+    checkpoint: PartitionCheckpoint, events: OffsetRange, saved: int, newly_dirty: Iterable[DirtyUser]
+) -> int:
+    """The offset before which saved states lack no event, once the first `saved` dirty ones are written."""
+    still_dirty = next(islice(checkpoint.dirty.values(), saved, None), None)
+    if still_dirty is not None:
+        return still_dirty.first_offset
+    return min((user.first_offset for user in newly_dirty), default=events.end)
+
+
+def _epochs(known: list[Epoch], complete_to: int, events: OffsetRange, release: str | None) -> list[Epoch]:
+    """Which release ranked from which offset on, with these events, less what ended before `complete_to`."""
     epochs = list(known)
     if release is not None and (not epochs or epochs[-1].release != release):
-        epochs.append(Epoch(stretch.start, release))
-    while len(epochs) > 1 and epochs[1].offset <= complete:
+        epochs.append(Epoch(events.start, release))
+    while len(epochs) > 1 and epochs[1].offset <= complete_to:
         epochs.pop(0)
     return epochs
 
 
-def _rankings(progress: Progress, complete: int, stretch: Stretch) -> int:
-    """Where the rankings of the events from `complete` on begin, at the earliest."""
-    if complete >= stretch.start:
-        return progress.rankings_end
+def _rankings_offset(checkpoint: PartitionCheckpoint, complete_to: int, events: OffsetRange) -> int:
+    """The lowest offset that a ranking of the events from `complete_to` on can have."""
+    if complete_to >= events.start:
+        return checkpoint.rankings_end
     return max(
-        (ranking for event, ranking in progress.trail if event <= complete), default=progress.marker.rankings_offset
+        (ranking for event, ranking in checkpoint.ranking_offset_index if event <= complete_to),
+        default=checkpoint.marker.rankings_offset,
     )
 
 
-def _prune(trail: deque[tuple[int, int]], complete: int) -> None:
-    while len(trail) > 1 and trail[1][0] <= complete:
-        trail.popleft()
+def _prune(ranking_offset_index: deque[tuple[int, int]], complete_to: int) -> None:
+    while len(ranking_offset_index) > 1 and ranking_offset_index[1][0] <= complete_to:
+        ranking_offset_index.popleft()

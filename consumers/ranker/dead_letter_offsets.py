@@ -1,4 +1,4 @@
-"""Which records of a topic are among the dead letters: no state has seen those."""
+"""Which records of `events` became dead letters: no user state holds those."""
 
 from __future__ import annotations
 
@@ -7,38 +7,37 @@ from collections.abc import Iterator
 
 from kafka.consumer.fetcher import ConsumerRecord
 
-from anabranch.kafka import clients
+from anabranch.kafka.log_reader import LogReader
 from anabranch.kafka.topics import Topics
-from anabranch.settings import Settings
 from consumers.runtime.dead_letter import Letter, Refused
 
-CHUNK = 1_000
+RECORDS_PER_STEP = 1_000
 
 
 class Buried:
-    """Knows the dead letters of one topic's records, as of when it last caught up.
+    """The offsets of events that became dead letters, as of the last time it caught up.
 
-    What could not be read once may be readable now, by a larger limit or a later version. It was never ranked, so it
-    must not be folded: it would then be a duplicate when it is replayed, and never be ranked at all.
+    What could not be read once may be readable now, with a larger limit or a later version. It was never ranked, so a
+    replay must not apply it: it would then be a duplicate when it is put back, and never be ranked at all.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
-        self._settings = settings
-        self._topic = topic
+    def __init__(self, log_reader: LogReader, topics: Topics) -> None:
+        self._log_reader = log_reader
+        self._topics = topics
         self._offsets: dict[int, set[int]] = defaultdict(set)
-        self._next: dict[int, int] = {}
+        self._next_offset: dict[int, int] = {}
 
     def catch_up(self) -> Iterator[None]:
         """Read the dead letters that came since the last time; yields now and then, for other work."""
-        records = clients.read_from(self._settings, Topics(self._settings).dead_letter, self._next)
+        records = self._log_reader.read_from(self._topics.dead_letter, self._next_offset)
         for count, record in enumerate(records):
-            self._next[record.partition] = record.offset + 1
+            self._next_offset[record.partition] = record.offset + 1
             self._note(record)
-            if count % CHUNK == 0:
+            if count % RECORDS_PER_STEP == 0:
                 yield
 
     def holds(self, partition: int, offset: int) -> bool:
-        """Whether the topic's record at this place is among the dead letters."""
+        """Whether the event at this offset became a dead letter."""
         return offset in self._offsets[partition]
 
     def _note(self, record: ConsumerRecord) -> None:
@@ -46,5 +45,5 @@ class Buried:
             letter = Letter.of(record)
         except Refused:
             return
-        if letter.topic == self._topic:
+        if letter.topic == self._topics.events:
             self._offsets[letter.partition].add(letter.offset)

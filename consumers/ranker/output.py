@@ -1,4 +1,4 @@
-"""What a ranked batch says: one ranking and one feedback an event."""
+"""The output of a ranked batch: one ranking and one feedback per event."""
 
 from __future__ import annotations
 
@@ -7,68 +7,75 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from anabranch.kafka import topics
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
 from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
 from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from consumers.runtime.decoding import Received
-from consumers.runtime.outbound import Outgoing
 
 SCORE_DECIMALS = 5
 """A float32 in full would double the message; nobody ranks by the sixth decimal."""
 
 
-class Outcome:
-    """Turns ranked batches into messages."""
+class OutputBuilder:
+    """Turns ranked batches into records."""
 
-    def __init__(self, names: Topics, item_ids: ItemIds, releases: ReleaseNumbers) -> None:
-        self._names = names
-        self._item_ids = item_ids
+    def __init__(self, topics: Topics, items: ItemIds, releases: ReleaseNumbers) -> None:
+        self._topics = topics
+        self._items = items
         self._releases = releases
 
-    def messages(self, received: Sequence[Received], ranked: Ranked, release: str, now_ms: int) -> Iterator[Outgoing]:
-        """Rankings and feedback, in the order of the events; none for a duplicate, and no ranking where none was made.
+    def records(
+        self, events: Sequence[Received], result: Ranked | None, release: str, ranked_at_ms: int
+    ) -> Iterator[OutboundRecord]:
+        """Rankings and feedback in the order of the events; nothing for a duplicate, and no ranking without a slate.
 
-        They go to the partition of the event, so that a user's messages stay together whoever chose it.
+        They go to the partition of the event, so that the records of a user stay together whatever partitioner the
+        producer of the event used.
         """
-        slates, shown = self._slates(ranked), ranked.shown_release.tolist()
-        made, sizes, ranks = ranked.ranked.tolist(), ranked.shown_size.tolist(), ranked.rank.tolist()
-        purchases = _purchases(ranked)
-        for at in np.flatnonzero(~ranked.duplicate).tolist():
-            event, partition, offset, _ = received[at]
+        if result is None:
+            return
+        slates, purchases, has_slate = self._slates(result), _purchases(result), result.ranked.tolist()
+        feedback = zip(result.rank.tolist(), result.shown_release.tolist(), result.shown_size.tolist(), strict=True)
+        duplicate = result.duplicate.tolist()
+        for index, (rank, shown_release, shown_size) in enumerate(feedback):
+            if duplicate[index]:
+                continue
+            event, partition, offset, _ = events[index]
             key = topics.key(event.user_id)
-            if made[at]:
+            if has_slate[index]:
                 ranking = Ranking(
                     user_id=event.user_id,
                     release=release,
                     cause=Cause(event_id=event.event_id, partition=partition, offset=offset, ts=event.ts),
-                    slate=slates[at],
-                    ts=now_ms,
-                    purchase=purchases[at] if purchases is not None else None,
+                    slate=slates[index],
+                    ts=ranked_at_ms,
+                    purchase=purchases[index] if purchases is not None else None,
                 )
-                yield Outgoing(self._names.rankings, key, encode(ranking), partition)
-            feedback = Feedback(
+                yield OutboundRecord(self._topics.rankings, key, encode(ranking), partition)
+            joined = Feedback(
                 event=event,
                 partition=partition,
                 offset=offset,
-                release=None if ranks[at] == NO_SLATE else self._releases.id(shown[at]),
-                slate_size=sizes[at],
-                rank=ranks[at] if ranks[at] > 0 else None,
+                release=None if rank == NO_SLATE else self._releases.id(shown_release),
+                slate_size=shown_size,
+                rank=rank if rank > 0 else None,
             )
-            yield Outgoing(self._names.feedback, key, encode(feedback), partition)
+            yield OutboundRecord(self._topics.feedback, key, encode(joined), partition)
 
-    def _slates(self, ranked: Ranked) -> list[list[RankedItem]]:
-        scores = np.round(ranked.score.astype(np.float64), SCORE_DECIMALS).tolist()
-        shown = (ranked.slate >= 0).sum(axis=1).tolist()  # what is not stands at the end
+    def _slates(self, result: Ranked) -> list[list[RankedItem]]:
+        scores = np.round(result.score.astype(np.float64), SCORE_DECIMALS).tolist()
+        sizes = (result.slate >= 0).sum(axis=1).tolist()  # what is empty stands at the end
         return [
-            list(map(RankedItem, self._item_ids.ids(rows[:n]), of_rows))
-            for rows, of_rows, n in zip(ranked.slate.tolist(), scores, shown, strict=True)
+            list(map(RankedItem, self._items.ids(rows[:size]), row_scores))
+            for rows, row_scores, size in zip(result.slate.tolist(), scores, sizes, strict=True)
         ]
 
 
-def _purchases(ranked: Ranked) -> list[list[float]] | None:
-    """Probabilities of a purchase beside each slate; None where none were asked for, or the release tells none."""
-    if ranked.purchase is None:
+def _purchases(result: Ranked) -> list[list[float]] | None:
+    """Purchase probabilities beside each slate; None where none were asked for, or the release has no such head."""
+    if result.purchase is None:
         return None
-    rounded = np.round(ranked.purchase.astype(np.float64), SCORE_DECIMALS)
-    return [row[shown].tolist() for row, shown in zip(rounded, ranked.slate >= 0, strict=True)]
+    rounded = np.round(result.purchase.astype(np.float64), SCORE_DECIMALS)
+    return [row[on_slate].tolist() for row, on_slate in zip(rounded, result.slate >= 0, strict=True)]

@@ -1,4 +1,4 @@
-"""A batch on its way to the log, beside the ranking of the next."""
+"""A transaction that is being published while the next batch is ranked."""
 
 from __future__ import annotations
 
@@ -7,53 +7,57 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from anabranch.ranking.pipeline.rank import Ranked
+from anabranch.kafka.records import OutboundRecord
 from anabranch.ranking.types import Slots
-from anabranch.ranking.user_state.store import Copied
-from consumers.ranker.checkpoint import Checkpoint, Stretch
-from consumers.runtime.outbound import Outgoing
+from anabranch.ranking.user_state.store import Copied, UserStates
+from consumers.ranker.checkpoint import CheckpointPlan
 
 
 @dataclass(frozen=True)
-class Moved:
-    """What a batch did to the states, to be undone should it not be published."""
+class BatchUndo:
+    """What undoes a batch in the user states, should it not be published."""
 
     slots: Slots
     """[U] of the users of the batch, distinct."""
-    before: Copied
-    ranked: Ranked
-    stretches: dict[int, Stretch]
+    pre_image: Copied
+    """Their states before the batch."""
+
+    def apply(self, users: UserStates) -> None:
+        """Restore the states; users whose first event was in the batch are forgotten."""
+        users.put_back(self.slots, self.pre_image)
+        users.release(self.slots[self.pre_image.columns.next_offset == 0])
 
 
-class Published(NamedTuple):
-    """A transaction that is committed."""
+class CommittedTransaction(NamedTuple):
+    """A transaction that was committed."""
 
-    messages: Sequence[tuple[Outgoing, int]]
-    """Each with its offset, -1 where that is not known."""
-    at: float
-    """When, in seconds since 1970."""
+    record_offsets: Sequence[tuple[OutboundRecord, int]]
+    """Each record with its offset, `UNKNOWN_OFFSET` where that is not known."""
+    committed_at_s: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True)
-class InFlight:
-    """A transaction whose end is not known yet."""
+class PendingTransaction:
+    """A transaction whose outcome is not known yet."""
 
-    plans: Sequence[Checkpoint]
-    begins: Mapping[int, int]
-    """By partition, the next offset before it."""
-    ends: Mapping[int, int]
+    plans: Sequence[CheckpointPlan]
+    start_offsets: Mapping[int, int]
+    """The next offset of each of its partitions before it."""
+    end_offsets: Mapping[int, int]
     """And after it."""
-    moved: Moved | None
-    count: Callable[[float], None]
-    """To be told when it was committed, in seconds since 1970."""
-    outcome: Future[Published]
+    undo: BatchUndo | None
+    """None: it has no events, only user states."""
+    on_commit: Callable[[float], None]
+    """Called with the time of the commit, in seconds since 1970."""
+    future: Future[CommittedTransaction]
 
 
-class InTurn(Executor):
-    """Does what it is given at once, in the thread that gives it."""
+class SynchronousExecutor(Executor):
+    """Runs a call at once, in the thread that submits it."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """The future is done, whichever way."""
+        """A future that is done, with the result or the exception."""
         future = Future[Any]()
         try:
             future.set_result(fn(*args, **kwargs))

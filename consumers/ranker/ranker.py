@@ -1,402 +1,215 @@
-"""The ranker: events in, rankings and feedback out, one transaction a batch, around the pure core."""
+"""The ranker: events in, rankings and feedback out, one transaction per batch, around the pure core.
+
+The loop is `Ranker.run_once`, and `Ranker._process` is the walk of one batch:
+
+    group consumer → decoding → batch ranker (the pure core) → output → committer → publisher
+"""
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 
-import numpy as np
-from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from threadpoolctl import threadpool_limits
 
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.metrics import RankerMetrics, Stopwatch, release_info
-from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import Batch, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.types import Slots
-from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.settings import Settings
-from consumers.ranker.changelog import StateLog
-from consumers.ranker.checkpoint import Checkpoint, Checkpoints, First, Stretch
-from consumers.ranker.metrics_reporter import BatchReport
-from consumers.ranker.output import Outcome
-from consumers.ranker.pending_transaction import InFlight, InTurn, Moved, Published
-from consumers.ranker.recovery import Restore
-from consumers.releases.index_rebuild import Rebuilds
-from consumers.releases.index_recall import RecallWatch
-from consumers.releases.release_watcher import ReleaseFollower
-from consumers.releases.updates import Adopt, Change, VectorChange
-from consumers.runtime.backoff import Backoff
-from consumers.runtime.decoding import Received, decode
-from consumers.runtime.group_consumer import Intake
-from consumers.runtime.outbound import Outgoing
-from consumers.runtime.publishers import AtLeastOnce, Publisher, RolledBack, Transactions
+from consumers.ranker.batch_ranker import BatchRanker
+from consumers.ranker.changelog import Changelog
+from consumers.ranker.checkpoint import CheckpointCoordinator
+from consumers.ranker.clients import RankerClients
+from consumers.ranker.committer import Committer, TransactionContent
+from consumers.ranker.metrics_reporter import MetricsReporter
+from consumers.ranker.output import OutputBuilder
+from consumers.ranker.partition_task import PartitionTasks, TaskState
+from consumers.ranker.recovery import RecoveryManager
+from consumers.ranker.release_source import ReleaseSource
+from consumers.ranker.state_store import StateStore
+from consumers.releases.updates import Adopt
+from consumers.runtime.decoding import decode
 from consumers.runtime.throttle import Every
 
 log = logging.getLogger(__name__)
 
-LOOK_UP_S = 30.0
-SWITCH_S = 0.0005
-"""How long a thread may keep the interpreter from others: one that publishes would keep those that rank, which need it
+THREAD_SWITCH_S = 0.0005
+"""How long a thread may keep the GIL from the others: the publishing thread would keep those that rank, which need it
 for a moment between two long calls, from both cores."""
-LAST_CHECKPOINT_S = 2.0
-"""How long a process that was told to stop saves states, so that its successor has fewer events to fold."""
-
-
-@dataclass
-class Held:
-    """A partition this process holds: the next offset it wants, and whether the states before that are here."""
-
-    since: float
-    next: int = 0
-    restored: bool = False
+FINAL_CHECKPOINT_S = 2.0
+"""How long a process that was told to stop saves states, so that its successor has fewer events to replay."""
+WAITING_LOG_INTERVAL_S = 10.0
 
 
 class Ranker:
-    """One member of the ranker group. All of its work but following releases is done in `run`, by one thread."""
+    """One member of the ranker group. One thread does all of its work in `run`, except watching releases."""
 
-    def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
-        _compute_by_itself()
-        self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=_compute_by_itself)
-        self._topics = Topics(settings)
-        self._largest = settings.max_message_bytes
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        clients: RankerClients,
+        watcher: ReleaseSource,
+        metrics: RankerMetrics,
+    ) -> None:
+        """The `watcher` and this share the item ids of the `store`. `close` closes the clients too."""
+        topics = Topics(settings)
+        self._topics = topics
+        self._max_message_bytes = settings.max_message_bytes
+        self._store = store
+        self._clients = clients
+        self._watcher = watcher
         self._metrics = metrics
-        self._report = BatchReport(metrics, settings.batch_max)
-        self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
-        self._states = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
-        self._policy = Policy.of(settings)
-        self._neighbours = NeighbourTable(self._policy.neighbours)
-        self._live: LiveRelease | None = None
-        self._held: dict[int, Held] = {}
-        self._rebuilds, self._recall = Rebuilds(), RecallWatch(metrics)
-        self._waiting_told = Every(10)
-        self._backoff = Backoff()
+        self._report = MetricsReporter(metrics, settings.batch_max)
+        self._waiting_log_due = Every(WAITING_LOG_INTERVAL_S, clients.clock.monotonic)
 
-        self._outcome = Outcome(self._topics, self._item_ids, self._releases)
-        self._follower = ReleaseFollower(settings, self._item_ids, metrics)
-        self._checkpoints = Checkpoints(
-            self._topics, self._states, self._item_ids, self._releases, settings.checkpoint_ms / 1000
-        )
-        self._state_log = StateLog(settings, self._states, self._item_ids, self._releases, metrics)
-        self._intake = Intake(settings, self._topics.events)
-        self._restore = Restore(
-            settings,
-            self._states,
-            self._state_log,
-            self._item_ids,
-            self._releases,
-            metrics,
-            self._intake.committed,
-        )
-        self._publisher: Publisher
-        self._publishing: Executor
-        if settings.processing_guarantee == "exactly_once":
-            self._publisher = Transactions(settings, settings.group("ranker"))
-            self._publishing = ThreadPoolExecutor(1, "publish")
-        else:  # it commits through the consumer, which is this thread's alone
-            self._publisher = AtLeastOnce(settings, self._intake.commit)
-            self._publishing = InTurn()
-        self._in_flight: InFlight | None = None
+        self._tasks = PartitionTasks(store.users, metrics, clients.clock)
+        self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
+        self._checkpoints = CheckpointCoordinator(topics, store, settings.checkpoint_ms / 1000)
+        self._committer = Committer(clients, topics.events, store, self._tasks, self._checkpoints, metrics)
+        self._recovery = RecoveryManager(settings, clients, store, self._changelog, self._tasks, metrics)
+        self._batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
+        self._output = OutputBuilder(topics, store.items, store.releases)
 
     def run(self, stop: threading.Event) -> None:
-        """Rank until told to stop; then the last batch is committed, states are saved and the group is left.
+        """Rank until `stop` is set; then commit the last batch, save user states and leave the group.
 
-        Raises whatever ended the release follower, and `Fenced`.
+        Raises what ended the release watcher, and `Fenced`, `BrokerFailed`, `BrokerRefused`, `BrokerUnavailable`.
         """
-        sys.setswitchinterval(SWITCH_S)
-        self._follower.start()
+        sys.setswitchinterval(THREAD_SWITCH_S)
+        self._watcher.start()
         try:
             while not stop.is_set():
-                self._follower.check()
-                self._follow_rebalance()
-                self._apply_changes()
-                self._go_on_restoring()
-                self._open_partitions()
-                records = self._intake.collect(self._published_within)
-                self._report.taken(records)
-                if records:
-                    self._process(records)
-                elif self._settle() and self._intake.settled and self._backoff.over:
-                    self._checkpoint()
-                self._make_room()
-                self._report.state(self._states, self._checkpoints.dirty, self._live, self._lag, self._topics.events)
-            self._save_what_time_allows()
+                self.run_once()
+            self.final_checkpoint()
         finally:
-            self._close()
+            self.close()
+
+    def run_once(self) -> None:
+        """One turn of the loop: at most one batch, and a part of whatever else is to be done."""
+        self._watcher.check()
+        self._take_rebalance()
+        self._apply_updates()
+        self._advance_recovery()
+        self._resume_partitions()
+        records = self._clients.group.poll_batch(self._tasks.running, self._committer.wait)
+        self._report.polled(records)
+        if records:
+            self._process(records)
+        elif self._committer.await_commit() and self._clients.group.is_stable and self._committer.is_ready:
+            self._checkpoint()
+        self._evict_idle_users()
+        self._report.state(self._store.users, self._dirty_users(), self._batch_ranker.live)
+        self._report.lag(self._topics.events, self._lag)
 
     def _process(self, records: Sequence[ConsumerRecord]) -> None:
-        """Decode and rank one batch; publish it once the batch before it is committed, and then, only then, count it.
+        """Decode and rank one batch; publish it once the batch before it is committed.
 
-        It is published beside the ranking of the next, which goes by states that hold it. Should it come to nothing, so
-        does what was ranked after it.
+        It is published while the next batch is ranked, on the user states that this one left. Should it not commit,
+        what was ranked on them is undone too. Metrics count a batch after its commit, and only then.
         """
-        assert self._live is not None, "no partition is open before a release is live"
-        release = self._live.manifest.id
-        records = [one for one in records if one.offset >= self._held[one.partition].next]  # never back
-        if not records:
+        records = [record for record in records if record.offset >= self._tasks[record.partition].next_offset]
+        if not records:  # all of them were ranked before a rebalance rewound the consumer
             return
-        watch = Stopwatch(self._metrics.stage)
-        passed = watch.begin()
-        received, dead = decode(records, self._largest)
-        passed("decode")
-        ends = {record.partition: record.offset + 1 for record in records}
-        stretches = {partition: Stretch(end, end, {}) for partition, end in ends.items()}
-        moved = self._rank(received, ends, watch) if received else None
-        if moved is not None:
-            stretches |= moved.stretches
-        ranked, now_ms = moved.ranked if moved is not None else None, int(time.time() * 1000)
+        stopwatch = Stopwatch(self._metrics.stage)
+        lap = stopwatch.begin()
+        events, dead_letters = decode(records, self._max_message_bytes)
+        lap("decode")
+        end_offsets = {record.partition: record.offset + 1 for record in records}
+        batch = self._batch_ranker.rank(events, end_offsets, stopwatch)
+        release, ranked_at_ms = self._batch_ranker.live_release_id, int(self._clients.clock.wall() * 1000)
 
-        def outgoing() -> Iterator[Outgoing]:
-            yield from (letter.outgoing(self._topics.dead_letter) for letter in dead)
-            if ranked is not None:
-                yield from self._outcome.messages(received, ranked, release, now_ms)
+        def make_records() -> Iterator[OutboundRecord]:
+            yield from (letter.outgoing(self._topics.dead_letter) for letter in dead_letters)
+            yield from self._output.records(events, batch.result, release, ranked_at_ms)
 
-        def count(at: float) -> None:
-            self._report.committed(received, dead, ranked, self._releases, at)
+        def on_commit(committed_at_s: float) -> None:
+            self._report.committed(events, dead_letters, batch.result, self._store.releases, committed_at_s)
 
-        if self._settle(moved):
-            self._publish(outgoing, self._checkpoints.plan(stretches, release, time.monotonic()), watch, moved, count)
+        if self._committer.await_commit(ranked_since=batch.undo):
+            now = self._clients.clock.monotonic()
+            plans = self._checkpoints.plan(self._tasks.checkpoints, batch.ranges, release, now)
+            self._committer.publish(plans, TransactionContent(make_records, batch.undo, on_commit), stopwatch)
 
-    def _rank(self, received: Sequence[Received], ends: dict[int, int], watch: Stopwatch) -> Moved:
-        assert self._live is not None
-        users: dict[int, list[str]] = {}
-        for one in received:
-            users.setdefault(one.partition, []).append(one.event.user_id)
-        for partition, user_ids in users.items():
-            self._state_log.recall(user_ids, partition)
-        events = [one.event for one in received]
-        slots = self._states.slots([event.user_id for event in events], [one.partition for one in received])
-        distinct = np.unique(slots)
-        before = self._states.copy(distinct)
-        batch = Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received])
-        ranked = rank.rank(self._live, self._neighbours, self._states, batch, self._policy, watch.begin, self._pool.map)
-        self._states.columns.next_offset[slots] = [one.offset + 1 for one in received]
-        self._states.touch(distinct)
-        self._recall.look(self._live.index.base, self._states.columns.vector, distinct)
-        return Moved(distinct, before, ranked, _stretches(received, slots, ranked, ends))
-
-    def _checkpoint(self, at_once: bool = False) -> bool:
-        """Save what is due where no events come; whether anything is."""
-        plans = self._checkpoints.plan({}, None, time.monotonic(), at_once)
+    def _checkpoint(self, interval_s: float | None = None) -> bool:
+        """Save the user states that are due while no events come; False if none are. `interval_s` 0 saves all."""
+        now = self._clients.clock.monotonic()
+        plans = self._checkpoints.plan(self._tasks.checkpoints, {}, None, now, interval_s)
         if plans:
-            self._publish(lambda: (), plans, Stopwatch(self._metrics.stage))
+            self._committer.publish(plans, TransactionContent(), Stopwatch(self._metrics.stage))
         return bool(plans)
 
-    def _save_what_time_allows(self) -> None:
-        deadline = time.monotonic() + LAST_CHECKPOINT_S
-        while self._settle() and time.monotonic() < deadline and self._intake.settled:
-            if not self._checkpoint(at_once=True):
+    def final_checkpoint(self) -> None:
+        """Commit the batch in hand and save the dirty user states that `FINAL_CHECKPOINT_S` allow."""
+        deadline = self._clients.clock.monotonic() + FINAL_CHECKPOINT_S
+        while (
+            self._committer.await_commit()
+            and self._clients.clock.monotonic() < deadline
+            and self._clients.group.is_stable
+        ):
+            if not self._checkpoint(interval_s=0.0):
                 return
 
-    def _publish(
-        self,
-        outgoing: Callable[[], Iterable[Outgoing]],
-        plans: Sequence[Checkpoint],
-        watch: Stopwatch,
-        moved: Moved | None = None,
-        count: Callable[[float], None] = lambda at: None,
-    ) -> None:
-        """Begin one transaction, of what `outgoing` makes and of the states as they are now: `_settle` ends it."""
-        saved = list(self._checkpoints.messages(plans))
-        ends = {plan.partition: plan.stretch.end for plan in plans}
-        offsets = {TopicPartition(self._topics.events, partition): end for partition, end in ends.items()}
-        membership = self._intake.membership
-
-        def publish() -> Published:
-            passed = watch.begin()
-            messages = [*outgoing(), *saved]
-            passed("write")
-            placed = self._publisher.publish(messages, offsets, membership)
-            passed("publish")
-            watch.tell()
-            return Published(list(zip(messages, placed, strict=True)), time.time())
-
-        begins = {partition: self._held[partition].next for partition in ends}
-        for partition, end in ends.items():
-            self._held[partition].next = end
-        self._in_flight = InFlight(plans, begins, ends, moved, count, self._publishing.submit(publish))
-
-    def _published_within(self, seconds: float) -> None:
-        """Wait for the transaction in flight, if there is one, but no longer; `_settle` sees how it ended."""
-        if self._in_flight is not None:
-            wait([self._in_flight.outcome], seconds)
-
-    def _settle(self, later: Moved | None = None) -> bool:
-        """Wait for the transaction in flight, if there is one; whether all is committed.
-
-        One whose end was not heard of may have been committed after all: the group's offsets say. If not, nothing of it
-        is, and what it moved is undone, after what has been moved `later`.
-        """
-        flight, self._in_flight = self._in_flight, None
-        if flight is None:
-            return True
-        try:
-            messages, at = flight.outcome.result()
-        except RolledBack as error:
-            log.warning("%s; partitions %s", error, sorted(flight.ends))
-            committed = self._look_up(flight.ends)
-            if committed != flight.ends or flight.begins == flight.ends:  # offsets that did not move tell nothing
-                self._undo(flight, committed, later)
-                return False
-            messages, at = [], time.time()
-        self._backoff.succeeded()
-        self._checkpoints.committed(flight.plans, messages, time.monotonic())
-        self._metrics.states_saved.inc(sum(len(plan.saved) for plan in flight.plans))
-        flight.count(at)
-        return True
-
-    def _look_up(self, partitions: Iterable[int]) -> dict[int, int | None]:
-        """The group's offsets, as final as they get within a time."""
-        deadline = time.monotonic() + LOOK_UP_S
-        return {
-            partition: self._intake.committed(partition, max(200, int(1000 * (deadline - time.monotonic()))))
-            for partition in partitions
-        }
-
-    def _undo(self, flight: InFlight, committed: dict[int, int | None], later: Moved | None) -> None:
-        """Make the states what they were, and take the events again.
-
-        A partition whose offset is not where the batch began was moved on by another process: its states are of no use
-        here, and are restored.
-        """
-        self._metrics.aborted.inc()
-        self._backoff.failed()
-        for moved in (later, flight.moved):
-            if moved is not None:
-                self._take_back(moved)
-        for partition in self._intake.is_open:
-            self._intake.shut(partition)
-        for partition, offset in committed.items():
-            self._held[partition].next = flight.begins[partition]
-            if offset != flight.begins[partition]:
-                self._restore_anew(partition)
-
-    def _take_back(self, moved: Moved) -> None:
-        self._states.put_back(moved.slots, moved.before)
-        self._states.release(moved.slots[moved.before.columns.next_offset == 0])  # the batch was their users' first
-
-    def _follow_rebalance(self) -> None:
-        change = self._intake.rebalanced()
-        if change is None:
+    def _take_rebalance(self) -> None:
+        """Close the tasks of revoked partitions and begin those of assigned ones."""
+        rebalance = self._clients.group.take_rebalance()
+        if rebalance is None:
             return
-        self._settle()
-        for partition in change.revoked:
-            self._let_go(partition)
-        for partition in change.assigned:
-            self._restore_anew(partition)
-        log.info("partitions held: %s", sorted(self._held) or "none")
+        self._committer.await_commit()
+        for partition in rebalance.revoked:
+            self._tasks.close(partition)
+        for partition in rebalance.assigned:
+            self._tasks.assign(partition)
+        log.info("assigned partitions: %s", self._tasks.partitions or "none")
 
-    def _restore_anew(self, partition: int) -> None:
-        self._let_go(partition)
-        self._held[partition] = Held(since=time.monotonic())
-        self._restore.begin(partition)
+    def _apply_updates(self) -> None:
+        """Apply what the release watcher has ready: all of it before the first release is live, then one per turn."""
+        limit = None if self._batch_ranker.live is None else 1
+        for update in self._watcher.changes(limit):
+            if isinstance(update, Adopt):
+                self._committer.await_commit()  # its undo has arrays of the old release's sizes
+                self._batch_ranker.swap(update.live)
+            else:
+                self._batch_ranker.apply(update)
+        self._batch_ranker.maintain_index()
 
-    def _let_go(self, partition: int) -> None:
-        self._restore.forget(partition)
-        self._checkpoints.forget(partition)
-        self._states.drop_partition(partition)
-        self._held.pop(partition, None)
+    def _advance_recovery(self) -> None:
+        if self._tasks.is_restoring:
+            self._committer.await_commit()  # recovery evicts users, and an evicted user cannot be undone
+            self._recovery.advance(self._batch_ranker.live)
 
-    def _make_room(self) -> None:
-        if self._state_log.is_full:
-            self._settle()  # it may be undone, and who is evicted cannot be
-            self._state_log.make_room()
-
-    def _go_on_restoring(self) -> None:
-        if self._restore.is_under_way:
-            self._settle()  # a restore evicts too
-        done = self._restore.step(self._live)
-        if done is not None:
-            self._checkpoints.begin(done.partition, done.progress)
-            held = self._held[done.partition]
-            held.next, held.restored = done.progress.next, True
-            self._metrics.restore_seconds.observe(time.monotonic() - held.since)
-
-    def _open_partitions(self) -> None:
-        """Rank from a partition once its states are restored and there is a release to rank by."""
-        if self._live is None:
-            if self._held and self._waiting_told():
-                log.info("waiting for %s", self._follower.awaited)
+    def _resume_partitions(self) -> None:
+        """Poll the restored partitions, once a release is live."""
+        if self._batch_ranker.live is None:
+            if len(self._tasks) and self._waiting_log_due():
+                log.info("waiting for %s", self._watcher.awaited)
             return
-        if not self._backoff.over:
-            return  # a group that refuses this process's offsets will soon tell it of a rebalance
-        for partition, held in self._held.items():
-            if held.restored and partition not in self._intake.is_open:
-                self._intake.open(partition, held.next)
+        if not self._committer.is_ready:
+            return  # a group that refuses this process's offsets will soon report a rebalance
+        for task in self._tasks:
+            if task.state is TaskState.SUSPENDED and self._clients.group.resume(task.partition, task.next_offset):
+                task.resume()
 
-    def _apply_changes(self) -> None:
-        """Take what the follower has readied: all of it while nothing is ranked, else one chunk a batch."""
-        for change in self._follower.changes(limit=None if self._live is None else 1):
-            self._apply(change)
-        if self._live is not None:
-            self._rebuilds.go_on(self._live.index)
+    def _evict_idle_users(self) -> None:
+        if self._changelog.is_full:
+            self._committer.await_commit()  # it may have to be undone, and an evicted user cannot be
+            self._changelog.evict_idle_users()
 
-    def _apply(self, change: Change) -> None:
-        if isinstance(change, Adopt):
-            self._settle()  # what it moved may be undone by arrays of the old release's sizes alone
-            self._adopt(change.live)
-        elif not isinstance(change, VectorChange):
-            change.apply(self._neighbours)
-        elif self._live is not None and change.release == self._live.manifest.id:
-            change.apply(self._live.index)
-
-    def _adopt(self, live: LiveRelease) -> None:
-        """Swap encoder, order and index as one; user states are encoded anew as their users come."""
-        manifest = live.manifest
-        if self._live is None:
-            gc.freeze()  # what is loaded by now stays: the collector went through it with every few batches
-        self._live = replace(live, number=self._releases.number(manifest.id))
-        self._states.expect(manifest.dims, manifest.state_dims)
-        self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
-        self._metrics.releases.inc()
-        log.info("release %s ranks from now on, with %d items", manifest.id, len(live.index))
-        tell_of_missing_heads(live, self._policy)
+    def _dirty_users(self) -> int:
+        return sum(len(checkpoint.dirty) for checkpoint in self._tasks.checkpoints.values())
 
     def _lag(self) -> dict[int, int]:
-        """Events between what is committed and the end of each log."""
-        ends = self._intake.ends(self._held)
-        nexts = {partition: held.next for partition, held in self._held.items()} | self._restore.committed
-        return {partition: max(0, end - nexts[partition]) for partition, end in ends.items()}
+        """Events between what is ranked and the end of each partition's log."""
+        ends = self._clients.group.end_offsets(self._tasks.partitions)
+        return {partition: max(0, end - self._tasks[partition].next_offset) for partition, end in ends.items()}
 
-    def _close(self) -> None:
-        """All of it, whatever fails; the group first, for others wait for its partitions."""
-        with ExitStack() as closing:
-            for one in (self._follower, self._state_log, self._restore, self._publisher, self._intake):
-                closing.callback(one.close)
-            for pool in (self._pool, self._publishing):
-                closing.callback(pool.shutdown)
-
-
-def _compute_by_itself() -> None:
-    """FAISS and NumPy would spread each call over all cores; parts of a batch are ranked beside one another instead."""
-    threadpool_limits(1)
-
-
-def tell_of_missing_heads(live: LiveRelease, policy: Policy) -> None:
-    """Log what the policy asks for and this release cannot tell: rankings go without it."""
-    if policy.purchase and live.purchase is None:
-        log.warning("release %s has no purchase head: rankings go without purchase probabilities", live.manifest.id)
-
-
-def _stretches(received: Sequence[Received], slots: Slots, ranked: Ranked, ends: dict[int, int]) -> dict[int, Stretch]:
-    """What was ranked of each partition, and the first event that moved each user."""
-    starts: dict[int, int] = {}
-    first: dict[int, dict[int, First]] = {}
-    for one, slot, duplicate in zip(received, slots.tolist(), ranked.duplicate.tolist(), strict=True):
-        starts.setdefault(one.partition, one.offset)
-        of_partition = first.setdefault(one.partition, {})
-        if not duplicate and slot not in of_partition:
-            of_partition[slot] = First(one.offset, one.event.user_id)
-    return {partition: Stretch(start, ends[partition], first[partition]) for partition, start in starts.items()}
+    def close(self) -> None:
+        """Close everything, whatever fails; the group first, since other members wait for its partitions."""
+        with ExitStack() as stack:  # which calls the last one first
+            stack.callback(self._watcher.close)
+            stack.callback(self._tasks.end_recoveries)
+            stack.callback(self._batch_ranker.close)
+            stack.callback(self._clients.close)

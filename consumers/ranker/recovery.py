@@ -1,32 +1,32 @@
-"""Restoring a partition: its saved states, the events after them, and the slates those events led to."""
+"""Recovery of a partition: its saved user states, the events after them, and the slates that those events led to."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import RetriableError
 
 from anabranch import messages
 from anabranch.errors import BrokerUnavailable
-from anabranch.kafka import clients
+from anabranch.kafka.log_reader import PartitionReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.rank import Batch, fold
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
-from consumers.ranker.changelog import StateLog
-from consumers.ranker.checkpoint import Dirty, Progress
+from consumers.ranker.changelog import Changelog
+from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
+from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import Buried
+from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
+from consumers.ranker.state_store import StateStore
 from consumers.runtime import own_messages
 from consumers.runtime.backoff import Backoff
 from consumers.runtime.decoding import Received, decode
@@ -34,267 +34,247 @@ from consumers.runtime.throttle import Every
 
 log = logging.getLogger(__name__)
 
-CHUNK = 4096
-"""Records taken before the main loop gets its turn."""
-FETCH_BYTES = 8 << 20
-"""A restore reads long stretches, and waits for each fetch."""
-ENTERED = 512
-"""Events folded at once: whose users were evicted are asked for one by one."""
-IDLE_MS = 20
-STUCK_AFTER_S = 60
+REPLAY_EVENTS = 512
+"""Events replayed at once: the states of users who were evicted are loaded one by one."""
+LOG_INTERVAL_S = 5.0
+RELEASE_CHECK_INTERVAL_S = 2.0
 NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
-Turn = Generator[None, None, None]
+RECOVERING = (TaskState.ASSIGNED, TaskState.RESTORING)
+Steps = Generator[None, None, None]
 
 
-class Restored(NamedTuple):
-    """A partition that may be ranked."""
-
-    partition: int
-    progress: Progress
-
-
-class Segment(NamedTuple):
-    """Events from `start` up to `end` that a release ranked, or none did."""
+class ReplaySegment(NamedTuple):
+    """Events from `start` up to `end` that one release ranked, or none did."""
 
     start: int
     end: int
     release: str | None
 
 
-class Restore:
-    """Restores partitions in turn, chunk by chunk, beside the main loop's own work."""
+class RecoveryManager:
+    """Restores partitions in turn, one cooperative step after the other, between the batches of the main loop."""
 
     def __init__(
         self,
         settings: Settings,
-        states: UserStates,
-        state_log: StateLog,
-        item_ids: ItemIds,
-        releases: ReleaseNumbers,
+        clients: RankerClients,
+        store: StateStore,
+        changelog: Changelog,
+        tasks: PartitionTasks,
         metrics: RankerMetrics,
-        committed: Callable[[int], int | None],
     ) -> None:
-        self._settings = settings
         self._topics = Topics(settings)
-        self._states = states
-        self._state_log = state_log
-        self._item_ids = item_ids
-        self._releases = releases
+        self._max_message_bytes = settings.max_message_bytes
+        self._clients = clients
+        self._store = store
+        self._changelog = changelog
+        self._tasks = tasks
         self._metrics = metrics
-        self._ask_committed = committed
-        self.committed: dict[int, int] = {}
-        """The group's offset of each pending partition, once it is known."""
+        self._dead_letters = Buried(clients.log_reader, self._topics)
+        self._backoff = Backoff(clients.clock.monotonic)
+        self._log_due = Every(LOG_INTERVAL_S, clients.clock.monotonic)
+        self._turn = 0
         self._live: LiveRelease | None = None
-        self._waiting: dict[int, Generator[None, None, Progress]] = {}
-        self._told = Every(5)
-        self._buried = Buried(settings, self._topics.events)
-        self._backoff = Backoff()
 
-    def begin(self, partition: int) -> None:
-        """Restore a partition whose states are blank."""
-        self._metrics.restore_remaining.labels(str(partition)).set(1)
-        self._waiting[partition] = self._restore(partition)
-        self.committed[partition] = 0
-
-    def forget(self, partition: int) -> None:
-        """The partition moved away."""
-        waiting = self._waiting.pop(partition, None)
-        if waiting is not None:
-            waiting.close()
-            del self.committed[partition]
-            self._metrics.restore_remaining.remove(str(partition))
-
-    @property
-    def is_under_way(self) -> bool:
-        """Whether any partition is yet to be restored."""
-        return bool(self._waiting)
-
-    def step(self, live: LiveRelease | None) -> Restored | None:
-        """Do a chunk of work on the next partition in turn; the partition, if this completed it."""
+    def advance(self, live: LiveRelease | None) -> None:
+        """Take one step in the recovery of the partition that has waited longest, if any is to be restored."""
         self._live = live
-        if not self._waiting or not self._backoff.over:
-            return None
-        partition = next(iter(self._waiting))
-        work = self._waiting.pop(partition)
+        waiting = [task for task in self._tasks if task.state in RECOVERING]
+        if not waiting or not self._backoff.over:
+            return
+        task = min(waiting, key=lambda task: task.recovery_turn)
+        self._turn += 1
+        task.recovery_turn = self._turn
+        if task.recovery is None:
+            task.recovery = self._recover(task)
         try:
-            next(work)
-            self._waiting[partition] = work
-            return None
+            next(task.recovery)
         except (RetriableError, BrokerUnavailable) as error:
-            log.warning("restoring partition %d begins again: %s", partition, error)
+            log.warning("recovery of partition %d starts again: %s", task.partition, error)
             self._backoff.failed()
-            self._states.drop_partition(partition)
-            self._waiting[partition] = self._restore(partition)
-            return None
-        except StopIteration as done:
+            self._store.users.drop_partition(task.partition)
+            task.restart()
+        except StopIteration as end:
             self._backoff.succeeded()
-            del self.committed[partition]
-            self._metrics.restore_remaining.labels(str(partition)).set(0)
-            return Restored(partition, done.value)
+            task.complete(end.value)
+            self._metrics.restore_remaining.labels(str(task.partition)).set(0)
+            self._metrics.restore_seconds.observe(self._clients.clock.monotonic() - task.assigned_at)
 
-    def close(self) -> None:
-        """Give up what is pending."""
-        for partition in list(self._waiting):
-            self.forget(partition)
+    def _recover(self, task: PartitionTask) -> RecoverySteps:
+        """Yields between steps. The order of the steps is what makes recovery exact.
 
-    def _restore(self, partition: int) -> Generator[None, None, Progress]:
-        """Yields between chunks. The order is what makes it exact.
-
-        First the group's offset, which is final: one that an open transaction may yet move is not told. Then the ends
-        of the logs of states and rankings as of after that, counting what no reader of committed messages sees yet: up
+        First the group's offset, which is final: the broker withholds it while an open transaction may move it. Then
+        the ends of `user-state` and `rankings` as of after that, records of open transactions included: everything up
         to there is read, so that all that the offset's own transaction wrote is.
         """
-        began = time.monotonic()
-        while (until := self._ask_committed(partition)) is None:
+        started_at = self._clients.clock.monotonic()
+        while (offset := self._clients.group.committed_offset(task.partition)) is None:
             yield
-        self.committed[partition] = until
-        state_at, events_at, rankings_at = (
-            TopicPartition(topic, partition)
+        task.restore_to(offset)
+        user_state, events, rankings = (
+            TopicPartition(topic, task.partition)
             for topic in (self._topics.user_state, self._topics.events, self._topics.rankings)
         )
-        ends = clients.high_watermarks(self._settings, [state_at, rankings_at])
-        with closing(clients.reader(self._settings, [], max_partition_fetch_bytes=FETCH_BYTES)) as consumer:
-            marker = yield from self._load_states(consumer, state_at, ends[state_at], until)
-            dirty: dict[int, Dirty] = {}
-            lacking = segments(marker, until)
-            if lacking:
-                yield from self._buried.catch_up()
-            for segment in lacking:
-                yield from self._fold(consumer, events_at, segment, dirty)
-            yield from self._show_slates(consumer, rankings_at, marker.rankings_offset, ends[rankings_at])
+        ends = self._clients.log_reader.high_watermarks([user_state, rankings])
+        with closing(self._clients.log_reader.partition_reader()) as reader:
+            marker = yield from self._load_states(reader, user_state, ends[user_state], offset)
+            dirty: dict[int, DirtyUser] = {}
+            segments = missing_segments(marker, offset)
+            if segments:
+                yield from self._dead_letters.catch_up()
+            for segment in segments:
+                yield from self._replay(reader, events, segment, dirty)
+            yield from self._restore_last_slates(reader, rankings, marker.rankings_offset, ends[rankings])
         log.info(
-            "restored partition %d in %.2f s: %d users held, events %d to %d folded",
-            partition,
-            time.monotonic() - began,
-            len(self._states),
+            "restored partition %d in %.2f s: %d users in memory, events %d to %d replayed",
+            task.partition,
+            self._clients.clock.monotonic() - started_at,
+            len(self._store.users),
             marker.offset,
-            until,
+            offset,
         )
-        return Progress(marker, next=until, rankings_end=ends[rankings_at], dirty=dirty, marked=time.monotonic())
+        return PartitionCheckpoint(
+            marker=marker,
+            next_offset=offset,
+            rankings_end=ends[rankings],
+            dirty=dirty,
+            marker_written_at=self._clients.clock.monotonic(),
+        )
 
     def _load_states(
-        self, consumer: KafkaConsumer, at: TopicPartition, end: int, until: int
+        self, reader: PartitionReader, partition: TopicPartition, end: int, committed_offset: int
     ) -> Generator[None, None, StateMarker]:
-        """Saved states up to `end`, in memory; the newest marker.
+        """Load saved states up to `end`; the newest marker.
 
-        States that hold events which the group has not ranked, for its offsets were set back, cannot be wound back:
-        they are not used, and what the log of events still has is folded instead.
-        The release that ranked last may be one that this process is only readying. The states it made are of use to no
-        other, so they are read once more when it is there.
+        States that hold events beyond the group's offset (somebody set it back) cannot be wound back: they are not
+        used, and the events that the log still has are replayed instead.
+        The release that ranked last may be one that this process is only loading. The states it encoded are of no use
+        to any other release, so they are read once more when it is live here.
         """
         while True:
             while self._live is None:
                 yield
-            marker, holds = NO_MARKER, 0
-            for records in self._chunks(consumer, at, 0, end):
-                entered = self._state_log.enter(at.partition, records)
-                marker, holds = entered.marker or marker, max(holds, entered.holds)
-                self._state_log.make_room()
+            marker, max_next_offset = NO_MARKER, 0
+            for records in self._chunks(reader, partition, 0, end):
+                loaded = self._changelog.load(partition.partition, records)
+                marker = loaded.marker or marker
+                max_next_offset = max(max_next_offset, loaded.max_next_offset)
+                self._changelog.evict_idle_users()
                 yield
-            if max(holds, marker.offset) > until:
-                log.warning("partition %d's states go beyond the group's offset %d: not used", at.partition, until)
-                self._states.drop_partition(at.partition)
+            if max(max_next_offset, marker.offset) > committed_offset:
+                log.warning(
+                    "the user states of partition %d go beyond the group's offset %d: not used",
+                    partition.partition,
+                    committed_offset,
+                )
+                self._store.users.drop_partition(partition.partition)
                 return NO_MARKER
             ranked_by = marker.epochs[-1].release if marker.epochs else None
-            if ranked_by == self._live.manifest.id or ranked_by != self._announced():
+            if ranked_by in (None, self._live.manifest.id) or ranked_by != self._announced_release():
                 return marker
-            log.info("partition %d was last ranked by release %s: waiting for it", at.partition, ranked_by)
-            yield from self._await(str(ranked_by))
-            self._states.drop_partition(at.partition)
+            log.info("partition %d was last ranked by release %s: waiting for it", partition.partition, ranked_by)
+            yield from self._wait_for_release(str(ranked_by))
+            self._store.users.drop_partition(partition.partition)
 
-    def _await(self, release: str) -> Turn:
-        """Until the release is live here, or is not to be any more."""
-        look_again = Every(2)
+    def _wait_for_release(self, release: str) -> Steps:
+        """Until the release is live here, or another one has been announced."""
+        is_check_due = Every(RELEASE_CHECK_INTERVAL_S, self._clients.clock.monotonic)
         while self._live is not None and self._live.manifest.id != release:
-            if look_again() and self._announced() != release:
+            if is_check_due() and self._announced_release() != release:
                 return
             yield
 
-    def _announced(self) -> str | None:
+    def _announced_release(self) -> str | None:
         """The release that was announced live last."""
         live = None
-        for record in clients.read_to_end(self._settings, [self._topics.releases]):
+        for record in self._clients.log_reader.read_to_end([self._topics.releases]):
             read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
             if read is not None and read[1] is not None and read[1].status == "live":
                 live = read[1].release
         return live
 
-    def _fold(self, consumer: KafkaConsumer, at: TopicPartition, segment: Segment, dirty: dict[int, Dirty]) -> Turn:
-        """Enter events without publishing; those that the live release ranked move the encoder as they did then.
+    def _replay(
+        self, reader: PartitionReader, partition: TopicPartition, segment: ReplaySegment, dirty: dict[int, DirtyUser]
+    ) -> Steps:
+        """Apply events without publishing; those that the live release ranked move the encoder as they did then.
 
-        A state that another release moved is encoded by the live one at its user's next event, as it would have been.
+        A state that another release encoded is encoded again by the live one at its user's next event, as it would have
+        been without a break.
         """
-        for records in self._chunks(consumer, at, segment.start, segment.end):
-            wanted = (record for record in records if not self._buried.holds(at.partition, record.offset))
-            received, _ = decode(wanted, self._settings.max_message_bytes)
+        for records in self._chunks(reader, partition, segment.start, segment.end):
+            readable = (
+                record for record in records if not self._dead_letters.holds(partition.partition, record.offset)
+            )
+            events, _ = decode(readable, self._max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
-            for start in range(0, len(received), ENTERED):
-                self._enter(at.partition, received[start : start + ENTERED], live, dirty)
+            for start in range(0, len(events), REPLAY_EVENTS):
+                self._replay_events(partition.partition, events[start : start + REPLAY_EVENTS], live, dirty)
                 yield
             yield
 
-    def _enter(
-        self, partition: int, received: Sequence[Received], live: LiveRelease | None, dirty: dict[int, Dirty]
+    def _replay_events(
+        self, partition: int, events: Sequence[Received], live: LiveRelease | None, dirty: dict[int, DirtyUser]
     ) -> None:
-        user_ids = [one.event.user_id for one in received]
-        self._state_log.recall(user_ids, partition)
-        slots = self._states.slots(user_ids, partition)
-        offsets = np.array([one.offset for one in received], np.int64)
-        fresh = offsets >= self._states.columns.next_offset[slots]  # the others are in their users' saved states
-        slots, offsets = slots[fresh], offsets[fresh]
+        users = self._store.users
+        user_ids = [event.event.user_id for event in events]
+        self._changelog.load_evicted(user_ids, partition)
+        slots = users.slots(user_ids, partition)
+        offsets = np.array([event.offset for event in events], np.int64)
+        is_missing = offsets >= users.columns.next_offset[slots]  # the others are in their users' saved states
+        slots, offsets = slots[is_missing], offsets[is_missing]
         if len(slots) == 0:
             return
-        received = [one for one, new in zip(received, fresh.tolist(), strict=True) if new]
-        events = [one.event for one in received]
-        fold(self._states, Batch.of(events, slots, self._item_ids, [one.appended_ms for one in received]), live)
-        self._states.columns.next_offset[slots] = offsets + 1
-        self._states.columns.dirty[slots] = True
-        self._states.touch(slots)
-        now = time.monotonic()
-        for slot, one in zip(slots.tolist(), received, strict=True):
-            dirty.setdefault(slot, Dirty(one.offset, now, one.event.user_id))
-        self._metrics.restored.inc(len(received))
+        events = [event for event, missing in zip(events, is_missing.tolist(), strict=True) if missing]
+        appended_ms = [event.appended_ms for event in events]
+        fold(users, Batch.of([event.event for event in events], slots, self._store.items, appended_ms), live)
+        users.columns.next_offset[slots] = offsets + 1
+        users.columns.dirty[slots] = True
+        users.touch(slots)
+        now = self._clients.clock.monotonic()
+        for slot, event in zip(slots.tolist(), events, strict=True):
+            dirty.setdefault(slot, DirtyUser(event.offset, now, event.event.user_id))
+        self._metrics.restored.inc(len(events))
 
-    def _show_slates(self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int) -> Turn:
-        """The slates of the folded events, as they were published."""
-        for records in self._chunks(consumer, at, start, end):
+    def _restore_last_slates(self, reader: PartitionReader, partition: TopicPartition, start: int, end: int) -> Steps:
+        """The slates of the replayed events, as they were published."""
+        for records in self._chunks(reader, partition, start, end):
             for record in records:
                 read = own_messages.read(messages.rankings, bytes.decode, record, self._metrics)
                 if read is not None and read[1] is not None:
-                    self._show(at.partition, read[1])
+                    self._restore_slate(partition.partition, read[1])
             yield
 
-    def _show(self, partition: int, ranking: messages.Ranking) -> None:
-        slot = self._states.slot_of(ranking.user_id, partition)
-        if slot is not None:  # of one who was evicted, the saved state has the slate
-            slate = self._item_ids.rows(item.item_id for item in ranking.slate)
-            self._states.show(slot, slate, self._releases.number(ranking.release))
+    def _restore_slate(self, partition: int, ranking: messages.Ranking) -> None:
+        slot = self._store.users.slot_of(ranking.user_id, partition)
+        if slot is not None:  # an evicted user's saved state has the slate
+            slate = self._store.items.rows(item.item_id for item in ranking.slate)
+            self._store.users.show(slot, slate, self._store.releases.number(ranking.release))
 
     def _chunks(
-        self, consumer: KafkaConsumer, at: TopicPartition, start: int, end: int
+        self, reader: PartitionReader, partition: TopicPartition, start: int, end: int
     ) -> Iterator[list[ConsumerRecord]]:
-        """The records from `start` up to `end`; an empty list while none comes, so that other work gets its turn."""
-        consumer.assign([at])
-        consumer.seek(at, start)
-        moved = time.monotonic()
-        while (position := consumer.position(at) or 0) < end:
-            self._metrics.restore_remaining.labels(str(at.partition)).set(end - position)
-            if self._told():
-                log.info("restoring partition %d: %s, %d to go", at.partition, at.topic, end - position)
-            records = consumer.poll(timeout_ms=IDLE_MS, max_records=CHUNK).get(at, [])
-            yield [record for record in records if record.offset < end]
+        """The records from `start` up to `end`, in chunks, with the progress in metrics and in the log."""
+        position = start
+        for records in reader.read(partition, start, end):
             if records:
-                moved = time.monotonic()
-            elif time.monotonic() - moved > STUCK_AFTER_S:
-                raise BrokerUnavailable(f"{at.topic}, partition {at.partition} does not go on to offset {end}")
+                position = records[-1].offset + 1
+            self._metrics.restore_remaining.labels(str(partition.partition)).set(end - position)
+            if self._log_due():
+                log.info(
+                    "restoring partition %d: %d records of %s to go",
+                    partition.partition,
+                    end - position,
+                    partition.topic,
+                )
+            yield records
 
 
-def segments(marker: StateMarker, until: int) -> list[Segment]:
+def missing_segments(marker: StateMarker, committed_offset: int) -> list[ReplaySegment]:
     """The events that the saved states may lack, by the release that ranked them."""
     bounds = [(marker.offset, None), *((max(epoch.offset, marker.offset), epoch.release) for epoch in marker.epochs)]
-    ends = [start for start, _ in bounds[1:]] + [until]
+    ends = [start for start, _ in bounds[1:]] + [committed_offset]
     return [
-        Segment(start, min(end, until), release)
+        ReplaySegment(start, min(end, committed_offset), release)
         for (start, release), end in zip(bounds, ends, strict=True)
-        if start < min(end, until)
+        if start < min(end, committed_offset)
     ]

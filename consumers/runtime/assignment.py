@@ -1,4 +1,4 @@
-"""What the group's rebalances did: told by the client's own thread of control, acted on by the main loop."""
+"""What the rebalances of a group changed: noted on the client's event loop, taken by the main loop."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import NamedTuple
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from anabranch.kafka.group_membership import drop_claim
 
-class Rebalanced(NamedTuple):
-    """Partition numbers taken away, then given; one that was taken away and given back is in both."""
+
+class Rebalance(NamedTuple):
+    """Partitions revoked, then assigned; one that was revoked and assigned again is in both."""
 
     revoked: frozenset[int]
     assigned: frozenset[int]
 
 
 class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Notes changes, for its methods run on the loop that also drives heartbeats and must return at once.
+    """Notes changes and returns at once: its methods run on the event loop that also sends heartbeats.
 
-    The group rebalances cooperatively (KIP-429): what a rebalance does not move is not told of and flows on.
+    The group rebalances cooperatively (KIP-429): a partition that does not move is not reported and flows on.
     """
 
     def __init__(self) -> None:
@@ -28,8 +30,8 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._changes: deque[tuple[bool, frozenset[int]]] = deque()
 
     @property
-    def changed(self) -> bool:
-        """Whether something happened that `take` has not told yet."""
+    def has_changes(self) -> bool:
+        """Whether there are changes that `take` has not returned yet."""
         return bool(self._changes)
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
@@ -37,26 +39,23 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._changes.append((False, frozenset(partition.partition for partition in revoked)))
 
     def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
-        """Called by the client when the group has thrown it out: others may hold the partitions already.
-
-        kafka-python 3.0.12 would claim them again as it rejoins, and the leader believe it: the claim goes here.
-        """
-        self.assignor.member_assignment = None
+        """Called by the client when the group has removed it: other members may have the partitions already."""
+        drop_claim(self.assignor)
         self.on_partitions_revoked(lost)
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Called by the client for partitions that are new to it."""
         self._changes.append((True, frozenset(partition.partition for partition in assigned)))
 
-    def take(self) -> Rebalanced:
+    def take(self) -> Rebalance:
         """The changes since the last call, as one."""
         revoked: frozenset[int] = frozenset()
         assigned: frozenset[int] = frozenset()
         while self._changes:
-            given, partitions = self._changes.popleft()
-            if given:
+            is_assignment, partitions = self._changes.popleft()
+            if is_assignment:
                 assigned |= partitions
             else:
                 revoked |= partitions
                 assigned -= partitions
-        return Rebalanced(revoked, assigned)
+        return Rebalance(revoked, assigned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 FIRST_S, LONGEST_S = 0.2, 5.0
 
@@ -10,18 +11,19 @@ FIRST_S, LONGEST_S = 0.2, 5.0
 class Backoff:
     """Says whether it is time to try again."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._wait = FIRST_S
         self._until = 0.0
 
     @property
     def over(self) -> bool:
         """Whether enough time has passed since the last failure."""
-        return time.monotonic() >= self._until
+        return self._monotonic() >= self._until
 
     def failed(self) -> None:
         """Wait, twice as long as after the failure before."""
-        self._until = time.monotonic() + self._wait
+        self._until = self._monotonic() + self._wait
         self._wait = min(2 * self._wait, LONGEST_S)
 
     def succeeded(self) -> None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from anabranch.errors import AnabranchError
 from anabranch.kafka.headers import Header, sendable
-from consumers.runtime.outbound import Outgoing
+from anabranch.kafka.records import OutboundRecord
 
 Category = Literal["empty", "invalid", "wrong_key", "too_large"]
 """Few, for they label a metric; the header `reason` says it in full."""
@@ -26,7 +26,7 @@ class DeadLetter(Struct, frozen=True):
     category: Category
     reason: str
 
-    def outgoing(self, topic: str) -> Outgoing:
+    def outgoing(self, topic: str) -> OutboundRecord:
         """The record's own key, bytes and headers, then headers that name topic, partition, offset and reason.
 
         What is too large to be read may be too large to be written, once it is no longer compressed with its like.
@@ -34,10 +34,10 @@ class DeadLetter(Struct, frozen=True):
         """
         record = self.record
         if self.category == "too_large":
-            return Outgoing(topic=topic, key=None, value=b"", headers=self._added())
+            return OutboundRecord(topic=topic, key=None, value=b"", headers=self._added())
         headers = [*sendable(record.headers), *self._added()]
         value = b"" if record.key is None and record.value is None else record.value  # no client sends two nulls
-        return Outgoing(topic=topic, key=record.key, value=value, headers=headers)
+        return OutboundRecord(topic=topic, key=record.key, value=value, headers=headers)
 
     def _added(self) -> list[Header]:
         record = self.record

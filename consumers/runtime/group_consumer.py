@@ -1,190 +1,189 @@
-"""The ranker's side of the consumer group: which partitions it has, from where, and batches of their records."""
+"""A member of a consumer group: its partitions, the group's offsets, and batches of records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import CommitFailedError, IllegalStateError, RebalanceInProgressError, RetriableError
+from kafka.errors import CommitFailedError, RebalanceInProgressError, RetriableError
 from kafka.structs import MemberState
 
-from anabranch.kafka import clients
+from anabranch.kafka import clients, group_membership
+from anabranch.kafka.records import Offsets, offsets_and_metadata
 from anabranch.settings import Settings
-from consumers.runtime.assignment import AssignmentListener, Rebalanced
-from consumers.runtime.publishers import to_commit
+from consumers.runtime.assignment import AssignmentListener, Rebalance
 
 IDLE_MS = 50
-"""How long to wait for a first record before other work gets its turn."""
-ANSWER_MS = 200
-"""How long other work waits for an offset. An open transaction of a partition's last owner holds the group's back."""
-
-NOT_ASSIGNED = (ValueError, IllegalStateError)
-"""How kafka-python says that a partition was revoked this very moment."""
+"""How long a poll waits for a first record before other work gets its turn."""
+OFFSET_TIMEOUT_MS = 200
+"""How long other work waits for an offset. An open transaction of a partition's last owner withholds the group's."""
 
 
-class Intake:
-    """Takes batches of records from the partitions that are open, and none from those that are not."""
+class GroupConsumer(Protocol):
+    """What the ranker needs of its group."""
+
+    @property
+    def group_metadata(self) -> Any:
+        """The newest generation in which this process knows its partitions; it fences a transaction (KIP-447)."""
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the group would accept offsets now: no rebalance is under way or still to be taken."""
+
+    def poll_batch(self, running: Collection[int], wait_for_pending: Callable[[float], object]) -> list[ConsumerRecord]:
+        """A batch of records of the running partitions; empty if the group rebalances meanwhile."""
+
+    def take_rebalance(self) -> Rebalance | None:
+        """What rebalances changed since the last call, None for nothing. Assigned partitions are paused."""
+
+    def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
+        """The group's offset of a partition: the next that it consumes; None while that is not known."""
+
+    def resume(self, partition: int, offset: int) -> bool:
+        """Fetch records of a partition from an offset on; False if the partition has just been revoked."""
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        """Fetch no more records of the partitions."""
+
+    def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The log end of each partition; empty if the broker does not answer at once."""
+
+    def commit(self, offsets: Offsets) -> None:
+        """Commit offsets outside any transaction. Raises `KafkaError`."""
+
+    def close(self) -> None:
+        """Leave the group, so that its partitions move at once."""
+
+
+class KafkaGroupConsumer:
+    """The `GroupConsumer` of a real cluster."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
-        self._settings = settings
+        """Join the group of the rankers. Raises `BrokerUnavailable`."""
+        self._batch_max, self._linger_s = settings.batch_max, settings.linger_ms / 1000
+        self._start = settings.start
         self._topic = topic
         self._listener = AssignmentListener()
-        self._open: set[int] = set()
         self._consumer: KafkaConsumer = clients.group_consumer(
             settings, settings.group("ranker"), partition_assignment_strategy=[self._listener.assignor]
         )
-        _report_every_loss(self._consumer)
+        group_membership.report_every_loss(self._consumer)
         self._consumer.subscribe([topic], listener=self._listener)
-        # Metadata now, or kafka-python 3.0.12 joins without and joins again when it comes. That second join, unlike
-        # any that the group asks for, is never finished if its answer comes after the poll's time-out: the consumer
-        # then heartbeats for ever and fetches nothing.
-        self._consumer.topics()
-        self.membership: Any = None
-        """The newest generation of the group in which this process knows its partitions: it fences a transaction.
+        group_membership.fetch_metadata(self._consumer)
+        self._group_metadata: Any = None
 
-        Never one that is only being joined: its partitions are not known yet, and a commit in its name could be one for
-        a partition that is somebody else's. Never the empty one of a process that was thrown out: it fences nothing.
+    @property
+    def group_metadata(self) -> Any:
+        """See `GroupConsumer`.
+
+        Never a generation that is still being joined: its partitions are not known yet, and a commit in its name could
+        be one for a partition of another member. Never the empty one of a member that was removed: it fences nothing.
         """
+        return self._group_metadata
 
-    def collect(self, before_is_out: Callable[[float], object]) -> list[ConsumerRecord]:
-        """Up to `batch_max` records; none if the group rebalances meanwhile.
+    @property
+    def is_stable(self) -> bool:
+        """See `GroupConsumer`."""
+        metadata = self._consumer.group_metadata()
+        joined = metadata.state is MemberState.STABLE and metadata.generation_id >= 0
+        return joined and not self._listener.has_changes
 
-        More than the first come into the batch while the one before is still being published, for it would wait for
-        that anyway: `before_is_out(seconds)` returns when that is over, or the seconds of `linger_ms`. So batches grow
-        with the load, as packets do by Nagle's rule (RFC 896).
+    def poll_batch(self, running: Collection[int], wait_for_pending: Callable[[float], object]) -> list[ConsumerRecord]:
+        """Up to `batch_max` records of the running partitions; none if the group rebalances meanwhile.
 
-        In a rebalance the group would refuse their offsets. They are fetched again, by this process or another.
+        After the first records, the batch grows while the transaction before it is being published, since it would
+        wait for that anyway: `wait_for_pending(seconds)` returns when that is over, or after `linger_ms`. So batches
+        grow with the load, as packets do by Nagle's algorithm (RFC 896).
+
+        During a rebalance the group would refuse the offsets of the records: they are fetched again, by this process or
+        by another.
         """
-        most = self._settings.batch_max
-        records = self._poll(IDLE_MS, most)
-        if records and len(records) < most:
-            before_is_out(self._settings.linger_ms / 1000)
-            records += self._poll(0, most - len(records))
-        if not self.settled:
+        records = self._poll(running, IDLE_MS, self._batch_max)
+        if records and len(records) < self._batch_max:
+            wait_for_pending(self._linger_s)
+            records += self._poll(running, 0, self._batch_max - len(records))
+        if not self.is_stable:
             self._rewind(records)
             return []
         return records
 
-    @property
-    def settled(self) -> bool:
-        """Whether the group would take offsets now: no rebalance is under way, or is yet to be acted on."""
-        membership = self._consumer.group_metadata()
-        stable = membership.state is MemberState.STABLE and membership.generation_id >= 0
-        return stable and not self._listener.changed
-
-    def rebalanced(self) -> Rebalanced | None:
-        """What rebalances changed since the last call; every partition they touched is closed."""
-        if not self._listener.changed:
+    def take_rebalance(self) -> Rebalance | None:
+        """See `GroupConsumer`."""
+        if not self._listener.has_changes:
             return None
-        change = self._listener.take()
-        self._open -= change.revoked | change.assigned
-        self._park(change.assigned)
-        self._note_membership()
-        return change
+        rebalance = self._listener.take()
+        self.pause(rebalance.assigned)
+        self._remember_generation()
+        return rebalance
 
-    def committed(self, partition: int, within_ms: int = ANSWER_MS) -> int | None:
-        """The next offset the group wants of a partition; None while that is not known.
+    def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
+        """See `GroupConsumer`. A group without an offset commits its first one: the start or the end of the log.
 
-        Other work waits for the answer, for `within_ms`. A group that has none yet gets one committed: with
-        `start` "latest" the log's end as of now, for what stands before is history.
+        With `start` "latest" it is the end as of now: what precedes it is history.
         """
-        at = self._partition(partition)
+        topic_partition = self._topic_partition(partition)
         try:
-            committed: int | None = self._consumer.committed(at, timeout_ms=within_ms)
+            committed: int | None = self._consumer.committed(topic_partition, timeout_ms=timeout_ms)
             if committed is not None:
                 return committed
-            ends = self._consumer.end_offsets if self._settings.start == "latest" else self._consumer.beginning_offsets
-            offset: int = ends([at])[at]
-            self.commit({at: offset})
+            latest = self._start == "latest"
+            read_bounds = self._consumer.end_offsets if latest else self._consumer.beginning_offsets
+            offset: int = read_bounds([topic_partition])[topic_partition]
+            self.commit({topic_partition: offset})
             return offset
         except (RetriableError, CommitFailedError, RebalanceInProgressError):
             return None
 
-    def open(self, partition: int, offset: int) -> None:
-        """Take records of a partition from an offset on; not if it has just been revoked, which `rebalanced` tells."""
+    def resume(self, partition: int, offset: int) -> bool:
+        """See `GroupConsumer`."""
         try:
-            self._consumer.seek(self._partition(partition), offset)
-        except NOT_ASSIGNED:
-            return
-        self._open.add(partition)
+            self._consumer.seek(self._topic_partition(partition), offset)
+        except group_membership.NOT_ASSIGNED:
+            return False
+        return True
 
-    def shut(self, partition: int) -> None:
-        """Take no more records of a partition."""
-        self._open.discard(partition)
-        self._park([partition])
+    def pause(self, partitions: Iterable[int]) -> None:
+        """See `GroupConsumer`: the client is left at the ends of the logs, see `group_membership.seek_all`."""
+        topic_partitions = group_membership.still_assigned(self._consumer, map(self._topic_partition, partitions))
+        group_membership.seek_all(self._consumer, self._read_ends(topic_partitions))
 
-    @property
-    def is_open(self) -> frozenset[int]:
-        """Partitions whose records are taken."""
-        return frozenset(self._open)
+    def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """See `GroupConsumer`."""
+        ends = self._read_ends([self._topic_partition(partition) for partition in partitions])
+        return {topic_partition.partition: end for topic_partition, end in ends.items()}
 
-    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
-        """The end of each partition's log, as the broker has it now; none if it does not say at once."""
-        with suppress(RetriableError):
-            ends = self._consumer.end_offsets(self._partitions(partitions), timeout_ms=ANSWER_MS)
-            return {at.partition: end for at, end in ends.items()}
-        return {}
-
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit offsets outside any transaction."""
-        self._consumer.commit(to_commit(offsets))
+    def commit(self, offsets: Offsets) -> None:
+        """See `GroupConsumer`."""
+        self._consumer.commit(offsets_and_metadata(offsets))
 
     def close(self) -> None:
-        """Leave the group, so that its partitions move at once."""
+        """See `GroupConsumer`."""
         self._consumer.close(autocommit=False)
 
-    def _rewind(self, records: Iterable[ConsumerRecord]) -> None:
-        """Have dropped records fetched again where their partition stays open through a rebalance."""
-        first: dict[int, int] = {}
-        for record in records:
-            first.setdefault(record.partition, record.offset)
-        for partition, offset in first.items():
-            with suppress(*NOT_ASSIGNED):
-                self._consumer.seek(self._partition(partition), offset)
-
-    def _park(self, partitions: Iterable[int]) -> None:
-        """Keep the client from fetching what would be dropped: leave it at the end of the partitions' logs.
-
-        Pausing would be the way, but kafka-python 3.0.12 never fetches again from a partition that was paused with
-        part of a fetch still in hand. `seek_to_end` takes effect some time later, which may be after a later `seek`.
-        """
-        assigned = {one.partition for one in self._consumer.assignment()}
-        for partition, end in self.ends(assigned.intersection(partitions)).items():
-            with suppress(*NOT_ASSIGNED):
-                self._consumer.seek(self._partition(partition), end)
-
-    def _poll(self, timeout_ms: int, limit: int) -> list[ConsumerRecord]:
+    def _poll(self, running: Collection[int], timeout_ms: int, limit: int) -> list[ConsumerRecord]:
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
-        self._note_membership()
-        return [
-            record for partition, records in polled.items() if partition.partition in self._open for record in records
-        ]
+        self._remember_generation()
+        return [record for source, records in polled.items() if source.partition in running for record in records]
 
-    def _note_membership(self) -> None:
-        if self.settled:
-            self.membership = self._consumer.group_metadata()
+    def _remember_generation(self) -> None:
+        if self.is_stable:
+            self._group_metadata = self._consumer.group_metadata()
 
-    def _partition(self, number: int) -> TopicPartition:
-        return TopicPartition(self._topic, number)
+    def _rewind(self, records: Iterable[ConsumerRecord]) -> None:
+        """Fetch dropped records again where their partition survives the rebalance."""
+        first_offsets: dict[TopicPartition, int] = {}
+        for record in records:
+            first_offsets.setdefault(self._topic_partition(record.partition), record.offset)
+        group_membership.seek_all(self._consumer, first_offsets)
 
-    def _partitions(self, numbers: Iterable[int]) -> list[TopicPartition]:
-        return [self._partition(number) for number in numbers]
+    def _read_ends(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
+        with suppress(RetriableError):
+            ends: Mapping[TopicPartition, int] = self._consumer.end_offsets(partitions, timeout_ms=OFFSET_TIMEOUT_MS)
+            return ends
+        return {}
 
-
-def _report_every_loss(consumer: KafkaConsumer) -> None:
-    """Have the client tell of lost partitions also where it is thrown out while it rejoins.
-
-    kafka-python 3.0.12 asks once a rejoin whether its membership was lost, at its beginning. Thrown out after that, it
-    joins anew under another name, claims what it had, and says nothing, though others have had it meanwhile.
-    """
-    coordinator = consumer._coordinator
-    reset = coordinator.reset_generation
-
-    def reset_and_ask_again(*arguments: Any, **options: Any) -> None:
-        reset(*arguments, **options)
-        coordinator.rejoining = False
-
-    coordinator.reset_generation = reset_and_ask_again
+    def _topic_partition(self, partition: int) -> TopicPartition:
+        return TopicPartition(self._topic, partition)

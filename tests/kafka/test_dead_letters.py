@@ -19,7 +19,7 @@ from anabranch.messages import Item, encode
 from anabranch.settings import Settings
 from consumers.dead_letter_admin import replay
 from consumers.runtime.dead_letter import DeadLetter
-from consumers.runtime.publishers import RolledBack
+from consumers.runtime.publishers import TransactionAborted
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
 
 OWN = [("trace", b"1"), ("reason", b"a producer's own"), (HeaderName(b"\xff"), b"2")]
@@ -229,7 +229,7 @@ def test_of_two_replays_at_once_the_later_one_goes_on_and_nothing_is_replayed_tw
     next(one)
     other = replay(world.settings, chunk=3)
     next(other)
-    with pytest.raises(RolledBack, match="another replay"):
+    with pytest.raises(TransactionAborted, match="another replay"):
         next(one)
     for _ in other:
         pass

@@ -11,7 +11,7 @@ import pytest
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
-from consumers.runtime.group_consumer import Intake
+from consumers.runtime.group_consumer import KafkaGroupConsumer
 from tests.kafka.world import await_true
 
 
@@ -20,30 +20,30 @@ def nothing_is(seconds: float) -> None:
 
 
 @pytest.fixture
-def intake(settings: Settings, topics: Topics) -> Iterator[Intake]:
-    with closing(Intake(settings, topics.events)) as made:
+def group(settings: Settings, topics: Topics) -> Iterator[KafkaGroupConsumer]:
+    with closing(KafkaGroupConsumer(settings, topics.events)) as made:
 
         def given() -> bool:
-            made.collect(nothing_is)
-            change = made.rebalanced()
+            made.poll_batch({0, 1}, nothing_is)
+            change = made.take_rebalance()
             return change is not None and change.assigned == {0, 1}
 
         await_true(given, "both partitions")
         yield made
 
 
-def test_a_member_thrown_out_while_it_rejoins_is_told_of_its_loss(intake: Intake) -> None:
+def test_a_member_thrown_out_while_it_rejoins_is_told_of_its_loss(group: KafkaGroupConsumer) -> None:
     """Or it would claim, under another name, partitions that others have had meanwhile."""
-    coordinator = intake._consumer._coordinator
+    coordinator = group._consumer._coordinator
     coordinator.rejoining = True  # a JoinGroup is in flight
     coordinator.reset_generation()  # and the answer is that the group does not know the member
 
-    assert not intake.settled
+    assert not group.is_stable
     told: list[frozenset[int]] = []
 
     def lost_and_given_back() -> bool:
-        intake.collect(nothing_is)
-        change = intake.rebalanced()
+        group.poll_batch({0}, nothing_is)
+        change = group.take_rebalance()
         if change is not None:
             told.extend((change.revoked, change.assigned))
         return frozenset({0, 1}) in told[1::2]
@@ -52,16 +52,16 @@ def test_a_member_thrown_out_while_it_rejoins_is_told_of_its_loss(intake: Intake
     assert told[0] == {0, 1}, "first they are lost"
 
 
-def test_a_membership_that_is_only_being_joined_fences_nothing(intake: Intake) -> None:
-    before = intake.membership
-    intake._consumer._coordinator.reset_generation()
-    assert not intake.settled
-    assert intake.membership is before
+def test_a_membership_that_is_only_being_joined_fences_nothing(group: KafkaGroupConsumer) -> None:
+    before = group.group_metadata
+    group._consumer._coordinator.reset_generation()
+    assert not group.is_stable
+    assert group.group_metadata is before
     assert before.generation_id >= 0
 
 
 def test_a_batch_takes_what_comes_while_the_one_before_is_published(settings: Settings, topics: Topics) -> None:
-    with closing(clients.producer(settings)) as producer, closing(Intake(settings, topics.events)) as intake:
+    with closing(clients.producer(settings)) as producer, closing(KafkaGroupConsumer(settings, topics.events)) as group:
 
         def put(value: bytes) -> None:
             producer.send(topics.events, value, partition=0).get(timeout=10)
@@ -72,14 +72,16 @@ def test_a_batch_takes_what_comes_while_the_one_before_is_published(settings: Se
             waited.append(seconds)
 
         def comes_with_what_came_meanwhile() -> bool:
-            intake.collect(nothing_is)  # of nothing: it leaves a fetch waiting at the broker
+            group.poll_batch({0}, nothing_is)  # of nothing: it leaves a fetch waiting at the broker
             put(b"before")
             time.sleep(1)
-            values = [one.value for one in intake.collect(publishing)]
+            values = [one.value for one in group.poll_batch({0}, publishing)]
             return values == [b"before", b"meanwhile"]
 
         waited: list[float] = []
-        await_true(lambda: not intake.collect(nothing_is) and intake.rebalanced() is not None, "the partitions")
-        intake.open(0, 0)
+        await_true(
+            lambda: not group.poll_batch({0}, nothing_is) and group.take_rebalance() is not None, "the partitions"
+        )
+        group.resume(0, 0)
         await_true(comes_with_what_came_meanwhile, "a batch that has what came meanwhile")
         assert set(waited) == {settings.linger_ms / 1000}

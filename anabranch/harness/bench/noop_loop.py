@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.offsets import Offsets
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
-from consumers.runtime.group_consumer import Intake
-from consumers.runtime.outbound import Outgoing
-from consumers.runtime.publishers import Transactions
+from consumers.ranker.clients import transactional_publisher
+from consumers.runtime.group_consumer import KafkaGroupConsumer
 
 IDLE_TIMEOUT_S = 60.0
 """How long the loop waits for its next event."""
@@ -52,32 +52,32 @@ def run_noop_loop(settings: Settings, work: NoopWork) -> None:
     """Answer every event, one transaction per batch, with the ranker's own group consumer and publisher."""
     settings = msgspec.structs.replace(settings, ranker_group=work.group)
     topics = Topics(settings)
-    intake, publisher = Intake(settings, topics.events), Transactions(settings, settings.group("ranker"))
+    group, publisher = KafkaGroupConsumer(settings, topics.events), transactional_publisher(settings)
     answered, last_event_at = 0, time.monotonic()
     try:
         while answered < work.events:
-            change = intake.rebalanced()
-            for partition in change.assigned if change is not None else ():
-                intake.open(partition, work.since[partition])
-            records = intake.collect(lambda seconds: None)
+            rebalance = group.take_rebalance()
+            for partition in rebalance.assigned if rebalance is not None else ():
+                group.resume(partition, work.since[partition])
+            records = group.poll_batch(work.since, lambda seconds: None)
             if records:
                 last_event_at = time.monotonic()
                 next_offsets = {
                     TopicPartition(topics.events, record.partition): record.offset + 1 for record in records
                 }
-                messages = list(_answers(records, work.answers, output_topics(topics), answered))
-                publisher.publish(messages, next_offsets, intake.membership)
+                outputs = list(_answers(records, work.answers, output_topics(topics), answered))
+                publisher.publish(outputs, next_offsets, group.group_metadata)
                 answered += len(records)
             elif time.monotonic() - last_event_at > IDLE_TIMEOUT_S:
                 raise BrokerUnavailable(f"the no-op loop got no event for {IDLE_TIMEOUT_S:.0f} s")
     finally:
         publisher.close()
-        intake.close()
+        group.close()
 
 
 def _answers(
     records: Sequence[ConsumerRecord], answers: Sequence[tuple[bytes, bytes]], names: tuple[str, str], first: int
-) -> Iterator[Outgoing]:
+) -> Iterator[OutboundRecord]:
     for number, record in enumerate(records, start=first):
         for name, value in zip(names, answers[number % len(answers)], strict=True):
-            yield Outgoing(name, record.key, value, record.partition)
+            yield OutboundRecord(name, record.key, value, record.partition)

@@ -25,7 +25,7 @@ from anabranch.ranking.user_state.block_pool import Lists
 from anabranch.ranking.user_state.store import Columns, StateLayout, UserStates, list_bytes, record_bytes
 from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
-from consumers.ranker.output import Outcome
+from consumers.ranker.output import OutputBuilder
 from consumers.runtime.dead_letter import DeadLetter, Letter
 from consumers.runtime.decoding import Received, decode, decode_item
 from tests.support.odd_records import CATALOGUE, KEYS, LARGEST, NOW_MS, TIMES, OddRecords
@@ -54,7 +54,7 @@ class Ranker:
         self._neighbours = NeighbourTable()
         releases = ReleaseNumbers()
         releases.number("r1")
-        self._outcome = Outcome(Topics(Settings()), self._item_ids, releases)
+        self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases)
 
     def fold(self, states: UserStates, received: Sequence[Received], ranked: bool) -> None:
         """As a restore does it, of events that the live release ranked or that none did."""
@@ -68,7 +68,7 @@ class Ranker:
             ranked = rank.rank(self._live, self._neighbours, states, batch, Policy(slate=LAYOUT.slate))
             assert np.isfinite(ranked.score).all()
             here = received[start * BATCH : (start + 1) * BATCH]
-            for message in self._outcome.messages(here, ranked, "r1", NOW_MS):
+            for message in self._output.records(here, ranked, "r1", NOW_MS):
                 codec = messages.rankings if message.topic == "rankings" else messages.feedback
                 assert message.value is not None
                 codec.decode(message.value)

@@ -7,16 +7,25 @@ from collections.abc import Mapping
 import pytest
 
 from anabranch import messages
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
-from consumers.ranker.checkpoint import Checkpoint, Checkpoints, Dirty, First, Progress, Stretch
-from consumers.runtime.outbound import Outgoing
+from consumers.ranker.checkpoint import (
+    CheckpointCoordinator,
+    CheckpointPlan,
+    DirtyUser,
+    FirstEvent,
+    OffsetRange,
+    PartitionCheckpoint,
+)
+from consumers.ranker.state_store import StateStore
 
 TOPICS = Topics(Settings())
 INTERVAL_S = 5.0
+NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
 
 
 class Log:
@@ -24,33 +33,40 @@ class Log:
 
     def __init__(self) -> None:
         self.states = UserStates(StateLayout(), 4, 4)
-        self.checkpoints = Checkpoints(TOPICS, self.states, ItemIds(), ReleaseNumbers(), INTERVAL_S)
-        self.checkpoints.begin(0, Progress(StateMarker(offset=0, rankings_offset=0, epochs=[]), 0, 0))
-        self.written: list[Outgoing] = []
+        store = StateStore(self.states, ItemIds(), ReleaseNumbers())
+        self.coordinator = CheckpointCoordinator(TOPICS, store, INTERVAL_S)
+        self.checkpoints = {0: PartitionCheckpoint(NO_MARKER, next_offset=0, rankings_end=0)}
+        self.written: list[OutboundRecord] = []
         self.end = 0
 
-    def plan(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[Checkpoint]:
+    def plan(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[CheckpointPlan]:
         """Plan for a batch of events, users by offset."""
-        first: dict[int, First] = {}
+        first: dict[int, FirstEvent] = {}
         for offset, user in events.items():
-            first.setdefault(int(self.states.slots([user])[0]), First(offset, user))
-        stretch = {0: Stretch(min(events), max(events) + 1, first)} if events else {}
-        return self.checkpoints.plan(stretch, release, now)
+            first.setdefault(int(self.states.slots([user])[0]), FirstEvent(offset, user))
+        ranges = {0: OffsetRange(min(events), max(events) + 1, first)} if events else {}
+        return self.coordinator.plan(self.checkpoints, ranges, release, now)
 
-    def commit(self, plans: list[Checkpoint], now: float, rankings: int = 0, known: bool = True) -> list[Outgoing]:
+    def commit(
+        self, plans: list[CheckpointPlan], now: float, rankings: int = 0, known: bool = True
+    ) -> list[OutboundRecord]:
         """Commit the plans along with so many rankings; the messages of `user-state` that it wrote."""
-        written = list(self.checkpoints.messages(plans))
-        ranked = [Outgoing(TOPICS.rankings, b"u", b"", 0) for _ in range(rankings)]
+        written = list(self.coordinator.records(self.checkpoints, plans))
+        ranked = [OutboundRecord(TOPICS.rankings, b"u", b"", 0) for _ in range(rankings)]
         published = []
         for message in [*ranked, *written]:
             published.append((message, self.end if known else -1))
             self.end += 1
-        self.checkpoints.committed(plans, published, now)
+        self.coordinator.on_commit(self.checkpoints, plans, published, now)
         self.written += written
         return written
 
-    def batch(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[Outgoing]:
+    def batch(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[OutboundRecord]:
         return self.commit(self.plan(events, now, release), now, rankings=len(events))
+
+    @property
+    def dirty_users(self) -> int:
+        return sum(len(checkpoint.dirty) for checkpoint in self.checkpoints.values())
 
     @property
     def marker(self) -> StateMarker:
@@ -65,7 +81,7 @@ def log() -> Log:
     return Log()
 
 
-def users(written: list[Outgoing]) -> list[bytes | None]:
+def users(written: list[OutboundRecord]) -> list[bytes | None]:
     return [message.key for message in written if message.key != STATE_MARKER_KEY]
 
 
@@ -73,7 +89,7 @@ def test_a_state_is_saved_once_it_has_been_ahead_of_its_saved_form_for_the_inter
     assert users(log.batch({0: "ann", 1: "bob"}, now=0)) == []
     assert users(log.batch({2: "ann", 3: "cat"}, now=4.9)) == []
     assert users(log.batch({4: "dan"}, now=5)) == [b"ann", b"bob"]
-    assert log.checkpoints.dirty == 2
+    assert log.dirty_users == 2
 
 
 def test_the_marker_is_the_first_event_that_no_saved_state_has(log: Log) -> None:
@@ -93,7 +109,7 @@ def test_a_user_saved_with_the_batch_that_touches_them_is_saved_with_it(log: Log
     log.batch({0: "ann"}, now=0)
     log.batch({1: "ann"}, now=5)
     assert log.marker.offset == 2
-    assert log.checkpoints.dirty == 0
+    assert log.dirty_users == 0
 
 
 def test_a_user_whom_the_next_batch_moves_while_they_are_saved_is_ahead_of_that_form(log: Log) -> None:
@@ -111,7 +127,7 @@ def test_a_user_whom_the_next_batch_moves_while_they_are_saved_is_ahead_of_that_
 def test_a_plan_that_is_not_committed_leaves_no_trace(log: Log) -> None:
     log.batch({0: "ann"}, now=0)
     log.plan({1: "bob"}, now=5)
-    assert log.checkpoints.dirty == 1
+    assert log.dirty_users == 1
     assert users(log.batch({1: "bob"}, now=5)) == [b"ann"]
     assert log.marker.offset == 1
 
@@ -132,7 +148,7 @@ def test_an_epoch_that_ended_before_the_marker_is_left_out(log: Log) -> None:
 
 
 def test_events_that_moved_nobody_begin_no_epoch(log: Log) -> None:
-    log.commit(log.checkpoints.plan({0: Stretch(5, 9, {})}, "r1", 0), now=0)
+    log.commit(log.coordinator.plan(log.checkpoints, {0: OffsetRange(5, 9, {})}, "r1", 0), now=0)
     assert log.written == []
     log.commit(log.plan({}, now=5), now=5)
     assert (log.marker.offset, log.marker.epochs) == (9, [])
@@ -159,18 +175,19 @@ def test_a_saved_state_whose_place_is_not_known_is_saved_again(log: Log) -> None
 
 
 def test_a_partition_without_events_is_saved_along_with_another_ones(log: Log) -> None:
-    log.checkpoints.begin(1, Progress(StateMarker(offset=0, rankings_offset=0, epochs=[]), 7, 0))
+    log.checkpoints[1] = PartitionCheckpoint(NO_MARKER, next_offset=7, rankings_end=0)
     slot = int(log.states.slots(["eve"], [1])[0])
-    log.commit(log.checkpoints.plan({1: Stretch(7, 8, {slot: First(7, "eve")})}, "r1", 0), now=0)
+    ranges = {1: OffsetRange(7, 8, {slot: FirstEvent(7, "eve")})}
+    log.commit(log.coordinator.plan(log.checkpoints, ranges, "r1", 0), now=0)
     plans = log.plan({0: "ann"}, now=5)
-    assert {plan.partition: plan.stretch.end for plan in plans} == {0: 1, 1: 8}
+    assert {plan.partition: plan.events.end for plan in plans} == {0: 1, 1: 8}
 
 
 def test_what_a_restore_folded_is_dirty(log: Log) -> None:
     slot = int(log.states.slots(["ann"])[0])
     log.states.columns.dirty[slot] = True
     marker = StateMarker(offset=3, rankings_offset=2, epochs=[Epoch(0, "r1")])
-    log.checkpoints.begin(0, Progress(marker, 9, 5, dirty={slot: Dirty(4, 0.0, "ann")}))
+    log.checkpoints[0] = PartitionCheckpoint(marker, 9, 5, dirty={slot: DirtyUser(4, 0.0, "ann")})
     assert log.states.columns.dirty[slot]
     log.commit(log.plan({}, now=5), now=5)
     assert users(log.written) == [b"ann"]

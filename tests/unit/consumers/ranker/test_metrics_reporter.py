@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
-from consumers.ranker.metrics_reporter import BatchReport
+from consumers.ranker.metrics_reporter import MetricsReporter
 from tests.support.releases import DIMS, live_release, write_release
 
 
@@ -26,15 +26,15 @@ class Taken:
 
 def test_backpressure_is_how_long_the_oldest_event_taken_had_waited() -> None:
     registry = CollectorRegistry()
-    report = BatchReport(RankerMetrics(registry), batch_max=3)
+    report = MetricsReporter(RankerMetrics(registry), batch_max=3)
     now = int(1000 * time.time())
-    report.taken([Taken(now - 500), Taken(now - 2_000), Taken(-1)])
+    report.polled([Taken(now - 500), Taken(now - 2_000), Taken(-1)])
     assert registry.get_sample_value("anabranch_backpressure_seconds") == pytest.approx(2, abs=0.5)
     assert registry.get_sample_value("anabranch_full_batches_total") == 1
 
-    report.taken([Taken(now)])
+    report.polled([Taken(now)])
     assert registry.get_sample_value("anabranch_full_batches_total") == 1
-    report.taken([])
+    report.polled([])
     assert registry.get_sample_value("anabranch_backpressure_seconds") == 0
 
 
@@ -46,5 +46,5 @@ def test_changes_that_every_query_is_compared_with_are_counted(tmp_path: Path) -
         live.index.rebuild()
         live.index.remove(np.arange(changes, dtype=np.int32))
         registry = CollectorRegistry()
-        BatchReport(RankerMetrics(registry), batch_max=3).state(states, 0, live, dict, "events")
+        MetricsReporter(RankerMetrics(registry), batch_max=3).state(states, 0, live)
         assert registry.get_sample_value("anabranch_index_unfolded") == changes

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from anabranch import messages
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
 from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
 from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
-from consumers.ranker.output import Outcome
+from consumers.ranker.output import OutputBuilder
 from consumers.runtime.decoding import Received
-from consumers.runtime.outbound import Outgoing
 
 RANKED = Ranked(
     duplicate=np.array([False, True, False]),
@@ -26,13 +26,13 @@ RANKED = Ranked(
 )
 
 
-def published(ranked: Ranked) -> list[Outgoing]:
+def published(ranked: Ranked) -> list[OutboundRecord]:
     """What is published of three events, the second of which is a duplicate."""
     item_ids = ItemIds()
     item_ids.rows(["a", "b"])
     events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
     received = [Received(event, 0, offset, -1) for offset, event in enumerate(events)]
-    return list(Outcome(Topics(Settings()), item_ids, ReleaseNumbers()).messages(received, ranked, "r1", now_ms=5))
+    return list(OutputBuilder(Topics(Settings()), item_ids, ReleaseNumbers()).records(received, ranked, "r1", 5))
 
 
 def rankings(ranked: Ranked) -> list[Ranking]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from anabranch.messages import Epoch, StateMarker
-from consumers.ranker.recovery import Segment, segments
+from consumers.ranker.recovery import ReplaySegment, missing_segments
 
 
 def marker(offset: int, *epochs: tuple[int, str]) -> StateMarker:
@@ -9,20 +9,23 @@ def marker(offset: int, *epochs: tuple[int, str]) -> StateMarker:
 
 
 def test_without_saved_states_everything_is_folded_and_nothing_encoded() -> None:
-    assert segments(marker(0), 9) == [Segment(0, 9, None)]
+    assert missing_segments(marker(0), 9) == [ReplaySegment(0, 9, None)]
 
 
 def test_events_before_the_first_ranked_one_are_folded_without_a_release() -> None:
-    assert segments(marker(0, (4, "r1")), 9) == [Segment(0, 4, None), Segment(4, 9, "r1")]
+    assert missing_segments(marker(0, (4, "r1")), 9) == [ReplaySegment(0, 4, None), ReplaySegment(4, 9, "r1")]
 
 
 def test_events_are_folded_by_the_release_that_ranked_them() -> None:
-    assert segments(marker(5, (4, "r1"), (7, "r2")), 9) == [Segment(5, 7, "r1"), Segment(7, 9, "r2")]
+    assert missing_segments(marker(5, (4, "r1"), (7, "r2")), 9) == [
+        ReplaySegment(5, 7, "r1"),
+        ReplaySegment(7, 9, "r2"),
+    ]
 
 
 def test_where_the_saved_states_are_complete_nothing_is_folded() -> None:
-    assert segments(marker(9, (4, "r1")), 9) == []
+    assert missing_segments(marker(9, (4, "r1")), 9) == []
 
 
 def test_a_fold_ends_at_the_groups_offset() -> None:
-    assert segments(marker(2, (2, "r1"), (9, "r2")), 5) == [Segment(2, 5, "r1")]
+    assert missing_segments(marker(2, (2, "r1"), (9, "r2")), 5) == [ReplaySegment(2, 5, "r1")]

@@ -14,9 +14,9 @@ def test_a_partition_taken_away_and_given_back_is_told_as_both() -> None:
     listener = AssignmentListener()
     listener.on_partitions_revoked(partitions(0, 1))
     listener.on_partitions_assigned(partitions(1))
-    assert listener.changed
+    assert listener.has_changes
     assert listener.take() == (frozenset({0, 1}), frozenset({1}))
-    assert not listener.changed
+    assert not listener.has_changes
 
 
 def test_a_partition_given_and_taken_away_at_once_is_not_told_as_given() -> None:

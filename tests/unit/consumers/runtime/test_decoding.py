@@ -4,10 +4,10 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.kafka.headers import HeaderName
+from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import REASON_LENGTH, Event, Item, encode
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import Received, decode, decode_item
-from consumers.runtime.outbound import Outgoing
 
 EVENT = Event(event_id="e", user_id="u", type="view", ts=5, item_id="i")
 ITEM = Item(item_id="i", title="Soup")
@@ -95,7 +95,7 @@ def test_a_record_that_decompressed_to_more_than_the_limit_is_not_read_and_its_l
     dead = letter(record(b'{"x":"' + b"a" * LARGEST))
     assert dead.category == "too_large"
     assert str(LARGEST) in dead.reason
-    assert dead.outgoing("dead") == Outgoing(
+    assert dead.outgoing("dead") == OutboundRecord(
         topic="dead",
         key=None,
         value=b"",

@@ -1,0 +1,67 @@
+"""Work-rounds for the group membership of kafka-python 3.0.12. No upstream issue is known for any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import IllegalStateError
+
+NOT_ASSIGNED = (ValueError, IllegalStateError)
+"""What kafka-python raises for a partition that was revoked this very moment."""
+
+
+def fetch_metadata(consumer: KafkaConsumer) -> None:
+    """Fetch the metadata of the cluster before the consumer joins its group.
+
+    Without it the consumer joins, and joins again when the metadata arrives. That second join, unlike any that the
+    group asks for, is never finished if its answer arrives after the time-out of the poll: the consumer then sends
+    heartbeats for ever and fetches nothing.
+    """
+    consumer.topics()
+
+
+def report_every_loss(consumer: KafkaConsumer) -> None:
+    """Have the client report lost partitions also where the group removes it during a rejoin.
+
+    The client asks once per rejoin whether its membership was lost, at the beginning. A member that is removed after
+    that joins anew under another id, claims the partitions it had, and reports nothing, although other members have
+    had them meanwhile.
+    """
+    coordinator = consumer._coordinator
+    reset_generation = coordinator.reset_generation
+
+    def reset_and_ask_again(*arguments: Any, **options: Any) -> None:
+        reset_generation(*arguments, **options)
+        coordinator.rejoining = False
+
+    coordinator.reset_generation = reset_and_ask_again
+
+
+def drop_claim(assignor: CooperativeStickyAssignor) -> None:
+    """Forget the partitions that the assignor would claim at the next rejoin.
+
+    A member that the group has removed would claim them again, and the leader would believe the claim.
+    """
+    assignor.member_assignment = None
+
+
+def seek_all(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    """Seek each partition that is still assigned.
+
+    It is also how a partition is paused, with the end of its log as the offset: `KafkaConsumer.pause` is no way, since
+    a partition that is paused with part of a fetch still buffered is never fetched again, and `seek_to_end` takes
+    effect later, which may be after a later `seek`.
+    """
+    for partition, offset in offsets.items():
+        with suppress(*NOT_ASSIGNED):
+            consumer.seek(partition, offset)
+
+
+def still_assigned(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
+    """Those of the partitions that the group has not taken away."""
+    assigned = consumer.assignment()
+    return [partition for partition in partitions if partition in assigned]

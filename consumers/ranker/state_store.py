@@ -1,0 +1,24 @@
+"""The user states of a ranker, with the numbers that stand for item ids and release ids in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.settings import Settings
+
+
+@dataclass(frozen=True)
+class StateStore:
+    """What one ranker keeps in memory of its users."""
+
+    users: UserStates
+    items: ItemIds
+    releases: ReleaseNumbers
+
+    @classmethod
+    def new(cls, settings: Settings) -> StateStore:
+        """Without any user. The vectors get their length with the first release that is live."""
+        users = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
+        return cls(users, ItemIds(), ReleaseNumbers())

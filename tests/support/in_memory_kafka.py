@@ -1,0 +1,267 @@
+"""Kafka in memory, for one thread: logs, a consumer group, transactions, and failures on demand."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import RetriableError
+
+from anabranch.kafka.records import Offsets, OutboundRecord
+from consumers.runtime.assignment import Rebalance
+from consumers.runtime.clock import Clock
+from consumers.runtime.publishers import TransactionAborted
+
+APPENDED_MS = 1_700_000_000_000
+
+
+class ManualClock:
+    """Time stands still until a test advances it."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def clock(self) -> Clock:
+        return Clock(monotonic=lambda: self.seconds, wall=lambda: APPENDED_MS / 1000 + self.seconds)
+
+
+class InMemoryKafka:
+    """The logs of all topics, and the offsets of one consumer group on `events`."""
+
+    def __init__(self) -> None:
+        self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        self.committed: dict[int, int] = {}
+        self.generation = 1
+
+    def append(self, record: OutboundRecord) -> int:
+        """Append a record to its partition, 0 where none is named; its offset."""
+        source = TopicPartition(record.topic, record.partition or 0)
+        log = self.logs[source]
+        offset, headers = len(log), list(record.headers or [])
+        place = (record.topic, source.partition, 0, offset, APPENDED_MS, 0)
+        log.append(ConsumerRecord(*place, record.key, record.value, headers, None, 0, 0, 0))
+        return offset
+
+    def records(self, topic: str) -> list[ConsumerRecord]:
+        """Every record of a topic, partition by partition."""
+        sources = sorted(source for source in self.logs if source.topic == topic)
+        return [record for source in sources for record in self.logs[source]]
+
+    def end(self, topic: str, partition: int) -> int:
+        return len(self.logs[TopicPartition(topic, partition)])
+
+    def log_reader(self) -> InMemoryLogReader:
+        return InMemoryLogReader(self)
+
+
+class InMemoryLogReader:
+    """A `LogReader` and a `PartitionReader` at once. `fail_next` makes that many reads fail as a lost broker does."""
+
+    def __init__(self, kafka: InMemoryKafka, chunk: int = 3) -> None:
+        self._kafka = kafka
+        self._chunk = chunk
+        self.fail_next = 0
+        self.closed = 0
+
+    def partition_reader(self) -> InMemoryLogReader:
+        return self
+
+    def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
+        for first in range(start, end, self._chunk):
+            self._fail()
+            yield self._kafka.logs[partition][first : min(first + self._chunk, end)]
+
+    def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
+        self._fail()
+        return next((record for record in self._kafka.logs[partition] if record.offset >= offset), None)
+
+    def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        return {partition: len(self._kafka.logs[partition]) for partition in partitions}
+
+    def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
+        return iter([record for topic in topics for record in self._kafka.records(topic)])
+
+    def read_from(self, topic: str, start: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+        records = self._kafka.records(topic)
+        return iter([record for record in records if record.offset >= start.get(record.partition, 0)])
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _fail(self) -> None:
+        if self.fail_next:
+            self.fail_next -= 1
+            raise RetriableError("the broker is away")
+
+
+class InMemoryGroupConsumer:
+    """A `GroupConsumer`: a test assigns and revokes, as the group's coordinator would."""
+
+    def __init__(self, kafka: InMemoryKafka, topic: str, batch_max: int) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._batch_max = batch_max
+        self._rebalances: deque[Rebalance] = deque()
+        self._positions: dict[int, int] = {}
+        self._generation = kafka.generation
+        self.assigned: set[int] = set()
+        self.withhold_offsets = 0
+        """Answers to `committed_offset` that stay None, as while a transaction of the last owner is open."""
+        self.closed = False
+
+    def assign(self, *partitions: int) -> None:
+        """The group gives these partitions to this member."""
+        self._rebalance(Rebalance(frozenset(), frozenset(partitions)))
+
+    def revoke(self, *partitions: int) -> None:
+        """The group takes them away."""
+        self._rebalance(Rebalance(frozenset(partitions), frozenset()))
+
+    def reassign(self, *partitions: int) -> None:
+        """The group took them away and gave them back before the ranker looked."""
+        self._rebalance(Rebalance(frozenset(partitions), frozenset(partitions)))
+
+    def be_removed(self) -> None:
+        """The group goes on without this member, which does not know it yet: a zombie."""
+        self._kafka.generation += 1
+
+    @property
+    def group_metadata(self) -> Any:
+        return self._generation
+
+    @property
+    def is_stable(self) -> bool:
+        return not self._rebalances
+
+    def poll_batch(self, running: Collection[int], wait_for_pending: Callable[[float], object]) -> list[ConsumerRecord]:
+        wait_for_pending(0.0)
+        if not self.is_stable:
+            return []
+        batch: list[ConsumerRecord] = []
+        for partition in sorted(running):
+            log = self._kafka.logs[TopicPartition(self._topic, partition)]
+            position = self._positions[partition]
+            records = log[position : position + self._batch_max - len(batch)]
+            self._positions[partition] = position + len(records)
+            batch += records
+        return batch
+
+    def take_rebalance(self) -> Rebalance | None:
+        if not self._rebalances:
+            return None
+        rebalance = self._rebalances.popleft()
+        self._generation = self._kafka.generation
+        return rebalance
+
+    def committed_offset(self, partition: int, timeout_ms: int = 0) -> int | None:
+        if self.withhold_offsets:
+            self.withhold_offsets -= 1
+            return None
+        return self._kafka.committed.setdefault(partition, 0)
+
+    def resume(self, partition: int, offset: int) -> bool:
+        if partition not in self.assigned:
+            return False
+        self._positions[partition] = offset
+        return True
+
+    def pause(self, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            self._positions[partition] = self._kafka.end(self._topic, partition)
+
+    def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        return {partition: self._kafka.end(self._topic, partition) for partition in partitions}
+
+    def commit(self, offsets: Offsets) -> None:
+        self._kafka.committed |= {source.partition: offset for source, offset in offsets.items()}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _rebalance(self, rebalance: Rebalance) -> None:
+        self._kafka.generation += 1
+        self.assigned = (self.assigned - rebalance.revoked) | rebalance.assigned
+        self._rebalances.append(rebalance)
+
+
+class Outcome(Enum):
+    """How a transaction ends."""
+
+    COMMITTED = "committed"
+    ABORTED = "nothing of it is committed"
+    ANSWER_LOST = "committed, but this process does not learn it"
+    OFFSETS_UNKNOWN = "committed by the offsets, but the offset of no record is known"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One call of `publish`."""
+
+    records: Sequence[OutboundRecord]
+    offsets: Offsets
+    outcome: Outcome | BaseException
+
+
+class InMemoryPublisher:
+    """A `Publisher` whose next transactions end as `script` says, and all others with a commit.
+
+    As a broker does, it refuses a transaction of a generation that the group has left (KIP-447).
+    """
+
+    def __init__(self, kafka: InMemoryKafka) -> None:
+        self._kafka = kafka
+        self.script: deque[Outcome | BaseException] = deque()
+        self.publications: list[Publication] = []
+        self.before_commit: Callable[[], None] = lambda: None
+        """Called once in the middle of the next transaction."""
+        self.closed = False
+
+    def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
+        before_commit, self.before_commit = self.before_commit, lambda: None
+        before_commit()
+        outcome = self.script.popleft() if self.script else Outcome.COMMITTED
+        if group_metadata != self._kafka.generation:
+            outcome = Outcome.ABORTED
+        self.publications.append(Publication(records, offsets, outcome))
+        if isinstance(outcome, BaseException):
+            raise outcome
+        if outcome is Outcome.ABORTED:
+            raise TransactionAborted("the transaction was aborted")
+        record_offsets = [self._kafka.append(record) for record in records]
+        self._kafka.committed |= {source.partition: offset for source, offset in offsets.items()}
+        if outcome is Outcome.ANSWER_LOST:
+            raise TransactionAborted("no answer")
+        return [-1] * len(records) if outcome is Outcome.OFFSETS_UNKNOWN else record_offsets
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class LazyExecutor(Executor):
+    """Runs a call when its result is asked for: until then the transaction is in flight."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return _LazyFuture(lambda: fn(*args, **kwargs))
+
+
+class _LazyFuture(Future[Any]):
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._call = call
+
+    def result(self, timeout: float | None = None) -> Any:
+        if not self.done():
+            try:
+                self.set_result(self._call())
+            except BaseException as error:
+                self.set_exception(error)
+        return super().result(timeout)
