@@ -51,7 +51,7 @@ class BatchRanker:
         self._store = store
         self._changelog = changelog
         self._metrics = metrics
-        self._neighbours = NeighbourTable(self._policy.neighbours)
+        self.co_visits = NeighbourTable(self._policy.neighbours)
         self._rebuilds, self._recall = Rebuilds(), RecallWatch(metrics)
         self.live: LiveRelease | None = None
         """None until the first release is live here: nothing is ranked before."""
@@ -78,7 +78,7 @@ class BatchRanker:
         batch = Batch.of(
             [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
         )
-        result = rank.rank(self.live, self._neighbours, users, batch, self._policy, stopwatch.begin, self._pool.map)
+        result = rank.rank(self.live, self.co_visits, users, batch, self._policy, stopwatch.begin, self._pool.map)
         users.columns.next_offset[slots] = [event.offset + 1 for event in events]
         users.touch(distinct_slots)
         self._recall.look(self.live.index.base, users.columns.vector, distinct_slots)
@@ -100,7 +100,7 @@ class BatchRanker:
     def apply(self, update: VectorChange | NeighbourChange) -> None:
         """Update the index or the co-visits; vectors of any release but the live one are ignored."""
         if isinstance(update, NeighbourChange):
-            update.apply(self._neighbours)
+            update.apply(self.co_visits)
         elif self.live is not None and update.release == self.live.manifest.id:
             update.apply(self.live.index)
 

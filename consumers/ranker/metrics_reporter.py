@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, Ranked
 from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ReleaseNumbers
+from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import Received
 from consumers.runtime.throttle import Every
@@ -25,16 +25,17 @@ GAUGE_INTERVAL_S, LAG_INTERVAL_S = 1, 2
 class MetricsReporter:
     """Reports committed batches and the state of the process."""
 
-    def __init__(self, metrics: RankerMetrics, batch_max: int) -> None:
+    def __init__(self, metrics: RankerMetrics, batch_max: int, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._metrics = metrics
         self._batch_max = batch_max
-        self._gauges_due = Every(GAUGE_INTERVAL_S)
-        self._lag_due = Every(LAG_INTERVAL_S)
+        self._gauges_due = Every(GAUGE_INTERVAL_S, self._clock.monotonic)
+        self._lag_due = Every(LAG_INTERVAL_S, self._clock.monotonic)
 
     def polled(self, records: Sequence[ConsumerRecord]) -> None:
         """These records were polled, or there were none."""
         oldest_ms = min((record.timestamp for record in records if record.timestamp >= 0), default=None)
-        self._metrics.waited.set(0 if oldest_ms is None else max(0.0, time.time() - oldest_ms / 1000))
+        self._metrics.waited.set(0 if oldest_ms is None else max(0.0, self._clock.wall() - oldest_ms / 1000))
         self._metrics.full.inc(len(records) >= self._batch_max)
 
     def committed(

@@ -63,15 +63,15 @@ class Ranker:
         self._clients = clients
         self._watcher = watcher
         self._metrics = metrics
-        self._report = MetricsReporter(metrics, settings.batch_max)
+        self._report = MetricsReporter(metrics, settings.batch_max, clients.clock)
         self._waiting_log_due = Every(WAITING_LOG_INTERVAL_S, clients.clock.monotonic)
 
-        self._tasks = PartitionTasks(store.users, metrics, clients.clock)
+        self.tasks = PartitionTasks(store.users, metrics, clients.clock)
         self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
         self._checkpoints = CheckpointCoordinator(topics, store, settings.checkpoint_ms / 1000)
-        self._committer = Committer(clients, topics.events, store, self._tasks, self._checkpoints, metrics)
-        self._recovery = RecoveryManager(settings, clients, store, self._changelog, self._tasks, metrics)
-        self._batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
+        self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
+        self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
+        self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
         self._output = OutputBuilder(topics, store.items, store.releases)
 
     def run(self, stop: threading.Event) -> None:
@@ -95,14 +95,14 @@ class Ranker:
         self._apply_updates()
         self._advance_recovery()
         self._resume_partitions()
-        records = self._clients.group.poll_batch(self._tasks.running, self._committer.wait)
+        records = self._clients.group.poll_batch(self.tasks.running, self._committer.wait)
         self._report.polled(records)
         if records:
             self._process(records)
         elif self._committer.await_commit() and self._clients.group.is_stable and self._committer.is_ready:
             self._checkpoint()
         self._evict_idle_users()
-        self._report.state(self._store.users, self._dirty_users(), self._batch_ranker.live)
+        self._report.state(self._store.users, self._dirty_users(), self.batch_ranker.live)
         self._report.lag(self._topics.events, self._lag)
 
     def _process(self, records: Sequence[ConsumerRecord]) -> None:
@@ -111,7 +111,7 @@ class Ranker:
         It is published while the next batch is ranked, on the user states that this one left. Should it not commit,
         what was ranked on them is undone too. Metrics count a batch after its commit, and only then.
         """
-        records = [record for record in records if record.offset >= self._tasks[record.partition].next_offset]
+        records = [record for record in records if record.offset >= self.tasks[record.partition].next_offset]
         if not records:  # all of them were ranked before a rebalance rewound the consumer
             return
         stopwatch = Stopwatch(self._metrics.stage)
@@ -119,8 +119,8 @@ class Ranker:
         events, dead_letters = decode(records, self._max_message_bytes)
         lap("decode")
         end_offsets = {record.partition: record.offset + 1 for record in records}
-        batch = self._batch_ranker.rank(events, end_offsets, stopwatch)
-        release, ranked_at_ms = self._batch_ranker.live_release_id, int(self._clients.clock.wall() * 1000)
+        batch = self.batch_ranker.rank(events, end_offsets, stopwatch)
+        release, ranked_at_ms = self.batch_ranker.live_release_id, int(self._clients.clock.wall() * 1000)
 
         def make_records() -> Iterator[OutboundRecord]:
             yield from (letter.outgoing(self._topics.dead_letter) for letter in dead_letters)
@@ -131,13 +131,13 @@ class Ranker:
 
         if self._committer.await_commit(ranked_since=batch.undo):
             now = self._clients.clock.monotonic()
-            plans = self._checkpoints.plan(self._tasks.checkpoints, batch.ranges, release, now)
+            plans = self._checkpoints.plan(self.tasks.checkpoints, batch.ranges, release, now)
             self._committer.publish(plans, TransactionContent(make_records, batch.undo, on_commit), stopwatch)
 
     def _checkpoint(self, interval_s: float | None = None) -> bool:
         """Save the user states that are due while no events come; False if none are. `interval_s` 0 saves all."""
         now = self._clients.clock.monotonic()
-        plans = self._checkpoints.plan(self._tasks.checkpoints, {}, None, now, interval_s)
+        plans = self._checkpoints.plan(self.tasks.checkpoints, {}, None, now, interval_s)
         if plans:
             self._committer.publish(plans, TransactionContent(), Stopwatch(self._metrics.stage))
         return bool(plans)
@@ -160,36 +160,36 @@ class Ranker:
             return
         self._committer.await_commit()
         for partition in rebalance.revoked:
-            self._tasks.close(partition)
+            self.tasks.close(partition)
         for partition in rebalance.assigned:
-            self._tasks.assign(partition)
-        log.info("assigned partitions: %s", self._tasks.partitions or "none")
+            self.tasks.assign(partition)
+        log.info("assigned partitions: %s", self.tasks.partitions or "none")
 
     def _apply_updates(self) -> None:
         """Apply what the release watcher has ready: all of it before the first release is live, then one per turn."""
-        limit = None if self._batch_ranker.live is None else 1
+        limit = None if self.batch_ranker.live is None else 1
         for update in self._watcher.changes(limit):
             if isinstance(update, Adopt):
                 self._committer.await_commit()  # its undo has arrays of the old release's sizes
-                self._batch_ranker.swap(update.live)
+                self.batch_ranker.swap(update.live)
             else:
-                self._batch_ranker.apply(update)
-        self._batch_ranker.maintain_index()
+                self.batch_ranker.apply(update)
+        self.batch_ranker.maintain_index()
 
     def _advance_recovery(self) -> None:
-        if self._tasks.is_restoring:
+        if self.tasks.is_restoring:
             self._committer.await_commit()  # recovery evicts users, and an evicted user cannot be undone
-            self._recovery.advance(self._batch_ranker.live)
+            self._recovery.advance(self.batch_ranker.live)
 
     def _resume_partitions(self) -> None:
         """Poll the restored partitions, once a release is live."""
-        if self._batch_ranker.live is None:
-            if len(self._tasks) and self._waiting_log_due():
+        if self.batch_ranker.live is None:
+            if len(self.tasks) and self._waiting_log_due():
                 log.info("waiting for %s", self._watcher.awaited)
             return
         if not self._committer.is_ready:
             return  # a group that refuses this process's offsets will soon report a rebalance
-        for task in self._tasks:
+        for task in self.tasks:
             if task.state is TaskState.SUSPENDED and self._clients.group.resume(task.partition, task.next_offset):
                 task.resume()
 
@@ -199,17 +199,17 @@ class Ranker:
             self._changelog.evict_idle_users()
 
     def _dirty_users(self) -> int:
-        return sum(len(checkpoint.dirty) for checkpoint in self._tasks.checkpoints.values())
+        return sum(len(checkpoint.dirty) for checkpoint in self.tasks.checkpoints.values())
 
     def _lag(self) -> dict[int, int]:
         """Events between what is ranked and the end of each partition's log."""
-        ends = self._clients.group.end_offsets(self._tasks.partitions)
-        return {partition: max(0, end - self._tasks[partition].next_offset) for partition, end in ends.items()}
+        ends = self._clients.group.end_offsets(self.tasks.partitions)
+        return {partition: max(0, end - self.tasks[partition].next_offset) for partition, end in ends.items()}
 
     def close(self) -> None:
         """Close everything, whatever fails; the group first, since other members wait for its partitions."""
         with ExitStack() as stack:  # which calls the last one first
             stack.callback(self._watcher.close)
-            stack.callback(self._tasks.end_recoveries)
-            stack.callback(self._batch_ranker.close)
+            stack.callback(self.tasks.end_recoveries)
+            stack.callback(self.batch_ranker.close)
             stack.callback(self._clients.close)

@@ -163,7 +163,7 @@ class RecoveryManager:
                 yield
             if max(max_next_offset, marker.offset) > committed_offset:
                 log.warning(
-                    "the user states of partition %d go beyond the group's offset %d: not used",
+                    "partition %d: user states go beyond the group's offset %d and are not used",
                     partition.partition,
                     committed_offset,
                 )

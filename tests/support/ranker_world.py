@@ -16,6 +16,7 @@ from anabranch.messages import STATE_MARKER_KEY, Event, Feedback, Ranking, Relea
 from anabranch.metrics import RankerMetrics
 from anabranch.settings import Settings
 from consumers.ranker.clients import RankerClients
+from consumers.ranker.partition_task import TaskState
 from consumers.ranker.ranker import Ranker
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import Adopt, Change
@@ -105,7 +106,9 @@ class RankerProcess:
     def _is_settled(self) -> bool:
         kafka, topic = self._world.kafka, self._world.topics.events
         ends = {partition: kafka.end(topic, partition) for partition in self.group.assigned}
-        return self.group.is_stable and all(kafka.committed.get(partition) == end for partition, end in ends.items())
+        is_committed = all(kafka.committed.get(partition) == end for partition, end in ends.items())
+        is_running = all(task.state is TaskState.RUNNING for task in self.ranker.tasks)
+        return self.group.is_stable and is_committed and is_running
 
 
 class RankerWorld:

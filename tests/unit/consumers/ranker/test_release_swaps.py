@@ -1,0 +1,186 @@
+"""Releases that go live, are swapped and retired while events flow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anabranch.errors import BackgroundFailure
+from consumers.ranker.partition_task import TaskState
+from consumers.releases.updates import NeighbourChange, NeighbourRow, VectorChange
+from tests.support.in_memory_kafka import Outcome
+from tests.support.ranker_world import CATALOGUE, RankerProcess, RankerWorld, purchases
+from tests.support.releases import DIMS
+
+
+def releases_by_offset(world: RankerWorld) -> dict[int, list[str]]:
+    """The release of each ranking, by partition, in the order of the events."""
+    rankings = sorted(world.rankings(), key=lambda ranking: (ranking.cause.partition, ranking.cause.offset))
+    return {
+        partition: [ranking.release for ranking in rankings if ranking.cause.partition == partition]
+        for partition in (0, 1)
+    }
+
+
+def start(world: RankerWorld) -> RankerProcess:
+    process = world.process()
+    process.settle()
+    return process
+
+
+def test_before_the_first_release_is_live_nothing_is_ranked(
+    world: RankerWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    process = world.process(release=None)
+    world.send(*purchases(8))
+    process.turn(10)
+    assert world.rankings() == []
+    assert "waiting for a live release" in caplog.text
+    process.go_live("r1")
+    world.assert_exactly_once(process)
+
+
+def test_a_swap_takes_effect_between_two_batches_and_mixes_no_releases(world: RankerWorld) -> None:
+    process = start(world)
+    world.send(*purchases(24))
+    process.turn(2)
+    process.go_live("r2")
+    process.settle()
+    for releases in releases_by_offset(world).values():
+        assert releases == sorted(releases)
+        assert set(releases) <= {"r1", "r2"}
+    assert "r2" in releases_by_offset(world)[1]
+    assert len(world.slates()) == 24
+
+
+def test_a_swap_waits_for_the_transaction_in_flight(world: RankerWorld) -> None:
+    process = start(world)
+    world.send(*purchases(8))
+    process.turn()
+    assert process.publisher.publications == []
+    process.go_live("r2")
+    process.turn()
+    assert len(process.publisher.publications) == 1
+    assert {ranking.release for ranking in world.rankings()} == {"r1"}
+
+
+def test_a_transaction_that_aborts_at_a_swap_is_ranked_again_by_the_new_release(world: RankerWorld) -> None:
+    process = start(world)
+    world.send(*purchases(8))
+    process.publisher.script.append(Outcome.ABORTED)
+    process.turn()
+    process.go_live("r2")
+    process.settle()
+    assert {ranking.release for ranking in world.rankings()} == {"r2"}
+    assert len(world.slates()) == 8
+
+
+def test_feedback_names_the_release_that_made_the_slate_before_the_swap(world: RankerWorld) -> None:
+    process = start(world)
+    world.send(*purchases(4))
+    process.settle()
+    process.go_live("r2")
+    world.send(*purchases(4, first=4))
+    process.settle()
+    assert [entry.release for entry in world.feedback() if entry.event.event_id == "e4"] == ["r1"]
+
+
+def test_a_retired_release_gets_no_more_vectors(world: RankerWorld) -> None:
+    process = start(world)
+    process.go_live("r2")
+    process.turn()
+    rows = process.store.items.rows(CATALOGUE[:1])
+    gone = np.array(rows, np.int32)
+    nothing = np.empty((0, DIMS), np.float32)
+    for release in ("r1", "r2"):
+        live = process.ranker.batch_ranker.live
+        assert live is not None
+        before = len(live.index)
+        process.releases.updates.append(
+            VectorChange(release, np.empty(0, np.int32), nothing, np.empty(0, np.bool_), removed=gone)
+        )
+        process.turn()
+        assert len(live.index) == before - (release == "r2")
+
+
+def test_co_visits_are_applied_whatever_release_is_live(world: RankerWorld) -> None:
+    process = start(world)
+    row, near = process.store.items.row(CATALOGUE[0]), process.store.items.rows(CATALOGUE[1:2])
+    process.releases.updates.append(NeighbourChange([NeighbourRow(row, near, np.ones(1, np.float32), popularity=7.0)]))
+    process.turn()
+    assert process.ranker.batch_ranker.co_visits.columns.rows[row, 0] == near[0]
+
+
+def test_while_events_are_ranked_one_update_is_applied_per_turn(world: RankerWorld) -> None:
+    process = start(world)
+    for _ in range(3):
+        process.releases.updates.append(NeighbourChange([]))
+    process.turn()
+    assert len(process.releases.updates) == 2
+
+
+def test_before_the_first_release_all_updates_are_applied_at_once(world: RankerWorld) -> None:
+    process = world.process(release=None)
+    for _ in range(3):
+        process.releases.updates.append(NeighbourChange([]))
+    process.turn()
+    assert len(process.releases.updates) == 0
+
+
+def test_what_ended_the_watcher_ends_the_ranker(world: RankerWorld) -> None:
+    process = start(world)
+    world.send(*purchases(8))
+    process.turn()
+    process.releases.failure = BackgroundFailure("watching releases failed")
+    with pytest.raises(BackgroundFailure):
+        process.turn()
+    assert world.rankings() == [], "the batch in flight is left to the successor"
+    world.assert_exactly_once(world.process())
+
+
+def test_a_successor_that_is_still_loading_the_release_that_ranked_last_waits_for_it(world: RankerWorld) -> None:
+    process = start(world)
+    process.go_live("r2")
+    world.send(*purchases(8))
+    process.settle()
+    successor = world.process(release="r1")
+    world.announce("r2")
+    for _ in range(10):
+        world.clock.advance(3)
+        successor.turn()
+    assert {task.state for task in successor.ranker.tasks} == {TaskState.RESTORING}
+    successor.go_live("r2")
+    world.send(*purchases(8, first=8))
+    successor.settle()
+    assert {ranking.release for ranking in world.rankings()} == {"r2"}
+    assert len(world.slates()) == 16
+
+
+def test_a_successor_whose_release_was_rolled_back_does_not_wait(world: RankerWorld) -> None:
+    process = start(world)
+    process.go_live("r2")
+    world.send(*purchases(8))
+    process.settle()
+    world.announce("r1")
+    successor = world.process(release="r1")
+    world.send(*purchases(8, first=8))
+    successor.settle()
+    assert {ranking.release for ranking in world.rankings()[-4:]} <= {"r1", "r2"}
+    assert len(world.slates()) == 16
+    assert releases_by_offset(world)[1][-1] == "r1"
+
+
+def test_after_a_swap_and_a_kill_each_event_is_replayed_by_the_release_that_ranked_it(world: RankerWorld) -> None:
+    process = start(world)
+    world.send(*purchases(8))
+    process.settle()
+    process.go_live("r2")
+    world.send(*purchases(8, first=8))
+    process.settle()
+    vectors = process.store.users.columns.vector[process.store.users.slots(["u0"], [0])].copy()
+    successor = world.process(release="r2")
+    successor.settle()
+    successor.turn(60)
+    restored = successor.store.users.columns.vector[successor.store.users.slots(["u0"], [0])]
+    assert (restored == vectors).all()

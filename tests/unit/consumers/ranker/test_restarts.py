@@ -1,0 +1,229 @@
+"""What a process leaves in the logs when it ends, and what its successor makes of it."""
+
+from __future__ import annotations
+
+import pytest
+from kafka import TopicPartition
+from kafka.errors import RetriableError
+
+from anabranch.errors import BrokerUnavailable
+from anabranch.kafka.records import OutboundRecord
+from anabranch.messages import STATE_MARKER_KEY
+from consumers.ranker.changelog import StateMissing
+from consumers.ranker.partition_task import TaskState
+from consumers.runtime.dead_letter import DeadLetter
+from tests.support.in_memory_kafka import Outcome
+from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
+
+
+def ranked(world: RankerWorld, events: int, **settings: object) -> RankerProcess:
+    """A process that has ranked so many further events."""
+    process = world.process(**settings)
+    process.settle()
+    world.send(*purchases(events, first=len(world.sent)))
+    process.settle()
+    return process
+
+
+def test_a_killed_process_without_any_checkpoint_is_replayed_from_the_events(world: RankerWorld) -> None:
+    ranked(world, 24)
+    assert world.saved_states() == {}
+    successor = ranked(world, 24)
+    assert successor.metric("restored_events_total") == 24
+    world.assert_exactly_once(successor)
+
+
+def test_feedback_after_a_kill_is_joined_with_the_slates_that_were_published(world: RankerWorld) -> None:
+    ranked(world, 4)
+    world.send(*purchases(4, first=4))
+    world.process().settle()
+    assert {entry.release for entry in world.feedback()[-2:]} == {"r1"}
+
+
+def test_a_checkpoint_leaves_only_the_events_after_it_to_replay(world: RankerWorld) -> None:
+    process = ranked(world, 24)
+    world.clock.advance(10)
+    process.turn(3)
+    assert set(world.saved_states()) == {"u0", "u1", "u2", "u3"}
+    world.send(*purchases(4, first=24))
+    process.settle()
+    successor = ranked(world, 4)
+    assert successor.metric("restored_events_total") == 4
+    world.assert_exactly_once(successor)
+
+
+def test_an_orderly_end_leaves_nothing_to_replay(world: RankerWorld) -> None:
+    ranked(world, 24).stop()
+    successor = ranked(world, 4)
+    assert successor.metric("restored_events_total") == 0
+    world.assert_exactly_once(successor)
+
+
+def test_an_orderly_end_commits_the_batch_in_flight(world: RankerWorld) -> None:
+    process = world.process()
+    process.settle()
+    world.send(*purchases(4))
+    process.turn()
+    assert world.rankings() == []
+    process.stop()
+    assert len(world.slates()) == 4
+
+
+def test_a_final_checkpoint_that_aborts_leaves_the_events_to_replay(world: RankerWorld) -> None:
+    process = ranked(world, 24)
+    process.publisher.script.append(Outcome.ABORTED)
+    process.stop()
+    assert world.saved_states() == {}
+    successor = ranked(world, 4)
+    assert successor.metric("restored_events_total") == 24
+    world.assert_exactly_once(successor)
+
+
+def test_a_read_that_fails_during_recovery_starts_it_again_and_doubles_nothing(world: RankerWorld) -> None:
+    ranked(world, 24)
+    successor = world.process()
+    successor.turn(6)
+    restored_before = successor.metric("restored_events_total")
+    successor.log_reader.fail_next = 1
+    successor.turn(2)
+    assert successor.log_reader.fail_next == 0 and restored_before
+    world.assert_exactly_once(successor)
+
+
+def test_recovery_fails_again_and_again_and_then_completes(world: RankerWorld) -> None:
+    ranked(world, 24)
+    successor = world.process()
+    successor.log_reader.fail_next = 6
+    world.assert_exactly_once(successor)
+
+
+def test_states_beyond_the_groups_offset_are_not_used(world: RankerWorld) -> None:
+    ranked(world, 24).stop()
+    for source in list(world.kafka.logs):
+        if source.topic in (world.topics.rankings, world.topics.feedback):
+            del world.kafka.logs[source]
+    world.kafka.committed = {0: 0, 1: 0}  # somebody set them back: everything is ranked again
+    successor = world.process()
+    world.assert_exactly_once(successor)
+
+
+def test_an_event_that_became_a_dead_letter_is_not_replayed(world: RankerWorld) -> None:
+    """What could not be read once, by a smaller limit, and can be read now: no state has seen it."""
+    process = world.process(max_message_bytes=1024)
+    process.settle()
+    long_query = purchases(1)[0].__class__(event_id="long", user_id="u0", type="search", ts=1_000_000, query="q" * 1500)
+    world.send(long_query, *purchases(8))
+    process.settle()
+    assert len(world.kafka.records(world.topics.dead_letter)) == 1
+    successor = world.process()
+    successor.settle()
+    assert successor.metric("restored_events_total") == 8
+    assert "long" not in world.slates()
+
+
+def test_a_dead_letter_of_another_topic_hides_no_event(world: RankerWorld) -> None:
+    ranked(world, 8)
+    [record, *_] = world.kafka.records(world.topics.events)
+    letter = DeadLetter(record._replace(topic=world.topics.items), "invalid", "of the catalogue")
+    world.kafka.append(letter.outgoing(world.topics.dead_letter))
+    successor = ranked(world, 0)
+    assert successor.metric("restored_events_total") == 8
+
+
+def test_evicted_users_come_back_as_they_were(world: RankerWorld) -> None:
+    process = world.process(max_users=3)
+    process.settle()
+    for first in range(0, 120, 12):
+        world.send(*purchases(12, users=12, first=first))
+        process.settle()
+        world.clock.advance(10)
+        process.turn(3)
+    assert (process.metric("user_states_recalled_total") or 0) > 10
+    assert len(process.store.users) <= 12
+    world.assert_exactly_once(process)
+
+
+def test_a_user_whose_state_is_dirty_is_never_evicted(world: RankerWorld) -> None:
+    process = ranked(world, 24, max_users=1)
+    assert process.metric("user_states_evicted_total") == 0
+    assert len(process.store.users) == 4
+    world.clock.advance(10)
+    process.turn(3)
+    assert len(process.store.users) <= 1
+
+
+def test_an_eviction_waits_for_the_transaction_in_flight(world: RankerWorld) -> None:
+    process = ranked(world, 24, max_users=3)
+    world.clock.advance(10)
+    process.publisher.script.append(Outcome.ABORTED)
+    process.turn(2)
+    assert process.metric("user_states_evicted_total") == 0
+    world.assert_exactly_once(process)
+
+
+def evicted(world: RankerWorld) -> RankerProcess:
+    """A process of whose users the log alone has some."""
+    process = ranked(world, 24, max_users=1)
+    world.clock.advance(10)
+    process.turn(3)
+    assert process.store.users.evicted >= 3
+    return process
+
+
+def test_an_evicted_state_that_cannot_be_read_ends_the_process_and_its_successor_goes_on(world: RankerWorld) -> None:
+    process = evicted(world)
+    world.send(*purchases(8, first=24))
+    process.log_reader.fail_next = 1
+    with pytest.raises(RetriableError):
+        process.settle()
+    world.assert_exactly_once(world.process())
+
+
+def test_an_evicted_state_that_the_log_does_not_give_in_time_ends_the_process(
+    world: RankerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = evicted(world)
+    world.send(*purchases(8, first=24))
+    monkeypatch.setattr(process.log_reader, "first_record_from", lambda partition, offset: None)
+    with pytest.raises(BrokerUnavailable, match="has no state of user"):
+        process.settle()
+    world.assert_exactly_once(world.process())
+
+
+def test_an_evicted_state_that_is_not_where_it_was_written_is_an_error_that_names_its_place(world: RankerWorld) -> None:
+    process = evicted(world)
+    for partition in (0, 1):
+        log = world.kafka.logs[TopicPartition(world.topics.user_state, partition)]
+        log[:] = [record._replace(key=b"somebody else") for record in log]
+    world.send(*purchases(8, first=24))
+    published = len(world.rankings())
+    with pytest.raises(StateMissing, match=r"user-state, partition \d has no state of user 'u\d' at offset \d"):
+        process.settle()
+    assert len(world.rankings()) == published
+
+
+def test_where_nothing_was_ever_saved_a_marker_alone_says_which_release_ranked(world: RankerWorld) -> None:
+    ranked(world, 4)
+    records = world.kafka.records(world.topics.user_state)
+    assert {record.key for record in records} == {STATE_MARKER_KEY}
+
+
+def test_history_before_the_groups_first_offset_is_replayed_and_not_ranked(world: RankerWorld) -> None:
+    world.send(*purchases(16))
+    world.kafka.committed = {0: 8, 1: 8}
+    process = world.process()
+    process.settle()
+    process.turn(60)
+    assert {task.state for task in process.ranker.tasks} == {TaskState.RUNNING}
+    assert world.rankings() == []
+    assert process.metric("restored_events_total") == 16
+    world.send(*purchases(4, first=16))
+    process.settle()
+    assert len(world.slates()) == 4
+
+
+def test_what_is_no_ranking_on_the_topic_of_rankings_is_passed_over_by_recovery(world: RankerWorld) -> None:
+    ranked(world, 8)
+    world.kafka.append(OutboundRecord(world.topics.rankings, b"u0", b"junk", 0))
+    successor = ranked(world, 0)
+    assert successor.metric("messages_passed_over_total", topic=world.topics.rankings) == 1

@@ -1,0 +1,223 @@
+"""Publishers whose producer fails: which error may be tried again, and what becomes of the producer."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from kafka import TopicPartition
+from kafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    ProducerFencedError,
+    SaslAuthenticationFailedError,
+    TopicAuthorizationFailedError,
+)
+
+from anabranch.errors import BrokerFailed, BrokerRefused, BrokerUnavailable, Fenced
+from anabranch.kafka.records import Offsets, OutboundRecord
+from anabranch.settings import Settings
+from consumers.runtime.publishers import AtLeastOncePublisher, TransactionAborted, TransactionalPublisher
+from tests.support.in_memory_kafka import ManualClock
+
+OFFSETS = {TopicPartition("events", 0): 7}
+RECORDS = [OutboundRecord("rankings", b"u", b"{}", 0), OutboundRecord("user-state", b"u", b"s", 0)]
+
+
+@dataclass
+class Cluster:
+    """Makes producers whose transactions end as scripted."""
+
+    errors: deque[KafkaError | None] = field(default_factory=deque)
+    unavailable: int = 0
+    """Producers that cannot be made, for no broker answers."""
+    clock: ManualClock = field(default_factory=ManualClock)
+    producers: list[Producer] = field(default_factory=list)
+
+    def new_producer(self) -> Producer:
+        if self.unavailable:
+            self.unavailable -= 1
+            self.clock.advance(15)
+            raise BrokerUnavailable("no broker")
+        self.producers.append(Producer(self))
+        return self.producers[-1]
+
+
+@dataclass
+class Producer:
+    cluster: Cluster
+    is_abandoned: bool = False
+
+    def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
+        assert not self.is_abandoned, "a producer is never used after an error"
+        error = self.cluster.errors.popleft() if self.cluster.errors else None
+        if error is not None:
+            raise error
+        return list(range(len(records)))
+
+    def root_cause(self, error: KafkaError) -> Exception:
+        return error.__cause__ if isinstance(error.__cause__, Exception) else error
+
+    def close(self) -> None:
+        self.is_abandoned = True
+
+    def abandon(self) -> None:
+        self.is_abandoned = True
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+def publisher(cluster: Cluster) -> TransactionalPublisher:
+    return TransactionalPublisher(Settings(), "ranker-one", cluster.new_producer, cluster.clock.clock())
+
+
+def publish(publisher: TransactionalPublisher) -> list[int]:
+    return publisher.publish(RECORDS, OFFSETS, 1)
+
+
+def aborted(publisher: TransactionalPublisher, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(TransactionAborted):
+            publish(publisher)
+
+
+def test_a_transaction_returns_the_offset_of_each_record(cluster: Cluster) -> None:
+    assert publish(publisher(cluster)) == [0, 1]
+
+
+def test_after_an_abort_another_producer_takes_over(cluster: Cluster) -> None:
+    cluster.errors.append(KafkaTimeoutError("no answer"))
+    subject = publisher(cluster)
+    aborted(subject, 1)
+    assert publish(subject) == [0, 1]
+    assert [producer.is_abandoned for producer in cluster.producers] == [True, False]
+
+
+def test_a_producer_fenced_once_is_replaced(cluster: Cluster) -> None:
+    cluster.errors.append(ProducerFencedError())
+    subject = publisher(cluster)
+    aborted(subject, 1)
+    assert publish(subject) == [0, 1]
+
+
+def test_a_producer_fenced_three_times_within_two_minutes_has_a_double(cluster: Cluster) -> None:
+    cluster.errors.extend([ProducerFencedError()] * 3)
+    subject = publisher(cluster)
+    aborted(subject, 2)
+    with pytest.raises(Fenced, match=r"transactional id ranker-one.*Give each process an `instance` of its own"):
+        publish(subject)
+
+
+def test_three_fencings_over_a_longer_time_are_no_double(cluster: Cluster) -> None:
+    cluster.errors.extend([ProducerFencedError()] * 3)
+    subject = publisher(cluster)
+    for _ in range(3):
+        aborted(subject, 1)
+        cluster.clock.advance(61)
+    assert publish(subject) == [0, 1]
+
+
+def test_twenty_aborts_in_a_row_end_the_process(cluster: Cluster) -> None:
+    cluster.errors.extend([KafkaTimeoutError("no answer")] * 20)
+    subject = publisher(cluster)
+    aborted(subject, 19)
+    with pytest.raises(BrokerFailed, match="20 transactions in a row were aborted"):
+        publish(subject)
+
+
+def test_a_commit_between_aborts_starts_their_count_again(cluster: Cluster) -> None:
+    cluster.errors.extend([KafkaTimeoutError("no answer")] * 19 + [None] + [KafkaTimeoutError("no answer")] * 19)
+    subject = publisher(cluster)
+    aborted(subject, 19)
+    publish(subject)
+    aborted(subject, 19)
+    assert publish(subject) == [0, 1]
+
+
+def test_a_topic_that_may_not_be_written_ends_the_process_and_the_remedy_is_named(cluster: Cluster) -> None:
+    cluster.errors.append(TopicAuthorizationFailedError("rankings"))
+    with pytest.raises(BrokerFailed, match="write access to the topics and to the transactional id ranker-one"):
+        publish(publisher(cluster))
+
+
+def test_a_refused_connection_ends_the_process(cluster: Cluster) -> None:
+    cluster.errors.append(SaslAuthenticationFailedError())
+    with pytest.raises(BrokerRefused):
+        publish(publisher(cluster))
+
+
+def test_a_producer_is_made_as_soon_as_a_broker_answers(cluster: Cluster) -> None:
+    cluster.unavailable = 3
+    assert publish(publisher(cluster)) == [0, 1]
+
+
+def test_a_cluster_that_is_away_for_more_than_a_minute_ends_the_process(cluster: Cluster) -> None:
+    cluster.unavailable = 100
+    with pytest.raises(BrokerUnavailable):
+        publisher(cluster)
+    assert cluster.unavailable >= 94
+
+
+class Done:
+    """The future of a record that the broker has."""
+
+    def __init__(self, offset: int) -> None:
+        self.value = self
+        self.offset = offset
+
+    def succeeded(self) -> bool:
+        return True
+
+
+class Journal:
+    """A kafka-python producer and a commit that write down what they are asked, in order."""
+
+    def __init__(self, fail_at: str | None = None) -> None:
+        self.entries: list[str] = []
+        self._fail_at = fail_at
+
+    def send(self, topic: str, **record: Any) -> Done:
+        self._note(topic)
+        return Done(len(self.entries))
+
+    def flush(self, timeout: float) -> None:
+        self._note("flush")
+
+    def commit(self, offsets: Offsets) -> None:
+        assert offsets == OFFSETS
+        self._note("commit")
+
+    def close(self, timeout: float) -> None:
+        self._note("close")
+
+    def _note(self, entry: str) -> None:
+        if entry == self._fail_at:
+            raise KafkaError(f"{entry} failed")
+        self.entries.append(entry)
+
+
+def test_at_least_once_publishes_rankings_then_offsets_then_states() -> None:
+    journal = Journal()
+    subject = AtLeastOncePublisher(journal, journal.commit, "user-state")
+    shuffled = [RECORDS[1], RECORDS[0]]
+    offsets = subject.publish(shuffled, OFFSETS, None)
+    assert journal.entries == ["rankings", "flush", "commit", "user-state", "flush"]
+    assert offsets == [4, 1], "the offset of each record, in the order of the records"
+
+
+@pytest.mark.parametrize(
+    ("fail_at", "left"),
+    [("rankings", []), ("commit", ["rankings", "flush"]), ("user-state", ["rankings", "flush", "commit"])],
+)
+def test_at_least_once_a_failure_leaves_what_came_before_it(fail_at: str, left: list[str]) -> None:
+    journal = Journal(fail_at)
+    subject = AtLeastOncePublisher(journal, journal.commit, "user-state")
+    with pytest.raises(TransactionAborted, match="not published completely"):
+        subject.publish(RECORDS, OFFSETS, None)
+    assert journal.entries == left
