@@ -11,7 +11,8 @@ from typing import Any
 import typer
 
 from anabranch.errors import UsageError
-from anabranch.settings import Settings, load
+from anabranch.settings import Settings
+from anabranch.settings_loader import load
 
 
 @dataclass(frozen=True)

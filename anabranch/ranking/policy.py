@@ -12,15 +12,15 @@ class Policy:
     """What may be proposed and shown."""
 
     slate: int = 20
-    retrieve: int = 100
+    retrieval_k: int = 100
     """Items asked of the index."""
     neighbours: int = 20
     """Neighbours proposed of each of the newest history items."""
     recent: int = 10
     """How many history items that is."""
-    discover: bool = False
+    exclude_seen: bool = False
     """Filter what is among the user's own items: for discovery, where a repeat is no news."""
-    session_repeats: bool = False
+    allow_session_repeats: bool = False
     """Show what the session holds again: where people go back and forth between items, as on a marketplace."""
     latest: bool = False
     """Make one slate for each user of a batch, after their last event in it, and none after the others."""
@@ -32,10 +32,10 @@ class Policy:
         """As the settings say."""
         return cls(
             slate=settings.slate_size,
-            retrieve=settings.retrieve,
+            retrieval_k=settings.retrieval_k,
             neighbours=settings.neighbours,
-            discover=settings.discover,
-            session_repeats=settings.session_repeats,
+            exclude_seen=settings.exclude_seen,
+            allow_session_repeats=settings.allow_session_repeats,
             latest=settings.rank == "latest",
             purchase=settings.publish_purchase,
         )

@@ -174,8 +174,8 @@ def predict(
     for at, ((user, item, ts, session), wanted) in enumerate(zip(visits(log), scored.tolist(), strict=True), start=1):
         history, own = histories.get(user), visited.setdefault(user, set())
         if wanted:
-            exclude: set[int] = set() if policy.session_repeats else history.session_items()
-            if policy.discover:
+            exclude: set[int] = set() if policy.allow_session_repeats else history.session_items()
+            if policy.exclude_seen:
                 exclude |= own
             predicted.repeat.append(item in own)
             for rival in rivals:

@@ -38,9 +38,9 @@ def moments_before(log: EventLog, rows: Positions, policy: Policy) -> Moments:
     place[order] = np.arange(len(log))
     at = place[rows] - 1
     contexts = Sequences.from_log(log).contexts(at, RECENT)
-    if policy.discover:
+    if policy.exclude_seen:
         return Moments(contexts, contexts.recent)
-    length = np.zeros(len(rows), np.int64) if policy.session_repeats else _session_lengths(log.take(order))[at]
+    length = np.zeros(len(rows), np.int64) if policy.allow_session_repeats else _session_lengths(log.take(order))[at]
     longest = min(RECENT, int(length.max(initial=0)))
     newest = contexts.recent[:, :longest]
     return Moments(contexts, np.where(np.arange(longest) < length[:, None], newest, NONE).astype(np.int32))

@@ -304,7 +304,7 @@ def _search(
     if parent is not None and new_since_ms >= order_from:  # something fresh must be left to learn from
         order_from = log.between(new_since_ms, int(log.ts[-1]) + 1).time_at(SEARCHED_SHARE)
         before = log.split(order_from)[0]
-    judge = Judge.of(Sequences.from_log(log), order_from, config.search.moments, config.policy.discover, random)
+    judge = Judge.of(Sequences.from_log(log), order_from, config.search.moments, config.policy.exclude_seen, random)
     training_data = catalogue.training_data(before.last(config.search.events), seeds, new_since_ms if parent else 0)
     with stages("search") as done:
         return search(config, training_data, judge, lambda one: _encoder(catalogue, parent, one), config.search, done)

@@ -49,7 +49,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
         return CandidateConfig(
             seed=seed,
             threads=threads,
-            policy=Policy(session_repeats=True),
+            policy=Policy(allow_session_repeats=True),
             co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
             seeds=_of_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
@@ -60,7 +60,7 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
         return CandidateConfig(
             seed=seed,
             threads=threads,
-            policy=Policy(discover=True, neighbours=32),
+            policy=Policy(exclude_seen=True, neighbours=32),
             co_visits=CoVisitRule(across=1.0, text_prior=150.0),
             seeds=_of_histories,
             strategies=(TextGeometry(), Replay(first=False)),

@@ -21,7 +21,8 @@ from anabranch.kafka.producer import Delivery
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, Event, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
-from anabranch.settings import DEFAULTS, PREFIX, Secret, Settings
+from anabranch.settings import DEFAULTS, Secret, Settings
+from anabranch.settings_loader import PREFIX
 from producers import catalogue, replay
 from tests.support.releases import write_release
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from anabranch.errors import SettingsError
-from anabranch.settings import Settings, load
+from anabranch.settings import Settings
+from anabranch.settings_loader import RENAMED, load
 
 
 def problems_of(env: dict[str, str], path: Path | None = None, **overrides: object) -> tuple[str, ...]:
@@ -27,8 +28,8 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
 
 
 def test_text_from_the_environment_becomes_the_fields_type() -> None:
-    settings = load(None, {"ANABRANCH_DISCOVER": "true", "ANABRANCH_LINGER_MS": "5", "ANABRANCH_DATA_DIR": "/d"})
-    assert settings.discover is True
+    settings = load(None, {"ANABRANCH_EXCLUDE_SEEN": "true", "ANABRANCH_LINGER_MS": "5", "ANABRANCH_DATA_DIR": "/d"})
+    assert settings.exclude_seen is True
     assert settings.linger_ms == 5
     assert settings.data_dir == Path("/d")
 
@@ -109,3 +110,21 @@ def test_releases_live_under_the_data_folder_unless_told_otherwise() -> None:
 
 def test_groups_carry_the_topic_prefix() -> None:
     assert Settings(topic_prefix="shop.").group("ranker") == "shop.anabranch-ranker"
+
+
+@pytest.mark.parametrize(("old", "name"), RENAMED.items())
+def test_a_setting_is_read_by_its_old_name_from_every_source(old: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / "anabranch.toml"
+    path.write_text(f"{old} = {1 if name == 'retrieval_k' else 'true'}\n")
+    for settings in (
+        load(path, {}),
+        load(None, {f"ANABRANCH_{old.upper()}": "1"}),
+        load(None, {}, {old: "1"}),
+    ):
+        assert getattr(settings, name) == 1
+
+
+def test_the_name_of_today_beats_the_old_one_in_the_same_source_and_a_later_source_beats_both() -> None:
+    env = {"ANABRANCH_RETRIEVAL_K": "7", "ANABRANCH_RETRIEVE": "5"}
+    assert load(None, env).retrieval_k == 7
+    assert load(None, env, {"retrieve": 3}).retrieval_k == 3

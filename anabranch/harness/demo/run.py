@@ -47,7 +47,7 @@ multiple of data time the gates of two jobs are as many days apart as the segmen
 READY_TIMEOUT_S = 300.0
 RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
 """Folders that belong to one run. The text vectors stay: they depend on the texts alone."""
-CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "discover")
+CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "exclude_seen")
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Demo:
             broker=self._broker_kind,
             topic_prefix=self._settings.topic_prefix,
             random_seed=self._options.random_seed,
-            discover=self._settings.discover,
+            discover=self._settings.exclude_seen,
             reconciliation=reconcile(
                 records.events,
                 records.rankings,

@@ -62,7 +62,7 @@ def propose(
     queries: Queries, index: ItemIndex, neighbours: NeighbourTable, policy: Policy, own_half_life_s: int
 ) -> Candidates:
     """The union of index, neighbours, own and session's items, less what may not be shown."""
-    found = index.search(queries.vector, policy.retrieve)[0]
+    found = index.search(queries.vector, policy.retrieval_k)[0]
     near = min(policy.recent, queries.recent.shape[1]) * neighbours.width
     most = queries.recent.shape[1] + queries.own_item.shape[1] + near + found.shape[1]
     some = Candidates.blank(len(found) * most, len(found))
@@ -74,8 +74,8 @@ def propose(
         neighbours.columns,
         index.columns.servable,
         near,
-        policy.session_repeats,
-        policy.discover,
+        policy.allow_session_repeats,
+        policy.exclude_seen,
         own_half_life_s,
     )
     return some.first(n)
@@ -90,8 +90,8 @@ def _unite(
     neighbours: NeighbourColumns,
     servable: NDArray[np.bool_],  # [n]
     near_end: int,  # neighbours of the newest history items, all together
-    session_repeats: bool,
-    discover: bool,
+    allow_session_repeats: bool,
+    exclude_seen: bool,
     half_life_s: int,
 ) -> int:
     """Fill in the candidates of B queries; how many they are."""
@@ -135,7 +135,7 @@ def _unite(
                 at = (at + 1) & (size - 1)
             if table[1, at] == FREE:
                 table[0, at] = one
-                if (of_session and not session_repeats) or (k < near_from and discover):
+                if (of_session and not allow_session_repeats) or (k < near_from and exclude_seen):
                     table[1, at] = BARRED
                 else:
                     table[1, at], query[n], item[n] = n, q, one

@@ -27,7 +27,7 @@ from anabranch.cli.bench import (
 from anabranch.errors import AnabranchError
 from anabranch.harness.bench.fixture import FixtureOptions, open_fixture
 from anabranch.harness.environment.command import prepare_command, write_json
-from anabranch.settings import load
+from anabranch.settings_loader import load
 from tests.benchmarks.peers.compare import PeersConfig, run, show
 
 

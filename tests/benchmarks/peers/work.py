@@ -28,7 +28,8 @@ from anabranch.messages import Cause, Event, ItemVector, RankedItem, Ranking, en
 from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.types import Rows, Vectors
 from anabranch.ranking.vocabulary import ItemIds
-from anabranch.settings import Settings, load
+from anabranch.settings import Settings
+from anabranch.settings_loader import load
 from consumers.ranker.output import SCORE_DECIMALS
 
 HISTORY = 64

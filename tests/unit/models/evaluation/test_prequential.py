@@ -127,7 +127,7 @@ def test_a_slate_leaves_out_the_session_as_known_after_the_event_before() -> Non
 
 def test_discovery_leaves_out_all_the_user_ever_visited() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, ALL_BUT_FIRST, [watched], Policy(discover=True))
+    predict(LOG, ALL_BUT_FIRST, [watched], Policy(exclude_seen=True))
     assert watched.excluded == [{4}, {4, 5}, {4, 5}]
 
 

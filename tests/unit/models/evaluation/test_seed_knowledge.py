@@ -44,7 +44,7 @@ def log() -> EventLog:
 def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     folder, item_ids = tmp_path_factory.mktemp("releases") / "r1", ItemIds()
     write_release(folder, item_ids=ITEMS)
-    live, policy = live_release(folder, item_ids, ITEMS), Policy(slate=10, retrieve=20)
+    live, policy = live_release(folder, item_ids, ITEMS), Policy(slate=10, retrieval_k=20)
     return OfflineRanker(live, NeighbourTable(4), item_ids, policy, StateLayout(slate=10))
 
 

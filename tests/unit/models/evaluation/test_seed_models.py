@@ -58,7 +58,7 @@ def test_a_moment_shows_its_own_users_items_newest_first_and_not_the_one_that_ca
 
 def test_items_of_the_session_are_hidden_unless_the_policy_shows_them_again() -> None:
     assert hidden(ONE_SESSION, 3, Policy()) == [2, 1]
-    assert hidden(ONE_SESSION, 3, Policy(session_repeats=True)) == []
+    assert hidden(ONE_SESSION, 3, Policy(allow_session_repeats=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_named_session_lasts_until_another_is_named() -> None:
 
 def test_a_policy_that_discovers_hides_all_that_the_user_had() -> None:
     log = log_of((0, 1, 0, 5), (0, 2, 500, 6), (0, 3, 501, 6))
-    assert hidden(log, 2, Policy(discover=True)) == [2, 1]
+    assert hidden(log, 2, Policy(exclude_seen=True)) == [2, 1]
 
 
 def test_a_seed_is_ranked_by_its_list_without_what_may_not_be_shown() -> None:
@@ -87,7 +87,7 @@ def test_a_seed_is_ranked_by_its_list_without_what_may_not_be_shown() -> None:
 
 
 def test_places_below_the_slate_do_not_count() -> None:
-    moments = moments_before(ONE_SESSION, np.array([3]), Policy(session_repeats=True))
+    moments = moments_before(ONE_SESSION, np.array([3]), Policy(allow_session_repeats=True))
     wanted = np.array([3], np.int32)
     assert seed_ranks(FixedSeed([7, 3]), moments, wanted, slate=2).tolist() == [2]
     assert seed_ranks(FixedSeed([7, 8, 3]), moments, wanted, slate=2).tolist() == [0]

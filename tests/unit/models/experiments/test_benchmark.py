@@ -28,7 +28,7 @@ WAYS: tuple[Way, ...] = ("shared", "retrained", "fine_tuned")
 CONFIG = CandidateConfig(
     threads=1,
     quantise_text=False,
-    policy=Policy(session_repeats=True),
+    policy=Policy(allow_session_repeats=True),
     seeds=lambda config: [],
     strategies=(),
     training=Training(epochs=2, negatives=64, events_per_step=256, learning_rate=1e-2),
@@ -92,7 +92,7 @@ def test_leave_one_out_predicts_the_last_item_of_every_user(tmp_path: Path) -> N
         "val": [(user, 0, item) for user, at, item in rows if at == 3],
         "test": [(user, 0, item) for user, at, item in rows if at == 4],
     }
-    config = replace(CONFIG, policy=Policy(discover=True))
+    config = replace(CONFIG, policy=Policy(exclude_seen=True))
     made = of_leave_one_out([write_folder(tmp_path / "rounds", parts)], config)
     release, _, _ = benchmark.make_release(made, tmp_path / "release", tmp_path)
     found = benchmark.predict(made, benchmark.serve(made, release, tmp_path))

@@ -14,7 +14,7 @@ from tests.support.releases import live_release, write_release
 
 ITEMS = [f"item {number}" for number in range(12)]
 EVENTS, START = 120, 60
-ALL = Policy(retrieve=len(ITEMS), session_repeats=True)
+ALL = Policy(retrieval_k=len(ITEMS), allow_session_repeats=True)
 """Every item is a candidate, so whatever came is on its list."""
 
 

@@ -247,7 +247,7 @@ def test_without_session_ids_half_an_hour_ends_a_session(shop: Shop) -> None:
 
 
 def test_discovery_proposes_nothing_the_user_already_has(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(slate=5, discover=True))
+    shop = Shop(tmp_path, Policy(slate=5, exclude_seen=True))
     shop.rank(purchase(1, session="a"))
     ranked = shop.rank(purchase(2, ts=2_000, session="b"))
     assert not {"item 1", "item 2"} & set(shop.slate(ranked))
@@ -255,14 +255,14 @@ def test_discovery_proposes_nothing_the_user_already_has(tmp_path: Path) -> None
 
 def test_what_the_session_holds_is_shown_again_only_where_the_policy_says_so(tmp_path: Path) -> None:
     for repeats in (False, True):
-        shop = Shop(tmp_path / str(repeats), Policy(slate=5, retrieve=0, recent=0, session_repeats=repeats))
+        shop = Shop(tmp_path / str(repeats), Policy(slate=5, retrieval_k=0, recent=0, allow_session_repeats=repeats))
         shop.rank(purchase(1, session="a"), purchase(2, ts=2_000, session="a"))
         ranked = shop.rank(purchase(1, ts=3_000, session="a"))
         assert set(shop.slate(ranked)) == ({"item 1", "item 2"} if repeats else set())
 
 
 def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(session_repeats=True))
+    shop = Shop(tmp_path, Policy(allow_session_repeats=True))
     batch = shop.batch([purchase(1, ts=1, session="a"), purchase(2, ts=2, session="a"), purchase(1, ts=3, session="a")])
     queries = rank.advance(shop.live, shop.states, batch)[2]
     candidates = propose(queries, shop.live.index, shop.neighbours, shop.policy, WEEK_S)
@@ -281,13 +281,13 @@ def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Pa
 
 
 def test_own_items_are_proposed_though_index_and_neighbours_are_silent(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(slate=5, retrieve=0, recent=0))
+    shop = Shop(tmp_path, Policy(slate=5, retrieval_k=0, recent=0))
     shop.rank(purchase(1, session="a"))
     assert shop.slate(shop.rank(purchase(2, ts=2_000, session="b"))) == ["item 1"]
 
 
 def test_neighbours_of_recent_items_are_proposed(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(slate=5, retrieve=0))
+    shop = Shop(tmp_path, Policy(slate=5, retrieval_k=0))
     rows = shop.item_ids.rows(["item 1", "item 7"])
     shop.neighbours.set(
         int(rows[0]), rows[1:], np.array([0.5], np.float32), popularity=0.1, first_seen=0, repeat_rate=0.2

@@ -97,10 +97,10 @@ class Market:
                 if recent >= 0 and near >= 0:
                     of(near).co_visit_recent += weight * 0.5 ** (back / 2)
                     of(near).co_visit_last += weight if back == 0 else 0
-        for item in self.index.search(queries.vector[user : user + 1], policy.retrieve)[0][0].tolist():
+        for item in self.index.search(queries.vector[user : user + 1], policy.retrieval_k)[0][0].tolist():
             of(item)
-        barred = (set() if policy.session_repeats else set(session)) | (
-            {item for item, *_ in self.own_of(user)} if policy.discover else set()
+        barred = (set() if policy.allow_session_repeats else set(session)) | (
+            {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
         )
         return {item: one for item, one in found.items() if item >= 0 and item % SOLD_OUT and item not in barred}
 
@@ -121,13 +121,13 @@ def told(candidates: Candidates, user: int) -> dict[int, Expected]:
     }
 
 
-@pytest.mark.parametrize("discover", [False, True])
-@pytest.mark.parametrize("session_repeats", [False, True])
+@pytest.mark.parametrize("exclude_seen", [False, True])
+@pytest.mark.parametrize("allow_session_repeats", [False, True])
 def test_candidates_are_the_union_of_the_sources_less_what_may_not_be_shown(
-    session_repeats: bool, discover: bool
+    allow_session_repeats: bool, exclude_seen: bool
 ) -> None:
     market = Market()
-    policy = Policy(retrieve=10, recent=4, discover=discover, session_repeats=session_repeats)
+    policy = Policy(retrieval_k=10, recent=4, exclude_seen=exclude_seen, allow_session_repeats=allow_session_repeats)
     candidates = propose(market.queries, market.index, market.neighbours, policy, HALF_LIFE_S)
     for user in range(USERS):
         expected = market.expected(user, policy)
@@ -139,7 +139,9 @@ def test_candidates_are_the_union_of_the_sources_less_what_may_not_be_shown(
 
 def test_an_item_stands_once_per_query_and_a_querys_items_together() -> None:
     market = Market(seed=1)
-    candidates = propose(market.queries, market.index, market.neighbours, Policy(session_repeats=True), HALF_LIFE_S)
+    candidates = propose(
+        market.queries, market.index, market.neighbours, Policy(allow_session_repeats=True), HALF_LIFE_S
+    )
     assert (np.diff(candidates.query) >= 0).all()
     assert len(set(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True))) == len(candidates.item)
 

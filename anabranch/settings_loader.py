@@ -1,0 +1,129 @@
+"""Reads `Settings` from a TOML file, the environment and the command line, and reports every problem at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from anabranch.errors import SettingsError
+from anabranch.settings import DEFAULTS, Secret, Settings
+
+PREFIX = "ANABRANCH_"
+NOT_SETTINGS = frozenset({"ANABRANCH_CONFIG", "ANABRANCH_BENCHMARK_DATA"})
+"""Variables with the prefix that are no settings: the path of the TOML file, the folder of benchmark data."""
+RENAMED = {"discover": "exclude_seen", "session_repeats": "allow_session_repeats", "retrieve": "retrieval_k"}
+"""Old name → today's. The old names are accepted for one version; where a source gives both, today's counts."""
+
+FIELDS: dict[str, Any] = get_type_hints(Settings, include_extras=True)
+SECRETS = frozenset({"sasl_password", "ssl_key_password"})
+INVALID = object()
+
+
+def load(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from the defaults, a TOML file, the environment and the command line; later sources win.
+
+    `overrides` are the command line's, None where an option was not given. Raises `SettingsError` with every problem.
+    """
+    problems: list[str] = []
+    given: dict[str, tuple[str, Any]] = {}
+    for source, name, value in _sources(path, env, overrides or {}, problems):
+        if name in FIELDS:
+            given[name] = (source, value)
+        else:
+            problems.append(f"{source} is not a setting{_suggest(source, name)}")
+    values = {name: _convert(name, source, value, problems) for name, (source, value) in given.items()}
+    settings = Settings(**{name: value for name, value in values.items() if value is not INVALID})
+    problems.extend(_contradictions(settings))
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def _sources(
+    path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any], problems: list[str]
+) -> Iterator[tuple[str, str, Any]]:
+    """Every value given, as (what the user calls it, field, value), the weakest source first."""
+    for name, value in _old_names_first(_read_toml(path, problems)):
+        yield f"{name} in {path}", RENAMED.get(name, name), value
+    variables = {
+        name.removeprefix(PREFIX).lower(): name for name in env.keys() - NOT_SETTINGS if name.startswith(PREFIX)
+    }
+    for name, variable in _old_names_first(variables):
+        yield variable, RENAMED.get(name, name), env[variable]
+    for name, value in _old_names_first(overrides):
+        if value is not None:
+            yield f"--{name.replace('_', '-')}", RENAMED.get(name, name), value
+
+
+def _old_names_first(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return sorted(values.items(), key=lambda item: item[0] not in RENAMED)
+
+
+def _read_toml(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{path} cannot be read as TOML: {error}")
+        return {}
+
+
+def _convert(name: str, source: str, value: Any, problems: list[str]) -> Any:
+    """The value in the field's type; if it has none, INVALID, and a line in `problems`."""
+    if name in SECRETS:
+        if isinstance(value, str):
+            return Secret(value)
+        problems.append(f"{source} must be a string (its value is not shown)")
+        return INVALID
+    try:
+        return msgspec.convert(value, FIELDS[name], strict=False, dec_hook=_decode_path)
+    except (msgspec.ValidationError, ValueError) as error:
+        reason = str(error)
+        problems.append(f"{source} = {str(value)!r}: {reason[:1].lower()}{reason[1:]}; {_remedy(name)}")
+        return INVALID
+
+
+def _decode_path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError(f"expected {kind.__name__.lower()}")
+
+
+def _remedy(name: str) -> str:
+    default = getattr(DEFAULTS, name)
+    return f"leave it out for {default}" if default is not None else "leave it out if you do not need it"
+
+
+def _suggest(source: str, name: str) -> str:
+    close = get_close_matches(name, FIELDS, n=1)
+    if not close:
+        return "; `anabranch inspect settings` lists them all"
+    spelled = f"{PREFIX}{close[0].upper()}" if source.startswith(PREFIX) else close[0]
+    return f"; did you mean {spelled}?"
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Settings that are valid alone but not together."""
+    uses_sasl = settings.security_protocol.startswith("SASL")
+    if uses_sasl and None in (settings.sasl_mechanism, settings.sasl_username, settings.sasl_password):
+        yield (
+            f"security_protocol {settings.security_protocol} needs sasl_mechanism, sasl_username and sasl_password; "
+            "set all three"
+        )
+    if not uses_sasl and settings.sasl_password is not None:
+        yield (
+            f"sasl_password is given but security_protocol is {settings.security_protocol}, which would not use it; "
+            "set security_protocol to SASL_SSL"
+        )
+    if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
+        yield "ssl_keyfile is given without ssl_certfile; give both"
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+        path = getattr(settings, name)
+        if path is not None and not path.is_file():
+            yield f"{name} = {str(path)!r}: there is no such file; correct the path"
