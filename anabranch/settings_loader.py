@@ -50,10 +50,8 @@ def _sources(
     """Every value given, as (what the user calls it, field, value), the weakest source first."""
     for name, value in _old_names_first(_read_toml(path, problems)):
         yield f"{name} in {path}", RENAMED.get(name, name), value
-    variables = {
-        name.removeprefix(PREFIX).lower(): name for name in env.keys() - NOT_SETTINGS if name.startswith(PREFIX)
-    }
-    for name, variable in _old_names_first(variables):
+    variables = [name for name in env if name.startswith(PREFIX) and name not in NOT_SETTINGS]
+    for name, variable in _old_names_first({name.removeprefix(PREFIX).lower(): name for name in variables}):
         yield variable, RENAMED.get(name, name), env[variable]
     for name, value in _old_names_first(overrides):
         if value is not None:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from anabranch.cli.main import app
 from anabranch.metrics import IndexerMetrics, RankerMetrics, ReshareMetrics
-from anabranch.settings_loader import load
+from anabranch.settings_loader import load as load_settings
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 COMPOSE_SCHEMA = Path(__file__).with_name("compose-spec.json")
@@ -69,7 +69,7 @@ def test_a_service_runs_a_command_that_is_there_with_options_it_has(name: str) -
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_sets_what_are_settings(name: str) -> None:
-    load(None, services[name]["environment"])
+    load_settings(None, services[name]["environment"])
 
 
 def test_each_ranker_has_an_instance_of_its_own() -> None:
@@ -145,7 +145,7 @@ def test_the_image_runs_our_command_line() -> None:
 def test_the_image_sets_what_are_settings() -> None:
     environment = dict(pair.split("=", 1) for line in instruction("ENV") for pair in line.split())
 
-    load(None, environment)
+    load_settings(None, environment)
 
 
 def test_every_service_is_built_from_a_stage_of_the_dockerfile() -> None:

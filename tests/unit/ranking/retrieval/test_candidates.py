@@ -139,9 +139,8 @@ def test_candidates_are_the_union_of_the_sources_less_what_may_not_be_shown(
 
 def test_an_item_stands_once_per_query_and_a_querys_items_together() -> None:
     market = Market(seed=1)
-    candidates = propose(
-        market.queries, market.index, market.neighbours, Policy(allow_session_repeats=True), HALF_LIFE_S
-    )
+    policy = Policy(allow_session_repeats=True)
+    candidates = propose(market.queries, market.index, market.neighbours, policy, HALF_LIFE_S)
     assert (np.diff(candidates.query) >= 0).all()
     assert len(set(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True))) == len(candidates.item)
 
