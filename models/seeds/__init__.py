@@ -1,1 +1,1 @@
-"""Seeds: models that teach."""
+"""Seed models, one file each. The shared encoder learns from their top-k lists."""

@@ -1,4 +1,7 @@
-"""The attention seed: causal self-attention on ids. Its cost grows with the history, so it teaches and never serves."""
+"""The attention seed model: causal self-attention on item ids.
+
+Its cost grows with the length of the history, so it is a seed model and is not served itself.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from models.seeds.sequence import SequenceSeedModel
 
 @dataclass(frozen=True)
 class AttentionConfig(NetworkConfig):
-    """An `Attention` of `layers` blocks, trained to tell the very next item.
+    """An `Attention` network of `layers` blocks, trained to predict the next item.
 
-    Tuned on the validation split of a few ten thousand short histories; a larger log wants fewer epochs and less
-    dropout, softmax blocks a dropout of 0.3.
+    Tuned on the validation split of tens of thousands of short histories. A larger log needs fewer epochs and less
+    dropout; softmax blocks need a dropout of 0.3.
     """
 
     window: int = 50
@@ -28,19 +31,19 @@ class AttentionConfig(NetworkConfig):
     mean_target_gap: float = 1.0
     learning_rate: float = 2e-3
     kind: Literal["sasrec", "hstu"] = "hstu"
-    """Blocks of softmax attention, or of pointwise attention with a gate."""
+    """Softmax attention blocks (SASRec), or pointwise attention blocks with a gate (HSTU)."""
     layers: int = 2
     heads: int = 2
     dropout: float = 0.5
 
     def network(self, items: int) -> IdNetwork:
-        """A new network that knows this many items."""
+        """See `NetworkConfig`."""
         return Attention(items, self)
 
 
 @dataclass
 class AttentionSeedModel(SequenceSeedModel):
-    """A `SequenceSeedModel` that trains an `Attention`."""
+    """A `SequenceSeedModel` with an `Attention` network."""
 
     config: NetworkConfig = field(default_factory=AttentionConfig)
     name: str = "attention"
@@ -64,14 +67,14 @@ class Attention(IdNetwork):
             nn.init.normal_(table.weight, std=0.02)
 
     def forward(self, items: Tensor) -> Tensor:
-        """Items [B, L] int64, L ≤ window → user vectors [B, L, d] after each."""
+        """See `IdNetwork`; L ≤ window."""
         x = self.dropout(self.item(items) + self.position.weight[: items.shape[1]])  # [B, L, d]
         user: Tensor = self.norm(self.blocks(x))
         return user
 
 
 class SoftmaxBlock(nn.Module):
-    """Attention that shares out a weight of 1, then a layer for each place alone."""
+    """Softmax attention, then a position-wise feed-forward layer."""
 
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
@@ -79,7 +82,7 @@ class SoftmaxBlock(nn.Module):
         self.norm = nn.LayerNorm(config.dims)
         self.project = nn.Linear(config.dims, 3 * config.dims)
         self.out = nn.Linear(config.dims, config.dims)
-        self.alone = nn.Sequential(
+        self.feed_forward = nn.Sequential(
             nn.LayerNorm(config.dims),
             nn.Linear(config.dims, config.dims),
             nn.GELU(),
@@ -91,17 +94,17 @@ class SoftmaxBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, d] → [B, L, d]."""
-        query, key, value = _split(self.project(self.norm(x)), self.heads, 3)  # [B, heads, L, d / heads] each
-        taken = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        x = x + self.dropout(self.out(_joined(taken)))
-        return x + torch.as_tensor(self.alone(x))
+        query, key, value = _split_heads(self.project(self.norm(x)), self.heads, 3)  # [B, heads, L, d / heads] each
+        attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + self.dropout(self.out(_join_heads(attended)))
+        return x + torch.as_tensor(self.feed_forward(x))
 
 
 class PointwiseBlock(nn.Module):
-    """Attention that weighs each place by itself, so that how much there was of something is not lost, and a gate.
+    """Pointwise attention with a gate. Weights are not normalised over positions, so they preserve intensity.
 
     Zhai et al., Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for Generative
-    Recommendations, ICML 2024 (HSTU), without its biases by time.
+    Recommendations, ICML 2024 (HSTU), without its temporal bias.
     """
 
     def __init__(self, config: AttentionConfig) -> None:
@@ -109,28 +112,28 @@ class PointwiseBlock(nn.Module):
         self.heads = config.heads
         self.norm = nn.LayerNorm(config.dims)
         self.project = nn.Linear(config.dims, 4 * config.dims)
-        self.bias = nn.Parameter(torch.zeros(config.heads, config.window))  # by how far back
-        self.taken_norm = nn.LayerNorm(config.dims)
+        self.bias = nn.Parameter(torch.zeros(config.heads, config.window))  # by relative position
+        self.attended_norm = nn.LayerNorm(config.dims)
         self.out = nn.Linear(config.dims, config.dims)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, L, d] → [B, L, d]."""
-        gate, query, key, value = _split(F.silu(self.project(self.norm(x))), self.heads, 4)
-        place = torch.arange(x.shape[1])
-        back = place[:, None] - place  # [L, L]
-        weight = F.silu(query @ key.transpose(-1, -2) + self.bias[:, back.clamp(min=0)])  # [B, heads, L, L]
-        taken = (weight * (back >= 0) / (place[:, None] + 1)) @ value
-        gated = self.taken_norm(_joined(taken)) * _joined(gate)
+        gate, query, key, value = _split_heads(F.silu(self.project(self.norm(x))), self.heads, 4)
+        position = torch.arange(x.shape[1])
+        distance = position[:, None] - position  # [L, L], below 0 in the future
+        weight = F.silu(query @ key.transpose(-1, -2) + self.bias[:, distance.clamp(min=0)])  # [B, heads, L, L]
+        attended = (weight * (distance >= 0) / (position[:, None] + 1)) @ value
+        gated = self.attended_norm(_join_heads(attended)) * _join_heads(gate)
         return x + torch.as_tensor(self.out(self.dropout(gated)))
 
 
-def _split(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
+def _split_heads(x: Tensor, heads: int, parts: int) -> tuple[Tensor, ...]:
     """[B, L, parts · d] → `parts` tensors [B, heads, L, d / heads]."""
     batch, length, width = x.shape
     return x.view(batch, length, parts, heads, width // parts // heads).permute(2, 0, 3, 1, 4).unbind()
 
 
-def _joined(x: Tensor) -> Tensor:
+def _join_heads(x: Tensor) -> Tensor:
     """[B, heads, L, d / heads] → [B, L, d]."""
     return x.transpose(1, 2).flatten(2)

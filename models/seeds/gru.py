@@ -1,4 +1,4 @@
-"""A gated recurrent unit on ids, free of text and of the encoder's linear memory."""
+"""A gated recurrent unit on item ids: it uses no texts, and its memory is not linear as the shared encoder's is."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from models.seeds.network import IdNetwork, NetworkConfig
 
 @dataclass(frozen=True)
 class GruConfig(NetworkConfig):
-    """A `Gru` of `dims` units."""
+    """A `Gru` with `dims` units."""
 
     def network(self, items: int) -> IdNetwork:
-        """A new network that knows this many items."""
+        """See `NetworkConfig`."""
         return Gru(items, self)
 
 
 class Gru(IdNetwork):
-    """Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016, on ids alone."""
+    """Hidasi et al., Session-based Recommendations with Recurrent Neural Networks, ICLR 2016."""
 
     def __init__(self, items: int, config: GruConfig) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Gru(IdNetwork):
         nn.init.normal_(self.item.weight, std=config.dims**-0.5)
 
     def forward(self, items: Tensor) -> Tensor:
-        """Items [B, L] int64 → user vectors [B, L, d] after each."""
+        """See `IdNetwork`."""
         x = self.item(items)  # [B, L, d]
         user: Tensor = self.norm(x + self.unit(x)[0])
         return user

@@ -1,4 +1,4 @@
-"""The ONNX seed: an encoder from elsewhere, which meets the contract of a release, as a teacher."""
+"""The ONNX seed model: an encoder trained elsewhere, in files that meet the release contract."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from anabranch.ranking.inference.user_encoder import StepEncoder
 from anabranch.release import Draft, ReleaseError
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
-from models.seeds.seed_model import TopK, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top_k_items
 from models.stages import Done
 
 
-class _Step(StepEncoder):
-    """The step as it serves, and the size of its state as the file declares it."""
+class _SizedStepEncoder(StepEncoder):
+    """The served step encoder, with the size of its state as the file declares it."""
 
     @property
     def state_dims(self) -> int:
@@ -27,52 +27,55 @@ class _Step(StepEncoder):
 
 @dataclass
 class OnnxSeedModel:
-    """Folds a moment's recent events through `step.onnx` and lists the items nearest to the user vector.
+    """Runs `step.onnx` over the recent events and ranks items by inner product with the user vector.
 
-    The folder holds `step.onnx`, `item.onnx` and `items.json`: any release's does, and no manifest is asked for.
+    The folder needs `step.onnx`, `item.onnx` and `items.json`, as every release has them; no manifest is needed.
     """
 
     folder: Path
     text_vectors: Vectors | None = None
-    """[C, T] of the catalogue by the model's own text transformer; None: it reads what the other seeds read."""
+    """[C, T] of the catalogue, by the encoder's own text transformer. None: the ones given to `fit`."""
     recent: int = 64
+    """Newest events of a prediction point that are used."""
     threads: int = 1
     name: str = "onnx"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Make the vectors of all items; the log's events are not read. Raises `ReleaseError`, naming the file."""
+        """Compute all item vectors; the log's events are not used. Raises `ReleaseError`, naming the file."""
         files = Draft(self.folder)
-        self._step = _Step(files, self.threads)
+        self._step = _SizedStepEncoder(files, self.threads)
         own = text_vectors if self.text_vectors is None else self.text_vectors
         if len(own) != len(log.item_ids):
-            raise ValueError(f"`text_vectors` has {len(own)} items, the catalogue {len(log.item_ids)}: give it whole")
+            raise ValueError(
+                f"`text_vectors` has {len(own)} items, the catalogue {len(log.item_ids)}: it needs one per item"
+            )
         self._items = self._item_vectors(ItemEncoder(files, self.threads), log.item_ids, own)  # [C, d]
         done(1.0)
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
-        """Confidence: the probability of the list, the inner products taken as logits.
+        """See `SeedModel`. Confidence: the total probability of the list, with inner products as logits.
 
-        Raises `ValueError` for moments without time stamps or event types.
+        Raises `ValueError` for contexts without time stamps or event types.
         """
         scores = self.user_vectors(contexts) @ self._items.T  # [B, C]
-        items = top(scores, k)
+        items = top_k_items(scores, k)
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
         confidence = np.take_along_axis(odds, items, axis=1).sum(axis=1) / odds.sum(axis=1)
         return TopK(items, np.where(contexts.recent[:, 0] >= 0, confidence, 0).astype(np.float32))
 
     def user_vectors(self, contexts: Contexts) -> Vectors:
-        """User vectors [B, d] after the recent events, the oldest first; 0 where there are none."""
+        """User vectors [B, d] after the recent events; 0 if there are none."""
         recent, types, ts = contexts.recent[:, : self.recent], contexts.types(), contexts.times()
         state = np.zeros((len(recent), self._step.state_dims), np.float32)
         users = np.zeros((len(recent), self._items.shape[1]), np.float32)
-        last = np.full(len(recent), -1, np.int64)
-        for place in range(recent.shape[1] - 1, -1, -1):
-            there = recent[:, place] >= 0
-            since = np.where(last >= 0, np.maximum(ts[:, place] - last, 0) / 1000, 0).astype(np.float32)
-            state[there], users[there] = self._step.step(
-                state[there], self._items[recent[there, place]], types[there, place], since[there]
+        last_ts = np.full(len(recent), -1, np.int64)
+        for column in range(recent.shape[1] - 1, -1, -1):  # oldest first
+            present = recent[:, column] >= 0
+            seconds = np.where(last_ts >= 0, np.maximum(ts[:, column] - last_ts, 0) / 1000, 0).astype(np.float32)
+            state[present], users[present] = self._step.step(
+                state[present], self._items[recent[present, column]], types[present, column], seconds[present]
             )
-            last[there] = ts[there, place]
+            last_ts[present] = ts[present, column]
         return users
 
     def _item_vectors(self, encoder: ItemEncoder, item_ids: tuple[str, ...], text_vectors: Vectors) -> Vectors:
@@ -80,6 +83,6 @@ class OnnxSeedModel:
             return encoder.encode(item_ids, text_vectors)
         except InvalidArgument as error:
             raise ReleaseError(
-                f"{self.folder / 'item.onnx'} does not take text vectors of {text_vectors.shape[1]} dimensions: "
-                f"give `text_vectors` made by its own text transformer ({str(error).splitlines()[0]})"
+                f"{self.folder / 'item.onnx'} does not accept text vectors of {text_vectors.shape[1]} dimensions: "
+                f"pass `text_vectors` computed by its own text transformer ({str(error).splitlines()[0]})"
             ) from error

@@ -1,4 +1,4 @@
-"""Seeds of a slice: any seed, fitted on the events of one type alone, or on the items of one domain."""
+"""Seed models of a slice: any seed model, fitted to the events of one type or to the items of one domain."""
 
 from __future__ import annotations
 
@@ -16,66 +16,66 @@ from models.stages import Done
 
 @dataclass
 class TaskSeedModel:
-    """A seed that learns from one type of event and sees nothing else of a moment: what people buy after buying."""
+    """A seed model that sees events of one type only, both in fitting and in predicting."""
 
     seed: SeedModel
     task: EventType
 
     @property
     def name(self) -> str:
-        """The seed's, and the type: `sequence:purchase`."""
+        """The seed model's name and the event type, such as `sequence:purchase`."""
         return f"{self.seed.name}:{self.task}"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Fit the seed on the events of the type; without any it will teach nothing."""
+        """Fit to the events of the type. Without any, predictions are empty."""
         self._fitted = _fit(self.seed, log.take(log.type == EVENT_TYPES.index(self.task)), text_vectors, done)
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
-        """Confidence: the seed's; 0 for a moment without an event of the type.
+        """See `SeedModel`. Confidence: the seed model's; 0 if no recent event has the type.
 
-        Raises `ValueError` for moments without event types.
+        Raises `ValueError` for contexts without event types.
         """
-        seen = contexts.only(contexts.types() == EVENT_TYPES.index(self.task))
-        return _teach(self.seed if self._fitted else None, seen, k)
+        of_task = contexts.only(contexts.types() == EVENT_TYPES.index(self.task))
+        return _predict(self.seed if self._fitted else None, of_task, k)
 
 
 @dataclass
 class DomainSeedModel:
-    """A seed whose whole catalogue is one domain's items; it learns from, sees and lists no others."""
+    """A seed model whose catalogue is one domain's items: it is fitted to them, sees them and predicts them only."""
 
     seed: SeedModel
     domain: str
     domains: NDArray[np.str_]
-    """[C], of every item."""
+    """[C], domain of every item."""
 
     @property
     def name(self) -> str:
-        """The seed's, and the domain: `sequence:books`."""
+        """The seed model's name and the domain, such as `sequence:books`."""
         return f"{self.seed.name}:{self.domain}"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Fit the seed on the events about the domain's items; without any it will teach nothing."""
+        """Fit to the events on the domain's items. Without any, predictions are empty."""
         if len(self.domains) != len(text_vectors):
             raise ValueError(
-                f"`domains` has {len(self.domains)} items, the catalogue {len(text_vectors)}: give it whole"
+                f"`domains` has {len(self.domains)} items, the catalogue {len(text_vectors)}: it needs one per item"
             )
         self._rows = np.flatnonzero(self.domains == self.domain)  # of the catalogue
         self._number = np.full(len(self.domains), -1, np.int32)
         self._number[self._rows] = np.arange(len(self._rows))
-        inside = log.renumbered([log.item_ids[row] for row in self._rows])
-        self._fitted = _fit(self.seed, inside, text_vectors[self._rows], done)
+        of_domain = log.renumbered([log.item_ids[row] for row in self._rows])
+        self._fitted = _fit(self.seed, of_domain, text_vectors[self._rows], done)
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
-        """Confidence: the seed's; 0 for a moment without an item of the domain."""
+        """See `SeedModel`. Confidence: the seed model's; 0 if no recent item is of the domain."""
         numbers = np.where(contexts.recent >= 0, self._number[contexts.recent], -1)
-        seen = replace(contexts, recent=numbers).only(numbers >= 0)
-        top_k = _teach(self.seed if self._fitted else None, seen, k)
+        of_domain = replace(contexts, recent=numbers).only(numbers >= 0)
+        top_k = _predict(self.seed if self._fitted else None, of_domain, k)
         items = np.where(top_k.items >= 0, np.append(self._rows, -1)[top_k.items], -1)
         return TopK(items.astype(np.int32), top_k.confidence)
 
 
 def _fit(seed: SeedModel, log: EventLog, text_vectors: Vectors, done: Done) -> bool:
-    """Fit the seed if there is anything to learn from."""
+    """Fit the seed model unless the log is empty; returns whether it is fitted."""
     if len(log):
         seed.fit(log, text_vectors, done)
     else:
@@ -83,10 +83,10 @@ def _fit(seed: SeedModel, log: EventLog, text_vectors: Vectors, done: Done) -> b
     return len(log) > 0
 
 
-def _teach(seed: SeedModel | None, contexts: Contexts, k: int) -> TopK:
-    """The seed's lesson, empty where it sees nothing of the moment or there is no seed."""
-    seen = contexts.recent[:, 0] >= 0
-    if seed is None or not seen.any():
+def _predict(seed: SeedModel | None, contexts: Contexts, k: int) -> TopK:
+    """The seed model's predictions; empty where it has no recent event, or without a seed model."""
+    has_event = contexts.recent[:, 0] >= 0
+    if seed is None or not has_event.any():
         return TopK(np.full((len(contexts), k), -1, np.int32), np.zeros(len(contexts), np.float32))
     top_k = seed.predict_top_k(contexts, k)
-    return TopK(np.where(seen[:, None], top_k.items, -1), np.where(seen, top_k.confidence, 0))
+    return TopK(np.where(has_event[:, None], top_k.items, -1), np.where(has_event, top_k.confidence, 0))

@@ -1,4 +1,4 @@
-"""The text seed: what reads like what the user chose lately. It alone knows items nobody has bought yet."""
+"""The text seed model: items with texts similar to the recent items'. Only this one covers items without events."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from models.data.sequences import Contexts
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, load_transformer
 from models.networks.whitening import whitened_unit_vectors
-from models.seeds.seed_model import TopK, Vectors, top
+from models.seeds.seed_model import TopK, Vectors, top_k_items
 from models.stages import Done
+
+MIN_LENGTH = 1e-6
 
 
 @dataclass(frozen=True)
 class OwnTransformer:
-    """A text transformer that reads for one seed alone, adapted to the log if its configuration says so."""
+    """A text transformer for one seed model only, fine-tuned on the log if its configuration says so."""
 
     texts: Sequence[str]
     """[C], of the catalogue's items."""
     config: TextConfig = field(default_factory=TextConfig)
     random_seed: int = 0
 
-    def read(self, log: EventLog, done: Done) -> Vectors:
+    def encode(self, log: EventLog, done: Done) -> Vectors:
         """Text vectors [C, T]."""
         transformer = load_transformer(self.config.model)
         transformer = adapt(transformer, self.texts, log, self.config, self.random_seed, lambda share: done(share / 2))
@@ -34,36 +36,38 @@ class OwnTransformer:
 
 @dataclass
 class TextSeedModel:
-    """Cosine of whitened text vectors to a fading mean of the recent items."""
+    """Scores an item by the cosine of its whitened text vector to a weighted mean of the recent items'."""
 
     dims: int = 128
+    """Leading directions of the whitened text vectors that are compared."""
     recent: int = 10
+    """Newest items of a prediction point that are used."""
     recency_decay: float = 0.8
-    """Weight of an item against the one after it."""
+    """Weight of an item relative to the next newer one."""
     own: OwnTransformer | None = None
-    """None: the vectors it is given are read."""
+    """None: the text vectors given to `fit` are used."""
     name: str = "text"
     _vectors: Vectors = field(init=False, repr=False)
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Whiten the catalogue's text vectors; the log is read by a transformer of its own alone."""
+        """Whiten the catalogue's text vectors. The log is used only to fine-tune an own transformer."""
         if self.own is None:
             done(1.0)
         elif len(self.own.texts) != len(text_vectors):
             raise ValueError(
-                f"`texts` has {len(self.own.texts)} items, the catalogue {len(text_vectors)}: give it whole"
+                f"`texts` has {len(self.own.texts)} items, the catalogue {len(text_vectors)}: it needs one per item"
             )
         else:
-            text_vectors = self.own.read(log, done)
+            text_vectors = self.own.encode(log, done)
         self._vectors = whitened_unit_vectors(text_vectors, self.dims)  # [C, dims]
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
-        """Confidence: the mean cosine of the list to the recent items."""
+        """See `SeedModel`. Confidence: the list's mean cosine to the recent items, at least 0."""
         recent = contexts.recent[:, : self.recent]
         weights = np.where(recent >= 0, self.recency_decay ** np.arange(recent.shape[1]), 0).astype(np.float32)
         means = np.einsum("br,brd->bd", weights, self._vectors[recent])  # [B, dims]
-        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-6)
+        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), MIN_LENGTH)
         scores = means @ self._vectors.T  # [B, C]
-        items = top(scores, k)
+        items = top_k_items(scores, k)
         confidence = np.take_along_axis(scores, np.maximum(items, 0), axis=1).mean(axis=1)
         return TopK(items, np.clip(confidence, 0, 1).astype(np.float32))

@@ -115,7 +115,7 @@ def test_a_missing_input_is_named(folder: Path) -> None:
 
 def test_text_vectors_of_another_size_are_refused_and_the_remedy_named(folder: Path) -> None:
     with pytest.raises(
-        ReleaseError, match=r"item\.onnx does not take text vectors of 3 dimensions: give `text_vectors`"
+        ReleaseError, match=r"item\.onnx does not accept text vectors of 3 dimensions: pass `text_vectors`"
     ):
         fitted(OnnxSeedModel(folder), TEXTS[:, :3])
 

@@ -14,7 +14,7 @@ from models.seeds.als import AlsSeedModel
 from models.seeds.attention import AttentionConfig, AttentionSeedModel
 from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.gru import GruConfig
-from models.seeds.seed_model import SeedModel, top
+from models.seeds.seed_model import SeedModel, top_k_items
 from models.seeds.sequence import SequenceSeedModel
 from models.seeds.session_knn import SessionKnnSeedModel
 from models.seeds.slice import DomainSeedModel, TaskSeedModel
@@ -124,5 +124,5 @@ def test_a_second_fit_teaches_the_same_and_tells_how_far_it_is(make: Callable[[]
 
 def test_top_leaves_out_what_is_ruled_out() -> None:
     scores = np.array([[1.0, 3.0, -np.inf, 2.0]], np.float32)
-    assert top(scores, 4).tolist() == [[1, 3, 0, -1]]
-    assert top(scores, 9).tolist() == [[1, 3, 0, -1]]
+    assert top_k_items(scores, 4).tolist() == [[1, 3, 0, -1]]
+    assert top_k_items(scores, 9).tolist() == [[1, 3, 0, -1]]
