@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anabranch.messages import Item
     from models.data.event_log import EventLog
     from models.experiments.benchmark import Benchmark
-    from models.pipeline.candidate import CandidateConfig
+    from models.pipeline.config import ReleaseCandidateConfig
 
 
 class Protocol(StrEnum):
@@ -103,16 +103,16 @@ def config_of(
     search_seconds: float = 0.0,
     text_model: str | None = None,
     text_adapter: Adapter = Adapter.NONE,
-) -> CandidateConfig:
+) -> ReleaseCandidateConfig:
     """The kind's recipe, with other strategies if they are named. Raises `UsageError`."""
     from models.networks.text_transformer import TextConfig
-    from models.pipeline.hyperparameter_search import Search
-    from models.pipeline.presets import STRATEGIES, recipe
+    from models.pipeline.config import SearchConfig
+    from models.pipeline.presets import STRATEGIES, preset
 
-    config = recipe(kind.value, seed, threads)
+    config = preset(kind.value, seed, threads)
     config = replace(config, text=TextConfig(model=text_model, adapter=text_adapter.value))
     if search_seconds:
-        config = replace(config, search=Search(cpu_seconds=search_seconds))
+        config = replace(config, search=SearchConfig(cpu_seconds=search_seconds))
     if strategies is None:
         return config
     names = [] if strategies == "none" else [name.strip() for name in strategies.split(",")]
@@ -139,16 +139,16 @@ def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]
 
 
 def benchmark_of(
-    protocol: Protocol, data: list[Path], items: Path | None, share: float, config: CandidateConfig
+    protocol: Protocol, data: list[Path], items: Path | None, share: float, config: ReleaseCandidateConfig
 ) -> Benchmark:
     """One test after one stretch of learning. Raises `UsageError`, `DataError`, `InvalidRow`."""
     from models.experiments import benchmark
 
     if protocol is Protocol.LEAVE_ONE_OUT:
-        return benchmark.of_leave_one_out(data, config)
+        return benchmark.leave_one_out_benchmark(data, config)
     if protocol is Protocol.SESSIONS:
         if len(data) != 1:
             raise UsageError("sessions of several folders have no common order of time: give one --data")
-        return benchmark.of_sessions(data[0], config)
+        return benchmark.session_benchmark(data[0], config)
     log, catalogue = read_log(data, items)
-    return benchmark.of_events(data[0].stem, log, catalogue, share, config)
+    return benchmark.time_split_benchmark(data[0].stem, log, catalogue, share, config)

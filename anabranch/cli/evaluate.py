@@ -68,7 +68,7 @@ def command(
 
     settings = settings_of(ctx)
     config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds, text_model, text_adapter)
-    config = replace(config, seed_moments=0)  # seeds are measured on the test, if at all
+    config = replace(config, comparison_points=0)  # --with-seeds compares seed models on the test instead
     evaluation = Evaluation(
         protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file, ways or list(Way)
     )

@@ -20,15 +20,15 @@ from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
 from models.data.datasets import periods
-from models.evaluation.prequential import ServedLog, account
-from models.evaluation.seed_models import moments_before, seed_ranks
-from models.evaluation.summaries import Quality, by_slice, lead
+from models.evaluation.prequential import ServedLog, evaluate_prequentially
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
+from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
 from models.experiments import benchmark as bench
-from models.experiments.benchmark import Benchmark, Tested
-from models.experiments.continual import weekly
+from models.experiments.benchmark import Benchmark, BenchmarkRanks
+from models.experiments.continual import run_periods
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import item_text_vectors, rank_events
-from models.pipeline.candidate import CandidateConfig
+from models.pipeline.config import ReleaseCandidateConfig
 from models.report.prequential_table import prequential_as_json
 from models.seeds.co_visit import CoVisitSeedModel
 from models.stages import bar_by_stage
@@ -42,7 +42,7 @@ class Evaluation:
     data: list[Path]
     items: Path | None
     share: float
-    config: CandidateConfig
+    config: ReleaseCandidateConfig
     release_dir: Path | None
     settings: Settings
     with_seeds: bool
@@ -51,7 +51,11 @@ class Evaluation:
 
     def run(self) -> dict[str, Any]:
         """Raises `UsageError`, `DataError`, `InvalidRow` and `ReleaseError`."""
-        about = {"protocol": self.protocol.value, "data": [str(path) for path in self.data], "seed": self.config.seed}
+        about = {
+            "protocol": self.protocol.value,
+            "data": [str(path) for path in self.data],
+            "seed": self.config.random_seed,
+        }
         if self.protocol is Protocol.WEEKLY:
             return about | self._weekly()
         if self.protocol is Protocol.PREQUENTIAL:
@@ -61,9 +65,9 @@ class Evaluation:
     def _one_test(self) -> dict[str, Any]:
         benchmark = benchmark_of(self.protocol, self.data, self.items, self.share, self.config)
         with self._release(benchmark) as (made, told):
-            ranker = bench.serve(benchmark, made, self.settings.data_dir)
+            ranker = bench.offline_ranker(benchmark, made, self.settings.data_dir)
             with bar("Rank the test", None) as advance:
-                tested = bench.predict(benchmark, ranker, advance)
+                tested = bench.rank_test(benchmark, ranker, advance)
             if self.ranks_file is not None:
                 names, masks = np.array(list(tested.slices)), np.stack(list(tested.slices.values()))
                 np.savez_compressed(
@@ -74,14 +78,14 @@ class Evaluation:
 
     def _prequential(self) -> dict[str, Any]:
         log, catalogue = read_log(self.data, self.items)
-        benchmark = bench.of_events(self.data[0].stem, log, catalogue, self.share, self.config)
+        benchmark = bench.time_split_benchmark(self.data[0].stem, log, catalogue, self.share, self.config)
         with self._release(benchmark) as (made, told):
-            ranker = bench.serve(benchmark, made, self.settings.data_dir)
+            ranker = bench.offline_ranker(benchmark, made, self.settings.data_dir)
             with bar("Rank", len(benchmark.log)) as advance:
                 rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
             served = ServedLog.from_offline(benchmark.log, rankings, made.manifest.id)
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
-                prequential = account(served, policy=ranker.policy, done=advance)
+                prequential = evaluate_prequentially(served, policy=ranker.policy, done=advance)
         return told | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
@@ -91,11 +95,13 @@ class Evaluation:
             for way in self.ways:
                 done = []
                 with bar(f"Periods, {way.value}", len(logs) - 1) as advance:
-                    for period in weekly(logs, items, self.config, way.value, Path(scratch), self.settings.data_dir):
+                    for period in run_periods(
+                        logs, items, self.config, way.value, Path(scratch), self.settings.data_dir
+                    ):
                         done.append(period)
                         advance(1)
                 ways[way.value] = {
-                    "periods": [_quality(period.tested.rank, period.tested) for period in done],
+                    "periods": [_quality(period.ranks.rank, period.ranks) for period in done],
                     "cost": [msgspec.to_builtins(period.cost) for period in done],
                 }
         return {"ways": ways}
@@ -126,23 +132,27 @@ class Evaluation:
                 },
             )
 
-    def _seeds(self, benchmark: Benchmark, tested: Tested, texts: Vectors) -> dict[str, Any]:
+    def _seeds(self, benchmark: Benchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
         """Every seed, fitted on all that comes before the test, on the same events; and the release's lead."""
         if not self.with_seeds:
             return {}
-        learned = benchmark.learned
-        rows, _ = bench.tested_users(benchmark)
-        moments = moments_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), self.config.policy)
+        learned = benchmark.train_log
+        rows, _ = bench.rows_of_test_users(benchmark)
+        points = prediction_points_before(
+            benchmark.log.take(rows), np.searchsorted(rows, tested.row), self.config.policy
+        )
         told = {}
-        for seed in [CoVisitSeedModel(self.config.co_visits), *self.config.seeds(self.config)]:
+        for seed in [CoVisitSeedModel(self.config.co_visits), *self.config.seed_models(self.config)]:
             with bar(f"Seed {seed.name}", None) as advance:
                 seed.fit(learned, texts, lambda share: None)
-                ranks = seed_ranks(seed, moments, tested.item, self.config.policy.slate)
+                ranks = seed_ranks(seed, points, tested.item, self.config.policy.slate)
                 advance(len(ranks))
             told[seed.name] = {
                 **_quality(ranks, tested),
                 "lead": {
-                    name: msgspec.to_builtins(lead(tested.rank[where], ranks[where], tested.user[where]))
+                    name: msgspec.to_builtins(
+                        improvement_by_cutoff(tested.rank[where], ranks[where], tested.user[where])
+                    )
                     for name, where in {"all": np.ones(len(ranks), np.bool_), **tested.slices}.items()
                     if where.any()
                 },
@@ -154,8 +164,8 @@ class Evaluation:
         return self.settings.data_dir
 
 
-def _quality(ranks: Ranks, tested: Tested) -> dict[str, Any]:
+def _quality(ranks: Ranks, tested: BenchmarkRanks) -> dict[str, Any]:
     return {
-        "all": msgspec.to_builtins(Quality.of(ranks)),
-        "slices": msgspec.to_builtins(by_slice(ranks, tested.slices)),
+        "all": msgspec.to_builtins(Quality.from_ranks(ranks)),
+        "slices": msgspec.to_builtins(quality_by_slice(ranks, tested.slices)),
     }

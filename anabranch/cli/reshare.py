@@ -50,7 +50,7 @@ def command(
     from consumers.runtime.shutdown import stop_on_signals
     from models.retraining.job import JobConfig
     from models.retraining.schedule import Schedule
-    from models.retraining.windows import Windows
+    from models.retraining.windows import WindowLengths
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     start_log(settings)
@@ -62,7 +62,7 @@ def command(
         config_of(kind, seed, threads, search_seconds=search_seconds, text_model=text_model, text_adapter=text_adapter),
         policy=Policy.of(settings),
     )
-    config = JobConfig(Windows(order_days, gate_days), candidate)
+    config = JobConfig(WindowLengths(order_days, gate_days), candidate)
     every_s, curves = None if once else every * 3600, partial(tensorboard, settings.data_dir)
     schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s, curves)
     serve(settings, registry, stop, schedule.run)

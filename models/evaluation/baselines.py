@@ -1,4 +1,4 @@
-"""What a ranker must beat: popularity, the user's own counts, and the co-visit table. Each learns by the event."""
+"""Baselines: popularity, the user's own item counts, and the co-visit table. Each learns event by event."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.data.forward_decay import ForwardDecay
 
 
 class Baseline(Protocol):
-    """Predict, then learn. Items, users and sessions are numbers of an `EventLog`."""
+    """A ranker that predicts and then learns each event. Items, users and sessions are numbers of an `EventLog`."""
 
     name: str
 
@@ -23,51 +23,51 @@ class Baseline(Protocol):
         ...
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
-        """Take in one event, `ts` in UTC milliseconds."""
+        """Learn one event, `ts` in UTC milliseconds."""
         ...
 
 
 class Popularity:
-    """All users' decayed counts.
+    """Items by all users' exponentially decayed event counts.
 
-    Counts only grow, so the `held` best are kept in order and stay exact: an item can enter them only by its
-    own event.
+    Decayed scores are stored relative to one origin and only grow, so the `cached` best items can be kept in order: an
+    item enters them only by an event of its own.
     """
 
     name = "popularity"
 
-    def __init__(self, half_life_ms: int = WEEK_MS // 2, held: int = 512) -> None:
+    def __init__(self, half_life_ms: int = WEEK_MS // 2, cached: int = 512) -> None:
         self._decay = ForwardDecay(half_life_ms)
-        self._held = held
+        self._cached = cached
         self._scores: ItemScores = {}
         self._top: list[tuple[float, int]] = []
         """(-score, item), best first."""
 
     def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
-        chosen: list[int] = []
+        slate: list[int] = []
         for _, item in self._top:
-            if len(chosen) == k:
+            if len(slate) == k:
                 break
             if item not in exclude:
-                chosen.append(item)
-        if len(chosen) < k and len(self._scores) > self._held:
+                slate.append(item)
+        if len(slate) < k and len(self._scores) > self._cached:
             return top_items({item: score for item, score in self._scores.items() if item not in exclude}, k)
-        return chosen
+        return slate
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         if item == NONE:
             return
         old = self._scores.get(item, 0.0)
         new = self._scores[item] = old + self._decay.weight(ts)
-        at = bisect_left(self._top, (-old, item))
-        if at < len(self._top) and self._top[at] == (-old, item):
-            del self._top[at]
+        index = bisect_left(self._top, (-old, item))
+        if index < len(self._top) and self._top[index] == (-old, item):
+            del self._top[index]
         insort(self._top, (-new, item))
-        del self._top[self._held :]
+        del self._top[self._cached :]
 
 
 class PersonalFrequency:
-    """The user's own decayed counts; nothing for items the user never visited."""
+    """Items by the user's own exponentially decayed event counts; other items are never ranked."""
 
     name = "personal_frequency"
 
@@ -87,5 +87,5 @@ class PersonalFrequency:
 
 
 def baselines() -> tuple[Baseline, Baseline, Baseline]:
-    """A fresh one of each."""
+    """One untrained instance of each baseline."""
     return Popularity(), PersonalFrequency(), CoVisitModel()

@@ -1,7 +1,7 @@
-"""What a candidate would have scored, from the feedback to slates that another ranker showed at random.
+"""Off-policy estimate: a release candidate's metric from feedback on slates that another ranker randomised.
 
-The gate never asks here: it replays its window with every ranker, on the same events. This is for what a replay cannot
-tell, whether users who are *shown* other slates do other things.
+The gate does not use it: the gate replays its window with every ranker on the same events. This is for the question
+that a replay cannot answer, whether users who are shown other slates act differently.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ K = 20
 
 
 class NoPropensities(AnabranchError):
-    """Feedback to slates that were shown with a probability nobody knows, or with none."""
+    """Feedback on slates without a logged propensity."""
 
 
 class Estimate(Struct, frozen=True, kw_only=True):
-    """A metric's mean under the candidate."""
+    """Estimated mean of a metric if the release candidate had served."""
 
     mean: float
     effective_events: float
-    """So many events shown by the candidate itself would be as sure (Kish, 1965): few, where the two rankers agree on
-    little."""
+    """Effective sample size (Kish, 1965): this many events served by the candidate itself would be as precise. It is
+    small if the two rankers rarely agree."""
 
 
 def off_policy(
@@ -38,33 +38,32 @@ def off_policy(
     probability: NDArray[np.float64],
     gains: Callable[[Ranks, int], Gains] = discounted_gains,
 ) -> Estimate:
-    """The self-normalised inverse propensity estimate (Swaminathan & Joachims, 2015) of a metric at 20.
+    """Self-normalised inverse propensity score estimate (Swaminathan & Joachims, 2015) of a metric at 20.
 
-    `probability` [N] is that with which the candidate would have shown each slate that was shown. An event counts by
-    that over the logged propensity; one about no item, or whose user had no slate, does not count. The estimate holds
-    where every slate that the candidate might show had a chance to be shown.
+    `probability` [N] is the probability with which the candidate would have shown each logged slate. The weight of an
+    event is that divided by the logged propensity; events about no item or without a slate are left out. The estimate
+    is consistent if every slate that the candidate can show has a propensity above 0.
 
-    Raises `NoPropensities` where one is missing or is no probability above 0, `ValueError` where the candidate would
-    have shown none of the slates.
+    Raises `NoPropensities` if a propensity is missing or outside (0, 1], `ValueError` if all weights are 0.
     """
-    counts = [one.release is not None and one.event.item_id is not None for one in feedback]
-    answers = [one for one, counted in zip(feedback, counts, strict=True) if counted]
-    weight = probability[counts] / _propensities(answers)
+    has_outcome = [row.release is not None and row.event.item_id is not None for row in feedback]
+    outcomes = [row for row, included in zip(feedback, has_outcome, strict=True) if included]
+    weight = probability[has_outcome] / _propensities(outcomes)
     if not weight.sum() > 0:
         raise ValueError(
-            "the candidate would have shown none of the slates that were shown: nothing is known of its own"
+            "the release candidate would have shown none of the logged slates: there is nothing to estimate from"
         )
-    ranks = np.array([NOT_ON_SLATE if one.rank is None else one.rank for one in answers], np.int32)
+    ranks = np.array([NOT_ON_SLATE if row.rank is None else row.rank for row in outcomes], np.int32)
     mean = float(np.average(gains(ranks, K), weights=weight))
     return Estimate(mean=mean, effective_events=float(weight.sum() ** 2 / (weight**2).sum()))
 
 
-def _propensities(answers: Sequence[Feedback]) -> NDArray[np.float64]:
-    without = sum(one.propensity is None or not 0 < one.propensity <= 1 for one in answers)
-    if without:
+def _propensities(outcomes: Sequence[Feedback]) -> NDArray[np.float64]:
+    invalid = sum(row.propensity is None or not 0 < row.propensity <= 1 for row in outcomes)
+    if invalid:
         raise NoPropensities(
-            f"{without} of {len(answers)} slates have no `propensity` above 0 and up to 1. Nobody was shown the "
-            "candidate's slates; unless it is known how likely those were that were shown, an estimate is of the old "
-            "ranker's taste. Explore and log propensities, or compare by replay, as the gate does"
+            f"{invalid} of {len(outcomes)} slates have no `propensity` in (0, 1]. Without the probability with which a "
+            "slate was shown, an estimate would measure the old ranker's choices. Randomise slates and log "
+            "propensities, or compare by replay, as the gate does"
         )
-    return np.array([one.propensity for one in answers], np.float64)
+    return np.array([row.propensity for row in outcomes], np.float64)

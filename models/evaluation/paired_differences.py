@@ -1,4 +1,4 @@
-"""The candidate of a trial minus each rival, by each metric, on all events and on each slice of them."""
+"""Release candidate minus each baseline, by metric, overall and on every slice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.evaluation.protocols import Trial
+from models.evaluation.contenders import PairedRanks
 from models.evaluation.slices import Mask
 from models.metrics.bootstrap import Bootstrap, paired_bootstrap
 from models.metrics.ranking import Ranks, discounted_gains, hits
@@ -19,60 +19,60 @@ OVERALL = "overall"
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one metric's means, to one rival, on one slice, and how sure it is."""
+    """The difference of one metric's means to one baseline on one slice, with its bootstrap."""
 
     slice: str
     metric: str
-    rival: str
+    baseline: str
     users: int
     bootstrap: Bootstrap
 
     @property
     def name(self) -> str:
-        """What its number is called."""
-        return f"{prefix(self.slice)}{self.metric}_minus_{self.rival}"
+        """Name of the number in the manifest."""
+        return f"{prefix(self.slice)}{self.metric}_minus_{self.baseline}"
 
 
 def prefix(slice: str) -> str:
-    """What the names of a slice's numbers begin with; nothing overall."""
+    """Prefix of the names of a slice's numbers; empty for overall numbers."""
     return "" if slice == OVERALL else f"{slice}/"
 
 
-def users_of(trial: Trial) -> dict[str, int]:
+def users_by_slice(paired: PairedRanks) -> dict[str, int]:
     """Users with events, overall and on each slice."""
-    return {name: len(np.unique(trial.user[where])) for name, where in _slices(trial).items()}
+    return {name: len(np.unique(paired.user[mask])) for name, mask in _slices(paired).items()}
 
 
-def events_of(trial: Trial) -> dict[str, int]:
+def events_by_slice(paired: PairedRanks) -> dict[str, int]:
     """Events, overall and on each slice."""
-    return {name: int(where.sum()) for name, where in _slices(trial).items()}
+    return {name: int(mask.sum()) for name, mask in _slices(paired).items()}
 
 
-def means_of(trial: Trial) -> dict[str, float]:
+def mean_metrics(paired: PairedRanks) -> dict[str, float]:
     """METRIC_RANKER → mean over all events."""
-    everyone = {"candidate": trial.candidate} | _rivals(trial)
+    rankers = {"candidate": paired.release_candidate} | _baselines(paired)
     return {
         f"{metric}_{name}": float(gains(ranks, K).mean())
-        for name, ranks in everyone.items()
+        for name, ranks in rankers.items()
         for metric, gains in METRICS.items()
     }
 
 
-def differences(trial: Trial, samples: int) -> Iterator[Difference]:
-    """All there are; a slice without events has none. `samples` is the bootstrap's."""
-    users = users_of(trial)
-    for slice, where in _slices(trial).items():
-        for rival, ranks in _rivals(trial).items() if users[slice] else ():
+def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
+    """Every difference; a slice without events has none. `samples` are drawn for each bootstrap."""
+    users = users_by_slice(paired)
+    for slice, mask in _slices(paired).items():
+        for baseline, ranks in _baselines(paired).items() if users[slice] else ():
             for metric, gains in METRICS.items():
-                ours, theirs = gains(trial.candidate[where], K), gains(ranks[where], K)
-                bootstrap = paired_bootstrap(ours, theirs, trial.user[where], samples=samples)
-                yield Difference(slice, metric, rival, users[slice], bootstrap)
+                ours, theirs = gains(paired.release_candidate[mask], K), gains(ranks[mask], K)
+                bootstrap = paired_bootstrap(ours, theirs, paired.user[mask], samples=samples)
+                yield Difference(slice, metric, baseline, users[slice], bootstrap)
 
 
-def _slices(trial: Trial) -> dict[str, Mask]:
-    return {OVERALL: np.ones(len(trial.user), np.bool_), **trial.slices}
+def _slices(paired: PairedRanks) -> dict[str, Mask]:
+    return {OVERALL: np.ones(len(paired.user), np.bool_), **paired.slices}
 
 
-def _rivals(trial: Trial) -> dict[str, Ranks]:
-    rivals = {"co_visit": trial.co_visit}
-    return rivals if trial.incumbent is None else rivals | {"incumbent": trial.incumbent}
+def _baselines(paired: PairedRanks) -> dict[str, Ranks]:
+    ranks = {"co_visit": paired.co_visit}
+    return ranks if paired.incumbent is None else ranks | {"incumbent": paired.incumbent}

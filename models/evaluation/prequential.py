@@ -1,8 +1,8 @@
-"""Predict, then learn: what was served against the baselines, on exactly the same events.
+"""Prequential evaluation: predict, then learn. What was served is compared with baselines on the same events.
 
-A baseline sees every event before it makes the slate for the next, so it is at least as fresh as what was served,
-and its slate passes the same filters. Its slate for an event is made at the event; nothing it could use has
-happened to the user since the slate that was served.
+A baseline learns every event before it predicts the next one, so it is at least as fresh as what was served, and its
+slate passes the same filters. It is made at the event; between the served slate and the event the user did nothing that
+the baseline could use.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ PROGRESS_EVERY = 1000
 
 @dataclass(frozen=True)
 class ServedLog:
-    """A log, and what its users had been shown: N events, those before the ranker started among them."""
+    """N events in time order, and the position of each event's item on the slate that its user had."""
 
     log: EventLog
-    rank: Ranks  # [N] NO_SLATE where the user had none, NOT_ON_SLATE, or the place from 1
-    release: NDArray[np.int32]  # [N] position in `releases`, -1 without a slate
+    rank: Ranks  # [N] NO_SLATE, NOT_ON_SLATE, or the position from 1
+    release: NDArray[np.int32]  # [N] index into `releases`, -1 without a slate
     releases: tuple[str, ...]
 
     @classmethod
-    def of(cls, warm_up: Iterable[Event], feedback: Iterable[Feedback]) -> ServedLog:
-        """Events that were only learned from, and those that were ranked, put in order of time."""
+    def from_feedback(cls, warm_up: Iterable[Event], feedback: Iterable[Feedback]) -> ServedLog:
+        """The log of events that were only learned from, without slates, and of ranked events."""
         events = list(warm_up)
-        learned = len(events)
-        answers = list(feedback)
-        events.extend(answer.event for answer in answers)
-        releases = {name: at for at, name in enumerate(sorted({one.release for one in answers if one.release}))}
+        warm_up_events = len(events)
+        joined = list(feedback)
+        events.extend(row.event for row in joined)
+        releases = {name: index for index, name in enumerate(sorted({row.release for row in joined if row.release}))}
         rank = np.full(len(events), NO_SLATE, np.int32)
         release = np.full(len(events), -1, np.int32)
-        rank[learned:] = [_rank(answer) for answer in answers]
-        release[learned:] = [releases.get(answer.release or "", -1) for answer in answers]
-        in_time = np.argsort([event.ts for event in events], kind="stable")
-        return cls(EventLog.from_events(events), rank[in_time], release[in_time], tuple(releases))
+        rank[warm_up_events:] = [_rank(row) for row in joined]
+        release[warm_up_events:] = [releases.get(row.release or "", -1) for row in joined]
+        by_time = np.argsort([event.ts for event in events], kind="stable")
+        return cls(EventLog.from_events(events), rank[by_time], release[by_time], tuple(releases))
 
     @classmethod
     def from_offline(cls, log: EventLog, rankings: OfflineRankings, release_id: str) -> ServedLog:
@@ -63,19 +63,19 @@ class ServedLog:
 
     @property
     def scored(self) -> NDArray[np.bool_]:
-        """[N] events about an item whose user had a slate."""
+        """Mask [N] of the events about an item whose user had a slate."""
         scored: NDArray[np.bool_] = (self.rank != NO_SLATE) & (self.log.item != NONE)
         return scored
 
 
-def _rank(answer: Feedback) -> int:
-    if answer.release is None:
+def _rank(feedback: Feedback) -> int:
+    if feedback.release is None:
         return NO_SLATE
-    return NOT_ON_SLATE if answer.rank is None else answer.rank
+    return NOT_ON_SLATE if feedback.rank is None else feedback.rank
 
 
 class Scores(Struct, frozen=True, kw_only=True):
-    """One ranker on some events."""
+    """Metrics of one ranker."""
 
     events: int
     recall_at_20: float
@@ -83,7 +83,8 @@ class Scores(Struct, frozen=True, kw_only=True):
     mrr_at_20: float
 
     @classmethod
-    def of(cls, ranks: Ranks) -> Scores:
+    def from_ranks(cls, ranks: Ranks) -> Scores:
+        """Metrics of ranks [M]; 0 without events."""
         return cls(
             events=len(ranks),
             recall_at_20=recall_at(ranks, K),
@@ -92,23 +93,23 @@ class Scores(Struct, frozen=True, kw_only=True):
         )
 
 
-class Lead(Struct, frozen=True, kw_only=True):
-    """What was served minus a baseline, with 95 % intervals over users."""
+class PairedImprovement(Struct, frozen=True, kw_only=True):
+    """What was served minus a baseline on the same events, with 95 % intervals over users."""
 
     recall_at_20: Interval
     ndcg_at_20: Interval
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Everyone on the same events."""
+    """Every ranker on the same events."""
 
     scores: dict[str, Scores]
-    lead: dict[str, Lead]
+    improvement: dict[str, PairedImprovement]
     """Baseline → served minus baseline; empty without events."""
 
 
 class Prequential(Struct, frozen=True, kw_only=True):
-    """The whole account: overall, per release on the events it served, and by slice."""
+    """Overall, for each release on the events it served, and by slice."""
 
     overall: Comparison
     releases: dict[str, Comparison]
@@ -116,91 +117,101 @@ class Prequential(Struct, frozen=True, kw_only=True):
 
 
 @dataclass
-class Predicted:
-    """Ranks by baseline, and what is known of the event at prediction time, for the M scored events."""
+class BaselineRanks:
+    """Ranks of M scored events by baseline, and facts about each event at prediction time."""
 
     ranks: dict[str, list[int]]
     repeat: list[bool] = field(default_factory=list)
     first_of_session: list[bool] = field(default_factory=list)
 
 
-def account(
+def evaluate_prequentially(
     served: ServedLog,
-    rivals: Sequence[Baseline] | None = None,
+    against: Sequence[Baseline] | None = None,
     *,
     policy: Policy | None = None,
     done: Callable[[int], None] = lambda n: None,
 ) -> Prequential:
-    """Score what was served and the baselines on every event whose user had a slate.
+    """Score what was served and the baselines on every event about an item whose user had a slate.
 
-    The baselines' slates pass the filters of the policy that served. `done(n)` is told of every n events of the log.
+    `against` defaults to `baselines()`; their slates pass the filters of `policy`, which is the one that served. Calls
+    `done(n)` after every n events of the log.
     """
-    predicted = predict(served.log, served.scored, baselines() if rivals is None else rivals, policy, done)
+    chosen = baselines() if against is None else against
+    predicted = predict(served.log, served.scored, chosen, policy, done)
     scored = served.scored
     ranks = {SERVED: served.rank[scored]}
-    ranks |= {name: np.array(places, np.int32) for name, places in predicted.ranks.items()}
+    ranks |= {name: np.array(values, np.int32) for name, values in predicted.ranks.items()}
     user, release = served.log.user[scored], served.release[scored]
     repeat, first = np.array(predicted.repeat, bool), np.array(predicted.first_of_session, bool)
     slices = {"repeat": repeat, "new_to_user": ~repeat, "first_of_session": first}
     return Prequential(
         overall=compare(ranks, user),
-        releases={name: _compare_at(ranks, user, release == at) for at, name in enumerate(served.releases)},
-        slices={name: _compare_at(ranks, user, where) for name, where in slices.items()},
+        releases={name: _compare_slice(ranks, user, release == index) for index, name in enumerate(served.releases)},
+        slices={name: _compare_slice(ranks, user, mask) for name, mask in slices.items()},
     )
 
 
 def compare(ranks: dict[str, Ranks], user: NDArray[np.integer]) -> Comparison:
-    """Scores of each, and what `served` leads the others by."""
-    lead = {name: _lead(ranks[SERVED], places, user) for name, places in ranks.items() if name != SERVED and len(user)}
-    return Comparison(scores={name: Scores.of(places) for name, places in ranks.items()}, lead=lead)
+    """Metrics of every ranker, and the improvement of `served` over the others. `user` [M] groups the events."""
+    improvement = {
+        name: _improvement(ranks[SERVED], baseline, user)
+        for name, baseline in ranks.items()
+        if name != SERVED and len(user)
+    }
+    return Comparison(
+        scores={name: Scores.from_ranks(values) for name, values in ranks.items()}, improvement=improvement
+    )
 
 
 def predict(
     log: EventLog,
     scored: NDArray[np.bool_],
-    rivals: Sequence[Baseline],
+    against: Sequence[Baseline],
     policy: Policy | None = None,
     done: Callable[[int], None] = lambda n: None,
-    learned: int = 0,
-) -> Predicted:
-    """Run the baselines over the log, and note where the item of each scored event stood on their slates.
+    trained_events: int = 0,
+) -> BaselineRanks:
+    """Run the baselines over the log, and record the rank of the item of each `scored` [N] event on their slates.
 
-    They are taken to have learned the first `learned` events already.
+    The baselines were trained on the first `trained_events` events already.
     """
     policy = policy or Policy()
-    predicted = Predicted(ranks={rival.name: [] for rival in rivals})
+    predicted = BaselineRanks(ranks={baseline.name: [] for baseline in against})
     histories = Histories()
     visited: dict[int, set[int]] = {}
-    for at, ((user, item, ts, session), wanted) in enumerate(zip(visits(log), scored.tolist(), strict=True), start=1):
+    for count, ((user, item, ts, session), is_scored) in enumerate(
+        zip(visits(log), scored.tolist(), strict=True), start=1
+    ):
         history, own = histories.get(user), visited.setdefault(user, set())
-        if wanted:
+        if is_scored:
             exclude: set[int] = set() if policy.allow_session_repeats else history.session_items()
             if policy.exclude_seen:
                 exclude |= own
             predicted.repeat.append(item in own)
-            for rival in rivals:
-                slate = rival.slate(user, K, exclude)
-                predicted.ranks[rival.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
+            for baseline in against:
+                slate = baseline.slate(user, K, exclude)
+                predicted.ranks[baseline.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
         history.enter(item, ts, session)
-        if wanted:
+        if is_scored:
             predicted.first_of_session.append(history.session_length == 1)
         if item != NONE:
             own.add(item)
-        if at > learned:
-            for rival in rivals:
-                rival.learn(user, item, ts, session)
-        if at % PROGRESS_EVERY == 0:
+        if count > trained_events:
+            for baseline in against:
+                baseline.learn(user, item, ts, session)
+        if count % PROGRESS_EVERY == 0:
             done(PROGRESS_EVERY)
     done(len(log) % PROGRESS_EVERY)
     return predicted
 
 
-def _compare_at(ranks: dict[str, Ranks], user: NDArray[np.integer], where: NDArray[np.bool_]) -> Comparison:
-    return compare({name: places[where] for name, places in ranks.items()}, user[where])
+def _compare_slice(ranks: dict[str, Ranks], user: NDArray[np.integer], mask: NDArray[np.bool_]) -> Comparison:
+    return compare({name: values[mask] for name, values in ranks.items()}, user[mask])
 
 
-def _lead(ours: Ranks, theirs: Ranks, user: NDArray[np.integer]) -> Lead:
-    return Lead(
-        recall_at_20=paired_interval(hits(ours, K), hits(theirs, K), user),
-        ndcg_at_20=paired_interval(discounted_gains(ours, K), discounted_gains(theirs, K), user),
+def _improvement(served: Ranks, baseline: Ranks, user: NDArray[np.integer]) -> PairedImprovement:
+    return PairedImprovement(
+        recall_at_20=paired_interval(hits(served, K), hits(baseline, K), user),
+        ndcg_at_20=paired_interval(discounted_gains(served, K), discounted_gains(baseline, K), user),
     )

@@ -1,4 +1,4 @@
-"""What is told of a measured benchmark, as JSON values."""
+"""Metrics of a benchmark in the form in which results are stored."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from numpy.typing import NDArray
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
 
-PLACES = (5, 10, 20)
+CUTOFFS = (5, 10, 20)
 
 
 class Quality(Struct, frozen=True, kw_only=True):
-    """One ranker on M events. With one item wanted of each slate, recall@k is what session papers call P@k."""
+    """Metrics of one ranker on M events, by cutoff k. With one relevant item, recall@k equals the P@k of papers on
+    session-based recommendation."""
 
     events: int
     recall: dict[int, float]
-    """By k."""
     ndcg: dict[int, float]
     mrr: dict[int, float]
 
     @classmethod
-    def of(cls, ranks: Ranks) -> Quality:
+    def from_ranks(cls, ranks: Ranks) -> Quality:
+        """Metrics of ranks [M]; 0 without events."""
         return cls(
             events=len(ranks),
-            recall={k: recall_at(ranks, k) for k in PLACES},
-            ndcg={k: ndcg_at(ranks, k) for k in PLACES},
-            mrr={k: mrr_at(ranks, k) for k in PLACES},
+            recall={k: recall_at(ranks, k) for k in CUTOFFS},
+            ndcg={k: ndcg_at(ranks, k) for k in CUTOFFS},
+            mrr={k: mrr_at(ranks, k) for k in CUTOFFS},
         )
 
 
-class Lead(Struct, frozen=True, kw_only=True):
+class ImprovementByCutoff(Struct, frozen=True, kw_only=True):
     """One ranker minus another on the same events, with 95 % intervals over users."""
 
     recall_at_10: Interval
@@ -42,20 +43,20 @@ class Lead(Struct, frozen=True, kw_only=True):
     ndcg_at_20: Interval
 
 
-def lead(ours: Ranks, theirs: Ranks, user: NDArray[np.integer]) -> Lead:
-    """Raises `ValueError` without events."""
+def improvement_by_cutoff(ranks: Ranks, baseline: Ranks, user: NDArray[np.integer]) -> ImprovementByCutoff:
+    """The improvement of `ranks` [M] over `baseline` [M]. Raises `ValueError` without events."""
 
-    def interval(gains: Gains, others: Gains) -> Interval:
-        return paired_interval(gains, others, user)
+    def interval(gains: Gains, baseline_gains: Gains) -> Interval:
+        return paired_interval(gains, baseline_gains, user)
 
-    return Lead(
-        recall_at_10=interval(hits(ours, 10), hits(theirs, 10)),
-        recall_at_20=interval(hits(ours, 20), hits(theirs, 20)),
-        ndcg_at_10=interval(discounted_gains(ours, 10), discounted_gains(theirs, 10)),
-        ndcg_at_20=interval(discounted_gains(ours, 20), discounted_gains(theirs, 20)),
+    return ImprovementByCutoff(
+        recall_at_10=interval(hits(ranks, 10), hits(baseline, 10)),
+        recall_at_20=interval(hits(ranks, 20), hits(baseline, 20)),
+        ndcg_at_10=interval(discounted_gains(ranks, 10), discounted_gains(baseline, 10)),
+        ndcg_at_20=interval(discounted_gains(ranks, 20), discounted_gains(baseline, 20)),
     )
 
 
-def by_slice(ranks: Ranks, slices: Mapping[str, NDArray[np.bool_]]) -> dict[str, Quality]:
-    """Of the slices that hold any event."""
-    return {name: Quality.of(ranks[where]) for name, where in slices.items() if where.any()}
+def quality_by_slice(ranks: Ranks, slices: Mapping[str, NDArray[np.bool_]]) -> dict[str, Quality]:
+    """Metrics of every slice that has an event."""
+    return {name: Quality.from_ranks(ranks[mask]) for name, mask in slices.items() if mask.any()}

@@ -1,4 +1,4 @@
-"""A data set measured through the served path: a release is made of what comes before the test, and ranks the test."""
+"""A data set evaluated through the served path: a release trained on the events before the test ranks the test."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ from models.offline.offline_ranker import (
     neighbour_table,
     rank_events,
 )
-from models.pipeline.candidate import CandidateConfig, CandidateReport, make_candidate
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
+from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
 from models.stages import Advance, Progress
 from models.training_curves import Curve, no_curve
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is learned from, and what is predicted: every event from `test_from` on whose user has an earlier one."""
+    """A log with a test set: every event from `test_from` on whose user has an earlier event is predicted."""
 
     name: str
     log: EventLog
     items: list[Item]
     order_from: int
-    """ms: what comes from here to the test teaches the order first."""
+    """ms: events from here to the test train the list ranker."""
     test_from: int
     """ms"""
-    config: CandidateConfig = field(default_factory=CandidateConfig)
+    config: ReleaseCandidateConfig = field(default_factory=ReleaseCandidateConfig)
 
     @property
     def start(self) -> int:
@@ -51,64 +52,67 @@ class Benchmark:
         return int(np.searchsorted(self.log.ts, self.test_from))
 
     @property
-    def learned(self) -> EventLog:
+    def train_log(self) -> EventLog:
         """The events before the test."""
         return self.log.take(slice(0, self.start))
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took to make a release."""
+    """Resources that training a release used."""
 
     seconds: float
+    """Wall time."""
     cpu_seconds: float
-    """All threads together."""
+    """CPU time of all threads."""
     peak_bytes: int
-    """Of the process's memory, whatever took it."""
+    """Peak memory of the process since it started."""
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The M events of a test that are predicted, and where their items stood on the release's slates."""
+class BenchmarkRanks:
+    """The M predicted events of a test, and the position of each event's item on the release's slate."""
 
-    row: NDArray[np.int64]  # [M], of the benchmark's log
+    row: NDArray[np.int64]  # [M] rows of the benchmark's log
     user: NDArray[np.int32]  # [M]
     item: NDArray[np.int32]  # [M]
     rank: Ranks  # [M]
-    slices: dict[str, Mask]  # [M] each; an event is a repeat where its user had the item before
+    slices: dict[str, Mask]  # [M] each; an event is a repeat if its user had the item before
 
 
-def of_sessions(folder: Path, config: CandidateConfig) -> Benchmark:
-    """The last twentieth of the training sessions teaches the order first."""
+def session_benchmark(folder: Path, config: ReleaseCandidateConfig) -> Benchmark:
+    """Train and test sessions of a folder. The last twentieth of the training events trains the list ranker."""
     train, test, items = sessions(folder)
     log = train.followed_by(test)
     return Benchmark(folder.name, log, items, train.time_at(0.95), int(test.ts[0]), config)
 
 
-def of_events(name: str, events: EventLog, items: list[Item], share: float, config: CandidateConfig) -> Benchmark:
-    """Events with time stamps, cut by time: `share` of them to learn from, the last tenth of that for the order."""
+def time_split_benchmark(
+    name: str, events: EventLog, items: list[Item], share: float, config: ReleaseCandidateConfig
+) -> Benchmark:
+    """Split by time: the first `share` (0 to 1) of the events is for training, its last tenth for the list ranker."""
     log = events.renumbered([item.item_id for item in items])
     return Benchmark(name, log, items, log.time_at(0.9 * share), log.time_at(share), config)
 
 
-def of_leave_one_out(folders: Sequence[Path], config: CandidateConfig) -> Benchmark:
-    """The users' validation events teach the order first."""
+def leave_one_out_benchmark(folders: Sequence[Path], config: ReleaseCandidateConfig) -> Benchmark:
+    """Each user's last event is the test. The users' validation events train the list ranker."""
     data = leave_one_out(folders)
     name = "+".join(folder.name for folder in folders)
     return Benchmark(name, data.log, data.items, data.validation_from, data.test_from, config)
 
 
-def without_test(benchmark: Benchmark) -> Benchmark:
-    """The same a step earlier, for tuning: what would have taught the order is the test, what comes before is cut anew.
+def validation_benchmark(benchmark: Benchmark) -> Benchmark:
+    """A benchmark for tuning without the test: the list ranker's window is the test instead.
 
-    A twentieth of what is left teaches the order.
+    The last twentieth of the remaining training events trains the list ranker.
     """
-    learned = benchmark.log.split(benchmark.order_from)[0]
+    train = benchmark.log.split(benchmark.order_from)[0]
     return replace(
         benchmark,
         name=f"{benchmark.name} (validation)",
-        log=benchmark.learned,
-        order_from=learned.time_at(0.95),
+        log=benchmark.train_log,
+        order_from=train.time_at(0.95),
         test_from=benchmark.order_from,
     )
 
@@ -118,74 +122,74 @@ def make_release(
     folder: Path,
     cache: Path,
     progress: Progress = lambda stage, share: None,
-    parent: Release | None = None,
-    new_since_ms: int = 0,
     curve: Curve = no_curve,
-) -> tuple[Release, CandidateReport, Cost]:
-    """A release of what comes before the test; no gate has seen it. Text vectors are kept in `cache`."""
-    started, cpu = time.perf_counter(), time.process_time()
-    learned = benchmark.learned
-    report = make_candidate(
-        learned,
+    parent: Release | None = None,
+) -> tuple[Release, ReleaseCandidate, Cost]:
+    """Train a release on the events before the test; it passes no gate. `cache` holds text vectors between runs.
+
+    With a `parent`, the events that its own test began with, and later ones, are new.
+    """
+    started, cpu_started = time.perf_counter(), time.process_time()
+    train_log = benchmark.train_log
+    inputs = PipelineInputs(
+        train_log,
         benchmark.items,
+        benchmark.order_from,
         parent,
-        folder,
-        new_since_ms=new_since_ms,
-        order_from=benchmark.order_from,
-        cache=cache,
-        config=benchmark.config,
-        progress=progress,
-        curve=curve,
+        new_since_ms=0 if parent is None else parent.manifest.window.gate_from,
+    )
+    candidate = make_release_candidate(
+        inputs, folder, cache=cache, config=benchmark.config, progress=progress, curve=curve
     )
     window = DataWindow(
-        train_from=int(learned.ts[0]),
+        train_from=int(train_log.ts[0]),
         order_from=benchmark.order_from,
         gate_from=benchmark.test_from,
         gate_to=benchmark.test_from,
-        events=len(learned),
+        events=len(train_log),
     )
-    of = None if parent is None else parent.manifest.id
-    manifest = report.manifest(folder.name, of, int(time.time() * 1000), window, digests(folder))
+    parent_id = None if parent is None else parent.manifest.id
+    manifest = candidate.manifest(folder.name, parent_id, int(time.time() * 1000), window, digests(folder))
     write(folder, manifest)
-    cost = Cost(time.perf_counter() - started, time.process_time() - cpu, peak_bytes())
-    return Release(folder, manifest), report, cost
+    cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_bytes())
+    return Release(folder, manifest), candidate, cost
 
 
 def peak_bytes() -> int:
-    """The most memory this process ever held."""
+    """Peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def serve(benchmark: Benchmark, release: Release, cache: Path) -> OfflineRanker:
-    """The release as a ranker holds it when the test begins."""
+def offline_ranker(benchmark: Benchmark, release: Release, cache: Path) -> OfflineRanker:
+    """The release as a ranker serves it when the test begins."""
     item_ids = ItemIds()
     live = load_servable(release, item_ids, benchmark.items, cache, benchmark.config.threads)
-    learned = benchmark.learned
+    train_log = benchmark.train_log
     texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
     policy = benchmark.config.policy
-    table = CoVisitModel.fit(learned, benchmark.config.co_visits).table(policy.neighbours, texts)
-    return OfflineRanker(live, neighbour_table(table, item_ids, learned, policy.neighbours), item_ids, policy)
+    table = CoVisitModel.fit(train_log, benchmark.config.co_visits).table(policy.neighbours, texts)
+    return OfflineRanker(live, neighbour_table(table, item_ids, train_log, policy.neighbours), item_ids, policy)
 
 
-def predict(benchmark: Benchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> Tested:
-    """Rank the test. `done(n)` is told of every n events of it, and of its users' past."""
-    rows, start = tested_users(benchmark)
+def rank_test(benchmark: Benchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> BenchmarkRanks:
+    """Rank the test. Calls `done(n)` after every n events of the test and of its users' past."""
+    rows, start = rows_of_test_users(benchmark)
     log = benchmark.log.take(rows)
     rank = rank_events(ranker, log, start, done).rank
-    told = np.flatnonzero(rank != NO_SLATE)
-    row, repeat = rows[start:][told], repeats(log)[start:][told]
-    return Tested(
+    predicted = np.flatnonzero(rank != NO_SLATE)
+    row, repeat = rows[start:][predicted], repeats(log)[start:][predicted]
+    return BenchmarkRanks(
         row=row,
         user=benchmark.log.user[row],
         item=benchmark.log.item[row],
-        rank=rank[told],
+        rank=rank[predicted],
         slices=cut_slices(benchmark.log, benchmark.start, row, repeat, [item.domain for item in benchmark.items]),
     )
 
 
-def tested_users(benchmark: Benchmark) -> tuple[NDArray[np.int64], int]:
-    """Rows of the log of those who have an event in the test, and how many of the rows come before it."""
-    tested = np.zeros(len(benchmark.log.user_ids), np.bool_)
-    tested[benchmark.log.user[benchmark.start :]] = True
-    rows = np.flatnonzero(tested[benchmark.log.user])
+def rows_of_test_users(benchmark: Benchmark) -> tuple[NDArray[np.int64], int]:
+    """Rows of the log of the users with an event in the test, and how many of the rows come before the test."""
+    in_test = np.zeros(len(benchmark.log.user_ids), np.bool_)
+    in_test[benchmark.log.user[benchmark.start :]] = True
+    rows = np.flatnonzero(in_test[benchmark.log.user])
     return rows, int(np.searchsorted(rows, benchmark.start))

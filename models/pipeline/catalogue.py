@@ -1,4 +1,4 @@
-"""The catalogue as a candidate learns it: every item's text, domain and number."""
+"""The catalogue as the pipeline trains on it: text vector, domain and residual number of every item."""
 
 from __future__ import annotations
 
@@ -18,57 +18,50 @@ from anabranch.release import Release
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
 from models.networks.text_transformer import text_vectors
+from models.pipeline.config import PipelineInputs
 from models.seeds.seed_model import SeedModel
 from models.sharing.strategy import TrainingData
 from models.stages import Done
 
 ITEMS = "items.json"
-"""The number of every item that has a learned residual, from 1 on."""
+"""File of the number, from 1 on, of every item with a learned residual."""
 DOMAINS = "domains.json"
-"""The number of every domain, from 1 on, for the child: its items' adapters go by it. Only where items have domains."""
+"""File of the number, from 1 on, of every domain; a child's adapters need it. Written only if items have domains."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """C items. The log's item numbers are rows of it."""
+    """C items. Item numbers of the pipeline's log are rows of it."""
 
     item_ids: tuple[str, ...]
     text_vectors: NDArray[np.float32]  # [C, T]
     domains: NDArray[np.int64] | None  # [C], from 1 on, 0: none; None: no item has one
-    learned: dict[str, int]
+    numbers: dict[str, int]
     """Item id → number of its residual. A child's items keep their parent's numbers; new ones follow."""
     child: bool
 
     @classmethod
-    def read(
-        cls,
-        items: Sequence[Item],
-        log: EventLog,
-        parent: Release | None,
-        folder: Path,
-        cache: Path,
-        threads: int,
-        done: Done,
-    ) -> Self:
-        """Read the texts by the folder's transformer, and number what occurs in the log; numbers into the folder.
+    def read(cls, inputs: PipelineInputs, folder: Path, cache: Path, threads: int, done: Done) -> Self:
+        """Encode the items' texts by the folder's text transformer, and number the items that occur in the log.
 
-        Text vectors are kept in `cache`.
+        Writes the numbers of items and domains into `folder`. `cache` holds text vectors between runs.
         """
-        texts = [item_text(item) for item in items]
+        texts = [item_text(item) for item in inputs.items]
         unique = max(len(set(texts)), 1)
         vectors = text_vectors(texts, folder, cache, threads, lambda n: done(n / unique))
-        item_ids = tuple(item.item_id for item in items)
-        inherited = item_numbers(parent) if parent else {}
-        learned = _numbered(inherited, [item_ids[item] for item in np.unique(log.item)])
-        (folder / ITEMS).write_bytes(msgspec.json.encode(learned))
-        return cls(item_ids, vectors, _domains(items, parent, folder), learned, parent is not None)
+        item_ids = tuple(item.item_id for item in inputs.items)
+        inherited = item_numbers(inputs.parent) if inputs.parent else {}
+        numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.item)])
+        (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
+        domains = _number_domains(inputs.items, inputs.parent, folder)
+        return cls(item_ids, vectors, domains, numbers, inputs.parent is not None)
 
     def training_data(self, log: EventLog, seeds: Sequence[SeedModel], new_since_ms: int) -> TrainingData:
-        """What an encoder is taught of a log. `new_since_ms`: see `TrainingData`."""
+        """What an encoder is trained on, from a log of the catalogue's items. `new_since_ms`: see `TrainingData`."""
         return TrainingData(
             sequences=Sequences.from_log(log),
             text_vectors=torch.from_numpy(self.text_vectors),
-            numbers=np.array([self.learned.get(item_id, 0) for item_id in self.item_ids], np.int64),
+            numbers=np.array([self.numbers.get(item_id, 0) for item_id in self.item_ids], np.int64),
             seeds=seeds,
             new_since_ms=new_since_ms,
             child=self.child,
@@ -76,20 +69,20 @@ class Catalogue:
         )
 
 
-def _domains(items: Sequence[Item], parent: Release | None, folder: Path) -> NDArray[np.int64] | None:
-    """The numbers of the items' domains; names and numbers of all domains so far into the folder."""
+def _number_domains(items: Sequence[Item], parent: Release | None, folder: Path) -> NDArray[np.int64] | None:
+    """The items' domain numbers [C]; None if no item has a domain. Writes the numbers of all domains into `folder`."""
     inherited: dict[str, int] = {}
     if parent is not None and DOMAINS in parent.manifest.files:
         inherited = msgspec.json.decode(parent.read(DOMAINS), type=dict[str, int])
-    numbers = _numbered(inherited, [item.domain for item in items if item.domain is not None])
+    numbers = _extend_numbers(inherited, [item.domain for item in items if item.domain is not None])
     if not numbers:
         return None
     (folder / DOMAINS).write_bytes(msgspec.json.encode(numbers))
     return np.array([0 if item.domain is None else numbers[item.domain] for item in items], np.int64)
 
 
-def _numbered(inherited: dict[str, int], names: Sequence[str]) -> dict[str, int]:
-    """Numbers of items or domains from 1 on: the inherited ones stay, new ones follow."""
+def _extend_numbers(inherited: dict[str, int], names: Sequence[str]) -> dict[str, int]:
+    """Numbers from 1 on: inherited ones stay, new names get the next ones."""
     numbers = dict(inherited)
     for name in names:
         numbers.setdefault(name, len(numbers) + 1)

@@ -1,8 +1,8 @@
-"""Adaptive choice: which strategies share, how much each counts, and how the encoder is trained, for the data at hand.
+"""Hyperparameter search: which sharing strategies to use, their weights, and training settings, for the data at hand.
 
 Akiba et al., Optuna: A Next-generation Hyperparameter Optimization Framework, KDD 2019; Bergstra et al., Algorithms for
-Hyper-Parameter Optimization, NeurIPS 2011 (the sampler). Trials train briefly on the newest events before the order's
-window and are judged on that window, so that neither the gate's window nor a test is touched.
+Hyper-Parameter Optimization, NeurIPS 2011 (the sampler). A trial trains briefly on the newest events before the list
+ranker's window and is scored on that window, so neither the gate's window nor a test set is used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import optuna
@@ -21,174 +21,167 @@ from models.data.sequences import Positions, Sequences
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains
 from models.networks.encoder import SharedEncoder
+from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategy import ItemVectors, Strategy, TrainingData
 from models.sharing.training import train
 from models.stages import Done
 
-if TYPE_CHECKING:
-    from models.pipeline.candidate import CandidateConfig
-
 K = 20
-MOMENTS_AT_ONCE = 512
-Choice = dict[str, Any]
+SCORING_BATCH = 512
+"""Prediction points that are scored in one forward pass."""
+WINDOW = 64
+"""Events of the user that the encoder reads at a prediction point."""
+TrialParameters = dict[str, Any]
+"""Values by stored name, as the manifest has them."""
 SPACE = {"ahead": (1.0, 3.0, 8.0), "dropout": (0.1, 0.2, 0.4), "event_dropout": (0.0, 0.2)}
-"""Besides the starting point's own values; and whether each strategy is used, and the weight of those that have one."""
+"""Values tried besides the starting configuration's. A trial also chooses whether each strategy is used, and the weight
+of those that have one. `ahead` is the stored name of `Training.mean_target_gap`."""
 WEIGHTS = (0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
-class Search:
-    """How long to look, and how closely."""
+class SearchResult:
+    """The best trial of a search."""
 
-    cpu_seconds: float = 60.0
-    """No trial begins after so much CPU time, all threads together."""
-    trials: int = 24
-    events: int = 60_000
-    """Newest events that trials train on."""
-    epochs: int = 3
-    moments: int = 2_000
-    """Of the order's window, on which trials are judged."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What the search found best."""
-
-    config: CandidateConfig
-    choice: Choice
+    config: ReleaseCandidateConfig
+    parameters: TrialParameters
     gain: Interval
-    """NDCG@20 of the choice minus the starting point's on the same moments, 95 % over users."""
+    """NDCG@20 of the best trial minus the starting configuration's, with a 95 % interval over users."""
     trials: list[dict[str, Any]]
-    """Every trial's choice and NDCG@20, in order."""
+    """Parameters and NDCG@20 of every trial, in order."""
 
     def describe(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The manifest's record."""
         gain = {"difference": self.gain.difference, "low": self.gain.low, "high": self.gain.high}
-        return {"choice": self.choice, "ndcg_at_20_gain": gain, "trials": self.trials}
+        return {"choice": self.parameters, "ndcg_at_20_gain": gain, "trials": self.trials}
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Ranks every item by the encoder alone at M moments, and looks where what came next stands."""
+class TrialScorer:
+    """Scores an encoder by full ranking: the rank of the next item among all items, at M prediction points."""
 
     sequences: Sequences
-    row: Positions  # [M] of the sequences, the event before the one that came
-    hides_own: bool
-    """As the policy that will serve: what the user has had is not shown."""
+    row: Positions  # [M] rows of the sequences: the event right before the one to predict
+    exclude_seen: bool
+    """Whether items that the user had before are left out, as the serving policy does."""
 
     @classmethod
-    def of(cls, sequences: Sequences, after: int, moments: int, hides_own: bool, random: np.random.Generator) -> Judge:
-        """Moments whose next event is at `after` (ms) or later."""
+    def draw(
+        cls, sequences: Sequences, after_ms: int, points: int, exclude_seen: bool, random: np.random.Generator
+    ) -> TrialScorer:
+        """Draw prediction points whose next event is at `after_ms` or later."""
         user, ts = sequences.user, sequences.ts
-        rows = np.flatnonzero((user[1:] == user[:-1]) & (ts[1:] >= after))
-        return cls(sequences, np.sort(random.choice(rows, min(moments, len(rows)), replace=False)), hides_own)
+        rows = np.flatnonzero((user[1:] == user[:-1]) & (ts[1:] >= after_ms))
+        return cls(sequences, np.sort(random.choice(rows, min(points, len(rows)), replace=False)), exclude_seen)
 
     @torch.no_grad()
     def gains(self, encoder: SharedEncoder, training_data: TrainingData) -> Gains:
-        """NDCG@20 of each moment [M]."""
+        """NDCG@20 of each prediction point [M]."""
         encoder.eval()
         items = ItemVectors(encoder, training_data)
-        everything = items.at(np.arange(len(training_data.numbers)))  # [C, d]
-        parts = [self.row[at : at + MOMENTS_AT_ONCE] for at in range(0, len(self.row), MOMENTS_AT_ONCE)]
-        ranks = [self._ranks(encoder, items, everything, part) for part in parts]
+        catalogue = items.at(np.arange(len(training_data.numbers)))  # [C, d]
+        batches = [self.row[start : start + SCORING_BATCH] for start in range(0, len(self.row), SCORING_BATCH)]
+        ranks = [self._ranks(encoder, items, catalogue, rows) for rows in batches]
         return discounted_gains(np.concatenate(ranks), K)
 
-    def _ranks(self, encoder: SharedEncoder, items: ItemVectors, everything: torch.Tensor, rows: Positions) -> Ranks:
+    def _ranks(self, encoder: SharedEncoder, items: ItemVectors, catalogue: torch.Tensor, rows: Positions) -> Ranks:
+        """Rank of the next item [B] among all items, 1 for the best, at the prediction points `rows` [B]."""
         sequences = self.sequences
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
-        windows = sequences.gather(np.stack([np.maximum(begin, rows - 63), rows + 1], axis=1))
+        windows = sequences.gather(np.stack([np.maximum(begin, rows - (WINDOW - 1)), rows + 1], axis=1))
         users = encoder.step(*items.inputs(sequences, windows.row))  # [B, L, d]
         newest = torch.from_numpy(windows.present.sum(axis=1) - 1)
-        scores = users[torch.arange(len(rows)), newest] @ everything.T  # [B, C]
-        wanted = torch.from_numpy(sequences.item[rows + 1].astype(np.int64))[:, None]
-        score = scores.gather(1, wanted)
-        if self.hides_own:
+        scores = users[torch.arange(len(rows)), newest] @ catalogue.T  # [B, C]
+        next_item = torch.from_numpy(sequences.item[rows + 1].astype(np.int64))[:, None]
+        next_score = scores.gather(1, next_item)
+        if self.exclude_seen:
             scores.scatter_(1, torch.from_numpy(sequences.item[windows.row].astype(np.int64)), -torch.inf)
-        rank: NDArray[np.int32] = ((scores > score).sum(dim=1) + 1).numpy().astype(np.int32)
+        rank: NDArray[np.int32] = ((scores > next_score).sum(dim=1) + 1).numpy().astype(np.int32)
         return rank
 
 
 def search(
-    config: CandidateConfig,
+    config: ReleaseCandidateConfig,
     training_data: TrainingData,
-    judge: Judge,
-    fresh: Callable[[CandidateConfig], SharedEncoder],
-    settings: Search,
+    scorer: TrialScorer,
+    make_encoder: Callable[[ReleaseCandidateConfig], SharedEncoder],
+    settings: SearchConfig,
     done: Done = lambda share: None,
-) -> Chosen:
-    """Try the starting point first, then what the sampler proposes; `fresh` makes an encoder that has learned nothing.
+) -> SearchResult:
+    """Try the starting configuration, then the sampler's proposals, until the budget is spent.
 
-    The best trial wins, the starting point if none is better.
+    `make_encoder` returns an encoder to train for each trial. The trial with the best mean NDCG@20 wins; the starting
+    configuration wins ties. Calls `done(share)` after each trial with the share (0 to 1) of the trials that it is.
     """
     started = time.process_time()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.seed))
-    study.enqueue_trial(_start(config))
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.random_seed))
+    study.enqueue_trial(_starting_parameters(config))
     gains: list[Gains] = []
-    configs: list[CandidateConfig] = []
+    configs: list[ReleaseCandidateConfig] = []
 
     def objective(trial: optuna.Trial) -> float:
-        chosen = _suggest(trial, config)
-        encoder = fresh(chosen)
-        training = replace(chosen.training, epochs=settings.epochs, child_epochs=1)
-        train(encoder, training_data, _briefly(chosen.strategies), training, config.seed)
-        gains.append(judge.gains(encoder, training_data))
-        configs.append(chosen)
+        proposed = _propose(trial, config)
+        encoder = make_encoder(proposed)
+        training = replace(proposed.training, epochs=settings.epochs, child_epochs=1)
+        train(encoder, training_data, _with_fewer_points(proposed.strategies), training, config.random_seed)
+        gains.append(scorer.gains(encoder, training_data))
+        configs.append(proposed)
         return float(gains[-1].mean())
 
-    for tried in range(settings.trials):
-        used = time.process_time() - started
-        if tried and used + used / tried > settings.cpu_seconds:
+    for finished in range(settings.trials):
+        cpu_seconds = time.process_time() - started
+        if finished and cpu_seconds + cpu_seconds / finished > settings.cpu_seconds:
             break
         study.optimize(objective, n_trials=1)
         done(1 / settings.trials)
     best = study.best_trial.number
-    return Chosen(
+    return SearchResult(
         config=configs[best],
-        choice=study.best_trial.params,
-        gain=paired_interval(gains[best], gains[0], judge.sequences.user[judge.row]),
+        parameters=study.best_trial.params,
+        gain=paired_interval(gains[best], gains[0], scorer.sequences.user[scorer.row]),
         trials=[{**trial.params, "ndcg_at_20": trial.value} for trial in study.trials if trial.value is not None],
     )
 
 
-def _start(config: CandidateConfig) -> Choice:
-    """The starting point, as a point of the space."""
-    point: Choice = {"ahead": config.training.mean_target_gap, "dropout": config.dropout}
-    point["event_dropout"] = config.training.event_dropout
+def _starting_parameters(config: ReleaseCandidateConfig) -> TrialParameters:
+    """The starting configuration as a point of the search space."""
+    parameters: TrialParameters = {"ahead": config.training.mean_target_gap, "dropout": config.dropout}
+    parameters["event_dropout"] = config.training.event_dropout
     for strategy in config.strategies:
-        point[strategy.name] = True
+        parameters[strategy.name] = True
         if hasattr(strategy, "weight"):
-            point[f"{strategy.name}_weight"] = strategy.weight
-    return point
+            parameters[f"{strategy.name}_weight"] = strategy.weight
+    return parameters
 
 
-def _suggest(trial: optuna.Trial, config: CandidateConfig) -> CandidateConfig:
-    start = _start(config)
+def _propose(trial: optuna.Trial, config: ReleaseCandidateConfig) -> ReleaseCandidateConfig:
+    """The configuration that the sampler proposes for a trial."""
+    start = _starting_parameters(config)
 
-    def one_of(name: str, choices: tuple[float, ...]) -> float:
-        chosen: float = trial.suggest_categorical(name, tuple(sorted({*choices, start[name]})))
-        return chosen
+    def suggest(name: str, values: tuple[float, ...]) -> float:
+        value: float = trial.suggest_categorical(name, tuple(sorted({*values, start[name]})))
+        return value
 
-    told = {name: one_of(name, choices) for name, choices in SPACE.items()}
-    training = replace(config.training, mean_target_gap=told["ahead"], event_dropout=told["event_dropout"])
+    value = {name: suggest(name, values) for name, values in SPACE.items()}
+    training = replace(config.training, mean_target_gap=value["ahead"], event_dropout=value["event_dropout"])
     strategies: list[Strategy] = []
     for strategy in config.strategies:
         if not trial.suggest_categorical(strategy.name, (True, False)):
             continue
         if hasattr(strategy, "weight"):
-            weight = one_of(f"{strategy.name}_weight", WEIGHTS)
+            weight = suggest(f"{strategy.name}_weight", WEIGHTS)
             strategy = replace(strategy, weight=weight)  # type: ignore[type-var]
         strategies.append(strategy)
-    return replace(config, training=training, dropout=told["dropout"], strategies=tuple(strategies))
+    return replace(config, training=training, dropout=value["dropout"], strategies=tuple(strategies))
 
 
-def _briefly(strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
-    """The same, asking seeds about a quarter of the moments."""
-    return tuple(_fewer_points(strategy) for strategy in strategies)
-
-
-def _fewer_points(strategy: Strategy) -> Strategy:
-    if not isinstance(strategy, RankDistillation):
-        return strategy
-    return replace(strategy, prediction_points=strategy.prediction_points // 4)
+def _with_fewer_points(strategies: tuple[Strategy, ...]) -> tuple[Strategy, ...]:
+    """The same strategies; rank distillation asks the seed models at a quarter of the prediction points."""
+    return tuple(
+        replace(strategy, prediction_points=strategy.prediction_points // 4)
+        if isinstance(strategy, RankDistillation)
+        else strategy
+        for strategy in strategies
+    )

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from anabranch.ranking.policy import Policy
 from models.co_visit.rule import CoVisitRule
 from models.networks.list_ranker import ListRankerConfig
-from models.pipeline.candidate import CandidateConfig
+from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.als import AlsSeedModel
 from models.seeds.attention import AttentionSeedModel
 from models.seeds.gru import GruConfig
@@ -43,26 +43,26 @@ Kind = Literal["sessions", "histories", "baskets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
+def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandidateConfig:
     """The starting point for a kind of data."""
     if kind == "sessions":
-        return CandidateConfig(
-            seed=seed,
+        return ReleaseCandidateConfig(
+            random_seed=random_seed,
             threads=threads,
             policy=Policy(allow_session_repeats=True),
             co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
-            seeds=_of_sessions,
+            seed_models=_for_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
-            order=ListRankerConfig(hidden=64, epochs=8, exclude_seen_share=0.0),
+            list_ranker=ListRankerConfig(hidden=64, epochs=8, exclude_seen_share=0.0),
         )
     if kind == "histories":
-        return CandidateConfig(
-            seed=seed,
+        return ReleaseCandidateConfig(
+            random_seed=random_seed,
             threads=threads,
             policy=Policy(exclude_seen=True, neighbours=32),
             co_visits=CoVisitRule(across=1.0, text_prior=150.0),
-            seeds=_of_histories,
+            seed_models=_for_histories,
             strategies=(TextGeometry(), Replay(first=False)),
             dims=128,
             white_dims=256,
@@ -71,19 +71,21 @@ def recipe(kind: Kind, seed: int = 0, threads: int = 2) -> CandidateConfig:
                 epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
             ),
         )
-    return CandidateConfig(
-        seed=seed, threads=threads, training=Training(epochs=5, window=128, negatives=1024, mean_target_gap=8.0)
+    return ReleaseCandidateConfig(
+        random_seed=random_seed,
+        threads=threads,
+        training=Training(epochs=5, window=128, negatives=1024, mean_target_gap=8.0),
     )
 
 
-def _of_sessions(config: CandidateConfig) -> list[SeedModel]:
-    return [SessionKnnSeedModel(), SequenceSeedModel(config.seed, GruConfig(mean_target_gap=1.0))]
+def _for_sessions(config: ReleaseCandidateConfig) -> list[SeedModel]:
+    return [SessionKnnSeedModel(), SequenceSeedModel(config.random_seed, GruConfig(mean_target_gap=1.0))]
 
 
-def _of_histories(config: CandidateConfig) -> list[SeedModel]:
+def _for_histories(config: ReleaseCandidateConfig) -> list[SeedModel]:
     """No session neighbours: every event is a session of its own."""
     return [
-        AlsSeedModel(random_seed=config.seed, threads=config.threads),
+        AlsSeedModel(random_seed=config.random_seed, threads=config.threads),
         TextSeedModel(dims=256),
-        AttentionSeedModel(config.seed),
+        AttentionSeedModel(config.random_seed),
     ]

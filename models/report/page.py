@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from models.evaluation.seed_knowledge import SeedsKnown
-from models.evaluation.summaries import Lead
-from models.pipeline.release_gate import PRIMARY, WORDS, Finding
+from models.evaluation.seed_comparison import SeedComparison
+from models.evaluation.summaries import ImprovementByCutoff
+from models.pipeline.release_gate import METRIC_NAMES, PRIMARY, Finding
 from models.report import words
 from models.report.charts import LineChart, Scale
 from models.report.report import Report
@@ -49,35 +49,35 @@ def _environment() -> Environment:
     environment.globals |= {
         "headline": words.headline,
         "sentences": words.sentences,
-        "called": WORDS,
-        "rival_named": words.rival_named,
+        "metric_names": METRIC_NAMES,
+        "baseline_name": words.baseline_name,
         "Scale": Scale,
         "LineChart": LineChart,
         "best_first": _best_first,
         "leads_scale": _leads_scale,
-        "by_rival": _by_rival,
+        "by_baseline": by_baseline,
         "findings_scale": _findings_scale,
     }
     return environment
 
 
-def _best_first(known: SeedsKnown) -> list[str]:
+def _best_first(known: SeedComparison) -> list[str]:
     """The seeds' names, the one with the greatest NDCG@20 first."""
     return sorted(known.seeds, key=lambda name: -known.seeds[name].quality.ndcg[20])
 
 
-def _leads_scale(known: SeedsKnown, few: int) -> Scale:
+def _leads_scale(known: SeedComparison, few: int) -> Scale:
     """One scale for the leads over all seeds, made for the slices of `few` users or more: the others may leave it."""
     shown = [name for name, users in known.users.items() if users >= few] or list(known.users)
-    leads: list[Lead] = [seed.lead[name] for seed in known.seeds.values() for name in shown]
+    leads: list[ImprovementByCutoff] = [seed.improvement[name] for seed in known.seeds.values() for name in shown]
     return Scale.of_intervals(one.ndcg_at_20 for one in leads)
 
 
-def _by_rival(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+def by_baseline(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
     """Each rival with what was asked of the difference to it, and the NDCG@20 of every slice besides."""
-    shown = [one for one in findings if one.asked is not None or one.metric == PRIMARY]
-    ordered = sorted(shown, key=lambda one: one.rival)
-    return [(rival, list(group)) for rival, group in groupby(ordered, key=lambda one: one.rival)]
+    shown = [one for one in findings if one.hypothesis is not None or one.metric == PRIMARY]
+    ordered = sorted(shown, key=lambda one: one.baseline)
+    return [(baseline, list(group)) for baseline, group in groupby(ordered, key=lambda one: one.baseline)]
 
 
 def _findings_scale(findings: Sequence[Finding]) -> Scale:

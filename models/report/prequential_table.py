@@ -44,7 +44,7 @@ def format_leads(prequential: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _comparison_as_json(comparison: Comparison) -> dict[str, Any]:
-    return {**to_builtins(comparison.scores), "lead": to_builtins(comparison.lead)}
+    return {**to_builtins(comparison.scores), "lead": to_builtins(comparison.improvement)}
 
 
 def _row(comparison: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What was decided and why, in plain words."""
+"""The gate's decision and its reasons in sentences."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from models.evaluation.paired_differences import OVERALL
-from models.pipeline.release_gate import PRIMARY, WORDS, Finding, Verdict
+from models.pipeline.release_gate import BASELINE_NAMES, METRIC_NAMES, PRIMARY, Finding, Verdict
 from models.report.report import Report
 
-MOST_TOLD = 5
-"""Of the differences that may be worse than allowed: the others stand in the table."""
+MAX_FAILURES = 5
+"""Failed non-inferiority tests that get a sentence; the table of tests has all of them."""
 
 
 def headline(report: Report) -> str:
-    """What became of the release, in a word or two."""
+    """The decision in a word or two."""
     if report.verdict is None:
         return "Not judged"
     return "Released" if report.verdict.accepted else "Rejected"
 
 
 def sentences(report: Report) -> list[str]:
-    """The decision, on what it rests, and what spoke for or against."""
+    """The decision, the data behind it, and the tests for and against it."""
     if report.verdict is None:
-        return ["No gate has seen this release: it is for measuring, and for a broker without one to begin with."]
-    return [_consequence(report, report.verdict.accepted), _trial(report, report.verdict), *_grounds(report.verdict)]
+        return ["No gate has judged this release. Use it for measurements, or as the first release of a broker."]
+    return [_consequence(report, report.verdict.accepted), _evidence(report, report.verdict), *_tests(report.verdict)]
 
 
-def rival_named(name: str) -> str:
-    """A rival of the gate's by the name it has in a sentence."""
-    return WORDS[name].removesuffix("'s")
+def baseline_name(name: str) -> str:
+    """The name of one of the gate's baselines in a sentence."""
+    return BASELINE_NAMES[name]
 
 
 def signed(value: float, digits: int = 4) -> str:
-    """With its sign, a proper minus."""
+    """A number with its sign; the minus is U+2212."""
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -45,50 +45,54 @@ def day(ts: int) -> str:
 def _consequence(report: Report, accepted: bool) -> str:
     release, parent = report.manifest.id, report.manifest.parent
     if accepted:
-        return f"{release} goes live, " + ("the first to serve." if parent is None else f"in place of {parent}.")
-    return f"{release} does not serve; " + ("nothing does yet." if parent is None else f"{parent} stays.")
+        return f"{release} goes live" + (" as the first release." if parent is None else f" and replaces {parent}.")
+    return f"{release} does not serve; " + ("no release serves yet." if parent is None else f"{parent} stays live.")
 
 
-def _trial(report: Report, verdict: Verdict) -> str:
+def _evidence(report: Report, verdict: Verdict) -> str:
     events, users = (int(verdict.numbers[name]) for name in ("events", "users"))
     window = report.manifest.window
     return (
-        f"It was tried on {events:,} events of {users:,} users between {day(window.gate_from)} and "
-        f"{day(window.gate_to)}, from which nobody had learned."
+        f"It was evaluated on {events:,} events of {users:,} users between {day(window.gate_from)} and "
+        f"{day(window.gate_to)}; no model was trained on them."
     )
 
 
-def _grounds(verdict: Verdict) -> Iterator[str]:
-    """Those of the claims "better", then what failed of the claims "not worse", or that nothing did."""
-    for one in verdict.findings:
-        if one.asked == "better":
-            yield _better(one, verdict.numbers[f"{PRIMARY}_candidate"])
-    asked = [one for one in verdict.findings if one.asked == "not_worse"]
-    worse = [one for one in asked if not one.holds]
-    worst_first = sorted(worse, key=lambda one: one.difference - one.margin)
-    yield from (_maybe_worse(one) for one in worst_first[:MOST_TOLD])
-    if len(worse) > MOST_TOLD:
-        yield f"So it is with {len(worse) - MOST_TOLD} more differences; the table of tests has them all."
-    if asked and not worse:
-        slices = len({one.slice for one in asked} - {OVERALL})
-        where = f", and in NDCG@20 on all {slices} slices that were tested" if slices else ""
-        yield f"In recall@20{where}, it is surely not worse than the margins allow."
+def _tests(verdict: Verdict) -> Iterator[str]:
+    """The superiority tests, then the failed non-inferiority tests, or that none failed."""
+    for finding in verdict.findings:
+        if finding.hypothesis == "superior":
+            yield _superiority(finding, verdict.numbers[f"{PRIMARY}_candidate"])
+    tested = [finding for finding in verdict.findings if finding.hypothesis == "non_inferior"]
+    failed = [finding for finding in tested if not finding.holds]
+    worst_first = sorted(failed, key=lambda finding: finding.difference - finding.margin)
+    yield from (_possible_inferiority(finding) for finding in worst_first[:MAX_FAILURES])
+    if len(failed) > MAX_FAILURES:
+        yield f"{len(failed) - MAX_FAILURES} more non-inferiority tests failed; the table of tests has all of them."
+    if tested and not failed:
+        slices = len({finding.slice for finding in tested} - {OVERALL})
+        where = f", and in NDCG@20 on all {slices} tested slices" if slices else ""
+        yield f"It is non-inferior in recall@20{where}."
 
 
-def _better(one: Finding, ours: float) -> str:
+def _superiority(finding: Finding, mean: float) -> str:
     return (
-        f"Its NDCG@20 of {ours:.4f} is {_apart(one)} {WORDS[one.rival]}, "
-        f"95 % interval {signed(one.low)} to {signed(one.high)}: {'surely' if one.holds else 'not surely'} better."
+        f"Its NDCG@20 of {mean:.4f} is {_difference(finding)}: "
+        f"{'superior' if finding.holds else 'not significantly superior'}."
     )
 
 
-def _maybe_worse(one: Finding) -> str:
-    where = "Overall" if one.slice == OVERALL else f"On {one.slice}"
+def _possible_inferiority(finding: Finding) -> str:
+    scope = "Overall" if finding.slice == OVERALL else f"On {finding.slice}"
     return (
-        f"{where} its {WORDS[one.metric]} is {_apart(one)} {WORDS[one.rival]}, 95 % interval {signed(one.low)} to "
-        f"{signed(one.high)}, and may be worse by more than the {-one.margin:.4f} allowed there."
+        f"{scope} its {METRIC_NAMES[finding.metric]} is {_difference(finding)}; "
+        f"it may be worse by more than the margin of {-finding.margin:.4f}."
     )
 
 
-def _apart(one: Finding) -> str:
-    return f"{abs(one.difference):.4f} {'below' if one.difference < 0 else 'above'}"
+def _difference(finding: Finding) -> str:
+    direction = "below" if finding.difference < 0 else "above"
+    return (
+        f"{abs(finding.difference):.4f} {direction} {BASELINE_NAMES[finding.baseline]}'s, "
+        f"95 % interval {signed(finding.low)} to {signed(finding.high)}"
+    )

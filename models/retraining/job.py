@@ -1,10 +1,16 @@
-"""One run of the job: new feedback in, a candidate made, the gate asked, its word announced."""
+"""One run of the retraining job: from new feedback on the topics to a release that is live or rejected.
+
+`run_once` reads top to bottom: collect events and items (`topics_io`), split the events by time (`windows`), train a
+release candidate (`models.pipeline.release_candidate`), rank the gate's window with every contender
+(`models.evaluation.contenders`), decide (`models.pipeline.release_gate`), publish the co-visit table and the decision
+(`topics_io`), and write a report (`models.report`).
+"""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,206 +22,205 @@ from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
 from anabranch.ranking.vocabulary import ItemIds
-from anabranch.release import DataWindow, Release
+from anabranch.release import DataWindow, Manifest, Release
 from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.event_store import EventStore
-from models.evaluation.protocols import Trial, run_trial
+from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
-from models.pipeline.candidate import CandidateConfig, CandidateReport, make_candidate
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
+from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
 from models.pipeline.release_gate import GateRule, Verdict, decide
 from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
-from models.retraining.windows import DAY_MS, TooLittleFresh, Windows, cut
+from models.retraining.windows import DAY_MS, NotEnoughNewData, WindowLengths, split_windows
 from models.stages import Bar, bar_by_stage
 from models.training_curves import Curve, OpenCurve, no_curves
 
 
 @dataclass(frozen=True)
 class JobConfig:
-    """What a run is told besides the settings."""
+    """Configuration of the job besides the settings."""
 
-    windows: Windows = field(default_factory=Windows)
-    candidate: CandidateConfig = field(default_factory=CandidateConfig)
+    windows: WindowLengths = field(default_factory=WindowLengths)
+    candidate: ReleaseCandidateConfig = field(default_factory=ReleaseCandidateConfig)
     rule: GateRule = field(default_factory=GateRule)
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a run."""
+class RunResult:
+    """The release of a run and what became of it."""
 
     notice: ReleaseNotice
-    report: CandidateReport
+    candidate: ReleaseCandidate
     verdict: Verdict
     events: int
+    """Events in the event store."""
     seconds: float
-    page: Path
-    """The report, for people."""
+    report_path: Path
 
 
-def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve = no_curves) -> Outcome:
-    """Make a candidate, let the gate decide, announce it, and leave a report of it all.
+def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve = no_curves) -> RunResult:
+    """Train a release candidate on the events so far, let the gate decide, announce the decision, write a report.
 
-    Raises `TooLittleData` where the events collected so far do not fill the windows; where only the gate's is too
-    short, the neighbours are published before."""
+    Raises `NotEnoughData` if the events do not fill the windows. If only the gate's window is too short
+    (`NotEnoughNewData`), the co-visit table is published first.
+    """
     started = time.monotonic()
-    announced = topics_io.notices(settings)
-    incumbent = topics_io.live(announced)
-    events, items = _gather(settings, incumbent is not None, bar)
+    notices = topics_io.read_notices(settings)
+    incumbent = topics_io.live_release(notices)
     parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
-    learned_to = 0 if parent is None else parent.manifest.window.gate_from
+    run = _Run(settings, config, bar, *_collect(settings, incumbent is not None, bar), parent)
     try:
-        window = cut(events, config.windows, topics_io.used_to(announced), learned_to)
-    except TooLittleFresh:
-        texts = None if parent is None else item_text_vectors(parent, items, settings.data_dir)
-        _publish_neighbours(settings, _co_visit(config, events, bar), texts, events.item_ids, bar)
+        window = run.split_windows(topics_io.last_gated_ms(notices))
+    except NotEnoughNewData:
+        texts = None if parent is None else item_text_vectors(parent, run.items, settings.data_dir)
+        run.publish_neighbours(run.fit_co_visits(run.events), texts)
         raise
-    name = f"r{len(announced) + 1:04d}"
 
+    name = f"r{len(notices) + 1:04d}"
     folder = settings.releases_dir / name
     with curves(name) as curve:
-        report = _make(settings, config, events, items, window, parent, folder, bar, curve)
-    of = None if incumbent is None else incumbent.release
-    manifest = report.manifest(name, of, topics_io.now_ms(), window, release.digests(folder))
-    made = Release(folder, manifest)
-    texts = item_text_vectors(made, items, settings.data_dir)
-    co_visit, trial = _hold_trial(settings, config, events, items, texts, made, parent, bar)
-    verdict = decide(trial, config.rule)
+        candidate = run.train(window, folder, curve)
+    manifest = candidate.manifest(
+        name, None if incumbent is None else incumbent.release, topics_io.now_ms(), window, release.digests(folder)
+    )
+
+    texts = item_text_vectors(Release(folder, manifest), run.items, settings.data_dir)
+    co_visit = run.fit_co_visits(run.events.split(window.gate_from)[0])
+    paired = run.evaluate(Release(folder, manifest), co_visit, texts)
+    verdict = decide(paired, config.rule)
     manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
     manifest_sha256 = release.write(folder, manifest)
 
-    _publish_neighbours(settings, co_visit, texts, events.item_ids, bar)
-    notice = ReleaseNotice(
-        release=name,
+    run.publish_neighbours(co_visit, texts)
+    notice = _notice(manifest, manifest_sha256, verdict)
+    topics_io.announce(settings, notice)
+    if verdict.accepted and incumbent is not None:
+        topics_io.announce(settings, msgspec.structs.replace(incumbent, status="retired", ts=topics_io.now_ms()))
+    report_path = release.report_path(settings.data_dir, name)
+    write(Report(manifest, candidate, verdict, config.rule), report_path)
+    return RunResult(notice, candidate, verdict, len(run.events), time.monotonic() - started, report_path)
+
+
+def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
+    """Publish the co-visit table of all events so far, without training a release candidate."""
+    run = _Run(settings, config, bar, *_collect(settings, from_feedback=False, bar=bar), parent=None)
+    run.publish_neighbours(run.fit_co_visits(run.events), None)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The data of one run, and its steps."""
+
+    settings: Settings
+    config: JobConfig
+    bar: Bar
+    events: EventLog
+    """All events; their item numbers are rows of `items`, then of items that left the catalogue."""
+    items: list[Item]
+    parent: Release | None
+    """The live release."""
+
+    def split_windows(self, last_gated_ms: int) -> DataWindow:
+        """The windows of this run's events; see `models.retraining.windows.split_windows`."""
+        trained_until_ms = 0 if self.parent is None else self.parent.manifest.window.gate_from
+        return split_windows(self.events, self.config.windows, last_gated_ms, trained_until_ms)
+
+    def train(self, window: DataWindow, folder: Path, curve: Curve) -> ReleaseCandidate:
+        """Train a release candidate on the events before the gate's window, and write its files into `folder`."""
+        if folder.exists():
+            shutil.rmtree(folder)  # files of a run that stopped before it announced the release
+        inputs = PipelineInputs(
+            self.events.split(window.gate_from)[0],
+            self.items,
+            window.order_from,
+            self.parent,
+            new_since_ms=0 if self.parent is None else self.parent.manifest.window.gate_from,
+            purchases_from_ms=window.gate_from - int(self.config.windows.order_days * DAY_MS),
+        )
+        with bar_by_stage(self.bar) as progress:
+            return make_release_candidate(
+                inputs,
+                folder,
+                cache=self.settings.data_dir,
+                config=self.config.candidate,
+                progress=progress,
+                curve=curve,
+            )
+
+    def fit_co_visits(self, events: EventLog) -> CoVisitModel:
+        """The co-visit model of some events."""
+        with self.bar("Co-visit table", len(events)) as advance:
+            return CoVisitModel.fit(events, self.config.candidate.co_visits, advance)
+
+    def evaluate(self, candidate: Release, co_visit: CoVisitModel, text_vectors: Vectors) -> PairedRanks:
+        """Rank the gate's window with release candidate, incumbent and co-visit model.
+
+        `co_visit` was trained on the events before the window and is trained on the window too. Candidate and incumbent
+        read the same co-visit table: a child keeps its parent's text transformer, so they have the same text vectors.
+        """
+        start = int(np.searchsorted(self.events.ts, candidate.manifest.window.gate_from))
+        table = co_visit.table(self.settings.neighbours, text_vectors)
+        incumbent = None if self.parent is None else self._offline_ranker(self.parent, table)
+        contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
+        domains = [item.domain for item in self.items]
+        with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
+            return evaluate_contenders(contenders, self.events, start, domains, advance)
+
+    def publish_neighbours(self, co_visit: CoVisitModel, text_vectors: Vectors | None) -> None:
+        """Publish the co-visit table. It does not depend on the gate's decision."""
+        table = co_visit.table(self.settings.neighbours, text_vectors)
+        rows = _neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
+        with self.bar("Publish neighbours", len(table.item)) as advance:
+            topics_io.publish_neighbours(self.settings, rows, advance)
+
+    def _offline_ranker(self, files: Release, table: CoVisitTable) -> OfflineRanker:
+        """A release as it would serve, with the co-visit table as it was before the gate's window."""
+        item_ids = ItemIds()
+        live = load_servable(files, item_ids, self.items, self.settings.data_dir)
+        policy = Policy.of(self.settings)
+        return OfflineRanker(live, neighbour_table(table, item_ids, self.events, policy.neighbours), item_ids, policy)
+
+
+def _collect(settings: Settings, from_feedback: bool, bar: Bar) -> tuple[EventLog, list[Item]]:
+    """Bring the event store up to date, and read the catalogue: all events, and all items."""
+    store = EventStore.open(settings.data_dir / "reshare" / "journal")
+    with bar("Collect new events", None) as advance:
+        topics_io.collect(settings, store, from_feedback, advance)
+    with bar("Read the catalogue", None) as advance:
+        items = topics_io.read_catalogue(settings)
+        advance(len(items))
+    return store.log([item.item_id for item in items]), items
+
+
+def _notice(manifest: Manifest, manifest_sha256: str, verdict: Verdict) -> ReleaseNotice:
+    return ReleaseNotice(
+        release=manifest.id,
         status="live" if verdict.accepted else "rejected",
         ts=topics_io.now_ms(),
-        location=name,
+        location=manifest.id,
         manifest_sha256=manifest_sha256,
         parent=manifest.parent,
         reason=verdict.reason,
         gate=verdict.numbers,
-        gate_from=window.gate_from,
-        gate_to=window.gate_to,
+        gate_from=manifest.window.gate_from,
+        gate_to=manifest.window.gate_to,
     )
-    topics_io.announce(settings, notice)
-    if verdict.accepted and incumbent is not None:
-        topics_io.announce(settings, _retired(incumbent))
-    page = release.report_path(settings.data_dir, name)
-    write(Report(manifest, report, verdict, config.rule), page)
-    return Outcome(notice, report, verdict, len(events), time.monotonic() - started, page)
 
 
-def renew_neighbours(settings: Settings, config: JobConfig, bar: Bar) -> None:
-    """Publish the neighbours of all events so far, and make no candidate."""
-    events, _ = _gather(settings, released=False, bar=bar)
-    _publish_neighbours(settings, _co_visit(config, events, bar), None, events.item_ids, bar)
-
-
-def _gather(settings: Settings, released: bool, bar: Bar) -> tuple[EventLog, list[Item]]:
-    """All events known, their item numbers rows of the catalogue first, and the catalogue."""
-    journal = EventStore.open(settings.data_dir / "reshare" / "journal")
-    with bar("Collect what is new", None) as advance:
-        topics_io.collect(settings, journal, released, advance)
-    with bar("Read the catalogue", None) as advance:
-        items = topics_io.catalogue(settings)
-        advance(len(items))
-    return journal.log([item.item_id for item in items]), items
-
-
-def _make(
-    settings: Settings,
-    config: JobConfig,
-    events: EventLog,
-    items: Sequence[Item],
-    window: DataWindow,
-    parent: Release | None,
-    folder: Path,
-    bar: Bar,
-    curve: Curve,
-) -> CandidateReport:
-    """The candidate's files, from the events before the gate's window."""
-    if folder.exists():
-        shutil.rmtree(folder)  # what a run that died before announcing left
-    with bar_by_stage(bar) as progress:
-        return make_candidate(
-            events.split(window.gate_from)[0],
-            items,
-            parent,
-            folder,
-            order_from=window.order_from,
-            purchases_from=window.gate_from - int(config.windows.order_days * DAY_MS),
-            cache=settings.data_dir,
-            config=config.candidate,
-            new_since_ms=0 if parent is None else parent.manifest.window.gate_from,
-            progress=progress,
-            curve=curve,
-        )
-
-
-def _hold_trial(
-    settings: Settings,
-    config: JobConfig,
-    events: EventLog,
-    items: Sequence[Item],
-    text_vectors: Vectors,
-    made: Release,
-    parent: Release | None,
-    bar: Bar,
-) -> tuple[CoVisitModel, Trial]:
-    """Candidate, incumbent and co-visit table on the gate's window; and the table, having learned all events."""
-    start = int(np.searchsorted(events.ts, made.manifest.window.gate_from))
-    co_visit = _co_visit(config, events.take(slice(0, start)), bar)
-    table = co_visit.table(settings.neighbours, text_vectors)  # both read texts alike: a child keeps the transformer
-    candidate = _ranker(settings, made, items, table, events)
-    incumbent = None if parent is None else _ranker(settings, parent, items, table, events)
-    contenders = 2 if incumbent is None else 3
-    domains = [item.domain for item in items]
-    with bar("Trial at the gate", contenders * len(events)) as advance:
-        return co_visit, run_trial(candidate, incumbent, co_visit, events, start, advance, domains)
-
-
-def _co_visit(config: JobConfig, events: EventLog, bar: Bar) -> CoVisitModel:
-    with bar("Co-visit table", len(events)) as advance:
-        return CoVisitModel.fit(events, config.candidate.co_visits, advance)
-
-
-def _ranker(
-    settings: Settings, files: Release, items: Sequence[Item], table: CoVisitTable, events: EventLog
-) -> OfflineRanker:
-    """A release as it would serve, with the neighbours as they were before the gate's window."""
-    item_ids = ItemIds()
-    live = load_servable(files, item_ids, items, settings.data_dir)
-    policy = Policy.of(settings)
-    return OfflineRanker(live, neighbour_table(table, item_ids, events, policy.neighbours), item_ids, policy)
-
-
-def _publish_neighbours(
-    settings: Settings, co_visit: CoVisitModel, text_vectors: Vectors | None, item_ids: Sequence[str], bar: Bar
-) -> None:
-    """The co-visit table of all events so far: data, and so published whatever becomes of a candidate."""
-    table = co_visit.table(settings.neighbours, text_vectors)
-    ts = topics_io.now_ms()
-    rows = (
-        Neighbours(
+def _neighbour_messages(table: CoVisitTable, item_ids: Sequence[str], ts: int) -> Iterator[Neighbours]:
+    """One message per row of the table."""
+    for index, item in enumerate(table.item.tolist()):
+        neighbours = zip(table.neighbours[index].tolist(), table.share[index].tolist(), strict=True)
+        yield Neighbours(
             item_id=item_ids[item],
-            neighbours=[
-                RankedItem(item_ids[neighbour], float(share))
-                for neighbour, share in zip(table.neighbours[at].tolist(), table.share[at].tolist(), strict=True)
-                if neighbour >= 0
-            ],
-            popularity=float(table.popularity[at]),
-            first_seen=int(table.first_seen[at]),
-            repeat_rate=float(table.repeat_rate[at]),
+            neighbours=[RankedItem(item_ids[other], float(share)) for other, share in neighbours if other >= 0],
+            popularity=float(table.popularity[index]),
+            first_seen=int(table.first_seen[index]),
+            repeat_rate=float(table.repeat_rate[index]),
             ts=ts,
         )
-        for at, item in enumerate(table.item.tolist())
-    )
-    with bar("Publish neighbours", len(table.item)) as advance:
-        topics_io.publish_neighbours(settings, rows, advance)
-
-
-def _retired(incumbent: ReleaseNotice) -> ReleaseNotice:
-    return msgspec.structs.replace(incumbent, status="retired", ts=topics_io.now_ms())

@@ -1,4 +1,4 @@
-"""What the job reads from and writes to the broker."""
+"""Topics that the retraining job reads and writes."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Message = TypeVar("Message")
 Advance = Callable[[int], None]
 
 
-def collect(settings: Settings, journal: EventStore, released: bool, advance: Advance) -> int:
-    """Bring the journal up to the broker; how many events are new.
+def collect(settings: Settings, store: EventStore, from_feedback: bool, advance: Advance) -> int:
+    """Append all new events on the broker to the event store; returns how many there are.
 
-    Once a release is live, news comes as `feedback`. Before, nothing could be ranked, so the job reads `events`
-    itself, and remembers how far: feedback on those events later is passed over.
+    With a live release the job reads `feedback`. Before the first release nothing is ranked, so there is no feedback
+    and the job reads `events`; it stores the offsets, and later skips feedback on events that it has read.
     """
-    positions: Positions = {topic: dict(offsets) for topic, offsets in journal.positions.items()}
-    read = _new_feedback if released else _new_events
+    positions: Positions = {topic: dict(offsets) for topic, offsets in store.positions.items()}
+    read = _new_feedback if from_feedback else _new_events
     events = list(read(settings, positions, advance))
     if events:
-        journal.append(events, positions)
+        store.append(events, positions)
     return len(events)
 
 
-def catalogue(settings: Settings) -> list[Item]:
-    """Every item that is not gone, in the order in which they were first put."""
+def read_catalogue(settings: Settings) -> list[Item]:
+    """Every item without a tombstone, in the order of their newest records."""
     newest: dict[bytes, Item] = {}
     for record in clients.read_to_end(settings, [Topics(settings).items]):
         newest.pop(record.key, None)
@@ -47,8 +47,8 @@ def catalogue(settings: Settings) -> list[Item]:
     return list(newest.values())
 
 
-def notices(settings: Settings) -> dict[str, ReleaseNotice]:
-    """The newest notice of every release, in the order in which releases were first announced."""
+def read_notices(settings: Settings) -> dict[str, ReleaseNotice]:
+    """The newest notice of every release, in the order of their first notices."""
     newest: dict[str, ReleaseNotice] = {}
     for record in clients.read_to_end(settings, [Topics(settings).releases]):
         notice = _decode(messages.releases, record)
@@ -57,18 +57,19 @@ def notices(settings: Settings) -> dict[str, ReleaseNotice]:
     return newest
 
 
-def live(announced: dict[str, ReleaseNotice]) -> ReleaseNotice | None:
-    """The release that serves: the one announced live last."""
-    return max((one for one in announced.values() if one.status == "live"), key=lambda one: one.ts, default=None)
+def live_release(notices: dict[str, ReleaseNotice]) -> ReleaseNotice | None:
+    """The notice of the release that serves: the newest with status `live`; None if there is none."""
+    live = (notice for notice in notices.values() if notice.status == "live")
+    return max(live, key=lambda notice: notice.ts, default=None)
 
 
-def used_to(announced: dict[str, ReleaseNotice]) -> int:
-    """The gate has used events up to here, ms; 0 where it has used none, or the notices are too old to say."""
-    return max((one.gate_to for one in announced.values() if one.gate_to is not None), default=0)
+def last_gated_ms(notices: dict[str, ReleaseNotice]) -> int:
+    """The gate has used the events before this time; 0 if it has used none, or only notices of old versions exist."""
+    return max((notice.gate_to for notice in notices.values() if notice.gate_to is not None), default=0)
 
 
 def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance: Advance) -> None:
-    """Put every row of the co-visit table on its topic."""
+    """Publish every row of the co-visit table, keyed by item."""
     topic = Topics(settings).neighbours
     with closing(clients.producer(settings)) as producer, Delivery(producer, advance) as delivery:
         for row in table:
@@ -76,13 +77,13 @@ def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance:
 
 
 def announce(settings: Settings, notice: ReleaseNotice) -> None:
-    """Put a release's notice on its topic, and wait until the broker has it."""
+    """Publish a release's notice, and wait for the broker's acknowledgement."""
     with closing(clients.producer(settings)) as producer, Delivery(producer) as delivery:
         delivery.send(Topics(settings).releases, key(notice.release), messages.encode(notice))
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
+    """Current time in UTC milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -90,34 +91,35 @@ def _new_events(settings: Settings, positions: Positions, advance: Advance) -> I
     for record in _read_from(settings, Topics(settings).events, positions.setdefault("events", {}), advance):
         event = _decode(messages.events, record)
         if event is not None:
-            yield _happened(event, record)
+            yield _not_in_future(event, record)
 
 
 def _new_feedback(settings: Settings, positions: Positions, advance: Advance) -> Iterator[Event]:
-    seen = positions.setdefault("events", {})
+    next_event_offsets = positions.setdefault("events", {})
     for record in _read_from(settings, Topics(settings).feedback, positions.setdefault("feedback", {}), advance):
-        joined = _decode(messages.feedback, record)
-        if joined is not None and joined.offset >= seen.get(joined.partition, 0):
-            seen[joined.partition] = joined.offset + 1
-            yield _happened(joined.event, record)
+        feedback = _decode(messages.feedback, record)
+        if feedback is not None and feedback.offset >= next_event_offsets.get(feedback.partition, 0):
+            next_event_offsets[feedback.partition] = feedback.offset + 1
+            yield _not_in_future(feedback.event, record)
 
 
 def _read_from(settings: Settings, topic: str, offsets: dict[int, int], advance: Advance) -> Iterator[ConsumerRecord]:
-    """Records from `offsets` to the end as of now; `offsets` moves along."""
+    """Records from `offsets` to the topic's end at the start of the call; updates `offsets` to the next ones."""
     for record in clients.read_from(settings, topic, dict(offsets)):
         offsets[record.partition] = record.offset + 1
         advance(1)
         yield record
 
 
-def _happened(event: Event, record: ConsumerRecord) -> Event:
-    """The event, no later than its record was made: one clock that is ahead would leave the gate an empty week."""
-    made: int = record.timestamp
-    return structs.replace(event, ts=made) if 0 <= made < event.ts else event
+def _not_in_future(event: Event, record: ConsumerRecord) -> Event:
+    """The event with `ts` limited to its record's timestamp. Windows end at the newest event, so one event from a clock
+    that is a week ahead would leave the gate a window without other events."""
+    timestamp: int = record.timestamp
+    return structs.replace(event, ts=timestamp) if 0 <= timestamp < event.ts else event
 
 
 def _decode(codec: Codec[Message], record: ConsumerRecord) -> Message | None:
-    """A message, or None for a tombstone or what is no message: ranker and indexer answer for those."""
+    """The message, or None for a tombstone and for an invalid message, which ranker and indexer report."""
     if record.value is None:
         return None
     try:

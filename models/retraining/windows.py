@@ -1,4 +1,4 @@
-"""How a log is cut by time: what teaches the encoder, what teaches the order, and what only the gate sees."""
+"""Split of a log by time: encoder training, list ranker training, and the gate's window."""
 
 from __future__ import annotations
 
@@ -9,63 +9,67 @@ from anabranch.release import DataWindow
 from models.data.event_log import EventLog
 
 DAY_MS = 24 * 3600 * 1000
-ENOUGH = 0.9
-"""A gate's window may be this share of its length: the last event of a week comes at another hour than that of the week
-before, so of runs one window apart every other would find the new window a little short."""
+MIN_GATE_SHARE = 0.9
+"""The gate's window may be this share of its configured length. The last event of a week does not come at the same hour
+every week, so a run exactly one window after another would often find the new window slightly too short."""
 
 
-class TooLittleData(AnabranchError):
-    """A log too short to be cut into encoder, order and gate windows."""
+class NotEnoughData(AnabranchError):
+    """A log that is too short to be split into the three windows."""
 
 
-class TooLittleFresh(TooLittleData):
-    """Too few days since the events that the gate has used."""
+class NotEnoughNewData(NotEnoughData):
+    """Too few days of events since the last event that the gate used."""
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Lengths of the newest two windows; everything before them teaches the encoder."""
+class WindowLengths:
+    """Lengths of the newest two windows; the events before them train the encoder."""
 
     order_days: float = 14.0
     gate_days: float = 7.0
 
 
-def cut(log: EventLog, windows: Windows, used_to: int = 0, learned_to: int = 0) -> DataWindow:
-    """The windows of a log, the newest for the gate.
+def split_windows(
+    log: EventLog, lengths: WindowLengths, last_gated_ms: int = 0, trained_until_ms: int = 0
+) -> DataWindow:
+    """The windows of a log; the newest is the gate's.
 
-    A parent has learned the events before `learned_to` (ms). On them its child's encoder looks better than it is, so
-    the order, which is to see it as it serves, learns from none of them.
+    The parent release was trained on the events before `trained_until_ms`. Its child's encoder, which starts from its
+    weights, fits them better than it will fit new events, so the list ranker trains on later events only, if there are
+    any.
 
-    The gate uses a window once: events before `used_to` (ms) have decided on a candidate already, whatever was decided.
-    What is made afterwards has learned from that, if only by being made again until it passed, so on them its
-    figures would be too good (Dwork et al., 2015). They teach, and never judge again.
+    The gate uses every event once: those before `last_gated_ms` have already decided on a release candidate. Later
+    candidates depend on that decision, if only because training was repeated until one passed, so an estimate on the
+    same events would be too optimistic (Dwork et al., 2015). Those events train, and never decide again.
 
-    Raises `TooLittleFresh` where too little is left for the gate, `TooLittleData` where nothing is for the encoder.
+    Raises `NotEnoughNewData` if too little is left for the gate, `NotEnoughData` if nothing is left for the encoder.
     """
     if not len(log):
-        raise TooLittleData("there are no events to learn from: publish some to `events` first")
+        raise NotEnoughData("there are no events to train on: publish some to `events` first")
     end = int(log.ts[-1]) + 1
-    gate_from = max(end - int(windows.gate_days * DAY_MS), used_to)
-    _require_fresh(end, gate_from, windows)
-    order_from = gate_from - int(windows.order_days * DAY_MS)
-    if len(log.between(learned_to, gate_from)):
-        order_from = max(order_from, learned_to)
+    gate_from = max(end - int(lengths.gate_days * DAY_MS), last_gated_ms)
+    _require_new_days(end, gate_from, lengths)
+    order_from = gate_from - int(lengths.order_days * DAY_MS)
+    if len(log.between(trained_until_ms, gate_from)):
+        order_from = max(order_from, trained_until_ms)
     if int(log.ts[0]) >= order_from:
         days = (end - int(log.ts[0])) / DAY_MS
-        raise TooLittleData(
-            f"the events span {days:.1f} days, which leaves none for the encoder: "
-            f"shorten --order-days ({windows.order_days:g}) or --gate-days ({windows.gate_days:g})"
+        raise NotEnoughData(
+            f"the events span {days:.1f} days, which leaves none to train the encoder: "
+            f"shorten --order-days ({lengths.order_days:g}) or --gate-days ({lengths.gate_days:g})"
         )
     return DataWindow(
         train_from=int(log.ts[0]), order_from=order_from, gate_from=gate_from, gate_to=end, events=len(log)
     )
 
 
-def _require_fresh(end: int, gate_from: int, windows: Windows) -> None:
-    fresh = max(0, end - gate_from) / DAY_MS
-    needed = ENOUGH * windows.gate_days
-    if fresh < needed:
-        raise TooLittleFresh(
-            f"{fresh:.1f} days of events are fresh, and the gate needs {needed:.1f}, for it uses none twice: "
-            f"run again after {needed - fresh:.1f} more days of events, or shorten --gate-days ({windows.gate_days:g})"
+def _require_new_days(end: int, gate_from: int, lengths: WindowLengths) -> None:
+    new_days = max(0, end - gate_from) / DAY_MS
+    needed_days = MIN_GATE_SHARE * lengths.gate_days
+    if new_days < needed_days:
+        raise NotEnoughNewData(
+            f"{new_days:.1f} days of events are new and the gate needs {needed_days:.1f}, because it uses every event "
+            f"once: run again after {needed_days - new_days:.1f} more days of events, or shorten --gate-days "
+            f"({lengths.gate_days:g})"
         )

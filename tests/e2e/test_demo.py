@@ -81,7 +81,7 @@ def test_every_release_is_announced_with_the_gates_numbers(demo: tuple[dict[str,
 
 
 def test_the_gate_judged_no_two_releases_by_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:
-    first, second = topics_io.notices(demo[1]).values()
+    first, second = topics_io.read_notices(demo[1]).values()
     assert first.gate_from is not None and first.gate_to is not None
     assert second.gate_from is not None and second.gate_to is not None
     assert first.gate_from < first.gate_to <= second.gate_from < second.gate_to
@@ -91,7 +91,7 @@ def test_every_release_leaves_a_report_and_curves_beside_a_folder_as_its_manifes
     demo: tuple[dict[str, Any], Settings],
 ) -> None:
     settings = demo[1]
-    for name, notice in topics_io.notices(settings).items():
+    for name, notice in topics_io.read_notices(settings).items():
         assert notice.reason is not None
         assert escape(notice.reason) in release.report_path(settings.data_dir, name).read_text("utf-8")
         assert [path.name for path in (settings.data_dir / "curves" / name).iterdir()]

@@ -14,7 +14,7 @@ from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
 from models.retraining import topics_io
 from models.retraining.job import JobConfig, run_once
-from models.retraining.windows import TooLittleFresh
+from models.retraining.windows import NotEnoughNewData
 from tests.kafka.world import World, purchases
 
 
@@ -28,15 +28,15 @@ def test_while_too_little_is_fresh_for_the_gate_the_neighbours_are_renewed_and_n
 ) -> None:
     events = purchases(20, users=2)
     World(settings).publish(events)
-    used_to = max(event.ts for event in events) + 1
+    last_gated_ms = max(event.ts for event in events) + 1
     notice = ReleaseNotice(
-        release="r1", status="rejected", ts=1, location="r1", manifest_sha256="", gate_from=0, gate_to=used_to
+        release="r1", status="rejected", ts=1, location="r1", manifest_sha256="", gate_from=0, gate_to=last_gated_ms
     )
     topics_io.announce(settings, notice)
 
-    with pytest.raises(TooLittleFresh):
+    with pytest.raises(NotEnoughNewData):
         run_once(settings, JobConfig(), no_bar)
 
     rows = [messages.neighbours.decode(record.value) for record in clients.read_to_end(settings, [topics.neighbours])]
     assert {row.item_id for row in rows} == {event.item_id for event in events}
-    assert topics_io.notices(settings) == {"r1": notice}
+    assert topics_io.read_notices(settings) == {"r1": notice}

@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 
 from anabranch.release import DataWindow, Manifest
-from models.evaluation.seed_knowledge import SeedKnown, SeedsKnown
-from models.evaluation.summaries import Lead, Quality
+from models.evaluation.seed_comparison import SeedComparison, SeedScore
+from models.evaluation.summaries import ImprovementByCutoff, Quality
 from models.metrics.bootstrap import Interval
-from models.pipeline.candidate import CandidateReport
+from models.pipeline.release_candidate import ReleaseCandidate
 from models.pipeline.release_gate import Finding, Verdict
 from models.report.page import render
 from models.report.report import Report
@@ -43,15 +43,15 @@ PURCHASE = {
 }
 
 
-def known(slices: Sequence[str] = SLICES, users: int = 300) -> SeedsKnown:
+def known(slices: Sequence[str] = SLICES, users: int = 300) -> SeedComparison:
     """The shared ranking is ahead of every seed, and of the first of them least."""
-    qualities = [Quality.of(np.full(10, place, np.int32)) for place in (1, 2, 3, 4, 5)]
+    qualities = [Quality.from_ranks(np.full(10, place, np.int32)) for place in (1, 2, 3, 4, 5)]
     lead = Interval(difference=0.0123, low=-0.0045, high=0.0291)
-    leads = Lead(recall_at_10=lead, recall_at_20=lead, ndcg_at_10=lead, ndcg_at_20=lead)
-    return SeedsKnown(
+    leads = ImprovementByCutoff(recall_at_10=lead, recall_at_20=lead, ndcg_at_10=lead, ndcg_at_20=lead)
+    return SeedComparison(
         shared=qualities[0],
         seeds={
-            name: SeedKnown(quality=quality, lead=dict.fromkeys(slices, leads))
+            name: SeedScore(quality=quality, improvement=dict.fromkeys(slices, leads))
             for name, quality in zip(SEEDS, qualities[1:], strict=True)
         },
         events=dict.fromkeys(slices, 1234),
@@ -59,33 +59,33 @@ def known(slices: Sequence[str] = SLICES, users: int = 300) -> SeedsKnown:
     )
 
 
-def finding(slice: str, metric: str = "ndcg_at_20", rival: str = "co_visit", holds: bool = True) -> Finding:
-    asked = None if slice in ("repeat", "new_to_user") else "not_worse"
+def finding(slice: str, metric: str = "ndcg_at_20", baseline: str = "co_visit", holds: bool = True) -> Finding:
+    hypothesis = None if slice in ("repeat", "new_to_user") else "non_inferior"
     if slice == "overall" and metric == "ndcg_at_20":
-        asked = "better"
+        hypothesis = "superior"
     difference = 0.0271 if holds else -0.0333
     return Finding(
         slice=slice,
         metric=metric,
-        rival=rival,
-        asked=asked,
+        baseline=baseline,
+        hypothesis=hypothesis,
         users=300,
         difference=difference,
         low=difference - 0.01,
         high=difference + 0.01,
-        margin=0.0 if asked == "better" else -0.0082,
+        margin=0.0 if hypothesis == "superior" else -0.0082,
         p=0.0005 if holds else 0.97,
-        p_holm=None if asked != "not_worse" else 0.004 if holds else 0.99,
+        p_holm=None if hypothesis != "non_inferior" else 0.004 if holds else 0.99,
         holds=holds,
     )
 
 
-def verdict(worse: Sequence[str] = (), rivals: Sequence[str] = ("co_visit",)) -> Verdict:
+def verdict(worse: Sequence[str] = (), baselines: Sequence[str] = ("co_visit",)) -> Verdict:
     """Of all slices, those in `worse` fail."""
     findings = [
-        finding(slice, metric, rival, slice not in worse)
+        finding(slice, metric, baseline, slice not in worse)
         for slice in SLICES
-        for rival in rivals
+        for baseline in baselines
         for metric in (("ndcg_at_20", "recall_at_20") if slice == "overall" else ("ndcg_at_20",))
     ]
     reason = f"what fails is {' & '.join(worse)}" if worse else "NDCG@20 is above the co-visit table's: it <b>is</b>"
@@ -95,7 +95,7 @@ def verdict(worse: Sequence[str] = (), rivals: Sequence[str] = ("co_visit",)) ->
 
 def report(
     verdict: Verdict | None = None,
-    known: SeedsKnown | None = None,
+    known: SeedComparison | None = None,
     curves: Mapping[str, Points] | None = None,
     heads: Mapping[str, dict[str, object]] | None = None,
     absent: Mapping[str, str] | None = None,
@@ -103,7 +103,7 @@ def report(
 ) -> Report:
     window = DataWindow(train_from=0, order_from=70 * DAY_MS, gate_from=84 * DAY_MS, gate_to=91 * DAY_MS, events=45_678)
     strategy = {"name": "text_geometry", "training": {"epochs": 8, "learning_rate": 0.004}, "text_geometry": {"a": 1}}
-    candidate = CandidateReport(
+    candidate = ReleaseCandidate(
         dims=64,
         state_dims=128,
         text_dims=384,
@@ -116,7 +116,7 @@ def report(
         absent=dict(absent or {}),
         seconds={"seed als": 1.5, "sharing": 4.5},
         curves=dict(curves or {}),
-        seeds_known=known,
+        seed_comparison=known,
     )
     manifest = Manifest(
         id="r0007",

@@ -33,7 +33,7 @@ from anabranch.messages import Event
 from anabranch.progress_bar import Advance, bar
 from anabranch.ranking.policy import Policy
 from anabranch.settings import Settings
-from models.evaluation.prequential import ServedLog, account
+from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.report.prequential_table import prequential_as_json
 from models.retraining import topics_io
 from producers import catalogue, completejourney
@@ -203,9 +203,9 @@ class Demo:
     ) -> Summary:
         with bar("Read the topics", None, self._console) as advance:
             records = read_records(self._settings, first_offsets, advance)
-        served = ServedLog.of(history.events(), records.feedback)
+        served = ServedLog.from_feedback(history.events(), records.feedback)
         with bar("Score the baselines on the same events", len(served.log), self._console) as advance:
-            prequential = account(served, policy=Policy.of(self._settings), done=advance)
+            prequential = evaluate_prequentially(served, policy=Policy.of(self._settings), done=advance)
         paced = events_within(records.events, (paced_from, self._end_offsets()))
         return Summary(
             broker=self._broker_kind,
@@ -223,7 +223,7 @@ class Demo:
                 [(events_within(records.events, span), records.rankings) for span in spans]
             ),
             latency_ms=latency_percentiles_ms(paced, records.rankings),
-            releases=release_rows(topics_io.notices(self._settings)),
+            releases=release_rows(topics_io.read_notices(self._settings)),
             prequential=prequential_as_json(prequential),
             seconds=time.monotonic() - started,
         )
@@ -233,7 +233,7 @@ class Demo:
         return self._processes.start("reshare", "--once", "--seed", random_seed, on_terminal=on_terminal)
 
     def _live_release(self) -> str | None:
-        live = topics_io.live(topics_io.notices(self._settings))
+        live = topics_io.live_release(topics_io.read_notices(self._settings))
         return None if live is None else live.release
 
     def _publish(self, events: Iterator[Event], pace: Pace, advance: Advance = lambda n: None) -> None:

@@ -24,7 +24,7 @@ from anabranch.messages import Event, Item, ReleaseNotice
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
 from models.retraining import topics_io
-from models.retraining.job import JobConfig, renew_neighbours
+from models.retraining.job import JobConfig, publish_co_visits
 from producers import catalogue, completejourney
 from producers.completejourney import Purchases
 from producers.pace import Pace
@@ -111,7 +111,7 @@ class Testbed:
             self.publish(self.history.events())
             for source in release.folders(folder)[: len(self._training_weeks)]:
                 shutil.copytree(source, self.settings.releases_dir / source.name)
-            renew_neighbours(self.settings, JobConfig(), bar)
+            publish_co_visits(self.settings, JobConfig(), bar)
         names = [path.name for path in release.folders(self.settings.releases_dir)]
         if len(names) != len(self._training_weeks):
             raise UsageError(f"{folder} must hold {len(self._training_weeks)} releases; it holds {names}")
@@ -151,7 +151,7 @@ class Testbed:
         While no release is live the job reads `events`, so the next one sees the events that came meanwhile.
         """
         self.processes.start("reshare", "--once", "--seed", str(random_seed), on_terminal=True).wait()
-        *_, notice = topics_io.notices(self.settings).values()
+        *_, notice = topics_io.read_notices(self.settings).values()
         withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
         topics_io.announce(self.settings, withdrawn)
 

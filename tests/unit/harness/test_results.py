@@ -19,7 +19,7 @@ from models.evaluation.summaries import Quality
 
 def keep(folder: Path, name: str, seed: int, hits: int) -> None:
     """A measurement of a hundred events, so many of them hits at the top."""
-    quality = msgspec.to_builtins(Quality.of(np.repeat([1, 0], [hits, 100 - hits]).astype(np.int32)))
+    quality = msgspec.to_builtins(Quality.from_ranks(np.repeat([1, 0], [hits, 100 - hits]).astype(np.int32)))
     told = {
         "all": quality,
         "slices": {"cold_items": quality},

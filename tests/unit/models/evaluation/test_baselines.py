@@ -41,7 +41,7 @@ def test_popularity_kept_in_order_is_popularity_recounted(
     steps: list[tuple[int, int, int]], exclude: set[int], k: int
 ) -> None:
     visits = in_time(steps)
-    popularity = replayed(Popularity(half_life_ms=7 * DAY, held=10), visits)
+    popularity = replayed(Popularity(half_life_ms=7 * DAY, cached=10), visits)
     allowed = {item: score for item, score in recount(visits, 7 * DAY).items() if item not in exclude}
     assert popularity.slate(0, k, exclude) == top_items(allowed, k)
 

@@ -51,7 +51,7 @@ def test_the_estimate_is_of_the_candidate_where_the_mean_of_what_was_seen_is_not
 
 @pytest.mark.parametrize("propensity", [None, 0.0, -0.1, 1.5, float("nan")])
 def test_one_slate_without_a_propensity_is_refused_and_the_reason_given(propensity: float | None) -> None:
-    with pytest.raises(NoPropensities, match=r"1 of 2 slates .* Nobody was shown the candidate's slates"):
+    with pytest.raises(NoPropensities, match=r"1 of 2 slates .* an estimate would measure the old ranker's choices"):
         of([answer(1, 0.5), answer(1, propensity)], 0.5, 0.5)
 
 

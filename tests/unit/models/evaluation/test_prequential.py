@@ -10,7 +10,7 @@ from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import EventLog
 from models.evaluation.baselines import Baseline, baselines
-from models.evaluation.prequential import K, ServedLog, account, predict
+from models.evaluation.prequential import K, ServedLog, evaluate_prequentially, predict
 
 
 def purchase(user: str, item: str, ts: int, session: str) -> Event:
@@ -35,7 +35,7 @@ SERVED = [
 
 
 def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
-    served = ServedLog.of(HISTORY, SERVED)
+    served = ServedLog.from_feedback(HISTORY, SERVED)
     assert served.log.ts.tolist() == [1, 2, 3, 5, 6, 7, 8]
     assert served.rank.tolist() == [NO_SLATE, NO_SLATE, NO_SLATE, 2, NOT_ON_SLATE, NO_SLATE, 1]
     assert served.releases == ("r1", "r2")
@@ -43,14 +43,14 @@ def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
 
 
 def test_only_events_whose_user_had_a_slate_are_scored_for_everyone() -> None:
-    prequential = account(ServedLog.of(HISTORY, SERVED))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED))
     assert {scores.events for scores in prequential.overall.scores.values()} == {3}
     assert set(prequential.overall.scores) == {"served", "popularity", "personal_frequency", "co_visit"}
-    assert set(prequential.overall.lead) == {"popularity", "personal_frequency", "co_visit"}
+    assert set(prequential.overall.improvement) == {"popularity", "personal_frequency", "co_visit"}
 
 
 def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
-    served = account(ServedLog.of(HISTORY, SERVED)).overall.scores["served"]
+    served = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores["served"]
     assert served.recall_at_20 == pytest.approx(2 / 3)
     assert served.mrr_at_20 == pytest.approx((1 / 2 + 1) / 3)
     assert served.ndcg_at_20 == pytest.approx((1 / np.log2(3) + 1) / 3)
@@ -59,7 +59,7 @@ def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
 def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
     """Ann's milk: of session a still, so no slate may hold it. Ann's soup: popular, not her own, bought with milk
     by Bob. Bob's beer: nobody has seen it."""
-    scores = account(ServedLog.of(HISTORY, SERVED)).overall.scores
+    scores = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores
     assert scores["personal_frequency"].recall_at_20 == 0
     assert scores["popularity"].recall_at_20 == pytest.approx(1 / 3)
     assert scores["popularity"].mrr_at_20 == pytest.approx(1 / 3), "milk is of Ann's session, so soup is on top"
@@ -67,7 +67,7 @@ def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
 
 
 def test_slices_and_releases_part_the_events() -> None:
-    prequential = account(ServedLog.of(HISTORY, SERVED))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED))
     events = {name: part.scores["served"].events for name, part in prequential.slices.items()}
     assert events == {"repeat": 1, "new_to_user": 2, "first_of_session": 1}
     assert {name: part.scores["co_visit"].events for name, part in prequential.releases.items()} == {"r1": 2, "r2": 1}
@@ -75,13 +75,13 @@ def test_slices_and_releases_part_the_events() -> None:
 
 
 def test_a_slice_without_events_has_no_lead() -> None:
-    prequential = account(ServedLog.of(HISTORY, SERVED[-1:]))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED[-1:]))
     assert prequential.slices["repeat"].scores["served"].events == 0
-    assert prequential.slices["repeat"].lead == {}
+    assert prequential.slices["repeat"].improvement == {}
 
 
 def test_a_log_without_any_slate_is_an_account_of_nothing() -> None:
-    prequential = account(ServedLog.of(HISTORY, []))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, []))
     assert prequential.overall.scores["served"].events == 0
     assert prequential.releases == {}
 
@@ -139,7 +139,7 @@ def test_a_baseline_predicts_before_it_learns() -> None:
 
 def test_a_baseline_that_knows_the_past_is_not_told_it_again() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, np.array([False, False, True, True]), [watched], learned=2)
+    predict(LOG, np.array([False, False, True, True]), [watched], trained_events=2)
     assert watched.order == ["predict", "learn"] * 2
 
 

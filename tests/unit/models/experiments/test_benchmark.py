@@ -11,28 +11,34 @@ import pytest
 from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
 from models.data.event_log import EventLog
-from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
 from models.experiments import benchmark
-from models.experiments.benchmark import Benchmark, of_leave_one_out, of_sessions, repeats, without_test
-from models.experiments.continual import Way, way_of, weekly
+from models.experiments.benchmark import (
+    Benchmark,
+    leave_one_out_benchmark,
+    repeats,
+    session_benchmark,
+    validation_benchmark,
+)
+from models.experiments.continual import TrainingMethod, configure, run_periods
 from models.networks.list_ranker import ListRankerConfig
-from models.pipeline.candidate import CandidateConfig
+from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.training import Training
 from tests.support.data_folders import Rows, write_folder
 
 ITEMS = 30
-WAYS: tuple[Way, ...] = ("shared", "retrained", "fine_tuned")
-CONFIG = CandidateConfig(
+METHODS: tuple[TrainingMethod, ...] = ("shared", "retrained", "fine_tuned")
+CONFIG = ReleaseCandidateConfig(
     threads=1,
     quantise_text=False,
     policy=Policy(allow_session_repeats=True),
-    seeds=lambda config: [],
+    seed_models=lambda config: [],
     strategies=(),
     training=Training(epochs=2, negatives=64, events_per_step=256, learning_rate=1e-2),
-    order=ListRankerConfig(epochs=8, lists_per_step=16, learning_rate=1e-2),
+    list_ranker=ListRankerConfig(epochs=8, lists_per_step=16, learning_rate=1e-2),
 )
 
 
@@ -49,38 +55,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sessions(folder: Path) -> Benchmark:
-    return of_sessions(folder, CONFIG)
+    return session_benchmark(folder, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def tested(sessions: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> benchmark.Tested:
+def tested(sessions: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> benchmark.BenchmarkRanks:
     scratch = tmp_path_factory.mktemp("made")
     release, _, _ = benchmark.make_release(sessions, scratch / "release", scratch)
-    return benchmark.predict(sessions, benchmark.serve(sessions, release, scratch))
+    return benchmark.rank_test(sessions, benchmark.offline_ranker(sessions, release, scratch))
 
 
-def test_every_step_after_the_first_of_each_test_session_is_predicted(tested: benchmark.Tested) -> None:
+def test_every_step_after_the_first_of_each_test_session_is_predicted(tested: benchmark.BenchmarkRanks) -> None:
     assert len(tested.rank) == 20 * 4
 
 
-def test_a_planted_order_is_found(tested: benchmark.Tested) -> None:
-    quality = Quality.of(tested.rank)
+def test_a_planted_order_is_found(tested: benchmark.BenchmarkRanks) -> None:
+    quality = Quality.from_ranks(tested.rank)
     assert quality.recall[5] > 0.9
     assert quality.mrr[20] > 0.7
 
 
-def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, tested: benchmark.Tested) -> None:
-    rows, _ = benchmark.tested_users(sessions)
+def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, tested: benchmark.BenchmarkRanks) -> None:
+    rows, _ = benchmark.rows_of_test_users(sessions)
     policy = sessions.config.policy
-    moments = moments_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
+    moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
     assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
     seed = CoVisitSeedModel(sessions.config.co_visits)
-    seed.fit(sessions.learned, np.zeros((ITEMS, 1), np.float32), lambda share: None)
-    assert Quality.of(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
+    seed.fit(sessions.train_log, np.zeros((ITEMS, 1), np.float32), lambda share: None)
+    assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
 
 
 def test_what_tunes_never_sees_the_test(sessions: Benchmark) -> None:
-    earlier = without_test(sessions)
+    earlier = validation_benchmark(sessions)
     assert earlier.log.ts.max() < sessions.test_from
     assert earlier.order_from < earlier.test_from == sessions.order_from
 
@@ -93,24 +99,24 @@ def test_leave_one_out_predicts_the_last_item_of_every_user(tmp_path: Path) -> N
         "test": [(user, 0, item) for user, at, item in rows if at == 4],
     }
     config = replace(CONFIG, policy=Policy(exclude_seen=True))
-    made = of_leave_one_out([write_folder(tmp_path / "rounds", parts)], config)
+    made = leave_one_out_benchmark([write_folder(tmp_path / "rounds", parts)], config)
     release, _, _ = benchmark.make_release(made, tmp_path / "release", tmp_path)
-    found = benchmark.predict(made, benchmark.serve(made, release, tmp_path))
+    found = benchmark.rank_test(made, benchmark.offline_ranker(made, release, tmp_path))
     assert len(found.rank) == 60
     assert not found.slices["repeat"].any()
 
 
-@pytest.mark.parametrize("way", ["shared", "co_visit"])
-def test_each_period_is_predicted_from_those_before(way: Way, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["shared", "co_visit"])
+def test_each_period_is_predicted_from_those_before(method: TrainingMethod, tmp_path: Path) -> None:
     logs, items = periods(write_folder(tmp_path / "data", {f"period_0{at}": rounds(60, at) for at in range(3)}))
-    found = list(weekly(logs, items, CONFIG, way, tmp_path, tmp_path))
+    found = list(run_periods(logs, items, CONFIG, method, tmp_path, tmp_path))
     assert [period.number for period in found] == [1, 2]
-    assert all(len(period.tested.rank) == 60 * 4 for period in found)
+    assert all(len(period.ranks.rank) == 60 * 4 for period in found)
 
 
-def test_fine_tuning_sees_nothing_old_again_and_only_sharing_has_strategies(sessions: Benchmark) -> None:
+def test_fine_tuning_sees_nothing_old_again_and_only_sharing_has_strategies() -> None:
     config = replace(CONFIG, strategies=(TextGeometry(),))
-    made = {way: way_of(replace(sessions, config=config), way).config for way in WAYS}
+    made = {method: configure(config, method) for method in METHODS}
     assert {way: bool(one.strategies) for way, one in made.items()} == {
         "shared": True,
         "retrained": False,

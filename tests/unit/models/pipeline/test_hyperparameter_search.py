@@ -11,17 +11,17 @@ import torch
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder
-from models.pipeline.candidate import CandidateConfig
-from models.pipeline.hyperparameter_search import Chosen, Judge, Search, search
+from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
+from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.strategy import TrainingData
 from models.sharing.training import Training
 
 ITEMS = 12
-CONFIG = CandidateConfig(
+CONFIG = ReleaseCandidateConfig(
     threads=1, training=Training(negatives=16, events_per_step=128, mean_target_gap=8.0), strategies=(TextGeometry(),)
 )
-BRIEF = Search(cpu_seconds=60.0, trials=3, epochs=1, moments=50)
+BRIEF = SearchConfig(cpu_seconds=60.0, trials=3, epochs=1, prediction_points=50)
 
 
 @pytest.fixture
@@ -39,13 +39,15 @@ def log() -> EventLog:
     )
 
 
-def found(log: EventLog, settings: Search, config: CandidateConfig = CONFIG) -> Chosen:
-    def fresh(_: CandidateConfig) -> SharedEncoder:
+def found(log: EventLog, settings: SearchConfig, config: ReleaseCandidateConfig = CONFIG) -> SearchResult:
+    def fresh(_: ReleaseCandidateConfig) -> SharedEncoder:
         torch.manual_seed(0)
         return SharedEncoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
 
     split = log.time_at(0.8)
-    judge = Judge.of(Sequences.from_log(log), split, settings.moments, False, np.random.default_rng(0))
+    judge = TrialScorer.draw(
+        Sequences.from_log(log), split, settings.prediction_points, False, np.random.default_rng(0)
+    )
     training_data = TrainingData(
         Sequences.from_log(log.split(split)[0]), torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1)
     )
@@ -69,7 +71,7 @@ def test_with_no_time_left_the_starting_point_stands(log: EventLog) -> None:
 
 def test_moments_are_judged_by_events_that_trials_do_not_train_on(log: EventLog) -> None:
     sequences, split = Sequences.from_log(log), log.time_at(0.8)
-    judge = Judge.of(sequences, split, 1_000, False, np.random.default_rng(0))
+    judge = TrialScorer.draw(sequences, split, 1_000, False, np.random.default_rng(0))
     assert (sequences.ts[judge.row + 1] >= split).all()
     assert (sequences.user[judge.row + 1] == sequences.user[judge.row]).all()
 

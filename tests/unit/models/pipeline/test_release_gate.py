@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anabranch.messages import REASON_LENGTH
-from models.evaluation.protocols import Trial
+from models.evaluation.contenders import PairedRanks
 from models.evaluation.slices import LARGEST_DOMAINS
 from models.metrics.bootstrap import NonInferiorityMargin
 from models.metrics.ranking import Ranks, discounted_gains
@@ -26,7 +26,7 @@ def ranks(random: np.random.Generator, hit_rates: np.ndarray) -> Ranks:
 
 def trial(
     seed: int, candidate: float, incumbent: float | None, co_visit: float = 0.1, users: int = 400, spread: float = 0.05
-) -> Trial:
+) -> PairedRanks:
     """20 events a user; `spread` is how far users differ in how well anyone does on them."""
     random = np.random.default_rng(seed)
     user = np.repeat(np.arange(users), 20).astype(np.int32)
@@ -35,16 +35,16 @@ def trial(
     def of(rate: float) -> Ranks:
         return ranks(random, np.clip(rate + ease, 0, 1))
 
-    return Trial(user, of(candidate), None if incumbent is None else of(incumbent), of(co_visit))
+    return PairedRanks(user, of(candidate), None if incumbent is None else of(incumbent), of(co_visit))
 
 
-def divided(seed: int, slice: str, there: float, elsewhere: float, rival: float = 0.2) -> Trial:
-    """400 users with 10 events on the slice and 10 elsewhere; the candidate hits at these rates, both rivals at one."""
+def divided(seed: int, slice: str, there: float, elsewhere: float, baseline: float = 0.2) -> PairedRanks:
+    """400 users with 10 events on the slice and 10 elsewhere; the candidate hits at these rates."""
     random = np.random.default_rng(seed)
     user = np.repeat(np.arange(400), 20).astype(np.int32)
     on_slice = np.arange(len(user)) % 2 == 0
-    rivals = (ranks(random, np.full(len(user), rival)) for _ in range(2))
-    return Trial(user, ranks(random, np.where(on_slice, there, elsewhere)), *rivals, {slice: on_slice})
+    baselines = (ranks(random, np.full(len(user), baseline)) for _ in range(2))
+    return PairedRanks(user, ranks(random, np.where(on_slice, there, elsewhere)), *baselines, {slice: on_slice})
 
 
 @pytest.fixture(autouse=True)
@@ -70,14 +70,14 @@ def test_an_equal_candidate_passes_one_time_in_forty() -> None:
 def test_slices_do_not_make_an_equal_candidate_pass_more_often() -> None:
     rule = GateRule(samples=200)
     words = [decide(divided(seed, "cold_items", there=0.2, elsewhere=0.2), rule).accepted for seed in range(50)]
-    assert sum(words) <= 4  # 1.25 expected of one rival alone, fewer of two
+    assert sum(words) <= 4  # 1.25 expected of one baseline alone, fewer of two
 
 
 def test_the_first_release_has_only_the_co_visit_table_to_beat() -> None:
     assert decide(trial(1, candidate=0.2, incumbent=None), QUICK).accepted
     verdict = decide(trial(1, candidate=0.1, incumbent=None, co_visit=0.2), QUICK)
     assert not verdict.accepted
-    assert "NDCG@20 is not surely above the co-visit table's" in verdict.reason
+    assert "NDCG@20 is not significantly above the co-visit table's" in verdict.reason
 
 
 def test_beating_the_incumbent_does_not_excuse_losing_to_the_co_visit_table() -> None:
@@ -90,7 +90,10 @@ def test_a_rejection_gives_its_numbers() -> None:
     verdict = decide(trial(1, candidate=0.15, incumbent=0.2), QUICK)
     assert not verdict.accepted
     difference, low, high = (verdict.numbers[f"ndcg_at_20_minus_incumbent{end}"] for end in ("", "_low", "_high"))
-    assert f"NDCG@20 is not surely above the incumbent's: {difference:+.4f} [{low:+.4f}, {high:+.4f}]" in verdict.reason
+    assert (
+        f"NDCG@20 is not significantly above the incumbent's: {difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+        in verdict.reason
+    )
     assert (verdict.numbers["events"], verdict.numbers["users"]) == (8000, 400)
 
 
@@ -103,8 +106,8 @@ def test_recall_may_fall_within_its_margin_and_no_further() -> None:
     slight, heavy = (np.where((incumbent > 0) & (kept < share), 1, 0).astype(np.int32) for share in (0.98, 0.9))
     nothing = np.zeros_like(incumbent)
     rule = replace(QUICK, recall_margin=NonInferiorityMargin(fixed=0.01))
-    assert decide(Trial(user, slight, incumbent, nothing), rule).accepted
-    verdict = decide(Trial(user, heavy, incumbent, nothing), rule)
+    assert decide(PairedRanks(user, slight, incumbent, nothing), rule).accepted
+    verdict = decide(PairedRanks(user, heavy, incumbent, nothing), rule)
     assert not verdict.accepted
     assert "overall recall@20 may be more than 0.0100 below the incumbent's" in verdict.reason
     assert "NDCG@20" not in verdict.reason
@@ -115,7 +118,7 @@ def test_one_enthusiast_does_not_carry_a_candidate() -> None:
     user = np.concatenate([np.zeros(2000), np.arange(1, 201).repeat(10)]).astype(np.int32)
     incumbent = np.where(np.arange(4000) % 5 == 0, 3, 0).astype(np.int32)
     candidate = np.where((user == 0) & (np.arange(4000) % 5 < 2), 3, incumbent).astype(np.int32)
-    with_users = Trial(user, candidate, incumbent, np.zeros_like(user))
+    with_users = PairedRanks(user, candidate, incumbent, np.zeros_like(user))
     without_users = replace(with_users, user=np.arange(4000, dtype=np.int32))
     assert not decide(with_users, QUICK).accepted
     assert decide(without_users, QUICK).accepted
@@ -138,8 +141,8 @@ def test_every_number_is_finite_and_named() -> None:
     assert all(np.isfinite(value) for value in numbers.values())
     assert {"ndcg_at_20_candidate", "recall_at_20_incumbent", "ndcg_at_20_co_visit", "events", "users"} <= set(numbers)
     assert {"task:cart/events", "task:cart/users"} <= set(numbers)
-    for slice, metric, rival in product(("", "task:cart/"), ("ndcg", "recall"), ("incumbent", "co_visit")):
-        difference = f"{slice}{metric}_at_20_minus_{rival}"
+    for slice, metric, baseline in product(("", "task:cart/"), ("ndcg", "recall"), ("incumbent", "co_visit")):
+        difference = f"{slice}{metric}_at_20_minus_{baseline}"
         assert {f"{difference}{part}" for part in ("", "_low", "_high", "_margin", "_p")} <= set(numbers)
 
 
@@ -156,7 +159,7 @@ def test_a_candidate_better_overall_and_worse_on_a_slice_is_refused_and_the_reas
 def test_a_candidate_better_overall_and_as_good_on_a_slice_passes(slice: str) -> None:
     verdict = decide(divided(2, slice, there=0.22, elsewhere=0.4), QUICK)
     assert verdict.accepted, verdict.reason
-    assert "not worse on 1 of 1 slices" in verdict.reason
+    assert "non-inferior on 1 of 1 slices" in verdict.reason
 
 
 @pytest.mark.parametrize("slice", ["repeat", "new_to_user"])
@@ -178,7 +181,7 @@ def test_a_slice_may_lose_a_share_of_what_is_reached_on_it() -> None:
         candidate = np.where(on_slice, incumbent, 1).astype(np.int32)
         candidate[on_slice & (user % 5 == 0) & (rare == 0)] = 0
         assert (discounted_gains(candidate, 20) - discounted_gains(incumbent, 20))[on_slice].mean() < 0
-        return decide(Trial(user, candidate, incumbent, incumbent, {"cold_items": on_slice}), rule).accepted
+        return decide(PairedRanks(user, candidate, incumbent, incumbent, {"cold_items": on_slice}), rule).accepted
 
     assert decided(every=5)
     assert not decided(every=25)
@@ -208,15 +211,19 @@ def test_a_slice_without_events_is_told_among_those_not_tested() -> None:
 def test_every_difference_is_a_finding_that_says_what_was_asked_of_it_and_whether_it_holds() -> None:
     """Bad on the slice alone."""
     verdict = decide(divided(1, "cold_items", there=0.12, elsewhere=0.4), QUICK)
-    asked = {(one.slice, one.metric, one.rival): one.asked for one in verdict.findings}
-    assert len(asked) == len(verdict.findings) == 8
-    for rival in ("co_visit", "incumbent"):
-        assert asked["overall", "ndcg_at_20", rival] == "better"
-        assert asked["overall", "recall_at_20", rival] == asked["cold_items", "ndcg_at_20", rival] == "not_worse"
-        assert asked["cold_items", "recall_at_20", rival] is None
+    hypothesis = {(one.slice, one.metric, one.baseline): one.hypothesis for one in verdict.findings}
+    assert len(hypothesis) == len(verdict.findings) == 8
+    for baseline in ("co_visit", "incumbent"):
+        assert hypothesis["overall", "ndcg_at_20", baseline] == "superior"
+        assert (
+            hypothesis["overall", "recall_at_20", baseline]
+            == hypothesis["cold_items", "ndcg_at_20", baseline]
+            == "non_inferior"
+        )
+        assert hypothesis["cold_items", "recall_at_20", baseline] is None
     assert {one.slice for one in verdict.findings if not one.holds} == {"cold_items"}
     one = next(one for one in verdict.findings if one.slice == "cold_items" and one.metric == "ndcg_at_20")
-    name = f"cold_items/ndcg_at_20_minus_{one.rival}"
+    name = f"cold_items/ndcg_at_20_minus_{one.baseline}"
     assert [one.difference, one.low, one.margin, one.p, one.p_holm] == [
         verdict.numbers[f"{name}{part}"] for part in ("", "_low", "_margin", "_p", "_p_holm")
     ]
@@ -227,7 +234,7 @@ def test_a_difference_on_a_slice_that_is_not_tested_holds_and_has_no_p_value() -
     few = replace(bad, slices={"domain:garden": bad.slices["domain:garden"] & (bad.user < 40)})
     untested = [one for one in decide(few, QUICK).findings if one.slice == "domain:garden"]
     assert untested
-    assert all(one.holds and one.p is None and one.asked is None for one in untested)
+    assert all(one.holds and one.p is None and one.hypothesis is None for one in untested)
 
 
 def test_holms_correction_is_the_one_worked_out_by_hand() -> None:
@@ -237,13 +244,13 @@ def test_holms_correction_is_the_one_worked_out_by_hand() -> None:
 
 
 def test_all_that_is_to_be_not_worse_is_corrected_together() -> None:
-    """Recall overall and NDCG on the slice, each to both rivals."""
+    """Recall overall and NDCG on the slice, each to both baselines."""
     numbers = decide(divided(3, "cold_items", there=0.19, elsewhere=0.25), QUICK).numbers
     corrected = [name.removesuffix("_holm") for name in numbers if name.endswith("_p_holm")]
     assert sorted(corrected) == sorted(
-        f"{name}_{rival}_p"
+        f"{name}_{baseline}_p"
         for name in ("recall_at_20_minus", "cold_items/ndcg_at_20_minus")
-        for rival in ("co_visit", "incumbent")
+        for baseline in ("co_visit", "incumbent")
     )
     assert [numbers[f"{name}_holm"] for name in corrected] == holm([numbers[name] for name in corrected])
 
@@ -254,10 +261,10 @@ def test_as_many_slices_as_there_can_be_do_not_keep_a_better_candidate_out() -> 
     user = np.repeat(np.arange(60), 60).astype(np.int32)
     names = ["task:view", "task:cart", "task:purchase", *(f"domain:{at}" for at in range(LARGEST_DOMAINS))]
     slices = {name: np.arange(len(user)) % 30 == at for at, name in enumerate([*names, "other_domains", "cold_items"])}
-    candidate, *rivals = (ranks(random, np.full(len(user), rate)) for rate in (0.9, 0.1, 0.1))
-    verdict = decide(Trial(user, candidate, *rivals, slices), GateRule(slice_users=60))
+    candidate, *baselines = (ranks(random, np.full(len(user), rate)) for rate in (0.9, 0.1, 0.1))
+    verdict = decide(PairedRanks(user, candidate, *baselines, slices), GateRule(slice_users=60))
     assert verdict.accepted, verdict.reason
-    assert "not worse on 25 of 25 slices" in verdict.reason
+    assert "non-inferior on 25 of 25 slices" in verdict.reason
 
 
 def test_a_reason_is_one_line_of_bounded_length() -> None:
@@ -266,4 +273,4 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
     reason = decide(replace(one, slices=slices), QUICK).reason
     assert len(reason) <= REASON_LENGTH
     assert "\n" not in reason
-    assert reason.startswith("NDCG@20 is not surely above the co-visit table's")
+    assert reason.startswith("NDCG@20 is not significantly above the co-visit table's")

@@ -18,21 +18,21 @@ NONE = "\N{EN DASH}"
 def test_a_report_names_the_decision_and_the_reason() -> None:
     text = Page.of(report(verdict(), **EVERYTHING)).text
     assert "✓ Released" in text
-    assert "r0007 goes live, in place of r0006." in text
+    assert "r0007 goes live and replaces r0006." in text
     assert verdict().reason in text
 
 
 def test_a_report_of_a_rejected_candidate_says_what_failed_and_what_goes_on_serving() -> None:
     text = Page.of(report(verdict(worse=["cold_items"]), **EVERYTHING)).text
     assert "✗ Rejected" in text
-    assert "r0007 does not serve; r0006 stays." in text
+    assert "r0007 does not serve; r0006 stays live." in text
     assert "On cold_items its NDCG@20 is 0.0333 below the co-visit table's" in text
     assert "what fails is cold_items" in text
 
 
 def test_a_report_without_a_gate_says_that_nobody_judged() -> None:
     page = Page.of(report(known=known()))
-    assert "No gate has seen this release" in page.text
+    assert "No gate has judged this release" in page.text
     assert "The gate's tests" not in page.headings
 
 
@@ -88,25 +88,25 @@ def test_intervals_of_few_users_are_marked() -> None:
 
 
 def test_every_tested_slice_stands_among_the_tests_with_its_figures_and_verdict() -> None:
-    page = Page.of(report(verdict(worse=["cold_items"], rivals=BOTH), parent="r0006"))
+    page = Page.of(report(verdict(worse=["cold_items"], baselines=BOTH), parent="r0006"))
     tests = {tuple(row[:1]): row[2:] for row in page.rows if len(row) == 7 and row[0] != "Slice metric, users"}
     assert {name for (name,) in tests} == {f"{slice} NDCG@20, 300" for slice in SLICES} | {"overall recall@20, 300"}
-    assert tests[("overall NDCG@20, 300",)] == ["+0.0271 +0.0171 to +0.0371", NONE, "0.0005", NONE, "✓ better"]
+    assert tests[("overall NDCG@20, 300",)] == ["+0.0271 +0.0171 to +0.0371", NONE, "0.0005", NONE, "✓ superior"]
     assert tests[("task:view NDCG@20, 300",)] == [
         "+0.0271 +0.0171 to +0.0371",
         signed(-0.0082),
         "0.0005",
         "0.004",
-        "✓ not worse",
+        "✓ non-inferior",
     ]
-    assert tests[("cold_items NDCG@20, 300",)][-1] == "✗ may be worse"
+    assert tests[("cold_items NDCG@20, 300",)][-1] == "✗ may be inferior"
     assert tests[("repeat NDCG@20, 300",)][-1] == "reported only"
     assert {"Against the co-visit table", "Against the incumbent"} <= set(page.headings)
 
 
 def test_each_rival_has_a_table_of_its_own() -> None:
     assert Page.of(report(verdict())).headings.count("Against the incumbent") == 0
-    page = Page.of(report(verdict(rivals=BOTH)))
+    page = Page.of(report(verdict(baselines=BOTH)))
     assert sum(row[0] == "overall NDCG@20, 300" for row in page.rows if row) == 2
 
 
@@ -144,7 +144,7 @@ def test_a_search_for_strategies_is_told_with_its_trials() -> None:
 
 
 def test_a_page_fetches_nothing_and_runs_nothing() -> None:
-    page = Page.of(report(verdict(rivals=BOTH), **EVERYTHING))
+    page = Page.of(report(verdict(baselines=BOTH), **EVERYTHING))
     assert {name for name, _ in page.elements} & {"script", "link", "img", "iframe", "object", "form"} == set()
     attributes = {name for _, attrs in page.elements for name in attrs}
     assert attributes & {"src", "href", "srcset", "action", "style"} == set()
@@ -152,7 +152,7 @@ def test_a_page_fetches_nothing_and_runs_nothing() -> None:
 
 
 def test_every_table_has_a_caption_and_every_header_a_scope() -> None:
-    page = Page.of(report(verdict(rivals=BOTH), **EVERYTHING))
+    page = Page.of(report(verdict(baselines=BOTH), **EVERYTHING))
     assert page.count("table") == page.count("caption") > 10
     assert all(attrs.get("scope") in ("col", "row") for name, attrs in page.elements if name == "th")
     assert not [row for row in page.rows if row[0] == ""], "every row has a name"

@@ -10,7 +10,7 @@ from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.retraining import schedule
 from models.retraining.job import JobConfig
-from models.retraining.windows import TooLittleFresh
+from models.retraining.windows import NotEnoughNewData
 from models.stages import Advance
 
 
@@ -25,7 +25,7 @@ def too_little(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
     def run_once(*_: object) -> None:
         stop.set()
-        raise TooLittleFresh("2.0 days of events are fresh")
+        raise NotEnoughNewData("2.0 days of events are new")
 
     monkeypatch.setattr(schedule, "run_once", run_once)
     return stop
@@ -39,5 +39,5 @@ def test_a_run_that_finds_too_little_waits_for_the_next_and_counts_as_a_run(too_
 
 
 def test_a_single_run_that_finds_too_little_fails(too_little: threading.Event) -> None:
-    with pytest.raises(TooLittleFresh):
+    with pytest.raises(NotEnoughNewData):
         schedule.Schedule(Settings(), JobConfig(), ReshareMetrics(CollectorRegistry()), no_bar, None).run(too_little)

@@ -5,10 +5,10 @@ import pytest
 
 from anabranch.messages import ReleaseNotice
 from models.data.event_log import EventLog
-from models.retraining.topics_io import used_to
-from models.retraining.windows import DAY_MS, TooLittleData, TooLittleFresh, Windows, cut
+from models.retraining.topics_io import last_gated_ms
+from models.retraining.windows import DAY_MS, NotEnoughData, NotEnoughNewData, WindowLengths, split_windows
 
-WEEK = Windows(order_days=14, gate_days=7)
+WEEK = WindowLengths(order_days=14, gate_days=7)
 
 
 def log_until(days: float) -> EventLog:
@@ -32,7 +32,7 @@ def notice(release: str, status: str, gate_to: int | None) -> ReleaseNotice:
 
 def test_windows_follow_each_other_and_the_newest_is_the_gates() -> None:
     log = log_until(40)
-    window = cut(log, WEEK)
+    window = split_windows(log, WEEK)
     assert window.train_from == 0
     assert window.gate_to == log.ts[-1] + 1
     assert window.gate_to - window.gate_from == 7 * DAY_MS
@@ -41,63 +41,63 @@ def test_windows_follow_each_other_and_the_newest_is_the_gates() -> None:
 
 
 def test_windows_of_runs_a_week_apart_do_not_overlap() -> None:
-    first = cut(log_until(40), WEEK)
-    second = cut(log_until(47.5), WEEK, first.gate_to)
+    first = split_windows(log_until(40), WEEK)
+    second = split_windows(log_until(47.5), WEEK, first.gate_to)
     assert second.gate_from >= first.gate_to
     assert second.gate_to - second.gate_from == 7 * DAY_MS
 
 
 def test_a_week_that_ends_some_hours_earlier_than_the_last_is_enough_and_begins_where_that_ended() -> None:
-    first = cut(log_until(40), WEEK)
-    second = cut(log_until(46.5), WEEK, first.gate_to)
+    first = split_windows(log_until(40), WEEK)
+    second = split_windows(log_until(46.5), WEEK, first.gate_to)
     assert second.gate_from == first.gate_to
     assert second.gate_from - second.order_from == 14 * DAY_MS
 
 
 def test_a_childs_order_learns_from_days_that_its_parent_has_not() -> None:
-    first = cut(log_until(40), WEEK)
-    second = cut(log_until(47.5), WEEK, first.gate_to, learned_to=first.gate_from)
+    first = split_windows(log_until(40), WEEK)
+    second = split_windows(log_until(47.5), WEEK, first.gate_to, trained_until_ms=first.gate_from)
     assert second.order_from == first.gate_from
 
 
 def test_a_parent_of_long_ago_leaves_the_order_its_usual_days() -> None:
-    first = cut(log_until(40), WEEK)
-    later = cut(log_until(100), WEEK, first.gate_to, learned_to=first.gate_from)
+    first = split_windows(log_until(40), WEEK)
+    later = split_windows(log_until(100), WEEK, first.gate_to, trained_until_ms=first.gate_from)
     assert later.gate_from - later.order_from == 14 * DAY_MS
 
 
 def test_what_the_gate_has_used_it_does_not_use_again() -> None:
-    first = cut(log_until(40), WEEK)
-    with pytest.raises(TooLittleFresh, match=r"2\.0 days of events are fresh, and the gate needs 6\.3") as raised:
-        cut(log_until(42), WEEK, first.gate_to)
+    first = split_windows(log_until(40), WEEK)
+    with pytest.raises(NotEnoughNewData, match=r"2\.0 days of events are new and the gate needs 6\.3") as raised:
+        split_windows(log_until(42), WEEK, first.gate_to)
     assert "run again after 4.3 more days of events, or shorten --gate-days (7)" in str(raised.value)
-    assert cut(log_until(42), Windows(14, gate_days=2), first.gate_to).gate_from == first.gate_to
+    assert split_windows(log_until(42), WindowLengths(14, gate_days=2), first.gate_to).gate_from == first.gate_to
 
 
 def test_without_an_event_since_nothing_is_fresh() -> None:
     log = log_until(40)
-    with pytest.raises(TooLittleFresh, match=r"0\.0 days"):
-        cut(log, WEEK, cut(log, WEEK).gate_to)
-    with pytest.raises(TooLittleFresh, match=r"0\.0 days"):
-        cut(log, WEEK, 60 * DAY_MS)
+    with pytest.raises(NotEnoughNewData, match=r"0\.0 days"):
+        split_windows(log, WEEK, split_windows(log, WEEK).gate_to)
+    with pytest.raises(NotEnoughNewData, match=r"0\.0 days"):
+        split_windows(log, WEEK, 60 * DAY_MS)
 
 
 @pytest.mark.parametrize("status", ["live", "rejected", "retired"])
 def test_a_window_is_used_whatever_became_of_its_release(status: str) -> None:
     announced = {"r1": notice("r1", status, 7), "r2": notice("r2", "live", 5), "r3": notice("r3", "live", None)}
-    assert used_to(announced) == 7
+    assert last_gated_ms(announced) == 7
 
 
 def test_nothing_is_used_before_the_first_release() -> None:
-    assert used_to({}) == 0
-    assert used_to({"r1": notice("r1", "live", None)}) == 0
+    assert last_gated_ms({}) == 0
+    assert last_gated_ms({"r1": notice("r1", "live", None)}) == 0
 
 
 def test_a_log_that_leaves_nothing_for_the_encoder_says_what_to_do() -> None:
-    with pytest.raises(TooLittleData, match=r"20\.9 days.*shorten --order-days \(14\) or --gate-days \(7\)"):
-        cut(log_until(20.9), WEEK)
+    with pytest.raises(NotEnoughData, match=r"20\.9 days.*shorten --order-days \(14\) or --gate-days \(7\)"):
+        split_windows(log_until(20.9), WEEK)
 
 
 def test_an_empty_log_says_what_to_do() -> None:
-    with pytest.raises(TooLittleData, match="publish some to `events`"):
-        cut(EventLog.from_events([]), WEEK)
+    with pytest.raises(NotEnoughData, match="publish some to `events`"):
+        split_windows(EventLog.from_events([]), WEEK)

@@ -14,8 +14,8 @@ from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
-from models.evaluation.prequential import ServedLog, account
-from models.evaluation.protocols import run_trial
+from models.evaluation.contenders import Contenders, evaluate_contenders
+from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
 from tests.support.releases import live_release, write_release
 
@@ -91,22 +91,32 @@ def test_without_a_past_only_first_events_lack_a_slate(ranker: OfflineRanker, lo
     assert np.flatnonzero(ranks == NO_SLATE).tolist() == sorted(first.tolist())
 
 
+def without_incumbent(ranker: OfflineRanker, log: EventLog) -> Contenders:
+    return Contenders(ranker, None, CoVisitModel.fit(log.take(slice(0, START))))
+
+
 def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker: OfflineRanker, log: EventLog) -> None:
     write_release(tmp_path / "r2", "r2", ITEMS, seed=1, parent="r1")
     other = replace(ranker, live=live_release(tmp_path / "r2", ranker.item_ids, ITEMS))
     co_visit = CoVisitModel.fit(log.take(slice(0, START)))
     told: list[int] = []
-    trial = run_trial(other, ranker, co_visit, log, START, told.append)
+    trial = evaluate_contenders(Contenders(other, ranker, co_visit), log, START, done=told.append)
     assert trial.incumbent is not None
-    assert len(trial.user) == len(trial.candidate) == len(trial.incumbent) == len(trial.co_visit) == len(log) - START
+    assert (
+        len(trial.user)
+        == len(trial.release_candidate)
+        == len(trial.incumbent)
+        == len(trial.co_visit)
+        == len(log) - START
+    )
     assert sum(told) == 3 * len(log)
     np.testing.assert_array_equal(trial.incumbent, rank_events(ranker, log, START).rank)
     np.testing.assert_array_equal(co_visit.table().share, CoVisitModel.fit(log).table().share)
 
 
 def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: OfflineRanker, log: EventLog) -> None:
-    trial = run_trial(ranker, None, CoVisitModel.fit(log.take(slice(0, START))), log, START)
-    scores = account(
+    trial = evaluate_contenders(without_incumbent(ranker, log), log, START)
+    scores = evaluate_prequentially(
         ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id)
     ).overall.scores
     assert trial.incumbent is None
@@ -117,7 +127,7 @@ def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: Offline
 def test_a_trials_events_are_divided_into_slices(ranker: OfflineRanker, log: EventLog) -> None:
     """Users have a past, so every event of the trial has a slate and is judged."""
     domains = ["kitchen" if number % 2 else "garden" for number in range(len(ITEMS))]
-    trial = run_trial(ranker, None, CoVisitModel.fit(log.take(slice(0, START))), log, START, domains=domains)
+    trial = evaluate_contenders(without_incumbent(ranker, log), log, START, domains)
     item, user = log.item[START:], log.user[START:]
     had = {(one, int(bought)) for one, bought in zip(log.user[:START].tolist(), log.item[:START], strict=True)}
     repeats = []

@@ -9,8 +9,14 @@ from anabranch.ranking.user_state.store import StateLayout
 from anabranch.ranking.vocabulary import ItemIds
 from models.data.event_log import EventLog
 from models.evaluation.paired_differences import OVERALL
-from models.evaluation.seed_knowledge import LARGEST_SHARE, draw_moments, ranks_at_rows, seeds_known
-from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.seed_comparison import (
+    MAX_HELD_OUT_SHARE,
+    HeldOutPoints,
+    compare_seed_models,
+    draw_prediction_points,
+    ranks_at_rows,
+)
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.slices import COLD_INTERACTIONS
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from models.seeds.seed_model import SeedModel
@@ -66,18 +72,18 @@ def rows(log: EventLog) -> np.ndarray:
 
 
 def test_moments_are_drawn_from_the_window_where_the_user_has_an_earlier_event(log: EventLog) -> None:
-    rows = draw_moments(log, START, most=10, seed=0)
+    rows = draw_prediction_points(log, START, count=10, random_seed=0)
     assert len(rows) == 10
     assert (rows >= START).all()
     assert rows.tolist() == sorted(set(rows.tolist()))
-    assert rows.tolist() == draw_moments(log, START, most=10, seed=0).tolist()
+    assert rows.tolist() == draw_prediction_points(log, START, count=10, random_seed=0).tolist()
     first_events = np.unique(log.user, return_index=True)[1]
-    assert not set(draw_moments(log, 0, most=EVENTS, seed=0).tolist()) & set(first_events.tolist())
+    assert not set(draw_prediction_points(log, 0, count=EVENTS, random_seed=0).tolist()) & set(first_events.tolist())
 
 
 def test_where_there_are_few_moments_the_order_keeps_most_of_them(log: EventLog) -> None:
-    assert len(draw_moments(log, START, most=10_000, seed=0)) == LARGEST_SHARE * (EVENTS - START)
-    assert len(draw_moments(log, EVENTS - 5, most=10_000, seed=0)) == 0
+    assert len(draw_prediction_points(log, START, count=10_000, random_seed=0)) == MAX_HELD_OUT_SHARE * (EVENTS - START)
+    assert len(draw_prediction_points(log, EVENTS - 5, count=10_000, random_seed=0)) == 0
 
 
 def test_slates_at_a_few_moments_are_those_of_ranking_everything(
@@ -92,14 +98,14 @@ def test_slates_at_a_few_moments_are_those_of_ranking_everything(
 def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
     log: EventLog, ranker: OfflineRanker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
-    known = seeds_known(seeds, ranker, log, START, rows, DOMAINS)
+    known = compare_seed_models(seeds, ranker, HeldOutPoints(log, START, rows, DOMAINS))
     assert list(known.seeds) == ["text", "fleeting text"]
     assert known.events[OVERALL] == known.shared.events == 60
     assert known.users[OVERALL] == len(np.unique(log.user[rows]))
     for seed in known.seeds.values():
         assert seed.quality.events == 60
-        assert list(seed.lead) == list(known.events) == list(known.users)
-        interval = seed.lead[OVERALL].recall_at_20
+        assert list(seed.improvement) == list(known.events) == list(known.users)
+        interval = seed.improvement[OVERALL].recall_at_20
         assert interval.difference == pytest.approx(known.shared.recall[20] - seed.quality.recall[20])
         assert interval.low <= interval.difference <= interval.high
     assert known.events["domain:garden"] + known.events["domain:kitchen"] == 60
@@ -110,9 +116,9 @@ def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
 ) -> None:
     """Only the events of the users who are measured are gone through; the figures are those of the whole log."""
     few = rows[log.user[rows] < USERS // 2]
-    known = seeds_known(seeds[:1], ranker, log, START, few, DOMAINS)
+    known = compare_seed_models(seeds[:1], ranker, HeldOutPoints(log, START, few, DOMAINS))
     seen = np.bincount(log.item[:START], minlength=len(ITEMS))
     assert known.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
-    ranks = seed_ranks(seeds[0], moments_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)
+    ranks = seed_ranks(seeds[0], prediction_points_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)
     assert known.seeds["text"].quality.recall[10] == pytest.approx(np.mean((ranks > 0) & (ranks <= 10)))
     assert known.shared.recall[10] == pytest.approx(np.mean(rank_events(ranker, log, START).rank[few - START] > 0))

@@ -9,7 +9,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.update import SESSION_GAP_MS
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts
-from models.evaluation.seed_models import moments_before, seed_ranks
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.seeds.seed_model import Done, TopK, Vectors
 
 MINUTE = 60_000
@@ -47,12 +47,12 @@ ONE_SESSION = log_of((0, 1, 0, NONE), (1, 9, 0, NONE), (0, 2, 1, NONE), (0, 3, 2
 
 
 def hidden(log: EventLog, row: int, policy: Policy) -> list[int]:
-    moments = moments_before(log, np.array([row]), policy)
-    return [item for item in moments.hidden[0].tolist() if item != NONE]
+    moments = prediction_points_before(log, np.array([row]), policy)
+    return [item for item in moments.excluded[0].tolist() if item != NONE]
 
 
 def test_a_moment_shows_its_own_users_items_newest_first_and_not_the_one_that_came() -> None:
-    recent = moments_before(ONE_SESSION, np.array([3]), Policy()).contexts.recent[0]
+    recent = prediction_points_before(ONE_SESSION, np.array([3]), Policy()).contexts.recent[0]
     assert recent[:3].tolist() == [2, 1, NONE]
 
 
@@ -80,14 +80,14 @@ def test_a_policy_that_discovers_hides_all_that_the_user_had() -> None:
 
 
 def test_a_seed_is_ranked_by_its_list_without_what_may_not_be_shown() -> None:
-    moments = moments_before(ONE_SESSION, np.array([2, 3]), Policy())
+    moments = prediction_points_before(ONE_SESSION, np.array([2, 3]), Policy())
     ranks = seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 3], np.int32), slate=20)
     assert ranks.tolist() == [2, 2], "1 is hidden at both moments, 2 at the second"
     assert seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 1], np.int32), slate=20).tolist() == [2, 0]
 
 
 def test_places_below_the_slate_do_not_count() -> None:
-    moments = moments_before(ONE_SESSION, np.array([3]), Policy(allow_session_repeats=True))
+    moments = prediction_points_before(ONE_SESSION, np.array([3]), Policy(allow_session_repeats=True))
     wanted = np.array([3], np.int32)
     assert seed_ranks(FixedSeed([7, 3]), moments, wanted, slate=2).tolist() == [2]
     assert seed_ranks(FixedSeed([7, 8, 3]), moments, wanted, slate=2).tolist() == [0]

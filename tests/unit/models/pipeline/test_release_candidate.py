@@ -25,8 +25,10 @@ from models.networks.purchase_head import PurchaseConfig
 from models.networks.stored_names import stored_settings
 from models.networks.text_transformer import TextConfig
 from models.offline.purchase_examples import DAY_MS
-from models.pipeline.candidate import WEIGHTS, CandidateConfig, CandidateReport, make_candidate
 from models.pipeline.catalogue import DOMAINS
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
+from models.pipeline.encoder_stage import ENCODER_WEIGHTS
+from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
 from models.sharing.strategies.adapters import DomainAdapters
 from models.sharing.training import Training
 from models.training_curves import Curve, no_curve
@@ -36,11 +38,11 @@ ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in r
 VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 EVENTS = 600
 ADAPTED = {"text": stored_settings(TextConfig(adapter="lora"))}
-CONFIG = CandidateConfig(
+CONFIG = ReleaseCandidateConfig(
     threads=1,
     dims=32,
     training=Training(epochs=1, child_epochs=1, negatives=32),
-    order=ListRankerConfig(epochs=1),
+    list_ranker=ListRankerConfig(epochs=1),
     purchase=PurchaseConfig(examples=PurchaseExampleConfig(horizon_days=2.0), epochs=1),
 )
 
@@ -72,14 +74,16 @@ def log() -> EventLog:
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
     folder = tmp_path_factory.mktemp("releases") / "parent"
     manifest = write_release(folder)
-    save_file(SharedEncoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / WEIGHTS)
+    save_file(SharedEncoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / ENCODER_WEIGHTS)
     release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder), strategy=ADAPTED))
     return release.opened(folder)
 
 
-def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) -> CandidateReport:
+def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) -> ReleaseCandidate:
     half = int(log.ts[EVENTS // 2])
-    return make_candidate(log, ITEMS, parent, folder, order_from=half, cache=folder.parent, config=CONFIG, curve=curve)
+    return make_release_candidate(
+        PipelineInputs(log, ITEMS, half, parent), folder, cache=folder.parent, config=CONFIG, curve=curve
+    )
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +98,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(log: EventLog, parent: Release, folder: Path, told: list[tuple[str, float, int]]) -> CandidateReport:
+def report(log: EventLog, parent: Release, folder: Path, told: list[tuple[str, float, int]]) -> ReleaseCandidate:
     return make(log, parent, folder, lambda name, value, step: told.append((name, value, step)))
 
 
 def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
-    report: CandidateReport, told: list[tuple[str, float, int]]
+    report: ReleaseCandidate, told: list[tuple[str, float, int]]
 ) -> None:
     assert {name for name, _, _ in told} == {
         "sharing/loss_log",
@@ -116,11 +120,11 @@ def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
     assert report.measured["loss_log"] == pytest.approx(np.mean([y for _, y in report.curves["sharing/loss_log"]]))
 
 
-def test_a_child_keeps_its_parents_sizes(report: CandidateReport) -> None:
+def test_a_child_keeps_its_parents_sizes(report: ReleaseCandidate) -> None:
     assert report.dims == EncoderConfig(items=1).dims != CONFIG.dims
 
 
-def test_a_child_says_how_its_parents_text_transformer_was_adapted(report: CandidateReport) -> None:
+def test_a_child_says_how_its_parents_text_transformer_was_adapted(report: ReleaseCandidate) -> None:
     assert report.strategy["name"].split("+")[0] == "text_lora"
     assert report.strategy["text"] == ADAPTED["text"]
 
@@ -129,13 +133,9 @@ def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
     log: EventLog, parent: Release, tmp_path: Path
 ) -> None:
     half, told = int(log.ts[EVENTS // 2]), set()
-    report = make_candidate(
-        log,
-        ITEMS,
-        parent,
+    report = make_release_candidate(
+        PipelineInputs(log, ITEMS, half, parent, new_since_ms=half),
         tmp_path / "candidate",
-        order_from=half,
-        new_since_ms=half,
         cache=tmp_path,
         config=CONFIG,
         curve=lambda name, value, step: told.add(name),
@@ -149,9 +149,9 @@ def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
 
 
 def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orders_window(
-    report: CandidateReport,
+    report: ReleaseCandidate,
 ) -> None:
-    known = report.seeds_known
+    known = report.seed_comparison
     assert known is not None
     assert tuple(known.seeds) == report.seeds
     assert known.events["overall"] == 30, "a tenth of the window's 300 events"
@@ -160,22 +160,22 @@ def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orde
 def test_seeds_are_not_measured_on_what_the_parent_has_learned(log: EventLog, parent: Release, tmp_path: Path) -> None:
     learned = msgspec.structs.replace(parent.manifest.window, gate_from=int(log.ts[EVENTS - 100]))
     parent = replace(parent, manifest=msgspec.structs.replace(parent.manifest, window=learned))
-    known = make(log, parent, tmp_path / "candidate").seeds_known
+    known = make(log, parent, tmp_path / "candidate").seed_comparison
     assert known is not None
     assert known.events["overall"] == 10
 
 
 def make_in_domains(
-    log: EventLog, domains: list[str], parent: Release, folder: Path, config: CandidateConfig
-) -> CandidateReport:
+    log: EventLog, domains: list[str], parent: Release, folder: Path, config: ReleaseCandidateConfig
+) -> ReleaseCandidate:
     """The items are in the domains by turns."""
     items = [msgspec.structs.replace(item, domain=domains[at % len(domains)]) for at, item in enumerate(ITEMS)]
     half = int(log.ts[EVENTS // 2])
-    return make_candidate(log, items, parent, folder, order_from=half, cache=folder.parent, config=config)
+    return make_release_candidate(PipelineInputs(log, items, half, parent), folder, cache=folder.parent, config=config)
 
 
 def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
-    report: CandidateReport, folder: Path
+    report: ReleaseCandidate, folder: Path
 ) -> None:
     measured = report.heads["purchase"]
     assert report.absent == {}

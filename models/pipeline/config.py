@@ -1,0 +1,123 @@
+"""What the training pipeline is given: its inputs, and the configuration of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from anabranch.messages import Item
+from anabranch.ranking.policy import Policy
+from anabranch.release import Release
+from models.co_visit.rule import CoVisitRule
+from models.data.event_log import EventLog
+from models.networks.list_ranker import ListRankerConfig
+from models.networks.purchase_head import PurchaseConfig
+from models.networks.text_transformer import TextConfig
+from models.seeds.als import AlsSeedModel
+from models.seeds.seed_model import SeedModel
+from models.seeds.sequence import SequenceSeedModel
+from models.seeds.text import TextSeedModel
+from models.sharing.strategies.rank_distillation import RankDistillation
+from models.sharing.strategies.replay import Replay
+from models.sharing.strategies.text_geometry import TextGeometry
+from models.sharing.strategy import Strategy
+from models.sharing.training import Training
+
+
+@dataclass(frozen=True)
+class PipelineInputs:
+    """Events and items to train on, the times that split the events, and the parent release if there is one.
+
+    Events before `order_from_ms` train the seed models and the encoder. Later events train the list ranker on item and
+    user vectors that have not been fitted to them, as in serving.
+    """
+
+    log: EventLog
+    items: Sequence[Item]
+    order_from_ms: int
+    parent: Release | None = None
+    """Encoder and list ranker start from its weights."""
+    new_since_ms: int = 0
+    """The parent was trained on the events before this time. Without a parent every event is new."""
+    purchases_from_ms: int | None = None
+    """The purchase head trains on events from this time on; None: from `order_from_ms` on. It needs more days than its
+    horizon, so it may need days that the encoder was trained on."""
+
+    @property
+    def before(self) -> EventLog:
+        """The events that train the seed models and the encoder."""
+        return self.log.split(self.order_from_ms)[0]
+
+    @property
+    def after(self) -> EventLog:
+        """The events of the list ranker's window."""
+        return self.log.split(self.order_from_ms)[1]
+
+    def numbered_by_catalogue(self) -> PipelineInputs:
+        """The same with item numbers that are rows of `items`; events about other items are dropped."""
+        return replace(self, log=self.log.renumbered([item.item_id for item in self.items]))
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Budget of the hyperparameter search."""
+
+    cpu_seconds: float = 60.0
+    """No trial starts after this much CPU time of all threads together."""
+    trials: int = 24
+    events: int = 60_000
+    """Newest events that a trial trains on."""
+    epochs: int = 3
+    prediction_points: int = 2_000
+    """Prediction points in the list ranker's window on which a trial is scored."""
+
+
+@dataclass(frozen=True)
+class ReleaseCandidateConfig:
+    """Configuration of the training pipeline. Equal inputs and an equal random seed give equal files."""
+
+    random_seed: int = 0
+    threads: int = 2
+    text: TextConfig = field(default_factory=TextConfig)
+    """For a release without a parent; a child keeps its parent's text transformer."""
+    quantise_text: bool = True
+    policy: Policy = field(default_factory=Policy)
+    """Filters of serving: the list ranker trains on candidates that pass them."""
+    co_visits: CoVisitRule = field(default_factory=CoVisitRule)
+    seed_models: Callable[[ReleaseCandidateConfig], list[SeedModel]] = field(
+        default_factory=lambda: default_seed_models
+    )
+    """Seed models besides the co-visit table, which is always one."""
+    search: SearchConfig | None = None
+    """None: no hyperparameter search. Otherwise the search starts from this configuration."""
+    dims: int = 64
+    """Dimensions of user and item vectors of a release without a parent; a child keeps its parent's."""
+    white_dims: int = 128
+    """Leading whitened dimensions of the text vectors that the item encoder reads; a child keeps its parent's."""
+    dropout: float = 0.2
+    training: Training = field(default_factory=Training)
+    strategies: tuple[Strategy, ...] = field(default_factory=lambda: (TextGeometry(), Replay(), RankDistillation()))
+    list_ranker: ListRankerConfig = field(default_factory=ListRankerConfig)
+    ranking_lists: int = 40_000
+    """Expected number of prediction points with a training list; lists without the next item are dropped."""
+    list_ranker_events: int = 50_000
+    """Newest events of the list ranker's window that may have a list."""
+    comparison_points: int = 2_000
+    """Prediction points that compare the seed models with the shared ranking: at most this many, and at most a tenth of
+    the list ranker's. Neither the parent nor the list ranker trains on them. 0: no comparison."""
+    purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
+
+    @property
+    def uses_seed_models(self) -> bool:
+        """Whether a stage needs the seed models besides the co-visit table."""
+        distils = any(isinstance(strategy, RankDistillation) for strategy in self.strategies)
+        return self.comparison_points > 0 or distils
+
+
+def default_seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:
+    """One seed model of each kind that fits quickly."""
+    return [
+        AlsSeedModel(random_seed=config.random_seed, threads=config.threads),
+        TextSeedModel(),
+        SequenceSeedModel(random_seed=config.random_seed),
+    ]

@@ -1,0 +1,143 @@
+"""First half of the training pipeline: seed models, then the search, then the encoder that shares what they learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_weights
+
+from anabranch.release import Release
+from models.co_visit.table import CoVisitTable
+from models.data.event_log import EventLog
+from models.data.sequences import Sequences
+from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
+from models.pipeline.catalogue import Catalogue
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
+from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
+from models.seeds.co_visit import CoVisitSeedModel
+from models.seeds.seed_model import SeedModel
+from models.sharing.strategy import TrainingData
+from models.sharing.training import TrainingObserver, train
+from models.stages import Stages
+
+ENCODER_WEIGHTS = "encoder.safetensors"
+"""File of the encoder's weights, from which a child's encoder starts."""
+
+SEARCH_TRAINING_SHARE = 0.8
+"""Share of a child's new events that search trials train on, if the list ranker's window holds all of them; trials are
+scored on the rest."""
+
+
+@dataclass(frozen=True)
+class FittedSeedModels:
+    """The seed models, the co-visit model first, and its table."""
+
+    models: Sequence[SeedModel]
+    co_visit: CoVisitTable
+
+
+def fit_seed_models(
+    log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
+) -> FittedSeedModels:
+    """Fit the co-visit model and, if a later stage needs them, the configured seed models."""
+    co_visit = CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
+    models: list[SeedModel] = [co_visit, *(config.seed_models(config) if config.uses_seed_models else ())]
+    for model in models:
+        with stages(f"seed {model.name}") as done:
+            model.fit(log, catalogue.text_vectors, done)
+    assert co_visit.table is not None
+    return FittedSeedModels(models, co_visit.table)
+
+
+def search_sharing(
+    inputs: PipelineInputs,
+    catalogue: Catalogue,
+    seed_models: FittedSeedModels,
+    config: ReleaseCandidateConfig,
+    stages: Stages,
+) -> SearchResult | None:
+    """Search strategies, weights and training settings for the data; None if the configuration asks for no search.
+
+    Trials train on the newest events before the list ranker's window and are scored on that window.
+    """
+    if config.search is None:
+        return None
+    random = np.random.default_rng(config.random_seed)
+    log, before, scored_from_ms = inputs.log, inputs.before, inputs.order_from_ms
+    if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
+        new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
+        scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE)
+        before = log.split(scored_from_ms)[0]
+    sequences, points = Sequences.from_log(log), config.search.prediction_points
+    scorer = TrialScorer.draw(sequences, scored_from_ms, points, config.policy.exclude_seen, random)
+    new_since_ms = inputs.new_since_ms if inputs.parent else 0
+    data = catalogue.training_data(before.last(config.search.events), seed_models.models, new_since_ms)
+
+    def make_encoder(trial: ReleaseCandidateConfig) -> SharedEncoder:
+        return new_encoder(catalogue, inputs.parent, trial)
+
+    with stages("search") as done:
+        return search(config, data, scorer, make_encoder, config.search, done)
+
+
+def new_encoder(catalogue: Catalogue, parent: Release | None, config: ReleaseCandidateConfig) -> SharedEncoder:
+    """An untrained encoder, or the parent's enlarged by residuals for new items."""
+    torch.manual_seed(config.random_seed)
+    weights = None if parent is None else load_weights(parent.read(ENCODER_WEIGHTS))
+    dims, white_dims = (config.dims, config.white_dims) if weights is None else stored_dims(weights)
+    items, text_dims = len(catalogue.numbers) + 1, catalogue.text_vectors.shape[1]
+    encoder = SharedEncoder(EncoderConfig(items, text_dims, white_dims, dims, dropout=config.dropout))
+    if weights is not None:
+        encoder.inherit(weights)
+    return encoder
+
+
+def share(
+    inputs: PipelineInputs,
+    encoder: SharedEncoder,
+    catalogue: Catalogue,
+    seed_models: FittedSeedModels,
+    config: ReleaseCandidateConfig,
+    stages: Stages,
+) -> dict[str, float]:
+    """Train the encoder on the events before the list ranker's window; returns losses and other metrics by name.
+
+    A child whose parent was trained on all of those events is not trained here: the result is empty.
+    """
+    if inputs.parent is not None and inputs.new_since_ms >= inputs.order_from_ms:
+        return {}
+    new_since_ms = inputs.new_since_ms if inputs.parent else 0
+    data = catalogue.training_data(inputs.before, seed_models.models, new_since_ms)
+    return _train("sharing", encoder, data, config, stages)
+
+
+def fine_tune(
+    encoder: SharedEncoder,
+    data: TrainingData,
+    sharing_metrics: dict[str, float],
+    config: ReleaseCandidateConfig,
+    stages: Stages,
+) -> dict[str, float]:
+    """Train the encoder on the list ranker's window too, so that the release serves with the newest events.
+
+    Returns the metrics of both trainings: all of `sharing_metrics`, and the losses of this one under names that end in
+    `_catching_up`. Without sharing metrics this is the sharing stage, and its metrics are returned as they are.
+    """
+    if not sharing_metrics:
+        return _train("sharing", encoder, data, config, stages)
+    metrics = _train("catching up", encoder, data, config, stages)
+    losses = {f"{name}_catching_up": value for name, value in metrics.items() if name.startswith("loss")}
+    return sharing_metrics | losses
+
+
+def _train(
+    stage: str, encoder: SharedEncoder, data: TrainingData, config: ReleaseCandidateConfig, stages: Stages
+) -> dict[str, float]:
+    with stages(stage) as done:
+        curve = stages.curves.of(stage)
+        return train(
+            encoder, data, config.strategies, config.training, config.random_seed, TrainingObserver(done, curve)
+        )

@@ -1,0 +1,150 @@
+"""Second half of the training pipeline: list ranker and purchase head, trained on candidates of the serving core.
+
+Both read features of the exported encoder files, computed by the code that serves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load as load_weights
+from safetensors.torch import save_file
+
+from anabranch.ranking.inference.user_encoder import Order as ServedListRanker
+from anabranch.ranking.pipeline.features import FEATURES
+from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.vocabulary import ItemIds
+from anabranch.release import DataWindow, Draft, Manifest, Release
+from models.co_visit.table import CoVisitTable
+from models.evaluation.seed_comparison import HeldOutPoints, draw_prediction_points
+from models.metrics.calibration import PurchaseMetrics
+from models.networks.encoder import EncoderConfig
+from models.networks.list_ranker import ListRanker, fit_list_ranker
+from models.networks.onnx_export import export_list_ranker
+from models.networks.purchase_head import PurchaseClassifier, fit_purchase_head
+from models.offline.offline_ranker import OfflineRanker, neighbour_table
+from models.offline.purchase_examples import purchase_examples
+from models.offline.ranking_lists import ListSample, ranking_lists
+from models.pipeline.catalogue import Catalogue
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
+from models.stages import Stages
+
+LIST_RANKER_WEIGHTS = "order.safetensors"
+"""File of the list ranker's weights, from which a child's list ranker starts."""
+
+
+@dataclass(frozen=True)
+class ListRankerResult:
+    """A trained list ranker in the release's folder."""
+
+    ranker: OfflineRanker
+    """Ranks with it."""
+    parity: dict[str, float]
+    """Largest absolute difference of the ONNX file to PyTorch, by file."""
+    lists: int
+    """Lists that it was trained on."""
+
+
+def provisional_ranker(
+    inputs: PipelineInputs,
+    catalogue: Catalogue,
+    co_visit: CoVisitTable,
+    folder: Path,
+    encoder: EncoderConfig,
+    config: ReleaseCandidateConfig,
+) -> OfflineRanker:
+    """The folder's encoder as a servable release: every item indexed, and an untrained list ranker."""
+    export_list_ranker(ListRanker(len(FEATURES), config.list_ranker.hidden), folder)
+    live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
+    item_ids = ItemIds()
+    rows = item_ids.rows(catalogue.item_ids)
+    vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
+    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
+    live.index.rebuild()
+    neighbours = neighbour_table(co_visit, item_ids, inputs.before, config.policy.neighbours)
+    return OfflineRanker(live, neighbours, item_ids, config.policy)
+
+
+def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> HeldOutPoints:
+    """Draw prediction points in the list ranker's window on which neither it nor the parent is trained."""
+    start = _first_list_row(inputs, config)
+    if inputs.parent is not None:
+        start = max(start, int(np.searchsorted(inputs.log.ts, inputs.parent.manifest.window.gate_from)))
+    rows = draw_prediction_points(inputs.log, start, config.comparison_points, config.random_seed)
+    return HeldOutPoints(inputs.log, len(inputs.before), rows, [item.domain for item in inputs.items])
+
+
+def train_list_ranker(
+    inputs: PipelineInputs,
+    held_out: HeldOutPoints,
+    ranker: OfflineRanker,
+    folder: Path,
+    config: ReleaseCandidateConfig,
+    stages: Stages,
+) -> ListRankerResult:
+    """Train the list ranker on lists of the provisional `ranker`, and export it to the folder."""
+    start = _first_list_row(inputs, config)
+    sample = ListSample(start, held_out.rows, config.ranking_lists, config.random_seed)
+    events = max(len(inputs.log), 1)
+    with stages("order lists") as done:
+        lists = ranking_lists(ranker, inputs.log, sample, lambda n: done(n / events))
+    trained, curve = max(len(lists) * config.list_ranker.epochs, 1), stages.curves.of("order")
+    parent = _parent_list_ranker(inputs.parent)
+    with stages("order") as done:
+        network = fit_list_ranker(
+            lists, config.list_ranker, config.random_seed, lambda n: done(n / trained), curve, parent
+        )
+    save_file(network.state_dict(), folder / LIST_RANKER_WEIGHTS)
+    parity = export_list_ranker(network, folder)
+    served = ServedListRanker(Draft(folder), config.threads)
+    return ListRankerResult(replace(ranker, live=replace(ranker.live, order=served)), parity, len(lists))
+
+
+def train_purchase_head(
+    inputs: PipelineInputs, ranker: OfflineRanker, config: ReleaseCandidateConfig, stages: Stages
+) -> tuple[PurchaseClassifier, PurchaseMetrics]:
+    """Train the purchase head and measure it. Raises `NoPurchaseHead` if the log has too few purchases."""
+    before, after = inputs.log.split(inputs.purchases_from_ms or inputs.order_from_ms)
+    events, settings, random_seed = max(len(inputs.log), 1), config.purchase, config.random_seed
+    with stages("purchase examples") as done:
+        examples = purchase_examples(ranker, before, after, settings.examples, random_seed, lambda n: done(n / events))
+    trained, curve = max(len(examples) * settings.epochs, 1), stages.curves.of("purchase head")
+    with stages("purchase head") as done:
+        return fit_purchase_head(examples, settings, random_seed, lambda n: done(n / trained), curve)
+
+
+def _first_list_row(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> int:
+    """Row of the first event that may have a training list."""
+    return len(inputs.log) - min(len(inputs.after), config.list_ranker_events)
+
+
+def _parent_list_ranker(parent: Release | None) -> ListRanker | None:
+    """The parent's list ranker; None without a parent, or if the parent's reads other features."""
+    if parent is None or LIST_RANKER_WEIGHTS not in parent.manifest.files:
+        return None
+    if tuple(parent.manifest.features) != FEATURES:
+        return None
+    weights = load_weights(parent.read(LIST_RANKER_WEIGHTS))
+    network = ListRanker(len(FEATURES), len(weights["enter.weight"]))
+    network.load_state_dict(weights)
+    return network
+
+
+def _provisional_manifest(encoder: EncoderConfig) -> Manifest:
+    return Manifest(
+        id="provisional",
+        parent=None,
+        created=0,
+        dims=encoder.dims,
+        state_dims=encoder.state_dims,
+        text_dims=encoder.text_dims,
+        features=list(FEATURES),
+        seeds=[],
+        strategy={},
+        window=DataWindow(train_from=0, order_from=0, gate_from=0, gate_to=0, events=0),
+        parity={},
+        gate={},
+        files={},
+    )
