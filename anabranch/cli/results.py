@@ -1,14 +1,11 @@
-"""`anabranch results`: every table of models/RESULTS.md, measured anew."""
+"""`anabranch results`: measure every table of models/RESULTS.md."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from anabranch.cli.options import settings_of
 
 
 def command(
@@ -17,29 +14,28 @@ def command(
         Path, typer.Option(envvar="ANABRANCH_BENCHMARK_DATA", help="The folder of benchmark data.", file_okay=False)
     ] = Path("../shared/data"),
     out: Annotated[Path, typer.Option(help="The page to write.", dir_okay=False)] = Path("models/RESULTS.md"),
-    seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with a training seed of its own.")] = 3,
-    jobs: Annotated[int, typer.Option(min=1, help="Measurements side by side, each on one thread.")] = 2,
+    random_seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with another random seed of training.")] = 3,
+    seeds: Annotated[int | None, typer.Option(min=1, hidden=True, help="The old name of --random-seeds.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Measurements at a time, each on one thread.")] = 2,
     only: Annotated[
-        list[str] | None, typer.Option(help="Measure these alone; what was measured before is kept.")
+        list[str] | None, typer.Option(help="Make this measurement alone; may be repeated. Others are kept.")
     ] = None,
     render: Annotated[
-        bool, typer.Option("--render", help="Measure nothing, write the page from what is there.")
+        bool, typer.Option("--render", help="Measure nothing: write the page from the figures that are there.")
     ] = False,
 ) -> None:
-    """Measure the benchmarks and write the page. A measurement that was done is not done again while its file stands.
+    """Measure the benchmarks and write the page. A measurement whose figures are there is not made again.
 
-    Measurements are kept in the data folder's `results`, one JSON file each; remove one to repeat it.
+    The figures are in the data folder's `results`, one JSON file each; remove one to repeat its measurement.
 
     Example: anabranch results --data ../shared/data
     """
-    from anabranch.errors import UsageError
-    from anabranch.harness.results import cells, page
+    from anabranch.cli.options import settings_of
+    from anabranch.harness.results.measurements import measure, select
+    from anabranch.harness.results.page import render as render_page
 
-    kept = settings_of(ctx).data_dir / "results"
+    results, repeats = settings_of(ctx).data_dir / "results", seeds or random_seeds
     if not render:
-        if not data.is_dir():
-            raise UsageError(f"{data} is no folder: name the benchmark data's with --data or ANABRANCH_BENCHMARK_DATA")
-        os.environ["OMP_NUM_THREADS"] = "1"  # for the children: two of them beside each other would wait for each other
-        cells.measure(cells.chosen(only), data, kept, seeds, jobs)
-    out.write_text(page.render(kept, seeds))
+        measure(select(only), data, results, repeats, jobs)
+    out.write_text(render_page(results, repeats))
     typer.echo(out)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -78,6 +79,20 @@ def test_every_release_is_announced_with_the_gates_numbers(demo: tuple[dict[str,
     for row in summary["releases"]:
         assert row["reason"] and "ndcg_at_20_minus_co_visit_low" in row["gate"]
     assert "ndcg_at_20_minus_incumbent_low" in summary["releases"][1]["gate"]
+
+
+def test_the_ranker_serves_each_release_that_the_gate_accepted_and_no_other(
+    demo: tuple[dict[str, Any], Settings],
+) -> None:
+    summary, settings = demo
+    first, second = ((row["id"], row["status"]) for row in summary["releases"])
+    releases_by_partition = defaultdict(list)
+    for record in clients.read_to_end(settings, [Topics(settings).rankings]):
+        releases_by_partition[record.partition].append(messages.rankings.decode(record.value).release)
+    order = [first[0], second[0]] if second[1] == "live" else [first[0]]
+    for releases in releases_by_partition.values():
+        assert [name for name, _ in groupby(releases)] == order, "one after the other, and the accepted one last"
+    assert list(summary["prequential"]["releases"]) == order
 
 
 def test_the_gate_judged_no_two_releases_by_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:

@@ -1,1 +1,1 @@
-"""The measurements and the page of models/RESULTS.md."""
+"""The measurements behind models/RESULTS.md, and the page itself."""

@@ -1,0 +1,274 @@
+"""Every command that README.md and the Makefile name is run by its public path, with options that make it small."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import pytest
+import typer.main
+
+from anabranch.cli.main import app
+from anabranch.harness.environment.processes import free_ports
+from anabranch.harness.environment.ranker_probe import RankerProbe
+from tests.e2e.shop import LIVE_EVENTS, ROOT, Shop, open_shop, run_python
+from tests.kafka.marks import needs_kafka
+from tests.support.data_folders import write_folder
+
+pytestmark = pytest.mark.timeout(900)
+
+RUN_HERE: set[str] = set()
+"""Commands that a test of this module runs."""
+RUN_ELSEWHERE = {
+    "anabranch demo": "tests/e2e/test_demo.py",
+    "anabranch chaos": "tests/chaos/test_chaos.py",
+}
+"""Commands that another test runs, by its file."""
+WITHOUT_COMMAND = {"help", "setup", "test", "check", "format", "lint-deploy", "clean"}
+"""Targets of the Makefile that run no command of Anabranch: they set up, test or clean this repository."""
+READY_TIMEOUT_S = 120.0
+
+Test = TypeVar("Test", bound=Callable[..., object])
+
+
+def runs(*commands: str) -> Callable[[Test], Test]:
+    """Mark a test as the one that runs these commands."""
+    RUN_HERE.update(commands)
+    return lambda test: test
+
+
+# --- a shop, step by step as README.md has it -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A shop whose topics exist."""
+    opened = open_shop(tmp_path_factory.mktemp("shop"), bootstrap_servers, f"shop-{uuid4().hex[:12]}.")
+    assert "created" in opened.run("topics", "provision")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def shop_with_release(shop: Shop) -> Shop:
+    """The shop with a catalogue, a history and a live release."""
+    shop.run("catalogue", str(shop.items))
+    shop.run("replay", str(shop.history))
+    shop.run("reshare", "--once")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def shop_that_ranked(shop_with_release: Shop) -> Iterator[Shop]:
+    """The shop once an indexer and a ranker have ranked the live events; both still run."""
+    shop, (ranker_port, indexer_port) = shop_with_release, free_ports(2)
+    indexer = shop.start("index", "--metrics-port", str(indexer_port))
+    ranker = shop.start("rank", "--start", "latest", "--metrics-port", str(ranker_port))
+    try:
+        probe = RankerProbe(ranker_port)
+        _await(lambda: probe.live_release() is not None and probe.total("anabranch_restore_remaining") == 0)
+        shop.run("replay", str(shop.live))
+        _await(lambda: probe.total("anabranch_rankings_total") >= LIVE_EVENTS)
+        yield shop
+    finally:
+        for process in (ranker, indexer):
+            process.stop()
+            process.check()
+
+
+@runs("anabranch topics provision")
+def test_topics_are_as_provisioned(shop: Shop) -> None:
+    assert "as it should be" in shop.run("topics", "provision")
+
+
+@runs("anabranch catalogue", "anabranch replay", "anabranch reshare", "anabranch releases list")
+def test_a_catalogue_and_a_history_from_files_become_a_live_release(shop_with_release: Shop) -> None:
+    [release] = json.loads(shop_with_release.run("releases", "list", "--json"))
+    assert (release["release"], release["status"], release["folder"]) == ("r0001", "live", "whole")
+    assert "r0001" in shop_with_release.run("releases", "list")
+
+
+@runs("anabranch index", "anabranch rank")
+def test_every_event_replayed_to_a_running_ranker_has_a_ranking(shop_that_ranked: Shop) -> None:
+    lines = shop_that_ranked.run("inspect", "topic", "rankings", "--limit", "1000").splitlines()
+    rankings = [json.loads(line)["message"] for line in lines]
+    assert len({ranking["cause"]["event_id"] for ranking in rankings}) == len(rankings) == LIVE_EVENTS
+    assert {ranking["release"] for ranking in rankings} == {"r0001"}
+    assert all(ranking["slate"] for ranking in rankings)
+
+
+@runs("anabranch inspect")
+def test_an_event_a_user_and_the_settings_can_be_inspected(shop_that_ranked: Shop) -> None:
+    [line] = shop_that_ranked.run("inspect", "topic", "feedback", "--limit", "1").splitlines()
+    event = json.loads(line)["message"]["event"]
+    topics = [
+        json.loads(line)["topic"] for line in shop_that_ranked.run("inspect", "event", event["event_id"]).splitlines()
+    ]
+    assert topics == ["events", "rankings", "feedback"]
+    state, *_ = shop_that_ranked.run("inspect", "user", event["user_id"]).splitlines()
+    assert event["item_id"] in json.loads(state)["state"]["history"]
+    assert json.loads(shop_that_ranked.run("inspect", "settings"))["partitions"] == 2
+    assert json.loads(shop_that_ranked.run("inspect", "state", "--json"))["max_users"] > 0
+
+
+@runs("anabranch dead-letters show")
+def test_a_dead_letter_is_shown_and_replayed(shop_that_ranked: Shop) -> None:
+    assert shop_that_ranked.run("dead-letters", "show") == ""
+    assert "nothing to replay" in shop_that_ranked.run("dead-letters", "replay")
+
+
+@runs("anabranch evaluate")
+def test_a_release_is_evaluated_on_a_file_of_events(shop_with_release: Shop) -> None:
+    shop, figures = shop_with_release, shop_with_release.folder / "figures.json"
+    files = ("--data", str(shop.live), "--items", str(shop.items), "--share", "0.5")
+    shop.run("evaluate", *files, "--release", str(shop.releases / "r0001"), "--json", str(figures))
+    assert json.loads(figures.read_bytes())["prequential"]["served"]["events"] > 0
+
+
+# --- without a broker -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def benchmark_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Benchmark data in the neutral form: users who buy items in one order, the last two held out."""
+    folder = tmp_path_factory.mktemp("data")
+    rows = [(user, position, (user + position) % 30) for user in range(120) for position in range(10)]
+    parts = {
+        "train": [row for row in rows if row[1] < 8],
+        "val": [row for row in rows if row[1] == 8],
+        "test": [row for row in rows if row[1] == 9],
+    }
+    write_folder(folder / "video", parts, [{"item_id": item, "title": f"film {item}"} for item in range(30)])
+    return folder
+
+
+@runs("anabranch share")
+def test_a_release_is_made_from_files(benchmark_data: Path, tmp_path: Path) -> None:
+    data = ("--data", str(benchmark_data / "video"), "--protocol", "leave-one-out")
+    _run("share", *data, "--out", str(tmp_path / "release"), data_dir=tmp_path)
+    assert (tmp_path / "release" / "manifest.json").is_file()
+
+
+@runs("anabranch results", "make results")
+def test_a_measurement_is_made_and_the_page_of_results_has_it(benchmark_data: Path, tmp_path: Path) -> None:
+    page = tmp_path / "RESULTS.md"
+    small = ("--only", "video", "--random-seeds", "1", "--jobs", "1")
+    _run("results", "--data", str(benchmark_data), *small, "--out", str(page), data_dir=tmp_path)
+    assert re.search(r"\| \*\*served\*\* \| \d\.\d{4} \(one seed\)", page.read_text())
+
+
+def test_the_schemas_of_the_package_are_current(tmp_path: Path) -> None:
+    assert "are current" in _run("schema", "--check", data_dir=tmp_path)
+
+
+# --- benchmarks -------------------------------------------------------------------------------------------------------
+
+
+@needs_kafka
+@runs("anabranch bench all")
+def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    only = [word for name in ("throughput", "swap") for word in ("--only", name)]
+    options = ("--small", "--repeats", "1", *only, "--releases", str(shop_with_release.releases))
+    table = _run(
+        "bench", "all", *options, "--data-dir", str(tmp_path / "bench"), "--json", str(target), data_dir=tmp_path
+    )
+    figures = json.loads(target.read_bytes())
+    assert figures["throughput"]["events_per_second"]["mean"] > 0
+    assert figures["throughput"]["echo_events_per_second"]["512"]["mean"] > 0
+    assert figures["swap"]["partitions_that_mixed_releases"] == 0
+    assert "events/s, one ranker" in table and "largest latency at a swap" in table
+
+
+@needs_kafka
+@runs("python -m tests.benchmarks.peers")
+def test_peers_answer_the_same_events(shop_with_release: Shop, tmp_path: Path) -> None:
+    target = tmp_path / "peers.json"
+    small = "--repeats 1 --events 300 --peer-events 100 --update 50 --rate 50 --seconds 1 --items 100 --households 20"
+    folders = ("--releases", str(shop_with_release.releases), "--data-dir", str(tmp_path / "run"))
+    options = (*small.split(), *folders, "--json", str(target))
+    run_python("-m", "tests.benchmarks.peers", *options, environment=_environment(tmp_path))
+    rates = json.loads(target.read_bytes())["rankings_per_second"]
+    assert {"anabranch", "transformer over the history"} <= rates.keys()
+    assert all(rate["mean"] > 0 for rate in rates.values())
+
+
+# --- README.md and the Makefile ---------------------------------------------------------------------------------------
+
+
+def _commands_of_the_readme() -> list[list[str]]:
+    """The words of every line of README.md that is an `anabranch` or `make` command, without its comment."""
+    lines = re.findall(r"^    ((?:anabranch|make) .*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def _targets_of_the_makefile() -> dict[str, str]:
+    """The recipe of every target that `make help` lists."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    return dict(re.findall(r"^([a-z-]+):.*## .*\n((?:\t.*\n)*)", makefile, re.MULTILINE))
+
+
+def _name(words: list[str]) -> str:
+    """A command without its options."""
+    return " ".join(words[: next((index for index, word in enumerate(words) if word.startswith("-")), len(words))])
+
+
+def _tested() -> set[str]:
+    return RUN_HERE | RUN_ELSEWHERE.keys()
+
+
+def test_every_command_that_the_readme_names_is_run_by_a_test() -> None:
+    named = {_name(words) for words in _commands_of_the_readme() if words[0] == "anabranch"}
+    assert len(named) >= 11
+    assert named <= _tested(), "add a test that runs the command, marked with @runs"
+
+
+def test_every_command_that_make_help_lists_is_run_by_a_test() -> None:
+    targets = _targets_of_the_makefile()
+    assert {words[1] for words in _commands_of_the_readme() if words[0] == "make"} <= targets.keys()
+    for target in targets.keys() - WITHOUT_COMMAND:
+        commands = re.findall(r"@\$\(BIN\)/(\S+(?: [a-z.-]+)*) \$\(ARGS\)", targets[target])
+        assert commands and set(commands) <= _tested(), f"make {target}: add a test that runs the command"
+
+
+@pytest.mark.parametrize("command", RUN_ELSEWHERE)
+def test_a_command_that_is_run_elsewhere_is_run_there(command: str) -> None:
+    assert f'"anabranch", "{command.split()[1]}"' in (ROOT / RUN_ELSEWHERE[command]).read_text("utf-8")
+
+
+def test_every_command_line_of_the_readme_is_one_that_the_parser_takes() -> None:
+    for words in _commands_of_the_readme():
+        if words[0] == "anabranch" and "--help" not in words:
+            command, arguments = typer.main.get_command(app), words[1:]
+            while hasattr(command, "get_command"):
+                command, arguments = command.get_command(None, arguments[0]), arguments[1:]
+            command.make_context(words[1], arguments, resilient_parsing=True)
+
+
+def test_make_help_lists_the_targets() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert all(f"  {target} " in listed for target in _targets_of_the_makefile())
+
+
+def _environment(data_dir: Path) -> dict[str, str]:
+    folders = {"ANABRANCH_DATA_DIR": str(data_dir), "ANABRANCH_RELEASES_DIR": str(data_dir / "releases")}
+    return os.environ | folders | {"COLUMNS": "160", "PYTHONPATH": str(ROOT)}
+
+
+def _run(*arguments: str, data_dir: Path) -> str:
+    """Run an `anabranch` command that needs no broker, or starts its own."""
+    return run_python("-m", "anabranch", *arguments, environment=_environment(data_dir))
+
+
+def _await(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
