@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,9 +10,10 @@ from anabranch.harness.environment.processes import ChildProcess
 from anabranch.harness.environment.ranker_probe import RankerProbe
 
 LOG_TIME_FORMAT, LOG_TIME_LENGTH = "%Y-%m-%d %H:%M:%S,%f", 23
-HELD_MESSAGE = "partitions held: "
-RESTORED_MESSAGE = "restored partition"
-LIVE_MESSAGE = "ranks from now on"
+ASSIGNED_MESSAGE = "assigned partitions: "
+RESTORED_MESSAGE = "restored partition "
+LIVE_MESSAGE = "is live with "
+"""Log messages of `consumers.ranker`."""
 
 
 @dataclass
@@ -24,9 +26,9 @@ class RankerProcess:
     @property
     def partitions(self) -> frozenset[int]:
         """The partitions that the ranker holds, by its log."""
-        lines = [line for line in self.process.log_lines() if HELD_MESSAGE in line]
-        numbers = lines[-1].rpartition(HELD_MESSAGE)[2].strip("[]").split(",") if lines else []
-        return frozenset(int(number) for number in numbers if number.strip().isdigit())
+        lines = [line for line in self.process.log_lines() if ASSIGNED_MESSAGE in line]
+        partitions = lines[-1].rpartition(ASSIGNED_MESSAGE)[2] if lines else ""
+        return frozenset(map(int, re.findall(r"\d+", partitions)))
 
     @property
     def remaining_restore(self) -> float:
