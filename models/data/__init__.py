@@ -1,1 +1,1 @@
-"""Training data: the event log, its store, and the windows and sessions cut from it."""
+"""Training data: the event log and its store, and the sequences and sessions cut from it."""

@@ -1,9 +1,10 @@
-"""The training log: events as numpy columns, in time order."""
+"""The event log that models are trained on: events as numpy columns, in time order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +16,32 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 NONE = -1
-"""The item of a `search`, and the session of an event that names none."""
+"""Item number of a `search`, and session number of an event without a session id."""
+
+
+class EventColumns(NamedTuple):
+    """N events in any order. The columns are as in `EventLog`, of any integer type."""
+
+    user: NDArray[np.integer]  # [N]
+    item: NDArray[np.integer]  # [N]
+    type: NDArray[np.integer]  # [N]
+    ts: NDArray[np.integer]  # [N]
+    session: NDArray[np.integer]  # [N]
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """N events sorted by `ts`; ties keep the order in which they came.
+    """N events sorted by `ts`; events with equal `ts` keep their order.
 
-    `user` and `item` index `user_ids` and `item_ids`; a slice of a log shares both lists with it, so numbers
-    mean the same in both.
+    `user` and `item` are indices of `user_ids` and `item_ids`. A slice of a log shares both lists with it, so numbers
+    have the same meaning in both.
     """
 
     user: Int32  # [N]
     item: Int32  # [N], NONE for a search
-    type: UInt8  # [N], position in EVENT_TYPES
+    type: UInt8  # [N], index in EVENT_TYPES
     ts: Int64  # [N], UTC milliseconds
-    session: Int64  # [N], equal for events of one session, NONE without
+    session: Int64  # [N], equal for events of one session, NONE without a session
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
 
@@ -39,7 +50,7 @@ class EventLog:
 
     @classmethod
     def from_events(cls, events: Iterable[Event], item_ids: Sequence[str] = ()) -> EventLog:
-        """Number the ids of `events` in order of appearance, after the known `item_ids` (such as the catalogue)."""
+        """Number the users and items of `events` in order of appearance; `item_ids` have the first item numbers."""
         users: dict[str, int] = {}
         items = {item_id: number for number, item_id in enumerate(item_ids)}
         sessions: dict[tuple[str, str], int] = {}
@@ -56,34 +67,24 @@ class EventLog:
             for event in events
         ]
         columns = np.array(rows, dtype=np.int64).reshape(-1, 5)
-        return cls.from_columns(*columns.T, user_ids=tuple(users), item_ids=tuple(items))
+        return cls.from_columns(EventColumns(*columns.T), user_ids=tuple(users), item_ids=tuple(items))
 
     @classmethod
-    def from_columns(
-        cls,
-        user: NDArray[np.integer],
-        item: NDArray[np.integer],
-        type: NDArray[np.integer],
-        ts: NDArray[np.integer],
-        session: NDArray[np.integer],
-        *,
-        user_ids: tuple[str, ...],
-        item_ids: tuple[str, ...],
-    ) -> EventLog:
-        """Columns in any order of time, [N] each."""
-        order = np.argsort(ts, kind="stable")
+    def from_columns(cls, columns: EventColumns, *, user_ids: tuple[str, ...], item_ids: tuple[str, ...]) -> EventLog:
+        """Sort the events by time."""
+        order = np.argsort(columns.ts, kind="stable")
         return cls(
-            user[order].astype(np.int32),
-            item[order].astype(np.int32),
-            type[order].astype(np.uint8),
-            ts[order].astype(np.int64),
-            session[order].astype(np.int64),
+            columns.user[order].astype(np.int32),
+            columns.item[order].astype(np.int32),
+            columns.type[order].astype(np.uint8),
+            columns.ts[order].astype(np.int64),
+            columns.session[order].astype(np.int64),
             user_ids,
             item_ids,
         )
 
     def take(self, rows: slice | NDArray[np.bool_] | NDArray[np.integer]) -> EventLog:
-        """The chosen events; `rows` must keep the order of time."""
+        """The events at `rows`, which must ascend."""
         return replace(
             self,
             user=self.user[rows],
@@ -99,51 +100,51 @@ class EventLog:
         return self.take(slice(int(first), int(last)))
 
     def followed_by(self, later: EventLog) -> EventLog:
-        """This log, then a later slice of the same one."""
+        """This log, then a later slice of the same log. Raises `ValueError` if their numbers differ in meaning."""
         if later.user_ids is not self.user_ids or later.item_ids is not self.item_ids:
-            raise ValueError("logs that number users or items differently cannot be joined")
-        parts = ((getattr(self, name), getattr(later, name)) for name in ("user", "item", "type", "ts", "session"))
+            raise ValueError("cannot join logs that number users or items differently")
+        parts = ((getattr(self, name), getattr(later, name)) for name in EventColumns._fields)
         user, item, type, ts, session = (np.concatenate(part) for part in parts)
         return replace(self, user=user, item=item, type=type, ts=ts, session=session)
 
-    def split(self, at: int) -> tuple[EventLog, EventLog]:
-        """Events before `at` (UTC milliseconds), and the others."""
-        cut = int(np.searchsorted(self.ts, at))
-        return self.take(slice(0, cut)), self.take(slice(cut, None))
+    def split(self, ts: int) -> tuple[EventLog, EventLog]:
+        """Events before `ts` (UTC milliseconds), and the others."""
+        row = int(np.searchsorted(self.ts, ts))
+        return self.take(slice(0, row)), self.take(slice(row, None))
 
     def last(self, events: int) -> EventLog:
         """The newest `events` events."""
         return self.take(slice(max(0, len(self) - events), None))
 
     def time_at(self, share: float) -> int:
-        """The time stamp before which `share` (0 to 1) of the events lie; the end of the log for 1."""
+        """Time (UTC milliseconds) before which `share` (0 to 1) of the events lie; after the last event for 1."""
         if not len(self):
             raise ValueError("an empty log has no times")
         row = int(share * len(self))
         return int(self.ts[row]) if row < len(self) else int(self.ts[-1]) + 1
 
     def previous(self) -> NDArray[np.int64]:
-        """Row of each event's user's event before, -1 for the first; [N]."""
+        """Row of the same user's previous event for each event [N], -1 for the user's first."""
         order = np.lexsort((np.arange(len(self)), self.user))
-        same = self.user[order][1:] == self.user[order][:-1]
+        same_user = self.user[order][1:] == self.user[order][:-1]
         previous = np.full(len(self), -1, np.int64)
-        previous[order[1:][same]] = order[:-1][same]
+        previous[order[1:][same_user]] = order[:-1][same_user]
         return previous
 
     def renumbered(self, item_ids: Sequence[str]) -> EventLog:
-        """The events about `item_ids` only, `item` being the place in that list."""
-        place = {item_id: number for number, item_id in enumerate(item_ids)}
-        new = np.array([place.get(item_id, NONE) for item_id in self.item_ids] + [NONE], np.int32)
-        return replace(self, item=new[self.item], item_ids=tuple(item_ids)).with_items()
+        """The events on `item_ids` only; an item's number becomes its index in `item_ids`."""
+        numbers = {item_id: number for number, item_id in enumerate(item_ids)}
+        renumbering = np.array([numbers.get(item_id, NONE) for item_id in self.item_ids] + [NONE], np.int32)
+        return replace(self, item=renumbering[self.item], item_ids=tuple(item_ids)).with_items()
 
     def with_items(self) -> EventLog:
-        """Only the events about an item: searches left out."""
+        """The events that have an item, that is, no searches."""
         return self.take(self.item != NONE)
 
     def events(self) -> list[Event]:
-        """The events as messages; ids are the row numbers. Searches are left out: the log does not keep queries."""
-        about_items = np.flatnonzero(self.item != NONE)
-        return [self._event(int(row)) for row in about_items]
+        """The events as messages, without searches, because the log has no queries. Event ids are the row numbers."""
+        rows = np.flatnonzero(self.item != NONE)
+        return [self._event(int(row)) for row in rows]
 
     def _event(self, row: int) -> Event:
         session = int(self.session[row])

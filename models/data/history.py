@@ -1,4 +1,7 @@
-"""What each user did last, as item numbers: the ranker's ring and session rule, for models that learn by the event."""
+"""Each user's newest items and current session, for models that learn event by event.
+
+The history has the ranker's length, and sessions end by the ranker's rule.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from anabranch.ranking.user_state.store import StateLayout
-from anabranch.ranking.user_state.update import SESSION_GAP_MS
 from models.data.event_log import NONE, EventLog
+from models.data.session_rule import session_ends
 
-_RING = StateLayout().history
+_LENGTH = StateLayout().history
 
 
 @dataclass
 class UserHistory:
-    """One user's newest items, oldest first, and where the current session begins among them."""
+    """One user's newest items, oldest first."""
 
-    items: deque[int] = field(default_factory=lambda: deque(maxlen=_RING))
+    items: deque[int] = field(default_factory=lambda: deque(maxlen=_LENGTH))
     session_length: int = 0
+    """How many of the newest items belong to the current session."""
     session: int = NONE
     last_ts: int = -1
 
     def session_items(self) -> set[int]:
-        """Items of the current session, as far as the ring remembers them."""
+        """Items of the current session, up to the length of the history."""
         return set(list(self.items)[len(self.items) - self.session_length :])
 
     def enter(self, item: int, ts: int, session: int) -> None:
-        """Enter one event; a search (item NONE) moves the session and the clock only.
-
-        A session ends when another is named, or, where none is, after half an hour's pause: the rule of
-        `anabranch.ranking.user_state.update.observe`.
-        """
-        pauses = session == NONE and ts - self.last_ts > SESSION_GAP_MS
-        if self.last_ts < 0 or session != self.session or pauses:
+        """Add one event, `ts` in UTC milliseconds. A search (item NONE) updates only the session and the time."""
+        if self.last_ts < 0 or session_ends(self.session, session, ts - self.last_ts):
             self.session_length = 0
         self.session = session
         self.last_ts = max(self.last_ts, ts)
         if item != NONE:
             self.items.append(item)
-            self.session_length = min(self.session_length + 1, _RING)
+            self.session_length = min(self.session_length + 1, _LENGTH)
 
 
 class Histories:
@@ -49,7 +48,7 @@ class Histories:
         self._users: dict[int, UserHistory] = {}
 
     def get(self, user: int) -> UserHistory:
-        """The user's history, blank at first sight."""
+        """The user's history, empty at first."""
         history = self._users.get(user)
         if history is None:
             history = self._users[user] = UserHistory()
@@ -57,6 +56,6 @@ class Histories:
 
 
 def visits(log: EventLog) -> Iterator[tuple[int, int, int, int]]:
-    """(user, item, ts, session) of every event, as Python numbers, in order of time."""
+    """(user, item, ts, session) of every event in time order, as Python integers."""
     columns = (log.user, log.item, log.ts, log.session)
     return zip(*(column.tolist() for column in columns), strict=True)

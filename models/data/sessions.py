@@ -1,4 +1,4 @@
-"""A log cut into sessions, for models that compare a moment with sessions of the past."""
+"""A log cut into sessions."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.user_state.update import SESSION_GAP_MS
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import EventLog
+from models.data.session_rule import session_ends
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """N events in S sessions, which are numbered in the order in which they end."""
+    """N events in S sessions. Sessions are numbered in the order in which they end."""
 
-    item: NDArray[np.int32]  # [N] session by session, in order of time
-    start: NDArray[np.int64]  # [S + 1] bounds the sessions
+    item: NDArray[np.int32]  # [N], session by session, each in time order
+    start: NDArray[np.int64]  # [S + 1], row of each session's first event, and N
     user: NDArray[np.int32]  # [S]
-    end_ts: NDArray[np.int64]  # [S] ms, of the last event
+    end_ts: NDArray[np.int64]  # [S], UTC milliseconds of the last event
 
     def __len__(self) -> int:
         return len(self.user)
 
     @classmethod
     def from_log(cls, log: EventLog) -> Sessions:
-        """Cut a log; every event of it is about an item here: see `EventLog.renumbered`."""
-        by_user = np.lexsort((np.arange(len(log)), log.user))  # a log is in order of time already
+        """Cut a log in which every event has an item: see `EventLog.renumbered`."""
+        by_user = np.lexsort((np.arange(len(log)), log.user))  # stable: each user's events stay in time order
         sorted_log = log.take(by_user)
         user, ts = sorted_log.user, sorted_log.ts
         first = np.flatnonzero(begins_session(sorted_log))
@@ -39,12 +39,8 @@ class Sessions:
 
 
 def begins_session(log: EventLog) -> NDArray[np.bool_]:
-    """Which events [N] of a log that is sorted by user, then time, are the first of their session.
-
-    The rule of `UserStates.observe` and `models.data.history.UserHistory`: a session ends when
-    another is named, or, where none is, after half an hour's pause.
-    """
-    pauses = (log.session[1:] == NONE) & (np.diff(log.ts) > SESSION_GAP_MS)
-    differs = (log.user[1:] != log.user[:-1]) | (log.session[1:] != log.session[:-1])
-    begins: NDArray[np.bool_] = np.r_[True, differs | pauses][: len(log)]
+    """Mask [N] of the events that are the first of their session; the log is sorted by user, then time."""
+    other_user = log.user[1:] != log.user[:-1]
+    other_session = session_ends(log.session[:-1], log.session[1:], np.diff(log.ts))
+    begins: NDArray[np.bool_] = np.r_[True, other_user | other_session][: len(log)]
     return begins

@@ -1,8 +1,9 @@
-"""How good purchase probabilities are: the decisions they lead to, the order they give, and whether they are true.
+"""Metrics of purchase probabilities: classification at a threshold, ranking quality, and calibration.
 
-Purchases are rare, so accuracy is high for whoever always says no, and the area under the precision-recall curve tells
-more than that under the ROC curve (Saito & Rehmsmeier, 2015). The figures are scikit-learn's, but for the calibration
-error, which it lacks (Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015).
+Purchases are rare, so accuracy is high if no purchase is ever predicted, and the area under the precision-recall curve
+is more informative than that under the ROC curve (Saito & Rehmsmeier, 2015). All metrics are scikit-learn's except the
+calibration error, which it does not have (Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian
+Binning, AAAI 2015).
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ from sklearn.metrics import (
 )
 
 Probabilities = NDArray[np.float64]
-"""[N] of a purchase, one an example."""
+"""[N], predicted probability of a purchase per example."""
 Bought = NDArray[np.bool_]
-"""[N] whether it came to a purchase."""
+"""[N], whether the user bought the item."""
 
 BINS = 10
 
 
 class ThresholdMetrics(Struct, frozen=True, kw_only=True):
-    """Everything from `threshold` on taken for a purchase. Precision, recall and F1 are of purchases, 0 without any."""
+    """Every probability from `threshold` on is a predicted purchase. Precision, recall and F1 are of the purchases, and
+    0 if none is predicted."""
 
     threshold: float
     accuracy: float
@@ -39,11 +41,12 @@ class ThresholdMetrics(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_probabilities(cls, probability: Probabilities, bought: Bought, threshold: float) -> ThresholdMetrics:
-        taken = probability >= threshold
-        precision, recall, f1, _ = precision_recall_fscore_support(bought, taken, average="binary", zero_division=0)
+        """Compare the predictions with what was bought."""
+        predicted = probability >= threshold
+        precision, recall, f1, _ = precision_recall_fscore_support(bought, predicted, average="binary", zero_division=0)
         return cls(
             threshold=threshold,
-            accuracy=float(accuracy_score(bought, taken)),
+            accuracy=float(accuracy_score(bought, predicted)),
             precision=float(precision),
             recall=float(recall),
             f1=float(f1),
@@ -51,7 +54,7 @@ class ThresholdMetrics(Struct, frozen=True, kw_only=True):
 
 
 class ReliabilityBin(Struct, frozen=True, kw_only=True):
-    """The examples of similar probability: what was said of them, and what came."""
+    """Examples with similar probabilities."""
 
     examples: int
     predicted: float
@@ -61,34 +64,33 @@ class ReliabilityBin(Struct, frozen=True, kw_only=True):
 
 
 class PurchaseMetrics(Struct, frozen=True, kw_only=True):
-    """Everything measured of purchase probabilities on some examples."""
+    """All metrics of purchase probabilities on a set of examples."""
 
     examples: int
     purchases: int
     at_half: ThresholdMetrics
     at_best_f1: ThresholdMetrics
-    """At the threshold that was best elsewhere: see `best_f1_threshold`."""
+    """At the threshold that was best on other examples: see `best_f1_threshold`."""
     roc_auc: float
     pr_auc: float
-    """Average precision; whoever guesses has the share of purchases."""
+    """Average precision; a random predictor has the share of purchases."""
     log_loss: float
     """Natural logarithm."""
     brier: float
     calibration_error: float
-    """Over ten bins of equal width. Where purchases are rare, nearly all examples are in the first of them."""
+    """Over ten bins of equal width. If purchases are rare, nearly all examples are in the first one."""
     adaptive_calibration_error: float
     """Over the bins of `reliability`."""
     reliability: list[ReliabilityBin]
-    """Ten bins of equally many examples, fewer where many have one probability (Nguyen & O'Connor, EMNLP 2015)."""
+    """Ten bins with equally many examples; fewer if many have the same probability (Nguyen & O'Connor, EMNLP 2015)."""
 
     @classmethod
     def from_probabilities(cls, probability: Probabilities, bought: Bought, threshold: float) -> PurchaseMetrics:
-        """Raises `ValueError` unless some examples were bought and some were not: no curve has an area otherwise."""
+        """Raises `ValueError` unless there are both bought and other examples: the areas are not defined otherwise."""
         if bought.all() or not bought.any():
-            raise ValueError(
-                "purchase probabilities are measured on examples that were bought and others that were not"
-            )
-        reliable = reliability(probability, bought, np.quantile(probability, np.linspace(0, 1, BINS + 1)))
+            raise ValueError("purchase probabilities can be measured only if some examples were bought and some not")
+        deciles = np.quantile(probability, np.linspace(0, 1, BINS + 1))
+        reliable = reliability(probability, bought, deciles)
         return cls(
             examples=len(bought),
             purchases=int(bought.sum()),
@@ -105,27 +107,27 @@ class PurchaseMetrics(Struct, frozen=True, kw_only=True):
 
 
 def best_f1_threshold(probability: Probabilities, bought: Bought) -> float:
-    """The threshold at which F1 is greatest; choose it on other examples than those it is measured on."""
+    """The threshold with the highest F1. Choose it on other examples than those it is measured on."""
     precision, recall, thresholds = precision_recall_curve(bought, probability)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return float(thresholds[f1[:-1].argmax()])
 
 
 def reliability(probability: Probabilities, bought: Bought, edges: NDArray[np.float64]) -> list[ReliabilityBin]:
-    """The examples in bins between `edges` [bins + 1], ascending; an edge belongs to the bin above it, the last one to
-    the bin below. Empty bins are left out."""
-    at = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, len(edges) - 2)
+    """The examples in bins between `edges` [bins + 1], ascending. An edge belongs to the bin above it, the last edge to
+    the bin below it. Empty bins are left out."""
+    bin_of = np.clip(np.searchsorted(edges, probability, side="right") - 1, 0, len(edges) - 2)
     examples, predicted, observed = (
-        np.bincount(at, weights, len(edges) - 1) for weights in (np.ones(len(at)), probability, bought)
+        np.bincount(bin_of, weights, len(edges) - 1) for weights in (np.ones(len(bin_of)), probability, bought)
     )
     return [
-        ReliabilityBin(examples=int(n), predicted=float(said / n), observed=float(came / n))
-        for n, said, came in zip(examples, predicted, observed, strict=True)
+        ReliabilityBin(examples=int(n), predicted=float(probability_sum / n), observed=float(purchases / n))
+        for n, probability_sum, purchases in zip(examples, predicted, observed, strict=True)
         if n
     ]
 
 
 def calibration_error(bins: list[ReliabilityBin]) -> float:
-    """Expected calibration error: how far what was said is from what came, mean over examples."""
-    examples = sum(one.examples for one in bins)
-    return sum(one.examples * abs(one.predicted - one.observed) for one in bins) / examples
+    """Expected calibration error: mean over examples of |predicted - observed| of their bin."""
+    examples = sum(part.examples for part in bins)
+    return sum(part.examples * abs(part.predicted - part.observed) for part in bins) / examples

@@ -16,7 +16,7 @@ from anabranch.kafka.producer import Delivery
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Codec, Event, InvalidMessage, Item, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
-from models.data.event_store import EventStore, Positions
+from models.data.event_store import EventStore, NextOffsets
 
 Message = TypeVar("Message")
 Advance = Callable[[int], None]
@@ -28,11 +28,11 @@ def collect(settings: Settings, store: EventStore, from_feedback: bool, advance:
     With a live release the job reads `feedback`. Before the first release nothing is ranked, so there is no feedback
     and the job reads `events`; it stores the offsets, and later skips feedback on events that it has read.
     """
-    positions: Positions = {topic: dict(offsets) for topic, offsets in store.positions.items()}
+    next_offsets: NextOffsets = {topic: dict(offsets) for topic, offsets in store.next_offsets.items()}
     read = _new_feedback if from_feedback else _new_events
-    events = list(read(settings, positions, advance))
+    events = list(read(settings, next_offsets, advance))
     if events:
-        store.append(events, positions)
+        store.append(events, next_offsets)
     return len(events)
 
 
@@ -87,16 +87,16 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _new_events(settings: Settings, positions: Positions, advance: Advance) -> Iterator[Event]:
-    for record in _read_from(settings, Topics(settings).events, positions.setdefault("events", {}), advance):
+def _new_events(settings: Settings, next_offsets: NextOffsets, advance: Advance) -> Iterator[Event]:
+    for record in _read_from(settings, Topics(settings).events, next_offsets.setdefault("events", {}), advance):
         event = _decode(messages.events, record)
         if event is not None:
             yield _not_in_future(event, record)
 
 
-def _new_feedback(settings: Settings, positions: Positions, advance: Advance) -> Iterator[Event]:
-    next_event_offsets = positions.setdefault("events", {})
-    for record in _read_from(settings, Topics(settings).feedback, positions.setdefault("feedback", {}), advance):
+def _new_feedback(settings: Settings, next_offsets: NextOffsets, advance: Advance) -> Iterator[Event]:
+    next_event_offsets = next_offsets.setdefault("events", {})
+    for record in _read_from(settings, Topics(settings).feedback, next_offsets.setdefault("feedback", {}), advance):
         feedback = _decode(messages.feedback, record)
         if feedback is not None and feedback.offset >= next_event_offsets.get(feedback.partition, 0):
             next_event_offsets[feedback.partition] = feedback.offset + 1

@@ -35,10 +35,10 @@ def test_an_event_from_the_future_is_learned_as_of_now_and_what_cannot_be_read_n
     past, future = purchases(2, users=1)
     for value in (write(past), write(msgspec.structs.replace(future, ts=FUTURE_MS)), b"junk", None):
         world.send(topic, key("u0"), value)
-    journal = EventStore.open(settings.data_dir / "journal")
+    event_store = EventStore.open(settings.data_dir / "journal")
 
-    assert topics_io.collect(settings, journal, released, lambda n: None) == 2
+    assert topics_io.collect(settings, event_store, released, lambda n: None) == 2
 
-    first, last = journal.log().ts.tolist()
+    first, last = event_store.log().ts.tolist()
     assert first == past.ts
     assert past.ts < last <= time.time() * 1000

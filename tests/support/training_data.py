@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from anabranch.messages import EVENT_TYPES
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.seeds.co_visit import CoVisitSeedModel
@@ -62,11 +62,13 @@ def _log(domains: int, types: Sequence[int], items: int) -> EventLog:
     size = items // domains
     domain = np.where(user < USERS * 3 // 4, user, event) % domains
     return EventLog.from_columns(
-        user,
-        domain * size + (user + event) % size,
-        np.resize(types, len(user)),
-        1000 * (1 + event),
-        np.zeros(len(user)),
+        EventColumns(
+            user,
+            domain * size + (user + event) % size,
+            np.resize(types, len(user)),
+            1000 * (1 + event),
+            np.zeros(len(user)),
+        ),
         user_ids=tuple(map(str, range(USERS))),
         item_ids=tuple(map(str, range(items))),
     )

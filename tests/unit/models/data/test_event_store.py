@@ -11,14 +11,14 @@ def _purchase(n: int, item_id: str, session_id: str | None = None) -> Event:
 
 
 def test_what_was_appended_is_read_back_in_time_order_after_reopening(tmp_path: Path) -> None:
-    journal = EventStore.open(tmp_path)
-    journal.append([_purchase(2, "b", "s"), _purchase(1, "a")], {"events": {0: 2}})
-    journal.append([_purchase(3, "a", "s")], {"events": {0: 2}, "feedback": {0: 1}})
+    store = EventStore.open(tmp_path)
+    store.append([_purchase(2, "b", "s"), _purchase(1, "a")], {"events": {0: 2}})
+    store.append([_purchase(3, "a", "s")], {"events": {0: 2}, "feedback": {0: 1}})
 
     reopened = EventStore.open(tmp_path)
     log = reopened.log(item_ids=["z", "a"])
 
-    assert reopened.positions == {"events": {0: 2}, "feedback": {0: 1}}
+    assert reopened.next_offsets == {"events": {0: 2}, "feedback": {0: 1}}
     assert log.item_ids == ("z", "a", "b")
     assert log.ts.tolist() == [1, 2, 3]
     assert log.item.tolist() == [1, 2, 1]
@@ -27,9 +27,9 @@ def test_what_was_appended_is_read_back_in_time_order_after_reopening(tmp_path: 
 
 
 def test_a_search_has_no_item(tmp_path: Path) -> None:
-    journal = EventStore.open(tmp_path)
-    journal.append([Event(event_id="e", user_id="u", type="search", ts=1, query="soup")], {})
-    assert journal.log().item.tolist() == [-1]
+    store = EventStore.open(tmp_path)
+    store.append([Event(event_id="e", user_id="u", type="search", ts=1, query="soup")], {})
+    assert store.log().item.tolist() == [-1]
 
 
 def test_an_empty_journal_is_an_empty_log(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_an_empty_journal_is_an_empty_log(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_part_is_not_read(tmp_path: Path) -> None:
-    journal = EventStore.open(tmp_path)
-    journal.append([_purchase(1, "a")], {})
+    store = EventStore.open(tmp_path)
+    store.append([_purchase(1, "a")], {})
     (tmp_path / "part-000001.unfinished").write_bytes(b"half a part")
     assert len(EventStore.open(tmp_path).log()) == 1

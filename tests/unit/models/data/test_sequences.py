@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
 from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
 
@@ -16,7 +16,9 @@ def log() -> EventLog:
     n = len(user)
     ids = tuple(map(str, range(13)))
     return EventLog.from_columns(
-        user, item, np.zeros(n, np.int64), 1000 * np.arange(n), np.zeros(n, np.int64), user_ids=("0", "1"), item_ids=ids
+        EventColumns(user, item, np.zeros(n, np.int64), 1000 * np.arange(n), np.zeros(n, np.int64)),
+        user_ids=("0", "1"),
+        item_ids=ids,
     )
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch.ranking.user_state.update import SESSION_GAP_MS
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.history import UserHistory
 from models.data.sessions import Sessions
 
@@ -15,7 +15,7 @@ def log(user: list[int], ts: list[int], session: list[int]) -> EventLog:
     n = len(user)
     ids = tuple(map(str, range(max(n, 9))))
     columns = (np.array(column, np.int64) for column in (user, range(n), [0] * n, ts, session))
-    return EventLog.from_columns(*columns, user_ids=ids, item_ids=ids)
+    return EventLog.from_columns(EventColumns(*columns), user_ids=ids, item_ids=ids)
 
 
 def test_sessions_are_numbered_in_the_order_in_which_they_end() -> None:

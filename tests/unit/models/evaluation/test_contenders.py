@@ -13,7 +13,7 @@ from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.evaluation.contenders import Contenders, evaluate_contenders
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
@@ -32,11 +32,13 @@ def log() -> EventLog:
     for one in range(12):
         visit[user == one] = np.arange((user == one).sum()) // 5
     return EventLog.from_columns(
-        user=user,
-        item=random.zipf(1.3, size=600) % len(ITEMS),
-        type=np.full(600, 2),
-        ts=np.arange(600) * 60_000,
-        session=user * 1000 + visit,
+        EventColumns(
+            user=user,
+            item=random.zipf(1.3, size=600) % len(ITEMS),
+            type=np.full(600, 2),
+            ts=np.arange(600) * 60_000,
+            session=user * 1000 + visit,
+        ),
         user_ids=tuple(f"user {number}" for number in range(12)),
         item_ids=ITEMS,
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.evaluation.baselines import Baseline, baselines
 from models.evaluation.prequential import K, ServedLog, evaluate_prequentially, predict
 
@@ -108,11 +108,13 @@ class Watched:
 
 
 LOG = EventLog.from_columns(
-    user=np.array([0, 0, 0, 0]),
-    item=np.array([4, 5, 4, 6]),
-    type=np.full(4, 2),
-    ts=np.arange(4),
-    session=np.array([1, 1, 2, 2]),
+    EventColumns(
+        user=np.array([0, 0, 0, 0]),
+        item=np.array([4, 5, 4, 6]),
+        type=np.full(4, 2),
+        ts=np.arange(4),
+        session=np.array([1, 1, 2, 2]),
+    ),
     user_ids=("ann",),
     item_ids=tuple("abcdefg"),
 )
@@ -149,11 +151,13 @@ def test_the_rank_noted_is_the_item_s_place_on_the_slate(seed: int) -> None:
     random = np.random.default_rng(seed)
     n = 200
     log = EventLog.from_columns(
-        user=random.integers(5, size=n),
-        item=random.zipf(1.5, size=n) % 60,
-        type=np.full(n, 2),
-        ts=np.sort(random.integers(10**9, size=n)),
-        session=random.integers(20, size=n),
+        EventColumns(
+            user=random.integers(5, size=n),
+            item=random.zipf(1.5, size=n) % 60,
+            type=np.full(n, 2),
+            ts=np.sort(random.integers(10**9, size=n)),
+            session=random.integers(20, size=n),
+        ),
         user_ids=tuple("abcde"),
         item_ids=tuple(map(str, range(60))),
     )

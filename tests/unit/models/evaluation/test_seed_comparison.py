@@ -7,7 +7,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout
 from anabranch.ranking.vocabulary import ItemIds
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.evaluation.paired_differences import OVERALL
 from models.evaluation.seed_comparison import (
     MAX_HELD_OUT_SHARE,
@@ -36,11 +36,13 @@ def log() -> EventLog:
     item = random.integers(len(ITEMS) - 1, size=EVENTS)
     item[START + 50 :: 20] = len(ITEMS) - 1
     return EventLog.from_columns(
-        random.integers(USERS, size=EVENTS),
-        item,
-        np.zeros(EVENTS, np.int64),
-        np.arange(EVENTS) * 7 * 60_000,
-        np.full(EVENTS, -1),
+        EventColumns(
+            random.integers(USERS, size=EVENTS),
+            item,
+            np.zeros(EVENTS, np.int64),
+            np.arange(EVENTS) * 7 * 60_000,
+            np.full(EVENTS, -1),
+        ),
         user_ids=tuple(f"user {number}" for number in range(USERS)),
         item_ids=tuple(ITEMS),
     )

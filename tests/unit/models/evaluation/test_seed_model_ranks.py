@@ -7,7 +7,7 @@ import pytest
 
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.update import SESSION_GAP_MS
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.sequences import Contexts
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.seeds.seed_model import Done, TopK, Vectors
@@ -33,11 +33,7 @@ def log_of(*events: tuple[int, int, int, int]) -> EventLog:
     """(user, item, minute, session) of each event."""
     user, item, minute, session = np.array(events).T
     return EventLog.from_columns(
-        user,
-        item,
-        np.zeros(len(user), np.int64),
-        minute * MINUTE,
-        session,
+        EventColumns(user, item, np.zeros(len(user), np.int64), minute * MINUTE, session),
         user_ids=("a", "b"),
         item_ids=tuple(f"item {number}" for number in range(10)),
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.evaluation.slices import COLD_INTERACTIONS, LARGEST_DOMAINS, Mask, cut_slices
 
 VIEW, CART, PURCHASE, SEARCH = range(4)
@@ -13,11 +13,13 @@ def log_of(items: list[int], types: list[int] | None = None, known: int = 0) -> 
     """One event a minute, all of one user."""
     events = len(items)
     return EventLog.from_columns(
-        user=np.zeros(events, np.int64),
-        item=np.array(items),
-        type=np.full(events, PURCHASE) if types is None else np.array(types),
-        ts=np.arange(events) * 60_000,
-        session=np.full(events, NONE),
+        EventColumns(
+            user=np.zeros(events, np.int64),
+            item=np.array(items),
+            type=np.full(events, PURCHASE) if types is None else np.array(types),
+            ts=np.arange(events) * 60_000,
+            session=np.full(events, NONE),
+        ),
         user_ids=("u",),
         item_ids=tuple(f"i{number}" for number in range(max(*items, known) + 1)),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
 from models.experiments import benchmark
@@ -127,11 +127,7 @@ def test_fine_tuning_sees_nothing_old_again_and_only_sharing_has_strategies() ->
 
 def test_an_event_repeats_what_its_user_had_before() -> None:
     log = EventLog.from_columns(
-        np.array([0, 1, 0, 0]),
-        np.array([3, 3, 3, 2]),
-        np.zeros(4),
-        np.arange(4),
-        np.full(4, -1),
+        EventColumns(np.array([0, 1, 0, 0]), np.array([3, 3, 3, 2]), np.zeros(4), np.arange(4), np.full(4, -1)),
         user_ids=("a", "b"),
         item_ids=tuple("0123"),
     )

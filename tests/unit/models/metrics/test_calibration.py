@@ -97,5 +97,5 @@ def test_the_best_threshold_is_the_one_of_greatest_f1() -> None:
 
 @pytest.mark.parametrize("bought", [True, False])
 def test_examples_of_one_kind_alone_are_an_error_that_says_so(bought: bool) -> None:
-    with pytest.raises(ValueError, match="bought and others that were not"):
+    with pytest.raises(ValueError, match="some examples were bought and some not"):
         PurchaseMetrics.from_probabilities(PROBABILITY, np.full(5, bought), 0.5)

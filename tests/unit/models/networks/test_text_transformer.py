@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 from anabranch.errors import UsageError
 from anabranch.ranking.inference.item_encoder import TextEncoder
 from anabranch.release import Draft
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.networks.text_adapter import adapt, item_pairs
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
@@ -49,7 +49,7 @@ def log() -> EventLog:
     item = 2 * (user % 6) + np.tile([0, 1], 40)
     ids = tuple(map(str, range(20)))
     return EventLog.from_columns(
-        user, item, np.zeros(80, np.int64), np.arange(80), user, user_ids=ids, item_ids=ids[:12]
+        EventColumns(user, item, np.zeros(80, np.int64), np.arange(80), user), user_ids=ids, item_ids=ids[:12]
     )
 
 

@@ -12,7 +12,7 @@ from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.offline.event_batches import event_batches
 from models.offline.offline_ranker import OfflineRanker
@@ -33,11 +33,7 @@ def log_of(*events: tuple[int, int, int, int], users: int = 9) -> EventLog:
     """Events of (user, item, type, hour)."""
     user, item, type, hour = np.array(events).T
     return EventLog.from_columns(
-        user,
-        item,
-        type,
-        hour * HOUR_MS,
-        np.full(len(events), -1),
+        EventColumns(user, item, type, hour * HOUR_MS, np.full(len(events), -1)),
         user_ids=tuple(f"user {number}" for number in range(users)),
         item_ids=ITEMS,
     )

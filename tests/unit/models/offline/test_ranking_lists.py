@@ -7,7 +7,7 @@ import numpy as np
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.vocabulary import ItemIds
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.offline.offline_ranker import OfflineRanker
 from models.offline.ranking_lists import ListSample, ranking_lists
 from tests.support.releases import live_release, write_release
@@ -21,11 +21,13 @@ ALL = Policy(retrieval_k=len(ITEMS), allow_session_repeats=True)
 def log() -> EventLog:
     random = np.random.default_rng(0)
     return EventLog.from_columns(
-        random.integers(6, size=EVENTS),
-        random.integers(len(ITEMS), size=EVENTS),
-        np.zeros(EVENTS, np.int64),
-        np.arange(EVENTS) * 60_000,
-        np.full(EVENTS, -1),
+        EventColumns(
+            random.integers(6, size=EVENTS),
+            random.integers(len(ITEMS), size=EVENTS),
+            np.zeros(EVENTS, np.int64),
+            np.arange(EVENTS) * 60_000,
+            np.full(EVENTS, -1),
+        ),
         user_ids=tuple("abcdef"),
         item_ids=tuple(ITEMS),
     )

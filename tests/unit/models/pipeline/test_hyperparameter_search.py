@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
@@ -29,11 +29,7 @@ def log() -> EventLog:
     """Forty users go round the items in order: what comes next is certain, what comes later less so."""
     user, step = np.divmod(np.arange(40 * 30), 30)
     return EventLog.from_columns(
-        user,
-        (user + step) % ITEMS,
-        np.zeros(len(user)),
-        step * 60_000,
-        np.full(len(user), -1),
+        EventColumns(user, (user + step) % ITEMS, np.zeros(len(user)), step * 60_000, np.full(len(user), -1)),
         user_ids=tuple(map(str, range(40))),
         item_ids=tuple(map(str, range(ITEMS))),
     )

@@ -17,7 +17,7 @@ from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import PurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Draft, Release
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.networks.list_ranker import ListRankerConfig
@@ -60,11 +60,13 @@ def log() -> EventLog:
     """An event an hour by one of 8 users: views, and every third time a purchase."""
     random = np.random.default_rng(0)
     return EventLog.from_columns(
-        random.integers(8, size=EVENTS),
-        random.integers(len(ITEMS), size=EVENTS),
-        np.where(np.arange(EVENTS) % 3 == 2, PURCHASE, VIEW),
-        np.arange(EVENTS) * (DAY_MS // 24),
-        np.full(EVENTS, -1),
+        EventColumns(
+            random.integers(8, size=EVENTS),
+            random.integers(len(ITEMS), size=EVENTS),
+            np.where(np.arange(EVENTS) % 3 == 2, PURCHASE, VIEW),
+            np.arange(EVENTS) * (DAY_MS // 24),
+            np.full(EVENTS, -1),
+        ),
         user_ids=tuple(f"user {number}" for number in range(8)),
         item_ids=tuple(item.item_id for item in ITEMS),
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from anabranch.messages import ReleaseNotice
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.retraining.topics_io import last_gated_ms
 from models.retraining.windows import DAY_MS, NotEnoughData, NotEnoughNewData, WindowLengths, split_windows
 
@@ -15,7 +15,7 @@ def log_until(days: float) -> EventLog:
     """An event an hour, the last one `days` after the first."""
     ts = np.arange(0, int(days * DAY_MS) + 1, 3_600_000)
     one = np.zeros(len(ts), np.int64)
-    return EventLog.from_columns(one, one, one, ts, one, user_ids=("u",), item_ids=("i",))
+    return EventLog.from_columns(EventColumns(one, one, one, ts, one), user_ids=("u",), item_ids=("i",))
 
 
 def notice(release: str, status: str, gate_to: int | None) -> ReleaseNotice:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.seeds.attention import Attention, AttentionConfig, AttentionSeedModel
 
@@ -18,11 +18,7 @@ def log(users: int = 60, length: int = 8) -> EventLog:
     step = np.where(user % 2 == 0, 1, -1) * (np.arange(len(user)) % length)
     start = np.random.default_rng(0).integers(0, RING, users)
     return EventLog.from_columns(
-        user,
-        (start[user] + step) % RING,
-        np.zeros(len(user), np.int64),
-        np.arange(len(user)),
-        user,
+        EventColumns(user, (start[user] + step) % RING, np.zeros(len(user), np.int64), np.arange(len(user)), user),
         user_ids=tuple(map(str, range(users))),
         item_ids=tuple(map(str, range(RING))),
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anabranch.release import ReleaseError
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.networks.onnx_export import export_encoder
@@ -26,7 +26,7 @@ def log() -> EventLog:
     ts = np.array([0, 5_000, 9_000, 20_000, 30_000, 31_000, 90_000, 95_000])
     types = np.array([0, 2, 1, 0, 3, 2, 1, 0])
     return EventLog.from_columns(
-        user, item, types, ts, user, user_ids=("a", "b", "c"), item_ids=tuple(map(str, range(ITEMS)))
+        EventColumns(user, item, types, ts, user), user_ids=("a", "b", "c"), item_ids=tuple(map(str, range(ITEMS)))
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.seeds.als import AlsSeedModel
 from models.seeds.attention import AttentionConfig, AttentionSeedModel
@@ -52,11 +52,7 @@ def log() -> EventLog:
     item = random.integers(0, 6, len(user)) + 6 * (user % 2)
     ts = np.arange(len(user)) * 60_000
     return EventLog.from_columns(
-        user,
-        item,
-        np.full(len(user), 2),
-        ts,
-        user,
+        EventColumns(user, item, np.full(len(user), 2), ts, user),
         user_ids=tuple(map(str, range(40))),
         item_ids=tuple(map(str, range(ITEMS))),
     )

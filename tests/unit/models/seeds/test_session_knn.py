@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
 from models.seeds.session_knn import REACH, SessionKnnSeedModel
 
@@ -20,11 +20,13 @@ def log(*sessions: list[int]) -> EventLog:
     user = np.repeat(np.arange(len(sessions)), lengths)
     place = np.concatenate([np.arange(length) for length in lengths])
     return EventLog.from_columns(
-        user,
-        np.concatenate([np.array(items) for items in sessions]),
-        np.zeros(len(user), np.int64),
-        user * HOUR_MS + place * 1000,
-        user,
+        EventColumns(
+            user,
+            np.concatenate([np.array(items) for items in sessions]),
+            np.zeros(len(user), np.int64),
+            user * HOUR_MS + place * 1000,
+            user,
+        ),
         user_ids=tuple(map(str, range(len(sessions)))),
         item_ids=tuple(map(str, range(ITEMS))),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anabranch.messages import EVENT_TYPES
-from models.data.event_log import EventLog
+from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
 from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.slice import DomainSeedModel, TaskSeedModel
@@ -24,7 +24,9 @@ def log() -> EventLog:
     user = np.repeat(np.arange(10), len(items))
     ids = tuple(map(str, range(10)))
     return EventLog.from_columns(
-        user, np.tile(items, 10), np.tile(types, 10), np.arange(len(user)), user, user_ids=ids, item_ids=ids[:ITEMS]
+        EventColumns(user, np.tile(items, 10), np.tile(types, 10), np.arange(len(user)), user),
+        user_ids=ids,
+        item_ids=ids[:ITEMS],
     )
 
 
