@@ -20,6 +20,7 @@ from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import FirstEvent, OffsetRange
+from consumers.ranker.log_messages import RELEASE_IS_LIVE
 from consumers.ranker.pending_transaction import BatchUndo
 from consumers.ranker.state_store import StateStore
 from consumers.releases.index_rebuild import Rebuilds
@@ -94,7 +95,7 @@ class BatchRanker:
         self._store.users.expect(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
-        log.info("release %s is live with %d items", manifest.id, len(release.index))
+        log.info("release %s %s %d items", manifest.id, RELEASE_IS_LIVE, len(release.index))
         warn_of_missing_heads(release, self._policy)
 
     def apply(self, update: VectorChange | NeighbourChange) -> None:

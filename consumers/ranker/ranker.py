@@ -24,6 +24,7 @@ from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import CheckpointCoordinator
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.committer import Committer, TransactionContent
+from consumers.ranker.log_messages import ASSIGNED_PARTITIONS
 from consumers.ranker.metrics_reporter import MetricsReporter
 from consumers.ranker.output import OutputBuilder
 from consumers.ranker.partition_task import PartitionTasks, TaskState
@@ -163,7 +164,7 @@ class Ranker:
             self.tasks.close(partition)
         for partition in rebalance.assigned:
             self.tasks.assign(partition)
-        log.info("assigned partitions: %s", self.tasks.partitions or "none")
+        log.info("%s%s", ASSIGNED_PARTITIONS, self.tasks.partitions or "none")
 
     def _apply_updates(self) -> None:
         """Apply what the release watcher has ready: all of it before the first release is live, then one per turn."""

@@ -25,6 +25,7 @@ from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import Buried
+from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
 from consumers.ranker.state_store import StateStore
 from consumers.runtime import own_messages
@@ -126,7 +127,8 @@ class RecoveryManager:
                 yield from self._replay(reader, events, segment, dirty)
             yield from self._restore_last_slates(reader, rankings, marker.rankings_offset, ends[rankings])
         log.info(
-            "restored partition %d in %.2f s: %d users in memory, events %d to %d replayed",
+            "%s %d in %.2f s: %d users in memory, events %d to %d replayed",
+            RESTORED_PARTITION,
             task.partition,
             self._clients.clock.monotonic() - started_at,
             len(self._store.users),

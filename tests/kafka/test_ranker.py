@@ -172,7 +172,7 @@ def test_a_swap_while_events_flow_never_mixes_releases(world: World) -> None:
         world.publish(purchases(500))
         world.await_rankings(100)
         world.go_live("r2", seed=2)
-        ranker.await_log("release r2 ranks from now on")
+        ranker.await_log("release r2 is live")
         world.publish(purchases(500, first=500))
         rankings = world.await_rankings(1000)
     releases = [ranking.release for ranking in rankings]
@@ -188,9 +188,9 @@ def test_a_swap_while_events_flow_never_mixes_releases(world: World) -> None:
 def test_a_release_that_is_live_again_is_ranked_with(world: World) -> None:
     world.go_live("r1", seed=1)
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
-        ranker.await_log("release r1 ranks from now on")
+        ranker.await_log("release r1 is live")
         world.go_live("r2", seed=2)
-        ranker.await_log("release r2 ranks from now on")
+        ranker.await_log("release r2 is live")
         world.go_live("r1", seed=1)
         ranker.await_log("reading the item vectors of release r1 anew")
         await_true(
@@ -208,7 +208,7 @@ def test_a_ranker_that_starts_before_a_new_release_is_covered_ranks_with_its_par
         world.publish(purchases(20))
         assert {ranking.release for ranking in world.await_rankings(20)} == {"r1"}
         world.vectorise("r2")
-        ranker.await_log("release r2 ranks from now on")
+        ranker.await_log("release r2 is live")
         world.publish(purchases(20, first=20))
         assert [ranking.release for ranking in world.await_rankings(40)].count("r2") == 20
 
@@ -246,7 +246,7 @@ def test_two_rankers_share_the_partitions_and_one_takes_over(world: World) -> No
         world.publish(events[:300])
         world.await_rankings(300)
         with Process(world.settings, "rank") as two:
-            two.await_log("partitions held: [")
+            two.await_log("assigned partitions: [")
             world.publish(events[300:600])
             world.await_rankings(600)
             assert one.terminate() == 0

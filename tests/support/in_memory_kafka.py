@@ -134,6 +134,10 @@ class InMemoryGroupConsumer:
         """The group goes on without this member, which does not know it yet: a zombie."""
         self._kafka.generation += 1
 
+    def rewind(self, partition: int, offset: int) -> None:
+        """The client fetches records again."""
+        self._positions[partition] = offset
+
     @property
     def group_metadata(self) -> Any:
         return self._generation

@@ -8,12 +8,9 @@ from datetime import datetime
 
 from anabranch.harness.environment.processes import ChildProcess
 from anabranch.harness.environment.ranker_probe import RankerProbe
+from consumers.ranker.log_messages import ASSIGNED_PARTITIONS, RELEASE_IS_LIVE, RESTORED_PARTITION
 
 LOG_TIME_FORMAT, LOG_TIME_LENGTH = "%Y-%m-%d %H:%M:%S,%f", 23
-ASSIGNED_MESSAGE = "assigned partitions: "
-RESTORED_MESSAGE = "restored partition "
-LIVE_MESSAGE = "is live with "
-"""Log messages of `consumers.ranker`."""
 
 
 @dataclass
@@ -26,8 +23,8 @@ class RankerProcess:
     @property
     def partitions(self) -> frozenset[int]:
         """The partitions that the ranker holds, by its log."""
-        lines = [line for line in self.process.log_lines() if ASSIGNED_MESSAGE in line]
-        partitions = lines[-1].rpartition(ASSIGNED_MESSAGE)[2] if lines else ""
+        lines = [line for line in self.process.log_lines() if ASSIGNED_PARTITIONS in line]
+        partitions = lines[-1].rpartition(ASSIGNED_PARTITIONS)[2] if lines else ""
         return frozenset(map(int, re.findall(r"\d+", partitions)))
 
     @property
@@ -37,7 +34,7 @@ class RankerProcess:
 
     def restore_seconds(self) -> float:
         """Seconds from the adoption of the release to the end of the last partition's restore, by the log."""
-        return (self._last_time_of(RESTORED_MESSAGE) - self._last_time_of(LIVE_MESSAGE)).total_seconds()
+        return (self._last_time_of(RESTORED_PARTITION) - self._last_time_of(RELEASE_IS_LIVE)).total_seconds()
 
     def _last_time_of(self, message: str) -> datetime:
         line = [line for line in self.process.log_lines() if message in line][-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -16,21 +15,13 @@ from rich.console import Console
 from anabranch.harness.bench.catalogue import NOISE, add_noise, max_households
 from anabranch.harness.bench.noop_loop import NoopWork
 from anabranch.harness.bench.plots import curves, draw
-from anabranch.harness.bench.ranker_process import ASSIGNED_MESSAGE, LIVE_MESSAGE, RESTORED_MESSAGE
 from anabranch.harness.bench.statistics import Rate, percentiles, rate_by_segment, spread
 from anabranch.harness.bench.streaming import repeat_forever
 from anabranch.harness.bench.swap import mixes_releases
 from anabranch.harness.bench.table import BENCHMARKS, BenchAllConfig, measure, rows, show
 from anabranch.harness.environment.reconciliation import LoggedRanking
 from anabranch.messages import Cause, Ranking
-from consumers import ranker
 from producers import completejourney
-
-
-@pytest.mark.parametrize("message", [ASSIGNED_MESSAGE, RESTORED_MESSAGE, LIVE_MESSAGE])
-def test_a_log_message_that_the_benchmarks_read_is_one_that_the_ranker_writes(message: str) -> None:
-    sources = Path(ranker.__file__).parent.glob("*.py")
-    assert any(re.search(rf'log\.info\(\s*"[^"]*{message}', source.read_text("utf-8")) for source in sources)
 
 
 def test_a_figure_comes_with_its_spread() -> None:

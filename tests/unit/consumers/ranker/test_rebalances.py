@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from consumers.ranker.partition_task import TaskState
 from tests.support.in_memory_kafka import Outcome
 from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
@@ -40,12 +42,13 @@ def test_a_partition_taken_between_two_batches_goes_on_elsewhere_and_the_other_h
     assert len(world.slates()) == 16
 
 
-def test_a_partition_taken_with_a_transaction_in_flight_is_ranked_once(world: RankerWorld) -> None:
+@pytest.mark.parametrize("partition", [0, 1])
+def test_a_partition_taken_with_a_transaction_in_flight_is_ranked_once(world: RankerWorld, partition: int) -> None:
     process = running(world, 0, 1)
     world.send(*purchases(16))
     process.turn()
-    process.group.revoke(1)  # the group refuses the transaction, which is of the generation before
-    successor = world.process(assigned=(1,))
+    process.group.revoke(partition)  # the group refuses the transaction, which is of the generation before
+    successor = world.process(assigned=(partition,))
     process.settle()
     successor.settle()
     assert len(world.slates()) == 16
@@ -127,6 +130,23 @@ def test_a_second_partition_is_restored_while_the_first_is_ranked(world: RankerW
     world.assert_exactly_once(process)
 
 
+def test_recovery_waits_for_the_transaction_in_flight(world: RankerWorld) -> None:
+    """It evicts users where memory is full, and an evicted user cannot be undone."""
+    world.send(*purchases(40))
+    running(world, 0, 1).settle()
+    process = running(world, 0)
+    process.group.assign(1)
+    process.turn()
+    world.send(*purchases(16, first=40))
+    process.turn()
+    turns_at_commit: list[int] = []
+    process.publisher.before_commit = lambda: turns_at_commit.append(process.ranker.tasks[1].recovery_turn)
+    turn_before = process.ranker.tasks[1].recovery_turn
+    process.turn()
+    assert turns_at_commit == [turn_before]
+    assert process.ranker.tasks[1].recovery_turn > turn_before
+
+
 def test_partitions_are_restored_in_turn(world: RankerWorld) -> None:
     first = running(world, 0, 1)
     world.send(*purchases(40))
@@ -172,6 +192,16 @@ def test_a_partition_revoked_at_the_moment_it_is_resumed_stays_suspended(world: 
     process.group.revoke(0)
     process.turn()
     assert tasks(process) == {}
+
+
+def test_records_that_the_client_fetches_again_are_not_ranked_again(world: RankerWorld) -> None:
+    process = running(world, 0, 1)
+    world.send(*purchases(8))
+    process.settle()
+    process.group.rewind(0, 1)
+    world.send(*purchases(8, first=8))
+    world.assert_exactly_once(process)
+    assert process.metric("events_ignored_total", reason="duplicate") == 0
 
 
 def test_the_lag_is_what_is_not_ranked_yet(world: RankerWorld) -> None:

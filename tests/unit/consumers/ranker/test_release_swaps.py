@@ -58,11 +58,12 @@ def test_a_swap_waits_for_the_transaction_in_flight(world: RankerWorld) -> None:
     process = start(world)
     world.send(*purchases(8))
     process.turn()
-    assert process.publisher.publications == []
+    live_at_commit: list[str] = []
+    process.publisher.before_commit = lambda: live_at_commit.append(process.ranker.batch_ranker.live_release_id)
     process.go_live("r2")
     process.turn()
-    assert len(process.publisher.publications) == 1
-    assert {ranking.release for ranking in world.rankings()} == {"r1"}
+    assert live_at_commit == ["r1"], "an undo has arrays of the old release's sizes"
+    assert process.ranker.batch_ranker.live_release_id == "r2"
 
 
 def test_a_transaction_that_aborts_at_a_swap_is_ranked_again_by_the_new_release(world: RankerWorld) -> None:
