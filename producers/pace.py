@@ -1,4 +1,4 @@
-"""How fast a replay goes."""
+"""How fast a replay publishes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from anabranch.errors import UsageError
 
 @dataclass(frozen=True)
 class Pace:
-    """As fast as it goes, or a multiple of data time, or so many events a second."""
+    """Full speed if both are None; else a multiple of data time, or a rate."""
 
-    times: float | None = None
-    """Seconds of the data in a second."""
-    per_second: float | None = None
-    """Events a second."""
+    speed_up: float | None = None
+    """Seconds of data time per second."""
+    events_per_second: float | None = None
 
     @classmethod
     def parse(cls, text: str | None) -> Pace:
@@ -25,16 +24,16 @@ class Pace:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(x|/s)?", text.strip())
         if match is None or float(match[1]) <= 0:
             raise UsageError(
-                f"speed {text!r}: give a multiple of data time, as in 1000x, or events a second, as in 500/s"
+                f"speed {text!r}: give a multiple of data time, as in 1000x, or events per second, as in 500/s"
             )
         number = float(match[1])
-        return cls(times=number) if match[2] == "x" else cls(per_second=number)
+        return cls(speed_up=number) if match[2] == "x" else cls(events_per_second=number)
 
     def due_s(self, number: int, data_ms: int) -> float:
-        """Seconds after the start at which an event is due: the `number`th from 0, `data_ms` after the first."""
-        if self.times is not None:
-            return data_ms / 1000 / self.times
-        return 0.0 if self.per_second is None else number / self.per_second
+        """Seconds after the start at which event `number` (from 0) is due, `data_ms` after the first in data time."""
+        if self.speed_up is not None:
+            return data_ms / 1000 / self.speed_up
+        return 0.0 if self.events_per_second is None else number / self.events_per_second
 
 
 FULL_SPEED = Pace()

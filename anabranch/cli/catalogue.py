@@ -21,10 +21,11 @@ def command(
     """
     from contextlib import closing
 
+    from anabranch.input_files.items import read_items
     from anabranch.kafka import clients
     from anabranch.kafka.topics import Topics
     from anabranch.progress_bar import bar
-    from producers.catalogue import publish, read_items
+    from producers.catalogue import publish
 
     settings = settings_of(ctx)
     clients.require_topics(settings)

@@ -2,79 +2,84 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anabranch.cli.data import (
-    KIND_OF,
-    Adapter,
-    Data,
-    Items,
-    Kind,
-    Protocol,
-    ProtocolOption,
-    SearchSeconds,
-    Share,
-    Strategies,
-    TextAdapter,
-    TextModel,
-    Way,
-    config_of,
-)
+from anabranch.cli import training_options as options
 from anabranch.cli.options import settings_of
+from models.experiments.choices import DEFAULT_KIND, EvaluationProtocol, TextAdapterKind, WeeklyUpdate
 
 
 def command(
     ctx: typer.Context,
-    data: Data,
-    protocol: ProtocolOption = Protocol.PREQUENTIAL,
-    items: Items = None,
-    release_dir: Annotated[
-        Path | None, typer.Option("--release", help="Measure this release, made of what comes before the test.")
+    data: options.Data,
+    protocol: options.Protocol = EvaluationProtocol.PREQUENTIAL,
+    items: options.Items = None,
+    release: Annotated[
+        Path | None, typer.Option(help="Release folder to evaluate. It must be trained on earlier events only.")
     ] = None,
-    kind: Kind = None,
-    share: Share = 0.8,
-    seed: Annotated[int, typer.Option(help="Seeds the training of a release made here.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Threads to train with.")] = 2,
-    with_seeds: Annotated[
-        bool, typer.Option("--seeds", help="Measure every seed alone too, on the same events.")
+    kind: options.Kind = None,
+    share: options.Share = 0.8,
+    random_seed: options.RandomSeed = 0,
+    seed: options.OldSeed = None,
+    threads: options.Threads = 2,
+    seed_models: Annotated[
+        bool, typer.Option("--seeds", help="Evaluate every seed model alone too, on the same events.")
     ] = False,
-    strategies: Strategies = None,
-    search_seconds: SearchSeconds = 0.0,
-    text_model: TextModel = None,
-    text_adapter: TextAdapter = Adapter.NONE,
-    ways: Annotated[
-        list[Way] | None,
-        typer.Option("--way", help="How each week is learned; else by all of them, one after another."),
+    strategies: options.Strategies = None,
+    search_seconds: options.SearchSeconds = 0.0,
+    text_model: options.TextModel = None,
+    text_adapter: options.TextAdapter = TextAdapterKind.NONE,
+    way: Annotated[
+        list[WeeklyUpdate] | None,
+        typer.Option(help="How each week's model is made, protocol weekly; may be repeated. Default: every way."),
     ] = None,
-    ranks_file: Annotated[
+    ranks: Annotated[
         Path | None,
-        typer.Option("--ranks", help="Write each event's rank here, as .npz, to compare releases by pairs."),
+        typer.Option(help="Write each event's rank to this .npz file, for paired comparisons of releases."),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.", dir_okay=False)] = None,
+    json: Annotated[Path | None, typer.Option(help="Write the results to this file, as JSON.", dir_okay=False)] = None,
 ) -> None:
-    """Measure offline by the very code that serves. Without --release one is made first, as `anabranch share` would.
+    """Evaluate a release offline, with the code that serves. Without --release, train one first, as `share` does.
 
-    sessions and leave-one-out predict the test part of a data folder, weekly each period from those before, time-split
-    the last part of a file of events; prequential does too, beside baselines that learn with every event.
+    Protocols: sessions and leave-one-out predict the test part of a data folder. weekly predicts each period from the
+    earlier ones. time-split predicts the last part of a file of events. prequential does the same, next to baselines
+    that learn from every event after predicting it.
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
-    from anabranch.cli.evaluation import Evaluation
-    from anabranch.cli.evaluation_report import show
+    from dataclasses import replace
 
-    settings = settings_of(ctx)
-    config = config_of(kind or KIND_OF[protocol], seed, threads, strategies, search_seconds, text_model, text_adapter)
-    config = replace(config, comparison_points=0)  # --with-seeds compares seed models on the test instead
-    evaluation = Evaluation(
-        protocol, data, items, share, config, release_dir, settings, with_seeds, ranks_file, ways or list(Way)
+    from models.experiments.evaluation import Evaluation
+    from models.experiments.training_options import TrainingOptions
+    from models.report.evaluation_table import show
+
+    training = TrainingOptions(
+        kind=kind or DEFAULT_KIND[protocol],
+        random_seed=random_seed if seed is None else seed,
+        threads=threads,
+        strategies=strategies,
+        search_seconds=search_seconds,
+        text_model=text_model,
+        text_adapter=text_adapter,
     )
-    found = evaluation.run()
-    show(found)
-    if json_file is not None:
+    evaluation = Evaluation(
+        protocol=protocol,
+        data=data,
+        items=items,
+        share=share,
+        config=replace(training.config(), comparison_points=0),  # seed models are evaluated on the test, if at all
+        release_dir=release,
+        data_dir=settings_of(ctx).data_dir,
+        with_seed_models=seed_models,
+        ranks_file=ranks,
+        ways=way or list(WeeklyUpdate),
+    )
+    results = evaluation.run()
+    show(results)
+    if json is not None:
         import msgspec
 
-        json_file.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2))

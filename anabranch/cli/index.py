@@ -20,16 +20,16 @@ def command(
     """
     from prometheus_client import CollectorRegistry
 
-    from anabranch.cli.service import give_way, serve, start_log
     from anabranch.kafka import clients
     from anabranch.metrics import IndexerMetrics
+    from anabranch.service import configure_logging, lower_priority, run_service
     from consumers.indexer.indexer import Indexer
     from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
-    start_log(settings)
+    configure_logging(settings)
     stop = stop_on_signals()
     clients.require_topics(settings)
-    give_way()
+    lower_priority()
     registry = CollectorRegistry()
-    serve(settings, registry, stop, Indexer(settings, IndexerMetrics(registry)).run)
+    run_service(settings, registry, stop, Indexer(settings, IndexerMetrics(registry)).run)

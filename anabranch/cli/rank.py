@@ -26,9 +26,9 @@ def command(
     """
     from prometheus_client import CollectorRegistry
 
-    from anabranch.cli.service import serve, start_log
     from anabranch.kafka import clients
     from anabranch.metrics import RankerMetrics
+    from anabranch.service import configure_logging, run_service
     from consumers.ranker.clients import connect
     from consumers.ranker.ranker import Ranker
     from consumers.ranker.state_store import StateStore
@@ -44,11 +44,11 @@ def command(
         rank=rank,
         instance=instance,
     )
-    start_log(settings)
+    configure_logging(settings)
     stop = stop_on_signals(within_s=5.0)
     clients.require_topics(settings)
     registry = CollectorRegistry()
     metrics, store = RankerMetrics(registry), StateStore.new(settings)
     watcher = ReleaseFollower(settings, store.items, metrics)
     ranker = Ranker(settings, store, connect(settings), watcher, metrics)
-    serve(settings, registry, stop, ranker.run)
+    run_service(settings, registry, stop, ranker.run)

@@ -26,11 +26,12 @@ def command(
     """
     from contextlib import closing
 
+    from anabranch.input_files.events import read_events
     from anabranch.kafka import clients
     from anabranch.kafka.topics import Topics
     from anabranch.progress_bar import bar
     from producers.pace import Pace
-    from producers.replay import read_events, replay
+    from producers.replay import replay
 
     settings, pace = settings_of(ctx), Pace.parse(speed)
     clients.require_topics(settings)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from anabranch import messages, release
 from anabranch.kafka import clients, topics
-from anabranch.kafka.producer import Delivery
+from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, ItemVector, ReleaseNotice, encode
@@ -68,7 +68,7 @@ class Indexer:
         self._gauges_due, self._told, self._waiting_told = Every(1), Every(5), Every(10)
 
         self._producer = clients.producer(settings)
-        self._delivery = Delivery(self._producer)
+        self._delivery = CheckedProducer(self._producer)
         self._consumer: KafkaConsumer = clients.group_consumer(
             settings, settings.group("indexer"), max_poll_records=clients.CHUNK
         )

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from anabranch import messages
 from anabranch.kafka import clients
-from anabranch.kafka.producer import Delivery
+from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Codec, Event, InvalidMessage, Item, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
@@ -71,14 +71,14 @@ def last_gated_ms(notices: dict[str, ReleaseNotice]) -> int:
 def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance: Advance) -> None:
     """Publish every row of the co-visit table, keyed by item."""
     topic = Topics(settings).neighbours
-    with closing(clients.producer(settings)) as producer, Delivery(producer, advance) as delivery:
+    with closing(clients.producer(settings)) as producer, CheckedProducer(producer, advance) as delivery:
         for row in table:
             delivery.send(topic, key(row.item_id), messages.encode(row))
 
 
 def announce(settings: Settings, notice: ReleaseNotice) -> None:
     """Publish a release's notice, and wait for the broker's acknowledgement."""
-    with closing(clients.producer(settings)) as producer, Delivery(producer) as delivery:
+    with closing(clients.producer(settings)) as producer, CheckedProducer(producer) as delivery:
         delivery.send(Topics(settings).releases, key(notice.release), messages.encode(notice))
 
 

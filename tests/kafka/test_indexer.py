@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from anabranch import messages
+from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import topics
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, Item, ItemVector
 from anabranch.settings import Settings
 from anabranch.text_embedding_cache import FOLDER
-from producers.catalogue import Gone
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true
 
 CATALOGUE = [Item(item_id=item_id, title=f"title of {item_id}") for item_id in ITEMS]
@@ -67,7 +67,7 @@ def test_an_upsert_gets_a_vector_and_a_delete_takes_it_away(world: World) -> Non
         world.publish_items([Item(item_id="new", title="brand new"), Item(item_id="i1", title="gone", available=False)])
         await_true(lambda: "new" in vectors(world), "the new item's vector", indexer.log)
         await_true(lambda: not vectors(world)["i1"].available, "an item out of stock", indexer.log)
-        world.publish_items([Gone("new")])
+        world.publish_items([RemovedItem("new")])
         await_true(lambda: "new" not in vectors(world), "the tombstone", indexer.log)
 
 
@@ -77,7 +77,7 @@ def test_a_restart_publishes_only_what_differs(world: World) -> None:
     with Process(world.settings, "index") as indexer:
         await_true(lambda: covered(world) is not None, "coverage", indexer.log)
         indexer.kill()
-    world.publish_items([Gone("i0"), Item(item_id="i1", title="another title")])
+    world.publish_items([RemovedItem("i0"), Item(item_id="i1", title="another title")])
     with Process(world.settings, "index", "--metrics-port", "0") as indexer:
         indexer.await_log("the catalogue is covered")
         scrape = Scrape.of(indexer)

@@ -16,8 +16,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
 from anabranch import messages, release
+from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import clients, topics
-from anabranch.kafka.producer import Delivery
+from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Coverage, Event, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
@@ -76,7 +77,7 @@ class World:
         with closing(clients.producer(self.settings)) as producer:
             replay.replay(events, producer, self.topics.events)
 
-    def publish_items(self, items: Sequence[Item | catalogue.Gone]) -> None:
+    def publish_items(self, items: Sequence[Item | RemovedItem]) -> None:
         """Publish items as a producer would."""
         with closing(clients.producer(self.settings)) as producer:
             catalogue.publish(items, producer, self.topics.items)
@@ -100,8 +101,8 @@ class World:
         return self.rankings()
 
     @contextmanager
-    def _delivery(self) -> Iterator[Delivery]:
-        with closing(clients.producer(self.settings)) as producer, Delivery(producer) as delivery:
+    def _delivery(self) -> Iterator[CheckedProducer]:
+        with closing(clients.producer(self.settings)) as producer, CheckedProducer(producer) as delivery:
             yield delivery
 
 

@@ -29,6 +29,7 @@ RANKING = (
 MAY_IMPORT = {
     "anabranch": (),
     "anabranch.kafka": ("anabranch",),
+    "anabranch.inspection": ("anabranch.kafka", *RANKING),
     "anabranch.ranking": ("anabranch",),
     "anabranch.ranking.user_state": CORE,
     "anabranch.ranking.inference": CORE,
@@ -47,7 +48,14 @@ MAY_IMPORT = {
 The composition roots put everything together, and are no areas."""
 
 AREAS = (*MAY_IMPORT, *COMPOSITION_ROOTS)
-KAFKA_PYTHON_USERS = ("anabranch.kafka", "anabranch.harness", "consumers", "producers", "models.retraining")
+KAFKA_PYTHON_USERS = (
+    "anabranch.kafka",
+    "anabranch.inspection",
+    "anabranch.harness",
+    "consumers",
+    "producers",
+    "models.retraining",
+)
 SERVERS = {
     "rank": "anabranch.cli.rank, consumers.ranker.ranker",
     "index": "anabranch.cli.index, consumers.indexer.indexer",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anabranch import messages, release
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.kafka import clients, topics
-from anabranch.kafka.producer import Delivery
+from anabranch.kafka.producer import CheckedProducer
 from anabranch.messages import ItemVector, encode
 from anabranch.progress_bar import bar
 from producers.completejourney import Purchases
@@ -39,7 +39,7 @@ class ItemVectors:
 
     def publish(self, vectors: Iterable[tuple[str, Vectors | None]]) -> None:
         """Publish vectors by item id; None removes an item."""
-        with closing(clients.producer(self._settings)) as producer, Delivery(producer) as delivery:
+        with closing(clients.producer(self._settings)) as producer, CheckedProducer(producer) as delivery:
             for item_id, vector in vectors:
                 message = None
                 if vector is not None:

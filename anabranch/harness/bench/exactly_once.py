@@ -61,6 +61,6 @@ def _measure(
         rate = Rate.from_append_times(fixture.append_times_ms(first_offsets)).per_second
 
         first_offsets = fixture.end_offsets()
-        fixture.publish_next(events, int(config.rate * config.seconds), Pace(per_second=config.rate))
+        fixture.publish_next(events, int(config.rate * config.seconds), Pace(events_per_second=config.rate))
         fixture.await_drained()
     return rate, [latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets)]

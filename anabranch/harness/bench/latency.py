@@ -75,7 +75,7 @@ def _measure_ranker(
     with fixture.rankers(config.rankers, batch_max=config.batch):
         for _ in range(config.repeats):
             first_offsets = fixture.end_offsets()
-            fixture.publish_next(events, count, Pace(per_second=rate))
+            fixture.publish_next(events, count, Pace(events_per_second=rate))
             fixture.await_drained()
             rows.append(percentiles([latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets, WARMUP_S)]))
     return rows
@@ -88,7 +88,7 @@ def _measure_baseline(
     for _ in range(config.repeats):
         first_offsets, first_answers = fixture.end_offsets(), baseline.end_offsets()
         process = baseline.start(config.batch, first_offsets, count)
-        fixture.publish_next(events, count, Pace(per_second=rate))
+        fixture.publish_next(events, count, Pace(events_per_second=rate))
         process.wait()
         rows.append(percentiles(list(baseline.latencies_ms(first_offsets, first_answers, WARMUP_S))))
     return rows

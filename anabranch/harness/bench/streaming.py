@@ -34,7 +34,8 @@ class EventStreaming:
     def __init__(self, fixture: BenchFixture, events: Iterator[Event], events_per_second: float) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=fixture.testbed.publish, args=(self._until_stopped(events), Pace(per_second=events_per_second))
+            target=fixture.testbed.publish,
+            args=(self._until_stopped(events), Pace(events_per_second=events_per_second)),
         )
 
     def __enter__(self) -> EventStreaming:

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from anabranch import release
-from anabranch.cli.state_sizes import measure
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.latency import WARMUP_S
 from anabranch.harness.bench.statistics import percentiles, spread
 from anabranch.harness.bench.synthetic_users import SyntheticUsers, publish_purchases, publish_states
 from anabranch.harness.bench.throughput import rank_in_segments
 from anabranch.harness.environment.testbed import child_environment
+from anabranch.inspection.state_sizes import measure
 from anabranch.kafka import clients, topics
-from anabranch.kafka.producer import Delivery
+from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
 from producers.pace import Pace
@@ -101,7 +101,7 @@ def _copy_release(fixture: BenchFixture, target: Settings) -> None:
         topics.provision(admin, target)
     notices = clients.read_to_end(fixture.settings, [fixture.testbed.topics.releases])
     copies = ((notices, Topics(target).releases), (fixture.item_vector_records(), Topics(target).item_vectors))
-    with closing(clients.producer(target)) as producer, Delivery(producer) as delivery:
+    with closing(clients.producer(target)) as producer, CheckedProducer(producer) as delivery:
         for records, topic in copies:
             for record in records:
                 delivery.send(topic, record.key, record.value)
@@ -130,7 +130,7 @@ def _latencies_ms(
     with fixture.rankers(batch_max=config.batch):
         first_offsets = fixture.end_offsets()
         count = int(config.rate * (WARMUP_S + config.seconds))
-        publish_purchases(fixture, synthetic.purchases(user_count, count), Pace(per_second=config.rate))
+        publish_purchases(fixture, synthetic.purchases(user_count, count), Pace(events_per_second=config.rate))
         fixture.await_drained()
     return [latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets, WARMUP_S)]
 

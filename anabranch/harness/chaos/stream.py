@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from anabranch.kafka import clients, topics
-from anabranch.kafka.producer import Delivery
+from anabranch.kafka.producer import CheckedProducer
 from anabranch.messages import Event, encode
 from anabranch.settings import Settings
 from producers.completejourney import Purchases
@@ -129,7 +129,7 @@ class EventStream:
 
     def _publish(self, producer: KafkaProducer) -> None:
         started, sent_before = time.monotonic(), self.sent
-        with Delivery(producer) as delivery:
+        with CheckedProducer(producer) as delivery:
             for message in self._messages:
                 delivery.send(self._topic, message.key, message.value)
                 self.sent += 1

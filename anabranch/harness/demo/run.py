@@ -41,7 +41,7 @@ from producers.completejourney import Purchases
 from producers.pace import Pace
 from producers.replay import replay
 
-RESHARE_PACE = Pace(times=2000.0)
+RESHARE_PACE = Pace(speed_up=2000.0)
 """Pace of the events while a re-sharing job runs. At full speed the job's minute would span months of the data; at a
 multiple of data time the gates of two jobs are as many days apart as the segments, so each gate has new events."""
 READY_TIMEOUT_S = 300.0
@@ -169,7 +169,7 @@ class Demo:
 
     def _reshare_during(self, events: Iterator[Event]) -> None:
         """Run the re-sharing job while events flow, until it has ended and the ranker serves what it released."""
-        pace = f"{RESHARE_PACE.times:,.0f} times as fast as in the data"
+        pace = f"{RESHARE_PACE.speed_up:,.0f} times as fast as in the data"
         self._say("Re-share", f"a release candidate from the feedback so far, while events flow {pace}")
         incumbent = self._live_release()
         job = self._start_reshare()
@@ -194,7 +194,7 @@ class Demo:
         """
         first_offsets = self._end_offsets()
         with bar(f"Replay at {events_per_second:,.0f} events/s", len(purchases), self._console) as advance:
-            self._publish(purchases.events(), Pace(per_second=events_per_second), advance)
+            self._publish(purchases.events(), Pace(events_per_second=events_per_second), advance)
         self._wait_until_ranked(first_offsets, "Rank the last of them")
         return first_offsets
 

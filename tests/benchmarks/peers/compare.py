@@ -119,7 +119,7 @@ def _mean_latency_s(fixture: BenchFixture, events: Iterator[Event], config: Peer
     """Mean seconds from an event's append to its ranking's, at a steady rate."""
     first_offsets = fixture.end_offsets()
     with fixture.rankers(batch_max=config.batch):
-        fixture.publish_next(events, int(config.rate * config.seconds), Pace(per_second=config.rate))
+        fixture.publish_next(events, int(config.rate * config.seconds), Pace(events_per_second=config.rate))
         fixture.await_drained()
     return mean(latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets)) / 1000
 

@@ -2,12 +2,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import typer
 from kafka.errors import TopicAuthorizationFailedError
+from typer.core import TyperGroup
+from typer.core import TyperOption as Option
 from typer.testing import CliRunner
 
 from anabranch.cli.main import COMMANDS, app
+from anabranch.errors import UsageError
+from models.experiments.training_options import TrainingOptions
 
 OURS = ["topics", "catalogue", "replay", "index", "rank", "releases", "dead-letters", "inspect", "schema"]
 
@@ -36,6 +43,33 @@ def test_every_command_explains_itself(command: str) -> None:
 def test_the_help_of_a_command_shows_an_example(command: str) -> None:
     result = CliRunner().invoke(app, [*command.split(), "--help"])
     assert "Example: anabranch" in result.output
+
+
+@pytest.mark.parametrize("command", ["share", "evaluate", "reshare"])
+def test_the_random_seed_has_its_old_name_as_a_hidden_alias(command: str) -> None:
+    (alias,) = (option for option in _options(command) if "--seed" in option.opts)
+    assert alias.hidden
+    assert "--random-seed" in {name for option in _options(command) for name in option.opts}
+
+
+def test_the_old_name_of_the_random_seed_sets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    def record_seed(options: TrainingOptions) -> NoReturn:
+        seeds.append(options.random_seed)
+        raise UsageError("stop here")
+
+    monkeypatch.setattr(TrainingOptions, "config", record_seed)
+    arguments = ["share", "--data", str(tmp_path), "--out", str(tmp_path / "release")]
+    for option in ("--seed", "--random-seed"):
+        assert CliRunner().invoke(app, [*arguments, option, "7"]).exit_code == 2
+    assert seeds == [7, 7]
+
+
+def _options(command: str) -> list[Option]:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return [parameter for parameter in group.commands[command].params if isinstance(parameter, Option)]
 
 
 def test_settings_that_do_not_hold_exit_with_2_and_no_traceback() -> None:

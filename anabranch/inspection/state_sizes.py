@@ -1,4 +1,4 @@
-"""How large user states are: saved in the log, and in a ranker's memory."""
+"""How many bytes user states take: saved in the topic `user-state`, and in the memory of a ranker."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FLOAT_BYTES, HASH_BYTES = 2, 8
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Bytes a user, as JSON values. Reads the whole topic; the newest saved state of each user counts.
+    """Bytes per user, as JSON values. Reads the whole topic and counts the newest saved state of each user.
 
-    In memory a user has a record and pages; a place in the table of users comes on top.
+    In memory, a user has a record of fixed size and blocks for its lists. The slot index is not counted.
     """
     layout = StateLayout.of(settings)
     sizes: dict[bytes, tuple[int, int, int]] = {}
@@ -37,19 +37,19 @@ def measure(settings: Settings) -> dict[str, Any]:
         dims, state_dims = len(state.vector) // FLOAT_BYTES or dims, len(state.recurrent) // FLOAT_BYTES or state_dims
     saved, history_sizes, own_sizes = np.array(list(sizes.values()), np.int64).reshape(-1, 3).T
     record_fields = record_bytes(layout, dims, state_dims)
-    whole = sum(record_fields.values())
-    fullest = whole + int(list_bytes(np.array([layout.history]), np.array([layout.own_items]))[0])
-    in_memory = whole + list_bytes(np.minimum(history_sizes, layout.history), np.minimum(own_sizes, layout.own_items))
+    record_size = sum(record_fields.values())
+    max_size = record_size + int(list_bytes(np.array([layout.history]), np.array([layout.own_items]))[0])
+    list_sizes = list_bytes(np.minimum(history_sizes, layout.history), np.minimum(own_sizes, layout.own_items))
     return {
         "users": len(sizes),
         "saved_bytes_per_user": _summary(saved),
         "dims": dims,
         "state_dims": state_dims,
-        "memory_bytes_per_user": _summary(in_memory),
+        "memory_bytes_per_user": _summary(record_size + list_sizes),
         "memory_bytes_of_a_record": record_fields,
-        "memory_bytes_per_user_at_most": fullest,
+        "memory_bytes_per_user_at_most": max_size,
         "max_users": settings.max_users,
-        "memory_bytes_at_most": settings.max_users * fullest,
+        "memory_bytes_at_most": settings.max_users * max_size,
     }
 
 

@@ -1,4 +1,4 @@
-"""Rows of a parquet, CSV or JSONL file, one at a time, and their cells as the messages need them."""
+"""Rows of a parquet, CSV or JSONL file, streamed, and the conversion of their cells."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import msgspec
 from anabranch.errors import InvalidRow, UsageError
 
 Row = dict[str, Any]
-CHUNK = 16_384
-OLDEST_MS = 100_000_000_000
-"""1973, in ms. A smaller number is a time in seconds, which would be ranked as the distant past."""
+PARQUET_BATCH_ROWS = 16_384
+MIN_MS = 100_000_000_000
+"""A time in 1973, in ms. A smaller number is taken for seconds since 1970, and refused."""
 
 
 def read(path: Path) -> Iterator[tuple[int, Row]]:
-    """Rows and their numbers from 1, the header left out; the file's ending says what it is.
+    """(row number, row) for every row. Numbers start at 1 and do not count the header.
 
-    Raises `UsageError` for a file that cannot be read, `InvalidRow` for a line of JSONL that is no object.
+    The file name's extension gives the format. Raises `UsageError` if the file cannot be read, `InvalidRow` if a JSONL
+    line is not an object.
     """
     readers: dict[str, Callable[[Path], Iterable[Row]]] = {
         ".parquet": _parquet,
@@ -32,21 +33,21 @@ def read(path: Path) -> Iterator[tuple[int, Row]]:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        raise UsageError(f"{path}: what is it? Name it .parquet, .csv or .jsonl")
+        raise UsageError(f"{path}: unknown file format. Name it .parquet, .csv or .jsonl")
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file")
     return enumerate(reader(path), start=1)
 
 
 def require_columns(path: Path, row: Row, names: Iterable[str]) -> None:
-    """Raises `UsageError`, naming the columns there are, unless the row has these."""
+    """Raises `UsageError`, which lists the columns, unless the row has all of these."""
     missing = [name for name in names if name not in row]
     if missing:
         raise UsageError(f"{path} has no column {', '.join(missing)}; it has {', '.join(row)}. Rename them to match")
 
 
 def text(value: Any) -> str | None:
-    """A cell as text: numbers as they are written, a whole float (pandas makes those) without its point."""
+    """A cell as text, None if it is empty. A whole float, which pandas makes of integers, loses its decimal point."""
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -54,33 +55,38 @@ def text(value: Any) -> str | None:
     return str(value)
 
 
+def texts(row: Row, names: Iterable[str]) -> dict[str, Any]:
+    """The named cells that are not empty, as text."""
+    return {name: value for name in names if (value := text(row.get(name))) is not None}
+
+
 def milliseconds(value: Any) -> int:
-    """A cell as ms UTC: a number of ms, a date and time, or ISO 8601 text (UTC unless it says otherwise).
+    """A cell as milliseconds since 1970, UTC. Accepts that number, a `datetime`, or ISO 8601 text (UTC by default).
 
     Raises `ValueError` with the remedy.
     """
     if isinstance(value, datetime):
-        return _of_datetime(value)
-    written = text(value)
-    if written is None:
+        return _from_datetime(value)
+    content = text(value)
+    if content is None:
         raise ValueError("is empty; give milliseconds since 1970 or ISO 8601")
     try:
-        number = int(written)
+        number = int(content)
     except ValueError:
-        return _of_iso(written)
-    if 0 < number < OLDEST_MS:
+        return _from_iso(content)
+    if 0 < number < MIN_MS:
         raise ValueError(f"{number} looks like seconds; give milliseconds since 1970, UTC")
     return number
 
 
-def _of_iso(written: str) -> int:
+def _from_iso(content: str) -> int:
     try:
-        return _of_datetime(datetime.fromisoformat(written))
+        return _from_datetime(datetime.fromisoformat(content))
     except ValueError as error:
-        raise ValueError(f"{written!r} is no time; give milliseconds since 1970 or ISO 8601") from error
+        raise ValueError(f"{content!r} is not a time; give milliseconds since 1970 or ISO 8601") from error
 
 
-def _of_datetime(moment: datetime) -> int:
+def _from_datetime(moment: datetime) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -89,7 +95,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(path).iter_batches(CHUNK):
+        for batch in pq.ParquetFile(path).iter_batches(PARQUET_BATCH_ROWS):
             yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise UsageError(f"{path} cannot be read as parquet: {error}") from error
@@ -111,4 +117,4 @@ def _jsonl(path: Path) -> Iterator[Row]:
             try:
                 yield decoder.decode(line)
             except msgspec.DecodeError as error:
-                raise InvalidRow(str(path), number, f"no JSON object: {error}") from error
+                raise InvalidRow(str(path), number, f"not a JSON object: {error}") from error

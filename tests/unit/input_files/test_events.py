@@ -8,8 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from anabranch.errors import InvalidRow, UsageError
-from producers.pace import Pace
-from producers.replay import read_events
+from anabranch.input_files.events import read_events
 
 CSV = "user_id,item_id,type,ts\nu1,i1,view,1500000000000\nu2,i2,purchase,1500000001000\n"
 
@@ -72,7 +71,7 @@ def test_a_search_has_a_query_instead_of_an_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ("u,i,view,yesterday", "ts 'yesterday' is no time; give milliseconds"),
+        ("u,i,view,yesterday", "ts 'yesterday' is not a time; give milliseconds"),
         ("u,i,view,1500000000", "looks like seconds"),
         ("u,i,view,", "ts is empty"),
         ("u,i,bought,1500000000000", r"Invalid enum value 'bought' - at `\$.type`"),
@@ -106,7 +105,7 @@ def test_a_limit_stops_before_a_later_invalid_row(tmp_path: Path) -> None:
         ("a.csv", "user_id,ts\nu,1500000000000\n", "neither a column item_id nor query"),
         ("a.txt", "", "Name it .parquet, .csv or .jsonl"),
         ("a.parquet", "not parquet", "cannot be read as parquet"),
-        ("a.jsonl", "[1]\n", "row 1: no JSON object"),
+        ("a.jsonl", "[1]\n", "row 1: not a JSON object"),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_says_why(name: str, text: str, problem: str, tmp_path: Path) -> None:
@@ -117,21 +116,3 @@ def test_a_file_that_is_not_what_it_should_be_says_why(name: str, text: str, pro
 def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         list(read_events(tmp_path / "a.csv"))
-
-
-def test_full_speed_waits_for_nothing() -> None:
-    assert Pace.parse(None).due_s(1000, 10**9) == 0
-
-
-def test_a_multiple_of_data_time_shrinks_the_gaps() -> None:
-    assert Pace.parse("1000x").due_s(3, 5_000_000) == 5
-
-
-def test_a_rate_spaces_events_evenly() -> None:
-    assert Pace.parse("500").due_s(1000, 0) == Pace.parse("500/s").due_s(1000, 0) == 2
-
-
-@pytest.mark.parametrize("text", ["fast", "0x", "-1", "1000 x", ""])
-def test_a_speed_that_is_none_is_a_usage_error(text: str) -> None:
-    with pytest.raises(UsageError, match="1000x"):
-        Pace.parse(text)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from anabranch.cli.curves import tensorboard
+from models.report.tensorboard import tensorboard
 
 
 def curves(data_dir: Path, release: str) -> dict[str, list[tuple[int, float]]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from anabranch.errors import InvalidRow, UsageError
+from anabranch.input_files.items import RemovedItem, read_items
 from anabranch.messages import Item
-from producers.catalogue import Gone, read_items
 
 
 def write(tmp_path: Path, name: str, text: str) -> Path:
@@ -37,14 +37,14 @@ def test_jsonl_may_give_the_category_as_a_list_and_other_vectors(tmp_path: Path)
     assert item.vectors == {"image": [0.5]}
 
 
-def test_a_row_marked_deleted_is_gone(tmp_path: Path) -> None:
+def test_a_row_marked_deleted_becomes_a_removed_item(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "item_id,title,deleted\n1,Soup,true\n2,Bread,\n")
-    assert list(read_items(path)) == [Gone("1"), Item(item_id="2", title="Bread")]
+    assert list(read_items(path)) == [RemovedItem("1"), Item(item_id="2", title="Bread")]
 
 
 def test_a_file_of_deletes_needs_ids_only(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "item_id\n1\n2\n")
-    assert list(read_items(path, delete=True)) == [Gone("1"), Gone("2")]
+    assert list(read_items(path, delete=True)) == [RemovedItem("1"), RemovedItem("2")]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_file_of_deletes_needs_ids_only(tmp_path: Path) -> None:
     [
         ("1,,1,true", "missing required field `title`"),
         (",Soup,1,true", "missing required field `item_id`"),
-        ("1,Soup,dear,true", "price 'dear' is no number"),
+        ("1,Soup,dear,true", "price 'dear' is not a number"),
         ("1,Soup,1,maybe", "available 'maybe' is neither true nor false"),
     ],
 )

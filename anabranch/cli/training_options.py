@@ -1,0 +1,41 @@
+"""Options that `share`, `evaluate` and `reshare` have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from models.experiments.choices import DataKind, EvaluationProtocol, TextAdapterKind
+
+Data = Annotated[
+    list[Path],
+    typer.Option(help="Folder of parquet files, once per domain of a catalogue; or a file of events with column ts."),
+]
+Items = Annotated[
+    Path | None,
+    typer.Option(help="Catalogue of a file of events: parquet, CSV or JSONL with columns item_id and title."),
+]
+Protocol = Annotated[EvaluationProtocol, typer.Option(help="How the data is divided into training and test events.")]
+Kind = Annotated[
+    DataKind | None, typer.Option(help="What the order of events means. Default: what is usual for the protocol.")
+]
+Share = Annotated[
+    float, typer.Option(min=0.05, max=0.99, help="Share of a file of events that comes before the test events.")
+]
+RandomSeed = Annotated[int, typer.Option(help="Random seed of training: the same data and seed make the same release.")]
+OldSeed = Annotated[int | None, typer.Option("--seed", hidden=True, help="Old name of --random-seed.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads for training.")]
+Strategies = Annotated[
+    str | None,
+    typer.Option(help="Sharing strategies, separated by commas; `none` trains on the events alone, without teachers."),
+]
+SearchSeconds = Annotated[
+    float,
+    typer.Option(min=0.0, help="CPU seconds to search for strategies, their weights and the training's parameters."),
+]
+TextModel = Annotated[
+    str | None, typer.Option(help="Text transformer: a folder, or the id of a Hugging Face model in the local cache.")
+]
+TextAdapter = Annotated[TextAdapterKind, typer.Option(help="How to adapt the text transformer to the items' titles.")]

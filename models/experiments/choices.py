@@ -1,0 +1,50 @@
+"""What the options of `share`, `evaluate` and `reshare` can be. Imports nothing, so that `--help` stays fast."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EvaluationProtocol(StrEnum):
+    """How data is divided into events to learn from and events to predict."""
+
+    SESSIONS = "sessions"
+    LEAVE_ONE_OUT = "leave-one-out"
+    WEEKLY = "weekly"
+    TIME_SPLIT = "time-split"
+    PREQUENTIAL = "prequential"
+
+
+class DataKind(StrEnum):
+    """What the order of events means. It selects the preset of the training: see `models.pipeline.presets`."""
+
+    SESSIONS = "sessions"
+    HISTORIES = "histories"
+    BASKETS = "baskets"
+
+
+class WeeklyUpdate(StrEnum):
+    """How the model of a week is made: see `models.experiments.continual`."""
+
+    SHARED = "shared"
+    RETRAINED = "retrained"
+    FINE_TUNED = "fine_tuned"
+    CO_VISIT = "co_visit"
+
+
+class TextAdapterKind(StrEnum):
+    """How the text transformer is adapted to the items of the events."""
+
+    NONE = "none"
+    LORA = "lora"
+    ADALORA = "adalora"
+
+
+DEFAULT_KIND = {
+    EvaluationProtocol.SESSIONS: DataKind.SESSIONS,
+    EvaluationProtocol.LEAVE_ONE_OUT: DataKind.HISTORIES,
+    EvaluationProtocol.WEEKLY: DataKind.SESSIONS,
+    EvaluationProtocol.TIME_SPLIT: DataKind.BASKETS,
+    EvaluationProtocol.PREQUENTIAL: DataKind.BASKETS,
+}
+"""The kind of data, where the user does not name one."""

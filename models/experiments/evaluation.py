@@ -1,0 +1,180 @@
+"""Offline evaluation of a release, protocol by protocol, with the results as JSON values."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from anabranch import release
+from anabranch.errors import UsageError
+from anabranch.progress_bar import bar
+from anabranch.ranking.types import Vectors
+from anabranch.release import Release
+from models.data.datasets import periods
+from models.evaluation.prequential import ServedLog, evaluate_prequentially
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
+from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
+from models.experiments import benchmark as bench
+from models.experiments.benchmark import Benchmark, BenchmarkRanks
+from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
+from models.experiments.continual import run_periods
+from models.experiments.input_data import read_benchmark, read_log
+from models.metrics.ranking import Ranks
+from models.offline.offline_ranker import item_text_vectors, rank_events
+from models.pipeline.config import ReleaseCandidateConfig
+from models.report.prequential_table import prequential_as_json
+from models.seeds.co_visit import CoVisitSeedModel
+from models.stages import bar_by_stage
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An offline evaluation of one release, or of one training configuration."""
+
+    protocol: EvaluationProtocol
+    data: list[Path]
+    items: Path | None
+    """Catalogue of a file of events."""
+    share: float
+    """Share of a file of events that comes before the test."""
+    config: ReleaseCandidateConfig
+    release_dir: Path | None
+    """The release to evaluate; None: train one for the evaluation."""
+    data_dir: Path
+    """Folder for caches and temporary releases."""
+    with_seed_models: bool
+    ranks_file: Path | None
+    """Where to write the rank of every test event, as .npz."""
+    ways: list[WeeklyUpdate]
+
+    def run(self) -> dict[str, Any]:
+        """The results, as JSON values. Raises `UsageError`, `DataError`, `InvalidRow` and `ReleaseError`."""
+        header = {
+            "protocol": self.protocol.value,
+            "data": [str(path) for path in self.data],
+            "seed": self.config.random_seed,
+        }
+        if self.protocol is EvaluationProtocol.WEEKLY:
+            return header | self._weekly()
+        if self.protocol is EvaluationProtocol.PREQUENTIAL:
+            return header | self._prequential()
+        return header | self._one_test()
+
+    def _one_test(self) -> dict[str, Any]:
+        benchmark = read_benchmark(self.protocol, self.data, self.items, self.share, self.config)
+        with self._release(benchmark) as (served_release, summary):
+            ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
+            with bar("Rank the test", None) as advance:
+                tested = bench.rank_test(benchmark, ranker, advance)
+            if self.ranks_file is not None:
+                _write_ranks(self.ranks_file, tested)
+            texts = item_text_vectors(served_release, benchmark.items, self.data_dir)
+        return summary | _quality(tested.rank, tested) | {"seeds": self._seed_models(benchmark, tested, texts)}
+
+    def _prequential(self) -> dict[str, Any]:
+        log, catalogue = read_log(self.data, self.items)
+        benchmark = bench.time_split_benchmark(self.data[0].stem, log, catalogue, self.share, self.config)
+        with self._release(benchmark) as (served_release, summary):
+            ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
+            with bar("Rank", len(benchmark.log)) as advance:
+                rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
+            served = ServedLog.from_offline(benchmark.log, rankings, served_release.manifest.id)
+            with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
+                prequential = evaluate_prequentially(served, policy=ranker.policy, done=advance)
+        return summary | {"prequential": prequential_as_json(prequential)}
+
+    def _weekly(self) -> dict[str, Any]:
+        logs, items = periods(self.data[0])
+        ways: dict[str, Any] = {}
+        with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
+            for way in self.ways:
+                results = []
+                with bar(f"Periods, {way.value}", len(logs) - 1) as advance:
+                    for period in run_periods(logs, items, self.config, way.value, Path(scratch), self.data_dir):
+                        results.append(period)
+                        advance(1)
+                ways[way.value] = {
+                    "periods": [_quality(period.ranks.rank, period.ranks) for period in results],
+                    "cost": [msgspec.to_builtins(period.cost) for period in results],
+                }
+        return {"ways": ways}
+
+    @contextmanager
+    def _release(self, benchmark: Benchmark) -> Iterator[tuple[Release, dict[str, Any]]]:
+        """The release to evaluate, or one trained for the time of the evaluation; and a summary of it."""
+        if self.release_dir is not None:
+            existing = release.opened(self.release_dir)
+            existing.verify()
+            if (
+                existing.manifest.window.gate_from > benchmark.test_from
+                and self.protocol is not EvaluationProtocol.PREQUENTIAL
+            ):
+                raise UsageError(
+                    f"release {existing.manifest.id} was trained on events of the test: evaluate one that was not, or leave --release out"
+                )
+            yield existing, {"release": existing.manifest.id}
+            return
+        with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
+            with bar_by_stage(bar) as progress:
+                trained, report, cost = bench.make_release(
+                    benchmark, Path(scratch) / "release", self.data_dir, progress
+                )
+            summary = {
+                "release": trained.manifest.id,
+                "strategy": report.strategy,
+                "measured": report.measured,
+                "stages": report.seconds,
+                "cost": msgspec.to_builtins(cost),
+            }
+            yield trained, summary
+
+    def _seed_models(self, benchmark: Benchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
+        """Every seed model, trained on all events before the test, on the same events; and the release's lead."""
+        if not self.with_seed_models:
+            return {}
+        train_log = benchmark.train_log
+        rows, _ = bench.rows_of_test_users(benchmark)
+        points = prediction_points_before(
+            benchmark.log.take(rows), np.searchsorted(rows, tested.row), self.config.policy
+        )
+        results = {}
+        for seed in [CoVisitSeedModel(self.config.co_visits), *self.config.seed_models(self.config)]:
+            with bar(f"Seed model {seed.name}", None) as advance:
+                seed.fit(train_log, texts, lambda share: None)
+                ranks = seed_ranks(seed, points, tested.item, self.config.policy.slate)
+                advance(len(ranks))
+            results[seed.name] = _quality(ranks, tested) | {"lead": _leads(tested, ranks)}
+        return results
+
+    def _scratch_parent(self) -> Path:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        return self.data_dir
+
+
+def _quality(ranks: Ranks, tested: BenchmarkRanks) -> dict[str, Any]:
+    return {
+        "all": msgspec.to_builtins(Quality.from_ranks(ranks)),
+        "slices": msgspec.to_builtins(quality_by_slice(ranks, tested.slices)),
+    }
+
+
+def _leads(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
+    """The lead of the release over a seed model's ranks [M], over all events and in every slice."""
+    masks = {"all": np.ones(len(ranks), np.bool_), **tested.slices}
+    return {
+        name: msgspec.to_builtins(improvement_by_cutoff(tested.rank[mask], ranks[mask], tested.user[mask]))
+        for name, mask in masks.items()
+        if mask.any()
+    }
+
+
+def _write_ranks(path: Path, tested: BenchmarkRanks) -> None:
+    names, masks = np.array(list(tested.slices)), np.stack(list(tested.slices.values()))
+    np.savez_compressed(path, row=tested.row, user=tested.user, rank=tested.rank, slices=names, masks=masks)

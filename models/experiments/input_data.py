@@ -1,0 +1,40 @@
+"""The data that `share` and `evaluate` read: folders of benchmark data, or a file of events and one of items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anabranch.errors import UsageError
+from anabranch.input_files.events import read_events
+from anabranch.input_files.items import read_items
+from anabranch.messages import Item
+from models.data.event_log import EventLog
+from models.experiments import benchmark
+from models.experiments.benchmark import Benchmark
+from models.experiments.choices import EvaluationProtocol
+from models.pipeline.config import ReleaseCandidateConfig
+
+
+def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]]:
+    """A file of events, sorted by time, and its catalogue. Raises `UsageError` and `InvalidRow`."""
+    if len(data) != 1 or not data[0].is_file():
+        raise UsageError("this protocol reads one file of events: give it as --data, and its catalogue as --items")
+    if items is None:
+        raise UsageError("a file of events needs its catalogue: give it as --items")
+    catalogue = [item for item in read_items(items) if isinstance(item, Item)]
+    log = EventLog.from_events(read_events(data[0], sort=True), [item.item_id for item in catalogue])
+    return log, catalogue
+
+
+def read_benchmark(
+    protocol: EvaluationProtocol, data: list[Path], items: Path | None, share: float, config: ReleaseCandidateConfig
+) -> Benchmark:
+    """The data, divided once into events to learn from and a test. Raises `UsageError`, `DataError`, `InvalidRow`."""
+    if protocol is EvaluationProtocol.LEAVE_ONE_OUT:
+        return benchmark.leave_one_out_benchmark(data, config)
+    if protocol is EvaluationProtocol.SESSIONS:
+        if len(data) != 1:
+            raise UsageError("sessions of several folders have no common order of time: give one --data")
+        return benchmark.session_benchmark(data[0], config)
+    log, catalogue = read_log(data, items)
+    return benchmark.time_split_benchmark(data[0].stem, log, catalogue, share, config)
