@@ -112,12 +112,11 @@ class Evaluation:
         if self.release_dir is not None:
             existing = release.opened(self.release_dir)
             existing.verify()
-            if (
-                existing.manifest.window.gate_from > benchmark.test_from
-                and self.protocol is not EvaluationProtocol.PREQUENTIAL
-            ):
+            after_test = existing.manifest.window.gate_from > benchmark.test_from
+            if after_test and self.protocol is not EvaluationProtocol.PREQUENTIAL:
                 raise UsageError(
-                    f"release {existing.manifest.id} was trained on events of the test: evaluate one that was not, or leave --release out"
+                    f"release {existing.manifest.id} was trained on events of the test: name another, or leave "
+                    "--release out"
                 )
             yield existing, {"release": existing.manifest.id}
             return
