@@ -1,4 +1,4 @@
-"""Long work in named stages, shown as one progress bar a stage."""
+"""Stages of a long computation: their progress, wall time and training curves."""
 
 from __future__ import annotations
 
@@ -6,46 +6,56 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from models.training_curves import Curve, KeptCurves
+from models.training_curves import Curve, CurveRecorder
 
 Advance = Callable[[int], None]
+"""Called with n after every n steps."""
 Bar = Callable[[str, int | None], AbstractContextManager[Advance]]
-"""Opens a progress bar of a name and a number of steps; told of every n steps done."""
+"""Opens a progress bar, given its title and its number of steps (None: unknown)."""
 Progress = Callable[[str, float], None]
-"""Told the stage's name and how much of it is done, 0 to 1."""
+"""Called with the name of a stage and the share (0 to 1) of it that is done."""
 Done = Callable[[float], None]
-"""Told of every share (0 to 1) of a stage that is done."""
+"""Called with the share (0 to 1) of a stage that was done since the last call."""
+
+TITLES = {
+    "what the seeds know": "Compare seed models",
+    "order lists": "Ranking lists",
+    "order": "List ranker",
+    "catching up": "Fine-tuning",
+}
+"""Titles of the bars of stages whose stored name says less; the manifest and the curves use the stored names."""
 
 
 @contextmanager
-def bar_by_stage(bar: Bar) -> Iterator[Callable[[str, float], None]]:
-    """Turns a candidate's word on its stages into one bar a stage, in hundredths."""
+def bar_by_stage(bar: Bar) -> Iterator[Progress]:
+    """Show the progress of stages as one bar of 100 steps per stage; a new stage closes the bar before it."""
     with ExitStack() as stack:
-        shown: dict[str, tuple[Advance, int]] = {}
+        bars: dict[str, tuple[Advance, int]] = {}
 
         def progress(stage: str, share: float) -> None:
-            if stage not in shown:
+            if stage not in bars:
                 stack.close()
-                shown[stage] = (stack.enter_context(bar(stage.capitalize(), 100)), 0)
-            advance, before = shown[stage]
-            done = int(100 * share)
-            advance(done - before)
-            shown[stage] = (advance, done)
+                title = TITLES.get(stage, stage.capitalize())
+                bars[stage] = (stack.enter_context(bar(title, 100)), 0)
+            advance, before = bars[stage]
+            percent = int(100 * share)
+            advance(percent - before)
+            bars[stage] = (advance, percent)
 
         yield progress
 
 
 class Stages:
-    """Times the stages, reports how far each is and keeps their curves."""
+    """Measures the wall time of stages, reports their progress and records their curves."""
 
     def __init__(self, progress: Progress, curve: Curve) -> None:
         self.seconds: dict[str, float] = {}
-        self.curves = KeptCurves(curve)
+        self.curves = CurveRecorder(curve)
         self._progress = progress
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[Done]:
-        """A stage; what it yields is told of every share (0 to 1) of it that is done."""
+        """Run a stage; yields the function that it reports its progress to."""
         started, done = time.perf_counter(), 0.0
         self._progress(name, 0.0)
 

@@ -1,4 +1,4 @@
-"""Learning curves: what training tells of its losses, step by step."""
+"""Training curves: losses by step, recorded and passed on."""
 
 from __future__ import annotations
 
@@ -8,48 +8,48 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 Curve = Callable[[str, float, int], None]
-"""Told a name, a value and the step it belongs to."""
+"""Called with the name of a curve, a value and its step."""
 OpenCurve = Callable[[str], AbstractContextManager[Curve]]
-"""Opens what writes the curves of a release, by the release's name."""
+"""Opens a writer for the curves of a release, given the release's name."""
 Points = list[tuple[int, float]]
-"""Steps, ascending, with the value at each."""
+"""Steps in ascending order, each with its value."""
 
-MOST_POINTS = 200
+MAX_POINTS = 200
 
 
 def no_curve(name: str, value: float, step: int) -> None:
-    """For who does not want to know."""
+    """A curve writer that does nothing."""
 
 
 def no_curves(release: str) -> AbstractContextManager[Curve]:
-    """For who does not want to know of any release."""
+    """Opens a curve writer that does nothing."""
     return nullcontext(no_curve)
 
 
-class KeptCurves:
-    """Keeps every point, and passes it on."""
+class CurveRecorder:
+    """Records every point and passes it on to `curve`."""
 
     def __init__(self, curve: Curve) -> None:
         self._curve = curve
         self._points: dict[str, Points] = {}
 
-    def of(self, stage: str) -> Curve:
-        """The curves of a stage: their names begin with its name and a slash."""
+    def for_stage(self, stage: str) -> Curve:
+        """A curve writer that puts the stage's name and a slash before the names of curves."""
 
-        def keep(name: str, value: float, step: int) -> None:
+        def record(name: str, value: float, step: int) -> None:
             name = f"{stage}/{name}"
             self._points.setdefault(name, []).append((step, value))
             self._curve(name, value, step)
 
-        return keep
+        return record
 
     def thinned(self) -> dict[str, Points]:
-        """Name → at most `MOST_POINTS` of its points, evenly spaced, the first and the last among them."""
-        return {name: thin(points, MOST_POINTS) for name, points in self._points.items()}
+        """Name → at most `MAX_POINTS` of its points, evenly spaced, including the first and the last."""
+        return {name: thin(points, MAX_POINTS) for name, points in self._points.items()}
 
 
-def thin(points: Points, most: int) -> Points:
-    """At most so many of the points (2 or more), evenly spaced, the first and the last among them."""
-    if len(points) <= most:
+def thin(points: Points, count: int) -> Points:
+    """At most `count` (2 or more) of the points, evenly spaced, including the first and the last."""
+    if len(points) <= count:
         return list(points)
-    return [points[at] for at in np.linspace(0, len(points) - 1, most).round().astype(int)]
+    return [points[index] for index in np.linspace(0, len(points) - 1, count).round().astype(int)]

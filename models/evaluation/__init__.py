@@ -1,1 +1,1 @@
-"""How good a ranker is: metrics, baselines, the prequential account, and a release driven offline."""
+"""Evaluation: baselines, the prequential protocol, seed models alone, and the comparisons that the gate needs."""

@@ -47,7 +47,7 @@ class SeedComparison(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class HeldOutPoints:
+class ComparisonPoints:
     """M prediction points reserved for evaluation, each right before an event of a log."""
 
     log: EventLog
@@ -69,7 +69,7 @@ def draw_prediction_points(log: EventLog, start: int, count: int, random_seed: i
 
 
 def compare_seed_models(
-    seed_models: Sequence[SeedModel], shared: OfflineRanker, points: HeldOutPoints, done: Done = lambda share: None
+    seed_models: Sequence[SeedModel], shared: OfflineRanker, points: ComparisonPoints, done: Done = lambda share: None
 ) -> SeedComparison:
     """Score fitted seed models and the shared ranking at the held-out points, overall and by slice.
 

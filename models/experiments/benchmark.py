@@ -34,7 +34,7 @@ from models.training_curves import Curve, no_curve
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class OfflineBenchmark:
     """A log with a test set: every event from `test_from` on whose user has an earlier event is predicted."""
 
     name: str
@@ -80,29 +80,29 @@ class BenchmarkRanks:
     slices: dict[str, Mask]  # [M] each; an event is a repeat if its user had the item before
 
 
-def session_benchmark(folder: Path, config: ReleaseCandidateConfig) -> Benchmark:
+def session_benchmark(folder: Path, config: ReleaseCandidateConfig) -> OfflineBenchmark:
     """Train and test sessions of a folder. The last twentieth of the training events trains the list ranker."""
     train, test, items = sessions(folder)
     log = train.followed_by(test)
-    return Benchmark(folder.name, log, items, train.time_at(0.95), int(test.ts[0]), config)
+    return OfflineBenchmark(folder.name, log, items, train.time_at(0.95), int(test.ts[0]), config)
 
 
 def time_split_benchmark(
     name: str, events: EventLog, items: list[Item], share: float, config: ReleaseCandidateConfig
-) -> Benchmark:
+) -> OfflineBenchmark:
     """Split by time: the first `share` (0 to 1) of the events is for training, its last tenth for the list ranker."""
     log = events.renumbered([item.item_id for item in items])
-    return Benchmark(name, log, items, log.time_at(0.9 * share), log.time_at(share), config)
+    return OfflineBenchmark(name, log, items, log.time_at(0.9 * share), log.time_at(share), config)
 
 
-def leave_one_out_benchmark(folders: Sequence[Path], config: ReleaseCandidateConfig) -> Benchmark:
+def leave_one_out_benchmark(folders: Sequence[Path], config: ReleaseCandidateConfig) -> OfflineBenchmark:
     """Each user's last event is the test. The users' validation events train the list ranker."""
     data = leave_one_out(folders)
     name = "+".join(folder.name for folder in folders)
-    return Benchmark(name, data.log, data.items, data.validation_from, data.test_from, config)
+    return OfflineBenchmark(name, data.log, data.items, data.validation_from, data.test_from, config)
 
 
-def validation_benchmark(benchmark: Benchmark) -> Benchmark:
+def validation_benchmark(benchmark: OfflineBenchmark) -> OfflineBenchmark:
     """A benchmark for tuning without the test: the list ranker's window is the test instead.
 
     The last twentieth of the remaining training events trains the list ranker.
@@ -118,7 +118,7 @@ def validation_benchmark(benchmark: Benchmark) -> Benchmark:
 
 
 def make_release(
-    benchmark: Benchmark,
+    benchmark: OfflineBenchmark,
     folder: Path,
     cache: Path,
     progress: Progress = lambda stage, share: None,
@@ -160,7 +160,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def offline_ranker(benchmark: Benchmark, release: Release, cache: Path) -> OfflineRanker:
+def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -> OfflineRanker:
     """The release as a ranker serves it when the test begins."""
     item_ids = ItemIds()
     live = load_servable(release, item_ids, benchmark.items, cache, benchmark.config.threads)
@@ -171,7 +171,7 @@ def offline_ranker(benchmark: Benchmark, release: Release, cache: Path) -> Offli
     return OfflineRanker(live, neighbour_table(table, item_ids, train_log, policy.neighbours), item_ids, policy)
 
 
-def rank_test(benchmark: Benchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> BenchmarkRanks:
+def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> BenchmarkRanks:
     """Rank the test. Calls `done(n)` after every n events of the test and of its users' past."""
     rows, start = rows_of_test_users(benchmark)
     log = benchmark.log.take(rows)
@@ -187,7 +187,7 @@ def rank_test(benchmark: Benchmark, ranker: OfflineRanker, done: Advance = lambd
     )
 
 
-def rows_of_test_users(benchmark: Benchmark) -> tuple[NDArray[np.int64], int]:
+def rows_of_test_users(benchmark: OfflineBenchmark) -> tuple[NDArray[np.int64], int]:
     """Rows of the log of the users with an event in the test, and how many of the rows come before the test."""
     in_test = np.zeros(len(benchmark.log.user_ids), np.bool_)
     in_test[benchmark.log.user[benchmark.start :]] = True

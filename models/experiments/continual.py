@@ -19,9 +19,9 @@ from anabranch.release import Release
 from models.data.event_log import EventLog
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.experiments.benchmark import (
-    Benchmark,
     BenchmarkRanks,
     Cost,
+    OfflineBenchmark,
     make_release,
     offline_ranker,
     peak_bytes,
@@ -66,7 +66,7 @@ def run_periods(
     for number in range(1, len(periods)):
         newest, coming = periods[number - 1], periods[number]
         item_occurred[newest.item] = True
-        benchmark = Benchmark(
+        benchmark = OfflineBenchmark(
             name=f"{method} {number:02d}",
             log=log.followed_by(coming.take(item_occurred[coming.item])),
             items=items,
@@ -91,7 +91,7 @@ def configure(config: ReleaseCandidateConfig, method: TrainingMethod) -> Release
     return replace(config, training=training, strategies=())
 
 
-def _predict_by_co_visits(benchmark: Benchmark, number: int) -> Period:
+def _predict_by_co_visits(benchmark: OfflineBenchmark, number: int) -> Period:
     started, cpu_started = time.perf_counter(), time.process_time()
     model = CoVisitSeedModel(benchmark.config.co_visits)
     model.fit(benchmark.train_log, np.zeros((len(benchmark.items), 1), np.float32), lambda share: None)

@@ -22,7 +22,7 @@ from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
 from models.experiments import benchmark as bench
-from models.experiments.benchmark import Benchmark, BenchmarkRanks
+from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
 from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
 from models.experiments.continual import run_periods
 from models.experiments.input_data import read_benchmark, read_log
@@ -107,7 +107,7 @@ class Evaluation:
         return {"ways": ways}
 
     @contextmanager
-    def _release(self, benchmark: Benchmark) -> Iterator[tuple[Release, dict[str, Any]]]:
+    def _release(self, benchmark: OfflineBenchmark) -> Iterator[tuple[Release, dict[str, Any]]]:
         """The release to evaluate, or one trained for the time of the evaluation; and a summary of it."""
         if self.release_dir is not None:
             existing = release.opened(self.release_dir)
@@ -134,7 +134,7 @@ class Evaluation:
             }
             yield trained, summary
 
-    def _seed_models(self, benchmark: Benchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
+    def _seed_models(self, benchmark: OfflineBenchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
         """Every seed model, trained on all events before the test, on the same events; and the release's lead."""
         if not self.with_seed_models:
             return {}

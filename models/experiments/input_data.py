@@ -10,7 +10,7 @@ from anabranch.input_files.items import read_items
 from anabranch.messages import Item
 from models.data.event_log import EventLog
 from models.experiments import benchmark
-from models.experiments.benchmark import Benchmark
+from models.experiments.benchmark import OfflineBenchmark
 from models.experiments.choices import EvaluationProtocol
 from models.pipeline.config import ReleaseCandidateConfig
 
@@ -28,7 +28,7 @@ def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]
 
 def read_benchmark(
     protocol: EvaluationProtocol, data: list[Path], items: Path | None, share: float, config: ReleaseCandidateConfig
-) -> Benchmark:
+) -> OfflineBenchmark:
     """The data, divided once into events to learn from and a test. Raises `UsageError`, `DataError`, `InvalidRow`."""
     if protocol is EvaluationProtocol.LEAVE_ONE_OUT:
         return benchmark.leave_one_out_benchmark(data, config)

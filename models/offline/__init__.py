@@ -1,1 +1,1 @@
-"""The serving core driven over a log: lists and examples to learn from."""
+"""The serving core driven over an event log: rankings, training lists and purchase examples."""

@@ -1,1 +1,1 @@
-"""From a log to a release candidate, and the gate that decides on it."""
+"""The training pipeline from an event log to a release candidate, and the gate that decides on the candidate."""

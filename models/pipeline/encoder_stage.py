@@ -137,7 +137,7 @@ def _train(
     stage: str, encoder: SharedEncoder, data: TrainingData, config: ReleaseCandidateConfig, stages: Stages
 ) -> dict[str, float]:
     with stages(stage) as done:
-        curve = stages.curves.of(stage)
+        curve = stages.curves.for_stage(stage)
         return train(
             encoder, data, config.strategies, config.training, config.random_seed, TrainingObserver(done, curve)
         )

@@ -18,7 +18,7 @@ from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import DataWindow, Draft, Manifest, Release
 from models.co_visit.table import CoVisitTable
-from models.evaluation.seed_comparison import HeldOutPoints, draw_prediction_points
+from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_points
 from models.metrics.calibration import PurchaseMetrics
 from models.networks.encoder import EncoderConfig
 from models.networks.list_ranker import ListRanker, fit_list_ranker
@@ -67,18 +67,18 @@ def provisional_ranker(
     return OfflineRanker(live, neighbours, item_ids, config.policy)
 
 
-def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> HeldOutPoints:
+def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> ComparisonPoints:
     """Draw prediction points in the list ranker's window on which neither it nor the parent is trained."""
     start = _first_list_row(inputs, config)
     if inputs.parent is not None:
         start = max(start, int(np.searchsorted(inputs.log.ts, inputs.parent.manifest.window.gate_from)))
     rows = draw_prediction_points(inputs.log, start, config.comparison_points, config.random_seed)
-    return HeldOutPoints(inputs.log, len(inputs.before), rows, [item.domain for item in inputs.items])
+    return ComparisonPoints(inputs.log, len(inputs.before), rows, [item.domain for item in inputs.items])
 
 
 def train_list_ranker(
     inputs: PipelineInputs,
-    held_out: HeldOutPoints,
+    held_out: ComparisonPoints,
     ranker: OfflineRanker,
     folder: Path,
     config: ReleaseCandidateConfig,
@@ -90,7 +90,7 @@ def train_list_ranker(
     events = max(len(inputs.log), 1)
     with stages("order lists") as done:
         lists = ranking_lists(ranker, inputs.log, sample, lambda n: done(n / events))
-    trained, curve = max(len(lists) * config.list_ranker.epochs, 1), stages.curves.of("order")
+    trained, curve = max(len(lists) * config.list_ranker.epochs, 1), stages.curves.for_stage("order")
     parent = _parent_list_ranker(inputs.parent)
     with stages("order") as done:
         network = fit_list_ranker(
@@ -110,7 +110,7 @@ def train_purchase_head(
     events, settings, random_seed = max(len(inputs.log), 1), config.purchase, config.random_seed
     with stages("purchase examples") as done:
         examples = purchase_examples(ranker, before, after, settings.examples, random_seed, lambda n: done(n / events))
-    trained, curve = max(len(examples) * settings.epochs, 1), stages.curves.of("purchase head")
+    trained, curve = max(len(examples) * settings.epochs, 1), stages.curves.for_stage("purchase head")
     with stages("purchase head") as done:
         return fit_purchase_head(examples, settings, random_seed, lambda n: done(n / trained), curve)
 

@@ -14,7 +14,7 @@ from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import DataWindow, Manifest, Release
 from models.data.purchase_examples import NoPurchaseHead
-from models.evaluation.seed_comparison import HeldOutPoints, SeedComparison, compare_seed_models
+from models.evaluation.seed_comparison import ComparisonPoints, SeedComparison, compare_seed_models
 from models.networks.onnx_export import export_encoder, export_purchase_head
 from models.networks.stored_names import stored_settings
 from models.networks.text_adapter import adapt
@@ -176,7 +176,7 @@ def _export_text_transformer(
 
 
 def _compare_seed_models(
-    seed_models: FittedSeedModels, shared: OfflineRanker, held_out: HeldOutPoints, stages: Stages
+    seed_models: FittedSeedModels, shared: OfflineRanker, held_out: ComparisonPoints, stages: Stages
 ) -> SeedComparison | None:
     """Compare every seed model with the shared ranking; None without prediction points."""
     if not len(held_out.rows):

@@ -1,1 +1,1 @@
-"""The report on how a release came to be: one HTML file, beside the releases and not in them."""
+"""The report on a release: one HTML file, stored outside the release's folder."""

@@ -1,4 +1,9 @@
-"""The geometry of charts, in hundredths of their width or height."""
+"""Geometry of the report's charts, in percent of their width or height.
+
+The templates draw them as SVG without styles of its own: colours and dark mode come from the page's CSS, an axis is as
+wide as its table cell, and a row is under 1 kB. A plotting library fixes colours and sizes in every drawing, and a
+report has up to some hundred of them.
+"""
 
 from __future__ import annotations
 
@@ -14,63 +19,63 @@ from models.training_curves import Points
 
 STEPS = (1, 2, 5, 10)
 TICKS = 3
-"""On a scale, about."""
-SMOOTHED = 0.1
-"""Share of a curve's points that a smoothed one is the mean of."""
+"""Approximate number of ticks on a scale."""
+SMOOTHING_SHARE = 0.1
+"""Share of a curve's points in the running mean at one point."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high` along a chart's width."""
+    """A linear scale from `low` to `high` along a chart's width."""
 
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Scale:
-        """Holds all values and 0, with a little room on the sides that have any."""
-        held = [0.0, *values]
-        low, high = min(held), max(held)
+    def around(cls, values: Iterable[float]) -> Scale:
+        """A scale that contains all values and 0, with a margin of 5 % on each side of 0 that has values."""
+        included = [0.0, *values]
+        low, high = min(included), max(included)
         if low == high:
             return cls(0.0, 1.0)
         room = 0.05 * (high - low)
         return cls(low - room if low < 0 else 0.0, high + room if high > 0 else 0.0)
 
     @classmethod
-    def of_intervals(cls, intervals: Iterable[Interval | Finding]) -> Scale:
-        """Holds all intervals and 0."""
-        return cls.of(end for one in intervals for end in (one.low, one.high))
+    def around_intervals(cls, intervals: Iterable[Interval | Finding]) -> Scale:
+        """A scale that contains all intervals and 0."""
+        return cls.around(end for interval in intervals for end in (interval.low, interval.high))
 
-    def at(self, value: float) -> float:
-        """0 to 100, at the edge for what lies beyond it."""
+    def percent(self, value: float) -> float:
+        """Position of a value, 0 to 100; values beyond an end are drawn at the end."""
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
     def ticks(self) -> list[float]:
-        """Round values on the scale, 0 among them."""
+        """Round values on the scale, including 0."""
         least = (self.high - self.low) / TICKS
         magnitude = 10.0 ** math.floor(math.log10(least))
-        step = next(magnitude * one for one in STEPS if magnitude * one >= least)
-        return [step * at for at in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+        step = next(magnitude * factor for factor in STEPS if magnitude * factor >= least)
+        return [step * index for index in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
 @dataclass(frozen=True)
 class LineChart:
-    """A curve as two lines: every point, and their running mean."""
+    """A curve as two polylines: all points, and their running mean."""
 
     first_step: int
     last_step: int
     low: float
     high: float
     last: float
-    """Of the running mean."""
+    """Last value of the running mean."""
     points: str
     smoothed: str
-    """Both for SVG, in hundredths of width and height, down from the top."""
+    """Both as SVG points, in percent of width and height from the top left corner."""
 
     @classmethod
-    def of(cls, points: Points) -> LineChart:
-        """Of one point or more."""
+    def from_points(cls, points: Points) -> LineChart:
+        """The chart of at least one point."""
         steps, values = (list(column) for column in zip(*points, strict=True))
         low, high = min(values), max(values)
         mean = running_mean(values)
@@ -86,10 +91,10 @@ class LineChart:
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
-    """Means of the values around each, fewer of them near the ends."""
-    reach = int(SMOOTHED * len(values) / 2)
+    """Mean of the values around each value; of fewer values near the ends."""
+    reach = int(SMOOTHING_SHARE * len(values) / 2)
     sums = np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    first, end = np.maximum(at - reach, 0), np.minimum(at + reach + 1, len(values))
+    index = np.arange(len(values))
+    first, end = np.maximum(index - reach, 0), np.minimum(index + reach + 1, len(values))
     means: list[float] = ((sums[end] - sums[first]) / (end - first)).tolist()
     return means

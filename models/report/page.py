@@ -1,4 +1,4 @@
-"""The report as a page: one file with nothing to fetch and no script."""
+"""The report as an HTML page: one file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from models.evaluation.seed_comparison import SeedComparison
-from models.evaluation.summaries import ImprovementByCutoff
 from models.pipeline.release_gate import METRIC_NAMES, PRIMARY, Finding
 from models.report import words
 from models.report.charts import LineChart, Scale
@@ -19,13 +18,13 @@ from models.report.report import Report
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the page, replacing one of an earlier run."""
+    """Write the page; an existing file is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(render(report), "utf-8")
 
 
 def render(report: Report) -> str:
-    """The page; whatever text it tells of is escaped."""
+    """The page as HTML; all text from the data is escaped."""
     return _environment().get_template("report.html").render(report=report)
 
 
@@ -44,7 +43,7 @@ def _environment() -> Environment:
         "count": lambda value: f"{value:,}",
         "p_value": lambda value: f"{value:.2g}",
         "day": words.day,
-        "moment": lambda ts: f"{datetime.fromtimestamp(ts / 1000, UTC):%Y-%m-%d %H:%M} UTC",
+        "minute": lambda ts: f"{datetime.fromtimestamp(ts / 1000, UTC):%Y-%m-%d %H:%M} UTC",
     }
     environment.globals |= {
         "headline": words.headline,
@@ -54,32 +53,35 @@ def _environment() -> Environment:
         "Scale": Scale,
         "LineChart": LineChart,
         "best_first": _best_first,
-        "leads_scale": _leads_scale,
-        "by_baseline": by_baseline,
+        "improvement_scale": _improvement_scale,
+        "by_baseline": _by_baseline,
         "findings_scale": _findings_scale,
     }
     return environment
 
 
-def _best_first(known: SeedComparison) -> list[str]:
-    """The seeds' names, the one with the greatest NDCG@20 first."""
-    return sorted(known.seeds, key=lambda name: -known.seeds[name].quality.ndcg[20])
+def _best_first(comparison: SeedComparison) -> list[str]:
+    """Names of the seed models by NDCG@20, best first."""
+    return sorted(comparison.seeds, key=lambda name: -comparison.seeds[name].quality.ndcg[20])
 
 
-def _leads_scale(known: SeedComparison, few: int) -> Scale:
-    """One scale for the leads over all seeds, made for the slices of `few` users or more: the others may leave it."""
-    shown = [name for name, users in known.users.items() if users >= few] or list(known.users)
-    leads: list[ImprovementByCutoff] = [seed.improvement[name] for seed in known.seeds.values() for name in shown]
-    return Scale.of_intervals(one.ndcg_at_20 for one in leads)
+def _improvement_scale(comparison: SeedComparison, min_users: int) -> Scale:
+    """One scale for the improvements over all seed models.
+
+    It fits the slices with at least `min_users` users; intervals of smaller slices may extend beyond it.
+    """
+    slices = [name for name, users in comparison.users.items() if users >= min_users] or list(comparison.users)
+    improvements = [seed.improvement[name] for seed in comparison.seeds.values() for name in slices]
+    return Scale.around_intervals(improvement.ndcg_at_20 for improvement in improvements)
 
 
-def by_baseline(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
-    """Each rival with what was asked of the difference to it, and the NDCG@20 of every slice besides."""
-    shown = [one for one in findings if one.hypothesis is not None or one.metric == PRIMARY]
-    ordered = sorted(shown, key=lambda one: one.baseline)
-    return [(baseline, list(group)) for baseline, group in groupby(ordered, key=lambda one: one.baseline)]
+def _by_baseline(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
+    """Each baseline with its tested differences and the NDCG@20 of the untested slices."""
+    listed = [finding for finding in findings if finding.hypothesis is not None or finding.metric == PRIMARY]
+    ordered = sorted(listed, key=lambda finding: finding.baseline)
+    return [(baseline, list(group)) for baseline, group in groupby(ordered, key=lambda finding: finding.baseline)]
 
 
 def _findings_scale(findings: Sequence[Finding]) -> Scale:
-    """Made for what has users enough for a test: the others may leave it."""
-    return Scale.of_intervals([one for one in findings if one.p is not None] or findings)
+    """A scale that fits the slices with enough users for a test; other intervals may extend beyond it."""
+    return Scale.around_intervals([finding for finding in findings if finding.p is not None] or findings)

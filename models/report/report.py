@@ -1,4 +1,4 @@
-"""All that a report tells."""
+"""The data of a report."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from models.pipeline.release_gate import GateRule, Verdict
 
 @dataclass(frozen=True)
 class Report:
-    """A release, how it was made, and what the gate said of it."""
+    """A release, how it was trained, and the gate's verdict."""
 
     manifest: Manifest
     candidate: ReleaseCandidate
     verdict: Verdict | None = None
-    """None: no gate has seen it."""
+    """None: no gate has judged it."""
     rule: GateRule = field(default_factory=GateRule)
-    """By which the verdict was reached."""
+    """The rule behind the verdict."""

@@ -1,1 +1,2 @@
-"""The periodic job: feedback in, a release candidate out, the decision announced. Kafka is known here alone."""
+"""The periodic retraining job: feedback in, a release candidate out, the decision announced. Only here do models use
+Kafka."""

@@ -73,7 +73,7 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     notices = topics_io.read_notices(settings)
     incumbent = topics_io.live_release(notices)
     parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
-    run = _Run(settings, config, bar, *_collect(settings, incumbent is not None, bar), parent)
+    run = _RetrainingRun(settings, config, bar, *_collect(settings, incumbent is not None, bar), parent)
     try:
         window = run.split_windows(topics_io.last_gated_ms(notices))
     except NotEnoughNewData:
@@ -108,12 +108,12 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
 
 def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
     """Publish the co-visit table of all events so far, without training a release candidate."""
-    run = _Run(settings, config, bar, *_collect(settings, from_feedback=False, bar=bar), parent=None)
+    run = _RetrainingRun(settings, config, bar, *_collect(settings, from_feedback=False, bar=bar), parent=None)
     run.publish_neighbours(run.fit_co_visits(run.events), None)
 
 
 @dataclass(frozen=True)
-class _Run:
+class _RetrainingRun:
     """The data of one run, and its steps."""
 
     settings: Settings

@@ -11,7 +11,7 @@ from models.data.event_log import EventColumns, EventLog
 from models.evaluation.paired_differences import OVERALL
 from models.evaluation.seed_comparison import (
     MAX_HELD_OUT_SHARE,
-    HeldOutPoints,
+    ComparisonPoints,
     compare_seed_models,
     draw_prediction_points,
     ranks_at_rows,
@@ -100,7 +100,7 @@ def test_slates_at_a_few_moments_are_those_of_ranking_everything(
 def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
     log: EventLog, ranker: OfflineRanker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
-    known = compare_seed_models(seeds, ranker, HeldOutPoints(log, START, rows, DOMAINS))
+    known = compare_seed_models(seeds, ranker, ComparisonPoints(log, START, rows, DOMAINS))
     assert list(known.seeds) == ["text", "fleeting text"]
     assert known.events[OVERALL] == known.shared.events == 60
     assert known.users[OVERALL] == len(np.unique(log.user[rows]))
@@ -118,7 +118,7 @@ def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
 ) -> None:
     """Only the events of the users who are measured are gone through; the figures are those of the whole log."""
     few = rows[log.user[rows] < USERS // 2]
-    known = compare_seed_models(seeds[:1], ranker, HeldOutPoints(log, START, few, DOMAINS))
+    known = compare_seed_models(seeds[:1], ranker, ComparisonPoints(log, START, few, DOMAINS))
     seen = np.bincount(log.item[:START], minlength=len(ITEMS))
     assert known.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
     ranks = seed_ranks(seeds[0], prediction_points_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)

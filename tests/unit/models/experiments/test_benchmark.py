@@ -15,7 +15,7 @@ from models.evaluation.seed_model_ranks import prediction_points_before, seed_ra
 from models.evaluation.summaries import Quality
 from models.experiments import benchmark
 from models.experiments.benchmark import (
-    Benchmark,
+    OfflineBenchmark,
     leave_one_out_benchmark,
     repeats,
     session_benchmark,
@@ -54,12 +54,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sessions(folder: Path) -> Benchmark:
+def sessions(folder: Path) -> OfflineBenchmark:
     return session_benchmark(folder, CONFIG)
 
 
 @pytest.fixture(scope="module")
-def tested(sessions: Benchmark, tmp_path_factory: pytest.TempPathFactory) -> benchmark.BenchmarkRanks:
+def tested(sessions: OfflineBenchmark, tmp_path_factory: pytest.TempPathFactory) -> benchmark.BenchmarkRanks:
     scratch = tmp_path_factory.mktemp("made")
     release, _, _ = benchmark.make_release(sessions, scratch / "release", scratch)
     return benchmark.rank_test(sessions, benchmark.offline_ranker(sessions, release, scratch))
@@ -75,7 +75,9 @@ def test_a_planted_order_is_found(tested: benchmark.BenchmarkRanks) -> None:
     assert quality.mrr[20] > 0.7
 
 
-def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, tested: benchmark.BenchmarkRanks) -> None:
+def test_a_seed_alone_is_asked_about_the_same_moments(
+    sessions: OfflineBenchmark, tested: benchmark.BenchmarkRanks
+) -> None:
     rows, _ = benchmark.rows_of_test_users(sessions)
     policy = sessions.config.policy
     moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
@@ -85,7 +87,7 @@ def test_a_seed_alone_is_asked_about_the_same_moments(sessions: Benchmark, teste
     assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
 
 
-def test_what_tunes_never_sees_the_test(sessions: Benchmark) -> None:
+def test_what_tunes_never_sees_the_test(sessions: OfflineBenchmark) -> None:
     earlier = validation_benchmark(sessions)
     assert earlier.log.ts.max() < sessions.test_from
     assert earlier.order_from < earlier.test_from == sessions.order_from

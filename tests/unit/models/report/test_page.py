@@ -39,10 +39,10 @@ def test_a_report_without_a_gate_says_that_nobody_judged() -> None:
 @pytest.mark.parametrize("given", [{}, {"known": known()}, {"curves": CURVES}, {"absent": {"purchase": "no <event>"}}])
 def test_a_report_has_only_the_sections_that_something_is_known_of(given: dict) -> None:
     headings = set(Page.of(report(**given)).headings)
-    assert ("What sharing added" in headings) == ("known" in given)
+    assert ("Improvement by sharing" in headings) == ("known" in given)
     assert ("Learning curves" in headings) == ("curves" in given)
     assert ("Purchase head" in headings) == ("absent" in given)
-    assert {"What each seed knows", "Where the time went", "What it was made from"} <= headings
+    assert {"Seed models and the shared ranking", "Training time", "Training data and settings"} <= headings
 
 
 def test_too_few_users_for_a_verdict_are_told_without_a_table_of_tests() -> None:
@@ -78,7 +78,7 @@ def test_what_sharing_added_is_told_for_every_seed_on_every_slice_with_its_inter
     page = Page.of(report(known=known()))
     leads = [row for row in page.rows if len(row) == 3 and row[2] == f"+0.0123 {signed(-0.0045)} to +0.0291"]
     assert [row[0] for row in leads] == [f"{slice} 300 users" for slice in SLICES] * len(SEEDS)
-    assert all(f"Over seed {name}" in page.text for name in SEEDS)
+    assert all(f"Over seed model {name}" in page.text for name in SEEDS)
 
 
 def test_intervals_of_few_users_are_marked() -> None:
@@ -121,15 +121,15 @@ def test_curves_are_drawn_with_where_they_begin_and_end() -> None:
 def test_the_purchase_heads_figures_stand_there_or_why_there_is_none() -> None:
     page = Page.of(report(heads={"purchase": PURCHASE}))
     assert ["Area under the ROC curve", "0.8300"] in page.rows
-    assert ["0.2100 best F1 elsewhere", "0.4100", "0.2900", "0.3400", "0.9600"] in page.rows
+    assert ["0.2100 best F1 in training", "0.4100", "0.2900", "0.3400", "0.9600"] in page.rows
     absent = Page.of(report(absent={"purchase": "no event is a purchase"}))
-    assert "This release has none: no event is a purchase." in absent.text
+    assert "This release has no purchase head: no event is a purchase." in absent.text
 
 
 def test_time_and_origin_are_told() -> None:
     page = Page.of(report())
     assert ["sharing", "", "4.5", "75 %"] in page.rows
-    assert ["Taught seeds and encoder", "1970-01-01 to 1970-03-12"] in page.rows
+    assert ["Trained seed models and encoder", "1970-01-01 to 1970-03-12"] in page.rows
     assert ["training", "epochs: 8 learning_rate: 0.004"] in page.rows
     assert ["order.onnx", "1.2e-07"] in page.rows
 
@@ -140,7 +140,7 @@ def test_a_search_for_strategies_is_told_with_its_trials() -> None:
     strategy = made.candidate.strategy | {"search": search}
     page = Page.of(replace(made, candidate=replace(made.candidate, strategy=strategy)))
     assert ["search", "choice ahead: 1 trials ahead: 1, ndcg_at_20: 0.11 ahead: 8"] in page.rows
-    assert "The search for strategies was judged on those days too" in page.text
+    assert "The hyperparameter search was scored on the same window" in page.text
 
 
 def test_a_page_fetches_nothing_and_runs_nothing() -> None:
