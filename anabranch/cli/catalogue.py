@@ -12,10 +12,12 @@ from anabranch.cli.options import settings_of
 
 def command(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with item_id and title.")],
-    delete: Annotated[bool, typer.Option("--delete", help="Remove the file's items; item_id is enough.")] = False,
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with columns item_id and title.")],
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the file's items. Needs column item_id only.")] = False,
 ) -> None:
-    """Publish items, or remove them. Also read: description, brand, category, price, available, domain, deleted.
+    """Publish items, or remove them.
+
+    Optional columns: description, brand, category, price, available, domain, deleted.
 
     Example: anabranch catalogue products.csv
     """

@@ -1,4 +1,4 @@
-"""`anabranch dead-letters`: what could not be read, as JSON lines, and putting it back."""
+"""`anabranch dead-letters`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ app = typer.Typer()
 @app.command("show")
 def show_letters(
     ctx: typer.Context,
-    limit: Annotated[int, typer.Option(min=1, help="Print the newest so many.")] = 10,
-    reason: Annotated[str | None, typer.Option(help="Only those of a category, such as invalid.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Number of dead letters to print.")] = 10,
+    reason: Annotated[str | None, typer.Option(help="Only those of this category, such as invalid.")] = None,
     payload: Annotated[
-        str | None, typer.Option(metavar="PARTITION:OFFSET", help="Write one letter's original bytes instead.")
+        str | None, typer.Option(metavar="PARTITION:OFFSET", help="Write the original bytes of this dead letter instead.")
     ] = None,
 ) -> None:
-    """Print dead letters, one JSON line each, the newest last. Reads the whole topic.
+    """Print the newest dead letters, one JSON line each. Reads the whole topic.
 
     Example: anabranch dead-letters show --reason wrong_key --limit 3
     """
@@ -37,10 +37,10 @@ def show_letters(
 
     settings = settings_of(ctx)
     category = None if reason is None else _category(reason)
-    place = None if payload is None else _place(payload)
+    position = None if payload is None else _position(payload)
     clients.require_topics(settings)
-    if place is not None:
-        typer.echo(dead_letter_admin.payload(settings, *place), nl=False)
+    if position is not None:
+        typer.echo(dead_letter_admin.payload(settings, *position), nl=False)
         return
     for letter in dead_letter_admin.show(settings, limit, category):
         typer.echo(msgspec.json.encode(letter))
@@ -49,11 +49,11 @@ def show_letters(
 @app.command("replay")
 def replay_letters(
     ctx: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be replayed, and send nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be replayed, and publish nothing.")] = False,
 ) -> None:
-    """Put every dead letter that was not replayed before back on the topic it came from, exactly once.
+    """Publish every dead letter to its original topic again, exactly once, unless it was replayed before.
 
-    What is still unreadable becomes a new dead letter. An item put back replaces what came under its id since.
+    A record that is still not valid becomes a new dead letter. A replayed item replaces newer versions of the item.
 
     Example: anabranch dead-letters replay --dry-run
     """
@@ -69,13 +69,13 @@ def replay_letters(
 
 
 def _say(replayed: Iterable[Replayed], verb: str) -> None:
-    """Each refusal as it comes, then how many letters went where."""
+    """Every refusal as it comes, then the number of records by topic."""
     sent, refused = Counter[str](), 0
-    for one in replayed:
-        sent.update(one.sent)
-        refused += len(one.refused)
-        for line in one.refused:
-            typer.echo(f"anabranch: stays among the dead letters: {line}", err=True)
+    for batch in replayed:
+        sent.update(batch.sent)
+        refused += len(batch.refused)
+        for line in batch.refused:
+            typer.echo(f"anabranch: not replayed: {line}", err=True)
     for topic, count in sorted(sent.items()):
         typer.echo(f"{count} {verb} to {topic}")
     if refused or not sent:
@@ -92,13 +92,13 @@ def _category(name: str) -> Category:
     for category in categories:
         if category == name:
             return category
-    raise UsageError(f"{name} is no category of dead letters; there are {', '.join(categories)}")
+    raise UsageError(f"{name} is not a category of dead letters; the categories are {', '.join(categories)}")
 
 
-def _place(text: str) -> tuple[int, int]:
+def _position(text: str) -> tuple[int, int]:
     from anabranch.errors import UsageError
 
     partition, _, offset = text.partition(":")
     if not (partition.isdecimal() and offset.isdecimal() and len(text) < 40):
-        raise UsageError(f"--payload {text}: give PARTITION:OFFSET among the dead letters, such as 0:17")
+        raise UsageError(f"--payload {text}: give PARTITION:OFFSET in the topic of dead letters, such as 0:17")
     return int(partition), int(offset)

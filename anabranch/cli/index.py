@@ -11,10 +11,10 @@ from anabranch.cli.options import settings_of
 
 def command(
     ctx: typer.Context,
-    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
-    metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port; 0: any.")] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="Address to serve metrics on.")] = None,
 ) -> None:
-    """Vectorise the catalogue for the live release, and every change to it. Run one.
+    """Publish the item vectors of the live release, and update them when items change. Run one process.
 
     Example: anabranch index --metrics-port 9102
     """

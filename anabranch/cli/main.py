@@ -1,4 +1,4 @@
-"""The `anabranch` command: registers every command, and turns errors into one clear line and an exit code."""
+"""The `anabranch` command: registers the commands, and prints errors as one message with an exit code."""
 
 from __future__ import annotations
 
@@ -12,49 +12,50 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from anabranch.cli.options import Given
+from anabranch.cli.options import GlobalOptions
 from anabranch.errors import AnabranchError, BrokerFailed
 
 COMMANDS = {
-    "demo": "The loop on real purchases, from an empty broker to a summary.",
-    "chaos": "Kill everything at random; prove that nothing was lost, doubled or bent.",
-    "bench": "Measure speed, restores and rebalances.",
-    "topics": "Create, check and list the topics.",
-    "catalogue": "Publish items, or their removal.",
+    "demo": "Run the whole system on real purchases, from an empty broker to a summary.",
+    "chaos": "Kill processes at random, and verify that no event was lost, repeated or changed.",
+    "bench": "Measure throughput, latency, restores and rebalances.",
+    "topics": "Create, check or list the topics.",
+    "catalogue": "Publish items, or remove them.",
     "replay": "Publish recorded events in order of time.",
-    "index": "Vectorise the catalogue for the live release.",
-    "rank": "Rank for every event.",
-    "reshare": "Make a candidate from the feedback; the gate decides.",
-    "share": "Make a release from files, without a broker.",
-    "evaluate": "Measure offline, by the code that serves.",
-    "results": "Measure every benchmark, and write the page of results.",
-    "releases": "List releases, or show one with its gate's numbers.",
-    "dead-letters": "Look at what could not be read, or put it back.",
-    "inspect": "Look at an event, a user, a topic or the settings.",
+    "index": "Compute item vectors for the live release.",
+    "rank": "Publish a ranking for every event.",
+    "reshare": "Train a release candidate on the feedback; the gate decides.",
+    "share": "Train a release from files, without a broker.",
+    "evaluate": "Evaluate a release offline, with the code that serves.",
+    "results": "Run every benchmark, and write the page of results.",
+    "releases": "List the releases, or show one with its gate's results.",
+    "dead-letters": "Show events that could not be read, or replay them.",
+    "inspect": "Show an event, a user, a topic, the state sizes or the settings.",
     "schema": "Write the JSON Schemas of the messages.",
 }
-"""Each is a module of this package (a dash is an underscore there) with a function `command` or a Typer `app`."""
+"""Command → summary. Each command is a module of this package, with `_` for `-`, that has a function `command` or a
+Typer `app`."""
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Kafka's own errors as `BrokerFailed`; kafka-python is not loaded to find out that it raised none."""
+def kafka_errors_translated() -> Iterator[None]:
+    """Raise errors of kafka-python as `BrokerFailed`. Does not import it: `--help` must stay fast."""
     try:
         yield
     except Exception as error:
         kafka = sys.modules.get("kafka.errors")
         if kafka is None or not isinstance(error, kafka.KafkaError):
             raise
-        raise BrokerFailed(f"the broker, or the way to it, failed: {error}") from error
+        raise BrokerFailed(f"the broker, or the connection to it, failed: {error}") from error
 
 
-class Commands(TyperGroup):
-    """Reports `AnabranchError`s without a traceback: they are for the person at the terminal, not defects."""
+class CommandGroup(TyperGroup):
+    """Prints an `AnabranchError` without a traceback: it is a message to the user, not a defect."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; exit with the error's own code."""
+        """Run the command. Exit with the error's own code."""
         try:
-            with translated():
+            with kafka_errors_translated():
                 return super().invoke(ctx)
         except AnabranchError as error:
             typer.echo(f"anabranch: {error}", err=True)
@@ -62,11 +63,14 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A real-time recommender on Kafka. Example: anabranch topics provision",
+    help=(
+        "A real-time recommender on Kafka.\n\nSettings come from the defaults, the --config file, ANABRANCH_* variables, "
+        "the options before the command and those after it; later ones win.\n\nExample: anabranch topics provision"
+    ),
 )
 
 
@@ -74,25 +78,25 @@ app = typer.Typer(
 def options(
     ctx: typer.Context,
     config: Annotated[
-        Path | None, typer.Option(envvar="ANABRANCH_CONFIG", help="A TOML file of settings.", dir_okay=False)
+        Path | None, typer.Option(envvar="ANABRANCH_CONFIG", help="TOML file of settings.", dir_okay=False)
     ] = None,
-    bootstrap_servers: Annotated[str | None, typer.Option(help="The brokers, host:port,host:port.")] = None,
-    topic_prefix: Annotated[str | None, typer.Option(help="Goes before every topic and group.")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Where this process keeps files.")] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, as host:port,host:port.")] = None,
+    topic_prefix: Annotated[str | None, typer.Option(help="Prefix of every topic and consumer group.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Folder for the files of this process.")] = None,
     log_level: Annotated[str | None, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any setting; `inspect settings` lists them."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Any setting; `anabranch inspect settings` lists them."),
     ] = None,
 ) -> None:
-    """Settings: defaults < --config file < ANABRANCH_* environment < these options < a command's own."""
-    own = {
+    """Options before the command."""
+    named = {
         "bootstrap_servers": bootstrap_servers,
         "topic_prefix": topic_prefix,
         "data_dir": data_dir,
         "log_level": log_level,
     }
-    ctx.obj = Given.parse(config, own, settings or [])
+    ctx.obj = GlobalOptions.parse(config, named, settings or [])
 
 
 def _register() -> None:

@@ -1,4 +1,4 @@
-"""The settings a command line gives, before and after the command's own options."""
+"""Settings from the command line: the options before the command, and the command's own."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from anabranch.settings_loader import load
 
 
 @dataclass(frozen=True)
-class Given:
-    """What stood before the command."""
+class GlobalOptions:
+    """The options before the command."""
 
     config: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Setting → value."""
 
     @classmethod
-    def parse(cls, config: Path | None, own: Mapping[str, Any], pairs: Sequence[str]) -> Given:
-        """Options by name, and NAME=VALUE pairs. Raises `UsageError`."""
-        overrides = {name: value for name, value in own.items() if value is not None}
+    def parse(cls, config: Path | None, named: Mapping[str, Any], pairs: Sequence[str]) -> GlobalOptions:
+        """From options with names of their own, None where not given, and NAME=VALUE pairs. Raises `UsageError`."""
+        overrides = {name: value for name, value in named.items() if value is not None}
         for pair in pairs:
             name, equals, value = pair.partition("=")
-            if not equals:
-                raise UsageError("--set takes NAME=VALUE, such as --set linger_ms=5, and one here has no =")
+            if not equals:  # the pair is not shown: it may hold a secret
+                raise UsageError("--set takes NAME=VALUE, such as --set linger_ms=5; one of them has no =")
             overrides[name.strip()] = value
         return cls(config, overrides)
 
 
 def settings_of(ctx: typer.Context, **overrides: Any) -> Settings:
-    """The settings of this command line; `overrides` are the command's own options, None where not given.
+    """The settings of this command line. `overrides` are the command's own options, None where not given.
 
     Raises `SettingsError`.
     """
-    given = ctx.obj if isinstance(ctx.obj, Given) else Given()
-    chosen = {name: value for name, value in overrides.items() if value is not None}
-    return load(given.config, os.environ, {**given.overrides, **chosen})
+    options = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
+    own = {name: value for name, value in overrides.items() if value is not None}
+    return load(options.config, os.environ, {**options.overrides, **own})

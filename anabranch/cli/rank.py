@@ -12,15 +12,18 @@ from anabranch.cli.options import settings_of
 def command(
     ctx: typer.Context,
     start: Annotated[
-        str | None, typer.Option(help="Where a group without committed offsets begins: latest or earliest.")
+        str | None, typer.Option(help="Where a group without committed offsets starts: latest or earliest.")
     ] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics here.")] = None,
-    metrics_host: Annotated[str | None, typer.Option(help="Address to serve them on.")] = None,
-    discover: Annotated[bool | None, typer.Option("--discover", help="Leave out what a user has had.")] = None,
-    rank: Annotated[str | None, typer.Option(help="every event, or the latest of a user and batch.")] = None,
-    instance: Annotated[str | None, typer.Option(help="A name that outlives a restart, this process's alone.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port; 0: any.")] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="Address to serve metrics on.")] = None,
+    exclude_seen: Annotated[
+        bool | None, typer.Option("--exclude-seen", help="Never rank items the user has already interacted with.")
+    ] = None,
+    discover: Annotated[bool | None, typer.Option("--discover", hidden=True, help="Old name of --exclude-seen.")] = None,
+    rank: Annotated[str | None, typer.Option(help="Which events get a ranking: every one, or each user's latest in a batch.")] = None,
+    instance: Annotated[str | None, typer.Option(help="Name of this process across restarts; unique among running processes.")] = None,
 ) -> None:
-    """Rank for every event: events in, rankings and feedback out, one transaction a batch. Run as many as you like.
+    """Publish a ranking and feedback for every event, with one transaction per batch. Run one process or more.
 
     Example: anabranch rank --metrics-port 9101
     """
@@ -40,7 +43,7 @@ def command(
         start=start,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
-        discover=discover,
+        exclude_seen=exclude_seen or discover,
         rank=rank,
         instance=instance,
     )

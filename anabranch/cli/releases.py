@@ -17,7 +17,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_releases(ctx: typer.Context, json: Json = False) -> None:
-    """List every release: what the topic says became of it, and whether its folder is whole.
+    """List the releases with their status, and whether their folders are complete.
 
     Example: anabranch releases list
     """
@@ -32,14 +32,14 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
         return
     table = Table("release", "status", "announced", "parent", "folder", "gate")
     for row in rows:
-        told = (row["release"], row["status"], _moment(row["ts"]), row["parent"], row["folder"], row["reason"])
-        table.add_row(*(escape(text or "") for text in told))
+        cells = (row["release"], row["status"], _moment(row["ts"]), row["parent"], row["folder"], row["reason"])
+        table.add_row(*(escape(text or "") for text in cells))
     Console().print(table)
 
 
 @app.command()
 def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The release's id.")]) -> None:
-    """Show one release: its last notice, its manifest and where its report is, as JSON.
+    """Show a release: its last notice, its manifest and the path of its report, as JSON.
 
     Example: anabranch releases show 20260101T000000Z
     """
@@ -51,19 +51,19 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
     settings = settings_of(ctx)
     row = next((row for row in _rows(settings) if row["release"] == release), None)
     if row is None:
-        raise UsageError(f"nothing was announced of a release {release}; `anabranch releases list` lists them")
-    found: dict[str, Any] = {"notice": row}
+        raise UsageError(f"there is no release {release}; `anabranch releases list` lists them")
+    description: dict[str, Any] = {"notice": row}
     if row["folder"] == "whole":
         folder = folders.folder_of(settings.releases_dir, row["location"])
-        found["manifest"] = msgspec.to_builtins(folders.opened(folder).manifest)
+        description["manifest"] = msgspec.to_builtins(folders.opened(folder).manifest)
     report = folders.report_path(settings.data_dir, release)
     if report.exists():
-        found["report"] = str(report)
-    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        description["report"] = str(report)
+    typer.echo(msgspec.json.format(msgspec.json.encode(description), indent=2))
 
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:
-    """The newest notice of every release, in the order they were announced, with the folder's condition."""
+    """The newest notice of every release, in the order of the first notices, with the state of the folder."""
     from contextlib import suppress
 
     import msgspec

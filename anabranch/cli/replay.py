@@ -12,15 +12,15 @@ from anabranch.cli.options import settings_of
 
 def command(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with user_id, item_id and ts.")],
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with columns user_id, item_id and ts.")],
     speed: Annotated[
-        str | None, typer.Option(help="1000x: a multiple of data time; 500/s: events a second. Default: full speed.")
+        str | None, typer.Option(help="1000x: a multiple of data time. 500/s: events per second. Default: full speed.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Publish so many events at most.")] = None,
-    type: Annotated[str, typer.Option(help="Type of events that name none.")] = "purchase",
-    sort: Annotated[bool, typer.Option("--sort", help="Sort by time first, in memory.")] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="Largest number of events to publish.")] = None,
+    type: Annotated[str, typer.Option(help="Type of events that have none.")] = "purchase",
+    sort: Annotated[bool, typer.Option("--sort", help="Sort the events by time first, in memory.")] = False,
 ) -> None:
-    """Publish recorded events in order of time. Also read: type, session_id, event_id, query, domain.
+    """Publish recorded events in order of time. Optional columns: type, session_id, event_id, query, domain.
 
     Example: anabranch replay purchases.parquet --speed 1000x --limit 10000
     """

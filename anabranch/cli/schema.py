@@ -9,8 +9,8 @@ import typer
 
 
 def command(
-    folder: Annotated[Path | None, typer.Option(help="Where to; default: the package's own folder.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is out of date.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Output folder. Default: the folder in the package.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing, and fail if a file is out of date.")] = False,
 ) -> None:
     """Write the JSON Schemas of the messages, generated from anabranch/messages.py.
 
@@ -24,5 +24,5 @@ def command(
         schema_export.write(target)
     old = schema_export.outdated(target)
     if old:
-        raise AnabranchError(f"out of date in {target}: {', '.join(old)}; `anabranch schema` writes them")
-    typer.echo(f"{len(schema_export.generate())} schemas in {target} are current")
+        raise AnabranchError(f"out of date in {target}: {', '.join(old)}; run `anabranch schema` to write them")
+    typer.echo(f"{len(schema_export.generate())} schemas in {target} are up to date")

@@ -11,7 +11,7 @@ app = typer.Typer()
 
 @app.command()
 def provision(ctx: typer.Context) -> None:
-    """Create the topics that are missing, and check the others. Safe to run again.
+    """Create missing topics, and check the others. Safe to repeat.
 
     Example: anabranch --bootstrap-servers kafka:9092 topics provision
     """
@@ -22,12 +22,12 @@ def provision(ctx: typer.Context) -> None:
     settings = settings_of(ctx)
     with closing(clients.admin(settings)) as admin:
         created = topics.provision(admin, settings)
-    typer.echo(f"created {', '.join(created)}" if created else "every topic is there, as it should be")
+    typer.echo(f"created {', '.join(created)}" if created else "every topic exists, with the right settings")
 
 
 @app.command()
 def check(ctx: typer.Context) -> None:
-    """Compare the topics with the design; exit code 1 and every difference if there are any.
+    """Compare the topics with their specification. Print every difference and exit with code 1 if there are any.
 
     Example: anabranch topics check
     """
@@ -38,12 +38,12 @@ def check(ctx: typer.Context) -> None:
     settings = settings_of(ctx)
     with closing(clients.admin(settings)) as admin:
         topics.require(admin, settings)
-    typer.echo("every topic is there, as it should be")
+    typer.echo("every topic exists, with the right settings")
 
 
 @app.command("list")
 def list_topics(ctx: typer.Context) -> None:
-    """List the topics as they should be.
+    """List the topics and their settings, as specified.
 
     Example: anabranch --topic-prefix shop. topics list
     """
