@@ -1,4 +1,4 @@
-"""Progress bars on the terminal; in a log or a pipe, one line when the work is done."""
+"""Progress bars on a terminal; in a log or a pipe, one line at the end of the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def bar(description: str, total: int | None = None, console: Console | None = None) -> Iterator[Advance]:
-    """A bar of `total` steps, or of an unknown number; call what it yields with every n steps done."""
+    """A bar of `total` steps, None if unknown. It yields a function to call with the number of steps done since."""
     console = console or Console(stderr=True)
     started, done = time.monotonic(), 0
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of the messages, generated from the wire schema, for producers and readers in other languages."""
+"""JSON Schemas of the messages, generated from the wire schema, for producers and consumers in other languages."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def generate() -> dict[str, bytes]:
-    """File name → JSON Schema, one for each topic of JSON messages."""
+    """File name → JSON Schema, one for each topic with JSON messages."""
     return {f"{topic}.json": _schema(topic, message) for topic, message in TOPIC_SCHEMAS.items()}
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
-    """Write the schemas into a folder; the files."""
+    """Write the schemas to a folder, and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / name: schema for name, schema in generate().items()}
     for path, schema in files.items():
@@ -27,7 +27,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
 
 
 def outdated(folder: Path = FOLDER) -> list[str]:
-    """Names of the files that are not what the wire schema says now."""
+    """Names of the files that are missing or differ from the current wire schema."""
     return [
         name
         for name, schema in generate().items()

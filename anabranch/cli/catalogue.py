@@ -12,8 +12,10 @@ from anabranch.cli.options import settings_of
 
 def command(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with columns item_id and title.")],
-    delete: Annotated[bool, typer.Option("--delete", help="Remove the file's items. Needs column item_id only.")] = False,
+    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with item_id and title.")],
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove the file's items. Needs column item_id only.")
+    ] = False,
 ) -> None:
     """Publish items, or remove them.
 

@@ -23,7 +23,8 @@ def show_letters(
     limit: Annotated[int, typer.Option(min=1, help="Number of dead letters to print.")] = 10,
     reason: Annotated[str | None, typer.Option(help="Only those of this category, such as invalid.")] = None,
     payload: Annotated[
-        str | None, typer.Option(metavar="PARTITION:OFFSET", help="Write the original bytes of this dead letter instead.")
+        str | None,
+        typer.Option(metavar="PARTITION:OFFSET", help="Write the original bytes of this dead letter instead."),
     ] = None,
 ) -> None:
     """Print the newest dead letters, one JSON line each. Reads the whole topic.
@@ -49,7 +50,9 @@ def show_letters(
 @app.command("replay")
 def replay_letters(
     ctx: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be replayed, and publish nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be replayed, and publish nothing.")
+    ] = False,
 ) -> None:
     """Publish every dead letter to its original topic again, exactly once, unless it was replayed before.
 

@@ -68,8 +68,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help=(
-        "A real-time recommender on Kafka.\n\nSettings come from the defaults, the --config file, ANABRANCH_* variables, "
-        "the options before the command and those after it; later ones win.\n\nExample: anabranch topics provision"
+        "A real-time recommender on Kafka.\n\n"
+        "Settings come from the defaults, the --config file, ANABRANCH_* variables, "
+        "and the options before and after the command; later ones win.\n\nExample: anabranch topics provision"
     ),
 )
 

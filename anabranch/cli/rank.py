@@ -12,16 +12,22 @@ from anabranch.cli.options import settings_of
 def command(
     ctx: typer.Context,
     start: Annotated[
-        str | None, typer.Option(help="Where a group without committed offsets starts: latest or earliest.")
+        str | None, typer.Option(help="Where a group without committed offsets starts: latest, earliest.")
     ] = None,
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port; 0: any.")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address to serve metrics on.")] = None,
     exclude_seen: Annotated[
         bool | None, typer.Option("--exclude-seen", help="Never rank items the user has already interacted with.")
     ] = None,
-    discover: Annotated[bool | None, typer.Option("--discover", hidden=True, help="Old name of --exclude-seen.")] = None,
-    rank: Annotated[str | None, typer.Option(help="Which events get a ranking: every one, or each user's latest in a batch.")] = None,
-    instance: Annotated[str | None, typer.Option(help="Name of this process across restarts; unique among running processes.")] = None,
+    discover: Annotated[
+        bool | None, typer.Option("--discover", hidden=True, help="Old name of --exclude-seen.")
+    ] = None,
+    rank: Annotated[
+        str | None, typer.Option(help="`every` event gets a ranking, or each user's `latest` in a batch.")
+    ] = None,
+    instance: Annotated[
+        str | None, typer.Option(help="Name of this process across restarts; unique among running processes.")
+    ] = None,
 ) -> None:
     """Publish a ranking and feedback for every event, with one transaction per batch. Run one process or more.
 

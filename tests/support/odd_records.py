@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from kafka.consumer.fetcher import ConsumerRecord
 
+from anabranch.codec import NESTING
 from anabranch.kafka.headers import HeaderName
-from anabranch.messages import NESTING
 
 NOW_MS = 1_700_000_000_000
 LARGEST = 8192

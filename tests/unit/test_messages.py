@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch import messages
+from anabranch.codec import NESTING
 from anabranch.messages import (
     EVENT_TYPES,
-    NESTING,
     REASON_LENGTH,
     Coverage,
     Event,

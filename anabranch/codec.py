@@ -1,0 +1,118 @@
+"""Decoding of messages with a compiled schema, and checks that the schema cannot express."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+REASON_LENGTH = 400
+"""Longest reason of an error, in characters: it is sent as a header, and may quote the message."""
+NESTING = 100
+"""Deepest nesting of arrays and objects. Far below Python's recursion limit, of which more or less is left at different
+places, so that a message is accepted everywhere or nowhere."""
+
+Message = TypeVar("Message")
+
+_encoder = msgspec.json.Encoder()
+_binary_encoder = msgspec.msgpack.Encoder()
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_OBJECTS_AS_PAIRS = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+"""Shows repeated names, which msgspec does not. Numbers stay text, because Python refuses to parse very long ones."""
+
+
+class InvalidMessage(ValueError):
+    """A message that its schema rejects: `reason` names the field or the problem, `payload` is the original bytes.
+
+    The reason is cut to `REASON_LENGTH` characters.
+    """
+
+    def __init__(self, reason: str, payload: bytes) -> None:
+        self.reason = shortened(reason)
+        self.payload = payload
+        super().__init__(self.reason)
+
+
+def shortened(reason: str) -> str:
+    """A reason in at most `REASON_LENGTH` characters."""
+    return reason if len(reason) <= REASON_LENGTH else f"{reason[: REASON_LENGTH - 1]}…"
+
+
+def encode(message: Struct) -> bytes:
+    """Any message as JSON."""
+    return _encoder.encode(message)
+
+
+def encode_binary(message: Struct) -> bytes:
+    """A message of `user-state` as MessagePack."""
+    return _binary_encoder.encode(message)
+
+
+class Codec(Generic[Message]):
+    """Decodes the JSON messages of one topic. Build it once: it compiles the schema.
+
+    `foreign` messages come from other programs, which may repeat a field in an object. Parsers differ in which value
+    they take, so a repeated field is an error.
+    """
+
+    def __init__(self, schema: type[Message], foreign: bool = False) -> None:
+        self._decoder = msgspec.json.Decoder(schema)
+        self._unique: frozenset[str] = frozenset(getattr(schema, "__struct_fields__", ())) if foreign else frozenset()
+
+    def decode(self, payload: bytes) -> Message:
+        """The message. Raises `InvalidMessage`, which names the field or the problem."""
+        try:
+            payload.decode()  # check all of it: msgspec does not check fields that it skips
+            if len(payload) > 2 * NESTING:
+                _refuse_nesting(payload)
+            message = self._decoder.decode(payload)
+            if self._unique and _may_repeat(payload, message):
+                _refuse_repetition(payload, self._unique)
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise InvalidMessage(str(error), payload) from error
+        return message
+
+
+class BinaryCodec(Generic[Message]):
+    """Decodes the MessagePack messages of `user-state`, which only rankers write."""
+
+    def __init__(self, schema: type[Message]) -> None:
+        self._decoder = msgspec.msgpack.Decoder(schema)
+
+    def decode(self, payload: bytes) -> Message:
+        """The message. Raises `InvalidMessage`."""
+        try:
+            return self._decoder.decode(payload)
+        except msgspec.DecodeError as error:
+            raise InvalidMessage(str(error), payload) from error
+
+
+def _refuse_nesting(payload: bytes) -> None:
+    if payload.count(b"[") + payload.count(b"{") <= NESTING:
+        return
+    depth = 0
+    for bracket in _STRING.sub(b"", payload).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > NESTING:
+            raise ValueError(f"arrays and objects are nested more than {NESTING} deep")
+
+
+def _may_repeat(payload: bytes, message: Any) -> bool:
+    """False only if no field can occur twice: then the payload has as many colons as the message encoded again."""
+    encoded = _encoder.encode(message)
+    return payload != encoded and (b"\\" in payload or payload.count(b":") != encoded.count(b":"))
+
+
+def _refuse_repetition(payload: bytes, names: frozenset[str]) -> None:
+    """Look for repeated names among the fields of the schema, and in the objects that are their values."""
+    fields = [(name, value) for name, value in _OBJECTS_AS_PAIRS.decode(payload.decode()) if name in names]
+    for pairs in (fields, *(value for _, value in fields if isinstance(value, tuple))):
+        read: set[str] = set()
+        for name, _ in pairs:
+            if name in read:
+                raise ValueError(f"`{name}` occurs twice")
+            read.add(name)
