@@ -11,7 +11,10 @@ import typer
 if TYPE_CHECKING:
     from anabranch.harness.bench.fixture import BenchFixture
 
-app = typer.Typer()
+OLD_NAMES = {"seed": "random-seed", "echo-batch": "noop-batch", "echo": "noop-baseline"}
+"""Old names of options and commands, accepted for one more version and not listed."""
+
+app = typer.Typer(context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)})
 
 Releases = Annotated[
     Path | None, typer.Option(help="A folder with a release to serve. Default: train one.", file_okay=False)
@@ -20,7 +23,6 @@ Json = Annotated[Path | None, typer.Option(help="Write the figures to this file.
 DataDir = Annotated[Path, typer.Option(help="Folder for the broker, releases and logs.")]
 Households = Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")]
 RandomSeed = Annotated[int, typer.Option(help="Seed of the choice of households and of training.")]
-OldSeed = Annotated[int | None, typer.Option("--seed", hidden=True, help="The old name of --random-seed.")]
 Repeats = Annotated[int, typer.Option(min=1, help="How often each thing is measured, in turn.")]
 Backlog = Annotated[int, typer.Option(min=100, help="Events of the backlog that is ranked at full load.")]
 Batch = Annotated[int, typer.Option(min=1, help="The ranker's batch_max.")]
@@ -28,9 +30,6 @@ Rankers = Annotated[int, typer.Option(min=1, help="Ranker processes that share t
 NoopBatches = Annotated[
     list[int] | None,
     typer.Option("--noop-batch", min=1, help="batch_max of the no-op baseline; may be repeated, the fastest counts."),
-]
-OldNoopBatches = Annotated[
-    list[int] | None, typer.Option("--echo-batch", min=1, hidden=True, help="The old name of --noop-batch.")
 ]
 Items = Annotated[int, typer.Option(min=1, help="Smallest number of items in the catalogue.")]
 Rate = Annotated[float, typer.Option(min=1, help="Events per second.")]
@@ -53,7 +52,6 @@ def exactly_once(
     seconds: LatencySeconds = 10.0,
     households: Households = 300,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -66,7 +64,7 @@ def exactly_once(
     from anabranch.harness.bench.fixture import FixtureOptions
 
     config = ExactlyOnceConfig(repeats, events, rate, seconds)
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    options = FixtureOptions(households, random_seed, releases)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
@@ -84,7 +82,6 @@ def users(
     seconds: LatencySeconds = 10.0,
     households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users buy.")] = 300,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -98,7 +95,7 @@ def users(
 
     counts = tuple(user_counts or USER_COUNTS)
     config = UsersConfig(counts, repeats, events_per_user, events, batch, rate, seconds)
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    options = FixtureOptions(households, random_seed, releases)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
@@ -110,7 +107,6 @@ def rebalance(
     calm_seconds: CalmSeconds = 4.0,
     households: Households = 300,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -123,7 +119,7 @@ def rebalance(
     from anabranch.harness.bench.rebalance import RebalanceConfig, run
 
     config = RebalanceConfig(repeats, rate, calm_seconds)
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    options = FixtureOptions(households, random_seed, releases)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
@@ -135,11 +131,9 @@ def throughput(
     batch: Batch = 2048,
     rankers: Rankers = 1,
     noop_batches: NoopBatches = None,
-    echo_batches: OldNoopBatches = None,
     items: Items = CATALOGUE_SIZE,
     households: Households = 2000,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -151,8 +145,8 @@ def throughput(
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.throughput import ThroughputConfig, run
 
-    config = ThroughputConfig(repeats, events, batch, rankers, tuple(noop_batches or echo_batches or NOOP_BATCHES))
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    config = ThroughputConfig(repeats, events, batch, rankers, tuple(noop_batches or NOOP_BATCHES))
+    options = FixtureOptions(households, random_seed, releases, items)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
@@ -170,7 +164,6 @@ def latency(
     items: Items = CATALOGUE_SIZE,
     households: Households = 2000,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -183,7 +176,7 @@ def latency(
     from anabranch.harness.bench.latency import LatencyConfig, run
 
     config = LatencyConfig(repeats, seconds, batch, rate, events, rankers)
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    options = FixtureOptions(households, random_seed, releases, items)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
@@ -203,7 +196,6 @@ def items(
     ] = 20.0,
     households: Households = 2000,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -218,7 +210,7 @@ def items(
     from anabranch.harness.bench.items import ItemsConfig, measure_sizes
 
     config = ItemsConfig(repeats, events, batch, rate, calm_seconds, rebuild_seconds)
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases, CATALOGUE_SIZE)
+    options = FixtureOptions(households, random_seed, releases, CATALOGUE_SIZE)
     _write(measure_sizes(_settings(ctx, data_dir), options, sizes or ITEM_COUNTS, config), json)
 
 
@@ -231,7 +223,6 @@ def swap(
     items: Items = CATALOGUE_SIZE,
     households: Households = 2000,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -244,21 +235,18 @@ def swap(
     from anabranch.harness.bench.swap import SwapConfig, run
 
     config = SwapConfig(repeats, rate, calm_seconds)
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    options = FixtureOptions(households, random_seed, releases, items)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
-@app.command("echo", hidden=True)
 @app.command("noop-baseline")
 def noop_baseline(
     ctx: typer.Context,
     repeats: Repeats = 5,
     events: Backlog = 30_000,
     noop_batches: NoopBatches = None,
-    echo_batches: OldNoopBatches = None,
     households: Households = 300,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -270,8 +258,8 @@ def noop_baseline(
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.noop_baseline import NoopBaselineConfig, run
 
-    config = NoopBaselineConfig(repeats, events, tuple(noop_batches or echo_batches or NOOP_BATCHES))
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases)
+    config = NoopBaselineConfig(repeats, events, tuple(noop_batches or NOOP_BATCHES))
+    options = FixtureOptions(households, random_seed, releases)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
@@ -294,7 +282,7 @@ def run_all(
     """
     from rich.console import Console
 
-    from anabranch.harness.bench.table import BenchAllConfig, measure, show
+    from anabranch.harness.bench.figures.table import BenchAllConfig, measure, show
     from anabranch.harness.environment.command import write_json
 
     figures = measure(BenchAllConfig(data_dir.resolve(), releases, repeats, small, only or ()))
@@ -314,7 +302,7 @@ def plot(
 
     Example: anabranch bench plot --out docs/growth
     """
-    from anabranch.harness.bench.plots import draw
+    from anabranch.harness.bench.figures.plots import draw
 
     for path in draw(figures, out):
         typer.echo(path)

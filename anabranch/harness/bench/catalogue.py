@@ -23,7 +23,7 @@ CHUNK = 10_000
 Vectors = NDArray[np.float32]
 
 
-class ItemVectors:
+class PublishedItemVectors:
     """The item vectors of the fixture's release: read once the indexer is done, published as the indexer would."""
 
     def __init__(self, fixture: BenchFixture) -> None:

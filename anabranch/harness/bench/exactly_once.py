@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from anabranch.harness.bench.figures.statistics import Figures, Rate, percentiles, spread, spread_by_name
 from anabranch.harness.bench.fixture import BenchFixture
-from anabranch.harness.bench.statistics import Figures, Rate, percentiles, spread, spread_by_name
 from anabranch.messages import Event
 from producers.pace import Pace
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from anabranch.harness.bench.catalogue import ItemVectors, add_noise, max_households
+from anabranch.harness.bench.catalogue import PublishedItemVectors, add_noise, max_households
+from anabranch.harness.bench.figures.statistics import percentiles, spread, spread_by_name
 from anabranch.harness.bench.fixture import BenchFixture, FixtureOptions, open_fixture
 from anabranch.harness.bench.ranker_process import RankerProcess
-from anabranch.harness.bench.statistics import percentiles, spread, spread_by_name
 from anabranch.harness.bench.streaming import EventStreaming, repeat_forever
 from anabranch.harness.bench.throughput import rank_in_segments
 from anabranch.harness.environment.reconciliation import LoggedRanking
@@ -46,7 +46,7 @@ class ItemsConfig:
 
 def run(fixture: BenchFixture, item_count: int, config: ItemsConfig) -> dict[str, Any]:
     """Full load over a backlog; then a steady stream while items leave, come back, and many change at once."""
-    vectors = ItemVectors(fixture)
+    vectors = PublishedItemVectors(fixture)
     vectors.fill_up(item_count)
     events = repeat_forever(fixture.testbed.ahead)
     fixture.commit_start()
@@ -102,7 +102,7 @@ def _latencies_ms(fixture: BenchFixture, seconds: float) -> list[float]:
     return [latency_ms for _, latency_ms in fixture.latencies_ms(first_offsets)]
 
 
-def _remove_and_restore(fixture: BenchFixture, vectors: ItemVectors, calm_s: float) -> tuple[float, float]:
+def _remove_and_restore(fixture: BenchFixture, vectors: PublishedItemVectors, calm_s: float) -> tuple[float, float]:
     """Remove the item that is recommended most from the catalogue, and put it back.
 
     Returns the milliseconds until the last ranking with the item, and until the first that has it again.
@@ -135,7 +135,7 @@ def _slate_items(ranking: LoggedRanking) -> list[str]:
 def _calm_and_rebuilding_ms(
     fixture: BenchFixture,
     ranker: RankerProcess,
-    vectors: ItemVectors,
+    vectors: PublishedItemVectors,
     item_count: int,
     random: np.random.Generator,
     seconds: float,
@@ -152,7 +152,7 @@ def _calm_and_rebuilding_ms(
     return calm, rebuilding
 
 
-def _change_many(vectors: ItemVectors, item_count: int, random: np.random.Generator) -> None:
+def _change_many(vectors: PublishedItemVectors, item_count: int, random: np.random.Generator) -> None:
     """Change the vectors of enough real items, each a little, that the index is rebuilt."""
     ids = list(islice(vectors.by_item, max(int(CHANGED_SHARE * item_count), 2 * REBUILD_AT_LEAST)))
     changed = add_noise(np.stack([vectors.by_item[item_id] for item_id in ids]), random)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from anabranch.harness.bench.figures.statistics import Figures, percentiles, spread, spread_by_name
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.noop_baseline import ANSWER_COUNT, NoopBaseline
-from anabranch.harness.bench.statistics import Figures, percentiles, spread, spread_by_name
 from anabranch.harness.bench.throughput import rank_backlog
 from anabranch.messages import Event
 from producers.pace import Pace

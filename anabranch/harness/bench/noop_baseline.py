@@ -13,9 +13,9 @@ from typing import Any
 
 from kafka.admin import NewTopic
 
+from anabranch.harness.bench.figures.statistics import Rate, spread
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.noop_loop import NoopWork, output_topics
-from anabranch.harness.bench.statistics import Rate, spread
 from anabranch.harness.environment.processes import ChildProcess
 from anabranch.kafka import clients
 from anabranch.kafka.offsets import Offsets, ends

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from anabranch.harness.bench.figures.statistics import percentiles, spread
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.ranker_process import RankerProcess
-from anabranch.harness.bench.statistics import percentiles, spread
 from anabranch.harness.bench.streaming import EventStreaming, repeat_forever
 
 ChangeResult = TypeVar("ChangeResult")

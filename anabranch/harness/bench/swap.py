@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from anabranch import release
+from anabranch.harness.bench.figures.statistics import percentiles, spread
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.ranker_process import RankerProcess
-from anabranch.harness.bench.statistics import percentiles, spread
 from anabranch.harness.bench.streaming import EventStreaming, repeat_forever
 from anabranch.harness.environment.reconciliation import LoggedRanking
 

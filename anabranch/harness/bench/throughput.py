@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from anabranch.harness.bench.figures.statistics import Rate, rate_by_segment, spread
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.noop_baseline import ANSWER_COUNT, NoopBaseline
-from anabranch.harness.bench.statistics import Rate, rate_by_segment, spread
 from anabranch.kafka.offsets import Offsets
 
 NATIVE_STAGES = ("decode", "encode", "retrieve", "order", "write")

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from anabranch import release
+from anabranch.harness.bench.figures.statistics import percentiles, spread
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.latency import WARMUP_S
-from anabranch.harness.bench.statistics import percentiles, spread
 from anabranch.harness.bench.synthetic_users import SyntheticUsers, publish_purchases, publish_states
 from anabranch.harness.bench.throughput import rank_in_segments
 from anabranch.harness.environment.testbed import child_environment

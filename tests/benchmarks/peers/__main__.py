@@ -19,7 +19,6 @@ from anabranch.cli.bench import (
     Households,
     Items,
     Json,
-    OldSeed,
     RandomSeed,
     Releases,
     Repeats,
@@ -42,7 +41,6 @@ def main(
     items: Items = CATALOGUE_SIZE,
     households: Households = 400,
     random_seed: RandomSeed = 0,
-    seed: OldSeed = None,
     releases: Releases = None,
     json: Json = None,
     data_dir: DataDir = BENCH_DIR,
@@ -55,7 +53,7 @@ def main(
     settings = load(None, os.environ, {"data_dir": str(folder), "releases_dir": str(folder / "releases")})
     prepare_command()
     shutil.rmtree(folder / "peers", ignore_errors=True)  # of an earlier run
-    options = FixtureOptions(households, random_seed if seed is None else seed, releases, items)
+    options = FixtureOptions(households, random_seed, releases, items)
     with open_fixture(settings, options) as fixture:
         figures = run(fixture, PeersConfig(repeats, events, peer_events, batch, update, rate, seconds))
     show(figures, Console())

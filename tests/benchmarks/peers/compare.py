@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from anabranch.harness.bench.figures.statistics import Figures, spread
 from anabranch.harness.bench.fixture import BenchFixture
-from anabranch.harness.bench.statistics import Figures, spread
 from anabranch.harness.bench.throughput import rank_backlog
 from anabranch.kafka.offsets import Offsets
 from anabranch.messages import Event

@@ -15,9 +15,9 @@ from kafka import TopicPartition
 from kafka.admin import NewTopic
 from kafka.structs import OffsetAndMetadata
 
+from anabranch.harness.bench.figures.statistics import Rate
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.noop_baseline import APPEND_TIME
-from anabranch.harness.bench.statistics import Rate
 from anabranch.harness.environment.processes import ChildProcess, ProcessFailed
 from anabranch.kafka import clients
 from anabranch.kafka.offsets import Offsets, ends

@@ -20,7 +20,7 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class BenchCall:
     """One call of `anabranch bench`; its figures are kept in a file of its name."""
 
     arguments: tuple[str, ...]
@@ -34,25 +34,25 @@ class Benchmark:
 _SMALL = ("--households", "30", "--items", "100")
 _SMALL_THROUGHPUT = (*_SMALL, "--events", "200", "--noop-batch", "512")
 _SMALL_LATENCY = (*_SMALL, "--rate", "50", "--seconds", "1")
-BENCHMARKS: Mapping[str, Benchmark] = {
-    "throughput": Benchmark(("throughput",), _SMALL_THROUGHPUT),
-    "two-rankers": Benchmark(("throughput", "--rankers", "2"), _SMALL_THROUGHPUT),
-    "latency": Benchmark(("latency",), _SMALL_LATENCY),
-    "items": Benchmark(
+BENCHMARKS: Mapping[str, BenchCall] = {
+    "throughput": BenchCall(("throughput",), _SMALL_THROUGHPUT),
+    "two-rankers": BenchCall(("throughput", "--rankers", "2"), _SMALL_THROUGHPUT),
+    "latency": BenchCall(("latency",), _SMALL_LATENCY),
+    "items": BenchCall(
         ("items",),
         (
             *("--households", "30", "--size", "1000", "--size", "2000"),
             *("--events", "200", "--rate", "50", "--calm-seconds", "1", "--rebuild-seconds", "1"),
         ),
     ),
-    "users": Benchmark(
+    "users": BenchCall(
         ("users",),
         ("--households", "30", "--users", "200", "--events", "200", "--rate", "50", "--seconds", "1"),
     ),
-    "swap": Benchmark(("swap",), (*_SMALL, "--rate", "50", "--calm-seconds", "1")),
-    "latency-two-rankers": Benchmark(("latency", "--rankers", "2"), _SMALL_LATENCY, in_table=False),
-    "latency-1-partition": Benchmark(("latency",), _SMALL_LATENCY, ("--set", "partitions=1"), in_table=False),
-    "latency-16-partitions": Benchmark(("latency",), _SMALL_LATENCY, ("--set", "partitions=16"), in_table=False),
+    "swap": BenchCall(("swap",), (*_SMALL, "--rate", "50", "--calm-seconds", "1")),
+    "latency-two-rankers": BenchCall(("latency", "--rankers", "2"), _SMALL_LATENCY, in_table=False),
+    "latency-1-partition": BenchCall(("latency",), _SMALL_LATENCY, ("--set", "partitions=1"), in_table=False),
+    "latency-16-partitions": BenchCall(("latency",), _SMALL_LATENCY, ("--set", "partitions=16"), in_table=False),
 }
 """By the name of the file that keeps the figures."""
 
@@ -109,7 +109,7 @@ def measure(config: BenchAllConfig) -> dict[str, Figures]:
     return {name: json.loads((figures / f"{name}.json").read_text()) for name in names}
 
 
-def _run(benchmark: Benchmark, config: BenchAllConfig, release: Path, target: Path) -> None:
+def _run(benchmark: BenchCall, config: BenchAllConfig, release: Path, target: Path) -> None:
     command = [sys.executable, "-m", "anabranch", *benchmark.global_options, "bench", *benchmark.arguments]
     command += ["--repeats", str(config.repeats), "--data-dir", str(config.data_dir), "--json", str(target)]
     command += benchmark.small if config.small else ()
