@@ -62,7 +62,7 @@ class Catalogue:
             sequences=Sequences.from_log(log),
             text_vectors=torch.from_numpy(self.text_vectors),
             numbers=np.array([self.numbers.get(item_id, 0) for item_id in self.item_ids], np.int64),
-            seeds=seeds,
+            seed_models=seeds,
             new_since_ms=new_since_ms,
             child=self.child,
             domains=self.domains,

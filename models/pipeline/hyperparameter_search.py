@@ -23,7 +23,7 @@ from models.metrics.ranking import Gains, Ranks, discounted_gains
 from models.networks.encoder import SharedEncoder
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.sharing.strategies.rank_distillation import RankDistillation
-from models.sharing.strategy import ItemVectors, Strategy, TrainingData
+from models.sharing.strategy import CatalogueVectors, Strategy, TrainingData
 from models.sharing.training import train
 from models.stages import Done
 
@@ -79,13 +79,15 @@ class TrialScorer:
     def gains(self, encoder: SharedEncoder, training_data: TrainingData) -> Gains:
         """NDCG@20 of each prediction point [M]."""
         encoder.eval()
-        items = ItemVectors(encoder, training_data)
+        items = CatalogueVectors(encoder, training_data)
         catalogue = items.at(np.arange(len(training_data.numbers)))  # [C, d]
         batches = [self.row[start : start + SCORING_BATCH] for start in range(0, len(self.row), SCORING_BATCH)]
         ranks = [self._ranks(encoder, items, catalogue, rows) for rows in batches]
         return discounted_gains(np.concatenate(ranks), K)
 
-    def _ranks(self, encoder: SharedEncoder, items: ItemVectors, catalogue: torch.Tensor, rows: Positions) -> Ranks:
+    def _ranks(
+        self, encoder: SharedEncoder, items: CatalogueVectors, catalogue: torch.Tensor, rows: Positions
+    ) -> Ranks:
         """Rank of the next item [B] among all items, 1 for the best, at the prediction points `rows` [B]."""
         sequences = self.sequences
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from models.data.sequences import Positions, Sequences
 from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
 from models.networks.sampled_softmax import NegativeSampler, sampled_softmax
-from models.sharing.strategy import ItemVectors, TrainingData
+from models.sharing.strategy import CatalogueVectors, TrainingData
 from models.sharing.training import Training
 
 
@@ -28,7 +28,7 @@ def held_out_rows(sequences: Sequences, share: float, max_rows: int) -> Position
 
 
 @dataclass(frozen=True)
-class HeldOutPoints:
+class ValidationPoints:
     """M prediction points: encoder inputs for windows of up to L events, and the item that followed each window."""
 
     inputs: tuple[Tensor, Tensor, Tensor]  # [M, L, d], [M, L], [M, L]: item vectors, event types, seconds
@@ -46,9 +46,9 @@ class HeldOutPoints:
         rows: Positions,
         training: Training,
         random: np.random.Generator,
-    ) -> HeldOutPoints:
+    ) -> ValidationPoints:
         """The prediction points right before the events at rows [M]."""
-        sequences, items = data.sequences, ItemVectors(encoder.eval(), data)
+        sequences, items = data.sequences, CatalogueVectors(encoder.eval(), data)
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - training.window), rows], axis=1))
         negatives = NegativeSampler.from_items(sequences.item, len(data.numbers))

@@ -24,7 +24,7 @@ class TrainingData:
     sequences: Sequences
     text_vectors: Tensor  # [C, T]
     numbers: NDArray[np.int64]  # [C], row of each item's learned residual; 0 if it has none
-    seeds: Sequence[SeedModel] = ()
+    seed_models: Sequence[SeedModel] = ()
     new_since_ms: int = 0
     """The encoder has already been trained on the events before this time. 0: it has not been trained at all."""
     child: bool = False
@@ -36,7 +36,7 @@ class TrainingData:
     """[N], rows of the sequences that may be prediction targets. None: all."""
 
 
-class ItemVectors:
+class CatalogueVectors:
     """Item vectors as the encoder computes them at the moment of the call."""
 
     def __init__(self, encoder: SharedEncoder, data: TrainingData) -> None:
@@ -66,7 +66,7 @@ class TrainingStep:
 
     windows: SequenceWindows
     users: Tensor  # [B, L, d], user vector after each event
-    items: ItemVectors
+    items: CatalogueVectors
     negative_items: Positions  # [n], catalogue rows
     negatives: Tensor  # [n, d]
     negatives_log_q: Tensor  # [n], log of the probability with which each is sampled

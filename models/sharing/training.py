@@ -14,7 +14,7 @@ from models.data.sequences import Positions
 from models.networks.encoder import SharedEncoder
 from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
 from models.networks.stored_names import stored_as
-from models.sharing.strategy import AuxiliaryLoss, ItemVectors, Strategy, TrainingData, TrainingStep
+from models.sharing.strategy import AuxiliaryLoss, CatalogueVectors, Strategy, TrainingData, TrainingStep
 from models.stages import Done
 from models.training_curves import Curve, no_curve
 
@@ -85,7 +85,7 @@ def train(
         measured |= strategy.measured()
         if loss is not None:
             auxiliary_losses[f"loss_{strategy.name}"] = loss
-    run = _Run(encoder.train(), data, auxiliary_losses, training, random)
+    run = _TrainingRun(encoder.train(), data, auxiliary_losses, training, random)
     losses = {}
     for _ in range(run.epochs):
         losses = run.epoch(lambda share: observer.done(share * (1 - preparation_share)), observer.curve)
@@ -93,7 +93,7 @@ def train(
     return {**losses, **measured}
 
 
-class _Run:
+class _TrainingRun:
     """One run of the optimiser: its state between steps."""
 
     def __init__(
@@ -106,7 +106,7 @@ class _Run:
     ) -> None:
         self.encoder, self.data, self.auxiliary_losses = encoder, data, auxiliary_losses
         self.training, self.random = training, random
-        self.items = ItemVectors(encoder, data)
+        self.items = CatalogueVectors(encoder, data)
         self.negatives = NegativeSampler.from_items(data.sequences.item, len(data.numbers))
         continues = data.new_since_ms > 0
         self.epochs = training.child_epochs if continues else training.epochs

@@ -25,7 +25,7 @@ def training_data(
     types: Sequence[int] = (VIEW,),
     text: bool = False,
     new_since_ms: int = 0,
-    seeds: bool = False,
+    seed_models: bool = False,
     items: int = ITEMS,
 ) -> TrainingData:
     """One event per user and second, `EVENTS` of them.
@@ -37,13 +37,13 @@ def training_data(
     random = np.random.default_rng(0)
     text_vectors = random.normal(size=(items, TEXT_DIMS)).astype(np.float32) * text
     seed_model = CoVisitSeedModel()
-    if seeds:
+    if seed_models:
         seed_model.fit(log, text_vectors, lambda share: None)
     return TrainingData(
         sequences=Sequences.from_log(log),
         text_vectors=torch.from_numpy(text_vectors),
         numbers=np.where(np.arange(items) < items - 2, np.arange(items) + 1, 0),
-        seeds=[seed_model] if seeds else [],
+        seed_models=[seed_model] if seed_models else [],
         new_since_ms=new_since_ms,
         domains=1 + np.arange(items) * domains // items,
     )

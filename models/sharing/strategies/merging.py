@@ -25,7 +25,7 @@ from anabranch.messages import EVENT_TYPES
 from models.data.sequences import Positions
 from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
 from models.networks.stored_names import stored_as, stored_settings
-from models.sharing.held_out import HeldOutPoints, held_out_rows
+from models.sharing.held_out import ValidationPoints, held_out_rows
 from models.sharing.strategy import TrainingData
 from models.sharing.training import Training, TrainingObserver, train
 from models.stages import Done
@@ -76,7 +76,7 @@ class Merging:
             for part in slices.values()
         )
         deltas = [weight_delta(encoder.step, trained.step) for trained in specialists]
-        points = HeldOutPoints.before_rows(encoder, data, held_out, self.training, random)
+        points = ValidationPoints.before_rows(encoder, data, held_out, self.training, random)
         best, losses = search(encoder.step, deltas, points)
         with torch.no_grad():
             for name, weight in encoder.step.named_parameters():
@@ -89,7 +89,7 @@ class Merging:
         """Specialist name → what it trains on, without the events at rows `held_out`."""
         included = np.ones(len(data.sequences), np.bool_)
         included[held_out] = False
-        data = replace(data, sequences=data.sequences.only(included), seeds=(), targets=None)
+        data = replace(data, sequences=data.sequences.only(included), seed_models=(), targets=None)
         return {**self._domains(data), **self._types(data)}
 
     def _domains(self, data: TrainingData) -> dict[str, TrainingData]:
@@ -189,7 +189,9 @@ def merges(deltas: Sequence[Delta]) -> Iterator[Merge]:
             yield Merge("ties", (scale,) * count, linear([merged], [scale]))
 
 
-def search(step: LinearRecurrentUnit, deltas: Sequence[Delta], points: HeldOutPoints) -> tuple[Merge, dict[str, float]]:
+def search(
+    step: LinearRecurrentUnit, deltas: Sequence[Delta], points: ValidationPoints
+) -> tuple[Merge, dict[str, float]]:
     """The merge with the lowest held-out loss, and each method's lowest loss."""
     best: dict[str, tuple[float, Merge]] = {}
     for merge in merges(deltas):

@@ -56,28 +56,28 @@ class RankDistillation:
         self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
     ) -> ListDistillationLoss | None:
         """Ask the seed models for their lists; None without seed models. The encoder does not change."""
-        if not data.seeds:
+        if not data.seed_models:
             return None
         lists = self._predict(data, random, done)
-        names = (f"weight_{seed.name}" for seed in data.seeds)
+        names = (f"weight_{seed_model.name}" for seed_model in data.seed_models)
         self._measured = dict(zip(names, lists.mean_weights(), strict=True))
         return ListDistillationLoss(lists, self.weight, self.rank_decay)
 
     def _predict(self, data: TrainingData, random: np.random.Generator, done: Done) -> SeedModelLists:
         """Every seed model's list at prediction points sampled from the new events."""
-        sequences, seeds = data.sequences, data.seeds
+        sequences, seed_models = data.sequences, data.seed_models
         new = np.flatnonzero(sequences.ts >= data.new_since_ms)
         rows = np.sort(random.choice(new, min(self.prediction_points, len(new)), replace=False))
         contexts, following = sequences.contexts(rows, self.recent), sequences.following(rows, self.list_length)
-        items = np.full((len(rows), len(seeds), self.list_length), -1, np.int32)
-        weight = np.zeros((len(rows), len(seeds)), np.float32)
-        for column, seed in enumerate(seeds):
+        items = np.full((len(rows), len(seed_models), self.list_length), -1, np.int32)
+        weight = np.zeros((len(rows), len(seed_models)), np.float32)
+        for column, seed_model in enumerate(seed_models):
             for start in range(0, len(rows), PREDICTION_BATCH):
                 batch = slice(start, start + PREDICTION_BATCH)
-                top_k = seed.predict_top_k(contexts.part(batch.start, batch.stop), self.list_length)
+                top_k = seed_model.predict_top_k(contexts.part(batch.start, batch.stop), self.list_length)
                 items[batch, column, : top_k.items.shape[1]] = top_k.items
                 weight[batch, column] = top_k.confidence * agreement(top_k, following[batch])
-                done(len(top_k.items) / len(rows) / len(seeds))
+                done(len(top_k.items) / len(rows) / len(seed_models))
         return SeedModelLists.at_rows(sequences, rows, items, weight)
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from models.data.sequences import Positions, Sequences
 from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
 from models.networks.stored_names import stored_settings
-from models.sharing.strategy import ItemVectors, TrainingData, TrainingStep
+from models.sharing.strategy import CatalogueVectors, TrainingData, TrainingStep
 from models.stages import Done
 
 
@@ -76,7 +76,7 @@ class ParentEncoder:
     def copy_of(cls, encoder: SharedEncoder, data: TrainingData) -> ParentEncoder:
         """Copy the encoder as it is now."""
         frozen = deepcopy(encoder).eval().requires_grad_(False)
-        return cls(frozen.step, ItemVectors(frozen, data).at(np.arange(len(data.numbers))))
+        return cls(frozen.step, CatalogueVectors(frozen, data).at(np.arange(len(data.numbers))))
 
     @torch.no_grad()
     def users(self, sequences: Sequences, row: Positions) -> Tensor:

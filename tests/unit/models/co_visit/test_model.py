@@ -21,9 +21,9 @@ ANN, BOB = range(2)
 
 def shares(co_visit: CoVisitModel, item: int, text_vectors: Vectors | None = None) -> dict[int, float]:
     table = co_visit.table(text_vectors=text_vectors)
-    at = table.item.tolist().index(item)
-    present = table.neighbours[at] >= 0
-    return dict(zip(table.neighbours[at][present].tolist(), table.share[at][present].tolist(), strict=True))
+    row = table.item.tolist().index(item)
+    present = table.neighbours[row] >= 0
+    return dict(zip(table.neighbours[row][present].tolist(), table.share[row][present].tolist(), strict=True))
 
 
 def test_items_of_one_session_are_neighbours_both_ways() -> None:
@@ -43,10 +43,10 @@ def test_a_pair_that_spans_two_sessions_weighs_less() -> None:
 
 
 TEXTS = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[[3, 4, 5, 6]] / 4
-"""BREAD and MILK read alike."""
+"""BREAD and MILK have similar texts."""
 
 
-def test_what_reads_alike_counts_as_if_it_had_been_visited_together_a_little() -> None:
+def test_a_similar_text_counts_as_the_priors_co_visits() -> None:
     co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0))
     for user in range(3):
         co_visit.learn(user, BREAD, ts=0, session=user)
@@ -54,14 +54,14 @@ def test_what_reads_alike_counts_as_if_it_had_been_visited_together_a_little() -
     assert shares(co_visit, BREAD, TEXTS) == {SOUP: pytest.approx(3 / 4), MILK: pytest.approx(1 / 4)}
 
 
-def test_without_a_prior_texts_count_nothing() -> None:
+def test_without_a_prior_texts_have_no_effect() -> None:
     co_visit = CoVisitModel(PLAIN)
     for item in (BREAD, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD, TEXTS) == {SOUP: 1.0}
 
 
-def test_the_prior_is_of_visits_as_they_weigh_now() -> None:
+def test_the_prior_has_the_weight_of_the_newest_visits() -> None:
     co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0))
     for session, ts in enumerate([0, 2 * WEEK_MS]):
         co_visit.learn(session, BREAD, ts, session)
@@ -84,14 +84,14 @@ def test_a_pair_weighs_half_as_much_a_half_life_later() -> None:
     assert shares(co_visit, BREAD) == {MILK: pytest.approx(1 / 3), SOUP: pytest.approx(2 / 3)}
 
 
-def test_the_way_back_counts_less_where_the_rule_says_so() -> None:
+def test_backward_pairs_have_the_weight_of_the_rule() -> None:
     co_visit = CoVisitModel(replace(PLAIN, backward=0.25))
     for item in (BREAD, MILK, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, MILK) == {SOUP: pytest.approx(1 / 1.25), BREAD: pytest.approx(0.25 / 1.25)}
 
 
-def test_a_wider_gap_counts_less_where_the_rule_says_so() -> None:
+def test_the_weight_of_a_gap_follows_the_rule() -> None:
     co_visit = CoVisitModel(replace(PLAIN, gap_power=1.0))
     for item in (BREAD, MILK, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
@@ -105,7 +105,7 @@ def test_only_the_window_before_an_event_is_paired_with_it() -> None:
     assert set(shares(co_visit, SOUP)) == {MILK}
 
 
-def test_damping_keeps_one_chance_pair_from_being_a_certainty() -> None:
+def test_damping_lowers_the_share_of_one_chance_pair() -> None:
     co_visit = CoVisitModel(replace(PLAIN, damping=3))
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     co_visit.learn(ANN, MILK, ts=0, session=1)
@@ -117,10 +117,10 @@ def test_a_row_keeps_its_strongest_neighbours_within_the_bound() -> None:
     for session, other in enumerate([1, 1, 1, 2, 2, 3, 4, 5, 6]):
         co_visit.learn(session, BREAD, ts=0, session=session)
         co_visit.learn(session, other, ts=0, session=session)
-    kept = shares(co_visit, BREAD)
-    assert len(kept) <= 4
-    assert [item for item, _ in sorted(kept.items(), key=lambda row: -row[1])[:2]] == [1, 2]
-    assert sum(kept.values()) < 1, "shares are of all co-visits, also of those forgotten"
+    remaining = shares(co_visit, BREAD)
+    assert len(remaining) <= 4
+    assert [item for item, _ in sorted(remaining.items(), key=lambda row: -row[1])[:2]] == [1, 2]
+    assert sum(remaining.values()) < 1, "shares are of all co-visits, also of those forgotten"
 
 
 def test_a_search_ends_the_session_and_pairs_with_nothing() -> None:
@@ -133,7 +133,7 @@ def test_a_search_ends_the_session_and_pairs_with_nothing() -> None:
     assert co_visit.slate(ANN, 5) == [BREAD, MILK]
 
 
-def test_the_table_tells_popularity_first_sight_and_repeats() -> None:
+def test_the_table_has_popularity_first_seen_and_repeat_rate() -> None:
     co_visit = CoVisitModel(replace(PLAIN, repeat_prior=0))
     visits = [(ANN, BREAD, 5, 1), (BOB, BREAD, 6, 2), (ANN, MILK, 7, 1), (ANN, BREAD, 7, 1), (BOB, BREAD, 8, 3)]
     for user, item, ts, session in visits:
@@ -145,33 +145,33 @@ def test_the_table_tells_popularity_first_sight_and_repeats() -> None:
     assert table.repeat_rate.tolist() == [0.5, 0], "Ann's second bread is of the same session, Bob's is not"
 
 
-def test_an_item_of_few_users_repeats_as_is_usual() -> None:
+def test_the_repeat_rate_of_an_item_with_few_users_is_near_the_usual() -> None:
     co_visit = CoVisitModel()
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     assert co_visit.table().repeat_rate[0] == pytest.approx(5 * UNKNOWN_REPEAT_RATE / 6)
 
 
-def test_a_table_of_nothing_is_refused() -> None:
+def test_a_table_before_any_event_is_an_error() -> None:
     with pytest.raises(ValueError, match="has seen no event"):
         CoVisitModel().table()
 
 
-def test_a_user_never_seen_gets_an_empty_slate() -> None:
+def test_an_unknown_user_has_an_empty_slate() -> None:
     assert CoVisitModel().slate(ANN, 5) == []
 
 
-def test_fitting_a_log_is_learning_its_events() -> None:
+def test_fitting_a_log_equals_learning_its_events_one_by_one() -> None:
     log = EventLog.from_events(
         Event(event_id=str(n), user_id="ann", type="purchase", item_id=str(n % 7), ts=n, session_id=str(n // 9))
         for n in range(1500)
     )
-    told: list[int] = []
-    fitted = CoVisitModel.fit(log, done=told.append)
+    progress: list[int] = []
+    fitted = CoVisitModel.fit(log, done=progress.append)
     one_by_one = CoVisitModel()
     for n in range(1500):
         one_by_one.learn(0, n % 7, n, n // 9)
     np.testing.assert_array_equal(fitted.table().share, one_by_one.table().share)
-    assert told == [1000, 500]
+    assert progress == [1000, 500]
 
 
 @settings(max_examples=60, deadline=None)
@@ -186,8 +186,8 @@ def test_a_slate_sums_the_shares_of_the_newest_items(
     rule = replace(CoVisitRule(), recent=4)
     co_visit = CoVisitModel(rule)
     newest: list[tuple[int, int]] = []
-    for at, (user, item, session) in enumerate(visits):
-        co_visit.learn(user, item, at, session)
+    for ts, (user, item, session) in enumerate(visits):
+        co_visit.learn(user, item, ts, session)
         if user == ANN:
             newest.insert(0, (item, session))
     table = co_visit.table(width=20)

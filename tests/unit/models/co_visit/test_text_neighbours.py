@@ -9,26 +9,26 @@ TEXT_DIMS = 12
 
 
 def texts(*groups: int, seed: int = 0) -> np.ndarray:
-    """A vector an item, near those of its group; -1: no text."""
+    """One vector per item, near those of its group; -1: no text."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(max(groups) + 1, TEXT_DIMS))
-    told = np.array(groups)[:, None] >= 0
+    has_text = np.array(groups)[:, None] >= 0
     vectors = centres[np.array(groups)] + random.normal(size=(len(groups), TEXT_DIMS)) / 10
-    return np.where(told, vectors, 0).astype(np.float32)
+    return np.where(has_text, vectors, 0).astype(np.float32)
 
 
-def test_the_nearest_of_an_item_are_of_its_kind_and_never_itself() -> None:
+def test_the_nearest_neighbours_are_of_the_items_group_and_never_itself() -> None:
     nearest = TextNeighbours.from_text_vectors(texts(*[0, 1, 2, 3] * 3), width=2).item
     assert [sorted(row.tolist()) for row in nearest[:4]] == [[4, 8], [5, 9], [6, 10], [7, 11]]
 
 
-def test_the_parts_of_an_item_sum_to_one_and_fall_with_the_distance() -> None:
+def test_shares_sum_to_1_and_decrease_with_the_distance() -> None:
     share = TextNeighbours.from_text_vectors(texts(*[0, 1, 2, 3] * 3), width=2).share
     np.testing.assert_allclose(share.sum(axis=1), 1, rtol=1e-5)
     assert (np.diff(share, axis=1) <= 0).all()
 
 
-def test_an_item_without_text_has_no_neighbours_and_is_nobodys() -> None:
+def test_an_item_without_text_has_no_neighbours_and_is_none() -> None:
     neighbours = TextNeighbours.from_text_vectors(texts(0, 0, -1, 1, 1, -1), width=3)
     assert neighbours.shares(2) == {}
     assert not np.isin(neighbours.item, [2, 5]).any()
@@ -39,7 +39,7 @@ def test_fewer_than_two_texts_make_no_neighbours(groups: tuple[int, ...]) -> Non
     assert not TextNeighbours.from_text_vectors(texts(*groups, 0)[:-1]).share.any()
 
 
-def test_items_that_read_the_same_are_neighbours_at_full_cosine() -> None:
+def test_items_with_equal_texts_are_neighbours_with_cosine_1() -> None:
     vectors = texts(0, 1, 2, 3)
     neighbours = TextNeighbours.from_text_vectors(np.concatenate([vectors, vectors]), width=1)
     assert [neighbours.shares(item) for item in range(4)] == [{item + 4: 1.0} for item in range(4)]

@@ -1,4 +1,4 @@
-"""Data folders as logs: what the files tell of order becomes time, and nothing else does."""
+"""Data folders as logs: the order in the files becomes time."""
 
 from __future__ import annotations
 
@@ -33,16 +33,18 @@ def test_sessions_keep_their_order_and_those_of_the_test_come_after_all_others(t
     assert test.ts.min() > train.ts.max()
 
 
-def test_a_long_last_session_does_not_reach_into_the_test(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path, {"train": [(0, at, 1) for at in range(70)], "test": [(0, 0, 1), (0, 1, 1)]})
+def test_a_long_training_session_does_not_overlap_the_test(tmp_path: Path) -> None:
+    folder = write_folder(
+        tmp_path, {"train": [(0, position, 1) for position in range(70)], "test": [(0, 0, 1), (0, 1, 1)]}
+    )
     train, test, _ = sessions(folder)
     assert test.ts.min() > train.ts.max()
 
 
-def test_rows_may_stand_in_any_order(tmp_path: Path) -> None:
-    one = sessions(write_folder(tmp_path / "one", {"train": TRAIN, "test": TEST}))[0]
-    other = sessions(write_folder(tmp_path / "other", {"train": TRAIN[::-1], "test": TEST}))[0]
-    assert histories(one) == histories(other)
+def test_rows_may_be_in_any_order(tmp_path: Path) -> None:
+    first = sessions(write_folder(tmp_path / "one", {"train": TRAIN, "test": TEST}))[0]
+    second = sessions(write_folder(tmp_path / "other", {"train": TRAIN[::-1], "test": TEST}))[0]
+    assert histories(first) == histories(second)
 
 
 def test_leave_one_out_ends_every_user_at_the_same_time_an_hour_between_events(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_leave_one_out_ends_every_user_at_the_same_time_an_hour_between_events(t
     assert (data.log.ts >= data.test_from).sum() == len(TEST)
 
 
-def test_several_folders_are_domains_whose_ids_do_not_meet(tmp_path: Path) -> None:
+def test_several_folders_are_domains_with_separate_ids(tmp_path: Path) -> None:
     parts = {"train": TRAIN, "val": VAL, "test": TEST}
     data = leave_one_out([write_folder(tmp_path / name, parts) for name in ("toys", "books")])
     assert {item.domain for item in data.items} == {"toys", "books"}
@@ -64,7 +66,7 @@ def test_several_folders_are_domains_whose_ids_do_not_meet(tmp_path: Path) -> No
         assert {item.partition(":")[0] for item in items} == {user_id.partition(":")[0]}
 
 
-def test_items_have_their_texts_where_the_folder_has_any(tmp_path: Path) -> None:
+def test_items_have_the_texts_of_the_folder_or_none(tmp_path: Path) -> None:
     described = [{"item_id": 7, "title": "Tea", "brand": None, "category": "Drinks"}]
     folder = write_folder(tmp_path, {"train": TRAIN, "test": TEST}, described)
     items = {item.item_id: item for item in sessions(folder)[2]}
@@ -72,7 +74,7 @@ def test_items_have_their_texts_where_the_folder_has_any(tmp_path: Path) -> None
     assert items["9"].title == ""
 
 
-def test_periods_come_one_after_another(tmp_path: Path) -> None:
+def test_periods_do_not_overlap(tmp_path: Path) -> None:
     logs, _ = periods(write_folder(tmp_path, {"period_00": TRAIN, "period_01": TEST}))
     assert logs[1].ts.min() > logs[0].ts.max()
 
@@ -82,7 +84,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         sessions(write_folder(tmp_path, {"train": TRAIN}))
 
 
-def test_a_missing_column_is_named_and_so_are_those_there(tmp_path: Path) -> None:
+def test_an_error_names_missing_and_present_columns(tmp_path: Path) -> None:
     write_folder(tmp_path, {"test": TEST})
     parquet.write_table(pa.table({"user_id": [1], "item": [2]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match="lacks the column position, item_id; it has user_id, item"):

@@ -19,13 +19,13 @@ EVENTS = [
 ]
 
 
-def test_a_log_is_in_order_of_time_and_ties_keep_their_order() -> None:
+def test_a_log_is_in_time_order_and_ties_keep_their_order() -> None:
     log = EventLog.from_events(EVENTS)
     assert log.ts.tolist() == [10, 20, 30, 30]
     assert [log.item_ids[item] for item in log.item if item != NONE] == ["milk", "soup", "milk"]
 
 
-def test_an_event_knows_its_users_event_before() -> None:
+def test_previous_is_the_row_of_the_users_event_before() -> None:
     bob, search, ann, ann_again = EventLog.from_events(EVENTS).previous().tolist()
     assert (bob, search) == (-1, -1)
     assert (ann, ann_again) == (1, 2)
@@ -54,7 +54,7 @@ def test_a_slice_shares_its_numbers_with_the_log() -> None:
     assert log.last(1).ts.tolist() == [30]
 
 
-def test_an_empty_log_is_a_log() -> None:
+def test_a_log_can_be_empty() -> None:
     log = EventLog.from_events([])
     assert len(log) == 0
     assert log.events() == []
@@ -62,7 +62,7 @@ def test_an_empty_log_is_a_log() -> None:
         log.time_at(0.5)
 
 
-def test_a_log_turns_back_into_its_events() -> None:
+def test_a_log_can_be_turned_back_into_events() -> None:
     log = EventLog.from_events(EVENTS)
     again = EventLog.from_events(log.events())
     np.testing.assert_array_equal(again.ts, log.with_items().ts)

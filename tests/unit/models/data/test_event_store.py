@@ -10,7 +10,7 @@ def _purchase(n: int, item_id: str, session_id: str | None = None) -> Event:
     return Event(event_id=f"e{n}", user_id=f"u{n % 2}", type="purchase", ts=n, item_id=item_id, session_id=session_id)
 
 
-def test_what_was_appended_is_read_back_in_time_order_after_reopening(tmp_path: Path) -> None:
+def test_appended_events_are_read_in_time_order_after_reopening(tmp_path: Path) -> None:
     store = EventStore.open(tmp_path)
     store.append([_purchase(2, "b", "s"), _purchase(1, "a")], {"events": {0: 2}})
     store.append([_purchase(3, "a", "s")], {"events": {0: 2}, "feedback": {0: 1}})
@@ -32,7 +32,7 @@ def test_a_search_has_no_item(tmp_path: Path) -> None:
     assert store.log().item.tolist() == [-1]
 
 
-def test_an_empty_journal_is_an_empty_log(tmp_path: Path) -> None:
+def test_an_empty_store_is_an_empty_log(tmp_path: Path) -> None:
     assert len(EventStore.open(tmp_path / "new").log()) == 0
 
 

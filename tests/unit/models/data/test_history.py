@@ -18,7 +18,7 @@ STEPS = st.tuples(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, max_size=100))
-def test_history_and_session_are_what_the_ranker_keeps(steps: list[tuple[int, int, int]]) -> None:
+def test_history_and_session_equal_the_rankers(steps: list[tuple[int, int, int]]) -> None:
     states = UserStates(StateLayout(), dims=1, state_dims=1)
     slots = states.slots(["ann"])
     history, ts = UserHistory(), 10**9
@@ -39,7 +39,7 @@ def test_history_and_session_are_what_the_ranker_keeps(steps: list[tuple[int, in
         assert history.session_items() == set(items[: states.columns.session_length[0]].tolist())
 
 
-def test_a_search_opens_a_session_without_an_item() -> None:
+def test_a_search_begins_a_session_without_an_item() -> None:
     history = UserHistory()
     history.enter(4, ts=0, session=1)
     history.enter(NONE, ts=1, session=2)

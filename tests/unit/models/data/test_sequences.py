@@ -10,7 +10,7 @@ from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampl
 
 
 def log() -> EventLog:
-    """User 0 has items 0..9, user 1 items 10..12, one a second, their events mixed."""
+    """User 0 has items 0..9, user 1 items 10..12, one event per second, interleaved."""
     user = np.array([0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0])
     item = np.where(user == 0, np.cumsum(user == 0) - 1, 9 + np.cumsum(user == 1))
     n = len(user)
@@ -22,7 +22,7 @@ def log() -> EventLog:
     )
 
 
-def test_events_stand_by_user_in_order_of_time() -> None:
+def test_events_are_sorted_by_user_and_time() -> None:
     sequences = Sequences.from_log(log())
     assert sequences.item.tolist() == list(range(13))
     assert sequences.start.tolist() == [0, 10, 13]
@@ -46,7 +46,7 @@ def test_contexts_are_newest_first_and_end_at_the_users_first_event() -> None:
     assert contexts.recent.tolist() == [[2, 1, 0, -1], [11, 10, -1, -1]]
 
 
-def test_contexts_know_when_the_recent_events_were_and_of_what_type() -> None:
+def test_contexts_have_times_and_types_of_the_recent_events() -> None:
     contexts = Sequences.from_log(log()).contexts(np.array([2, 11]), 4)
     assert contexts.times().tolist() == [[3000, 2000, 0, 0], [4000, 1000, 0, 0]]
     assert contexts.types().shape == (2, 4)
@@ -54,14 +54,14 @@ def test_contexts_know_when_the_recent_events_were_and_of_what_type() -> None:
     assert (part.recent.tolist(), part.times().tolist()) == ([[11, 10, -1, -1]], [[4000, 1000, 0, 0]])
 
 
-def test_contexts_of_some_events_are_as_if_the_others_had_not_been() -> None:
+def test_contexts_of_some_events_are_as_if_the_others_had_not_happened() -> None:
     contexts = Sequences.from_log(log()).contexts(np.array([2, 11]), 4)
     some = contexts.only(np.array([[False, True, False, True], [False, True, False, False]]))
     assert some.recent.tolist() == [[1, -1, -1, -1], [10, -1, -1, -1]]
     assert some.times().tolist() == [[2000, 0, 0, 0], [1000, 0, 0, 0]]
 
 
-def test_contexts_made_without_times_or_types_say_so_when_asked() -> None:
+def test_reading_missing_times_or_types_of_contexts_is_an_error() -> None:
     contexts = Contexts(np.zeros(1, np.int32), np.zeros((1, 2), np.int32))
     with pytest.raises(ValueError, match="no `ts`"):
         contexts.part(0, 1).times()
@@ -69,11 +69,11 @@ def test_contexts_made_without_times_or_types_say_so_when_asked() -> None:
         contexts.only(np.ones((1, 2), np.bool_)).types()
 
 
-def test_what_follows_ends_at_the_users_last_event() -> None:
+def test_following_items_end_at_the_users_last_event() -> None:
     assert Sequences.from_log(log()).following(np.array([7, 12]), 3).tolist() == [[8, 9, -1], [-1, -1, -1]]
 
 
-def test_targets_lie_ahead_in_the_same_users_sequence() -> None:
+def test_targets_are_later_events_of_the_same_user() -> None:
     sequences, random = Sequences.from_log(log()), np.random.default_rng(0)
     windows = sequences.gather(sequences.windows(4, random))
     for most in (3, 100):
@@ -93,7 +93,7 @@ def test_targets_are_drawn_among_the_rows_that_may_be_predicted() -> None:
     assert sorted(windows.row[where].tolist()) == [0, 2, 4, 6, 8, 10]
 
 
-def test_some_events_alone_are_as_if_the_users_had_done_nothing_else() -> None:
+def test_a_subset_of_events_is_as_if_the_users_had_no_others() -> None:
     sequences = Sequences.from_log(log())
     alone = sequences.only(sequences.item % 5 == 0)
     assert alone.item.tolist() == [0, 5, 10]
@@ -103,7 +103,7 @@ def test_some_events_alone_are_as_if_the_users_had_done_nothing_else() -> None:
     assert len(sequences.only(sequences.item < 0)) == 0
 
 
-def test_negatives_are_drawn_half_by_popularity_and_half_evenly() -> None:
+def test_negatives_are_sampled_half_by_popularity_and_half_uniformly() -> None:
     items = np.array([3] * 90 + [5] * 10)
     negatives = NegativeSampler.from_items(items, 8)
     drawn = negatives.draw(10_000, np.random.default_rng(0))
@@ -112,7 +112,7 @@ def test_negatives_are_drawn_half_by_popularity_and_half_evenly() -> None:
     assert abs(float(negatives.log_probability[3].exp()) - 0.7) < 1e-6
 
 
-def test_the_loss_of_no_targets_is_nothing_and_can_be_descended() -> None:
+def test_the_loss_without_targets_is_0_and_has_a_gradient() -> None:
     users = torch.zeros(0, 3, requires_grad=True)
     loss = sampled_softmax(users, torch.zeros(0, 3), torch.ones(5, 3), torch.zeros(5))
     loss.backward()

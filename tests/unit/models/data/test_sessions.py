@@ -11,7 +11,7 @@ from models.data.sessions import Sessions
 
 
 def log(user: list[int], ts: list[int], session: list[int]) -> EventLog:
-    """Items are numbered in the order given."""
+    """Item numbers are 0, 1, 2, … in the given order."""
     n = len(user)
     ids = tuple(map(str, range(max(n, 9))))
     columns = (np.array(column, np.int64) for column in (user, range(n), [0] * n, ts, session))
@@ -40,14 +40,14 @@ def test_a_log_without_events_has_no_sessions() -> None:
         max_size=30,
     )
 )
-def test_a_session_ends_where_the_users_history_says_so(events: list[tuple[int, int, int]]) -> None:
+def test_sessions_end_as_in_the_users_history(events: list[tuple[int, int, int]]) -> None:
     user, pause, session = zip(*events, strict=True)
     ts = np.cumsum(pause).tolist()
     sessions = Sessions.from_log(log(list(user), ts, list(session)))
     lengths = []
-    for one in (0, 1):
+    for user_number in (0, 1):
         history = UserHistory()
-        for item, row in enumerate(np.flatnonzero(np.array(user) == one).tolist()):
+        for item, row in enumerate(np.flatnonzero(np.array(user) == user_number).tolist()):
             history.enter(item, ts[row], session[row])
             lengths += [1] if history.session_length == 1 else []
             lengths[-1] = history.session_length

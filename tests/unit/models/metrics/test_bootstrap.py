@@ -14,7 +14,7 @@ def test_the_difference_is_of_the_means_over_events() -> None:
     assert interval.low <= interval.difference <= interval.high
 
 
-def test_an_equal_seed_gives_an_equal_interval() -> None:
+def test_equal_random_seeds_give_equal_intervals() -> None:
     random = np.random.default_rng(0)
     ours, theirs, user = random.random(100), random.random(100), random.integers(20, size=100)
     first, again, other = (paired_bootstrap(ours, theirs, user, random_seed=seed).interval() for seed in (3, 3, 4))
@@ -27,7 +27,7 @@ def test_rankers_that_never_differ_have_an_interval_of_zero() -> None:
     assert (interval.low, interval.difference, interval.high) == (0, 0, 0)
 
 
-def test_events_of_one_user_are_worth_little_more_than_one_event() -> None:
+def test_many_events_of_one_user_narrow_the_interval_little() -> None:
     random = np.random.default_rng(0)
     taste = random.normal(size=200)
     user = np.repeat(np.arange(200), 20)
@@ -37,7 +37,7 @@ def test_events_of_one_user_are_worth_little_more_than_one_event() -> None:
     assert by_user.high - by_user.low > 4 * (by_event.high - by_event.low)
 
 
-def test_the_interval_is_the_normal_one_where_there_are_many_users() -> None:
+def test_the_interval_is_the_normal_one_for_many_users() -> None:
     random = np.random.default_rng(0)
     ours = random.normal(0.1, 1, size=4000)
     interval = paired_interval(ours, np.zeros(4000), np.arange(4000), samples=4000)
@@ -46,21 +46,21 @@ def test_the_interval_is_the_normal_one_where_there_are_many_users() -> None:
     assert interval.high == pytest.approx(ours.mean() + 1.96 * error, abs=0.1 * error)
 
 
-def test_nothing_to_compare_is_refused() -> None:
+def test_no_events_are_an_error() -> None:
     with pytest.raises(ValueError, match="no events"):
         paired_interval(np.empty(0), np.empty(0), np.empty(0, np.int64))
 
 
-def test_a_p_value_is_how_often_chance_alone_comes_as_far() -> None:
-    """Seen +0.3; around it samples of +0.1, +0.3 and +0.7, by chance -0.2, 0 and +0.4; and the one seen."""
+def test_a_p_value_is_the_share_of_samples_by_chance_at_least_as_high() -> None:
+    """Observed +0.3; samples +0.1, +0.3 and +0.7, by chance -0.2, 0 and +0.4; and the observed one."""
     bootstrap = Bootstrap(0.5, 0.2, np.array([0.3, 0.5, 0.9]), np.array([0.2, 0.2, 0.2]))
     assert bootstrap.p_above(NonInferiorityMargin()) == 2 / 4
     assert bootstrap.p_above(NonInferiorityMargin(fixed=0.05)) == 2 / 4
     assert bootstrap.p_above(NonInferiorityMargin(fixed=0.2)) == 1 / 4
 
 
-def test_a_share_of_what_the_rival_reaches_may_be_lost() -> None:
-    """0.18 is 0.9 of 0.2: a tenth less, so just at the margin; with the hundredth on top, above it."""
+def test_a_margin_can_be_a_share_of_the_baseline() -> None:
+    """0.18 is a tenth less than 0.2, just at the margin; with 0.01 on top it is above it."""
     bootstrap = Bootstrap(0.18, 0.2, np.array([0.175, 0.185]), np.array([0.2, 0.2]))
     assert NonInferiorityMargin(fixed=0.01, share=0.1).lowest_difference(0.2) == pytest.approx(-0.03)
     assert bootstrap.p_above(NonInferiorityMargin(share=0.1)) == pytest.approx(2 / 3)
@@ -77,8 +77,8 @@ def test_rankers_that_never_differ_have_a_p_value_of_1() -> None:
     assert paired_bootstrap(gains, gains, np.arange(50)).p_above(NonInferiorityMargin()) == 1
 
 
-def test_a_difference_that_is_only_chance_has_a_p_value_below_a_twentieth_one_time_in_twenty() -> None:
-    """Users of unequal sizes, alike within themselves; in truth exactly at the margin, a fifth of the rival's."""
+def test_under_the_null_hypothesis_one_p_value_in_twenty_is_below_one_twentieth() -> None:
+    """Users of unequal sizes, with correlated events; the true difference is the margin, 1/5 of the baseline."""
     p_values = []
     for seed in range(400):
         random = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def test_a_difference_that_is_only_chance_has_a_p_value_below_a_twentieth_one_ti
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
 
 
-def test_the_p_value_is_the_normal_one_where_there_are_many_users() -> None:
+def test_the_p_value_is_the_normal_one_for_many_users() -> None:
     random = np.random.default_rng(1)
     ours = random.normal(0.02, 1, size=4000)
     bootstrap = paired_bootstrap(ours, np.zeros(4000), np.arange(4000), samples=4000)

@@ -20,12 +20,12 @@ def test_each_metric_by_hand() -> None:
     assert ranking.mrr_at(RANKS, 20) == pytest.approx((1 + 1 / 3 + 1 / 20) / 6)
 
 
-def test_f1_is_the_mean_of_each_event_s_own_harmonic_mean() -> None:
+def test_f1_is_the_mean_of_the_events_harmonic_means() -> None:
     precision, recall = 1 / 20, 1.0
     assert ranking.f1_at(np.array([4], np.int32), 20) == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_no_event_scores_nothing() -> None:
+def test_metrics_without_events_are_0() -> None:
     assert ranking.ndcg_at(np.empty(0, np.int32), 20) == 0
 
 
@@ -37,12 +37,12 @@ def test_coverage_counts_items_once_and_padding_never() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=20))
-def test_ir_measures_says_the_same(ranks: list[int]) -> None:
+def test_metrics_equal_those_of_ir_measures(ranks: list[int]) -> None:
     qrels = [ir_measures.Qrel(str(event), "came", 1) for event in range(len(ranks))]
     run = [
-        ir_measures.ScoredDoc(str(event), "came" if place == rank else f"other{place}", 31.0 - place)
+        ir_measures.ScoredDoc(str(event), "came" if position == rank else f"other{position}", 31.0 - position)
         for event, rank in enumerate(ranks)
-        for place in range(1, 31)
+        for position in range(1, 31)
     ]
     nDCG, RR, R, P = ir_measures.nDCG, ir_measures.RR, ir_measures.R, ir_measures.P
     theirs = ir_measures.calc_aggregate([nDCG @ 20, RR @ 20, R @ 20, P @ 20], qrels, run)

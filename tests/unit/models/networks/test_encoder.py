@@ -37,7 +37,7 @@ def test_whole_windows_give_the_user_vectors_of_single_steps() -> None:
 
 
 @torch.no_grad()
-def test_a_user_vector_does_not_know_what_comes_later() -> None:
+def test_a_user_vector_does_not_depend_on_later_events() -> None:
     step = encoder().step
     vectors, types, seconds = torch.randn(1, 6, 8), torch.zeros(1, 6, dtype=torch.int64), torch.zeros(1, 6)
     before = step(vectors, types, seconds)[:, :3]
@@ -46,7 +46,7 @@ def test_a_user_vector_does_not_know_what_comes_later() -> None:
 
 
 @torch.no_grad()
-def test_item_vectors_have_length_one_and_an_unknown_item_is_its_text_alone() -> None:
+def test_item_vectors_have_length_1_and_an_item_without_residual_is_its_text_only() -> None:
     item = encoder().item
     text = torch.randn(1, 12).repeat(3, 1)
     vectors = item(text, torch.tensor([0, 1, 2]))
@@ -68,7 +68,7 @@ def test_the_state_stays_bounded_over_ten_thousand_events() -> None:
 
 
 @torch.no_grad()
-def test_a_child_begins_with_its_parents_vectors_and_has_room_for_more_items() -> None:
+def test_a_child_starts_with_its_parents_vectors_and_room_for_more_items() -> None:
     parent, child = encoder(), SharedEncoder(replace(CONFIG, items=9)).eval()
     new = child.item.residual.weight[5:].clone()
     child.inherit(parent.state_dict())
@@ -77,6 +77,6 @@ def test_a_child_begins_with_its_parents_vectors_and_has_room_for_more_items() -
     assert torch.equal(child.item.residual.weight[5:], new)
 
 
-def test_a_parent_of_another_size_is_refused_by_the_weights_name() -> None:
+def test_a_parent_of_another_size_is_an_error_that_names_the_weight() -> None:
     with pytest.raises(RuntimeError, match=r"step\.input_term\.weight"):
         SharedEncoder(replace(CONFIG, state_dims=8)).inherit(encoder().state_dict())

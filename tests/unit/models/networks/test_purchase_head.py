@@ -22,25 +22,25 @@ from models.networks.purchase_head import (
 )
 
 CONFIG = PurchaseConfig(rows_per_step=256, epochs=12)
-MOMENTS, CANDIDATES = 1000, 10
+POINTS, CANDIDATES = 1000, 10
 
 
 def rule(features: np.ndarray, shift: float = 0.0) -> np.ndarray:
-    """Users buy what has a great second feature, unless the third says that they have it; one in ten or so."""
+    """Purchase probability: high for a high second feature, low if the third is above 0; 10 % on average."""
     return 1 / (1 + np.exp(-shift - np.where(features[:, 2] > 0, -6, 3 * features[:, 1] - 2)))
 
 
-def examples(random_seed: int = 0, moments: int = MOMENTS, shift: float = 0.0) -> PurchaseExamples:
-    """What users bought by the rule."""
+def examples(random_seed: int = 0, points: int = POINTS, shift: float = 0.0) -> PurchaseExamples:
+    """Purchases drawn by the rule."""
     random = np.random.default_rng(random_seed)
-    features = random.normal(size=(moments * CANDIDATES, 4)) * [100, 1, 1, 0.01] + [5000, 0, 0, 0]
+    features = random.normal(size=(points * CANDIDATES, 4)) * [100, 1, 1, 0.01] + [5000, 0, 0, 0]
     bought = random.random(len(features)) < rule(features, shift)
-    return PurchaseExamples(features.astype(np.float32), bought, np.repeat(np.arange(moments), CANDIDATES))
+    return PurchaseExamples(features.astype(np.float32), bought, np.repeat(np.arange(points), CANDIDATES))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Steps as small as these spend their time waiting for the other threads."""
+    """With several threads, such small steps mostly wait for the other threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,21 +52,21 @@ def learned() -> tuple[PurchaseClassifier, PurchaseMetrics]:
     return fit_purchase_head(examples(), CONFIG, random_seed=0)
 
 
-def figures(head: PurchaseClassifier, of: PurchaseExamples) -> PurchaseMetrics:
-    return PurchaseMetrics.from_probabilities(probabilities(head, of), of.bought, 0.5)
+def figures(head: PurchaseClassifier, data: PurchaseExamples) -> PurchaseMetrics:
+    return PurchaseMetrics.from_probabilities(probabilities(head, data), data.bought, 0.5)
 
 
 def test_a_head_learns_the_rule_by_which_users_buy(learned: tuple[PurchaseClassifier, PurchaseMetrics]) -> None:
     head, measured = learned
     unseen = examples(random_seed=1)
-    known = PurchaseMetrics.from_probabilities(rule(unseen.features), unseen.bought, 0.5)
-    assert figures(head, unseen).roc_auc > known.roc_auc - 0.01 > 0.9
-    assert measured.roc_auc > known.roc_auc - 0.02
+    best_possible = PurchaseMetrics.from_probabilities(rule(unseen.features), unseen.bought, 0.5)
+    assert figures(head, unseen).roc_auc > best_possible.roc_auc - 0.01 > 0.9
+    assert measured.roc_auc > best_possible.roc_auc - 0.02
     assert measured.pr_auc > 3 * measured.purchases / measured.examples
     assert measured.calibration_error < 0.03
 
 
-def test_the_threshold_of_the_best_f1_beats_one_half_where_purchases_are_rare(
+def test_the_best_f1_threshold_beats_one_half_if_purchases_are_rare(
     learned: tuple[PurchaseClassifier, PurchaseMetrics],
 ) -> None:
     measured = learned[1]
@@ -74,17 +74,19 @@ def test_the_threshold_of_the_best_f1_beats_one_half_where_purchases_are_rare(
     assert measured.at_best_f1.f1 > measured.at_half.f1
 
 
-def test_every_probability_is_one_whatever_the_features(learned: tuple[PurchaseClassifier, PurchaseMetrics]) -> None:
+def test_probabilities_are_between_0_and_1_for_any_features(
+    learned: tuple[PurchaseClassifier, PurchaseMetrics],
+) -> None:
     extreme = torch.tensor([[[3e38, -3e38, 3e38, -3e38], [0, 0, 0, 0], [1e6, -1e6, 1e-6, 3]]])
     with torch.no_grad():
         probability = learned[0](extreme).numpy()
     assert ((probability >= 0) & (probability <= 1)).all()
 
 
-def test_calibration_puts_right_what_changed_since_the_head_learned(
+def test_calibration_follows_a_purchase_rate_that_changed_after_training(
     learned: tuple[PurchaseClassifier, PurchaseMetrics],
 ) -> None:
-    """Users buy far less than they did when the head was trained, and it is too sure of itself besides."""
+    """Users buy far less than in training, and the head is overconfident."""
     head = deepcopy(learned[0])
     head.scale.fill_(2.0)
     head.shift.fill_(0.0)
@@ -98,34 +100,34 @@ def test_calibration_puts_right_what_changed_since_the_head_learned(
     assert after.roc_auc == pytest.approx(before.roc_auc), "a straight line leaves the order as it was"
 
 
-def test_what_is_measured_has_taught_neither_the_head_nor_its_calibration() -> None:
-    made = examples(moments=500)
-    others = examples(random_seed=5, moments=500)
-    newest = made.prediction_point >= 400
+def test_the_measured_part_is_used_neither_in_training_nor_in_calibration() -> None:
+    data = examples(points=500)
+    others = examples(random_seed=5, points=500)
+    newest = data.prediction_point >= 400
     changed = PurchaseExamples(
-        np.where(newest[:, None], others.features, made.features),
-        np.where(newest, others.bought, made.bought),
-        made.prediction_point,
+        np.where(newest[:, None], others.features, data.features),
+        np.where(newest, others.bought, data.bought),
+        data.prediction_point,
     )
-    one, other = (fit_purchase_head(which, CONFIG, random_seed=0) for which in (made, changed))
-    for name, values in one[0].state_dict().items():
-        assert torch.equal(values, other[0].state_dict()[name])
-    assert one[1] != other[1]
+    first, second = (fit_purchase_head(which, CONFIG, random_seed=0) for which in (data, changed))
+    for name, values in first[0].state_dict().items():
+        assert torch.equal(values, second[0].state_dict()[name])
+    assert first[1] != second[1]
 
 
 def test_too_few_purchases_make_no_head() -> None:
-    made = examples()
-    rare = PurchaseExamples(made.features, made.bought & (made.prediction_point < 800), made.prediction_point)
+    data = examples()
+    rare = PurchaseExamples(data.features, data.bought & (data.prediction_point < 800), data.prediction_point)
     with pytest.raises(NoPurchaseHead, match=r"^0 of .* candidates to measure on were bought: at least 20"):
         fit_purchase_head(rare, CONFIG, random_seed=0)
 
 
-def test_the_exported_head_says_what_the_original_says(
+def test_the_exported_head_predicts_as_the_original(
     learned: tuple[PurchaseClassifier, PurchaseMetrics], tmp_path: Path
 ) -> None:
     head = learned[0]
     assert export_purchase_head(head, tmp_path)[PURCHASE_HEAD] < 1e-5
-    features = examples(random_seed=3, moments=6).features.reshape(6, CANDIDATES, 4)
+    features = examples(random_seed=3, points=6).features.reshape(6, CANDIDATES, 4)
     with torch.no_grad():
         expected = head(torch.from_numpy(features)).numpy()
     np.testing.assert_allclose(OnnxPurchaseHead(Draft(tmp_path)).probability(features), expected, atol=1e-5)

@@ -20,7 +20,7 @@ from models.seeds.seed_model import Vectors
 from models.seeds.text import OwnTransformer, TextSeedModel
 
 WORDS = ["red", "green", "blue", "shirt", "shoe", "hat", "bread", "milk", "tea", "cup", "bowl", "pan"]
-TEXTS = [f"{WORDS[at % 12]} {WORDS[(5 * at + 1) % 12]}" for at in range(12)]
+TEXTS = [f"{WORDS[index % 12]} {WORDS[(5 * index + 1) % 12]}" for index in range(12)]
 LORA = TextConfig(adapter="lora", rank=4, steps=60, pairs_per_step=6, learning_rate=1e-2)
 ADAPTED = [LORA, replace(LORA, adapter="adalora", learning_rate=2e-2, steps=80)]
 
@@ -70,18 +70,18 @@ def test_a_transformer_is_read_from_a_folder(folder: Path) -> None:
     assert np.isfinite(vectors).all()
 
 
-def test_a_text_has_the_same_vector_whatever_it_is_read_with(folder: Path) -> None:
+def test_the_vector_of_a_text_does_not_depend_on_its_batch(folder: Path) -> None:
     transformer = load_transformer(str(folder))
     np.testing.assert_allclose(transformer.encode(["tea", *TEXTS])[0], transformer.encode(["tea"])[0], atol=1e-5)
 
 
-def test_the_exported_file_makes_the_vectors_of_the_transformer(folder: Path, tmp_path: Path) -> None:
+def test_the_exported_file_computes_the_transformers_vectors(folder: Path, tmp_path: Path) -> None:
     transformer = load_transformer(str(folder))
     export_text(tmp_path, quantised=False, transformer=transformer)
     np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), transformer.encode(TEXTS), atol=1e-5)
 
 
-def test_a_model_that_is_not_on_this_machine_is_refused_and_the_remedy_named(
+def test_a_model_that_is_not_on_this_machine_is_an_error_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"'nobody/nothing' is neither .* run `hf download nobody/nothing`"):
@@ -90,7 +90,7 @@ def test_a_model_that_is_not_on_this_machine_is_refused_and_the_remedy_named(
         load_transformer(str(tmp_path / "missing"))
 
 
-def test_a_folder_without_a_transformer_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_folder_without_a_transformer(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^cannot load a transformer from {tmp_path}"):
         load_transformer(str(tmp_path))
 
@@ -114,31 +114,31 @@ def test_an_adapter_moves_texts_of_a_pair_together(config: TextConfig, folder: P
 
 
 @pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)
-def test_what_the_adapter_learned_is_in_the_exported_weights(config: TextConfig, folder: Path, tmp_path: Path) -> None:
+def test_the_adapter_is_merged_into_the_exported_weights(config: TextConfig, folder: Path, tmp_path: Path) -> None:
     adapted = adapt(load_transformer(str(folder)), TEXTS, log(), replace(config, steps=10), random_seed=0)
     assert not [name for name, _ in adapted.module.named_parameters() if "lora" in name]
     export_text(tmp_path, quantised=False, transformer=adapted)
     np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), adapted.encode(TEXTS), atol=1e-5)
 
 
-def test_adapting_twice_with_one_seed_gives_the_same_vectors(folder: Path) -> None:
+def test_equal_random_seeds_adapt_equally(folder: Path) -> None:
     few = replace(LORA, steps=5)
-    one, other = (
+    first, other = (
         adapt(load_transformer(str(folder)), TEXTS, log(), few, random_seed=3).encode(TEXTS) for _ in range(2)
     )
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(first, other)
 
 
-def test_without_an_adapter_the_transformer_stays_as_it_was(folder: Path) -> None:
+def test_without_an_adapter_the_transformer_does_not_change(folder: Path) -> None:
     transformer = load_transformer(str(folder))
     before = transformer.encode(TEXTS)
-    told: list[float] = []
-    after = adapt(transformer, TEXTS, log(), TextConfig(), random_seed=0, done=told.append).encode(TEXTS)
+    progress: list[float] = []
+    after = adapt(transformer, TEXTS, log(), TextConfig(), random_seed=0, done=progress.append).encode(TEXTS)
     np.testing.assert_array_equal(before, after)
-    assert told == [1.0]
+    assert progress == [1.0]
 
 
-def test_a_text_seed_with_an_adapted_transformer_lists_the_pairs_other_item(folder: Path) -> None:
+def test_a_text_seed_model_with_an_adapted_transformer_lists_the_other_item_of_a_pair(folder: Path) -> None:
     def hits(config: TextConfig) -> float:
         seed = TextSeedModel(dims=8, recent=1, own=OwnTransformer(TEXTS, replace(config, model=str(folder))))
         seed.fit(log(), np.zeros((12, 4), np.float32), lambda share: None)
@@ -150,13 +150,13 @@ def test_a_text_seed_with_an_adapted_transformer_lists_the_pairs_other_item(fold
     assert adapted > hits(TextConfig()) + 0.2
 
 
-def test_a_seed_that_reads_for_itself_tells_how_far_it_is(folder: Path) -> None:
-    told: list[float] = []
+def test_a_seed_model_with_its_own_transformer_reports_its_progress(folder: Path) -> None:
+    progress: list[float] = []
     own = OwnTransformer(TEXTS, replace(LORA, model=str(folder), steps=4))
-    TextSeedModel(dims=4, own=own).fit(log(), np.zeros((12, 4), np.float32), told.append)
-    assert sum(told) == pytest.approx(1.0)
+    TextSeedModel(dims=4, own=own).fit(log(), np.zeros((12, 4), np.float32), progress.append)
+    assert sum(progress) == pytest.approx(1.0)
 
 
-def test_texts_of_another_catalogue_are_refused() -> None:
+def test_texts_of_another_catalogue_are_an_error() -> None:
     with pytest.raises(ValueError, match="`texts` has 2 items, the catalogue 12"):
         TextSeedModel(own=OwnTransformer(TEXTS[:2])).fit(log(), np.zeros((12, 4), np.float32), lambda share: None)

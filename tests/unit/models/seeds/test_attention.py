@@ -13,7 +13,7 @@ KINDS = ("sasrec", "hstu")
 
 
 def log(users: int = 60, length: int = 8) -> EventLog:
-    """Users walk round a ring of items from where they like, one half of them upwards, the other downwards."""
+    """Users step round a ring of items from a random start, even ones upwards, odd ones downwards."""
     user = np.repeat(np.arange(users), length)
     step = np.where(user % 2 == 0, 1, -1) * (np.arange(len(user)) % length)
     start = np.random.default_rng(0).integers(0, RING, users)
@@ -25,22 +25,22 @@ def log(users: int = 60, length: int = 8) -> EventLog:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_tells_from_two_items_which_way_a_user_goes(kind: str) -> None:
+def test_two_items_are_enough_to_infer_a_users_direction(kind: str) -> None:
     config = AttentionConfig(
         kind=kind, dims=16, window=8, epochs=30, events_per_step=128, negatives=32, dropout=0.0, learning_rate=1e-2
     )
-    seed = AttentionSeedModel(config=config)
-    seed.fit(log(), np.zeros((RING, 1), np.float32), lambda share: None)
+    seed_model = AttentionSeedModel(config=config)
+    seed_model.fit(log(), np.zeros((RING, 1), np.float32), lambda share: None)
     sequences = Sequences.from_log(log())
     rows = np.flatnonzero((np.arange(len(sequences)) % 8 > 0) & (np.arange(len(sequences)) % 8 < 7))
-    top_k = seed.predict_top_k(sequences.contexts(rows, 8), 1)
+    top_k = seed_model.predict_top_k(sequences.contexts(rows, 8), 1)
     assert (top_k.items[:, 0] == sequences.item[rows + 1]).mean() > 0.9, "the newest item alone would give one half"
     assert top_k.confidence.mean() > 0.7
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_user_vector_knows_what_came_before_and_nothing_of_what_comes_later(kind: str) -> None:
+def test_a_user_vector_depends_on_earlier_items_only(kind: str) -> None:
     torch.manual_seed(0)
     network = Attention(20, AttentionConfig(kind=kind, dims=8, window=6)).eval()
     items = torch.randint(0, 20, (3, 6))

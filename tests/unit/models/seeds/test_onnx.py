@@ -41,24 +41,24 @@ def encoder() -> SharedEncoder:
 
 @pytest.fixture
 def folder(encoder: SharedEncoder, tmp_path: Path) -> Path:
-    """The encoder as files, items 0 to 3 being those it has residuals of."""
+    """The encoder as files; items 0 to 3 have residuals."""
     export_encoder(encoder, tmp_path)
     (tmp_path / "items.json").write_text('{"0": 1, "1": 2, "2": 3, "3": 4}')
     return tmp_path
 
 
-def fitted(seed: OnnxSeedModel, text_vectors: np.ndarray = TEXTS) -> OnnxSeedModel:
-    seed.fit(log(), text_vectors, lambda share: None)
-    return seed
+def fitted(seed_model: OnnxSeedModel, text_vectors: np.ndarray = TEXTS) -> OnnxSeedModel:
+    seed_model.fit(log(), text_vectors, lambda share: None)
+    return seed_model
 
 
-def last_moments() -> Contexts:
+def last_contexts() -> Contexts:
     sequences = Sequences.from_log(log())
     return sequences.contexts(sequences.start[1:] - 1, 6)
 
 
 @torch.no_grad()
-def test_its_list_is_what_stepping_the_encoder_ranks_first(encoder: SharedEncoder, folder: Path) -> None:
+def test_its_list_equals_that_of_stepping_the_encoder(encoder: SharedEncoder, folder: Path) -> None:
     sequences = Sequences.from_log(log())
     numbers = torch.tensor([1, 2, 3, 4, 0, 0, 0, 0, 0])
     vectors = encoder.item(torch.from_numpy(TEXTS), numbers)
@@ -74,7 +74,7 @@ def test_its_list_is_what_stepping_the_encoder_ranks_first(encoder: SharedEncode
             )
         scores.append((user @ vectors.T)[0])
     expected = torch.stack(scores)
-    top_k = fitted(OnnxSeedModel(folder)).predict_top_k(last_moments(), 4)
+    top_k = fitted(OnnxSeedModel(folder)).predict_top_k(last_contexts(), 4)
     np.testing.assert_array_equal(top_k.items, expected.topk(4).indices)
     np.testing.assert_allclose(top_k.confidence, expected.softmax(-1).topk(4).values.sum(-1), rtol=1e-4)
 
@@ -82,21 +82,21 @@ def test_its_list_is_what_stepping_the_encoder_ranks_first(encoder: SharedEncode
 def test_any_release_folder_will_do(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", item_ids=["0", "1"])
     top_k = fitted(OnnxSeedModel(tmp_path / "r1"), np.eye(ITEMS, TEXT_DIMS, dtype=np.float32)).predict_top_k(
-        last_moments(), 3
+        last_contexts(), 3
     )
     assert top_k.items.shape == (3, 3)
     assert (top_k.confidence > 0).all()
 
 
-def test_it_reads_text_vectors_of_its_own_where_they_are_given(tmp_path: Path) -> None:
+def test_it_uses_its_own_text_vectors_if_given(tmp_path: Path) -> None:
     write_release(tmp_path / "r1")
     own = np.eye(ITEMS, TEXT_DIMS, dtype=np.float32)
-    seed = fitted(OnnxSeedModel(tmp_path / "r1", text_vectors=own))
-    assert seed.user_vectors(last_moments()).shape == (3, DIMS)
+    seed_model = fitted(OnnxSeedModel(tmp_path / "r1", text_vectors=own))
+    assert seed_model.user_vectors(last_contexts()).shape == (3, DIMS)
 
 
-def test_a_moment_before_any_event_has_no_confidence(folder: Path) -> None:
-    nothing = last_moments().only(np.zeros((3, 6), np.bool_))
+def test_without_events_the_confidence_is_0(folder: Path) -> None:
+    nothing = last_contexts().only(np.zeros((3, 6), np.bool_))
     assert fitted(OnnxSeedModel(folder)).predict_top_k(nothing, 3).confidence.tolist() == [0, 0, 0]
 
 
@@ -113,13 +113,13 @@ def test_a_missing_input_is_named(folder: Path) -> None:
         fitted(OnnxSeedModel(folder))
 
 
-def test_text_vectors_of_another_size_are_refused_and_the_remedy_named(folder: Path) -> None:
+def test_text_vectors_of_another_size_are_an_error_with_the_remedy(folder: Path) -> None:
     with pytest.raises(
         ReleaseError, match=r"item\.onnx does not accept text vectors of 3 dimensions: pass `text_vectors`"
     ):
         fitted(OnnxSeedModel(folder), TEXTS[:, :3])
 
 
-def test_text_vectors_of_another_catalogue_are_refused(folder: Path) -> None:
+def test_text_vectors_of_another_catalogue_are_an_error(folder: Path) -> None:
     with pytest.raises(ValueError, match="`text_vectors` has 5 items, the catalogue 9"):
         fitted(OnnxSeedModel(folder, text_vectors=TEXTS[:5]))

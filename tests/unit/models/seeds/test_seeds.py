@@ -1,4 +1,4 @@
-"""What holds for every seed."""
+"""Properties of all seed models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MAKERS: dict[str, Callable[[], SeedModel]] = {
 
 
 def log() -> EventLog:
-    """Users of even number have items 0..5 over and over, the others 6..11: two worlds."""
+    """Even users visit items 0..5, odd users items 6..11: two groups."""
     random = np.random.default_rng(0)
     user = np.repeat(np.arange(40), 12)
     item = random.integers(0, 6, len(user)) + 6 * (user % 2)
@@ -59,7 +59,7 @@ def log() -> EventLog:
 
 
 def texts() -> np.ndarray:
-    """Text vectors [12, 16] in which each world's items are alike."""
+    """Text vectors [12, 16], similar within each group."""
     random = np.random.default_rng(1)
     worlds = np.repeat(random.normal(size=(2, 16)), 6, axis=0)
     return (worlds + 0.3 * random.normal(size=(ITEMS, 16))).astype(np.float32)
@@ -71,16 +71,16 @@ def make(request: pytest.FixtureRequest) -> Callable[[], SeedModel]:
 
 
 @pytest.fixture(scope="module")
-def seed(make: Callable[[], SeedModel]) -> SeedModel:
-    made = make()
-    made.fit(log(), texts(), lambda share: None)
-    return made
+def seed_model(make: Callable[[], SeedModel]) -> SeedModel:
+    fitted_model = make()
+    fitted_model.fit(log(), texts(), lambda share: None)
+    return fitted_model
 
 
-def test_a_seed_teaches_what_it_learned(seed: SeedModel) -> None:
+def test_a_seed_model_predicts_items_like_those_it_was_fitted_to(seed_model: SeedModel) -> None:
     sequences = Sequences.from_log(log())
     rows = np.arange(5, len(sequences), 12)
-    top_k = seed.predict_top_k(sequences.contexts(rows, 8), 4)
+    top_k = seed_model.predict_top_k(sequences.contexts(rows, 8), 4)
     assert top_k.items.shape == (40, 4)
     named = top_k.items >= 0
     assert named.mean() > 0.8
@@ -88,37 +88,39 @@ def test_a_seed_teaches_what_it_learned(seed: SeedModel) -> None:
     assert same_world[named].mean() > 0.9
 
 
-def test_a_list_never_names_an_item_twice(seed: SeedModel) -> None:
-    top_k = seed.predict_top_k(Sequences.from_log(log()).contexts(np.arange(50), 8), 6)
+def test_a_list_has_no_item_twice(seed_model: SeedModel) -> None:
+    top_k = seed_model.predict_top_k(Sequences.from_log(log()).contexts(np.arange(50), 8), 6)
     for items in top_k.items:
         named = items[items >= 0]
         assert len(np.unique(named)) == len(named)
 
 
-def test_confidence_is_a_share(seed: SeedModel) -> None:
-    top_k = seed.predict_top_k(Sequences.from_log(log()).contexts(np.arange(50), 8), 4)
+def test_confidence_is_between_0_and_1(seed_model: SeedModel) -> None:
+    top_k = seed_model.predict_top_k(Sequences.from_log(log()).contexts(np.arange(50), 8), 4)
     assert top_k.confidence.shape == (50,)
     assert ((top_k.confidence >= 0) & (top_k.confidence <= 1.0001)).all()
 
 
-def test_a_moment_is_taught_alike_alone_and_among_others(seed: SeedModel) -> None:
+def test_a_prediction_does_not_depend_on_its_batch(seed_model: SeedModel) -> None:
     contexts = Sequences.from_log(log()).contexts(np.arange(20), 8)
-    together = seed.predict_top_k(contexts, 4)
-    alone = seed.predict_top_k(contexts.part(7, 8), 4)
+    together = seed_model.predict_top_k(contexts, 4)
+    alone = seed_model.predict_top_k(contexts.part(7, 8), 4)
     np.testing.assert_array_equal(alone.items[0], together.items[7])
     np.testing.assert_allclose(alone.confidence[0], together.confidence[7], atol=1e-5)
 
 
-def test_a_second_fit_teaches_the_same_and_tells_how_far_it_is(make: Callable[[], SeedModel], seed: SeedModel) -> None:
-    told: list[float] = []
+def test_a_second_fit_predicts_the_same_and_reports_its_progress(
+    make: Callable[[], SeedModel], seed_model: SeedModel
+) -> None:
+    progress: list[float] = []
     again = make()
-    again.fit(log(), texts(), told.append)
-    assert sum(told) == pytest.approx(1.0)
+    again.fit(log(), texts(), progress.append)
+    assert sum(progress) == pytest.approx(1.0)
     contexts = Sequences.from_log(log()).contexts(np.arange(50), 8)
-    np.testing.assert_array_equal(again.predict_top_k(contexts, 4).items, seed.predict_top_k(contexts, 4).items)
+    np.testing.assert_array_equal(again.predict_top_k(contexts, 4).items, seed_model.predict_top_k(contexts, 4).items)
 
 
-def test_top_leaves_out_what_is_ruled_out() -> None:
+def test_top_k_leaves_out_scores_of_minus_infinity() -> None:
     scores = np.array([[1.0, 3.0, -np.inf, 2.0]], np.float32)
     assert top_k_items(scores, 4).tolist() == [[1, 3, 0, -1]]
     assert top_k_items(scores, 9).tolist() == [[1, 3, 0, -1]]

@@ -47,7 +47,7 @@ NEEDS: dict[str, Callable[[TrainingData], bool]] = {
     "domain_adapters": lambda data: len(np.unique(data.domains)) > 1,
     "replay": lambda data: data.new_since_ms > 0,
     "merging": lambda data: len(np.unique(data.domains)) > 1 or len(np.unique(data.sequences.type)) > 1,
-    "rank_distillation": lambda data: len(data.seeds) > 0,
+    "rank_distillation": lambda data: len(data.seed_models) > 0,
     "multi_task": lambda data: len(np.unique(data.sequences.type)) > 1,
 }
 """What the data must have for a strategy to have an effect."""
@@ -90,8 +90,8 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
         training_data(),
         training_data(new_since_ms=HALF),
         training_data(domains=2, text=True),
-        training_data(types=(VIEW, PURCHASE), seeds=True),
-        training_data(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, new_since_ms=HALF),
+        training_data(types=(VIEW, PURCHASE), seed_models=True),
+        training_data(domains=2, types=(VIEW, PURCHASE), text=True, seed_models=True, new_since_ms=HALF),
     ],
     ids=["plain", "child", "domains and texts", "event types and seed models", "everything"],
 )
@@ -115,7 +115,7 @@ def test_all_strategies_train_a_finite_encoder_whatever_the_data_has(
 
 @pytest.mark.parametrize("text", [True, False])
 def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, tmp_path: Path) -> None:
-    model, data = encoder(dropout=0.2), training_data(domains=2, types=(VIEW, PURCHASE), text=text, seeds=True)
+    model, data = encoder(dropout=0.2), training_data(domains=2, types=(VIEW, PURCHASE), text=text, seed_models=True)
     train(model, data, every(), TRAINING, random_seed=0)
     losses = train(model, replace(data, new_since_ms=HALF), every(), TRAINING, random_seed=1)
     assert {"loss_rank_distillation", "loss_multi_task", "loss_replay"} <= set(losses)
@@ -127,7 +127,7 @@ def test_with_every_strategy_the_served_encoder_is_the_trained_one(text: bool, t
 
 
 def test_equal_random_seeds_train_equal_encoders() -> None:
-    data = training_data(domains=2, types=(VIEW, PURCHASE), text=True, seeds=True, new_since_ms=HALF)
+    data = training_data(domains=2, types=(VIEW, PURCHASE), text=True, seed_models=True, new_since_ms=HALF)
     first, second = encoder(dropout=0.2), encoder(dropout=0.2)
     for model in (first, second):
         train(model, data, every(), TRAINING, random_seed=3)

@@ -13,13 +13,13 @@ from models.networks.film import DomainFilm
 from models.networks.onnx_export import export_encoder
 from models.sharing.strategies.adapters import DomainAdapters
 from models.sharing.strategies.text_geometry import TextGeometry
-from models.sharing.strategy import ItemVectors, TrainingData
+from models.sharing.strategy import CatalogueVectors, TrainingData
 from models.sharing.training import train
 from tests.support.training_data import ITEMS, TEXT_DIMS, TRAINING, encoder, training_data
 
 
 def adapt(model: SharedEncoder, data: TrainingData) -> dict[str, float]:
-    """The encoder with adapters; what was measured."""
+    """Add adapters to the encoder; returns what was measured."""
     strategy = DomainAdapters()
     strategy.prepare(model, data, np.random.default_rng(0), lambda share: None)
     return strategy.measured()
@@ -33,7 +33,7 @@ def trained(data: TrainingData) -> SharedEncoder:
 
 @torch.no_grad()
 def vectors(model: SharedEncoder, data: TrainingData) -> Tensor:
-    return ItemVectors(model.eval(), data).at(np.arange(len(data.numbers)))
+    return CatalogueVectors(model.eval(), data).at(np.arange(len(data.numbers)))
 
 
 def test_one_domain_has_no_adapter() -> None:
@@ -44,14 +44,14 @@ def test_one_domain_has_no_adapter() -> None:
     assert set(model.state_dict()) == names
 
 
-def test_at_first_adapters_change_nothing() -> None:
+def test_new_adapters_are_the_identity() -> None:
     model, data = encoder(), training_data(domains=2, text=True)
     before = vectors(model, data)
     assert adapt(model, data) == {"adapted_domains": 2}
     torch.testing.assert_close(vectors(model, data), before)
 
 
-def test_every_domain_learns_its_own() -> None:
+def test_every_domain_learns_its_own_adapter() -> None:
     film = trained(training_data(domains=2)).item.film
     assert film is not None
     assert film.scale.weight[1:].any(dim=1).all()
@@ -59,17 +59,17 @@ def test_every_domain_learns_its_own() -> None:
     assert not torch.equal(film.scale.weight[1], film.scale.weight[2])
 
 
-def test_an_item_nobody_has_learned_passes_as_it_is() -> None:
+def test_an_item_without_residual_is_unchanged() -> None:
     film = trained(training_data(domains=2, text=True)).item.film
     assert film is not None
     vector = torch.randn(3, 16)
     numbers = torch.tensor([0, 1, ITEMS // 2 + 1])
-    passed = film(vector, numbers)
-    torch.testing.assert_close(passed[0], vector[0])
-    assert (passed[1:] != vector[1:]).any(dim=1).all()
+    modulated = film(vector, numbers)
+    torch.testing.assert_close(modulated[0], vector[0])
+    assert (modulated[1:] != vector[1:]).any(dim=1).all()
 
 
-def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> None:
+def test_residual_dropout_also_drops_the_adapter() -> None:
     item = trained(training_data(domains=2, text=True)).item.train()
     item.residual_dropout = 1.0
     text = torch.randn(3, TEXT_DIMS)
@@ -77,7 +77,7 @@ def test_an_item_taken_for_unknown_while_training_has_no_adapter_either() -> Non
         torch.testing.assert_close(item(text, torch.arange(1, 4)), item(text, torch.zeros(3, dtype=torch.int64)))
 
 
-def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: Path) -> None:
+def test_the_exported_item_tower_finds_the_domain_by_the_item_number(tmp_path: Path) -> None:
     model = trained(training_data(domains=2, text=True))
     assert export_encoder(model, tmp_path)["item.onnx"] < 1e-5
     exported = OnnxModel(Draft(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
@@ -91,7 +91,7 @@ def test_the_exported_item_encoder_tells_a_domain_by_the_items_number(tmp_path: 
     assert (np.abs(served[1:] - plain[1:]) > 1e-4).any(axis=1).all()
 
 
-def test_a_child_keeps_its_parents_adapters_and_finds_room_for_items_and_domains() -> None:
+def test_a_child_keeps_its_parents_adapters_with_room_for_more_items_and_domains() -> None:
     data = training_data(domains=2)
     parent, child = trained(data), encoder(items=ITEMS + 10)
     child.inherit(parent.state_dict())
@@ -107,14 +107,14 @@ def test_a_child_keeps_its_parents_adapters_and_finds_room_for_items_and_domains
     assert film.domain_of[ITEMS + 8] == 3
 
 
-def test_a_parent_without_adapters_gives_a_child_without() -> None:
+def test_a_child_of_a_parent_without_adapters_has_none() -> None:
     parent, child = encoder(), encoder(items=ITEMS + 10)
     child.inherit(parent.state_dict())
     assert child.item.film is None
     torch.testing.assert_close(vectors(child, training_data()), vectors(parent, training_data()))
 
 
-def test_an_item_whose_domain_is_no_longer_told_keeps_it() -> None:
+def test_an_item_keeps_its_domain_if_the_data_no_longer_has_it() -> None:
     data = training_data(domains=2)
     model = trained(data)
     before = vectors(model, data)
@@ -122,7 +122,7 @@ def test_an_item_whose_domain_is_no_longer_told_keeps_it() -> None:
     torch.testing.assert_close(vectors(model, data), before)
 
 
-def test_a_film_of_fewer_items_and_domains_is_inherited_row_by_row() -> None:
+def test_a_film_layer_of_fewer_items_and_domains_is_inherited_row_by_row() -> None:
     old, new = DomainFilm(items=3, domains=1, dims=2), DomainFilm(items=5, domains=2, dims=2)
     torch.nn.init.ones_(old.scale.weight)
     old.domain_of[:] = torch.tensor([0, 1, 1])

@@ -20,7 +20,7 @@ B = {"w": torch.tensor([4.0, 1.0, -0.1, -3.0])}
 
 
 def merged(model: SharedEncoder, data: TrainingData, strategy: Merging = MERGING) -> dict[str, float]:
-    """The encoder merged in place; what was measured."""
+    """Merge into the encoder in place; returns what was measured."""
     strategy.prepare(model, data, np.random.default_rng(0), lambda share: None)
     return strategy.measured()
 
@@ -53,7 +53,7 @@ def test_ties_trims_over_all_weights_together_and_keeps_their_shapes() -> None:
     torch.testing.assert_close(done["large"], large)
 
 
-def test_one_domain_and_one_type_prepare_nothing_and_say_so() -> None:
+def test_with_one_domain_and_one_type_nothing_is_merged() -> None:
     model = encoder()
     before = weights(model)
     assert merged(model, training_data()) == {"merging_specialists": 0}
@@ -64,7 +64,7 @@ def test_a_domain_with_too_few_events_has_no_specialist() -> None:
     assert merged(encoder(), training_data(domains=2), Merging(training=TRAINING)) == {"merging_specialists": 0}
 
 
-def test_the_best_merge_of_domains_and_types_is_better_than_none_on_moments_no_specialist_saw() -> None:
+def test_the_best_merge_lowers_the_loss_at_held_out_prediction_points() -> None:
     measured = merged(encoder(), training_data(domains=2, types=(VIEW, PURCHASE)))
     assert measured["merging_specialists"] == 4
     losses = [measured[f"merging_loss_{method}"] for method in ("linear", "task_arithmetic", "ties")]
@@ -72,7 +72,7 @@ def test_the_best_merge_of_domains_and_types_is_better_than_none_on_moments_no_s
     assert max(measured[f"merging_{name}"] for name in ("domain_1", "domain_2", "view", "purchase")) > 0
 
 
-def test_specialists_that_learned_nothing_good_change_nothing() -> None:
+def test_useless_specialists_are_not_merged() -> None:
     model, data, far_too_fast = encoder(), training_data(domains=2), replace(TRAINING, learning_rate=3.0)
     train(model, data, [], replace(TRAINING, epochs=30), random_seed=0)
     before = weights(model)
@@ -82,7 +82,7 @@ def test_specialists_that_learned_nothing_good_change_nothing() -> None:
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
 
 
-def test_merging_leaves_the_items_as_they_are() -> None:
+def test_merging_does_not_change_the_items() -> None:
     model = encoder()
     before = weights(model)
     merged(model, training_data(domains=2, text=True))
@@ -91,7 +91,7 @@ def test_merging_leaves_the_items_as_they_are() -> None:
     assert all(name.startswith("step.") for name in changed)
 
 
-def test_specialists_learn_from_their_slice_and_not_from_what_is_held_out() -> None:
+def test_specialists_train_on_their_slice_without_the_held_out_events() -> None:
     data = training_data(domains=2, types=(VIEW, PURCHASE))
     assert data.domains is not None
     held = held_out_rows(data.sequences, 0.5, 1000)
@@ -106,7 +106,7 @@ def test_specialists_learn_from_their_slice_and_not_from_what_is_held_out() -> N
     assert len(purchase.sequences) == len(data.sequences) - len(held)
 
 
-def test_a_specialist_learns_a_step_of_its_own_on_everybodys_items() -> None:
+def test_a_specialist_trains_the_recurrent_unit_and_not_the_items() -> None:
     model = encoder()
     trained = specialist(model, training_data(), TRAINING, 0, lambda share: None)
     for name, weight in trained.item.state_dict().items():
@@ -114,12 +114,12 @@ def test_a_specialist_learns_a_step_of_its_own_on_everybodys_items() -> None:
     assert all(delta.any() for delta in weight_delta(model.step, trained.step).values())
 
 
-def test_a_specialist_learns_from_the_newest_events_only() -> None:
+def test_a_specialist_trains_on_the_newest_events_only() -> None:
     data = training_data(domains=2)
     slices = Merging(min_events=20, max_events=60).slices(data, np.empty(0, np.int64))
-    for one in slices.values():
-        assert len(one.sequences) == 60
-        assert one.sequences.ts.min() > np.median(data.sequences.ts)
+    for first in slices.values():
+        assert len(first.sequences) == 60
+        assert first.sequences.ts.min() > np.median(data.sequences.ts)
 
 
 def test_the_newest_last_events_of_users_who_have_an_earlier_one_are_held_out() -> None:
@@ -131,9 +131,9 @@ def test_the_newest_last_events_of_users_who_have_an_earlier_one_are_held_out() 
 
 
 @pytest.mark.parametrize("new_since_ms", [0, 15_000])
-def test_equal_randomness_merges_equally(new_since_ms: int) -> None:
-    one, other = encoder(), encoder()
-    for model in (one, other):
+def test_equal_random_states_merge_equally(new_since_ms: int) -> None:
+    first, second = encoder(), encoder()
+    for model in (first, second):
         torch.rand(3)  # whatever torch drew before
         merged(model, training_data(domains=2, new_since_ms=new_since_ms))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

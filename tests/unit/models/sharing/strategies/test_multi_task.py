@@ -12,7 +12,7 @@ from tests.support.training_data import PURCHASE, TRAINING, VIEW, encoder, train
 
 
 class Kept(MultiTask):
-    """Remembers its heads, which training drops."""
+    """Remembers its heads, which are dropped after training."""
 
     term: TaskLoss | None = None
 
@@ -42,12 +42,12 @@ def test_one_type_needs_no_heads() -> None:
     assert strategy.measured() == {}
 
 
-def test_at_first_a_task_asks_for_what_everybody_is_asked() -> None:
+def test_a_new_expert_is_the_identity() -> None:
     users = torch.randn(5, 16)
     torch.testing.assert_close(Expert(16, 8)(users), users)
 
 
-def test_heads_are_trained_beside_the_encoder_and_dropped() -> None:
+def test_heads_are_trained_with_the_encoder_and_dropped() -> None:
     model, strategy = encoder(), Kept(min_events=1)
     names = set(model.state_dict())
     losses = train(model, training_data(types=(VIEW, PURCHASE)), [strategy], TRAINING, random_seed=0)
@@ -57,7 +57,7 @@ def test_heads_are_trained_beside_the_encoder_and_dropped() -> None:
     assert set(model.state_dict()) == names
 
 
-def test_a_gradient_that_agrees_with_the_main_one_passes() -> None:
+def test_a_gradient_that_agrees_with_the_main_one_is_unchanged() -> None:
     gradient = torch.tensor([1.0, 0.0])
     assert torch.equal(without_conflict(gradient, torch.tensor([1.0, 1.0])), gradient)
     assert torch.equal(without_conflict(gradient, torch.zeros(2)), gradient)
@@ -78,7 +78,7 @@ def test_a_task_that_conflicts_moves_the_users_across_the_main_loss() -> None:
     torch.testing.assert_close(users.grad, torch.tensor([[5.0, 0.0]]))
 
 
-def test_equal_randomness_makes_equal_heads_and_leaves_torchs_own_alone() -> None:
+def test_equal_random_states_make_equal_heads_and_do_not_touch_that_of_torch() -> None:
     model, data, heads = encoder(), training_data(types=(VIEW, PURCHASE)), []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -86,7 +86,7 @@ def test_equal_randomness_makes_equal_heads_and_leaves_torchs_own_alone() -> Non
         torch.manual_seed(seed)
         heads.append(MultiTask(min_events=1).prepare(model, data, np.random.default_rng(0), lambda share: None))
         assert torch.equal(torch.rand(1), expected)
-    one, other = heads
-    assert one is not None
-    assert other is not None
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    first, second = heads
+    assert first is not None
+    assert second is not None
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))

@@ -19,7 +19,7 @@ CHILD = replace(TRAINING, child_epochs=8, replay=1.0, child_rate=1e-2, window=5)
 
 
 class Kept(Replay):
-    """Remembers its term."""
+    """Remembers its loss."""
 
     term: ParentDistillationLoss | None = None
 
@@ -31,7 +31,7 @@ class Kept(Replay):
 
 
 def child(strategy: Strategy | None, data: TrainingData) -> tuple[SharedEncoder, list[float]]:
-    """A trained encoder taught what is new, and its losses of replay by step."""
+    """A trained encoder, trained on the new events, and its replay loss at each step."""
     model, curve = encoder(), []
     train(model, replace(data, new_since_ms=0), [], TRAINING, random_seed=0)
 
@@ -49,14 +49,14 @@ def users(model: SharedEncoder, data: TrainingData) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("new_since_ms", [0, 1000, 10**9])
-def test_without_old_and_fresh_events_there_is_nothing_to_replay(new_since_ms: int) -> None:
+def test_without_old_and_new_events_there_is_nothing_to_replay(new_since_ms: int) -> None:
     strategy = Replay()
     model, data = encoder(), training_data(new_since_ms=new_since_ms)
     assert strategy.prepare(model, data, np.random.default_rng(0), lambda share: None) is None
     assert strategy.measured() == {}
 
 
-def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_is_wanted() -> None:
+def test_a_first_release_is_distilled_in_fine_tuning_only_if_configured() -> None:
     model, data = encoder(), training_data(new_since_ms=HALF)
 
     def held(strategy: Replay, child: bool) -> bool:
@@ -68,13 +68,13 @@ def test_a_first_release_that_catches_up_is_held_to_what_it_was_only_where_that_
     assert not held(Replay(first=False), child=False)
 
 
-def test_a_child_begins_at_its_parent_and_leaves_it_as_it_learns() -> None:
+def test_a_child_starts_at_its_parent_and_diverges() -> None:
     _, curve = child(Replay(), training_data(new_since_ms=HALF))
     assert curve[0] == pytest.approx(0, abs=1e-5)
     assert max(curve) > 1e-3
 
 
-def test_a_child_that_distils_stays_closer_to_its_parent_on_what_is_old() -> None:
+def test_distillation_keeps_a_child_closer_to_its_parent_on_old_events() -> None:
     data = training_data(new_since_ms=HALF)
     parent = encoder()
     train(parent, replace(data, new_since_ms=0), [], TRAINING, random_seed=0)
@@ -83,7 +83,7 @@ def test_a_child_that_distils_stays_closer_to_its_parent_on_what_is_old() -> Non
     assert (users(held, data) - before).norm() < 0.8 * (users(free, data) - before).norm()
 
 
-def test_the_parent_does_not_learn() -> None:
+def test_the_parent_is_frozen() -> None:
     model, data, strategy = encoder(), training_data(new_since_ms=HALF), Kept()
     before = deepcopy(model.step.state_dict())
     train(model, data, [strategy], CHILD, random_seed=0)
@@ -94,7 +94,7 @@ def test_the_parent_does_not_learn() -> None:
 
 
 def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
-    """Items 16 to 19 are fresh, 4 of 20. Of every user's events but the first, nine are old and ten fresh."""
+    """Items 16 to 19 are new, 4 of 20. Of every user's events but the first, nine are old and ten new."""
     data, strategy = training_data(new_since_ms=HALF), Kept(weight=2.0)
     item = np.where(data.sequences.ts < HALF, data.sequences.item % 16, data.sequences.item)
     data = replace(data, sequences=replace(data.sequences, item=item.astype(np.int32)))
@@ -106,7 +106,7 @@ def test_the_weight_follows_the_share_of_old_items_and_of_exemplars() -> None:
 
 
 class Checked(Replay):
-    """Holds every step's loss to what it may depend on."""
+    """Checks what every step's loss depends on."""
 
     def prepare(
         self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
@@ -130,14 +130,14 @@ class Checked(Replay):
         return check
 
 
-def test_only_old_targets_are_distilled_and_only_old_items_are_chosen_from() -> None:
+def test_only_old_targets_are_distilled_over_old_items_only() -> None:
     data = training_data(new_since_ms=HALF)
     item = np.where(data.sequences.ts < HALF, data.sequences.item % 16, data.sequences.item)
     _, curve = child(Checked(), replace(data, sequences=replace(data.sequences, item=item.astype(np.int32))))
     assert max(curve) > 1e-3
 
 
-def test_a_choice_is_a_distribution() -> None:
+def test_choice_probabilities_sum_to_1() -> None:
     users, positives, negatives = torch.randn(3, 4), torch.randn(3, 4), torch.randn(5, 4)
     for count in (5, 0):
         log_probability = log_choice(users, positives, negatives[:count], torch.full((count,), -2.0))
