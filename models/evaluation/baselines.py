@@ -31,7 +31,7 @@ class Popularity:
     """Items by all users' exponentially decayed event counts.
 
     Decayed scores are stored relative to one origin and only grow, so the `cached` best items can be kept in order: an
-    item enters them only by an event of its own.
+    item can enter them only when it has an event.
     """
 
     name = "popularity"

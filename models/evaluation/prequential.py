@@ -40,7 +40,7 @@ class ServedLog:
 
     @classmethod
     def from_feedback(cls, warm_up: Iterable[Event], feedback: Iterable[Feedback]) -> ServedLog:
-        """The log of events that were only learned from, without slates, and of ranked events."""
+        """The log of `warm_up` events, which were not ranked, and of the ranked events in `feedback`."""
         events = list(warm_up)
         warm_up_events = len(events)
         joined = list(feedback)

@@ -135,7 +135,7 @@ class Evaluation:
             yield trained, summary
 
     def _seed_models(self, benchmark: OfflineBenchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
-        """Every seed model, trained on all events before the test, on the same events; and the release's lead."""
+        """Metrics of every seed model, trained on all events before the test, and the release's improvement over it."""
         if not self.with_seed_models:
             return {}
         train_log = benchmark.train_log
@@ -149,7 +149,7 @@ class Evaluation:
                 seed.fit(train_log, texts, lambda share: None)
                 ranks = seed_ranks(seed, points, tested.item, self.config.policy.slate)
                 advance(len(ranks))
-            results[seed.name] = _quality(ranks, tested) | {"lead": _leads(tested, ranks)}
+            results[seed.name] = _quality(ranks, tested) | {"lead": _improvements(tested, ranks)}
         return results
 
     def _scratch_parent(self) -> Path:
@@ -164,8 +164,8 @@ def _quality(ranks: Ranks, tested: BenchmarkRanks) -> dict[str, Any]:
     }
 
 
-def _leads(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
-    """The lead of the release over a seed model's ranks [M], over all events and in every slice."""
+def _improvements(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
+    """The improvement of the release over a seed model's ranks [M], over all events and in every slice."""
     masks = {"all": np.ones(len(ranks), np.bool_), **tested.slices}
     return {
         name: msgspec.to_builtins(improvement_by_cutoff(tested.rank[mask], ranks[mask], tested.user[mask]))

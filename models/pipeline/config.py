@@ -87,7 +87,7 @@ class ReleaseCandidateConfig:
     seed_models: Callable[[ReleaseCandidateConfig], list[SeedModel]] = field(
         default_factory=lambda: default_seed_models
     )
-    """Seed models besides the co-visit table, which is always one."""
+    """Seed models in addition to the co-visit model, which is always used."""
     search: SearchConfig | None = None
     """None: no hyperparameter search. Otherwise the search starts from this configuration."""
     dims: int = 64
@@ -109,7 +109,7 @@ class ReleaseCandidateConfig:
 
     @property
     def uses_seed_models(self) -> bool:
-        """Whether a stage needs the seed models besides the co-visit table."""
+        """Whether a stage needs the configured seed models."""
         distils = any(isinstance(strategy, RankDistillation) for strategy in self.strategies)
         return self.comparison_points > 0 or distils
 

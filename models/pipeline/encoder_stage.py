@@ -1,4 +1,4 @@
-"""First half of the training pipeline: seed models, then the search, then the encoder that shares what they learned."""
+"""First half of the training pipeline: seed models, then the search, then the shared encoder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How candidates are made for each kind of data: starting points for the search, tuned on validation splits.
+"""Presets: a training configuration for each kind of data, tuned on validation splits. A search can start from one.
 
-What tells the kinds apart is what a log's order means: in sessions on a marketplace the next event hangs on the last,
-and people come back to what they have just seen; in histories of reviews nothing comes twice; baskets are sets.
+The kinds differ in what the order of a user's events means. In marketplace sessions the next event depends on the last,
+and users return to items that they have just seen. In histories of reviews no item occurs twice. Baskets are sets.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "rank_distillation": RankDistillation,
     "multi_task": MultiTask,
 }
-"""Every sharing strategy, with its own settings as they are by default; in the order in which they stand together."""
+"""Every sharing strategy with its default settings, in the order in which strategies are combined."""
 
 Kind = Literal["sessions", "histories", "baskets"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandidateConfig:
-    """The starting point for a kind of data."""
+    """The configuration for a kind of data."""
     if kind == "sessions":
         return ReleaseCandidateConfig(
             random_seed=random_seed,
@@ -83,7 +83,7 @@ def _for_sessions(config: ReleaseCandidateConfig) -> list[SeedModel]:
 
 
 def _for_histories(config: ReleaseCandidateConfig) -> list[SeedModel]:
-    """No session neighbours: every event is a session of its own."""
+    """Without session neighbours: every session of these data sets has one event."""
     return [
         AlsSeedModel(random_seed=config.random_seed, threads=config.threads),
         TextSeedModel(dims=256),

@@ -43,7 +43,7 @@ from models.training_curves import Curve, OpenCurve, no_curves
 
 @dataclass(frozen=True)
 class JobConfig:
-    """Configuration of the job besides the settings."""
+    """Configuration of training and gate; the settings configure topics and folders."""
 
     windows: WindowLengths = field(default_factory=WindowLengths)
     candidate: ReleaseCandidateConfig = field(default_factory=ReleaseCandidateConfig)

@@ -1,4 +1,4 @@
-"""The re-sharing job at the broker."""
+"""The retraining job with a broker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def no_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
     yield lambda n: None
 
 
-def test_while_too_little_is_fresh_for_the_gate_the_neighbours_are_renewed_and_no_candidate_is_made(
+def test_without_enough_new_events_for_the_gate_only_the_co_visit_table_is_published(
     settings: Settings, topics: Topics
 ) -> None:
     events = purchases(20, users=2)

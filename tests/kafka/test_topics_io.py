@@ -1,4 +1,4 @@
-"""What the re-sharing job takes from the broker, on a real one."""
+"""What the retraining job reads from a broker."""
 
 from __future__ import annotations
 

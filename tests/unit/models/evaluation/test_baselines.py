@@ -37,7 +37,7 @@ def replayed(baseline: Baseline, visits: list[tuple[int, int, int]]) -> Baseline
 
 @settings(max_examples=100, deadline=None)
 @given(VISITS, EXCLUDED, st.integers(1, 8))
-def test_popularity_kept_in_order_is_popularity_recounted(
+def test_cached_popularity_equals_popularity_counted_again(
     steps: list[tuple[int, int, int]], exclude: set[int], k: int
 ) -> None:
     visits = in_time(steps)

@@ -97,50 +97,52 @@ def without_incumbent(ranker: OfflineRanker, log: EventLog) -> Contenders:
     return Contenders(ranker, None, CoVisitModel.fit(log.take(slice(0, START))))
 
 
-def test_everyone_in_a_trial_is_judged_on_the_same_events(tmp_path: Path, ranker: OfflineRanker, log: EventLog) -> None:
+def test_all_contenders_are_evaluated_on_the_same_events(tmp_path: Path, ranker: OfflineRanker, log: EventLog) -> None:
     write_release(tmp_path / "r2", "r2", ITEMS, seed=1, parent="r1")
     other = replace(ranker, live=live_release(tmp_path / "r2", ranker.item_ids, ITEMS))
     co_visit = CoVisitModel.fit(log.take(slice(0, START)))
-    told: list[int] = []
-    trial = evaluate_contenders(Contenders(other, ranker, co_visit), log, START, done=told.append)
-    assert trial.incumbent is not None
+    progress: list[int] = []
+    paired = evaluate_contenders(Contenders(other, ranker, co_visit), log, START, done=progress.append)
+    assert paired.incumbent is not None
     assert (
-        len(trial.user)
-        == len(trial.release_candidate)
-        == len(trial.incumbent)
-        == len(trial.co_visit)
+        len(paired.user)
+        == len(paired.release_candidate)
+        == len(paired.incumbent)
+        == len(paired.co_visit)
         == len(log) - START
     )
-    assert sum(told) == 3 * len(log)
-    np.testing.assert_array_equal(trial.incumbent, rank_events(ranker, log, START).rank)
+    assert sum(progress) == 3 * len(log)
+    np.testing.assert_array_equal(paired.incumbent, rank_events(ranker, log, START).rank)
     np.testing.assert_array_equal(co_visit.table().share, CoVisitModel.fit(log).table().share)
 
 
-def test_the_co_visit_table_in_a_trial_is_the_one_in_the_account(ranker: OfflineRanker, log: EventLog) -> None:
-    trial = evaluate_contenders(without_incumbent(ranker, log), log, START)
+def test_the_co_visit_model_has_the_same_metrics_in_the_prequential_evaluation(
+    ranker: OfflineRanker, log: EventLog
+) -> None:
+    paired = evaluate_contenders(without_incumbent(ranker, log), log, START)
     scores = evaluate_prequentially(
         ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id)
     ).overall.scores
-    assert trial.incumbent is None
-    assert scores["co_visit"].recall_at_20 == pytest.approx((trial.co_visit > 0).mean())
-    assert scores["served"].events == len(trial.user)
+    assert paired.incumbent is None
+    assert scores["co_visit"].recall_at_20 == pytest.approx((paired.co_visit > 0).mean())
+    assert scores["served"].events == len(paired.user)
 
 
-def test_a_trials_events_are_divided_into_slices(ranker: OfflineRanker, log: EventLog) -> None:
-    """Users have a past, so every event of the trial has a slate and is judged."""
+def test_paired_ranks_are_divided_into_slices(ranker: OfflineRanker, log: EventLog) -> None:
+    """Every user has earlier events, so every event has a slate and is evaluated."""
     domains = ["kitchen" if number % 2 else "garden" for number in range(len(ITEMS))]
-    trial = evaluate_contenders(without_incumbent(ranker, log), log, START, domains)
+    paired = evaluate_contenders(without_incumbent(ranker, log), log, START, domains)
     item, user = log.item[START:], log.user[START:]
     had = {(one, int(bought)) for one, bought in zip(log.user[:START].tolist(), log.item[:START], strict=True)}
     repeats = []
     for pair in zip(user.tolist(), item.tolist(), strict=True):
         repeats.append(pair in had)
         had.add(pair)
-    assert trial.slices["task:purchase"].all()
-    np.testing.assert_array_equal(trial.slices["domain:garden"], item % 2 == 0)
-    np.testing.assert_array_equal(trial.slices["cold_items"], np.bincount(log.item[:START], minlength=40)[item] <= 5)
-    np.testing.assert_array_equal(trial.slices["repeat"], repeats)
-    np.testing.assert_array_equal(trial.slices["new_to_user"], ~np.array(repeats))
+    assert paired.slices["task:purchase"].all()
+    np.testing.assert_array_equal(paired.slices["domain:garden"], item % 2 == 0)
+    np.testing.assert_array_equal(paired.slices["cold_items"], np.bincount(log.item[:START], minlength=40)[item] <= 5)
+    np.testing.assert_array_equal(paired.slices["repeat"], repeats)
+    np.testing.assert_array_equal(paired.slices["new_to_user"], ~np.array(repeats))
 
 
 def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ def of(answers: Sequence[Feedback], *probability: float) -> float:
     return off_policy(answers, np.array(probability), hits).mean
 
 
-def test_slates_the_candidate_shows_more_often_count_for_more() -> None:
+def test_slates_that_the_candidate_shows_more_often_have_more_weight() -> None:
     """Weights 2 and 0.5: a hit and a miss."""
     assert of([answer(1, 0.4), answer(None, 0.6)], 0.8, 0.3) == pytest.approx(2 / 2.5)
 
 
-def test_a_candidate_that_shows_what_was_shown_scores_what_was_scored() -> None:
+def test_a_candidate_with_the_logged_slates_gets_the_logged_metric() -> None:
     answers = [answer(1, 0.2), answer(None, 0.9), answer(3, 0.5), answer(None, 0.1)]
     estimate = off_policy(answers, np.array([0.2, 0.9, 0.5, 0.1]))
     assert estimate.mean == pytest.approx((1 + 1 / np.log2(4)) / 4)
@@ -38,7 +38,7 @@ def test_rare_agreement_leaves_few_effective_events() -> None:
     assert 1 < estimate.effective_events < 5
 
 
-def test_the_estimate_is_of_the_candidate_where_the_mean_of_what_was_seen_is_not() -> None:
+def test_the_estimate_is_close_to_the_candidates_metric_and_the_logged_mean_is_not() -> None:
     """The old ranker shows the good slate one time in ten, the candidate nine times in ten."""
     random = np.random.default_rng(0)
     good = random.random(20_000) < 0.1
@@ -60,7 +60,7 @@ def test_users_without_a_slate_and_events_without_an_item_do_not_count() -> None
     assert of(answers, 0.5, 0.5, 0.5) == 1
 
 
-def test_a_candidate_that_would_have_shown_none_of_it_is_refused() -> None:
+def test_a_candidate_that_would_have_shown_no_logged_slate_is_refused() -> None:
     with pytest.raises(ValueError, match="shown none"):
         of([answer(1, 0.5)], 0.0)
     with pytest.raises(ValueError, match="shown none"):

@@ -87,7 +87,7 @@ def test_a_log_without_any_slate_is_an_account_of_nothing() -> None:
 
 
 class Watched:
-    """A baseline that notes what it was asked and told."""
+    """A baseline that records its calls."""
 
     def __init__(self, rival: Baseline) -> None:
         self.name = rival.name
@@ -139,7 +139,7 @@ def test_a_baseline_predicts_before_it_learns() -> None:
     assert watched.order == ["learn", *["predict", "learn"] * 3]
 
 
-def test_a_baseline_that_knows_the_past_is_not_told_it_again() -> None:
+def test_a_baseline_does_not_learn_the_events_twice_that_it_was_trained_on() -> None:
     watched = Watched(baselines()[0])
     predict(LOG, np.array([False, False, True, True]), [watched], trained_events=2)
     assert watched.order == ["predict", "learn"] * 2
@@ -147,7 +147,7 @@ def test_a_baseline_that_knows_the_past_is_not_told_it_again() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_the_rank_noted_is_the_item_s_place_on_the_slate(seed: int) -> None:
+def test_the_recorded_rank_is_the_items_position_on_the_slate(seed: int) -> None:
     random = np.random.default_rng(seed)
     n = 200
     log = EventLog.from_columns(

@@ -73,7 +73,7 @@ def rows(log: EventLog) -> np.ndarray:
     return np.sort(np.random.default_rng(2).choice(np.arange(START, EVENTS), 60, replace=False))
 
 
-def test_moments_are_drawn_from_the_window_where_the_user_has_an_earlier_event(log: EventLog) -> None:
+def test_prediction_points_are_drawn_in_the_window_where_the_user_has_an_earlier_event(log: EventLog) -> None:
     rows = draw_prediction_points(log, START, count=10, random_seed=0)
     assert len(rows) == 10
     assert (rows >= START).all()
@@ -83,12 +83,12 @@ def test_moments_are_drawn_from_the_window_where_the_user_has_an_earlier_event(l
     assert not set(draw_prediction_points(log, 0, count=EVENTS, random_seed=0).tolist()) & set(first_events.tolist())
 
 
-def test_where_there_are_few_moments_the_order_keeps_most_of_them(log: EventLog) -> None:
+def test_of_few_prediction_points_most_are_left_to_the_list_ranker(log: EventLog) -> None:
     assert len(draw_prediction_points(log, START, count=10_000, random_seed=0)) == MAX_HELD_OUT_SHARE * (EVENTS - START)
     assert len(draw_prediction_points(log, EVENTS - 5, count=10_000, random_seed=0)) == 0
 
 
-def test_slates_at_a_few_moments_are_those_of_ranking_everything(
+def test_slates_at_a_few_rows_equal_those_of_ranking_every_event(
     log: EventLog, ranker: OfflineRanker, rows: np.ndarray
 ) -> None:
     everything = rank_events(ranker, log, START).rank
@@ -97,30 +97,30 @@ def test_slates_at_a_few_moments_are_those_of_ranking_everything(
     assert (ranks > 0).any() and (ranks == 0).any()
 
 
-def test_every_seed_is_measured_on_the_same_moments_overall_and_by_slice(
+def test_every_seed_model_is_scored_at_the_same_points_overall_and_by_slice(
     log: EventLog, ranker: OfflineRanker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
-    known = compare_seed_models(seeds, ranker, ComparisonPoints(log, START, rows, DOMAINS))
-    assert list(known.seeds) == ["text", "fleeting text"]
-    assert known.events[OVERALL] == known.shared.events == 60
-    assert known.users[OVERALL] == len(np.unique(log.user[rows]))
-    for seed in known.seeds.values():
+    comparison = compare_seed_models(seeds, ranker, ComparisonPoints(log, START, rows, DOMAINS))
+    assert list(comparison.seeds) == ["text", "fleeting text"]
+    assert comparison.events[OVERALL] == comparison.shared.events == 60
+    assert comparison.users[OVERALL] == len(np.unique(log.user[rows]))
+    for seed in comparison.seeds.values():
         assert seed.quality.events == 60
-        assert list(seed.improvement) == list(known.events) == list(known.users)
+        assert list(seed.improvement) == list(comparison.events) == list(comparison.users)
         interval = seed.improvement[OVERALL].recall_at_20
-        assert interval.difference == pytest.approx(known.shared.recall[20] - seed.quality.recall[20])
+        assert interval.difference == pytest.approx(comparison.shared.recall[20] - seed.quality.recall[20])
         assert interval.low <= interval.difference <= interval.high
-    assert known.events["domain:garden"] + known.events["domain:kitchen"] == 60
+    assert comparison.events["domain:garden"] + comparison.events["domain:kitchen"] == 60
 
 
-def test_leaving_out_users_without_a_moment_changes_nobodys_ranks(
+def test_leaving_out_users_without_a_prediction_point_changes_no_rank(
     log: EventLog, ranker: OfflineRanker, seeds: list[SeedModel], rows: np.ndarray
 ) -> None:
     """Only the events of the users who are measured are gone through; the figures are those of the whole log."""
     few = rows[log.user[rows] < USERS // 2]
-    known = compare_seed_models(seeds[:1], ranker, ComparisonPoints(log, START, few, DOMAINS))
+    comparison = compare_seed_models(seeds[:1], ranker, ComparisonPoints(log, START, few, DOMAINS))
     seen = np.bincount(log.item[:START], minlength=len(ITEMS))
-    assert known.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
+    assert comparison.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
     ranks = seed_ranks(seeds[0], prediction_points_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)
-    assert known.seeds["text"].quality.recall[10] == pytest.approx(np.mean((ranks > 0) & (ranks <= 10)))
-    assert known.shared.recall[10] == pytest.approx(np.mean(rank_events(ranker, log, START).rank[few - START] > 0))
+    assert comparison.seeds["text"].quality.recall[10] == pytest.approx(np.mean((ranks > 0) & (ranks <= 10)))
+    assert comparison.shared.recall[10] == pytest.approx(np.mean(rank_events(ranker, log, START).rank[few - START] > 0))

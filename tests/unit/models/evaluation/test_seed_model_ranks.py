@@ -17,7 +17,7 @@ MINUTE = 60_000
 
 @dataclass
 class FixedSeed:
-    """Lists the same items at every moment."""
+    """Predicts the same items at every prediction point."""
 
     items: list[int]
     name: str = "fixed"
@@ -47,7 +47,7 @@ def hidden(log: EventLog, row: int, policy: Policy) -> list[int]:
     return [item for item in moments.excluded[0].tolist() if item != NONE]
 
 
-def test_a_moment_shows_its_own_users_items_newest_first_and_not_the_one_that_came() -> None:
+def test_a_prediction_point_has_the_users_items_newest_first_without_the_next_one() -> None:
     recent = prediction_points_before(ONE_SESSION, np.array([3]), Policy()).contexts.recent[0]
     assert recent[:3].tolist() == [2, 1, NONE]
 

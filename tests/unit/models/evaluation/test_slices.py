@@ -37,22 +37,22 @@ def test_every_event_type_there_is_a_task() -> None:
     assert slices["task:cart"].tolist() == [False, True, False]
 
 
-def test_an_item_is_cold_up_to_five_events_before_the_trial() -> None:
+def test_an_item_is_cold_up_to_five_events_before_the_evaluation() -> None:
     before = [0] * COLD_INTERACTIONS + [1] * (COLD_INTERACTIONS + 1)
     assert COLD_INTERACTIONS == 5
     assert slices_of(log_of([*before, 0, 1, 2]), len(before))["cold_items"].tolist() == [True, False, True]
 
 
-def test_what_happens_during_the_trial_makes_no_item_warm() -> None:
+def test_events_of_the_evaluation_make_no_item_warm() -> None:
     assert slices_of(log_of([0] * 20), 1)["cold_items"].all()
 
 
-def test_searches_before_the_trial_count_for_no_item() -> None:
+def test_searches_before_the_evaluation_count_for_no_item() -> None:
     log = log_of([0] * 5 + [NONE] * 5 + [0], [PURCHASE] * 5 + [SEARCH] * 5 + [PURCHASE])
     assert slices_of(log, 10)["cold_items"].tolist() == [True]
 
 
-def test_only_the_events_asked_for_are_divided() -> None:
+def test_only_the_given_rows_are_divided() -> None:
     log = log_of([0, 1, 1, 0, 1])
     slices = cut_slices(log, 1, np.array([2, 3]), np.array([True, False]), ["garden", "kitchen"])
     assert slices["domain:kitchen"].tolist() == [True, False]

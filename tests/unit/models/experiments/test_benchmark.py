@@ -1,4 +1,4 @@
-"""Data sets through the served path, made small: a planted order is found, and the test is never learned from."""
+"""Small data sets through the served path: a planted pattern is learned, and the test is never trained on."""
 
 from __future__ import annotations
 
@@ -69,13 +69,13 @@ def test_every_step_after_the_first_of_each_test_session_is_predicted(tested: be
     assert len(tested.rank) == 20 * 4
 
 
-def test_a_planted_order_is_found(tested: benchmark.BenchmarkRanks) -> None:
+def test_a_planted_pattern_is_learned(tested: benchmark.BenchmarkRanks) -> None:
     quality = Quality.from_ranks(tested.rank)
     assert quality.recall[5] > 0.9
     assert quality.mrr[20] > 0.7
 
 
-def test_a_seed_alone_is_asked_about_the_same_moments(
+def test_a_seed_model_alone_predicts_the_same_events(
     sessions: OfflineBenchmark, tested: benchmark.BenchmarkRanks
 ) -> None:
     rows, _ = benchmark.rows_of_test_users(sessions)

@@ -62,10 +62,10 @@ def made(
     return purchase_examples(ranker, before, after, config, random_seed=0)
 
 
-def test_a_purchase_counts_from_after_the_moment_to_the_end_of_the_horizon() -> None:
+def test_a_purchase_counts_after_the_prediction_point_to_the_end_of_the_horizon() -> None:
     log = log_of(
         (0, 1, PURCHASE, 0),
-        (0, 2, VIEW, 1),  # the moment
+        (0, 2, VIEW, 1),  # the prediction point
         (0, 3, PURCHASE, 2),
         (0, 4, VIEW, 3),
         (1, 5, PURCHASE, 3),
@@ -83,7 +83,7 @@ def test_a_purchase_later_than_the_horizon_does_not_hide_one_within() -> None:
 
 
 def test_the_label_is_what_a_walk_through_the_log_finds(ranker: OfflineRanker, log: EventLog) -> None:
-    """Every user, item and moment, by the definition, one at a time."""
+    """The definition, applied to one user, item and prediction point at a time."""
     horizon = 2 * DAY_MS
     moment, item = (grid.ravel() for grid in np.meshgrid(np.arange(0, 400, 7), np.arange(30)))
 
@@ -101,10 +101,10 @@ def test_the_label_is_what_a_walk_through_the_log_finds(ranker: OfflineRanker, l
     assert bought_within(log, moment, item, horizon).tolist() == expected
 
 
-def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_them(
+def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
     ranker: OfflineRanker, log: EventLog
 ) -> None:
-    """One moment after the other through the core, as a ranker would."""
+    """One event after the other through the core, as in a ranker."""
     config = replace(EVERY, horizon_days=3.0)
     examples = made(ranker, log, config)
     states = UserStates(StateLayout(), ranker.live.index.dims, ranker.live.manifest.state_dims)
@@ -126,13 +126,13 @@ def test_examples_are_the_candidates_that_serving_proposes_with_what_came_of_the
     assert examples.bought.any()
 
 
-def test_moments_whose_horizon_outlasts_the_log_are_left_out(ranker: OfflineRanker, log: EventLog) -> None:
-    """Of 300 events, an hour apart, those of the last three days: what comes of them is not known yet."""
+def test_prediction_points_whose_horizon_ends_after_the_log_are_left_out(ranker: OfflineRanker, log: EventLog) -> None:
+    """Of 300 events, an hour apart, those of the last three days: their labels are not complete."""
     examples = made(ranker, log, replace(EVERY, horizon_days=3.0))
     assert examples.prediction_point[-1] + 1 == 300 - 72
 
 
-def test_the_newest_of_the_known_moments_are_drawn(ranker: OfflineRanker, log: EventLog) -> None:
+def test_the_newest_prediction_points_with_complete_labels_are_drawn(ranker: OfflineRanker, log: EventLog) -> None:
     config = replace(EVERY, horizon_days=3.0)
     every, newest = made(ranker, log, config), made(ranker, log, replace(config, events=50))
     rows = np.flatnonzero(every.prediction_point >= 300 - 72 - 50)
@@ -141,12 +141,12 @@ def test_the_newest_of_the_known_moments_are_drawn(ranker: OfflineRanker, log: E
     np.testing.assert_allclose(newest.features, every.features[rows], atol=1e-5)
 
 
-def test_about_as_many_moments_are_drawn_as_were_asked_for(ranker: OfflineRanker, log: EventLog) -> None:
+def test_about_the_configured_number_of_prediction_points_is_drawn(ranker: OfflineRanker, log: EventLog) -> None:
     config = replace(EVERY, horizon_days=3.0, prediction_points=60)
     assert 30 < made(ranker, log, config).prediction_point[-1] + 1 < 90
 
 
-def test_a_split_cuts_between_moments() -> None:
+def test_a_split_cuts_between_prediction_points() -> None:
     moment = np.repeat(np.arange(10), np.arange(10) + 1)
     examples = PurchaseExamples(np.arange(55, dtype=np.float32)[:, None], np.zeros(55, np.bool_), moment)
     parts = examples.split(0.6, 0.8)

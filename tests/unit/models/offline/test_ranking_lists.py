@@ -15,7 +15,7 @@ from tests.support.releases import live_release, write_release
 ITEMS = [f"item {number}" for number in range(12)]
 EVENTS, START = 120, 60
 ALL = Policy(retrieval_k=len(ITEMS), allow_session_repeats=True)
-"""Every item is a candidate, so whatever came is on its list."""
+"""Every item is a candidate, so the next item is always on the list."""
 
 
 def log() -> EventLog:
@@ -33,7 +33,7 @@ def log() -> EventLog:
     )
 
 
-def test_the_order_learns_no_list_of_an_event_that_is_held_out(tmp_path: Path) -> None:
+def test_a_held_out_event_has_no_training_list(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", item_ids=ITEMS)
     item_ids = ItemIds()
     ranker = OfflineRanker(live_release(tmp_path / "r1", item_ids, ITEMS), NeighbourTable(4), item_ids, ALL)

@@ -1,4 +1,4 @@
-"""The adaptive choice: it begins where it is told, keeps to its budget, and judges on moments it did not train on."""
+"""The search starts from its configuration, keeps to its budget, and scores trials on events they did not train on."""
 
 from __future__ import annotations
 
@@ -35,44 +35,44 @@ def log() -> EventLog:
     )
 
 
-def found(log: EventLog, settings: SearchConfig, config: ReleaseCandidateConfig = CONFIG) -> SearchResult:
-    def fresh(_: ReleaseCandidateConfig) -> SharedEncoder:
+def run(log: EventLog, settings: SearchConfig, config: ReleaseCandidateConfig = CONFIG) -> SearchResult:
+    def make_encoder(_: ReleaseCandidateConfig) -> SharedEncoder:
         torch.manual_seed(0)
         return SharedEncoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
 
     split = log.time_at(0.8)
-    judge = TrialScorer.draw(
+    scorer = TrialScorer.draw(
         Sequences.from_log(log), split, settings.prediction_points, False, np.random.default_rng(0)
     )
     training_data = TrainingData(
         Sequences.from_log(log.split(split)[0]), torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1)
     )
-    return search(config, training_data, judge, fresh, settings)
+    return search(config, training_data, scorer, make_encoder, settings)
 
 
-def test_the_first_trial_is_the_starting_point_and_the_best_trial_wins(log: EventLog) -> None:
-    chosen = found(log, BRIEF)
-    first = chosen.trials[0]
+def test_the_first_trial_is_the_starting_configuration_and_the_best_trial_wins(log: EventLog) -> None:
+    result = run(log, BRIEF)
+    first = result.trials[0]
     assert (first["ahead"], first["dropout"], first["text_geometry"]) == (8.0, CONFIG.dropout, True)
-    assert len(chosen.trials) == 3
-    assert chosen.gain.difference == max(trial["ndcg_at_20"] for trial in chosen.trials) - first["ndcg_at_20"]
+    assert len(result.trials) == 3
+    assert result.gain.difference == max(trial["ndcg_at_20"] for trial in result.trials) - first["ndcg_at_20"]
 
 
-def test_with_no_time_left_the_starting_point_stands(log: EventLog) -> None:
-    chosen = found(log, replace(BRIEF, cpu_seconds=0.0))
-    assert len(chosen.trials) == 1
-    assert chosen.config == CONFIG
-    assert chosen.gain.difference == 0
+def test_without_time_for_more_trials_the_starting_configuration_wins(log: EventLog) -> None:
+    result = run(log, replace(BRIEF, cpu_seconds=0.0))
+    assert len(result.trials) == 1
+    assert result.config == CONFIG
+    assert result.gain.difference == 0
 
 
-def test_moments_are_judged_by_events_that_trials_do_not_train_on(log: EventLog) -> None:
+def test_trials_are_scored_on_events_that_they_do_not_train_on(log: EventLog) -> None:
     sequences, split = Sequences.from_log(log), log.time_at(0.8)
-    judge = TrialScorer.draw(sequences, split, 1_000, False, np.random.default_rng(0))
-    assert (sequences.ts[judge.row + 1] >= split).all()
-    assert (sequences.user[judge.row + 1] == sequences.user[judge.row]).all()
+    scorer = TrialScorer.draw(sequences, split, 1_000, False, np.random.default_rng(0))
+    assert (sequences.ts[scorer.row + 1] >= split).all()
+    assert (sequences.user[scorer.row + 1] == sequences.user[scorer.row]).all()
 
 
-def test_what_the_choice_was_and_what_it_gained_is_told(log: EventLog) -> None:
-    told = found(log, BRIEF).describe()
-    assert set(told) == {"choice", "ndcg_at_20_gain", "trials"}
-    assert set(told["ndcg_at_20_gain"]) == {"difference", "low", "high"}
+def test_the_manifest_records_the_parameters_and_the_gain(log: EventLog) -> None:
+    stored = run(log, BRIEF).describe()
+    assert set(stored) == {"choice", "ndcg_at_20_gain", "trials"}
+    assert set(stored["ndcg_at_20_gain"]) == {"difference", "low", "high"}

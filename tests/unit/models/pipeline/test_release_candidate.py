@@ -1,4 +1,4 @@
-"""What a candidate's folder holds, made from tiny logs upon a tiny parent."""
+"""The pipeline on small logs and a small parent: files and metrics of the release candidate."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CONFIG = ReleaseCandidateConfig(
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """make_candidate sets torch's threads for the whole process."""
+    """`make_release_candidate` sets torch's threads for the whole process."""
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -89,8 +89,8 @@ def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) 
 
 
 @pytest.fixture(scope="module")
-def told() -> list[tuple[str, float, int]]:
-    """What the writer of curves was told while the report was made."""
+def points_seen() -> list[tuple[str, float, int]]:
+    """Points that the curve writer received."""
     return []
 
 
@@ -100,14 +100,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(log: EventLog, parent: Release, folder: Path, told: list[tuple[str, float, int]]) -> ReleaseCandidate:
-    return make(log, parent, folder, lambda name, value, step: told.append((name, value, step)))
+def report(log: EventLog, parent: Release, folder: Path, points_seen: list[tuple[str, float, int]]) -> ReleaseCandidate:
+    return make(log, parent, folder, lambda name, value, step: points_seen.append((name, value, step)))
 
 
-def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
-    report: ReleaseCandidate, told: list[tuple[str, float, int]]
+def test_the_losses_of_every_training_are_passed_on_and_recorded(
+    report: ReleaseCandidate, points_seen: list[tuple[str, float, int]]
 ) -> None:
-    assert {name for name, _, _ in told} == {
+    assert {name for name, _, _ in points_seen} == {
         "sharing/loss_log",
         "sharing/loss_rank_distillation",
         "order/loss",
@@ -117,32 +117,32 @@ def test_the_losses_of_every_training_are_told_as_they_fall_and_kept(
         "catching up/loss_replay",
     }
     for name, points in report.curves.items():
-        assert points == [(step, value) for which, value, step in told if which == name]
+        assert points == [(step, value) for which, value, step in points_seen if which == name]
         assert points[0][0] == 1
     assert report.measured["loss_log"] == pytest.approx(np.mean([y for _, y in report.curves["sharing/loss_log"]]))
 
 
-def test_a_child_keeps_its_parents_sizes(report: ReleaseCandidate) -> None:
+def test_a_child_keeps_its_parents_dimensions(report: ReleaseCandidate) -> None:
     assert report.dims == EncoderConfig(items=1).dims != CONFIG.dims
 
 
-def test_a_child_says_how_its_parents_text_transformer_was_adapted(report: ReleaseCandidate) -> None:
+def test_a_childs_manifest_names_the_adapter_of_its_parents_text_transformer(report: ReleaseCandidate) -> None:
     assert report.strategy["name"].split("+")[0] == "text_lora"
     assert report.strategy["text"] == ADAPTED["text"]
 
 
-def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
+def test_a_child_whose_list_ranker_window_has_all_new_events_is_trained_once(
     log: EventLog, parent: Release, tmp_path: Path
 ) -> None:
-    half, told = int(log.ts[EVENTS // 2]), set()
+    half, points_seen = int(log.ts[EVENTS // 2]), set()
     report = make_release_candidate(
         PipelineInputs(log, ITEMS, half, parent, new_since_ms=half),
         tmp_path / "candidate",
         cache=tmp_path,
         config=CONFIG,
-        curve=lambda name, value, step: told.add(name),
+        curve=lambda name, value, step: points_seen.add(name),
     )
-    assert {name for name in told if "order" not in name and "purchase" not in name} == {
+    assert {name for name in points_seen if "order" not in name and "purchase" not in name} == {
         "sharing/loss_log",
         "sharing/loss_rank_distillation",
         "sharing/loss_replay",
@@ -150,21 +150,23 @@ def test_a_child_whose_order_learns_all_that_is_new_takes_one_course(
     assert not [name for name in report.measured if "catching_up" in name]
 
 
-def test_every_seed_is_measured_beside_the_shared_ranking_on_moments_of_the_orders_window(
+def test_every_seed_model_is_compared_with_the_shared_ranking_in_the_list_rankers_window(
     report: ReleaseCandidate,
 ) -> None:
-    known = report.seed_comparison
-    assert known is not None
-    assert tuple(known.seeds) == report.seeds
-    assert known.events["overall"] == 30, "a tenth of the window's 300 events"
+    comparison = report.seed_comparison
+    assert comparison is not None
+    assert tuple(comparison.seeds) == report.seeds
+    assert comparison.events["overall"] == 30, "a tenth of the window's 300 events"
 
 
-def test_seeds_are_not_measured_on_what_the_parent_has_learned(log: EventLog, parent: Release, tmp_path: Path) -> None:
+def test_seed_models_are_not_compared_on_events_that_trained_the_parent(
+    log: EventLog, parent: Release, tmp_path: Path
+) -> None:
     learned = msgspec.structs.replace(parent.manifest.window, gate_from=int(log.ts[EVENTS - 100]))
     parent = replace(parent, manifest=msgspec.structs.replace(parent.manifest, window=learned))
-    known = make(log, parent, tmp_path / "candidate").seed_comparison
-    assert known is not None
-    assert known.events["overall"] == 10
+    comparison = make(log, parent, tmp_path / "candidate").seed_comparison
+    assert comparison is not None
+    assert comparison.events["overall"] == 10
 
 
 def make_in_domains(

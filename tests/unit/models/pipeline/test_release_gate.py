@@ -55,14 +55,14 @@ def short_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_a_candidate_that_is_better_passes() -> None:
+def test_a_superior_candidate_is_accepted() -> None:
     verdict = decide(trial(1, candidate=0.25, incumbent=0.18), QUICK)
     assert verdict.accepted, verdict.reason
     assert verdict.numbers["ndcg_at_20_minus_incumbent_low"] > 0
     assert verdict.numbers["recall_at_20_minus_co_visit_low"] > 0
 
 
-def test_an_equal_candidate_passes_one_time_in_forty() -> None:
+def test_an_equal_candidate_is_accepted_one_time_in_forty() -> None:
     words = [decide(trial(seed, 0.2, 0.2, users=100), replace(QUICK, samples=200)).accepted for seed in range(300)]
     assert np.mean(words) <= 0.06  # 0.025 and three standard errors of 300 trials
 
@@ -132,7 +132,7 @@ def test_too_few_users_are_a_rejection_that_says_so(users: int) -> None:
     assert verdict.numbers["users"] == users
 
 
-def test_an_equal_trial_gives_an_equal_verdict() -> None:
+def test_equal_ranks_give_an_equal_verdict() -> None:
     assert decide(trial(1, 0.2, 0.18), QUICK) == decide(trial(1, 0.2, 0.18), QUICK)
 
 
@@ -147,7 +147,7 @@ def test_every_number_is_finite_and_named() -> None:
 
 
 @pytest.mark.parametrize("slice", ["task:cart", "domain:garden", "other_domains", "cold_items"])
-def test_a_candidate_better_overall_and_worse_on_a_slice_is_refused_and_the_reason_names_it(slice: str) -> None:
+def test_a_candidate_superior_overall_and_inferior_on_a_slice_is_rejected_and_the_reason_names_it(slice: str) -> None:
     verdict = decide(divided(1, slice, there=0.12, elsewhere=0.4), QUICK)
     assert verdict.numbers["ndcg_at_20_minus_incumbent_low"] > 0
     assert not verdict.accepted
@@ -156,7 +156,7 @@ def test_a_candidate_better_overall_and_worse_on_a_slice_is_refused_and_the_reas
 
 
 @pytest.mark.parametrize("slice", ["task:cart", "domain:garden", "cold_items"])
-def test_a_candidate_better_overall_and_as_good_on_a_slice_passes(slice: str) -> None:
+def test_a_candidate_superior_overall_and_equal_on_a_slice_is_accepted(slice: str) -> None:
     verdict = decide(divided(2, slice, there=0.22, elsewhere=0.4), QUICK)
     assert verdict.accepted, verdict.reason
     assert "non-inferior on 1 of 1 slices" in verdict.reason
@@ -200,7 +200,7 @@ def test_a_slice_with_few_users_is_reported_and_not_tested_and_the_reason_says_s
     ]
 
 
-def test_a_slice_without_events_is_told_among_those_not_tested() -> None:
+def test_a_slice_without_events_is_listed_as_not_tested() -> None:
     some = divided(1, "cold_items", there=0.4, elsewhere=0.4)
     verdict = decide(replace(some, slices={"cold_items": np.zeros(len(some.user), np.bool_)}), QUICK)
     assert verdict.accepted
@@ -208,7 +208,7 @@ def test_a_slice_without_events_is_told_among_those_not_tested() -> None:
     assert verdict.numbers["cold_items/events"] == 0
 
 
-def test_every_difference_is_a_finding_that_says_what_was_asked_of_it_and_whether_it_holds() -> None:
+def test_every_difference_is_a_finding_with_its_hypothesis_and_result() -> None:
     """Bad on the slice alone."""
     verdict = decide(divided(1, "cold_items", there=0.12, elsewhere=0.4), QUICK)
     hypothesis = {(one.slice, one.metric, one.baseline): one.hypothesis for one in verdict.findings}
@@ -255,7 +255,7 @@ def test_all_that_is_to_be_not_worse_is_corrected_together() -> None:
     assert [numbers[f"{name}_holm"] for name in corrected] == holm([numbers[name] for name in corrected])
 
 
-def test_as_many_slices_as_there_can_be_do_not_keep_a_better_candidate_out() -> None:
+def test_the_largest_number_of_slices_does_not_reject_a_superior_candidate() -> None:
     """The bootstrap has samples enough for the smallest p-value to survive the correction."""
     random = np.random.default_rng(0)
     user = np.repeat(np.arange(60), 60).astype(np.int32)

@@ -54,13 +54,13 @@ def test_a_week_that_ends_some_hours_earlier_than_the_last_is_enough_and_begins_
     assert second.gate_from - second.order_from == 14 * DAY_MS
 
 
-def test_a_childs_order_learns_from_days_that_its_parent_has_not() -> None:
+def test_a_childs_list_ranker_trains_on_days_that_its_parent_did_not() -> None:
     first = split_windows(log_until(40), WEEK)
     second = split_windows(log_until(47.5), WEEK, first.gate_to, trained_until_ms=first.gate_from)
     assert second.order_from == first.gate_from
 
 
-def test_a_parent_of_long_ago_leaves_the_order_its_usual_days() -> None:
+def test_an_old_parent_leaves_the_list_ranker_its_usual_days() -> None:
     first = split_windows(log_until(40), WEEK)
     later = split_windows(log_until(100), WEEK, first.gate_to, trained_until_ms=first.gate_from)
     assert later.gate_from - later.order_from == 14 * DAY_MS
