@@ -51,7 +51,7 @@ def command(
     console = Console()
     chaos_run, findings = run(options, settings, console)
     show(chaos_run, findings, console)
-    passed = findings.adds_up and not chaos_run.unexplained_ends
+    adds_up = findings.adds_up and not chaos_run.unexplained_ends
     if json is not None:
-        write_json(json, {"happened": chaos_run, "found": findings, "adds_up": passed})
-    raise typer.Exit(0 if passed else 1)
+        write_json(json, {"happened": chaos_run, "found": findings, "adds_up": adds_up})
+    raise typer.Exit(0 if adds_up else 1)

@@ -191,7 +191,7 @@ def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: 
 @runs("python -m tests.benchmarks.peers")
 def test_peers_answer_the_same_events(shop_with_release: Shop, tmp_path: Path) -> None:
     target = tmp_path / "peers.json"
-    small = "--repeats 1 --events 300 --peer-events 100 --update 50 --rate 50 --seconds 1 --items 100 --households 20"
+    small = "--repeats 1 --events 300 --peer-events 100 --update 50 --rate 50 --seconds 1 --items 100 --households 12"
     folders = ("--releases", str(shop_with_release.releases), "--data-dir", str(tmp_path / "run"))
     options = (*small.split(), *folders, "--json", str(target))
     run_python("-m", "tests.benchmarks.peers", *options, environment=_environment(tmp_path))

@@ -25,10 +25,10 @@ IDLE_TIMEOUT_S = 60.0
 
 
 class NoopWork(Struct, frozen=True):
-    """The input of the loop, from a file: answer `events` events from `since` on with these answers in turn."""
+    """The input of the loop, from a file: answer `events` events from `first_offsets` on with these answers in turn."""
 
     group: str
-    since: Offsets
+    first_offsets: Offsets
     events: Annotated[int, msgspec.Meta(ge=1)]
     answers: list[tuple[bytes, bytes]]
     """Pairs of ranking and feedback."""
@@ -58,8 +58,8 @@ def run_noop_loop(settings: Settings, work: NoopWork) -> None:
         while answered < work.events:
             rebalance = group.take_rebalance()
             for partition in rebalance.assigned if rebalance is not None else ():
-                group.resume(partition, work.since[partition])
-            records = group.poll_batch(work.since, lambda seconds: None)
+                group.resume(partition, work.first_offsets[partition])
+            records = group.poll_batch(work.first_offsets, lambda seconds: None)
             if records:
                 last_event_at = time.monotonic()
                 next_offsets = {

@@ -230,7 +230,7 @@ class Demo:
 
     def _start_reshare(self, on_terminal: bool = False) -> ChildProcess:
         random_seed = str(self._options.random_seed)
-        return self._processes.start("reshare", "--once", "--seed", random_seed, on_terminal=on_terminal)
+        return self._processes.start("reshare", "--once", "--random-seed", random_seed, on_terminal=on_terminal)
 
     def _live_release(self) -> str | None:
         live = topics_io.live_release(topics_io.read_notices(self._settings))

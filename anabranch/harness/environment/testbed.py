@@ -150,7 +150,7 @@ class Testbed:
 
         While no release is live the job reads `events`, so the next one sees the events that came meanwhile.
         """
-        self.processes.start("reshare", "--once", "--seed", str(random_seed), on_terminal=True).wait()
+        self.processes.start("reshare", "--once", "--random-seed", str(random_seed), on_terminal=True).wait()
         *_, notice = topics_io.read_notices(self.settings).values()
         withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
         topics_io.announce(self.settings, withdrawn)

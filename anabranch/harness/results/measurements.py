@@ -35,7 +35,7 @@ class Measurement:
         output = ["--json", str(results / figures_file(self.name, random_seed))]
         if self.protocol != "weekly":
             output += ["--ranks", str(results / ranks_file(self.name, random_seed))]
-        protocol = ["--protocol", self.protocol, "--seed", str(random_seed), "--threads", "1"]
+        protocol = ["--protocol", self.protocol, "--random-seed", str(random_seed), "--threads", "1"]
         return ["evaluate", *folders, *protocol, *self.options, *output]
 
 

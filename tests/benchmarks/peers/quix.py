@@ -1,7 +1,7 @@
-"""Quix Streams, exactly once: one event after the other through the ONNX and FAISS calls that our ranker makes.
+"""Quix Streams, exactly-once: one event after the other through the ONNX and FAISS calls that our ranker makes.
 
-It does less than ours, which flatters it: no feedback, no duplicates told, no neighbours proposed, and of the order's
-features none but the inner product, the others being zero. Its transactions end when it commits, every 5 s by default.
+It does less than our ranker, which is in its favour: no feedback, no deduplication, no co-visit candidates, and of the
+list ranker's features only the inner product, the others being 0. It commits a transaction every 5 s by default.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import EVENT_TYPES, Event
 from anabranch.ranking.inference.user_encoder import Moves
 from anabranch.settings import Settings
-from tests.benchmarks.peers.work import HISTORY, Served, Work, told
+from tests.benchmarks.peers.work import HISTORY, Served, Work, read_work
 
 RETRIEVE = 100
 KEY = "user"
 
 
 class PerEvent:
-    """Ranks for one event at a time; what is kept of a user is one row of bytes."""
+    """Ranks for one event at a time. A user's state is one row, as bytes."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -42,27 +42,27 @@ class PerEvent:
         self._blank = np.zeros(1, self._layout)
         self._blank["history"] = self._blank["last_ts"] = -1
 
-    def rank(self, payload: bytes, kept: bytes | None) -> tuple[bytes, bytes]:
-        """The ranking for an event, and what is to be kept of its user now."""
+    def rank(self, payload: bytes, state: bytes | None) -> tuple[bytes, bytes]:
+        """The ranking for an event, and the user's new state; None is a new user."""
         event = messages.events.decode(payload)
-        user = self._blank.copy() if kept is None else np.frombuffer(kept, self._layout).copy()
+        user = self._blank.copy() if state is None else np.frombuffer(state, self._layout).copy()
         self._step(event, user)
         live = self.served.live
         rows = np.unique(np.concatenate([live.index.search(user["vector"], RETRIEVE)[0][0], user["history"][0]]))
         rows = rows[rows >= 0]
         features = np.zeros((len(rows), self._features), np.float32)
         features[:, 0] = live.index.vectors(rows) @ user["vector"][0]
-        at = message_context()
-        message = self.served.ranking(event, at.partition, at.offset, rows, live.order.score(features))
+        context = message_context()
+        message = self.served.ranking(event, context.partition, context.offset, rows, live.order.score(features))
         return message, user.tobytes()
 
     def _step(self, event: Event, user: NDArray[np.void]) -> None:
-        """Move the user [1]. An item nobody has described does not."""
+        """Update the user [1], unless the catalogue lacks the item."""
         live = self.served.live
         row = self.served.item_ids.rows([event.item_id or ""])
         if not live.index.known(row)[0]:
             return
-        since = np.maximum(event.ts - user["last_ts"], 0) / 1000 * (user["last_ts"] >= 0)
+        seconds = np.maximum(event.ts - user["last_ts"], 0) / 1000 * (user["last_ts"] >= 0)
         recurrent = user["recurrent"].copy()
         user["vector"] = live.encoder.move(
             recurrent,
@@ -70,7 +70,7 @@ class PerEvent:
                 np.zeros(1, np.int64),
                 live.index.vectors(row),
                 np.array([EVENT_TYPES.index(event.type)], np.uint8),
-                since.astype(np.float32),
+                seconds.astype(np.float32),
             ),
         )
         user["recurrent"] = recurrent
@@ -80,18 +80,18 @@ class PerEvent:
 
 
 def stored(ranker: PerEvent) -> Callable[[bytes, State], bytes]:
-    """Users in the library's state store: RocksDB, with a changelog topic, so that they outlive the process."""
+    """User states in the library's state store: RocksDB with a changelog topic, so that they survive a restart."""
 
     def answer(payload: bytes, state: State) -> bytes:
-        message, kept = ranker.rank(payload, state.get_bytes(KEY))
-        state.set_bytes(KEY, kept)
+        message, user = ranker.rank(payload, state.get_bytes(KEY))
+        state.set_bytes(KEY, user)
         return message
 
     return answer
 
 
 def in_memory(ranker: PerEvent) -> Callable[[bytes, bytes, int, object], bytes]:
-    """Users in a dictionary, which a restart loses: what the store costs is the difference."""
+    """User states in a dictionary, which a restart loses: the difference is the cost of the store."""
     users: dict[bytes, bytes] = {}
 
     def answer(payload: bytes, user: bytes, timestamp: int, headers: object) -> bytes:
@@ -102,7 +102,7 @@ def in_memory(ranker: PerEvent) -> Callable[[bytes, bytes, int, object], bytes]:
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Answer every event of the work. Its group's offsets have been set to where that begins."""
+    """Answer every event of the work. The offsets of its group are those of the first one."""
     app = Application(
         broker_address=settings.bootstrap_servers,
         consumer_group=work.group,
@@ -123,4 +123,4 @@ def run(settings: Settings, work: Work) -> None:
 
 
 if __name__ == "__main__":
-    run(*told())
+    run(*read_work())

@@ -1,9 +1,9 @@
-"""Models that learn a batch of events at a time and know nothing in between.
+"""Models that are updated with one batch of events at a time.
 
-They rank once for each user of a batch, not once for each event: they keep up with more events than they answer.
+They rank once per user of a batch, not once per event, so they process more events than they answer.
 
-implicit factorises users by items (ALS), either all of it anew, or the users of the batch alone, folded in between
-fixed items. rtrec fits the sparse linear model (SLIM) of the batch's items anew.
+implicit factorises the user-item matrix (ALS): either all of it again, or, with folding in, the users of the batch with
+fixed item factors. rtrec fits the sparse linear model (SLIM) of the batch's items again.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from anabranch.kafka import clients, topics
 from anabranch.messages import Event
 from anabranch.ranking.types import Vectors
 from anabranch.settings import Settings
-from tests.benchmarks.peers.work import Update, Work, log_of, ranking, told
+from tests.benchmarks.peers.work import Update, Work, ranking, read_log, read_work
 
 SLATE = 20
 FACTORS, ITERATIONS = 64, 8
-"""Those of our own ALS seed."""
+"""Those of our ALS seed model."""
 
 Slates = list[tuple[list[str], Vectors]]
 """Items, best first, and their scores."""
 
 
 class Als:
-    """implicit; `fold_in`: after the first update, the users of a batch alone. Users and items are known beforehand."""
+    """implicit. `fold_in`: only the first update fits everything. All users and items are known from the start."""
 
     def __init__(self, everything: Sequence[Event], fold_in: bool) -> None:
         self._items = sorted({event.item_id or "" for event in everything})
@@ -44,7 +44,7 @@ class Als:
         self._model: AlternatingLeastSquares | None = None
 
     def update(self, events: Sequence[Event]) -> None:
-        """Learn from more events."""
+        """Update the model with more events."""
         users = [self._user[event.user_id] for event in events]
         items = [self._item[event.item_id or ""] for event in events]
         more = csr_matrix((np.ones(len(events), np.float32), (users, items)), self._counts.shape)
@@ -53,16 +53,16 @@ class Als:
             touched = np.unique(users)
             self._model.partial_fit_users(touched, self._counts[touched])
             return
-        with threadpool_limits(1, "blas"):  # its own threads would wait for those of the BLAS
+        with threadpool_limits(1, "blas"):  # the threads of implicit and of BLAS would compete
             self._model = AlternatingLeastSquares(factors=FACTORS, iterations=ITERATIONS, random_state=0)
             self._model.fit(self._counts, show_progress=False)
 
     def slates(self, users: Sequence[str]) -> Slates:
-        """What is best for each of some users."""
-        assert self._model is not None, "it has learned by now"
+        """The slate of each user."""
+        assert self._model is not None, "update comes first"
         numbers = np.array([self._user[user] for user in users])
-        found, scores = self._model.recommend(numbers, self._counts[numbers], SLATE, filter_already_liked_items=False)
-        return [([self._items[item] for item in row], of_row) for row, of_row in zip(found, scores, strict=True)]
+        items, scores = self._model.recommend(numbers, self._counts[numbers], SLATE, filter_already_liked_items=False)
+        return [([self._items[item] for item in row], of_row) for row, of_row in zip(items, scores, strict=True)]
 
 
 class Slim:
@@ -75,21 +75,21 @@ class Slim:
         self._model = Recommender(SLIM(nn_feature_selection=50))
 
     def update(self, events: Sequence[Event]) -> None:
-        """Learn from more events."""
+        """Update the model with more events."""
         self._model.partial_fit((event.user_id, event.item_id or "", event.ts / 1000, 1.0) for event in events)
 
     def slates(self, users: Sequence[str]) -> Slates:
-        """What is best for each of some users; rtrec gives no scores."""
-        found = self._model.recommend_batch(list(users), top_k=SLATE, filter_interacted=False)
-        return [(items, np.zeros(len(items), np.float32)) for items in found]
+        """The slate of each user; rtrec returns no scores, so they are 0."""
+        slates = self._model.recommend_batch(list(users), top_k=SLATE, filter_interacted=False)
+        return [(items, np.zeros(len(items), np.float32)) for items in slates]
 
 
 def run(settings: Settings, work: Work) -> None:
-    """Learn the history, then the work by batches, as they happened."""
-    log = sorted(log_of(settings, work), key=lambda one: one[1].ts)  # it came by partitions
-    backlog = [one for one in log if one[2]]
+    """Learn the history, then the work batch by batch, in order of time."""
+    log = sorted(read_log(settings, work), key=lambda logged: logged[1].ts)  # it was read by partition
+    backlog = [logged for logged in log if logged[2]]
     updater = Slim() if work.way == "slim" else Als([event for _, event, _ in log], work.way == "fold in")
-    updater.update([event for _, event, asked in log if not asked])
+    updater.update([event for _, event, to_answer in log if not to_answer])
     updates = []
     with closing(clients.producer(settings)) as producer:
         for start in range(0, len(backlog), work.batch):
@@ -107,4 +107,4 @@ def run(settings: Settings, work: Work) -> None:
 
 
 if __name__ == "__main__":
-    run(*told())
+    run(*read_work())

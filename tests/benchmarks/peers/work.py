@@ -1,6 +1,6 @@
-"""What a peer's process is told, and what all peers have in common: events, release, messages.
+"""The input of a peer's process, and what all peers share: reading events, the release, and ranking messages.
 
-Where a peer could do less than our ranker, it does less, so that no ratio is higher than it should be.
+Where a peer may do less than our ranker, it does less, so that no ratio is too much in our favour.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -33,33 +34,33 @@ from anabranch.settings_loader import load
 from consumers.ranker.output import SCORE_DECIMALS
 
 HISTORY = 64
-"""Newest items of a user that a peer keeps, as our ranker does."""
-PATIENCE_S = 60.0
+"""Newest items in a user's state, as in our ranker."""
+IDLE_TIMEOUT_S = 60.0
 """How long a peer waits for its next event."""
 
 
 class Work(Struct, frozen=True):
-    """What one process is to do: answer the first `events` events from `since` on, and end."""
+    """The work of one process: answer the first `events` events from `first_offsets` on, and end."""
 
     way: str
-    """Which of its ways it takes."""
+    """The way of the module, as in `Peer`."""
     group: str
-    since: Offsets
+    first_offsets: Offsets
     events: int
     topic: str
-    """Where its rankings go."""
+    """The topic of its rankings."""
     folder: str
-    """Its own, new."""
+    """A new folder for its files."""
     batch: int
     """Events a batch updater takes at once."""
 
     @property
     def figures(self) -> Path:
-        """Where a batch updater leaves its `Update`s, as a JSON list."""
+        """The file to which a batch updater writes its `Update`s, as a JSON list."""
         return Path(self.folder, "updates.json")
 
     def write(self) -> Path:
-        """For `told`; the file."""
+        """Write it for `read_work`. Returns the path of the file."""
         path = Path(self.folder, "work.json")
         path.write_bytes(msgspec.json.encode(self))
         return path
@@ -75,37 +76,37 @@ class Update(Struct, frozen=True):
     """Until the rankings were acknowledged."""
 
 
-def told() -> tuple[Settings, Work]:
-    """What this process was started for: settings from the environment, the work from the file it was given."""
+def read_work() -> tuple[Settings, Work]:
+    """The input of this process: settings from the environment, the work from the file in the first argument."""
     return load(None, os.environ), msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Work)
 
 
-def log_of(settings: Settings, work: Work) -> Iterator[tuple[ConsumerRecord, Event, bool]]:
-    """Every event of the log, and whether it is to be answered: first the history, which is not, then the work.
+def read_log(settings: Settings, work: Work) -> Iterator[tuple[ConsumerRecord, Event, bool]]:
+    """Every event of the log, and whether it must be answered: those of the work must, earlier ones are history.
 
-    Ends after the last to be answered. Raises `BrokerUnavailable` where that does not come.
+    Ends after the last that must be answered. Raises `BrokerUnavailable` if there is no event for `IDLE_TIMEOUT_S`.
     """
     consumer = clients.reader(settings, [Topics(settings).events])
-    left, heard = work.events, time.monotonic()
+    remaining, last_event_at = work.events, time.monotonic()
     try:
-        while left:
+        while remaining:
             polled = consumer.poll(timeout_ms=200, max_records=clients.CHUNK)
             if polled:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > PATIENCE_S:
-                raise BrokerUnavailable(f"waited {PATIENCE_S:.0f} s for the next event, {left} before the end")
-            for record in (one for records in polled.values() for one in records):
-                asked = record.offset >= work.since.get(record.partition, 0)
-                if left or not asked:
-                    yield record, messages.events.decode(record.value), asked
-                    left -= asked
+                last_event_at = time.monotonic()
+            elif time.monotonic() - last_event_at > IDLE_TIMEOUT_S:
+                raise BrokerUnavailable(f"no event for {IDLE_TIMEOUT_S:.0f} s, and {remaining} are missing")
+            for record in chain.from_iterable(polled.values()):
+                to_answer = record.offset >= work.first_offsets.get(record.partition, 0)
+                if remaining or not to_answer:
+                    yield record, messages.events.decode(record.value), to_answer
+                    remaining -= to_answer
     finally:
         consumer.close()
 
 
 @dataclass(frozen=True)
 class Served:
-    """The release that our ranker serves, with every item in its index. Items have the same rows in every process."""
+    """The release that our ranker serves, with all items in its index; an item has the same row in every process."""
 
     live: LiveRelease
     item_ids: ItemIds
@@ -113,30 +114,32 @@ class Served:
 
     @classmethod
     def load(cls, settings: Settings) -> Self:
-        """The release of the settings' folder, with the vectors that the indexer has published."""
-        faiss.omp_set_num_threads(1)  # as our ranker does: for one query a second thread only waits for the first
+        """The release in the settings' folder, with the item vectors that the indexer published."""
+        faiss.omp_set_num_threads(1)  # as our ranker does: a second thread does not help with one query
         files = release.opened(release.folders(settings.releases_dir)[0])
         live, item_ids = LiveRelease.load(files, files.manifest), ItemIds()
         read = clients.read_to_end(settings, [Topics(settings).item_vectors])
         decoded = (messages.item_vectors.decode(record.value) for record in read if record.value is not None)
-        vectors = sorted((one for one in decoded if isinstance(one, ItemVector)), key=lambda one: one.item_id)
+        vectors = sorted(
+            (vector for vector in decoded if isinstance(vector, ItemVector)), key=lambda vector: vector.item_id
+        )
         live.index.upsert(
-            item_ids.rows(one.item_id for one in vectors),
-            np.stack([np.frombuffer(one.vector, "<f4") for one in vectors]),
-            np.array([one.available for one in vectors]),
+            item_ids.rows(vector.item_id for vector in vectors),
+            np.stack([np.frombuffer(vector.vector, "<f4") for vector in vectors]),
+            np.array([vector.available for vector in vectors]),
         )
         live.index.rebuild()
         return cls(live, item_ids, settings.slate_size)
 
     def ranking(self, event: Event, partition: int, offset: int, rows: Rows, scores: Vectors) -> bytes:
-        """The message for an event that stands there: the best [slate] of some items [n] by score [n]."""
+        """The ranking of the event at that offset: the best [slate] of items [n] by score [n]."""
         best = np.argsort(-scores)[: self.slate]
         ids = self.item_ids.ids(rows[best].tolist())
         return ranking(event, partition, offset, self.live.manifest.id, ids, scores[best])
 
 
 def ranking(event: Event, partition: int, offset: int, name: str, items: list[str], scores: Vectors) -> bytes:
-    """The message for an event that stands there, of items with their scores [n], best first."""
+    """The ranking of the event at that offset, of items with their scores [n], best first."""
     rounded = np.round(scores.astype(np.float64), SCORE_DECIMALS).tolist()
     return encode(
         Ranking(

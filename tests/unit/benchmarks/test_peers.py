@@ -59,7 +59,7 @@ def test_the_transformer_ranks_items_of_the_release_best_first(tmp_path: Path) -
     assert network(served).item.weight.shape == (50, served.live.index.dims)
     rows, scores = np.arange(50, dtype=np.int32), np.arange(50, dtype=np.float32)
     message = messages.rankings.decode(served.ranking(_event("u", "i"), 1, 2, rows, scores))
-    assert [one.item_id for one in message.slate] == [f"i{n}" for n in range(49, 29, -1)]
+    assert [item.item_id for item in message.slate] == [f"i{n}" for n in range(49, 29, -1)]
     assert (message.cause.partition, message.cause.offset) == (1, 2)
 
 

@@ -75,10 +75,10 @@ def test_a_partition_that_comes_back_to_a_release_mixes_two(releases: str, mixes
 def test_an_item_that_is_made_up_stands_beside_a_real_one_and_is_as_long() -> None:
     random = np.random.default_rng(0)
     real = random.normal(size=(50, 16)).astype(np.float32)
-    made = add_noise(real, random)
+    noisy = add_noise(real, random)
     lengths = np.linalg.norm(real, axis=1)
-    np.testing.assert_allclose(np.linalg.norm(made, axis=1), lengths, rtol=1e-5)
-    np.testing.assert_allclose((made * real).sum(axis=1) / lengths**2, 1 / np.hypot(1, NOISE), atol=0.15)
+    np.testing.assert_allclose(np.linalg.norm(noisy, axis=1), lengths, rtol=1e-5)
+    np.testing.assert_allclose((noisy * real).sum(axis=1) / lengths**2, 1 / np.hypot(1, NOISE), atol=0.15)
 
 
 def test_households_are_as_many_as_buy_no_more_than_so_many_items() -> None:
@@ -107,7 +107,7 @@ def test_what_is_to_be_echoed_comes_back_from_its_file(tmp_path: Path) -> None:
     echoed = NoopWork("group", {0: 0, 1: 7, 2: 0}, 100, [(b"ranking", b"feedback")])
     echoed.write(tmp_path / "echoed")
     assert NoopWork.read(tmp_path / "echoed") == echoed
-    assert echoed.since == {0: 0, 1: 7, 2: 0}
+    assert echoed.first_offsets == {0: 0, 1: 7, 2: 0}
 
 
 def test_a_file_that_holds_no_echo_is_refused(tmp_path: Path) -> None:

@@ -32,12 +32,13 @@ def test_the_stream_has_duplicates_searches_and_poison_of_every_kind() -> None:
     titles = dict.fromkeys(purchases.bought(), "a title")
     stream = list(generate_messages(purchases, titles, random_seed=0))
     records = [
-        ConsumerRecord("events", 0, 0, at, 0, 1, one.key, one.value, [], None, 0, 0, 0) for at, one in enumerate(stream)
+        ConsumerRecord("events", 0, 0, offset, 0, 1, message.key, message.value, [], None, 0, 0, 0)
+        for offset, message in enumerate(stream)
     ]
     received, dead = decode(records, largest=1_000_000)
-    ids = Counter(one.event.event_id for one in received)
+    ids = Counter(event.event.event_id for event in received)
     assert sum(count - 1 for count in ids.values()) > 0.02 * len(purchases)
-    assert sum(one.event.type == "search" for one in received) > 0.02 * len(purchases)
+    assert sum(event.event.type == "search" for event in received) > 0.02 * len(purchases)
     assert {letter.category for letter in dead} == {"empty", "invalid", "wrong_key"}
     assert len({letter.reason[:20] for letter in dead}) >= 6
 

@@ -31,7 +31,7 @@ class BenchCall:
     """False: for the growth curves alone."""
 
 
-_SMALL = ("--households", "30", "--items", "100")
+_SMALL = ("--households", "12", "--items", "100")
 _SMALL_THROUGHPUT = (*_SMALL, "--events", "200", "--noop-batch", "512")
 _SMALL_LATENCY = (*_SMALL, "--rate", "50", "--seconds", "1")
 BENCHMARKS: Mapping[str, BenchCall] = {
@@ -126,8 +126,11 @@ def rows(figures: Mapping[str, Figures]) -> Iterator[Row]:
     if "latency" in figures:
         yield _latency_row(figures["latency"])
     if "throughput" in figures and "two-rankers" in figures:
-        one, two = figures["throughput"]["events_per_second"], figures["two-rankers"]["events_per_second"]
-        yield Row("two rankers / one ranker", two["mean"] / one["mean"], 0.0, "", 1.6)
+        one_ranker, two_rankers = (
+            figures["throughput"]["events_per_second"],
+            figures["two-rankers"]["events_per_second"],
+        )
+        yield Row("two rankers / one ranker", two_rankers["mean"] / one_ranker["mean"], 0.0, "", 1.6)
     if "items" in figures:
         yield from _items_rows(figures["items"])
     if "users" in figures:
