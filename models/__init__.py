@@ -1,1 +1,1 @@
-"""The learning side: seeds that teach, the encoder that learns from them, and the gate."""
+"""Training: data, networks, seed models, the shared encoder that learns from them, and the release gate."""

@@ -19,7 +19,7 @@ from models.co_visit.table import CoVisitTable
 from models.co_visit.text_neighbours import TextNeighbours
 from models.data.event_log import NONE, EventLog
 from models.data.forward_decay import ForwardDecay
-from models.data.history import Histories, UserHistory, visits
+from models.data.history import Histories, ItemHistory, visits
 
 PROGRESS_EVERY = 1000
 
@@ -131,7 +131,7 @@ class CoVisitModel:
             shares.append(np.frombuffer(row.counts, np.float64) * (weight * self._share_per_count(item)))
         return np.concatenate(items), np.concatenate(shares)
 
-    def _count_pairs(self, item: int, history: UserHistory, weight: float) -> None:
+    def _count_pairs(self, item: int, history: ItemHistory, weight: float) -> None:
         """Count the pairs of one event with the items before it."""
         rule, own = self.rule, self._row(item)
         for gap, earlier in enumerate(reversed(history.items)):

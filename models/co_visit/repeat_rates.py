@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from models.data.history import UserHistory
+from models.data.history import ItemHistory
 
 
 class RepeatRates:
@@ -15,7 +15,7 @@ class RepeatRates:
         self._users: dict[int, int] = {}
         self._returned: dict[int, int] = {}
 
-    def learn(self, user: int, item: int, history: UserHistory) -> None:
+    def learn(self, user: int, item: int, history: ItemHistory) -> None:
         """Count one visit. `history` is the user's before the visit, with the visit's session already begun."""
         own = self._has_returned.setdefault(user, {})
         if item not in own:

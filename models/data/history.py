@@ -17,7 +17,7 @@ _LENGTH = StateLayout().history
 
 
 @dataclass
-class UserHistory:
+class ItemHistory:
     """One user's newest items, oldest first."""
 
     items: deque[int] = field(default_factory=lambda: deque(maxlen=_LENGTH))
@@ -45,13 +45,13 @@ class Histories:
     """Every user's history, by user number."""
 
     def __init__(self) -> None:
-        self._users: dict[int, UserHistory] = {}
+        self._users: dict[int, ItemHistory] = {}
 
-    def get(self, user: int) -> UserHistory:
+    def get(self, user: int) -> ItemHistory:
         """The user's history, empty at first."""
         history = self._users.get(user)
         if history is None:
-            history = self._users[user] = UserHistory()
+            history = self._users[user] = ItemHistory()
         return history
 
 

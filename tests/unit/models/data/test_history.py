@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.user_state.update import SESSION_GAP_MS
 from models.data.event_log import NONE
-from models.data.history import UserHistory
+from models.data.history import ItemHistory
 
 STEPS = st.tuples(
     st.sampled_from([NONE, *range(8)]),
@@ -21,7 +21,7 @@ STEPS = st.tuples(
 def test_history_and_session_equal_the_rankers(steps: list[tuple[int, int, int]]) -> None:
     states = UserStates(StateLayout(), dims=1, state_dims=1)
     slots = states.slots(["ann"])
-    history, ts = UserHistory(), 10**9
+    history, ts = ItemHistory(), 10**9
     for item, pause, session in steps:
         ts += pause
         history.enter(item, ts, session)
@@ -40,7 +40,7 @@ def test_history_and_session_equal_the_rankers(steps: list[tuple[int, int, int]]
 
 
 def test_a_search_begins_a_session_without_an_item() -> None:
-    history = UserHistory()
+    history = ItemHistory()
     history.enter(4, ts=0, session=1)
     history.enter(NONE, ts=1, session=2)
     assert history.session_items() == set()
