@@ -26,6 +26,21 @@ RANKING = (
     "anabranch.ranking.retrieval",
     "anabranch.ranking.pipeline",
 )
+ROOMS_OF_MODELS = (
+    "models",
+    "models.data",
+    "models.metrics",
+    "models.networks",
+    "models.co_visit",
+    "models.seeds",
+    "models.sharing",
+    "models.offline",
+    "models.evaluation",
+    "models.pipeline",
+    "models.report",
+    "models.experiments",
+)
+"""Each room may import the ones before it."""
 MAY_IMPORT = {
     "anabranch": (),
     "anabranch.kafka": ("anabranch",),
@@ -41,8 +56,8 @@ MAY_IMPORT = {
     "consumers.releases": ("anabranch.kafka", "consumers.runtime", *RANKING),
     "consumers.indexer": ("anabranch.kafka", "consumers.runtime", *RANKING),
     "consumers.ranker": ("anabranch.kafka", "consumers.runtime", "consumers.releases", *RANKING),
-    "models": RANKING,
-    "models.retraining": ("anabranch.kafka", "models", *RANKING),
+    **{room: (*RANKING, *ROOMS_OF_MODELS[:number]) for number, room in enumerate(ROOMS_OF_MODELS)},
+    "models.retraining": ("anabranch.kafka", *ROOMS_OF_MODELS, *RANKING),
 }
 """Area → the other areas that its modules may import. A module belongs to the area with the longest name that fits.
 The composition roots put everything together, and are no areas."""
