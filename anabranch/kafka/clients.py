@@ -18,14 +18,15 @@ from anabranch.kafka.headers import read_any_name
 from anabranch.kafka.topics import ENVELOPE_BYTES, require
 from anabranch.settings import Settings
 
-CHUNK = 5_000
-"""Records taken from a reading consumer at once."""
+POLL_RECORDS = 5_000
+"""Most records of one poll."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
 MAX_FRAME_BYTES = 2**31 - 1
-"""The protocol's own bound. kafka-python's default of 100 MB is only logged when a frame exceeds it, and never read."""
-RETRY_S = 0.5
-STUCK_AFTER_S = 60
-"""How long a read to the end may stand still before it is given up."""
+"""The limit of the protocol. With the default limit, a consumer of kafka-python logs a larger frame and never reads it,
+and so makes no progress. Upstream: dpkp/kafka-python#3074, #3075."""
+RETRY_INTERVAL_S = 0.5
+STALLED_AFTER_S = 60
+"""A read to the end fails after this long without a record."""
 
 
 def producer(settings: Settings, **configs: Any) -> KafkaProducer:
@@ -47,13 +48,13 @@ def producer(settings: Settings, **configs: Any) -> KafkaProducer:
 
 
 def transactional_producer(settings: Settings, transactional_id: str) -> KafkaProducer:
-    """A producer of transactions, initialised: a forerunner with the same id is fenced and its transaction ended.
+    """An initialised transactional producer. It fences any producer with the same id and ends its transaction.
 
-    The first request of a transaction is often told CONCURRENT_TRANSACTIONS, for the one before is still being
-    marked; with the default back-off of 100 ms that alone is the 99th percentile of latency. Messages linger until they
-    are flushed: sent as they come, they would be as many small requests.
+    The first request of a transaction often fails with CONCURRENT_TRANSACTIONS, because the broker still writes the
+    markers of the previous one. With the default back-off of 100 ms, that alone would be the 99th percentile of
+    latency. Records linger until they are flushed, else each would be a request. Raises `BrokerUnavailable`.
     """
-    made = producer(
+    created = producer(
         settings,
         transactional_id=transactional_id,
         transaction_timeout_ms=settings.transaction_timeout_ms,
@@ -63,23 +64,23 @@ def transactional_producer(settings: Settings, transactional_id: str) -> KafkaPr
     )
     try:
         with _translated(settings):
-            made.init_transactions()
+            created.init_transactions()
     except BrokerUnavailable:
-        made.close(timeout=0)
+        created.close(timeout=0)
         raise
-    return made
+    return created
 
 
 def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsumer:
-    """A consumer of committed messages in a group, which commits only when told to. Raises `BrokerUnavailable`."""
+    """A consumer of committed records in a group, without automatic commits. Raises `BrokerUnavailable`."""
     return _consumer(
         settings,
         **{
             "group_id": group,
             "session_timeout_ms": settings.session_timeout_ms,
-            # How long a rebalance waits for a member that is busy.
+            # How long a rebalance waits for a busy member.
             "max_poll_interval_ms": max(60_000, 2 * settings.session_timeout_ms),
-            # A member hears of a rebalance by its heartbeat, and until all have, those that did wait.
+            # Members learn of a rebalance by their heartbeats, and it waits until all have.
             "heartbeat_interval_ms": min(settings.session_timeout_ms // 10, 300),
         }
         | configs,
@@ -87,11 +88,11 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
 
 
 def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaConsumer:
-    """A consumer of committed messages, outside any group, at the beginning of every partition of the topics."""
-    made = _consumer(settings, group_id=None, **configs)
-    if assign(made, topics):
-        made.seek_to_beginning()
-    return made
+    """A consumer of committed records without a group, at the beginning of every partition of the topics."""
+    consumer = _consumer(settings, group_id=None, **configs)
+    if assign(consumer, topics):
+        consumer.seek_to_beginning()
+    return consumer
 
 
 def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
@@ -110,12 +111,12 @@ def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartitio
 def read_to_end(
     settings: Settings, topics: Iterable[str], partitions: Iterable[int] | None = None, **configs: Any
 ) -> Iterator[ConsumerRecord]:
-    """Every committed record of the topics (or of these partitions of them) up to their end as of now."""
+    """Every committed record of the topics, or of these partitions, up to the end at the time of the call."""
     consumer = reader(settings, topics, **configs)
     try:
         if partitions is not None:
-            wanted = set(partitions)
-            consumer.assign([one for one in consumer.assignment() if one.partition in wanted])
+            numbers = set(partitions)
+            consumer.assign([partition for partition in consumer.assignment() if partition.partition in numbers])
             consumer.seek_to_beginning()
         yield from drain(consumer)
     finally:
@@ -123,7 +124,7 @@ def read_to_end(
 
 
 def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Iterator[ConsumerRecord]:
-    """Every committed record of a topic from `start` (partition to offset; 0 where absent) to its end as of now."""
+    """Every committed record of a topic from `start` (partition → offset, default 0) to its end when called."""
     consumer = reader(settings, [topic])
     try:
         for partition, offset in start.items():
@@ -134,46 +135,49 @@ def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Itera
 
 
 def record_at(settings: Settings, topic: str, partition: int, offset: int) -> ConsumerRecord | None:
-    """The committed record at a place in a topic; None if the topic does not hold it, or no longer."""
+    """The committed record at an offset; None if it does not exist, or was removed."""
     consumer = _consumer(settings, group_id=None)
     try:
-        at = TopicPartition(topic, partition)
+        assigned = TopicPartition(topic, partition)
         if partition not in (consumer.partitions_for_topic(topic) or ()):
             return None
-        consumer.assign([at])
-        if not consumer.beginning_offsets([at])[at] <= offset < consumer.end_offsets([at])[at]:
+        consumer.assign([assigned])
+        if not consumer.beginning_offsets([assigned])[assigned] <= offset < consumer.end_offsets([assigned])[assigned]:
             return None
-        consumer.seek(at, offset)
-        found = next(drain(consumer), None)
-        return found if found is not None and found.offset == offset else None
+        consumer.seek(assigned, offset)
+        record = next(drain(consumer), None)
+        return record if record is not None and record.offset == offset else None
     finally:
         consumer.close()
 
 
 def drain(consumer: KafkaConsumer) -> Iterator[ConsumerRecord]:
-    """Records from the consumer's positions to the partitions' ends as of now."""
+    """Records from the consumer's positions to the ends of its partitions at the time of the call.
+
+    Raises `BrokerUnavailable` after `STALLED_AFTER_S` without a record.
+    """
     ends = consumer.end_offsets(list(consumer.assignment()))
-    moved = time.monotonic()
+    progress_at_s = time.monotonic()
     while not reached(consumer, ends):
-        polled = consumer.poll(timeout_ms=200, max_records=CHUNK)
+        polled = consumer.poll(timeout_ms=200, max_records=POLL_RECORDS)
         for partition, records in polled.items():
             yield from (record for record in records if record.offset < ends[partition])
         if polled:
-            moved = time.monotonic()
-        elif time.monotonic() - moved > STUCK_AFTER_S:
-            raise BrokerUnavailable(f"no message came for {STUCK_AFTER_S} s before the end of {sorted(ends)}")
+            progress_at_s = time.monotonic()
+        elif time.monotonic() - progress_at_s > STALLED_AFTER_S:
+            raise BrokerUnavailable(f"no record arrived for {STALLED_AFTER_S} s, before the end of {sorted(ends)}")
 
 
 def reached(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
-    """Whether the consumer stands at or behind every end; a position that is not known yet is not there."""
+    """Whether the consumer's positions are at the ends or beyond. An unknown position counts as 0."""
     return all((consumer.position(partition) or 0) >= end for partition, end in ends.items() if end > 0)
 
 
 def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The ends of partitions, counting what open transactions have written."""
-    with closing(admin(settings)) as one:
-        found = one.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    return {partition: end.offset for partition, end in found.items()}
+    """The ends of partitions, with the records of open transactions."""
+    with closing(admin(settings)) as client:
+        ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {partition: end.offset for partition, end in ends.items()}
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
@@ -183,19 +187,19 @@ def admin(settings: Settings) -> KafkaAdminClient:
 
 
 def require_topics(settings: Settings) -> None:
-    """Raises `TopicsDiffer` unless every topic is there with the right number of partitions.
+    """Raises `TopicsDiffer` unless every topic exists with the right number of partitions.
 
-    A cluster of which one broker is away answers in the end.
+    Retries for `BOOTSTRAP_TIMEOUT_MS`: with one broker down, a cluster needs a while to answer.
     """
     deadline = time.monotonic() + BOOTSTRAP_TIMEOUT_MS / 1000
     while True:
         try:
-            with closing(admin(settings)) as one:
-                return require(one, settings, configs=False)
+            with closing(admin(settings)) as client:
+                return require(client, settings, configs=False)
         except RetriableError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(RETRY_S)
+            time.sleep(RETRY_INTERVAL_S)
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
@@ -210,7 +214,7 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": 100,
                 "max_partition_fetch_bytes": max(settings.max_message_bytes + ENVELOPE_BYTES, 1_048_576),
-                # The embedded broker ignores fetch limits and answers with all there is in one frame.
+                # The embedded broker ignores fetch limits and answers with all records in one frame.
                 "receive_message_max_bytes": MAX_FRAME_BYTES,
                 "metrics_enabled": False,
             }
@@ -219,7 +223,7 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
 
 
 def _connection(settings: Settings, role: str) -> dict[str, Any]:
-    """What every client has in common."""
+    """The configuration that all clients share."""
     password = settings.sasl_password
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -227,15 +231,18 @@ def _connection(settings: Settings, role: str) -> dict[str, Any]:
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
-        "sasl_plain_password": Unprinted(password.reveal()) if password else None,
+        "sasl_plain_password": RedactedStr(password.reveal()) if password else None,
         "ssl_context": tls_context(settings),
         "kafka_client": net_client,
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
     }
 
 
-class Unprinted(str):
-    """A string for kafka-python, which logs a client's whole configuration at DEBUG."""
+class RedactedStr(str):
+    """A string without a readable repr: kafka-python logs a client's whole configuration at DEBUG.
+
+    No upstream issue is known.
+    """
 
     def __repr__(self) -> str:
         return "…"
@@ -243,7 +250,7 @@ class Unprinted(str):
 
 @contextmanager
 def _translated(settings: Settings) -> Iterator[None]:
-    """Say where the broker was looked for, and what to do about it."""
+    """Raise kafka-python's errors as ours, with the address and the remedy."""
     try:
         yield
     except KafkaError as error:
@@ -251,6 +258,6 @@ def _translated(settings: Settings) -> Iterator[None]:
             raise refused(settings, error) from error
         raise BrokerUnavailable(
             f"no broker at {settings.bootstrap_servers} ({settings.security_protocol}): {error}. "
-            "Is it running, and is security_protocol what it speaks there? "
-            "Set bootstrap_servers or ANABRANCH_BOOTSTRAP_SERVERS to where it is"
+            "Check that it runs, that bootstrap_servers (ANABRANCH_BOOTSTRAP_SERVERS) is its address, and that "
+            "security_protocol is the one of its listener"
         ) from error

@@ -1,8 +1,9 @@
-"""How a client's connections are made: the TLS context, and an end at the first refusal.
+"""The TLS context of a client's connections, and connections that fail at the first refused authentication.
 
-kafka-python 3.0.12 means to raise a refused authentication when its node is wanted next, but swallows it and tries
-again: until its bootstrap times out without a word on why, and afterwards for ever. It also drops what came together
-with a connection's end, which is where a broker says why it refuses.
+kafka-python 3.0.12 should raise a refused authentication at the next use of the node (dpkp/kafka-python#2994), but it
+loses the error and retries: until the bootstrap times out without a reason, and for ever after the bootstrap. It also
+drops data that arrives together with the end of a connection, which is the broker's reason for the refusal. No upstream
+issue is known for either fault.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from anabranch.settings import Settings
 
 
 def net_client(**configs: Any) -> KafkaNetClient:
-    """For a client's `kafka_client`: one whose connections are not tried again after a refusal."""
+    """For the option `kafka_client` of a client: does not retry after a refused authentication."""
     net = NetworkSelector(**configs)
-    return KafkaNetClient(net, Connections(net, **configs), **configs)
+    return KafkaNetClient(net, FailFastConnectionManager(net, **configs), **configs)
 
 
-class Connections(KafkaConnectionManager):  # type: ignore[misc]
-    """Connections to brokers by node; a refusal is raised wherever the node is wanted next."""
+class FailFastConnectionManager(KafkaConnectionManager):  # type: ignore[misc]
+    """Raises a refused authentication at the next use of the node."""
 
     async def _connect(self, node: Any, conn: Any, *arguments: Any, **options: Any) -> None:
         await super()._connect(node, conn, *arguments, **options)
@@ -39,62 +40,64 @@ class Connections(KafkaConnectionManager):  # type: ignore[misc]
         transport = await super()._build_transport(*arguments, **options)
         receive = transport._sock_recv
 
-        def everything_first() -> tuple[bytes, Exception | None]:
+        def data_before_error() -> tuple[bytes, Exception | None]:
             data, error = receive()
-            return data, None if data else error  # the end is met again at the next call
+            return data, None if data else error  # the next call returns the error again
 
-        transport._sock_recv = everything_first
+        transport._sock_recv = data_before_error
         return transport
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether one side does not trust the other, which trying again does not mend."""
+    """Whether authentication or TLS failed, which a retry does not solve."""
     return (
         isinstance(error, SaslAuthenticationFailedError | UnsupportedSaslMechanismError) or tls_error(error) is not None
     )
 
 
 def refused(settings: Settings, error: BaseException) -> BrokerRefused:
-    """A refusal in words, with the remedy."""
-    at, trusted = settings.bootstrap_servers, settings.ssl_cafile or "not set: the system's are trusted"
+    """The error for a refusal, with the remedy."""
+    servers = settings.bootstrap_servers
+    ca_file = settings.ssl_cafile or "not set, so the system's CAs are trusted"
     match tls_error(error) or error:
         case ssl.SSLCertVerificationError(verify_message=why):
             return BrokerRefused(
-                f"the certificate of {at} is not trusted: {why.rstrip('.')}. Set ssl_cafile to that of the CA which "
-                f"issued it (it is {trusted}), and name the broker as its certificate does"
+                f"the certificate of {servers} is not trusted: {why.rstrip('.')}. Set ssl_cafile to the certificate of "
+                f"the CA that issued it (it is {ca_file}), and use the broker's name in its certificate"
             )
         case ssl.SSLError() as broken:
             return BrokerRefused(
-                f"no TLS with {at}: {broken.reason or broken}. Is security_protocol {settings.security_protocol} what "
-                "it speaks there? If it asks for a client's certificate, set ssl_certfile and ssl_keyfile"
+                f"no TLS with {servers}: {broken.reason or broken}. Check that security_protocol "
+                f"{settings.security_protocol} is the one of its listener. If it needs a client certificate, set "
+                "ssl_certfile and ssl_keyfile"
             )
         case UnsupportedSaslMechanismError():
             return BrokerRefused(
-                f"{at} does not offer sasl_mechanism {settings.sasl_mechanism}: set it to one that it does"
+                f"{servers} does not offer sasl_mechanism {settings.sasl_mechanism}: set it to one that it offers"
             )
         case _:
             return BrokerRefused(
-                f"{at} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}. Correct sasl_username and "
-                "sasl_password (ANABRANCH_SASL_USERNAME, ANABRANCH_SASL_PASSWORD)"
+                f"{servers} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}. Correct sasl_username "
+                "and sasl_password (ANABRANCH_SASL_USERNAME, ANABRANCH_SASL_PASSWORD)"
             )
 
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:
-    """What went wrong in TLS, if that lies behind an error; an end of file is no more than a lost connection."""
-    for behind in _behind(error):
-        if isinstance(behind, ssl.SSLError) and not isinstance(behind, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-            return behind
+    """The TLS error behind an error; None if there is none. An end of file is only a lost connection."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return cause
     return None
 
 
-def _behind(error: BaseException) -> Iterator[object]:
+def _causes(error: BaseException) -> Iterator[object]:
     yield error
     yield error.__context__
     yield from error.args
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:
-    """None without TLS. Raises `UsageError` naming the setting whose file is not what it should be."""
+    """None without TLS. Raises `UsageError`, which names the setting with the wrong file."""
     if not settings.security_protocol.endswith("SSL"):
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -118,7 +121,7 @@ def _load_ca(context: ssl.SSLContext, path: Path) -> None:
 
 def _load_certificate(context: ssl.SSLContext, path: Path, settings: Settings) -> None:
     secret = settings.ssl_key_password
-    password = "" if secret is None else secret.reveal()  # None would ask at the terminal
+    password = "" if secret is None else secret.reveal()  # with None, OpenSSL asks at the terminal
     try:
         context.load_cert_chain(path, settings.ssl_keyfile, password)
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Work-rounds for the group membership of kafka-python 3.0.12. No upstream issue is known for any of them."""
+"""Work-rounds for the group membership of kafka-python 3.0.12, each with its upstream issue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fetch_metadata(consumer: KafkaConsumer) -> None:
 
     Without it the consumer joins, and joins again when the metadata arrives. That second join, unlike any that the
     group asks for, is never finished if its answer arrives after the time-out of the poll: the consumer then sends
-    heartbeats for ever and fetches nothing.
+    heartbeats for ever and fetches nothing. No upstream issue is known; dpkp/kafka-python#2617 mended a similar race.
     """
     consumer.topics()
 
@@ -29,7 +29,7 @@ def report_every_loss(consumer: KafkaConsumer) -> None:
 
     The client asks once per rejoin whether its membership was lost, at the beginning. A member that is removed after
     that joins anew under another id, claims the partitions it had, and reports nothing, although other members have
-    had them meanwhile.
+    had them meanwhile. No upstream issue is known; dpkp/kafka-python#3016 added the report.
     """
     coordinator = consumer._coordinator
     reset_generation = coordinator.reset_generation
@@ -44,7 +44,8 @@ def report_every_loss(consumer: KafkaConsumer) -> None:
 def drop_claim(assignor: CooperativeStickyAssignor) -> None:
     """Forget the partitions that the assignor would claim at the next rejoin.
 
-    A member that the group has removed would claim them again, and the leader would believe the claim.
+    A member that the group has removed would claim them again, and the leader would believe the claim. No upstream
+    issue is known.
     """
     assignor.member_assignment = None
 
@@ -54,7 +55,8 @@ def seek_all(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> 
 
     It is also how a partition is paused, with the end of its log as the offset: `KafkaConsumer.pause` is no way, since
     a partition that is paused with part of a fetch still buffered is never fetched again, and `seek_to_end` takes
-    effect later, which may be after a later `seek`.
+    effect later, which may be after a later `seek`. No upstream issue is known; dpkp/kafka-python#2981 made paused
+    partitions keep their buffered fetches.
     """
     for partition, offset in offsets.items():
         with suppress(*NOT_ASSIGNED):

@@ -1,8 +1,9 @@
-"""Record headers as Kafka has them: a name may be any bytes, a value may be null.
+"""Record headers whose names are not UTF-8, and null values. Kafka accepts both.
 
-kafka-python 3.0.12 knows only names in UTF-8. At any other the consumer's `poll` raises `CorruptRecordError`, and if it
-is called again it never returns: one record would stop every reader of its partition for good. What is here reads such
-names and passes them on as the bytes they were. A null value is read, but no producer of kafka-python sends one.
+kafka-python 3.0.12 accepts only names in UTF-8. At any other name, a consumer's `poll` raises `CorruptRecordError`, and
+the next `poll` never returns: one record would stop every reader of its partition for ever. This module reads such
+names, and writes them as the original bytes. No upstream issue is known. kafka-python reads null values
+(dpkp/kafka-python#2004), but its producers do not send them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Header = tuple[str, bytes]
 
 
 class HeaderName(str):
-    """A name that is not UTF-8: it reads with replacement characters and travels as the bytes it was."""
+    """A name that is not UTF-8: text with replacement characters, sent as the original bytes."""
 
     raw: bytes
 
@@ -27,22 +28,22 @@ class HeaderName(str):
         return name
 
     def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
-        """The bytes it was."""
+        """The original bytes."""
         return self.raw
 
 
 def sendable(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
-    """Headers of a consumed record, as a producer takes them: a null value becomes an empty one."""
+    """Headers of a consumed record in the form that a producer accepts: null values become empty."""
     return [(name, value or b"") for name, value in headers]
 
 
 def read_any_name() -> None:
-    """Let every consumer of this process read header names that are not UTF-8, as `HeaderName`."""
+    """Make every consumer in this process read header names that are not UTF-8 as `HeaderName`."""
     memory_records.DefaultRecordBatch = _Batch
 
 
 class _Batch(DefaultRecordBatch):  # type: ignore[misc]
-    """Reads as its parent does until a name does not decode; from there on by a buffer that can."""
+    """Switches to `_Buffer` at the first name that does not decode."""
 
     _buffer: bytearray
 
@@ -55,11 +56,11 @@ class _Batch(DefaultRecordBatch):  # type: ignore[misc]
 
 
 class _Buffer(bytearray):
-    """Its slices decode to a `HeaderName` where they are not UTF-8."""
+    """Slices that are not UTF-8 decode to a `HeaderName`."""
 
-    def __getitem__(self, at: Any) -> Any:
-        part = super().__getitem__(at)
-        return _Buffer(part) if isinstance(at, slice) else part
+    def __getitem__(self, index: Any) -> Any:
+        part = super().__getitem__(index)
+        return _Buffer(part) if isinstance(index, slice) else part
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Text, or a `HeaderName`."""

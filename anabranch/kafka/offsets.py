@@ -1,4 +1,4 @@
-"""Where logs end, and where the rankers are."""
+"""Offsets of topics and of the ranker group, by partition."""
 
 from __future__ import annotations
 
@@ -9,32 +9,42 @@ from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
 
 Offsets = dict[int, int]
-"""By partition."""
+"""Partition → offset."""
 
 
 def ends(settings: Settings, topic: str) -> Offsets:
-    """The end offset of every partition of a topic, as of now."""
+    """The current end offset of every partition of a topic."""
     with closing(clients.reader(settings, [topic])) as consumer:
-        return {one.partition: end for one, end in consumer.end_offsets(list(consumer.assignment())).items()}
+        end_offsets = consumer.end_offsets(list(consumer.assignment()))
+    return {partition.partition: offset for partition, offset in end_offsets.items()}
 
 
 def from_time(settings: Settings, topic: str, ms: int) -> Offsets:
-    """The offset, in every partition of a topic, of the first message from a time on; its end where there is none."""
+    """The offset of the first record at or after a time (UTC ms), for every partition; the end if there is none."""
     with closing(clients.reader(settings, [topic])) as consumer:
         partitions = list(consumer.assignment())
-        found, ends = consumer.offsets_for_times(dict.fromkeys(partitions, ms)), consumer.end_offsets(partitions)
-    return {at.partition: ends[at] if found[at] is None else found[at].offset for at in partitions}
+        first = consumer.offsets_for_times(dict.fromkeys(partitions, ms))
+        end_offsets = consumer.end_offsets(partitions)
+    return {
+        partition.partition: end_offsets[partition] if first[partition] is None else first[partition].offset
+        for partition in partitions
+    }
 
 
 def committed(settings: Settings) -> Offsets:
-    """The offset the rankers have committed of each partition that they ever took on."""
+    """The committed offset of the ranker group for every partition of `events` that has one."""
     topic, group = Topics(settings).events, settings.group("ranker")
     with closing(clients.admin(settings)) as admin:
-        found = admin.list_group_offsets({group: None})[group]
-    return {at.partition: one.offset for at, one in found.items() if at.topic == topic and one.offset >= 0}
+        offsets = admin.list_group_offsets({group: None})[group]
+    return {
+        partition.partition: committed_offset.offset
+        for partition, committed_offset in offsets.items()
+        if partition.topic == topic and committed_offset.offset >= 0
+    }
 
 
 def lag(settings: Settings) -> int:
-    """Events the rankers have not committed yet."""
-    done = committed(settings)
-    return sum(end - done.get(partition, 0) for partition, end in ends(settings, Topics(settings).events).items())
+    """Number of events that the rankers have not committed."""
+    offsets = committed(settings)
+    end_offsets = ends(settings, Topics(settings).events)
+    return sum(end - offsets.get(partition, 0) for partition, end in end_offsets.items())

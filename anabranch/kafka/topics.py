@@ -1,4 +1,4 @@
-"""The topics: names, keys, partitions, cleanup; creating them and telling what differs."""
+"""The topics: names, keys, partitions and settings; their creation and check."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TopicName = Literal[
     "events.dead-letter",
 ]
 SEPARATOR = "\x1f"
-"""Between item and release in the key of an item vector: the ASCII unit separator, which no id may hold."""
+"""Between item and release in the key of an item vector: the ASCII unit separator, which ids must not contain."""
 DAY_MS = 86_400_000
 ENVELOPE_BYTES = 65_536
-"""What a feedback or a dead letter may add to the largest event."""
+"""Most bytes that feedback or a dead letter adds to its event."""
 
 
 class Topic(Struct, frozen=True):
-    """One topic as it should be."""
+    """The specification of a topic."""
 
     name: str
     partitions: int
@@ -40,29 +40,29 @@ class Topic(Struct, frozen=True):
 
 
 class Topics:
-    """The topics of one Anabranch, by their names on the broker."""
+    """The topics of one installation, by their names on the broker."""
 
     def __init__(self, settings: Settings) -> None:
         self._prefix = settings.topic_prefix
         self.all: tuple[Topic, ...] = tuple(_topics(settings))
 
     def name(self, topic: TopicName) -> str:
-        """What the broker calls a topic of the design."""
+        """The name on the broker, with `topic_prefix`."""
         return f"{self._prefix}{topic}"
 
     @property
     def events(self) -> str:
-        """What users did, keyed by user."""
+        """Events of users, keyed by user."""
         return self.name("events")
 
     @property
     def items(self) -> str:
-        """What can be ranked, keyed by item."""
+        """The catalogue, keyed by item."""
         return self.name("items")
 
     @property
     def item_vectors(self) -> str:
-        """Vectors of items, keyed by item and release."""
+        """Item vectors, keyed by item and release."""
         return self.name("item-vectors")
 
     @property
@@ -72,7 +72,7 @@ class Topics:
 
     @property
     def feedback(self) -> str:
-        """Events joined with slates, keyed by user."""
+        """Events joined with the user's slate, keyed by user."""
         return self.name("feedback")
 
     @property
@@ -87,17 +87,17 @@ class Topics:
 
     @property
     def releases(self) -> str:
-        """What became of releases, keyed by release."""
+        """Status of the releases, keyed by release."""
         return self.name("releases")
 
     @property
     def dead_letter(self) -> str:
-        """Messages that could not be read, as they came."""
+        """Records that could not be read, with their original bytes."""
         return self.name("events.dead-letter")
 
 
 def key(identifier: str) -> bytes:
-    """Key of every topic that is keyed by one id: user, item or release."""
+    """The key in every topic that is keyed by one id: user, item or release."""
     return identifier.encode()
 
 
@@ -120,7 +120,7 @@ def split_vector_key(payload: bytes) -> tuple[str, str]:
 
 
 def provision(admin: KafkaAdminClient, settings: Settings) -> list[str]:
-    """Create the topics that are missing; their names. Raises `TopicsDiffer` where existing ones are different."""
+    """Create missing topics and return their names. Raises `TopicsDiffer` if existing ones differ."""
     topics = Topics(settings).all
     present = set(admin.list_topics())
     missing = [topic for topic in topics if topic.name not in present]
@@ -133,43 +133,44 @@ def provision(admin: KafkaAdminClient, settings: Settings) -> list[str]:
 
 
 def require(admin: KafkaAdminClient, settings: Settings, configs: bool = True) -> None:
-    """Raises `TopicsDiffer` unless every topic is as it should be."""
+    """Raises `TopicsDiffer` unless every topic is as specified."""
     differences = check(admin, settings, configs)
     if differences:
         raise TopicsDiffer(differences)
 
 
 def check(admin: KafkaAdminClient, settings: Settings, configs: bool = True) -> list[str]:
-    """What differs between the broker's topics and the design, one line each; empty if nothing does.
+    """The differences between the broker's topics and their specification, one line each.
 
-    Without `configs` only existence and partitions count: what a process cannot do without.
+    Without `configs`, only existence and the number of partitions are checked, which every process needs.
     """
     topics = Topics(settings).all
     present = set(admin.list_topics())
     names = [topic.name for topic in topics if topic.name in present]
-    partitions = {found["name"]: len(found["partitions"]) for found in admin.describe_topics(names)} if names else {}
-    found_configs = _configs(admin, names) if names and configs else {}
-    return [line for topic in topics for line in _differences(topic, partitions, found_configs)]
+    descriptions = admin.describe_topics(names) if names else []
+    partitions = {description["name"]: len(description["partitions"]) for description in descriptions}
+    actual_configs = _configs(admin, names) if names and configs else {}
+    return [line for topic in topics for line in _differences(topic, partitions, actual_configs)]
 
 
 def _topics(settings: Settings) -> Iterator[Topic]:
     retention = {"retention.ms": str(int(settings.retention_days * DAY_MS))}
     delete = {"cleanup.policy": "delete", **retention}
     compact = {"cleanup.policy": "compact"}
-    append_time = {"message.timestamp.type": "LogAppendTime"}  # the latency of a ranking is append to append
+    append_time = {"message.timestamp.type": "LogAppendTime"}  # latency is measured from append to append
     configs: dict[TopicName, dict[str, str]] = {
         "events": delete | append_time,
         "items": compact,
         "item-vectors": compact,
         "rankings": {"cleanup.policy": "compact,delete", **retention} | append_time,
         "feedback": delete,
-        # The cleaner leaves the newest segment alone, and a restore reads all there is: a gigabyte by default.
+        # The cleaner does not compact the newest segment, 1 GiB by default, and a restore reads all of it.
         "user-state": compact | {"segment.bytes": str(64 << 20)},
         "neighbours": compact,
         "releases": compact,
         "events.dead-letter": delete,
     }
-    derived = ("rankings", "feedback", "events.dead-letter", "user-state")  # these carry an event or a state, and more
+    derived = ("rankings", "feedback", "events.dead-letter", "user-state")  # larger than the event they contain
     for name, config in configs.items():
         size = settings.max_message_bytes + (ENVELOPE_BYTES if name in derived else 0)
         yield Topic(
@@ -186,15 +187,15 @@ def _create(admin: KafkaAdminClient, topic: Topic) -> None:
             [NewTopic(topic.name, topic.partitions, topic.replication_factor, topic_configs=topic.configs)]
         )
     except TopicAlreadyExistsError:
-        return  # another process provisions at the same time; `require` looks at what it made
+        return  # another process creates the topics at the same time; `require` checks them
     except KafkaError as error:
         raise TopicsDiffer([f"{topic.name} cannot be created: {error}"]) from error
 
 
 def _configs(admin: KafkaAdminClient, names: list[str]) -> Mapping[str, Mapping[str, Any]]:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
-    found: Mapping[str, Mapping[str, Any]] = admin.describe_configs(resources, config_filter="all")["topic"]
-    return found
+    configs: Mapping[str, Mapping[str, Any]] = admin.describe_configs(resources, config_filter="all")["topic"]
+    return configs
 
 
 def _differences(
@@ -208,10 +209,10 @@ def _differences(
             f"{topic.name} has {partitions[topic.name]} partitions, not {topic.partitions}: "
             "set `partitions` to match, or use another topic_prefix"
         )
-    for name, wanted in topic.configs.items():
-        found = configs.get(topic.name, {}).get(name, {}).get("value")
-        if found is not None and _words(found) != _words(wanted):
-            yield f"{topic.name} has {name}={found}, not {wanted}: alter it with your broker's own tools"
+    for name, expected in topic.configs.items():
+        actual = configs.get(topic.name, {}).get(name, {}).get("value")
+        if actual is not None and _words(actual) != _words(expected):
+            yield f"{topic.name} has {name}={actual}, not {expected}: change it with the broker's tools"
 
 
 def _words(value: str) -> set[str]:

@@ -38,7 +38,7 @@ class TransactionalProducer:
         Raises `KafkaError`; `root_cause` says what lies behind it. Nothing is committed then, except where the answer
         to the commit was lost. The producer must not be used again after an error: with kafka-python 3.0.12, offsets
         that the group refused stay in the transaction manager and go into its next transaction, which would commit
-        events that nobody ranked.
+        events that nobody ranked. No upstream issue is known.
         """
         deadline = time.monotonic() + self._timeout_ms / 1000
         self._producer.begin_transaction()
@@ -47,13 +47,13 @@ class TransactionalProducer:
         manager = self._producer._transaction_manager
         self._await(manager.send_offsets_to_transaction(offsets_and_metadata(offsets), group_metadata), deadline)
         self._await_flush(deadline)
-        # Every record's answer before the commit: kafka-python reports success for a commit after a refused record.
+        # Before the commit: kafka-python reports success for a commit after a refused record (no issue is known).
         record_offsets = [offset_of(future, deadline) for future in futures]
         self._await(manager.begin_commit(), deadline)
         return record_offsets
 
     def root_cause(self, error: KafkaError) -> Exception:
-        """The first error of the transaction: later calls of kafka-python 3.0.12 only say that there was one."""
+        """The first error of the transaction: later calls of kafka-python 3.0.12 hide it (no issue is known)."""
         cause: Exception | None = self._producer._transaction_manager.last_error
         return cause or error
 
