@@ -1,4 +1,4 @@
-"""Every metric, in a registry of its own per process object, and its server."""
+"""The metrics of every process, each in its own registry, and the server that exposes a registry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 class BulkHistogram(Collector):
-    """A histogram that takes many values at once: a batch's, in the time that `Histogram` takes for one or two."""
+    """A histogram that observes a batch of values at once, in the time `Histogram` needs for one or two values."""
 
     def __init__(self, name: str, documentation: str, buckets: tuple[float, ...], registry: CollectorRegistry) -> None:
         self._name, self._documentation = name, documentation
@@ -32,159 +32,164 @@ class BulkHistogram(Collector):
         registry.register(self)
 
     def observe_all(self, values: NDArray[np.float64]) -> None:
-        """Count the values [n]. To be called by one thread alone; any may collect."""
-        found = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
-        self._counts, self._sum = self._counts + found, self._sum + float(values.sum())
+        """Observe the values [n]. Only one thread may call it; any thread may collect."""
+        counts = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._counts))
+        self._counts, self._sum = self._counts + counts, self._sum + float(values.sum())
 
     def collect(self) -> Iterable[Metric]:
-        """What Prometheus reads."""
+        """The histogram in Prometheus form."""
         bounds = [*map(str, self._bounds.tolist()), "+Inf"]
         buckets = list(zip(bounds, self._counts.cumsum().tolist(), strict=True))
         yield HistogramMetricFamily(self._name, self._documentation, buckets=buckets, sum_value=self._sum)
 
 
-class ConsumerMetrics:
-    """What every process that consumes tells: its lag and what it could not read."""
+class MetricFactory:
+    """Makes metrics in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.lag = Gauge(
-            "anabranch_consumer_lag", "Messages behind the end of the log", ["topic", "partition"], registry=registry
-        )
-        self.dead_letters = Counter(
-            "anabranch_dead_letters", "Messages sent to the dead letters", ["reason"], registry=registry
-        )
-        self.passed_over = Counter(
+        self.registry = registry
+
+    def counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        """A counter; its sample is `name` with `_total`."""
+        return Counter(name, documentation, labels, registry=self.registry)
+
+    def gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        """A gauge."""
+        return Gauge(name, documentation, labels, registry=self.registry)
+
+    def histogram(self, name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        """A histogram with these upper bounds of its buckets."""
+        return Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
+
+    def info(self, name: str, documentation: str) -> Info:
+        """An info; its sample is `name` with `_info`."""
+        return Info(name, documentation, registry=self.registry)
+
+
+class ConsumerMetrics:
+    """Metrics of every consuming process: lag and unreadable messages."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        new = MetricFactory(registry)
+        self.lag = new.gauge("anabranch_consumer_lag", "Messages behind the end of the log", "topic", "partition")
+        self.dead_letters = new.counter("anabranch_dead_letters", "Messages sent to the dead letters", "reason")
+        """The label `reason` holds the dead letter's category, such as `invalid`, and not its reason, which is free text.
+        The label keeps its name, because dashboards and alerts use it."""
+        self.passed_over = new.counter(
             "anabranch_messages_passed_over",
-            "Messages on releases, item-vectors, neighbours and rankings that could not be read",
-            ["topic"],
-            registry=registry,
+            "Messages of releases, item-vectors, neighbours and rankings that could not be read",
+            "topic",
         )
 
 
 class RankerMetrics(ConsumerMetrics):
-    """What a ranker tells."""
+    """Metrics of a ranker."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self.events = Counter("anabranch_events", "Events taken from the log", registry=registry)
-        self.ignored = Counter(
-            "anabranch_events_ignored", "Events that were read and moved nothing", ["reason"], registry=registry
-        )
-        self.corrected = Counter(
-            "anabranch_events_corrected", "Events applied otherwise than they say", ["reason"], registry=registry
-        )
-        self.rankings = Counter("anabranch_rankings", "Rankings committed", registry=registry)
+        new = MetricFactory(registry)
+        self._add_event_metrics(new)
+        self._add_release_metrics(new)
+        self._add_state_metrics(new)
+
+    def _add_event_metrics(self, new: MetricFactory) -> None:
+        self.events = new.counter("anabranch_events", "Events read from the log")
+        self.ignored = new.counter("anabranch_events_ignored", "Events that changed nothing", "reason")
+        self.corrected = new.counter("anabranch_events_corrected", "Events applied with a corrected field", "reason")
+        self.rankings = new.counter("anabranch_rankings", "Rankings committed")
         self.latency = BulkHistogram(
             "anabranch_event_to_ranking_seconds",
-            "From the event's append to the commit of its ranking",
+            "From the append of an event to the commit of its ranking",
             buckets=LATENCY_S,
-            registry=registry,
+            registry=new.registry,
         )
-        self.batch = Histogram("anabranch_batch_events", "Events in one transaction", buckets=BATCH, registry=registry)
-        self.waited = Gauge(
+        self.batch = new.histogram("anabranch_batch_events", "Events per transaction", BATCH)
+        self.waited = new.gauge(
             "anabranch_backpressure_seconds",
-            "How long the oldest event of the newest batch had waited for it; 0 where none waits",
-            registry=registry,
+            "Wait of the oldest event in the newest batch; 0 without a backlog",
         )
-        self.full = Counter(
-            "anabranch_full_batches", "Batches ended by batch_max: events come faster than they go", registry=registry
+        self.full = new.counter(
+            "anabranch_full_batches", "Batches of batch_max events: events arrive faster than they are ranked"
         )
-        self.stage = Histogram(
+        self.stage = new.histogram(
             "anabranch_stage_seconds",
-            "Time of one batch in a stage, all threads together: decode, encode, retrieve, features, order, join, "
-            "write, publish",
-            ["stage"],
-            buckets=STAGE_S,
-            registry=registry,
+            "Time of a batch in a stage, all threads together: decode, encode, retrieve, features, order, join, write, "
+            "publish",
+            STAGE_S,
+            "stage",
         )
-        self.index_items = Gauge("anabranch_index_items", "Items the index holds", registry=registry)
-        self.index_unfolded = Gauge(
-            "anabranch_index_unfolded",
-            "Changes of items since the index was rebuilt: every query is compared with each",
-            registry=registry,
+        self.aborted = new.counter("anabranch_transactions_aborted", "Transactions that were rolled back")
+        self.prequential_events = new.counter("anabranch_prequential_events", "Events of users with a slate", "release")
+        self.prequential_hits = new.counter(
+            "anabranch_prequential_hits", "Events whose item was on the user's slate", "release"
         )
-        self.index_recall = Gauge(
-            "anabranch_index_recall",
-            "Share of the exact nearest items the index finds, on a sample of users",
-            registry=registry,
+
+    def _add_release_metrics(self, new: MetricFactory) -> None:
+        self.live_release = new.info("anabranch_live_release", "The release that ranks")
+        self.releases = new.counter("anabranch_release_swaps", "Swaps to a new release")
+        self.index_items = new.gauge("anabranch_index_items", "Items in the index")
+        self.index_unfolded = new.gauge(
+            "anabranch_index_unfolded", "Item changes since the last rebuild of the index, searched exhaustively"
         )
-        self.users = Gauge("anabranch_user_states", "User states held", registry=registry)
-        self.state_bytes = Gauge("anabranch_user_state_bytes", "Bytes of all user states", registry=registry)
-        self.live_release = Info("anabranch_live_release", "The release that ranks", registry=registry)
-        self.releases = Counter("anabranch_release_swaps", "Releases swapped in", registry=registry)
-        self.prequential_events = Counter(
-            "anabranch_prequential_events", "Events whose user had a slate", ["release"], registry=registry
+        self.index_recall = new.gauge(
+            "anabranch_index_recall", "Recall of the index against exact search, on a sample of users"
         )
-        self.prequential_hits = Counter(
-            "anabranch_prequential_hits", "Events whose item was on the slate", ["release"], registry=registry
+
+    def _add_state_metrics(self, new: MetricFactory) -> None:
+        self.users = new.gauge("anabranch_user_states", "User states in memory")
+        self.state_bytes = new.gauge("anabranch_user_state_bytes", "Bytes of all user states in memory")
+        self.restore_remaining = new.gauge(
+            "anabranch_restore_remaining", "Events to replay before a partition is ranked", "partition"
         )
-        self.restore_remaining = Gauge(
-            "anabranch_restore_remaining",
-            "Events still to fold before a partition is ranked",
-            ["partition"],
-            registry=registry,
+        self.restore_seconds = new.histogram(
+            "anabranch_restore_seconds", "From the assignment of a partition to its first ranking", LATENCY_S
         )
-        self.restore_seconds = Histogram(
-            "anabranch_restore_seconds",
-            "From taking on a partition to ranking it",
-            buckets=LATENCY_S,
-            registry=registry,
-        )
-        self.states_saved = Counter("anabranch_user_states_saved", "User states saved", registry=registry)
-        self.states_dirty = Gauge(
-            "anabranch_user_states_dirty", "User states ahead of their saved form", registry=registry
-        )
-        self.away = Gauge("anabranch_user_states_away", "Users whose states only the log holds", registry=registry)
-        self.evicted = Counter("anabranch_user_states_evicted", "User states left to the log", registry=registry)
-        self.recalled = Counter("anabranch_user_states_recalled", "User states read back from it", registry=registry)
-        self.restored = Counter("anabranch_restored_events", "Events folded without ranking", registry=registry)
-        self.aborted = Counter(
-            "anabranch_transactions_aborted", "Transactions that were rolled back", registry=registry
-        )
+        self.restored = new.counter("anabranch_restored_events", "Events replayed without a ranking")
+        self.states_saved = new.counter("anabranch_user_states_saved", "User states saved")
+        self.states_dirty = new.gauge("anabranch_user_states_dirty", "User states that changed since their last save")
+        self.away = new.gauge("anabranch_user_states_away", "User states in the changelog only")
+        self.evicted = new.counter("anabranch_user_states_evicted", "User states removed from memory")
+        self.recalled = new.counter("anabranch_user_states_recalled", "User states read back from the changelog")
 
 
 class IndexerMetrics(ConsumerMetrics):
-    """What an indexer tells."""
+    """Metrics of an indexer."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
-        self.items = Gauge("anabranch_catalogue_items", "Items in the catalogue", registry=registry)
-        self.vectors = Counter("anabranch_item_vectors", "Item vectors published", registry=registry)
-        self.removed = Counter("anabranch_item_vectors_removed", "Item vectors removed", registry=registry)
-        self.backlog = Gauge("anabranch_items_waiting", "Items waiting for a vector", registry=registry)
-        self.stage = Histogram(
-            "anabranch_stage_seconds",
-            "Time of one chunk of items in a stage: text, item",
-            ["stage"],
-            buckets=STAGE_S,
-            registry=registry,
+        new = MetricFactory(registry)
+        self.items = new.gauge("anabranch_catalogue_items", "Items in the catalogue")
+        self.vectors = new.counter("anabranch_item_vectors", "Item vectors published")
+        self.removed = new.counter("anabranch_item_vectors_removed", "Item vectors removed")
+        self.backlog = new.gauge("anabranch_items_waiting", "Items that wait for a vector")
+        self.stage = new.histogram(
+            "anabranch_stage_seconds", "Time of a chunk of items in a stage: text, item", STAGE_S, "stage"
         )
-        self.live_release = Info("anabranch_live_release", "The release items are vectorised for", registry=registry)
+        self.live_release = new.info("anabranch_live_release", "The release whose item vectors are published")
 
 
 class ReshareMetrics:
-    """What the re-sharing job tells. `outcome` is called at the end of every run."""
+    """Metrics of the re-sharing job. `outcome` is called at the end of every run."""
 
     OUTCOMES = ("live", "rejected", "waiting", "failed")
-    """`waiting`: there were too few new events to make a candidate of, or to judge it by."""
+    """`waiting`: too few new events to train a release candidate, or to judge it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._last = Gauge(
-            "anabranch_reshare_last", "1 for the outcome of the last run", ["outcome"], registry=registry
-        )
-        self.runs = Counter("anabranch_reshare_runs", "Runs, by outcome", ["outcome"], registry=registry)
-        self.seconds = Gauge("anabranch_reshare_seconds", "How long the last run took", registry=registry)
-        self.events = Gauge("anabranch_reshare_events", "Events the last run learned from", registry=registry)
-        self._finished = time.time()
-        age = Gauge("anabranch_reshare_age_seconds", "Since the last run ended, or since the start", registry=registry)
-        age.set_function(lambda: time.time() - self._finished)
+        new = MetricFactory(registry)
+        self._last = new.gauge("anabranch_reshare_last", "1 for the outcome of the last run", "outcome")
+        self.runs = new.counter("anabranch_reshare_runs", "Runs by outcome", "outcome")
+        self.seconds = new.gauge("anabranch_reshare_seconds", "Duration of the last run")
+        self.events = new.gauge("anabranch_reshare_events", "Events that the last run was trained on")
+        self._finished_s = time.time()
+        age = new.gauge("anabranch_reshare_age_seconds", "Time since the end of the last run, or since the start")
+        age.set_function(lambda: time.time() - self._finished_s)
 
     def outcome(self, outcome: str) -> None:
-        """Record how a run ended: one of OUTCOMES."""
+        """Record the outcome of a run, one of OUTCOMES."""
         for name in self.OUTCOMES:
             self._last.labels(name).set(name == outcome)
         self.runs.labels(outcome).inc()
-        self._finished = time.time()
+        self._finished_s = time.time()
 
 
 class Stopwatch:
@@ -216,7 +221,7 @@ class Stopwatch:
 
 
 class MetricsServer:
-    """Serves one registry at /metrics until closed. Its `port` is the one bound."""
+    """Serves one registry at /metrics until it is closed. `port` is the bound port."""
 
     def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
         self._server = server
@@ -232,12 +237,14 @@ class MetricsServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
 
 def serve(registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> MetricsServer:
-    """Serve the registry's metrics; port 0 takes any free one. Raises `UsageError` where it is taken."""
+    """Serve the registry's metrics; port 0 is any free one. Raises `UsageError` if the port is in use."""
     try:
         return MetricsServer(*start_http_server(port, host, registry))
     except OSError as error:
@@ -247,5 +254,5 @@ def serve(registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> Me
 
 
 def release_info(release: str, strategy: Mapping[str, object], created: int) -> dict[str, str]:
-    """Labels of the live release's info."""
+    """Labels of `anabranch_live_release`."""
     return {"release": release, "strategy": str(strategy.get("name", "")), "created": str(created)}

@@ -77,8 +77,8 @@ def refused(settings: Settings, error: BaseException) -> BrokerRefused:
             )
         case _:
             return BrokerRefused(
-                f"{servers} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}. Correct sasl_username "
-                "and sasl_password (ANABRANCH_SASL_USERNAME, ANABRANCH_SASL_PASSWORD)"
+                f"{servers} refused user {settings.sasl_username!r} by {settings.sasl_mechanism}. Correct "
+                "sasl_username and sasl_password (ANABRANCH_SASL_USERNAME, ANABRANCH_SASL_PASSWORD)"
             )
 
 

@@ -70,7 +70,7 @@ class Indexer:
         self._producer = clients.producer(settings)
         self._delivery = CheckedProducer(self._producer)
         self._consumer: KafkaConsumer = clients.group_consumer(
-            settings, settings.group("indexer"), max_poll_records=clients.CHUNK
+            settings, settings.group("indexer"), max_poll_records=clients.POLL_RECORDS
         )
         self._partitions = clients.assign(self._consumer, [self._topics.items, self._topics.releases])
         self._answered = {at: self._consumer.committed(at) or 0 for at in self._partitions}

@@ -90,7 +90,7 @@ def read_log(settings: Settings, work: Work) -> Iterator[tuple[ConsumerRecord, E
     remaining, last_event_at = work.events, time.monotonic()
     try:
         while remaining:
-            polled = consumer.poll(timeout_ms=200, max_records=clients.CHUNK)
+            polled = consumer.poll(timeout_ms=200, max_records=clients.POLL_RECORDS)
             if polled:
                 last_event_at = time.monotonic()
             elif time.monotonic() - last_event_at > IDLE_TIMEOUT_S:
