@@ -73,7 +73,7 @@ class ConsumerMetrics:
         new = MetricFactory(registry)
         self.lag = new.gauge("anabranch_consumer_lag", "Messages behind the end of the log", "topic", "partition")
         self.dead_letters = new.counter("anabranch_dead_letters", "Messages sent to the dead letters", "reason")
-        """The label `reason` holds the dead letter's category, such as `invalid`, and not its reason, which is free text.
+        """The label `reason` holds the dead letter's category, such as `invalid`, not the free text of its reason.
         The label keeps its name, because dashboards and alerts use it."""
         self.passed_over = new.counter(
             "anabranch_messages_passed_over",

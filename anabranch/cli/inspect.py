@@ -71,7 +71,7 @@ def user(
     Example: anabranch inspect user 2375 --limit 3
     """
     from anabranch.errors import UsageError
-    from anabranch.inspection.user_history import UserHistory
+    from anabranch.inspection.user_history import InspectedUser
     from anabranch.kafka import clients
     from anabranch.kafka.log_reader import KafkaLogReader
     from anabranch.kafka.topics import Topics
@@ -82,7 +82,7 @@ def user(
     dead_letters = Buried(KafkaLogReader(settings), Topics(settings))
     for _ in dead_letters.catch_up():
         pass
-    history = UserHistory.read(settings, user_id, limit, dead_letters.holds)
+    history = InspectedUser.read(settings, user_id, limit, dead_letters.holds)
     if not history.events:
         raise UsageError(f"there are no events of user {user_id}")
     _print({"user_id": user_id, "state": history.state(settings)})

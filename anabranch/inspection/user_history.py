@@ -16,7 +16,7 @@ from anabranch.settings import Settings
 
 
 @dataclass
-class UserHistory:
+class InspectedUser:
     """Valid events of one user in log order, each with the time of its append in UTC ms, and the newest rankings."""
 
     rankings: deque[TopicMessage]
@@ -26,7 +26,7 @@ class UserHistory:
     @classmethod
     def read(
         cls, settings: Settings, user_id: str, ranking_limit: int, is_dead_letter: Callable[[int, int], bool]
-    ) -> UserHistory:
+    ) -> InspectedUser:
         """Read both topics from the beginning. `is_dead_letter(partition, offset)` says which events do not count."""
         history = cls(deque(maxlen=ranking_limit))
         for message in read_messages(settings, ["events", "rankings"]):

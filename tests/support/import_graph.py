@@ -58,6 +58,16 @@ def _folder(module: str) -> str:
     return module if is_package else module.rpartition(".")[0]
 
 
+def classes() -> dict[str, set[str]]:
+    """Class name → the modules that define it."""
+    modules: dict[str, set[str]] = {}
+    for module, tree in sources().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                modules.setdefault(node.name, set()).add(module)
+    return modules
+
+
 def within(name: str, rooms: Iterable[str]) -> bool:
     """Whether a module is one of the rooms, or in one of them."""
     return any(name == room or name.startswith(f"{room}.") for room in rooms)
@@ -65,12 +75,12 @@ def within(name: str, rooms: Iterable[str]) -> bool:
 
 def reachable(modules: Iterable[str]) -> set[str]:
     """The modules and everything they import, directly or not."""
-    found, waiting = set(modules), list(modules)
+    reached, waiting = set(modules), list(modules)
     while waiting:
-        new = imports()[waiting.pop()] - found
-        found |= new
+        new = imports()[waiting.pop()] - reached
+        reached |= new
         waiting.extend(new)
-    return found
+    return reached
 
 
 def strongly_connected(graph: Graph) -> list[list[str]]:

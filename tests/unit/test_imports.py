@@ -11,10 +11,13 @@ import pytest
 from tests.support.import_graph import (
     COMPOSITION_ROOTS,
     ROOT,
+    classes,
+    folder_imports,
     imported_names,
     imports,
     reachable,
     sources,
+    strongly_connected,
     within,
 )
 
@@ -122,3 +125,20 @@ def test_no_server_process_loads_the_harness(command: str) -> None:
 @pytest.mark.parametrize("command", ["rank", "index"])
 def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
     assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert not strongly_connected(imports())
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    assert not strongly_connected(folder_imports())
+
+
+def test_no_class_name_is_defined_in_two_modules() -> None:
+    assert not {name: modules for name, modules in classes().items() if len(modules) > 1}
+
+
+def test_a_circle_is_found_whatever_leads_into_it() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"d"}, "d": {"b"}, "e": {"a"}, "f": set()}
+    assert strongly_connected({node: frozenset(successors) for node, successors in graph.items()}) == [["b", "c", "d"]]
