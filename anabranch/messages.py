@@ -100,7 +100,7 @@ class ItemVector(Struct, frozen=True, kw_only=True, tag="vector"):
     available: bool = True
 
 
-class Coverage(Struct, frozen=True, kw_only=True, tag="coverage"):
+class IndexingComplete(Struct, frozen=True, kw_only=True, tag="coverage"):
     """The indexer has published the vectors of the whole catalogue for a release. Topic `item-vectors`, key release.
 
     A ranker swaps to the release once it has read every partition of the topic up to the end that the partition had
@@ -299,7 +299,7 @@ STATE_MARKER_KEY = b""
 
 events: Codec[Event] = Codec(Event, foreign=True)
 items: Codec[Item] = Codec(Item, foreign=True)
-item_vectors: Codec[ItemVector | Coverage] = Codec(ItemVector | Coverage)  # type: ignore[arg-type]
+item_vectors: Codec[ItemVector | IndexingComplete] = Codec(ItemVector | IndexingComplete)  # type: ignore[arg-type]
 rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
@@ -310,7 +310,7 @@ state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 TOPIC_SCHEMAS: dict[str, object] = {
     "events": Event,
     "items": Item,
-    "item-vectors": ItemVector | Coverage,
+    "item-vectors": ItemVector | IndexingComplete,
     "rankings": Ranking,
     "feedback": Feedback,
     "neighbours": Neighbours,

@@ -70,7 +70,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """What was measured of each optional head that the release has, by name: `purchase`."""
 
 
-class Files(Protocol):
+class ArtifactReader(Protocol):
     """The files of a folder, each read whole and once: what is loaded is what was read."""
 
     @property
@@ -105,7 +105,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Draft:
+class UnverifiedRelease:
     """A folder that this process is writing, before there is a manifest to hold its files against."""
 
     folder: Path
@@ -115,12 +115,12 @@ class Draft:
         return _read(self.folder, name, MAX_FILE_BYTES)
 
 
-def opened(folder: Path) -> Release:
+def open_release(folder: Path) -> Release:
     """A release by its folder. Raises `ReleaseError` unless its manifest is one, and lists what a release needs."""
     return Release(folder, _decoded(folder, _read_manifest(folder)))
 
 
-def announced(releases_dir: Path, notice: ReleaseNotice) -> Release:
+def open_announced(releases_dir: Path, notice: ReleaseNotice) -> Release:
     """The release that a notice names, with the manifest that was announced. Raises `ReleaseError`."""
     folder = folder_of(releases_dir, notice.location)
     payload = _read_manifest(folder)

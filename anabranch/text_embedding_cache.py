@@ -17,7 +17,7 @@ DIGEST_BYTES = 32
 FOLDER = "text-vectors"
 
 
-class TextVectors:
+class TextEmbeddingCache:
     """Vectors of one text transformer, by the text's sha256, in memory and in an append-only file.
 
     The file is a run of records: 32 bytes of digest, then the vector as little-endian float32. Processes may share
@@ -34,12 +34,12 @@ class TextVectors:
         self._count = len(found)
 
     @classmethod
-    def of_release(cls, data_dir: Path, manifest: Manifest) -> TextVectors:
+    def of_release(cls, data_dir: Path, manifest: Manifest) -> TextEmbeddingCache:
         """Those of a release's text transformer."""
         return cls.of_model(data_dir, manifest.files, manifest.text_dims)
 
     @classmethod
-    def of_model(cls, data_dir: Path, digests: Mapping[str, str], dims: int) -> TextVectors:
+    def of_model(cls, data_dir: Path, digests: Mapping[str, str], dims: int) -> TextEmbeddingCache:
         """Those of a text transformer: the sha256s of text.onnx and tokenizer.json name the file."""
         model = digests["text.onnx"] + digests["tokenizer.json"]
         name = hashlib.sha256(model.encode()).hexdigest()[:32]

@@ -35,7 +35,7 @@ class Source(Struct, frozen=True):
     offset: int
 
 
-class Shown(Struct, frozen=True, omit_defaults=True):
+class DeadLetterView(Struct, frozen=True, omit_defaults=True):
     """A dead letter for people to look at; what its headers do not say is left out."""
 
     partition: int
@@ -62,10 +62,10 @@ class Replayed(Struct, frozen=True):
     """Why each of the others stays, by its place among the dead letters."""
 
 
-def show(settings: Settings, limit: int, category: Category | None = None) -> list[Shown]:
+def show(settings: Settings, limit: int, category: Category | None = None) -> list[DeadLetterView]:
     """The newest `limit` dead letters, of one category if it is given, the newest last. Reads the whole topic."""
     replayed = _replayed(settings)
-    newest: list[tuple[int, int, int, Shown]] = []
+    newest: list[tuple[int, int, int, DeadLetterView]] = []
     for record in clients.read_to_end(settings, [Topics(settings).dead_letter]):
         one = _shown(settings, record, replayed)
         if category is None or one.category == category:
@@ -205,9 +205,9 @@ def _original(settings: Settings, letter: Letter) -> ConsumerRecord:
     return record
 
 
-def _shown(settings: Settings, record: ConsumerRecord, replayed: Mapping[int, int]) -> Shown:
+def _shown(settings: Settings, record: ConsumerRecord, replayed: Mapping[int, int]) -> DeadLetterView:
     payload = record.value or b""
-    shown = Shown(
+    shown = DeadLetterView(
         partition=record.partition,
         offset=record.offset,
         replayed=record.offset < replayed[record.partition],

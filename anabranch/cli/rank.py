@@ -33,6 +33,8 @@ def command(
 
     Example: anabranch rank --metrics-port 9101
     """
+    from functools import partial
+
     from prometheus_client import CollectorRegistry
 
     from anabranch.kafka import clients
@@ -41,7 +43,7 @@ def command(
     from consumers.ranker.clients import connect
     from consumers.ranker.ranker import Ranker
     from consumers.ranker.state_store import StateStore
-    from consumers.releases.release_watcher import ReleaseFollower
+    from consumers.releases.release_watcher import ReleaseWatcher
     from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(
@@ -58,6 +60,6 @@ def command(
     clients.require_topics(settings)
     registry = CollectorRegistry()
     metrics, store = RankerMetrics(registry), StateStore.new(settings)
-    watcher = ReleaseFollower(settings, store.items, metrics)
+    watcher = ReleaseWatcher(settings, store.items, metrics, partial(clients.reader, settings))
     ranker = Ranker(settings, store, connect(settings), watcher, metrics)
     run_service(settings, registry, stop, ranker.run)

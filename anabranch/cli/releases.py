@@ -55,7 +55,7 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
     description: dict[str, Any] = {"notice": row}
     if row["folder"] == "whole":
         folder = folders.folder_of(settings.releases_dir, row["location"])
-        description["manifest"] = msgspec.to_builtins(folders.opened(folder).manifest)
+        description["manifest"] = msgspec.to_builtins(folders.open_release(folder).manifest)
     report = folders.report_path(settings.data_dir, release)
     if report.exists():
         description["report"] = str(report)
@@ -64,26 +64,17 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:
     """The newest notice of every release, in the order of the first notices, with the state of the folder."""
-    from contextlib import suppress
-
     import msgspec
 
-    from anabranch import messages
     from anabranch.kafka import clients
-    from anabranch.kafka.topics import Topics
+    from anabranch.kafka.release_topic import read_release_notices
 
     clients.require_topics(settings)
-    notices: dict[str, ReleaseNotice] = {}
-    for record in clients.read_to_end(settings, [Topics(settings).releases]):
-        with suppress(messages.InvalidMessage):  # every reader of the topic passes those over
-            if record.value is not None:
-                notice = messages.releases.decode(record.value)
-                notices[notice.release] = notice
     return [
         {"parent": None, "reason": None, "gate": {}, "gate_from": None, "gate_to": None}
         | msgspec.to_builtins(notice)
         | {"folder": _condition(settings, notice)}
-        for notice in notices.values()
+        for notice in read_release_notices(settings).newest.values()
     ]
 
 
@@ -92,7 +83,7 @@ def _condition(settings: Settings, notice: ReleaseNotice) -> str:
     from anabranch import release as folders
 
     try:
-        folders.announced(settings.releases_dir, notice).verify()
+        folders.open_announced(settings.releases_dir, notice).verify()
     except folders.ReleaseError as error:
         return str(error)
     return "whole"

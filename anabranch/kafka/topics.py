@@ -106,7 +106,7 @@ def vector_key(item_id: str, release: str) -> bytes:
     return f"{item_id}{SEPARATOR}{release}".encode()
 
 
-def coverage_key(release: str) -> bytes:
+def completion_key(release: str) -> bytes:
     """Key of the message that says the catalogue is covered."""
     return vector_key("", release)
 

@@ -20,11 +20,12 @@ from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Coverage, ItemVector, ReleaseNotice, encode
+from anabranch.messages import IndexingComplete, ItemVector, encode
 from anabranch.metrics import IndexerMetrics, release_info
 from anabranch.ranking.inference.item_encoder import item_text
+from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
-from consumers.indexer.item_embedder import Vectoriser
+from consumers.indexer.item_embedder import ItemEmbedder
 from consumers.runtime import own_messages
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import decode_item
@@ -57,8 +58,8 @@ class Indexer:
         self._metrics = metrics
         self._topics = Topics(settings)
         self._catalogue: dict[str, Entry] = {}
-        self._live: ReleaseNotice | None = None
-        self._vectoriser: Vectoriser | None = None
+        self._notices = ReleaseNotices()
+        self._vectoriser: ItemEmbedder | None = None
         self._published: dict[str, bytes] = {}
         """Digest of what `item-vectors` holds for the live release, by item."""
         self._changed: dict[str, None] = {}
@@ -114,8 +115,8 @@ class Indexer:
     def _note(self, record: ConsumerRecord) -> None:
         read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
         notice = None if read is None else read[1]
-        if notice is not None and notice.status == "live":
-            self._live = notice
+        if notice is not None:
+            self._notices.add(notice)
 
     def _bury(self, letter: DeadLetter) -> None:
         at = TopicPartition(letter.record.topic, letter.record.partition)
@@ -125,15 +126,15 @@ class Indexer:
 
     def _follow_release(self, at_start: bool = False) -> None:
         """On a new live release, put the whole catalogue in the backlog."""
-        notice = self._live
+        notice = self._notices.live
         if notice is None:
-            if self._waiting_told():
+            if self._vectoriser is None and self._waiting_told():
                 log.info("waiting for a live release on %s", self._topics.releases)
             return
         if self._vectoriser is not None and self._vectoriser.manifest.id == notice.release:
             return
-        files = release.announced(self._settings.releases_dir, notice)
-        self._vectoriser = Vectoriser(self._settings, files, self._metrics)
+        files = release.open_announced(self._settings.releases_dir, notice)
+        self._vectoriser = ItemEmbedder(self._settings, files, self._metrics)
         manifest = self._vectoriser.manifest
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._published = self._read_published(manifest.id) if at_start else {}
@@ -180,7 +181,7 @@ class Indexer:
         elif self._waiting_told():
             log.info("waiting for items on %s", self._topics.items)
 
-    def _next_chunk(self, vectoriser: Vectoriser) -> list[str]:
+    def _next_chunk(self, vectoriser: ItemEmbedder) -> list[str]:
         """Items off the backlog, few where the transformer has to read their texts."""
         chunk: list[str] = []
         new = 0
@@ -195,8 +196,8 @@ class Indexer:
     def _announce(self, name: str) -> None:
         """Every vector first, for rankers take the log's end at this word as the end of the catalogue."""
         self._delivery.flush()
-        coverage = Coverage(release=name, items=len(self._published), ts=int(time.time() * 1000))
-        self._send(OutboundRecord(self._topics.item_vectors, topics.coverage_key(name), encode(coverage)))
+        coverage = IndexingComplete(release=name, items=len(self._published), ts=int(time.time() * 1000))
+        self._send(OutboundRecord(self._topics.item_vectors, topics.completion_key(name), encode(coverage)))
         self._delivery.flush()
         self._covered = True
         log.info("the catalogue is covered for release %s: %d items", name, coverage.items)

@@ -11,10 +11,10 @@ from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
 from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
-from anabranch.text_embedding_cache import TextVectors
+from anabranch.text_embedding_cache import TextEmbeddingCache
 
 
-class Vectoriser:
+class ItemEmbedder:
     """text.onnx, through the text vectors kept on disk, then item.onnx."""
 
     def __init__(self, settings: Settings, files: Release, metrics: IndexerMetrics) -> None:
@@ -22,7 +22,7 @@ class Vectoriser:
         self._metrics = metrics
         self._text = TextEncoder(files, settings.threads)
         self._item = ItemEncoder(files, settings.threads)
-        self._text_vectors = TextVectors.of_release(settings.data_dir, self.manifest)
+        self._text_vectors = TextEmbeddingCache.of_release(settings.data_dir, self.manifest)
 
     def knows(self, text: str) -> bool:
         """Whether the text's vector is at hand, so that it costs next to nothing."""

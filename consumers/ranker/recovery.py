@@ -20,6 +20,7 @@ from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.rank import Batch, fold
 from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
@@ -187,13 +188,13 @@ class RecoveryManager:
             yield
 
     def _announced_release(self) -> str | None:
-        """The release that was announced live last."""
-        live = None
+        """The id of the live release by its notices, which this process may not have loaded yet."""
+        notices = ReleaseNotices()
         for record in self._clients.log_reader.read_to_end([self._topics.releases]):
             read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
-            if read is not None and read[1] is not None and read[1].status == "live":
-                live = read[1].release
-        return live
+            if read is not None and read[1] is not None:
+                notices.add(read[1])
+        return None if notices.live is None else notices.live.release
 
     def _replay(
         self, reader: PartitionReader, partition: TopicPartition, segment: ReplaySegment, dirty: dict[int, DirtyUser]

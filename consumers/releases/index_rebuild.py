@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from anabranch.ranking.retrieval.ann_index import Base
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from consumers.runtime.background import beside
+from consumers.runtime.background import run_in_background
 
 log = logging.getLogger(__name__)
 
@@ -26,4 +26,4 @@ class Rebuilds:
             of.adopt(base.result())
             log.info("the index has a new base of %d items, and %d changes since", len(of.base), of.unfolded)
         if self._under_way is None and index.needs_rebuild:
-            self._under_way = index, beside("index-rebuild", index.begin_rebuild().base)
+            self._under_way = index, run_in_background("index-rebuild", index.begin_rebuild().base)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.retrieval.ann_index import Base
 from anabranch.ranking.types import Slots, Vectors, YieldCpu
-from consumers.runtime.background import beside
+from consumers.runtime.background import run_in_background
 from consumers.runtime.throttle import Every
 
 EVERY_S = 10
@@ -54,7 +54,7 @@ class RecallWatch:
         if self._due() or (enough and not self._tuned):
             self._tuned = enough
             users = np.stack(list(self._newest.values()))
-            self._under_way = beside("index-recall", partial(self._tune, base, users))
+            self._under_way = run_in_background("index-recall", partial(self._tune, base, users))
 
     def _remember(self, vectors: NDArray[np.float16], slots: Slots) -> None:
         for slot, vector in zip(slots.tolist(), vectors[slots].astype(np.float32), strict=True):

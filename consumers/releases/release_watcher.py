@@ -1,14 +1,19 @@
-"""A thread that follows releases, item vectors and neighbours, and readies the next release off the main loop."""
+"""The release watcher: a thread that follows releases, item vectors and neighbours for the ranker.
+
+One item's way into the index: the indexer publishes its vector on `item-vectors`; `_on_vectors` decodes it into an
+`VectorChange` (`updates.py`). For the serving release that goes to the main loop, which applies it to the release's
+`ItemIndex` (`ranking/retrieval/item_index.py`) between two batches; for the next release it is staged until `_load`.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 import faiss
-import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import RetriableError
@@ -17,235 +22,261 @@ from anabranch import messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Coverage, Neighbours, ReleaseNotice
+from anabranch.messages import IndexingComplete, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemIds
+from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
-from consumers.releases.staging import Staging, by_release, vector_change
-from consumers.releases.updates import Adopt, Change, NeighbourChange, NeighbourRow
+from consumers.releases.updates import (
+    Adopt,
+    Change,
+    NeighbourChange,
+    NeighbourRow,
+    StagedVectors,
+    co_visit_row,
+    group_by_release,
+    item_vector_update,
+)
 from consumers.runtime import own_messages
-from consumers.runtime.background import Rests, beside
+from consumers.runtime.background import CpuThrottle, run_in_background
 
 log = logging.getLogger(__name__)
 
-CLOSE_S = 1.0
-BEGIN_AGAIN_S = 1.0
-CHUNK = 500
-"""Messages in one change: what the main loop takes at one batch boundary."""
+JOIN_TIMEOUT_S = 1.0
+RECONNECT_DELAY_S = 1.0
+POLL_MS = 100
+MAX_POLL_RECORDS = 500
+"""Records in one update: the main loop applies one update between two batches."""
 
 
-class ReleaseFollower:
-    """Queues changes in the order in which the main loop must apply them."""
+class ReleaseWatcher:
+    """Queues updates in the order in which the main loop must apply them.
 
-    def __init__(self, settings: Settings, item_ids: ItemIds, metrics: ConsumerMetrics) -> None:
+    A release is queued as `Adopt` once all of its item vectors are here: the indexer publishes `IndexingComplete`
+    after the last one, and the watcher then reads up to the end offsets that the topic has at that moment.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        item_ids: ItemIds,
+        metrics: ConsumerMetrics,
+        open_consumer: Callable[[Iterable[str]], KafkaConsumer],
+    ) -> None:
+        """`open_consumer` makes a consumer at the beginning of every partition of the topics it is given.
+
+        It is called at the start and after every connection failure, in the watcher's thread.
+        """
         self._settings = settings
         self._metrics = metrics
         self._topics = Topics(settings)
         self._item_ids = item_ids
-        self._changes: deque[Change] = deque()
+        self._open_consumer = open_consumer
+        self._updates: deque[Change] = deque()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="release-follower", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="release-watcher", daemon=True)
 
-        self._notices: dict[str, ReleaseNotice] = {}
-        self._live: ReleaseNotice | None = None
-        self._adopted: str | None = None
-        self._staging = Staging()
-        self._covered_at: dict[str, dict[TopicPartition, int]] = {}
-        self._passed_over: set[str] = set()
-        """Releases some of whose vectors were not kept: should one be live again, the topic is read anew."""
+        self._notices = ReleaseNotices()
+        self._serving: str | None = None
+        """The release that was queued last."""
+        self._staged = StagedVectors()
+        self._complete_at_offsets: dict[str, dict[TopicPartition, int]] = {}
+        """Offsets of `item-vectors` up to which all vectors of a release stand, by release."""
+        self._discarded: set[str] = set()
+        """Releases whose vectors were not all kept: if one becomes live again, the topic is read from the beginning."""
+        self._initial_end_offsets: dict[TopicPartition, int] = {}
 
     def start(self) -> None:
-        """Begin to follow."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop following."""
+        """Stop the thread."""
         self._stop.set()
-        self._thread.join(CLOSE_S)  # it may be loading a release; it is a daemon, and writes nothing
+        # It may be loading a release, which takes longer. It is a daemon thread and writes nothing.
+        self._thread.join(JOIN_TIMEOUT_S)
 
     def check(self) -> None:
-        """Raises what ended the thread, for the process must not rank on by half."""
+        """Raise the error that ended the thread: without it the ranker would go on with outdated vectors."""
         if self._failure is not None:
             if isinstance(self._failure, AnabranchError):
                 raise self._failure
-            raise BackgroundFailure(f"following releases failed: {self._failure!r}") from self._failure
+            raise BackgroundFailure(f"the release watcher failed: {self._failure!r}") from self._failure
 
     def changes(self, limit: int | None = None) -> Iterator[Change]:
-        """At most `limit` of the changes that wait, oldest first."""
-        while self._changes and limit != 0:
-            yield self._changes.popleft()
+        """Up to `limit` of the queued updates (None: all), oldest first."""
+        while self._updates and limit != 0:
+            yield self._updates.popleft()
             limit = None if limit is None else limit - 1
 
     @property
     def awaited(self) -> str:
-        """What this thread waits for, for people who wonder why nothing is ranked."""
-        if self._live is None:
+        """What is missing before the first release can serve, for the log."""
+        live = self._notices.live
+        if live is None:
             return f"a live release on {self._topics.releases}"
-        if self._live.release not in self._covered_at:
-            return f"the indexer to cover the catalogue for release {self._live.release}"
-        return f"release {self._live.release} to load"
+        if live.release not in self._complete_at_offsets:
+            return f"the indexer to publish all item vectors of release {live.release}"
+        return f"release {live.release} to load"
 
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
                 try:
-                    self._follow()
-                except (RetriableError, BrokerUnavailable) as error:  # what was read already changes nothing twice
-                    log.warning("following releases begins again: %s", error)
-                    self._stop.wait(BEGIN_AGAIN_S)
+                    with closing(self.connect()) as consumer:
+                        while not self._stop.is_set():
+                            self.poll(consumer)
+                except (RetriableError, BrokerUnavailable) as error:  # all is read again: every update is idempotent
+                    log.warning("the release watcher reconnects: %s", error)
+                    self._stop.wait(RECONNECT_DELAY_S)
         except BaseException as error:
             self._failure = error
 
-    def _follow(self) -> None:
-        for record in clients.read_to_end(self._settings, [self._topics.releases]):
-            self._note(record)  # first, so that vectors of releases long gone are not kept
-        names = [self._topics.releases, self._topics.neighbours, self._topics.item_vectors]
-        consumer = clients.reader(self._settings, names)
-        try:
-            ends = consumer.end_offsets(list(consumer.assignment()))
-            while not self._stop.is_set():
-                rest = Rests()
-                polled = consumer.poll(timeout_ms=100, max_records=CHUNK)
-                for at, records in polled.items():
-                    self._take(consumer, at.topic, records)
-                if self._adopted is not None:
-                    rest()  # something ranks, and both take turns at the interpreter's lock
-                self._rewind(consumer)
-                if ends and clients.reached(consumer, ends):
-                    ends = {}
-                if not ends:  # not before the neighbours are in: a release ranks with them
-                    self._adopt(consumer)
-        finally:
-            consumer.close()
+    def connect(self) -> KafkaConsumer:
+        """A consumer at the beginning of the three topics. All notices are read before, in the watcher's thread.
 
-    def _take(self, consumer: KafkaConsumer, topic: str, records: list[ConsumerRecord]) -> None:
+        With the notices known, vectors of retired releases are discarded as they are read.
+        """
+        with closing(self._open_consumer([self._topics.releases])) as consumer:
+            for record in clients.drain(consumer):
+                self._on_notice(record)
+        consumer = self._open_consumer([self._topics.releases, self._topics.neighbours, self._topics.item_vectors])
+        self._initial_end_offsets = consumer.end_offsets(list(consumer.assignment()))
+        return consumer
+
+    def poll(self, consumer: KafkaConsumer) -> None:
+        """Take the records that arrived, and queue the next release if its vectors are complete."""
+        yield_cpu = CpuThrottle()
+        polled = consumer.poll(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+        for partition, records in polled.items():
+            self._on_records(consumer, partition.topic, records)
+        if self._serving is not None:
+            yield_cpu()  # the main loop is ranking, and both threads need the GIL
+        self._reread_vectors_after_rollback(consumer)
+        if self._initial_end_offsets and clients.reached(consumer, self._initial_end_offsets):
+            self._initial_end_offsets = {}
+        if not self._initial_end_offsets:  # the first release needs the neighbours too
+            self._queue_next_release(consumer)
+
+    def _on_records(self, consumer: KafkaConsumer, topic: str, records: list[ConsumerRecord]) -> None:
         if topic == self._topics.releases:
             for record in records:
-                self._note(record)
+                self._on_notice(record)
         elif topic == self._topics.neighbours:
-            rows = [row for record in records if (row := self._neighbours(record)) is not None]
-            self._changes.append(NeighbourChange(rows))
+            rows = [row for record in records if (row := self._co_visit_row(record)) is not None]
+            self._updates.append(NeighbourChange(rows))
         else:
-            self._take_vectors(consumer, records)
+            self._on_vectors(consumer, records)
 
-    def _note(self, record: ConsumerRecord) -> None:
-        read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
-        if read is None:
-            return
-        name, notice = read
+    def _on_notice(self, record: ConsumerRecord) -> None:
+        decoded = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
+        notice = None if decoded is None else decoded[1]
         if notice is None:
-            self._notices.pop(name, None)
             return
-        self._notices[notice.release] = notice
-        if notice.status == "live" and notice != self._live:
-            log.info("release %s is to be live", notice.release)
-            self._live = notice
-        self._tidy()
+        previous = self._notices.live
+        self._notices.add(notice)
+        live = self._notices.live
+        if live is not None and live != previous:
+            log.info("release %s is announced live", live.release)
+        self._drop_stale()
+
+    def _on_vectors(self, consumer: KafkaConsumer, records: list[ConsumerRecord]) -> None:
+        for name, messages_by_item in group_by_release(records, self._metrics).items():
+            if not self._may_serve(name):
+                self._discard(name)
+                continue
+            update = item_vector_update(name, messages_by_item, self._item_ids)
+            if update is not None and name == self._serving:
+                self._updates.append(update)
+            elif update is not None:
+                self._staged.add(update)
+            if isinstance(complete := messages_by_item.get(""), IndexingComplete):
+                self._on_indexing_complete(consumer, complete)
+
+    def _on_indexing_complete(self, consumer: KafkaConsumer, complete: IndexingComplete) -> None:
+        """Remember the end offsets: the indexer flushed every vector before this message, so all stand before them."""
+        log.info("the indexer has published all %d item vectors of release %s", complete.items, complete.release)
+        self._complete_at_offsets[complete.release] = consumer.end_offsets(self._vector_partitions(consumer))
+
+    def _co_visit_row(self, record: ConsumerRecord) -> NeighbourRow | None:
+        decoded = own_messages.read(messages.neighbours, bytes.decode, record, self._metrics)
+        if decoded is None:
+            return None
+        item_id, neighbours = decoded
+        return (
+            NeighbourRow(self._item_ids.row(item_id))
+            if neighbours is None
+            else co_visit_row(neighbours, self._item_ids)
+        )
 
     @property
-    def _stand_in(self) -> ReleaseNotice | None:
-        """What a process that has just started may rank with until the live release is covered: its parent."""
-        if self._adopted is not None or self._live is None or self._live.parent is None:
-            return None
-        return self._notices.get(self._live.parent)
-
-    def _tidy(self) -> None:
-        for name in self._staging.releases:
-            if not self._may_serve(name):
-                self._pass_over(name)
+    def _fallback_release(self) -> ReleaseNotice | None:
+        """The live release's parent, which a process that serves none yet may rank with until the live one is here."""
+        return self._notices.parent if self._serving is None else None
 
     def _may_serve(self, name: str) -> bool:
-        """Whether vectors of a release are worth keeping; those of an unheard one are, for topics have no order."""
-        if name in {notice.release for notice in (self._live, self._stand_in) if notice is not None}:
-            return True
-        notice = self._notices.get(name)
-        return notice is None or notice.status in ("candidate", "shadow")
+        """Whether to keep a release's vectors. Vectors may arrive before the first notice of their release."""
+        next_releases = (self._notices.live, self._fallback_release)
+        serves_next = any(notice is not None and notice.release == name for notice in next_releases)
+        # With no release live, the one that serves goes on: retiring it does not stop the ranker.
+        serves_on = name == self._serving and self._notices.live is None
+        return serves_next or serves_on or self._notices.may_become_live(name)
 
-    def _pass_over(self, name: str) -> None:
-        self._staging.drop(name)
-        self._covered_at.pop(name, None)
-        self._passed_over.add(name)
+    def _drop_stale(self) -> None:
+        for name in self._staged.releases:
+            if not self._may_serve(name):
+                self._discard(name)
 
-    def _rewind(self, consumer: KafkaConsumer) -> None:
-        """Read `item-vectors` anew if the live release is one whose vectors were passed over: a roll-back."""
-        if self._live is None or self._live.release not in self._passed_over:
+    def _discard(self, name: str) -> None:
+        self._staged.drop(name)
+        self._complete_at_offsets.pop(name, None)
+        self._discarded.add(name)
+
+    def _reread_vectors_after_rollback(self, consumer: KafkaConsumer) -> None:
+        """Read `item-vectors` from the beginning if the live release is one whose vectors were discarded."""
+        live = self._notices.live
+        if live is None or live.release not in self._discarded:
             return
-        log.info("reading the item vectors of release %s anew", self._live.release)
-        self._passed_over.discard(self._live.release)
+        log.info("reading the item vectors of release %s again", live.release)
+        self._discarded.discard(live.release)
         consumer.seek_to_beginning(*self._vector_partitions(consumer))
 
     def _vector_partitions(self, consumer: KafkaConsumer) -> list[TopicPartition]:
-        return [at for at in consumer.assignment() if at.topic == self._topics.item_vectors]
+        return [partition for partition in consumer.assignment() if partition.topic == self._topics.item_vectors]
 
-    def _take_vectors(self, consumer: KafkaConsumer, records: list[ConsumerRecord]) -> None:
-        for name, entries in by_release(records, self._metrics).items():
-            if not self._may_serve(name):
-                self._pass_over(name)
-                continue
-            change = vector_change(name, entries, self._item_ids)
-            if change is not None and name == self._adopted:
-                self._changes.append(change)
-            elif change is not None:
-                self._staging.add(change)
-            if isinstance(coverage := entries.get(""), Coverage):
-                self._note_coverage(consumer, coverage)
-
-    def _note_coverage(self, consumer: KafkaConsumer, coverage: Coverage) -> None:
-        """The indexer flushed every vector before it said so: what the log holds by now covers the catalogue."""
-        log.info("the indexer covers %d items for release %s", coverage.items, coverage.release)
-        self._covered_at[coverage.release] = consumer.end_offsets(self._vector_partitions(consumer))
-
-    def _adopt(self, consumer: KafkaConsumer) -> None:
-        """Ready the live release, once its vectors are all here, and queue it; before it is covered, its stand-in."""
-        notice = self._live
-        if notice is not None and notice.release not in self._covered_at and self._stand_in is not None:
-            notice = self._stand_in
-        if notice is None or notice.release == self._adopted or notice.release not in self._covered_at:
+    def _queue_next_release(self, consumer: KafkaConsumer) -> None:
+        """Load and queue the live release once its vectors are complete; until then, its fallback."""
+        notice = self._notices.live
+        if (
+            notice is not None
+            and notice.release not in self._complete_at_offsets
+            and self._fallback_release is not None
+        ):
+            notice = self._fallback_release
+        if notice is None or notice.release == self._serving or notice.release not in self._complete_at_offsets:
             return
-        if not clients.reached(consumer, self._covered_at[notice.release]):
+        if not clients.reached(consumer, self._complete_at_offsets[notice.release]):
             return
-        live = self._load(notice)
-        self._changes.append(Adopt(live))
-        if self._adopted is not None:
-            self._pass_over(self._adopted)
-        self._adopted = notice.release
-        self._tidy()
+        self._updates.append(Adopt(self._load(notice)))
+        if self._serving is not None:
+            self._discard(self._serving)
+        self._serving = notice.release
+        self._drop_stale()
 
     def _load(self, notice: ReleaseNotice) -> LiveRelease:
-        files = release.announced(self._settings.releases_dir, notice)
+        files = release.open_announced(self._settings.releases_dir, notice)
         live = LiveRelease.load(files, files.manifest)
-        for change in self._staging.take(notice.release):
-            change.apply(live.index)
-        if self._adopted is None:
-            faiss.omp_set_num_threads(self._settings.threads)  # FAISS goes by the calling thread
+        for update in self._staged.take(notice.release):
+            update.apply(live.index)
+        if self._serving is None:
+            faiss.omp_set_num_threads(self._settings.threads)  # FAISS keeps this number per calling thread
             live.index.rebuild()
         else:
-            beside("index-of-next-release", live.index.rebuild).result()
+            run_in_background("index-of-next-release", live.index.rebuild).result()
         rank.warm_up(live, Policy.of(self._settings))
-        log.info("release %s is ready with %d items", notice.release, len(live.index))
+        log.info("release %s is loaded with %d items", notice.release, len(live.index))
         return live
-
-    def _neighbours(self, record: ConsumerRecord) -> NeighbourRow | None:
-        read = own_messages.read(messages.neighbours, bytes.decode, record, self._metrics)
-        if read is None:
-            return None
-        item_id, message = read
-        if message is None:
-            return NeighbourRow(self._item_ids.row(item_id))
-        return neighbour_row(message, self._item_ids)
-
-
-def neighbour_row(message: Neighbours, item_ids: ItemIds) -> NeighbourRow:
-    """A message of `neighbours` as a row of the table."""
-    return NeighbourRow(
-        row=item_ids.row(message.item_id),
-        rows=item_ids.rows(near.item_id for near in message.neighbours),
-        weights=np.array([near.score for near in message.neighbours], np.float32),
-        popularity=message.popularity,
-        first_seen=message.first_seen,
-        repeat_rate=message.repeat_rate,
-    )

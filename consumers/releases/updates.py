@@ -1,34 +1,48 @@
-"""What the release follower hands to the main loop, to be applied at a batch boundary, in order."""
+"""What the release watcher queues for the ranker's main loop, which applies it between two batches, in order.
+
+Item vectors become an `VectorChange` of the live release's index; those of a release that is not live yet wait in
+`StagedVectors` until its index is built.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from kafka.consumer.fetcher import ConsumerRecord
 from numpy.typing import NDArray
 
+from anabranch import messages
 from anabranch.errors import AnabranchError
-from anabranch.messages import UNKNOWN_REPEAT_RATE
+from anabranch.kafka import topics
+from anabranch.messages import UNKNOWN_REPEAT_RATE, IndexingComplete, ItemVector, Neighbours
+from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Rows, Vectors
+from anabranch.ranking.vocabulary import ItemIds
+from consumers.runtime import own_messages
+
+VectorMessage = ItemVector | IndexingComplete | None
+"""A message of `item-vectors`; None for a tombstone."""
 
 
-class UnreadableVector(AnabranchError):
-    """Item vectors that the indexer cannot have written: nobody knows which of them are right."""
+class InvalidItemVectors(AnabranchError):
+    """Item vectors of different lengths: the indexer cannot have written them, and nothing says which are right."""
 
 
 @dataclass(frozen=True)
 class Adopt:
-    """Rank by this release from now on: encoder, order and index as one."""
+    """Rank with this release from now on: its encoder, list ranker and index are swapped in one step."""
 
     live: LiveRelease
 
 
 @dataclass(frozen=True)
 class VectorChange:
-    """Items of the live release that came, changed or went."""
+    """Items of one release that were added, changed or removed."""
 
     release: str
     rows: Rows  # [n]
@@ -37,10 +51,10 @@ class VectorChange:
     removed: Rows  # [m]
 
     def apply(self, index: ItemIndex) -> None:
-        """Enter the changes into the index of their release. Raises `UnreadableVector` for one of other dims."""
+        """Update the index of the same release. Raises `InvalidItemVectors` if the dimensions differ."""
         if len(self.rows) and self.vectors.shape[1] != index.dims:
-            raise UnreadableVector(
-                f"release {self.release} has {index.dims} dims, and item vectors of {self.vectors.shape[1]}. Only the "
+            raise InvalidItemVectors(
+                f"release {self.release} has {index.dims} dims, but item vectors of {self.vectors.shape[1]}. Only the "
                 "indexer should write them"
             )
         index.upsert(self.rows, self.vectors, self.available)
@@ -50,7 +64,7 @@ class VectorChange:
 
 @dataclass(frozen=True)
 class NeighbourRow:
-    """One item's row of the co-visit table; None for `rows` forgets the item."""
+    """One item's row of the co-visit table; with `rows` None, the item is removed."""
 
     row: int
     rows: Rows | None = None
@@ -60,7 +74,7 @@ class NeighbourRow:
     repeat_rate: float = UNKNOWN_REPEAT_RATE
 
     def apply(self, table: NeighbourTable) -> None:
-        """Enter the row into the table."""
+        """Set or remove the row."""
         if self.rows is None or self.weights is None:
             table.remove(self.row)
         else:
@@ -69,14 +83,87 @@ class NeighbourRow:
 
 @dataclass(frozen=True)
 class NeighbourChange:
-    """Rows of the co-visit table that came, changed or went."""
+    """Rows of the co-visit table that were added, changed or removed."""
 
     entries: list[NeighbourRow]
 
     def apply(self, table: NeighbourTable) -> None:
-        """Enter the rows into the table."""
+        """Set or remove the rows."""
         for entry in self.entries:
             entry.apply(table)
 
 
 Change = Adopt | VectorChange | NeighbourChange
+
+
+def co_visit_row(message: Neighbours, item_ids: ItemIds) -> NeighbourRow:
+    """A message of `neighbours` as a row of the table."""
+    return NeighbourRow(
+        row=item_ids.row(message.item_id),
+        rows=item_ids.rows(neighbour.item_id for neighbour in message.neighbours),
+        weights=np.array([neighbour.score for neighbour in message.neighbours], np.float32),
+        popularity=message.popularity,
+        first_seen=message.first_seen,
+        repeat_rate=message.repeat_rate,
+    )
+
+
+def group_by_release(
+    records: Iterable[ConsumerRecord], metrics: ConsumerMetrics
+) -> dict[str, dict[str, VectorMessage]]:
+    """The newest message of each item by release and item id; `IndexingComplete` stands under the item id ""."""
+    by_release: dict[str, dict[str, VectorMessage]] = {}
+    for record in records:
+        decoded = own_messages.read(messages.item_vectors, topics.split_vector_key, record, metrics)
+        if decoded is not None:
+            (item_id, release), message = decoded
+            by_release.setdefault(release, {})[item_id] = message
+    return by_release
+
+
+def item_vector_update(
+    release: str, messages_by_item: dict[str, VectorMessage], item_ids: ItemIds
+) -> VectorChange | None:
+    """One release's messages as arrays; None if no item is among them.
+
+    Raises `InvalidItemVectors` if the vectors have different lengths.
+    """
+    vectors = [message for message in messages_by_item.values() if isinstance(message, ItemVector)]
+    removed = [item_id for item_id, message in messages_by_item.items() if message is None and item_id]
+    if not vectors and not removed:
+        return None
+    lengths = {len(message.vector) for message in vectors}
+    if len(lengths) > 1:
+        raise InvalidItemVectors(f"release {release} has item vectors of {sorted(lengths)} bytes, not of one length")
+    flat = np.frombuffer(b"".join(message.vector for message in vectors), "<f4").astype(np.float32)
+    return VectorChange(
+        release=release,
+        rows=item_ids.rows(message.item_id for message in vectors),
+        vectors=flat.reshape(len(vectors), -1) if vectors else np.empty((0, 0), np.float32),
+        available=np.array([message.available for message in vectors], np.bool_),
+        removed=item_ids.rows(removed),
+    )
+
+
+class StagedVectors:
+    """Item vectors of releases that are not live yet."""
+
+    def __init__(self) -> None:
+        self._updates: dict[str, list[VectorChange]] = {}
+
+    def add(self, update: VectorChange) -> None:
+        """Keep an update until its release is taken or dropped."""
+        self._updates.setdefault(update.release, []).append(update)
+
+    def take(self, release: str) -> Iterator[VectorChange]:
+        """A release's updates in order, which are then no longer kept."""
+        yield from self._updates.pop(release, [])
+
+    def drop(self, release: str) -> None:
+        """Discard a release's updates."""
+        self._updates.pop(release, None)
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """Releases with staged updates."""
+        return frozenset(self._updates)

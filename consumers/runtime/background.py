@@ -22,7 +22,7 @@ REST = 2
 """Seconds of rest for each of work: two threads of a core share its units, whichever is the nicer."""
 
 
-def beside(name: str, work: Callable[[YieldCpu], Made]) -> Future[Made]:
+def run_in_background(name: str, work: Callable[[YieldCpu], Made]) -> Future[Made]:
     """Do work in a thread of its own, on one core at most, while the ranking leaves that.
 
     `work` is given what it is to call between two parts of it. A process may leave the thread behind when it ends.
@@ -32,7 +32,7 @@ def beside(name: str, work: Callable[[YieldCpu], Made]) -> Future[Made]:
     def do() -> None:
         _stand_back()
         try:
-            made.set_result(work(Rests()))
+            made.set_result(work(CpuThrottle()))
         except BaseException as error:
             made.set_exception(error)
 
@@ -40,7 +40,7 @@ def beside(name: str, work: Callable[[YieldCpu], Made]) -> Future[Made]:
     return made
 
 
-class Rests:
+class CpuThrottle:
     """Each call rests for as long as the work of its thread since the one before, or the beginning, asks for."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ class Received(NamedTuple):
     """When the broker appended it (or the producer made the record, where the topic keeps that time)."""
 
 
-class ReceivedItem(NamedTuple):
+class DecodedItem(NamedTuple):
     """An item, None where it is gone, and its id."""
 
     item_id: str
@@ -43,7 +43,7 @@ def decode(records: Iterable[ConsumerRecord], largest: int) -> tuple[list[Receiv
     return received, dead
 
 
-def decode_item(record: ConsumerRecord, largest: int) -> ReceivedItem | DeadLetter:
+def decode_item(record: ConsumerRecord, largest: int) -> DecodedItem | DeadLetter:
     """What became of an item; a dead letter where the record does not say, or has over `largest` bytes."""
     if letter := too_large(record, largest):
         return letter
@@ -56,7 +56,7 @@ def decode_item(record: ConsumerRecord, largest: int) -> ReceivedItem | DeadLett
     if record.key != topics.key(item.item_id):
         # The topic keeps the newest message of each key.
         return _wrong_key(record, f"the key must be the item's item_id, {item.item_id!r}")
-    return ReceivedItem(item.item_id, item)
+    return DecodedItem(item.item_id, item)
 
 
 def _decode(record: ConsumerRecord, largest: int) -> Received | DeadLetter:
@@ -74,11 +74,11 @@ def _decode(record: ConsumerRecord, largest: int) -> Received | DeadLetter:
     return Received(event, record.partition, record.offset, record.timestamp)
 
 
-def _gone(record: ConsumerRecord) -> ReceivedItem | DeadLetter:
+def _gone(record: ConsumerRecord) -> DecodedItem | DeadLetter:
     if record.key is None:
         return DeadLetter(record, "empty", "neither a key nor a value: a tombstone's key is the id of an item")
     try:
-        return ReceivedItem(msgspec.convert(record.key.decode(), Identifier), None)
+        return DecodedItem(msgspec.convert(record.key.decode(), Identifier), None)
     except (UnicodeDecodeError, msgspec.ValidationError) as error:
         return _wrong_key(record, f"a tombstone's key must be the id of an item: {error}")
 

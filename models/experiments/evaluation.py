@@ -110,7 +110,7 @@ class Evaluation:
     def _release(self, benchmark: OfflineBenchmark) -> Iterator[tuple[Release, dict[str, Any]]]:
         """The release to evaluate, or one trained for the time of the evaluation; and a summary of it."""
         if self.release_dir is not None:
-            existing = release.opened(self.release_dir)
+            existing = release.open_release(self.release_dir)
             existing.verify()
             after_test = existing.manifest.window.gate_from > benchmark.test_from
             if after_test and self.protocol is not EvaluationProtocol.PREQUENTIAL:

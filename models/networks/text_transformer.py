@@ -24,8 +24,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from anabranch.errors import UsageError
 from anabranch.ranking.inference.item_encoder import MAX_TOKENS, TextEncoder
-from anabranch.release import Draft, digest
-from anabranch.text_embedding_cache import TextVectors
+from anabranch.release import UnverifiedRelease, digest
+from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.networks.onnx_export import export
 from models.networks.stored_names import stored_as
 from models.stages import Advance
@@ -182,7 +182,7 @@ def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: in
 
     `done(n)` is called after every n texts encoded.
     """
-    encoder = TextEncoder(Draft(folder), threads)
+    encoder = TextEncoder(UnverifiedRelease(folder), threads)
     digests = {name: digest(folder / name) for name in ("text.onnx", "tokenizer.json")}
-    cache = TextVectors.of_model(data_dir, digests, encoder.dims)
+    cache = TextEmbeddingCache.of_model(data_dir, digests, encoder.dims)
     return cache.get(texts, lambda missing: encoder.encode(missing, done))

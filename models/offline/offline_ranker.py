@@ -18,7 +18,7 @@ from anabranch.ranking.types import Rows, Vectors
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds
 from anabranch.release import Release
-from anabranch.text_embedding_cache import TextVectors
+from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
 from models.metrics.ranking import Ranks
@@ -71,7 +71,7 @@ def load_servable(
 
 def item_text_vectors(release: Release, items: Sequence[Item], data_dir: Path, threads: int = 1) -> Vectors:
     """Text vectors [n, T] of items by the release's text transformer, read from the cache in `data_dir` if present."""
-    cache = TextVectors.of_release(data_dir, release.manifest)
+    cache = TextEmbeddingCache.of_release(data_dir, release.manifest)
     return cache.get([item_text(item) for item in items], lambda texts: TextEncoder(release, threads).encode(texts))
 
 

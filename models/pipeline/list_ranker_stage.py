@@ -16,7 +16,7 @@ from anabranch.ranking.inference.user_encoder import Order as ServedListRanker
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import LiveRelease
 from anabranch.ranking.vocabulary import ItemIds
-from anabranch.release import DataWindow, Draft, Manifest, Release
+from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
 from models.co_visit.table import CoVisitTable
 from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_points
 from models.metrics.calibration import PurchaseMetrics
@@ -57,7 +57,7 @@ def provisional_ranker(
 ) -> OfflineRanker:
     """The folder's encoder as a servable release: every item indexed, and an untrained list ranker."""
     export_list_ranker(ListRanker(len(FEATURES), config.list_ranker.hidden), folder)
-    live = LiveRelease.load(Draft(folder), _provisional_manifest(encoder), threads=config.threads)
+    live = LiveRelease.load(UnverifiedRelease(folder), _provisional_manifest(encoder), threads=config.threads)
     item_ids = ItemIds()
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
@@ -98,7 +98,7 @@ def train_list_ranker(
         )
     save_file(network.state_dict(), folder / LIST_RANKER_WEIGHTS)
     parity = export_list_ranker(network, folder)
-    served = ServedListRanker(Draft(folder), config.threads)
+    served = ServedListRanker(UnverifiedRelease(folder), config.threads)
     return ListRankerResult(replace(ranker, live=replace(ranker.live, order=served)), parity, len(lists))
 
 

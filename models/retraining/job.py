@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from anabranch import release
+from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
@@ -70,18 +71,18 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
     (`NotEnoughNewData`), the co-visit table is published first.
     """
     started = time.monotonic()
-    notices = topics_io.read_notices(settings)
-    incumbent = topics_io.live_release(notices)
-    parent = None if incumbent is None else release.announced(settings.releases_dir, incumbent)
+    notices = read_release_notices(settings)
+    incumbent = notices.live
+    parent = None if incumbent is None else release.open_announced(settings.releases_dir, incumbent)
     run = _RetrainingRun(settings, config, bar, *_collect(settings, incumbent is not None, bar), parent)
     try:
-        window = run.split_windows(topics_io.last_gated_ms(notices))
+        window = run.split_windows(topics_io.last_gated_ms(notices.newest))
     except NotEnoughNewData:
         texts = None if parent is None else item_text_vectors(parent, run.items, settings.data_dir)
         run.publish_neighbours(run.fit_co_visits(run.events), texts)
         raise
 
-    name = f"r{len(notices) + 1:04d}"
+    name = f"r{len(notices.newest) + 1:04d}"
     folder = settings.releases_dir / name
     with curves(name) as curve:
         candidate = run.train(window, folder, curve)

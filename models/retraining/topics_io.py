@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import TypeVar
 
@@ -47,23 +47,7 @@ def read_catalogue(settings: Settings) -> list[Item]:
     return list(newest.values())
 
 
-def read_notices(settings: Settings) -> dict[str, ReleaseNotice]:
-    """The newest notice of every release, in the order of their first notices."""
-    newest: dict[str, ReleaseNotice] = {}
-    for record in clients.read_to_end(settings, [Topics(settings).releases]):
-        notice = _decode(messages.releases, record)
-        if notice is not None:
-            newest[notice.release] = notice
-    return newest
-
-
-def live_release(notices: dict[str, ReleaseNotice]) -> ReleaseNotice | None:
-    """The notice of the release that serves: the newest with status `live`; None if there is none."""
-    live = (notice for notice in notices.values() if notice.status == "live")
-    return max(live, key=lambda notice: notice.ts, default=None)
-
-
-def last_gated_ms(notices: dict[str, ReleaseNotice]) -> int:
+def last_gated_ms(notices: Mapping[str, ReleaseNotice]) -> int:
     """The gate has used the events before this time; 0 if it has used none, or only notices of old versions exist."""
     return max((notice.gate_to for notice in notices.values() if notice.gate_to is not None), default=0)
 

@@ -10,7 +10,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from anabranch.ranking.inference.item_encoder import ItemEncoder
 from anabranch.ranking.inference.user_encoder import StepEncoder
-from anabranch.release import Draft, ReleaseError
+from anabranch.release import ReleaseError, UnverifiedRelease
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
 from models.seeds.seed_model import TopK, Vectors, top_k_items
@@ -42,7 +42,7 @@ class OnnxSeedModel:
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
         """Compute all item vectors; the log's events are not used. Raises `ReleaseError`, naming the file."""
-        files = Draft(self.folder)
+        files = UnverifiedRelease(self.folder)
         self._step = _SizedStepEncoder(files, self.threads)
         own = text_vectors if self.text_vectors is None else self.text_vectors
         if len(own) != len(log.item_ids):

@@ -15,9 +15,9 @@ from markupsafe import escape
 
 from anabranch import messages, release
 from anabranch.kafka import clients
+from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
-from models.retraining import topics_io
 from producers import completejourney
 
 HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 200, 6, 2, 3
@@ -96,7 +96,7 @@ def test_the_ranker_serves_each_release_that_the_gate_accepted_and_no_other(
 
 
 def test_the_gate_judged_no_two_releases_by_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:
-    first, second = topics_io.read_notices(demo[1]).values()
+    first, second = read_release_notices(demo[1]).newest.values()
     assert first.gate_from is not None and first.gate_to is not None
     assert second.gate_from is not None and second.gate_to is not None
     assert first.gate_from < first.gate_to <= second.gate_from < second.gate_to
@@ -106,11 +106,11 @@ def test_every_release_leaves_a_report_and_curves_beside_a_folder_as_its_manifes
     demo: tuple[dict[str, Any], Settings],
 ) -> None:
     settings = demo[1]
-    for name, notice in topics_io.read_notices(settings).items():
+    for name, notice in read_release_notices(settings).newest.items():
         assert notice.reason is not None
         assert escape(notice.reason) in release.report_path(settings.data_dir, name).read_text("utf-8")
         assert [path.name for path in (settings.data_dir / "curves" / name).iterdir()]
-        made = release.announced(settings.releases_dir, notice)
+        made = release.open_announced(settings.releases_dir, notice)
         made.verify()
         assert {path.name for path in made.folder.iterdir()} == {release.MANIFEST, *made.manifest.files}
 

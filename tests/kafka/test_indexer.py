@@ -11,7 +11,7 @@ from anabranch import messages
 from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import topics
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Coverage, Item, ItemVector
+from anabranch.messages import IndexingComplete, Item, ItemVector
 from anabranch.settings import Settings
 from anabranch.text_embedding_cache import FOLDER
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true
@@ -38,12 +38,12 @@ def vectors(world: World, release: str = "r1") -> dict[str, ItemVector]:
     return found
 
 
-def covered(world: World, release: str = "r1") -> Coverage | None:
+def covered(world: World, release: str = "r1") -> IndexingComplete | None:
     found = None
     for record in world.records(world.topics.item_vectors):
-        if record.key == topics.coverage_key(release):
+        if record.key == topics.completion_key(release):
             found = messages.item_vectors.decode(record.value)
-    assert found is None or isinstance(found, Coverage)
+    assert found is None or isinstance(found, IndexingComplete)
     return found
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from anabranch import messages
 from anabranch.kafka import clients
+from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
@@ -39,4 +40,4 @@ def test_without_enough_new_events_for_the_gate_only_the_co_visit_table_is_publi
 
     rows = [messages.neighbours.decode(record.value) for record in clients.read_to_end(settings, [topics.neighbours])]
     assert {row.item_id for row in rows} == {event.item_id for event in events}
-    assert topics_io.read_notices(settings) == {"r1": notice}
+    assert read_release_notices(settings).newest == {"r1": notice}

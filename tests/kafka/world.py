@@ -20,7 +20,7 @@ from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Coverage, Event, Item, ItemVector, Ranking, ReleaseNotice, encode
+from anabranch.messages import Event, IndexingComplete, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
 from anabranch.settings import DEFAULTS, Secret, Settings
 from anabranch.settings_loader import PREFIX
@@ -55,7 +55,7 @@ class World:
 
     def vectorise(self, name: str, item_ids: Sequence[str] = ITEMS) -> None:
         """Publish what an indexer would: a vector of every item, each item's id its text, then the coverage."""
-        files = release.opened(self.settings.releases_dir / name)
+        files = release.open_release(self.settings.releases_dir / name)
         vectors = ItemEncoder(files).encode(item_ids, TextEncoder(files).encode(item_ids))
         with self._delivery() as delivery:
             for item_id, vector in zip(item_ids, vectors, strict=True):
@@ -63,8 +63,8 @@ class World:
                 delivery.send(self.topics.item_vectors, topics.vector_key(item_id, name), encode(message))
         self.send(
             self.topics.item_vectors,
-            topics.coverage_key(name),
-            encode(Coverage(release=name, items=len(item_ids), ts=1)),
+            topics.completion_key(name),
+            encode(IndexingComplete(release=name, items=len(item_ids), ts=1)),
         )
 
     def go_live(self, name: str, seed: int = 0) -> None:

@@ -64,7 +64,7 @@ def write_release(
 
 def live_release(folder: Path, item_ids: ItemIds, catalogue: Iterable[str], number: int = 0) -> LiveRelease:
     """The release, loaded, its index holding the catalogue with each item's id as its text."""
-    files = release.opened(folder)
+    files = release.open_release(folder)
     live = LiveRelease.load(files, files.manifest, number)
     ids = list(catalogue)
     vectors = live.item.encode(ids, live.text.encode(ids))

@@ -14,9 +14,9 @@ from anabranch.codec import NESTING
 from anabranch.messages import (
     EVENT_TYPES,
     REASON_LENGTH,
-    Coverage,
     Event,
     Feedback,
+    IndexingComplete,
     InvalidMessage,
     ItemVector,
     Ranking,
@@ -337,7 +337,7 @@ def test_a_reason_that_quotes_what_came_is_cut_to_what_a_header_carries() -> Non
 
 def test_vectors_and_coverage_share_a_topic_and_are_told_apart() -> None:
     vector = ItemVector(item_id="i", release="r", vector=b"\x00\x00\x80?")
-    coverage = Coverage(release="r", items=1, ts=1)
+    coverage = IndexingComplete(release="r", items=1, ts=1)
     assert messages.item_vectors.decode(messages.encode(vector)) == vector
     assert messages.item_vectors.decode(messages.encode(coverage)) == coverage
 

@@ -15,7 +15,7 @@ from anabranch import release
 from anabranch.messages import ReleaseNotice
 from anabranch.ranking.inference.user_encoder import LinearEncoder
 from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.release import Draft, ReleaseError
+from anabranch.release import ReleaseError, UnverifiedRelease
 from tests.support.releases import TEXT_DIMS, write_release
 
 
@@ -33,13 +33,13 @@ def parts(tmp_path: Path) -> Path:
 
 
 def load(folder: Path) -> LiveRelease:
-    files = release.opened(folder)
+    files = release.open_release(folder)
     return LiveRelease.load(files, files.manifest)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
     """Write the manifest again, with other files in it."""
-    manifest = release.opened(folder).manifest
+    manifest = release.open_release(folder).manifest
     release.write(folder, msgspec.structs.replace(manifest, files=change(manifest.files)))
 
 
@@ -49,7 +49,7 @@ def seal(folder: Path) -> None:
 
 
 def test_an_untouched_release_verifies_and_loads(folder: Path) -> None:
-    release.opened(folder).verify()
+    release.open_release(folder).verify()
     assert load(folder).manifest.id == "r1"
 
 
@@ -60,14 +60,14 @@ def test_an_untouched_release_verifies_and_loads(folder: Path) -> None:
 def test_an_altered_file_is_named_and_does_not_load(name: str, folder: Path) -> None:
     (folder / name).write_bytes((folder / name).read_bytes() + b"\n")
     with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
-        release.opened(folder).verify()
+        release.open_release(folder).verify()
     with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
         load(folder)
 
 
 def test_a_file_swapped_after_it_was_verified_does_not_load(folder: Path, tmp_path: Path) -> None:
     write_release(tmp_path / "other", item_ids=["a"], seed=1, linear=False)
-    files = release.opened(folder)
+    files = release.open_release(folder)
     files.verify()
 
     os.replace(tmp_path / "other" / "step.onnx", folder / "step.onnx")
@@ -94,18 +94,18 @@ def test_the_manifest_must_be_the_one_that_was_announced(folder: Path) -> None:
         location="r1",
         manifest_sha256=hashlib.sha256((folder / release.MANIFEST).read_bytes()).hexdigest(),
     )
-    assert release.announced(folder.parent, notice).manifest.id == "r1"
+    assert release.open_announced(folder.parent, notice).manifest.id == "r1"
 
     (folder / "items.json").write_bytes(b'{"b": 1}')
     seal(folder)
     with pytest.raises(ReleaseError, match="not the one announced for r1"):
-        release.announced(folder.parent, notice)
+        release.open_announced(folder.parent, notice)
 
 
 def test_a_folder_that_holds_another_release_than_announced_is_refused(folder: Path) -> None:
     notice = ReleaseNotice(release="r2", status="live", ts=1, location="r1", manifest_sha256="0" * 64)
     with pytest.raises(ReleaseError, match="holds release r1, not r2"):
-        release.announced(folder.parent, notice)
+        release.open_announced(folder.parent, notice)
 
 
 # --- what a folder must be --------------------------------------------------------------------------------------------
@@ -114,17 +114,17 @@ def test_a_folder_that_holds_another_release_than_announced_is_refused(folder: P
 def test_a_missing_file_is_named(folder: Path) -> None:
     (folder / "step.onnx").unlink()
     with pytest.raises(ReleaseError, match=r"step\.onnx cannot be read: No such file"):
-        release.opened(folder).verify()
+        release.open_release(folder).verify()
 
 
 def test_a_folder_that_is_not_there_says_where_releases_are_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="does not exist: is releases_dir"):
-        release.opened(tmp_path / "r1")
+        release.open_release(tmp_path / "r1")
 
 
 def test_a_folder_without_a_manifest_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"manifest\.json cannot be read: No such file"):
-        release.opened(tmp_path)
+        release.open_release(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["items.json", release.MANIFEST])
@@ -132,13 +132,13 @@ def test_a_file_that_is_a_link_is_refused(name: str, folder: Path, tmp_path: Pat
     (folder / name).rename(tmp_path / "elsewhere")
     (folder / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ReleaseError, match=rf"{name} is a symbolic link"):
-        release.opened(folder).verify()
+        release.open_release(folder).verify()
 
 
 def test_a_folder_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(folder)
     with pytest.raises(ReleaseError, match="current is a symbolic link"):
-        release.opened(tmp_path / "current")
+        release.open_release(tmp_path / "current")
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
@@ -146,14 +146,14 @@ def test_what_is_no_file_is_refused_without_waiting_for_it(make: Callable[[Path]
     (folder / "items.json").unlink()
     make(folder / "items.json")
     with pytest.raises(ReleaseError, match=r"items\.json (is not a file|cannot be read: Is a dir)"):
-        release.opened(folder).verify()
+        release.open_release(folder).verify()
 
 
 def test_an_oversized_file_is_refused_unread_and_is_not_put_in_a_manifest(folder: Path) -> None:
     with (folder / "items.json").open("wb") as file:
         file.truncate(release.MAX_FILE_BYTES + 1)  # sparse: no such bytes on disk
     with pytest.raises(ReleaseError, match=r"items\.json has 1073741825 bytes: 1073741824 are the most"):
-        release.opened(folder).verify()
+        release.open_release(folder).verify()
     with pytest.raises(ReleaseError, match="are the most"):
         release.digests(folder)
 
@@ -164,25 +164,25 @@ def test_an_oversized_file_is_refused_unread_and_is_not_put_in_a_manifest(folder
 def test_a_manifest_of_the_wrong_shape_names_the_field(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(b'{"id": 3}')
     with pytest.raises(ReleaseError, match=r"\$\.id"):
-        release.opened(folder)
+        release.open_release(folder)
 
 
 def test_an_oversized_manifest_is_refused_unread(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(b" " * (release.MAX_MANIFEST_BYTES + 1))
     with pytest.raises(ReleaseError, match="are the most"):
-        release.opened(folder)
+        release.open_release(folder)
 
 
 def test_a_manifest_that_lists_too_little_is_refused(folder: Path) -> None:
     rewrite(folder, lambda files: {name: sha256 for name, sha256 in files.items() if name != "step.onnx"})
     with pytest.raises(ReleaseError, match=r"lists no step\.onnx"):
-        release.opened(folder)
+        release.open_release(folder)
 
 
 def test_a_manifest_that_lists_too_much_is_refused(folder: Path) -> None:
     rewrite(folder, lambda files: files | {f"file{number}": "0" for number in range(release.MAX_FILES)})
     with pytest.raises(ReleaseError, match="a release has 32 at most"):
-        release.opened(folder)
+        release.open_release(folder)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_manifest_that_lists_too_much_is_refused(folder: Path) -> None:
 def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(name: str, folder: Path) -> None:
     rewrite(folder, lambda files: files | {name: "0"})
     with pytest.raises(ReleaseError, match="not a file of its own folder"):
-        release.opened(folder)
+        release.open_release(folder)
 
 
 @pytest.mark.parametrize("location", ["../r1", "a/b", "..", "/etc", ""])
@@ -204,9 +204,9 @@ def test_a_location_that_leaves_the_releases_folder_is_refused(location: str, tm
 
 
 def test_a_release_made_for_other_features_does_not_load(folder: Path) -> None:
-    manifest = msgspec.structs.replace(release.opened(folder).manifest, features=["inner_product"])
+    manifest = msgspec.structs.replace(release.open_release(folder).manifest, features=["inner_product"])
     with pytest.raises(ReleaseError, match="re-share with this version"):
-        LiveRelease.load(Draft(folder), manifest)
+        LiveRelease.load(UnverifiedRelease(folder), manifest)
 
 
 @pytest.mark.parametrize("name", release.REQUIRED_FILES)

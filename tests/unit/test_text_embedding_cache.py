@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from anabranch.text_embedding_cache import TextVectors, Vectors
+from anabranch.text_embedding_cache import TextEmbeddingCache, Vectors
 
 DIMS = 3
 
@@ -22,7 +22,7 @@ class Encoder:
 
 
 def test_a_text_is_encoded_once(tmp_path: Path) -> None:
-    encode, held = Encoder(), TextVectors(tmp_path / "v", DIMS)
+    encode, held = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
     first = held.get(["soup", "bread", "soup"], encode)
     again = held.get(["bread", "soup"], encode)
     assert encode.asked == ["soup", "bread"]
@@ -30,36 +30,36 @@ def test_a_text_is_encoded_once(tmp_path: Path) -> None:
 
 
 def test_a_restart_reads_what_was_encoded_before(tmp_path: Path) -> None:
-    before = TextVectors(tmp_path / "v", DIMS).get(["soup", "bread"], Encoder())
-    encode, held = Encoder(), TextVectors(tmp_path / "v", DIMS)
+    before = TextEmbeddingCache(tmp_path / "v", DIMS).get(["soup", "bread"], Encoder())
+    encode, held = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
     assert "soup" in held
     np.testing.assert_array_equal(held.get(["soup", "bread", "milk"], encode)[:2], before)
     assert encode.asked == ["milk"]
-    assert len(TextVectors(tmp_path / "v", DIMS)) == 3
+    assert len(TextEmbeddingCache(tmp_path / "v", DIMS)) == 3
 
 
 def test_a_record_torn_by_a_crash_is_dropped_and_encoded_anew(tmp_path: Path) -> None:
     path = tmp_path / "v"
-    TextVectors(path, DIMS).get(["soup", "bread"], Encoder())
+    TextEmbeddingCache(path, DIMS).get(["soup", "bread"], Encoder())
     path.write_bytes(path.read_bytes()[:-5])
-    encode, held = Encoder(), TextVectors(path, DIMS)
+    encode, held = Encoder(), TextEmbeddingCache(path, DIMS)
     held.get(["soup", "bread"], encode)
     assert encode.asked == ["bread"]
     encode = Encoder()
-    TextVectors(path, DIMS).get(["soup", "bread"], encode)
+    TextEmbeddingCache(path, DIMS).get(["soup", "bread"], encode)
     assert encode.asked == []
 
 
 def test_two_processes_may_append_to_one_file(tmp_path: Path) -> None:
-    one, other = TextVectors(tmp_path / "v", DIMS), TextVectors(tmp_path / "v", DIMS)
+    one, other = TextEmbeddingCache(tmp_path / "v", DIMS), TextEmbeddingCache(tmp_path / "v", DIMS)
     one.get(["soup"], Encoder())
     other.get(["bread"], Encoder())
     one.get(["milk"], Encoder())
-    assert len(TextVectors(tmp_path / "v", DIMS)) == 3
+    assert len(TextEmbeddingCache(tmp_path / "v", DIMS)) == 3
 
 
 def test_many_texts_outgrow_the_first_array(tmp_path: Path) -> None:
-    held = TextVectors(tmp_path / "v", DIMS)
+    held = TextEmbeddingCache(tmp_path / "v", DIMS)
     texts = [f"{number}" for number in range(100)]
     for text in texts:
         held.get([text], Encoder())
@@ -67,4 +67,4 @@ def test_many_texts_outgrow_the_first_array(tmp_path: Path) -> None:
 
 
 def test_no_texts_have_no_vectors(tmp_path: Path) -> None:
-    assert TextVectors(tmp_path / "v", DIMS).get([], Encoder()).shape == (0, DIMS)
+    assert TextEmbeddingCache(tmp_path / "v", DIMS).get([], Encoder()).shape == (0, DIMS)

@@ -28,7 +28,7 @@ class PublishedItemVectors:
 
     def __init__(self, fixture: BenchFixture) -> None:
         self._settings, self._topic = fixture.settings, fixture.testbed.topics.item_vectors
-        self.release = release.opened(release.folders(fixture.settings.releases_dir)[0]).manifest.id
+        self.release = release.open_release(release.folders(fixture.settings.releases_dir)[0]).manifest.id
         values = (record.value for record in fixture.item_vector_records() if record.value is not None)
         decoded = [messages.item_vectors.decode(value) for value in values]
         self.by_item: dict[str, Vectors] = {

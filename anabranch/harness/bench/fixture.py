@@ -23,7 +23,7 @@ from anabranch.harness.environment.reconciliation import EventPosition, LoggedEv
 from anabranch.harness.environment.testbed import Testbed, child_environment, clear, cluster_settings
 from anabranch.kafka import clients
 from anabranch.kafka.offsets import Offsets, ends, from_time, lag
-from anabranch.messages import Coverage, Event
+from anabranch.messages import Event, IndexingComplete
 from anabranch.settings import Settings
 from producers.pace import Pace
 
@@ -136,7 +136,7 @@ class BenchFixture:
         def complete() -> bool:
             records[:] = clients.read_to_end(self.settings, [topic])
             decoded = (messages.item_vectors.decode(record.value) for record in records if record.value)
-            return any(isinstance(message, Coverage) for message in decoded)
+            return any(isinstance(message, IndexingComplete) for message in decoded)
 
         self.wait_until(complete, "the indexer embeds the catalogue")
         return records

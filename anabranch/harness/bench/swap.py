@@ -74,7 +74,7 @@ def _calm_latencies_ms(fixture: BenchFixture, seconds: float) -> list[float]:
 
 def _swap(fixture: BenchFixture, ranker: RankerProcess, number: int) -> None:
     """Announce a copy of the newest release, and wait until the ranker serves it."""
-    old = release.opened(release.folders(fixture.settings.releases_dir)[-1])
+    old = release.open_release(release.folders(fixture.settings.releases_dir)[-1])
     name = f"{old.manifest.id.split('-copy-')[0]}-copy-{number:03d}"
     folder = fixture.settings.releases_dir / name
     shutil.copytree(old.folder, folder)

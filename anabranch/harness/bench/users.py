@@ -52,7 +52,7 @@ class RestoreResult(NamedTuple):
 
 def run(fixture: BenchFixture, config: UsersConfig) -> dict[str, Any]:
     """For each number of users: publish their saved states, restart rankers on them, and rank events of these users."""
-    manifest = release.opened(release.folders(fixture.settings.releases_dir)[0]).manifest
+    manifest = release.open_release(release.folders(fixture.settings.releases_dir)[0]).manifest
     with _topics_for(fixture, 0) as no_users:
         empty = _restore(no_users, 0)
     figures = []

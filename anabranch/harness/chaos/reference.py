@@ -24,8 +24,7 @@ from anabranch.ranking.user_state.codec import load, save
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
 from anabranch.settings import Settings
-from consumers.releases.release_watcher import neighbour_row
-from consumers.releases.staging import by_release, vector_change
+from consumers.releases.updates import co_visit_row, group_by_release, item_vector_update
 from consumers.runtime.decoding import Received
 
 BATCH_SIZE = 500
@@ -46,12 +45,12 @@ class ReleaseSet:
         """Load the releases from their folders, with the item vectors and the co-visit table from the topics."""
         item_ids, numbers = ItemIds(), ReleaseNumbers()
         records = clients.read_to_end(settings, [Topics(settings).item_vectors])
-        entries = by_release(records, RankerMetrics(CollectorRegistry()))
+        entries = group_by_release(records, RankerMetrics(CollectorRegistry()))
         live = {}
         for name in sorted(names):
-            files = release.opened(release.folder_of(settings.releases_dir, name))
+            files = release.open_release(release.folder_of(settings.releases_dir, name))
             live[name] = LiveRelease.load(files, files.manifest, numbers.number(name))
-            change = vector_change(name, entries[name], item_ids)
+            change = item_vector_update(name, entries[name], item_ids)
             if change is not None:
                 change.apply(live[name].index)
         return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, Policy.of(settings))
@@ -137,5 +136,5 @@ def restore_states(
 def _load_neighbours(settings: Settings, item_ids: ItemIds) -> NeighbourTable:
     table = NeighbourTable(settings.neighbours)
     for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
-        neighbour_row(messages.neighbours.decode(record.value), item_ids).apply(table)
+        co_visit_row(messages.neighbours.decode(record.value), item_ids).apply(table)
     return table

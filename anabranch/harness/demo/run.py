@@ -28,6 +28,7 @@ from anabranch.harness.environment.reconciliation import reconcile
 from anabranch.harness.environment.testbed import child_environment
 from anabranch.kafka import clients, topics
 from anabranch.kafka.offsets import Offsets, ends, lag
+from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from anabranch.progress_bar import Advance, bar
@@ -35,7 +36,6 @@ from anabranch.ranking.policy import Policy
 from anabranch.settings import Settings
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.report.prequential_table import prequential_as_json
-from models.retraining import topics_io
 from producers import catalogue, completejourney
 from producers.completejourney import Purchases
 from producers.pace import Pace
@@ -223,7 +223,7 @@ class Demo:
                 [(events_within(records.events, span), records.rankings) for span in spans]
             ),
             latency_ms=latency_percentiles_ms(paced, records.rankings),
-            releases=release_rows(topics_io.read_notices(self._settings)),
+            releases=release_rows(read_release_notices(self._settings).newest),
             prequential=prequential_as_json(prequential),
             seconds=time.monotonic() - started,
         )
@@ -233,7 +233,7 @@ class Demo:
         return self._processes.start("reshare", "--once", "--random-seed", random_seed, on_terminal=on_terminal)
 
     def _live_release(self) -> str | None:
-        live = topics_io.live_release(topics_io.read_notices(self._settings))
+        live = read_release_notices(self._settings).live
         return None if live is None else live.release
 
     def _publish(self, events: Iterator[Event], pace: Pace, advance: Advance = lambda n: None) -> None:

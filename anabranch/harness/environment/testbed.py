@@ -19,6 +19,7 @@ from anabranch.errors import UsageError
 from anabranch.harness.environment.cluster import Cluster
 from anabranch.harness.environment.processes import Processes, ProcessFailed
 from anabranch.kafka import clients, topics
+from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Item, ReleaseNotice
 from anabranch.progress_bar import bar
@@ -151,7 +152,7 @@ class Testbed:
         While no release is live the job reads `events`, so the next one sees the events that came meanwhile.
         """
         self.processes.start("reshare", "--once", "--random-seed", str(random_seed), on_terminal=True).wait()
-        *_, notice = topics_io.read_notices(self.settings).values()
+        *_, notice = read_release_notices(self.settings).newest.values()
         withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
         topics_io.announce(self.settings, withdrawn)
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from anabranch.messages import Item
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.ranking.types import Vectors
-from anabranch.release import Files, ReleaseError
+from anabranch.release import ArtifactReader, ReleaseError
 
 MAX_TOKENS = 64
 
@@ -26,7 +26,7 @@ def item_text(item: Item) -> str:
 class TextEncoder:
     """text.onnx and its tokenizer: text → text vector [T]."""
 
-    def __init__(self, files: Files, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._tokenizer = _tokenizer(files)
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
@@ -56,7 +56,7 @@ class TextEncoder:
 class ItemEncoder:
     """item.onnx: text vector and the item's learned residual → item vector [d]."""
 
-    def __init__(self, files: Files, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._model = OnnxModel(files, "item.onnx", ("text_vector", "item_number"), ("item_vector",), threads)
         self._numbers = item_numbers(files)
 
@@ -71,7 +71,7 @@ class ItemEncoder:
         return self._model.run_rows(text_vector=text_vectors, item_number=numbers)[0]
 
 
-def item_numbers(files: Files) -> dict[str, int]:
+def item_numbers(files: ArtifactReader) -> dict[str, int]:
     """The row of each item's residual in item.onnx, from 1: 0 is that of items the release has not learned."""
     try:
         return msgspec.json.decode(files.read("items.json"), type=dict[str, int])
@@ -79,7 +79,7 @@ def item_numbers(files: Files) -> dict[str, int]:
         raise ReleaseError(f"{files.folder / 'items.json'}: {error}") from error
 
 
-def _tokenizer(files: Files) -> Tokenizer:
+def _tokenizer(files: ArtifactReader) -> Tokenizer:
     try:
         return Tokenizer.from_buffer(files.read("tokenizer.json"))
     except ValueError as error:

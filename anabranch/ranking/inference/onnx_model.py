@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from anabranch.release import Files, ReleaseError
+from anabranch.release import ArtifactReader, ReleaseError
 
 ROWS = 16
 """Rows are computed in multiples of this: the float32 lanes of the widest vector unit, AVX-512.
@@ -25,7 +25,7 @@ class OnnxModel:
     """An ONNX file whose inputs and outputs have the contract's names, and that holds all its weights itself."""
 
     def __init__(
-        self, files: Files, name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int = 1
+        self, files: ArtifactReader, name: str, inputs: tuple[str, ...], outputs: tuple[str, ...], threads: int = 1
     ) -> None:
         path = files.folder / name
         self._session = _session(path, files.read(name), threads)

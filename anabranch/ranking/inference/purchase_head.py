@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.ranking.types import Vectors
-from anabranch.release import PURCHASE_HEAD, Files
+from anabranch.release import PURCHASE_HEAD, ArtifactReader
 
 
 class PurchaseHead:
     """Probabilities of a purchase within the horizon that the manifest names, for the order's features."""
 
-    def __init__(self, files: Files, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._model = OnnxModel(files, PURCHASE_HEAD, ("features",), ("probability",), threads)
 
     def probability(self, features: Vectors) -> Vectors:

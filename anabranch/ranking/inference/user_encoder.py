@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.ranking.jit import compiled_under_lock
 from anabranch.ranking.types import Positions, Vectors
-from anabranch.release import GATES, READOUT, Files
+from anabranch.release import GATES, READOUT, ArtifactReader
 
 AT_ONCE = 4096
 """Rows of a recurrence that are computed at once: what they take stays within some MB."""
@@ -52,7 +52,7 @@ class Encoder(Protocol):
 class StepEncoder:
     """Any encoder: step.onnx is called for each wave of events, which holds a user at most once."""
 
-    def __init__(self, files: Files, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._model = OnnxModel(
             files,
             "step.onnx",
@@ -97,7 +97,7 @@ class LinearEncoder:
     2018), used to serve.
     """
 
-    def __init__(self, files: Files, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._gates = OnnxModel(
             files, GATES, ("input_vector", "event_type", "seconds_since"), ("fade", "write", "input"), threads
         )
@@ -163,7 +163,7 @@ def _waves(user: Positions) -> Iterator[Positions]:
 class Order:
     """The learned order over candidates."""
 
-    def __init__(self, files: Files, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
 
     def score(self, features: Vectors) -> Vectors:

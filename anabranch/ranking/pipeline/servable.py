@@ -11,7 +11,7 @@ from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Ord
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Vectors
-from anabranch.release import GATES, PURCHASE_HEAD, Files, Manifest, ReleaseError
+from anabranch.release import GATES, PURCHASE_HEAD, ArtifactReader, Manifest, ReleaseError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LiveRelease:
     purchase: PurchaseHead | None = None
 
     @classmethod
-    def load(cls, files: Files, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
+    def load(cls, files: ArtifactReader, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
         """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         if tuple(manifest.features) != FEATURES:
             raise ReleaseError(

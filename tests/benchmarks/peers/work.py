@@ -116,7 +116,7 @@ class Served:
     def load(cls, settings: Settings) -> Self:
         """The release in the settings' folder, with the item vectors that the indexer published."""
         faiss.omp_set_num_threads(1)  # as our ranker does: a second thread does not help with one query
-        files = release.opened(release.folders(settings.releases_dir)[0])
+        files = release.open_release(release.folders(settings.releases_dir)[0])
         live, item_ids = LiveRelease.load(files, files.manifest), ItemIds()
         read = clients.read_to_end(settings, [Topics(settings).item_vectors])
         decoded = (messages.item_vectors.decode(record.value) for record in read if record.value is not None)

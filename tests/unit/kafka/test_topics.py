@@ -42,7 +42,7 @@ def test_the_key_of_a_vector_tells_item_and_release(item_id: str, release: str) 
 
 @given(IDS)
 def test_the_key_of_a_coverage_has_no_item(release: str) -> None:
-    assert topics.split_vector_key(topics.coverage_key(release)) == ("", release)
+    assert topics.split_vector_key(topics.completion_key(release)) == ("", release)
 
 
 def test_a_separator_in_an_old_item_id_does_not_hide_the_release() -> None:

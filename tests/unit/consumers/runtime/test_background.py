@@ -10,7 +10,7 @@ import time
 import pytest
 
 from anabranch.ranking.types import YieldCpu
-from consumers.runtime.background import NICENESS, REST, Rests, beside
+from consumers.runtime.background import NICENESS, REST, CpuThrottle, run_in_background
 
 
 def priority() -> int:
@@ -20,7 +20,7 @@ def priority() -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ranks threads one by one")
 def test_a_thread_that_works_beside_keeps_no_other_from_its_turn() -> None:
     before = priority()
-    assert beside("test", lambda between: priority()).result(10) == max(NICENESS, before)
+    assert run_in_background("test", lambda between: priority()).result(10) == max(NICENESS, before)
     assert priority() == before
 
 
@@ -29,7 +29,7 @@ def test_what_ends_the_work_is_raised_where_its_outcome_is_asked_for() -> None:
         raise MemoryError("no room")
 
     with pytest.raises(MemoryError, match="no room"):
-        beside("test", fail).result(10)
+        run_in_background("test", fail).result(10)
 
 
 def test_a_rest_is_as_long_as_the_work_before_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +37,7 @@ def test_a_rest_is_as_long_as_the_work_before_it_asks_for(monkeypatch: pytest.Mo
     worked = iter([5.0, 6.0, 6.0, 6.5, 6.5])
     monkeypatch.setattr(time, "thread_time", lambda: next(worked))
     monkeypatch.setattr(time, "sleep", rested.append)
-    rest = Rests()
+    rest = CpuThrottle()
     rest()
     rest()
     assert rested == [REST * 1.0, REST * 0.5]

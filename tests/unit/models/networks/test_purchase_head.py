@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from anabranch.ranking.inference.purchase_head import PurchaseHead as OnnxPurchaseHead
-from anabranch.release import PURCHASE_HEAD, Draft
+from anabranch.release import PURCHASE_HEAD, UnverifiedRelease
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExamples
 from models.metrics.calibration import PurchaseMetrics
 from models.networks.onnx_export import export_purchase_head
@@ -130,4 +130,4 @@ def test_the_exported_head_predicts_as_the_original(
     features = examples(random_seed=3, points=6).features.reshape(6, CANDIDATES, 4)
     with torch.no_grad():
         expected = head(torch.from_numpy(features)).numpy()
-    np.testing.assert_allclose(OnnxPurchaseHead(Draft(tmp_path)).probability(features), expected, atol=1e-5)
+    np.testing.assert_allclose(OnnxPurchaseHead(UnverifiedRelease(tmp_path)).probability(features), expected, atol=1e-5)

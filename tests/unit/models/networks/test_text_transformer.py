@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel
 
 from anabranch.errors import UsageError
 from anabranch.ranking.inference.item_encoder import TextEncoder
-from anabranch.release import Draft
+from anabranch.release import UnverifiedRelease
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.networks.text_adapter import adapt, item_pairs
@@ -78,7 +78,9 @@ def test_the_vector_of_a_text_does_not_depend_on_its_batch(folder: Path) -> None
 def test_the_exported_file_computes_the_transformers_vectors(folder: Path, tmp_path: Path) -> None:
     transformer = load_transformer(str(folder))
     export_text(tmp_path, quantised=False, transformer=transformer)
-    np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), transformer.encode(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(
+        TextEncoder(UnverifiedRelease(tmp_path)).encode(TEXTS), transformer.encode(TEXTS), atol=1e-5
+    )
 
 
 def test_a_model_that_is_not_on_this_machine_is_an_error_with_the_remedy(
@@ -118,7 +120,7 @@ def test_the_adapter_is_merged_into_the_exported_weights(config: TextConfig, fol
     adapted = adapt(load_transformer(str(folder)), TEXTS, log(), replace(config, steps=10), random_seed=0)
     assert not [name for name, _ in adapted.module.named_parameters() if "lora" in name]
     export_text(tmp_path, quantised=False, transformer=adapted)
-    np.testing.assert_allclose(TextEncoder(Draft(tmp_path)).encode(TEXTS), adapted.encode(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(TextEncoder(UnverifiedRelease(tmp_path)).encode(TEXTS), adapted.encode(TEXTS), atol=1e-5)
 
 
 def test_equal_random_seeds_adapt_equally(folder: Path) -> None:

@@ -16,7 +16,7 @@ from anabranch import release
 from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import PurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
-from anabranch.release import PURCHASE_HEAD, Draft, Release
+from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
 from models.data.event_log import EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import EncoderConfig, SharedEncoder
@@ -78,7 +78,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
     manifest = write_release(folder)
     save_file(SharedEncoder(EncoderConfig(items=1, text_dims=TEXT_DIMS)).state_dict(), folder / ENCODER_WEIGHTS)
     release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder), strategy=ADAPTED))
-    return release.opened(folder)
+    return release.open_release(folder)
 
 
 def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) -> ReleaseCandidate:
@@ -189,7 +189,7 @@ def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
     assert 0 <= measured["roc_auc"] <= 1
     assert msgspec.json.decode(msgspec.json.encode(report.heads)) == report.heads
     features = np.random.default_rng(0).normal(size=(2, 5, len(FEATURES))).astype(np.float32)
-    assert PurchaseHead(Draft(folder)).probability(features).shape == (2, 5)
+    assert PurchaseHead(UnverifiedRelease(folder)).probability(features).shape == (2, 5)
 
 
 def test_a_log_without_purchases_gives_a_candidate_without_the_head_and_the_reason(

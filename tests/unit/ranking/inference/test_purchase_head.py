@@ -106,15 +106,15 @@ def test_an_altered_head_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "r1" / PURCHASE_HEAD
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(ReleaseError, match=r"purchase\.onnx does not match its sha256"):
-        LiveRelease.load(release.opened(tmp_path / "r1"), manifest)
+        LiveRelease.load(release.open_release(tmp_path / "r1"), manifest)
 
 
 def test_a_head_that_the_manifest_does_not_list_is_none(tmp_path: Path) -> None:
     manifest = write_release(tmp_path / "r1", purchase=True)
     files = {name: sha256 for name, sha256 in manifest.files.items() if name != PURCHASE_HEAD}
     release.write(tmp_path / "r1", msgspec.structs.replace(manifest, files=files))
-    opened = release.opened(tmp_path / "r1")
-    assert LiveRelease.load(opened, opened.manifest).purchase is None
+    files = release.open_release(tmp_path / "r1")
+    assert LiveRelease.load(files, files.manifest).purchase is None
 
 
 def test_a_manifest_from_before_there_were_heads_is_read(tmp_path: Path) -> None:
@@ -123,4 +123,4 @@ def test_a_manifest_from_before_there_were_heads_is_read(tmp_path: Path) -> None
     written = msgspec.json.decode(path.read_bytes())
     del written["heads"]
     path.write_bytes(msgspec.json.encode(written))
-    assert release.opened(tmp_path / "r1").manifest.heads == {}
+    assert release.open_release(tmp_path / "r1").manifest.heads == {}

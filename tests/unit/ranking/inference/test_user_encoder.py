@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Moves, StepEncoder, recur
-from anabranch.release import Draft
+from anabranch.release import UnverifiedRelease
 from models.networks.encoder import EncoderConfig
 from models.networks.encoder import SharedEncoder as TrainedEncoder
 from models.networks.onnx_export import export_encoder
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=[StepEncoder, LinearEncoder])
 def encoder(request: pytest.FixtureRequest, folder: Path) -> Encoder:
-    made: Encoder = request.param(Draft(folder))
+    made: Encoder = request.param(UnverifiedRelease(folder))
     return made
 
 
@@ -82,8 +82,11 @@ def test_no_event_moves_nobody(encoder: Encoder, events: Moves) -> None:
 
 def test_the_recurrence_is_the_step(folder: Path, events: Moves) -> None:
     by_step, by_parts = blank(), blank()
-    vectors = StepEncoder(Draft(folder)).move(by_step, events)
-    assert np.abs(LinearEncoder(Draft(folder)).move(by_parts, events) - vectors).max() < 0.02 * np.abs(vectors).max()
+    vectors = StepEncoder(UnverifiedRelease(folder)).move(by_step, events)
+    assert (
+        np.abs(LinearEncoder(UnverifiedRelease(folder)).move(by_parts, events) - vectors).max()
+        < 0.02 * np.abs(vectors).max()
+    )
     assert np.abs(by_parts - by_step).max() < 0.01 * np.abs(by_step).max()
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anabranch.ranking.inference.onnx_model import OnnxModel
-from anabranch.release import Draft
+from anabranch.release import UnverifiedRelease
 from models.networks.encoder import SharedEncoder
 from models.networks.film import DomainFilm
 from models.networks.onnx_export import export_encoder
@@ -80,7 +80,7 @@ def test_residual_dropout_also_drops_the_adapter() -> None:
 def test_the_exported_item_tower_finds_the_domain_by_the_item_number(tmp_path: Path) -> None:
     model = trained(training_data(domains=2, text=True))
     assert export_encoder(model, tmp_path)["item.onnx"] < 1e-5
-    exported = OnnxModel(Draft(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
+    exported = OnnxModel(UnverifiedRelease(tmp_path), "item.onnx", ("text_vector", "item_number"), ("item_vector",))
     text, numbers = np.ones((3, TEXT_DIMS), np.float32), np.array([0, 1, ITEMS // 2 + 1])
     served = exported.run_rows(text_vector=text, item_number=numbers)[0]
     with torch.no_grad():

@@ -5,13 +5,12 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
-from anabranch.kafka.topics import coverage_key, vector_key
-from anabranch.messages import Coverage, ItemVector, encode
+from anabranch.kafka.topics import completion_key, vector_key
+from anabranch.messages import IndexingComplete, ItemVector, encode
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.vocabulary import ItemIds
-from consumers.releases.staging import by_release, vector_change
-from consumers.releases.updates import UnreadableVector
+from consumers.releases.updates import InvalidItemVectors, group_by_release, item_vector_update
 
 
 def vector(item_id: str, dims: int = 4) -> ItemVector:
@@ -23,15 +22,15 @@ def record(key: bytes | None, value: bytes | None) -> ConsumerRecord:
 
 
 def test_a_chunk_holds_the_newest_message_of_every_item_by_release() -> None:
-    coverage = Coverage(release="r1", items=2, ts=1)
+    coverage = IndexingComplete(release="r1", items=2, ts=1)
     records = [
         record(vector_key("a", "r1"), encode(vector("a"))),
         record(vector_key("b", "r1"), encode(vector("b"))),
         record(vector_key("a", "r1"), None),
-        record(coverage_key("r1"), encode(coverage)),
+        record(completion_key("r1"), encode(coverage)),
     ]
     metrics = ConsumerMetrics(CollectorRegistry())
-    assert by_release(records, metrics) == {"r1": {"a": None, "b": vector("b"), "": coverage}}
+    assert group_by_release(records, metrics) == {"r1": {"a": None, "b": vector("b"), "": coverage}}
 
 
 @pytest.mark.parametrize(
@@ -48,18 +47,18 @@ def test_a_chunk_holds_the_newest_message_of_every_item_by_release() -> None:
 def test_what_the_indexer_cannot_have_written_is_counted_and_passed_over(key: bytes | None, value: bytes) -> None:
     registry = CollectorRegistry()
     records = [record(key, value), record(vector_key("b", "r1"), encode(vector("b")))]
-    assert by_release(records, ConsumerMetrics(registry)) == {"r1": {"b": vector("b")}}
+    assert group_by_release(records, ConsumerMetrics(registry)) == {"r1": {"b": vector("b")}}
     labels = {"topic": "item-vectors"}
     assert registry.get_sample_value("anabranch_messages_passed_over_total", labels) == 1
 
 
 def test_vectors_of_unequal_length_are_an_error_that_names_the_release() -> None:
-    with pytest.raises(UnreadableVector, match="r1"):
-        vector_change("r1", {"a": vector("a"), "b": vector("b", dims=5)}, ItemIds())
+    with pytest.raises(InvalidItemVectors, match="r1"):
+        item_vector_update("r1", {"a": vector("a"), "b": vector("b", dims=5)}, ItemIds())
 
 
 def test_vectors_of_other_dims_than_their_release_are_an_error_that_names_it() -> None:
-    change = vector_change("r1", {"a": vector("a", dims=5)}, ItemIds())
+    change = item_vector_update("r1", {"a": vector("a", dims=5)}, ItemIds())
     assert change is not None
-    with pytest.raises(UnreadableVector, match="r1 has 4 dims"):
+    with pytest.raises(InvalidItemVectors, match="r1 has 4 dims"):
         change.apply(ItemIndex(4))

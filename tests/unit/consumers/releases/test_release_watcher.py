@@ -1,0 +1,316 @@
+"""The release watcher on Kafka in memory: what it queues for the main loop, and when."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kafka.errors import KafkaConnectionError
+from prometheus_client import CollectorRegistry
+
+from anabranch.errors import BackgroundFailure
+from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.topics import Topics, completion_key, key, vector_key
+from anabranch.messages import (
+    IndexingComplete,
+    ItemVector,
+    Neighbours,
+    RankedItem,
+    ReleaseNotice,
+    ReleaseStatus,
+    encode,
+)
+from anabranch.metrics import ConsumerMetrics
+from anabranch.ranking.vocabulary import ItemIds
+from anabranch.release import MANIFEST
+from anabranch.settings import Settings
+from consumers.releases import release_watcher
+from consumers.releases.release_watcher import ReleaseWatcher
+from consumers.releases.updates import Adopt, Change, InvalidItemVectors, NeighbourChange, VectorChange
+from tests.support.fake_log import FakeConsumer
+from tests.support.in_memory_kafka import InMemoryKafka
+from tests.support.releases import DIMS, write_release
+
+ITEMS = ("a", "b", "c")
+MANY_POLLS = 50
+"""More polls than any test has records."""
+
+
+class World:
+    """A watcher, the topics it reads, and releases r1 and r2 (whose parent is r1) on disk."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.settings = Settings(data_dir=data_dir, threads=1)
+        self.topics = Topics(self.settings)
+        self.kafka = InMemoryKafka()
+        self.item_ids = ItemIds()
+        self.registry = CollectorRegistry()
+        self.consumers: list[FakeConsumer] = []
+        write_release(self.settings.releases_dir / "r1", "r1", ITEMS)
+        write_release(self.settings.releases_dir / "r2", "r2", ITEMS, seed=1, parent="r1")
+        self.watcher = ReleaseWatcher(self.settings, self.item_ids, ConsumerMetrics(self.registry), self.open_consumer)
+
+    def open_consumer(self, topics: Iterable[str]) -> FakeConsumer:
+        self.consumers.append(FakeConsumer(self.kafka, topics))
+        return self.consumers[-1]
+
+    def send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        self.kafka.append(OutboundRecord(topic, key, value))
+
+    def notice(self, release: str, status: ReleaseStatus = "live", parent: str | None = None) -> None:
+        manifest = (self.settings.releases_dir / release / MANIFEST).read_bytes()
+        sha256 = hashlib.sha256(manifest).hexdigest()
+        notice = ReleaseNotice(
+            release=release, status=status, ts=1, location=release, manifest_sha256=sha256, parent=parent
+        )
+        self.send(self.topics.releases, key(release), encode(notice))
+
+    def vectors(self, release: str, item_ids: Sequence[str] = ITEMS, dims: int = DIMS) -> None:
+        for item_id in item_ids:
+            vector = np.full(dims, 1 + ITEMS.index(item_id), "<f4").tobytes()
+            message = ItemVector(item_id=item_id, release=release, vector=vector)
+            self.send(self.topics.item_vectors, vector_key(item_id, release), encode(message))
+
+    def complete(self, release: str) -> None:
+        message = IndexingComplete(release=release, items=len(ITEMS), ts=1)
+        self.send(self.topics.item_vectors, completion_key(release), encode(message))
+
+    def indexed(self, release: str) -> None:
+        self.vectors(release)
+        self.complete(release)
+
+    def connect(self) -> None:
+        """Open the consumer, as the watcher's thread does when it starts."""
+        self.consumer = self.watcher.connect()
+
+    def updates(self, polls: int = 5) -> list[Change]:
+        """What the main loop gets after so many polls."""
+        for _ in range(polls):
+            self.watcher.poll(self.consumer)
+        return list(self.watcher.changes())
+
+    def swaps(self, polls: int = 5) -> list[str]:
+        return [update.live.manifest.id for update in self.updates(polls) if isinstance(update, Adopt)]
+
+    def skipped(self, topic: str) -> float | None:
+        return self.registry.get_sample_value("anabranch_messages_passed_over_total", {"topic": topic})
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setattr(release_watcher.rank, "warm_up", lambda live, policy: None)
+    return World(tmp_path)
+
+
+def serving_r1(world: World) -> World:
+    """r1 serves; r2 is neither announced nor indexed."""
+    world.notice("r1")
+    world.indexed("r1")
+    world.connect()
+    assert world.swaps() == ["r1"]
+    return world
+
+
+def test_a_notice_makes_an_indexed_release_live_with_all_of_its_items(world: World) -> None:
+    world.indexed("r1")
+    world.notice("r1")
+    world.connect()
+    (swap,) = world.updates()
+    assert isinstance(swap, Adopt)
+    assert swap.live.manifest.id == "r1"
+    assert len(swap.live.index) == len(ITEMS)
+
+
+def test_a_release_without_a_live_notice_is_not_queued(world: World) -> None:
+    world.notice("r1", "candidate")
+    world.indexed("r1")
+    world.connect()
+    assert world.updates() == []
+    assert "a live release" in world.watcher.awaited
+
+
+def test_vectors_that_come_before_their_notice_are_kept(world: World) -> None:
+    serving_r1(world)
+    world.indexed("r2")
+    assert world.updates() == []
+    world.notice("r2", parent="r1")
+    (swap,) = world.updates()
+    assert isinstance(swap, Adopt)
+    assert (swap.live.manifest.id, len(swap.live.index)) == ("r2", len(ITEMS))
+
+
+def test_a_release_is_not_queued_before_its_indexing_is_complete(world: World) -> None:
+    world.notice("r1")
+    world.vectors("r1")
+    world.connect()
+    assert world.updates() == []
+    assert "all item vectors of release r1" in world.watcher.awaited
+    world.complete("r1")
+    assert world.swaps() == ["r1"]
+
+
+def test_a_release_is_queued_only_at_the_end_offsets_that_its_completion_found(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_watcher, "MAX_POLL_RECORDS", 2)
+    world.connect()
+    assert world.updates() == []
+    world.notice("r1")
+    world.complete("r1")
+    world.vectors("r1", ["a", "b", "c"])  # another partition's vectors may come after the message
+    assert world.swaps(polls=1) == []
+    assert world.swaps(polls=1) == []
+    (swap,) = world.updates()
+    assert isinstance(swap, Adopt)
+    assert len(swap.live.index) == len(ITEMS)
+
+
+def test_the_first_release_waits_for_the_neighbours_that_stood_in_the_log_at_the_start(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_watcher, "MAX_POLL_RECORDS", 1)
+    world.notice("r1")
+    world.indexed("r1")
+    near = [RankedItem("b", 0.5)]
+    for item_id in ITEMS:
+        message = Neighbours(item_id=item_id, neighbours=near, popularity=0.1, first_seen=1, ts=1)
+        world.send(world.topics.neighbours, key(item_id), encode(message))
+    world.connect()
+    kinds = [type(update) for update in world.updates(polls=MANY_POLLS)]
+    assert kinds == [NeighbourChange] * len(ITEMS) + [Adopt]
+
+
+def test_the_parent_serves_until_the_live_release_is_indexed(world: World) -> None:
+    world.notice("r1", "retired")
+    world.notice("r2", parent="r1")
+    world.indexed("r1")
+    world.connect()
+    assert world.swaps() == ["r1"]
+    world.indexed("r2")
+    assert world.swaps() == ["r2"]
+
+
+def test_the_parent_does_not_serve_where_the_live_release_is_indexed(world: World) -> None:
+    world.notice("r1", "retired")
+    world.notice("r2", parent="r1")
+    world.indexed("r1")
+    world.indexed("r2")
+    world.connect()
+    assert world.swaps(polls=MANY_POLLS) == ["r2"]
+
+
+def test_a_swap_goes_to_the_next_release_once_and_not_back(world: World) -> None:
+    serving_r1(world)
+    world.notice("r2", parent="r1")
+    world.notice("r1", "retired")
+    world.indexed("r2")
+    assert world.swaps(polls=MANY_POLLS) == ["r2"]
+
+
+def test_a_roll_back_reads_the_discarded_vectors_again(world: World) -> None:
+    serving_r1(world)
+    world.notice("r2", parent="r1")
+    world.indexed("r2")
+    assert world.swaps() == ["r2"]
+    world.notice("r1")
+    (swap,) = (update for update in world.updates(polls=MANY_POLLS) if isinstance(update, Adopt))
+    assert (swap.live.manifest.id, len(swap.live.index)) == ("r1", len(ITEMS))
+
+
+def test_vectors_of_retired_and_rejected_releases_are_not_kept(world: World) -> None:
+    world.notice("r1", "retired")
+    world.notice("r2", "rejected")
+    world.indexed("r1")
+    world.indexed("r2")
+    world.connect()
+    world.updates()
+    assert world.watcher._staged.releases == frozenset()
+
+
+def test_vectors_kept_of_a_candidate_are_dropped_when_it_is_rejected(world: World) -> None:
+    serving_r1(world)
+    world.vectors("r2")
+    world.updates()
+    assert world.watcher._staged.releases == {"r2"}
+    world.notice("r2", "rejected")
+    world.updates()
+    assert world.watcher._staged.releases == frozenset()
+
+
+def test_an_item_of_the_serving_release_is_queued_for_its_index(world: World) -> None:
+    serving_r1(world)
+    world.vectors("r1", ["b"])
+    world.send(world.topics.item_vectors, vector_key("a", "r1"), None)
+    (update,) = world.updates()
+    assert isinstance(update, VectorChange)
+    assert update.rows.tolist() == [world.item_ids.row("b")]
+    assert update.removed.tolist() == [world.item_ids.row("a")]
+
+
+def test_a_live_release_that_is_retired_serves_on_and_takes_its_items(world: World) -> None:
+    serving_r1(world)
+    world.notice("r1", "retired")
+    assert world.updates() == []
+    world.vectors("r1", ["b"])
+    assert [type(update) for update in world.updates()] == [VectorChange]
+
+
+def test_unreadable_records_are_counted_and_skipped(world: World) -> None:
+    topics = (world.topics.releases, world.topics.item_vectors, world.topics.neighbours)
+    for topic in topics:
+        world.send(topic, b"key", b"junk")
+    serving_r1(world)
+    assert world.skipped(world.topics.item_vectors) == 1
+    assert world.skipped(world.topics.neighbours) == 1
+    assert world.skipped(world.topics.releases) == 2  # before the vectors are read, and with them
+
+
+def test_vectors_of_other_dims_than_their_release_end_the_watcher(world: World) -> None:
+    world.notice("r1")
+    world.vectors("r1", dims=DIMS + 1)
+    world.complete("r1")
+    world.connect()
+    with pytest.raises(InvalidItemVectors, match=f"r1 has {DIMS} dims, but item vectors of {DIMS + 1}"):
+        world.updates()
+
+
+def test_updates_are_taken_oldest_first_and_no_more_than_the_limit(world: World) -> None:
+    serving_r1(world)
+    for item_id in ITEMS:
+        world.vectors("r1", [item_id])
+        world.watcher.poll(world.consumer)
+    taken = [update for update in world.watcher.changes(limit=2) if isinstance(update, VectorChange)]
+    assert [update.rows.tolist() for update in taken] == [[world.item_ids.row(item_id)] for item_id in ("a", "b")]
+    assert len(list(world.watcher.changes())) == 1
+
+
+def until(condition: object, watcher: ReleaseWatcher) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + 10
+    while not condition():
+        watcher.check()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_thread_reconnects_after_a_lost_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_watcher, "RECONNECT_DELAY_S", 0.01)
+    world.watcher.start()
+    until(lambda: len(world.consumers) == 2, world.watcher)
+    world.consumers[1].error = KafkaConnectionError("lost")
+    until(lambda: len(world.consumers) == 4, world.watcher)
+    assert world.consumers[1].closed
+    world.watcher.close()
+
+
+def test_what_ends_the_thread_is_raised_in_the_main_loop(world: World) -> None:
+    world.watcher.start()
+    until(lambda: len(world.consumers) == 2, world.watcher)
+    world.consumers[1].error = RuntimeError("broken")
+    with pytest.raises(BackgroundFailure, match="broken"):
+        until(lambda: False, world.watcher)
+    world.watcher.close()
