@@ -83,7 +83,7 @@ def _write_certificates(folder: Path) -> None:
     key = serialization.load_pem_private_key(server.private_key_pem.bytes(), None).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    (folder / "server.pem").write_bytes(key + b"".join(one.bytes() for one in server.cert_chain_pems))
+    (folder / "server.pem").write_bytes(key + b"".join(certificate.bytes() for certificate in server.cert_chain_pems))
 
 
 def _properties(folder: Path, scram: int, mutual: int, internal: int, controller: int) -> str:

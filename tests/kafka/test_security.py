@@ -133,7 +133,7 @@ def test_a_client_without_the_certificate_that_is_asked_for_is_told_so(secured: 
 
 def test_kafka_python_logs_no_password_even_at_debug(secured: Secured, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        for make in (clients.admin, clients.producer, lambda one: clients.group_consumer(one, "g")):
+        for make in (clients.admin, clients.producer, lambda settings: clients.group_consumer(settings, "g")):
             make(secured.scram).close()
 
     assert "Starting KafkaAdminClient with configuration" in caplog.text

@@ -25,9 +25,9 @@ def test_a_difference_names_topic_and_setting(topics: Topics, admin: KafkaAdminC
     other = msgspec.structs.replace(settings, partitions=3, retention_days=1.0)
     with pytest.raises(TopicsDiffer) as raised:
         require(admin, other)
-    told = "\n".join(raised.value.differences)
-    assert f"{topics.events} has 2 partitions, not 3" in told
-    assert f"{topics.feedback} has retention.ms=" in told
+    differences = "\n".join(raised.value.differences)
+    assert f"{topics.events} has 2 partitions, not 3" in differences
+    assert f"{topics.feedback} has retention.ms=" in differences
 
 
 def test_retention_is_no_reason_not_to_start(topics: Topics, admin: KafkaAdminClient, settings: Settings) -> None:

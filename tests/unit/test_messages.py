@@ -200,7 +200,7 @@ def test_invalid_utf_8_is_invalid_wherever_it_stands(payload: bytes) -> None:
 @pytest.mark.parametrize("half", [r"\ud800", r"\udfff", r"\ud800x", r"\udc00\ud800"])
 def test_half_a_surrogate_pair_is_invalid_for_it_is_no_text(field: str, half: str) -> None:
     value = f'{{"a":"{half}"}}' if field == "context" else f'"{half}"'
-    others = {name: kept for name, kept in EVENT.items() if name != field}
+    others = {name: content for name, content in EVENT.items() if name != field}
     reason(msgspec.json.encode(others)[:-1] + f',"{field}":{value}}}'.encode())
 
 

@@ -52,6 +52,13 @@ def test_the_random_seed_has_its_old_name_as_a_hidden_alias(command: str) -> Non
     assert "--random-seed" in {name for option in _options(command) for name in option.opts}
 
 
+@pytest.mark.parametrize("command", ["rank", "demo"])
+def test_exclude_seen_has_its_old_name_as_a_hidden_alias(command: str) -> None:
+    (alias,) = (option for option in _options(command) if "--discover" in option.opts)
+    assert alias.hidden
+    assert "--exclude-seen" in {name for option in _options(command) for name in option.opts}
+
+
 def test_the_old_name_of_the_random_seed_sets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seeds: list[int] = []
 

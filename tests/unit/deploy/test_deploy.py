@@ -133,7 +133,7 @@ def dockerfile() -> Iterator[tuple[str, str]]:
 
 
 def instruction(name: str) -> list[str]:
-    return [arguments for found, arguments in dockerfile() if found == name]
+    return [arguments for instruction_name, arguments in dockerfile() if instruction_name == name]
 
 
 def test_the_image_runs_our_command_line() -> None:
@@ -198,9 +198,9 @@ def test_an_alert_is_written_whole_and_asks_for_metrics_that_are_there(rule: dic
     assert rule["annotations"]["summary"]
     if "for" in rule:
         promql_parser.parse_duration(rule["for"])
-    asked = set(selected(promql_parser.parse(rule["expr"])))
-    assert asked
-    assert asked <= sample_names()
+    metric_names = set(selected(promql_parser.parse(rule["expr"])))
+    assert metric_names
+    assert metric_names <= sample_names()
 
 
 def test_alerts_have_different_names() -> None:
@@ -214,9 +214,9 @@ def test_alerts_have_different_names() -> None:
 
 def assert_is_a_command(arguments: list[str]) -> None:
     """The command line takes these words: an unknown command or option is refused before the help is shown."""
-    shown = CliRunner().invoke(app, [*arguments, "--help"])
+    result = CliRunner().invoke(app, [*arguments, "--help"])
 
-    assert shown.exit_code == 0, f"anabranch {' '.join(arguments)}: {shown.output}"
+    assert result.exit_code == 0, f"anabranch {' '.join(arguments)}: {result.output}"
 
 
 def docker_compose(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -24,8 +24,8 @@ def batch(*records: Written, compression: int = 0) -> bytes:
 def read(payload: bytes) -> Iterator[list[tuple[str, bytes | None]]]:
     read_any_name()
     records = MemoryRecords(payload)
-    while (one := records.next_batch()) is not None:
-        for record in one:
+    while (record_batch := records.next_batch()) is not None:
+        for record in record_batch:
             assert (record.key, record.value) == (b"k", b"v")
             yield record.headers
 

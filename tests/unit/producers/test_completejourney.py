@@ -11,7 +11,7 @@ from producers.completejourney import SPACING_MS, catalogue, load, purchases
 def test_events_are_in_order_of_time_and_every_id_is_once() -> None:
     events = list(load(random_seed=1, weeks=(1, 2)))
     assert len(events) == 35_176
-    assert all(one.ts <= following.ts for one, following in itertools.pairwise(events))
+    assert all(event.ts <= following.ts for event, following in itertools.pairwise(events))
     assert len({event.event_id for event in events}) == len(events)
     assert {event.type for event in events} == {"purchase"}
 
@@ -34,11 +34,11 @@ def test_the_baskets_of_a_household_never_interleave() -> None:
 
 
 def test_the_seed_decides_the_order_and_nothing_else() -> None:
-    one, again, other = (purchases(random_seed, (1, 2)) for random_seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.item, again.item)
-    np.testing.assert_array_equal(one.ts, again.ts)
-    assert not np.array_equal(one.item, other.item)
-    np.testing.assert_array_equal(np.bincount(one.item), np.bincount(other.item))
+    first, again, other = (purchases(random_seed, (1, 2)) for random_seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.item, again.item)
+    np.testing.assert_array_equal(first.ts, again.ts)
+    assert not np.array_equal(first.item, other.item)
+    np.testing.assert_array_equal(np.bincount(first.item), np.bincount(other.item))
 
 
 def test_weeks_loaded_apart_are_the_weeks_loaded_together() -> None:
