@@ -1,4 +1,8 @@
-"""The indexer: items in, their vectors for the live release out, and word when the catalogue is covered."""
+"""The indexer: reads `items`, and publishes each item's vector for the live release on `item-vectors`.
+
+One item's way into the index: `_take` decodes it, `_publish` has `ItemEmbedder` (`item_embedder.py`) embed it and sends
+the vector. The ranker's release watcher (`consumers/releases/release_watcher.py`) reads it there.
+"""
 
 from __future__ import annotations
 
@@ -35,22 +39,22 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1024
 NEW_TEXTS = 64
-"""Texts the transformer reads before changes to the catalogue get their turn: an upsert waits for no more."""
+"""Texts embedded by the transformer between two polls: a changed item waits for no more than these."""
 IDLE_MS = 50
 ANSWER_MS = 1_000
 
 
 class Entry(Struct, frozen=True):
-    """What is kept of an item."""
+    """What the indexer needs of an item."""
 
     text: str
     available: bool
 
 
 class Indexer:
-    """One process, outside any group: it holds the catalogue, and two would only publish the same vectors twice.
+    """Run one process: it holds the whole catalogue, and a second would publish the same vectors again.
 
-    Its group's committed offsets say which unreadable items are among the dead letters already.
+    It assigns itself all partitions. Its group's committed offsets say which invalid items are dead letters already.
     """
 
     def __init__(self, settings: Settings, metrics: IndexerMetrics) -> None:
@@ -59,14 +63,14 @@ class Indexer:
         self._topics = Topics(settings)
         self._catalogue: dict[str, Entry] = {}
         self._notices = ReleaseNotices()
-        self._vectoriser: ItemEmbedder | None = None
+        self._embedder: ItemEmbedder | None = None
         self._published: dict[str, bytes] = {}
-        """Digest of what `item-vectors` holds for the live release, by item."""
+        """Digest of the value on `item-vectors` for the live release, by item id."""
         self._changed: dict[str, None] = {}
-        """Items that came, changed or went while this process runs; they go before the backlog."""
+        """Items added, changed or removed while this process runs; they are published before the backlog."""
         self._backlog: list[str] = []
-        self._covered = True
-        self._gauges_due, self._told, self._waiting_told = Every(1), Every(5), Every(10)
+        self._is_complete = True
+        self._gauges_due, self._progress_log_due, self._waiting_log_due = Every(1), Every(5), Every(10)
 
         self._producer = clients.producer(settings)
         self._delivery = CheckedProducer(self._producer)
@@ -74,21 +78,23 @@ class Indexer:
             settings, settings.group("indexer"), max_poll_records=clients.POLL_RECORDS
         )
         self._partitions = clients.assign(self._consumer, [self._topics.items, self._topics.releases])
-        self._answered = {at: self._consumer.committed(at) or 0 for at in self._partitions}
+        self._committed_offsets = {
+            partition: self._consumer.committed(partition) or 0 for partition in self._partitions
+        }
         self._consumer.seek_to_beginning()
 
     def run(self, stop: threading.Event) -> None:
-        """Index until told to stop; what has been taken from the log is then published and committed."""
+        """Index until `stop` is set. Records that were polled are then published, and their offsets committed."""
         try:
             for record in clients.drain(self._consumer):
                 self._take(record)
-            self._follow_release(at_start=True)
+            self._start_release(at_start=True)
             while not stop.is_set():
                 self._poll(0 if self._backlog else IDLE_MS)
-                self._follow_release()
+                self._start_release()
                 self._publish_changed()
                 self._publish_backlog()
-                self._observe()
+                self._report_metrics()
         finally:
             self._close()
 
@@ -99,11 +105,11 @@ class Indexer:
 
     def _take(self, record: ConsumerRecord) -> None:
         if record.topic == self._topics.releases:
-            self._note(record)
+            self._on_notice(record)
             return
         received = decode_item(record, self._settings.max_message_bytes)
         if isinstance(received, DeadLetter):
-            self._bury(received)
+            self._send_dead_letter(received)
             return
         item_id, item = received
         if item is None:
@@ -112,41 +118,41 @@ class Indexer:
             self._catalogue[item_id] = Entry(text=item_text(item), available=item.available)
         self._changed[item_id] = None
 
-    def _note(self, record: ConsumerRecord) -> None:
+    def _on_notice(self, record: ConsumerRecord) -> None:
         read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
         notice = None if read is None else read[1]
         if notice is not None:
             self._notices.add(notice)
 
-    def _bury(self, letter: DeadLetter) -> None:
-        at = TopicPartition(letter.record.topic, letter.record.partition)
-        if letter.record.offset >= self._answered[at]:
+    def _send_dead_letter(self, letter: DeadLetter) -> None:
+        partition = TopicPartition(letter.record.topic, letter.record.partition)
+        if letter.record.offset >= self._committed_offsets[partition]:
             self._send(letter.outgoing(self._topics.dead_letter))
             self._metrics.dead_letters.labels(letter.category).inc()
 
-    def _follow_release(self, at_start: bool = False) -> None:
-        """On a new live release, put the whole catalogue in the backlog."""
+    def _start_release(self, at_start: bool = False) -> None:
+        """When another release becomes live, load it and put the whole catalogue in the backlog."""
         notice = self._notices.live
         if notice is None:
-            if self._vectoriser is None and self._waiting_told():
+            if self._embedder is None and self._waiting_log_due():
                 log.info("waiting for a live release on %s", self._topics.releases)
             return
-        if self._vectoriser is not None and self._vectoriser.manifest.id == notice.release:
+        if self._embedder is not None and self._embedder.manifest.id == notice.release:
             return
         files = release.open_announced(self._settings.releases_dir, notice)
-        self._vectoriser = ItemEmbedder(self._settings, files, self._metrics)
-        manifest = self._vectoriser.manifest
+        self._embedder = ItemEmbedder(self._settings, files, self._metrics)
+        manifest = self._embedder.manifest
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._published = self._read_published(manifest.id) if at_start else {}
         gone = self._published.keys() - self._catalogue.keys()
         self._changed = dict.fromkeys(gone)
-        # Longest first off the end: texts of like length share a batch of the transformer.
+        # `pop` takes the shortest text first: texts of similar length share a batch of the transformer.
         self._backlog = sorted(self._catalogue, key=lambda item_id: -len(self._catalogue[item_id].text))
-        self._covered = False
+        self._is_complete = False
         log.info("release %s is live: %d items to vectorise", manifest.id, len(self._backlog))
 
     def _read_published(self, name: str) -> dict[str, bytes]:
-        """What an earlier run left on `item-vectors`, so that a restart publishes only what differs."""
+        """Digests of the values on `item-vectors`, so that a restart publishes only what differs."""
         published: dict[str, bytes] = {}
         for record in clients.read_to_end(self._settings, [self._topics.item_vectors]):
             read = own_messages.read(messages.item_vectors, topics.split_vector_key, record, self._metrics)
@@ -162,7 +168,7 @@ class Indexer:
         return published
 
     def _publish_changed(self) -> None:
-        if self._vectoriser is None or not self._changed:
+        if self._embedder is None or not self._changed:
             return
         changed, self._changed = list(self._changed), {}
         for start in range(0, len(changed), CHUNK):
@@ -170,45 +176,45 @@ class Indexer:
         self._delivery.flush()
 
     def _publish_backlog(self) -> None:
-        if self._vectoriser is None or self._covered:
+        if self._embedder is None or self._is_complete:
             return
         if self._backlog:
-            self._publish(self._next_chunk(self._vectoriser))
-            if self._told():
+            self._publish(self._next_chunk(self._embedder))
+            if self._progress_log_due():
                 log.info("%d items to go", len(self._backlog))
         elif self._catalogue:
-            self._announce(self._vectoriser.manifest.id)
-        elif self._waiting_told():
+            self._publish_complete(self._embedder.manifest.id)
+        elif self._waiting_log_due():
             log.info("waiting for items on %s", self._topics.items)
 
-    def _next_chunk(self, vectoriser: ItemEmbedder) -> list[str]:
-        """Items off the backlog, few where the transformer has to read their texts."""
+    def _next_chunk(self, embedder: ItemEmbedder) -> list[str]:
+        """The next items of the backlog: up to `CHUNK`, of which up to `NEW_TEXTS` have texts to embed."""
         chunk: list[str] = []
         new = 0
         while self._backlog and len(chunk) < CHUNK and new < NEW_TEXTS:
             item_id = self._backlog.pop()
             entry = self._catalogue.get(item_id)
             if entry is not None:
-                new += not vectoriser.knows(entry.text)
+                new += not embedder.knows(entry.text)
                 chunk.append(item_id)
         return chunk
 
-    def _announce(self, name: str) -> None:
-        """Every vector first, for rankers take the log's end at this word as the end of the catalogue."""
+    def _publish_complete(self, name: str) -> None:
+        """Publish `IndexingComplete` once every vector is on the broker: rankers then read up to the end offsets."""
         self._delivery.flush()
         coverage = IndexingComplete(release=name, items=len(self._published), ts=int(time.time() * 1000))
         self._send(OutboundRecord(self._topics.item_vectors, topics.completion_key(name), encode(coverage)))
         self._delivery.flush()
-        self._covered = True
+        self._is_complete = True
         log.info("the catalogue is covered for release %s: %d items", name, coverage.items)
 
     def _publish(self, item_ids: Sequence[str]) -> None:
-        """Publish what differs from what `item-vectors` holds: vectors of items, tombstones of those gone."""
-        assert self._vectoriser is not None, "nothing is published before a release is live"
-        name = self._vectoriser.manifest.id
+        """Publish the vectors that differ from those on `item-vectors`, and tombstones of removed items."""
+        assert self._embedder is not None, "nothing is published before a release is live"
+        name = self._embedder.manifest.id
         held = [item_id for item_id in item_ids if item_id in self._catalogue]
         entries = [self._catalogue[item_id] for item_id in held]
-        vectors = self._vectoriser.vectors(held, [entry.text for entry in entries])
+        vectors = self._embedder.vectors(held, [entry.text for entry in entries])
         for item_id, entry, vector in zip(held, entries, vectors, strict=True):
             payload = vector.astype("<f4").tobytes()
             message = ItemVector(item_id=item_id, release=name, vector=payload, available=entry.available)
@@ -228,27 +234,29 @@ class Indexer:
     def _send(self, message: OutboundRecord) -> None:
         self._delivery.send(message.topic, message.key, message.value, message.headers)
 
-    def _observe(self) -> None:
+    def _report_metrics(self) -> None:
         if not self._gauges_due():
             return
         self._metrics.items.set(len(self._catalogue))
         self._metrics.backlog.set(len(self._backlog) + len(self._changed))
-        with suppress(RetriableError):  # a broker is away: there is a next time, and it is no reason to end
+        with suppress(RetriableError):  # a broker is unavailable: the next call tries again
             positions = self._commit()
             ends = self._consumer.end_offsets(self._partitions, timeout_ms=ANSWER_MS)
             self._observe_lag(positions, ends)
 
     def _observe_lag(self, positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int]) -> None:
-        for at, end in ends.items():
-            self._metrics.lag.labels(at.topic, str(at.partition)).set(max(0, end - positions[at]))
+        for partition, end in ends.items():
+            self._metrics.lag.labels(partition.topic, str(partition.partition)).set(max(0, end - positions[partition]))
 
     def _commit(self) -> dict[TopicPartition, int]:
-        """Commit what has been taken, after everything it gave rise to is on the broker."""
-        positions = {at: self._consumer.position(at) or 0 for at in self._partitions}
-        if positions != self._answered:
+        """Commit the positions, after everything published for those records is on the broker."""
+        positions = {partition: self._consumer.position(partition) or 0 for partition in self._partitions}
+        if positions != self._committed_offsets:
             self._delivery.flush()
-            self._consumer.commit({at: OffsetAndMetadata(offset, "", -1) for at, offset in positions.items()})
-            self._answered = positions
+            self._consumer.commit(
+                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()}
+            )
+            self._committed_offsets = positions
         return positions
 
     def _close(self) -> None:

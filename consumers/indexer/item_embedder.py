@@ -1,4 +1,4 @@
-"""Items to item vectors for one release."""
+"""Item vectors of one release."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from anabranch.text_embedding_cache import TextEmbeddingCache
 
 
 class ItemEmbedder:
-    """text.onnx, through the text vectors kept on disk, then item.onnx."""
+    """Embeds texts with text.onnx, through the text embedding cache, and then items with item.onnx."""
 
     def __init__(self, settings: Settings, files: Release, metrics: IndexerMetrics) -> None:
         self.manifest = files.manifest
         self._metrics = metrics
         self._text = TextEncoder(files, settings.threads)
         self._item = ItemEncoder(files, settings.threads)
-        self._text_vectors = TextEmbeddingCache.of_release(settings.data_dir, self.manifest)
+        self._text_cache = TextEmbeddingCache.of_release(settings.data_dir, self.manifest)
 
     def knows(self, text: str) -> bool:
-        """Whether the text's vector is at hand, so that it costs next to nothing."""
-        return text in self._text_vectors
+        """Whether the text's vector is cached, so that the transformer need not run."""
+        return text in self._text_cache
 
     def vectors(self, item_ids: Sequence[str], texts: Sequence[str]) -> Vectors:
         """Item vectors [n, d]; n may be 0."""
         if not item_ids:
             return np.empty((0, self.manifest.dims), np.float32)
-        watch = Stopwatch(self._metrics.stage)
-        passed = watch.begin()
-        text_vectors = self._text_vectors.get(texts, self._text.encode)
-        passed("text")
+        stopwatch = Stopwatch(self._metrics.stage)
+        lap = stopwatch.begin()
+        text_vectors = self._text_cache.get(texts, self._text.encode)
+        lap("text")
         vectors = self._item.encode(item_ids, text_vectors)
-        passed("item")
-        watch.tell()
+        lap("item")
+        stopwatch.tell()
         return vectors
