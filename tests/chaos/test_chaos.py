@@ -25,12 +25,12 @@ def test_kills_pauses_and_a_swap_lose_nothing_double_nothing_and_bend_no_vector(
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     written = msgspec.json.decode(target.read_bytes())
-    found, happened = written["found"], written["happened"]
+    findings, chaos_run = written["found"], written["happened"]
     assert written["adds_up"]
-    assert {name: found[name] for name in MUST_BE_ZERO} == dict.fromkeys(MUST_BE_ZERO, 0)
-    assert sum(happened["kills"].values()) == 5 and happened["kills"]["brokers"] > 0
-    assert happened["pauses"] == 1 and happened["swaps"] == 1
-    assert found["accepted"] == found["rankings"] == found["feedback"] > 3_000
-    assert found["ignored"] > 0 and found["rejected"] == found["dead_letters"] > 0
-    assert set(found["by_release"]) == {"r0001", "r0002"}
-    assert len(happened["shutdown_s"]) == 2
+    assert {name: findings[name] for name in MUST_BE_ZERO} == dict.fromkeys(MUST_BE_ZERO, 0)
+    assert sum(chaos_run["kills"].values()) == 5 and chaos_run["kills"]["brokers"] > 0
+    assert chaos_run["pauses"] == 1 and chaos_run["swaps"] == 1
+    assert findings["accepted"] == findings["rankings"] == findings["feedback"] > 3_000
+    assert findings["ignored"] > 0 and findings["rejected"] == findings["dead_letters"] > 0
+    assert set(findings["by_release"]) == {"r0001", "r0002"}
+    assert len(chaos_run["shutdown_s"]) == 2

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from kafka.consumer.fetcher import ConsumerRecord
-from prometheus_client.parser import text_string_to_metric_families
 
 from anabranch import messages, release
+from anabranch.harness.environment.ranker_probe import scrape
 from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
@@ -170,13 +169,7 @@ class Scrape:
 
     def __call__(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
         """Value by name and labels."""
-        with urllib.request.urlopen(self._url, timeout=10) as answer:
-            text = answer.read().decode()
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in scrape(self._url)}
 
     def value(self, name: str, **labels: str) -> float:
         """One sample; 0 while there is none."""

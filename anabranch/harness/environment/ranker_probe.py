@@ -14,6 +14,13 @@ HTTP_TIMEOUT_S = 10.0
 LIVE_RELEASE_MAX_AGE_S = 0.25
 
 
+def scrape(url: str) -> list[Sample]:
+    """Every sample that a process serves at this address. Raises `OSError` while it does not listen."""
+    with urllib.request.urlopen(url, timeout=HTTP_TIMEOUT_S) as response:
+        families = text_string_to_metric_families(response.read().decode())
+    return [sample for family in families for sample in family.samples]
+
+
 @dataclass
 class RankerProbe:
     """The metrics that a process serves on a port of 127.0.0.1."""
@@ -24,9 +31,7 @@ class RankerProbe:
 
     def samples(self, name: str) -> list[Sample]:
         """The samples of that name. Raises `OSError` while the process does not listen."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=HTTP_TIMEOUT_S) as response:
-            families = text_string_to_metric_families(response.read().decode())
-        return [sample for family in families for sample in family.samples if sample.name == name]
+        return [sample for sample in scrape(f"http://127.0.0.1:{self.port}/metrics") if sample.name == name]
 
     def total(self, name: str) -> float:
         """The sum of a metric's samples; 0 while the process does not listen."""

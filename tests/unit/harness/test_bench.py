@@ -130,7 +130,7 @@ def _latency(p99: float, partitions: int, rankers: int) -> dict[str, Any]:
     }
 
 
-FOUND = {
+FIGURES = {
     "throughput": {
         "plan": {"rankers": 1},
         "events_per_second": _spread(8_000),
@@ -164,7 +164,7 @@ FOUND = {
 
 
 def test_the_table_holds_each_figure_against_its_bar() -> None:
-    table = {row.name: row for row in rows(FOUND)}
+    table = {row.name: row for row in rows(FIGURES)}
     missed = [row.name for row in table.values() if not row.met]
     assert missed == ["events/s, one ranker", "p99 at 4,000 events/s"]
     assert table["two rankers / one ranker"].figure == pytest.approx(1.6)
@@ -176,7 +176,7 @@ def test_the_table_holds_each_figure_against_its_bar() -> None:
 
 def test_the_table_is_printed_with_spread_and_verdict() -> None:
     console = Console(width=160, record=True, file=StringIO())
-    show(FOUND, console)
+    show(FIGURES, console)
     line = next(line for line in console.export_text().splitlines() if "events/s, one ranker" in line)
     assert "8,000 ± 80" in line and "at least 10,000" in line and "missed" in line
 
@@ -191,17 +191,19 @@ def test_what_has_been_run_is_not_run_again_also_with_the_release_it_kept(tmp_pa
 
 
 def test_a_growth_curve_is_of_the_figures_that_differ_in_what_grows() -> None:
-    found = {curve.name: curve for curve in curves(FOUND)}
-    assert next((one.size, one.per_second) for one in found["items"].points) == (10_000, 9_000)
-    assert [(one.size, one.p99_ms) for one in found["users"].points] == [(10_000, 35), (1_000_000, 35)]
-    assert [(one.size, one.p99_ms) for one in found["partitions"].points] == [(4, 60), (16, 70)]
-    assert [(one.size, one.p99_ms) for one in found["rankers"].points] == [(1, 60), (2, 50)]
-    assert [one.per_second for one in found["rankers"].points] == [8_000, 12_800], "over all backlogs, not the one"
+    by_name = {curve.name: curve for curve in curves(FIGURES)}
+    assert next((point.size, point.per_second) for point in by_name["items"].points) == (10_000, 9_000)
+    assert [(point.size, point.p99_ms) for point in by_name["users"].points] == [(10_000, 35), (1_000_000, 35)]
+    assert [(point.size, point.p99_ms) for point in by_name["partitions"].points] == [(4, 60), (16, 70)]
+    assert [(point.size, point.p99_ms) for point in by_name["rankers"].points] == [(1, 60), (2, 50)]
+    assert [point.per_second for point in by_name["rankers"].points] == [8_000, 12_800], (
+        "over all backlogs, not the one"
+    )
 
 
 def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
     for name in ("items", "latency", "latency-two-rankers"):
-        (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(FOUND[name]))
+        (tmp_path / f"{name}.json").write_bytes(msgspec.json.encode(FIGURES[name]))
     drawn = list(draw(tmp_path, tmp_path / "growth"))
     assert [path.name for path in drawn] == ["items.svg", "rankers.svg"]
     assert all(path.read_text().count("<svg") == 1 for path in drawn)
@@ -212,6 +214,6 @@ def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> N
     n = len(purchases)
     events = list(islice(repeat_forever(purchases), 3 * n))
     assert events[:n] == list(purchases.events())
-    assert [one.item_id for one in events] == [one.item_id for one in events[:n]] * 3
-    assert len({one.event_id for one in events}) == 3 * len({one.event_id for one in events[:n]})
-    assert [one.ts for one in events] == sorted(one.ts for one in events)
+    assert [event.item_id for event in events] == [event.item_id for event in events[:n]] * 3
+    assert len({event.event_id for event in events}) == 3 * len({event.event_id for event in events[:n]})
+    assert [event.ts for event in events] == sorted(event.ts for event in events)

@@ -16,24 +16,24 @@ def _answer(offset: int, user: str = "ann", appended: int = 0) -> LoggedRanking:
 
 
 def test_a_ledger_balances_when_every_event_has_one_answer() -> None:
-    found = reconcile(dict([_event(0), _event(1), _event(2)]), [_answer(0), _answer(2)], [], dead_letters=[(0, 1)])
-    assert found.balanced
-    assert (found.events_published, found.events_ranked, found.dead_letters) == (3, 2, 1)
+    counts = reconcile(dict([_event(0), _event(1), _event(2)]), [_answer(0), _answer(2)], [], dead_letters=[(0, 1)])
+    assert counts.balanced
+    assert (counts.events_published, counts.events_ranked, counts.dead_letters) == (3, 2, 1)
 
 
 def test_an_event_without_an_answer_is_lost() -> None:
-    found = reconcile(dict([_event(0), _event(1)]), [_answer(0)], [], dead_letters=[])
-    assert found.lost == 1 and not found.balanced
+    counts = reconcile(dict([_event(0), _event(1)]), [_answer(0)], [], dead_letters=[])
+    assert counts.lost == 1 and not counts.balanced
 
 
 def test_a_second_ranking_of_an_event_is_a_duplicate() -> None:
-    found = reconcile(dict([_event(0)]), [_answer(0), _answer(0)], [], dead_letters=[])
-    assert found.duplicated == 1 and not found.balanced
+    counts = reconcile(dict([_event(0)]), [_answer(0), _answer(0)], [], dead_letters=[])
+    assert counts.duplicated == 1 and not counts.balanced
 
 
 def test_an_event_both_ranked_and_dead_lettered_is_a_duplicate() -> None:
-    found = reconcile(dict([_event(0)]), [_answer(0)], [], dead_letters=[(0, 0)])
-    assert found.duplicated == 1 and not found.balanced
+    counts = reconcile(dict([_event(0)]), [_answer(0)], [], dead_letters=[(0, 0)])
+    assert counts.duplicated == 1 and not counts.balanced
 
 
 def test_a_later_ranking_of_the_user_covers_an_event_where_the_latest_alone_are_ranked() -> None:
@@ -41,8 +41,8 @@ def test_a_later_ranking_of_the_user_covers_an_event_where_the_latest_alone_are_
     feedback = [
         Feedback(event=published.event, partition=0, offset=offset) for (_, offset), published in events.items()
     ]
-    found = reconcile(events, [_answer(1)], feedback, dead_letters=[], latest_only=True)
-    assert (found.events_ranked, found.covered, found.lost) == (1, 1, 2), "neither bob's nor ann's last is covered"
+    counts = reconcile(events, [_answer(1)], feedback, dead_letters=[], latest_only=True)
+    assert (counts.events_ranked, counts.covered, counts.lost) == (1, 1, 2), "neither bob's nor ann's last is covered"
     assert reconcile(events, [_answer(1)], feedback[1:], dead_letters=[], latest_only=True).lost == 3, (
         "nor is one without feedback"
     )

@@ -20,14 +20,14 @@ from models.evaluation.summaries import Quality
 def write_figures(folder: Path, name: str, seed: int, hits: int) -> None:
     """A measurement of a hundred events, so many of them hits at the top."""
     quality = msgspec.to_builtins(Quality.from_ranks(np.repeat([1, 0], [hits, 100 - hits]).astype(np.int32)))
-    told = {
+    figures = {
         "all": quality,
         "slices": {"cold_items": quality},
         "seeds": {},
         "strategy": {"name": "text_geometry"},
         "cost": {"seconds": 2.0, "cpu_seconds": 3.0, "peak_bytes": 2**30},
     }
-    (folder / figures_file(name, seed)).write_bytes(msgspec.json.encode(told))
+    (folder / figures_file(name, seed)).write_bytes(msgspec.json.encode(figures))
 
 
 def test_a_figure_is_the_mean_of_the_seeds_with_their_spread_beside_the_published_ones(tmp_path: Path) -> None:
@@ -65,11 +65,11 @@ def test_every_measurement_is_a_call_that_the_command_line_takes(tmp_path: Path)
 
 def test_the_ways_of_learning_a_week_are_compared_period_by_period(tmp_path: Path) -> None:
     for way, periods in {"shared": (50, 60, 70), "retrained": (40, 65, 60)}.items():
-        told = {
+        figures = {
             "periods": [{"all": {"recall": {"20": hits / 100}, "mrr": {"20": hits / 200}}} for hits in periods],
             "cost": [{"cpu_seconds": 2.0} for _ in periods],
         }
-        (tmp_path / figures_file(f"weekly_{way}", 0)).write_text(json.dumps({"ways": {way: told}}))
+        (tmp_path / figures_file(f"weekly_{way}", 0)).write_text(json.dumps({"ways": {way: figures}}))
     rendered = page.render(tmp_path, 1)
     assert "| shared - retrained | +0.0500 | 2 of 3 | +0.0250 | 2 of 3 |" in rendered
     assert "shared - fine_tuned" not in rendered
