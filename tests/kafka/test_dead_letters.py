@@ -275,7 +275,7 @@ def place(line: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--reason", "ugly"], "there are empty, invalid, wrong_key, too_large"),
+        (["--reason", "ugly"], "the categories are empty, invalid, wrong_key, too_large"),
         (["--payload", "here"], "PARTITION:OFFSET"),
         (["--payload", "0:99"], "holds nothing in partition 0 at offset 99"),
         (["--payload", "99:0"], "holds nothing in partition 99"),
