@@ -165,7 +165,7 @@ def test_a_measurement_is_made_and_the_page_of_results_has_it(benchmark_data: Pa
 
 
 def test_the_schemas_of_the_package_are_current(tmp_path: Path) -> None:
-    assert "are current" in _run("schema", "--check", data_dir=tmp_path)
+    assert "are up to date" in _run("schema", "--check", data_dir=tmp_path)
 
 
 # --- benchmarks -------------------------------------------------------------------------------------------------------
