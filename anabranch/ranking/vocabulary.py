@@ -24,7 +24,7 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
 
-class ItemIds:
+class ItemVocabulary:
     """Gives every item id a row, 0, 1, 2 …, for the life of a process; rows are never reused.
 
     A saved state names items by their hash alone. An item met there first has a row and no name, until a message names

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from anabranch.metrics import IndexerMetrics, Stopwatch
-from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
+from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
 from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
@@ -21,7 +21,7 @@ class ItemEmbedder:
         self.manifest = files.manifest
         self._metrics = metrics
         self._text = TextEncoder(files, settings.threads)
-        self._item = ItemEncoder(files, settings.threads)
+        self._item = OnnxItemEncoder(files, settings.threads)
         self._text_cache = TextEmbeddingCache.of_release(settings.data_dir, self.manifest)
 
     def knows(self, text: str) -> bool:

@@ -13,10 +13,10 @@ from threadpoolctl import threadpool_limits
 
 from anabranch.metrics import RankerMetrics, Stopwatch, release_info
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import Batch, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import EventBatch, RankingResult
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import FirstEvent, OffsetRange
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class RankedBatch:
     """A batch that was ranked and is yet to be published."""
 
-    result: Ranked | None
+    result: RankingResult | None
     """None: of its records none is an event."""
     undo: BatchUndo | None
     ranges: Mapping[int, OffsetRange]
@@ -52,9 +52,9 @@ class BatchRanker:
         self._store = store
         self._changelog = changelog
         self._metrics = metrics
-        self.co_visits = NeighbourTable(self._policy.neighbours)
+        self.co_visits = CoVisitRows(self._policy.neighbours)
         self._rebuilds, self._recall = Rebuilds(), RecallWatch(metrics)
-        self.live: LiveRelease | None = None
+        self.live: ServableRelease | None = None
         """None until the first release is live here: nothing is ranked before."""
 
     @property
@@ -76,7 +76,7 @@ class BatchRanker:
         slots = users.slots([event.event.user_id for event in events], [event.partition for event in events])
         distinct_slots = np.unique(slots)
         undo = BatchUndo(distinct_slots, users.copy(distinct_slots))
-        batch = Batch.of(
+        batch = EventBatch.of(
             [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
         )
         result = rank.rank(self.live, self.co_visits, users, batch, self._policy, stopwatch.begin, self._pool.map)
@@ -86,7 +86,7 @@ class BatchRanker:
         ranges = offset_ranges(events, slots.tolist(), result.duplicate.tolist(), end_offsets)
         return RankedBatch(result, undo, ranges)
 
-    def swap(self, release: LiveRelease) -> None:
+    def swap(self, release: ServableRelease) -> None:
         """Rank with another release: encoder, index and list ranker as one. Users are encoded anew as they come."""
         manifest = release.manifest
         if self.live is None:
@@ -127,7 +127,7 @@ def use_one_thread_per_call() -> None:
     threadpool_limits(1)
 
 
-def warn_of_missing_heads(release: LiveRelease, policy: Policy) -> None:
+def warn_of_missing_heads(release: ServableRelease, policy: Policy) -> None:
     """Log what the policy asks for and this release cannot give: rankings go without it."""
     if policy.purchase and release.purchase is None:
         log.warning("release %s has no purchase head: rankings go without purchase probabilities", release.manifest.id)

@@ -8,8 +8,8 @@ import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, RankingResult
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ReleaseNumbers
 from consumers.runtime.clock import Clock
@@ -42,7 +42,7 @@ class MetricsReporter:
         self,
         events: Sequence[Received],
         dead_letters: Iterable[DeadLetter],
-        result: Ranked | None,
+        result: RankingResult | None,
         releases: ReleaseNumbers,
         committed_at_s: float,
     ) -> None:
@@ -54,7 +54,7 @@ class MetricsReporter:
             self._count_events(events, result, committed_at_s)
             self._count_hits(result, releases)
 
-    def state(self, users: UserStates, dirty_users: int, live: LiveRelease | None) -> None:
+    def state(self, users: UserStates, dirty_users: int, live: ServableRelease | None) -> None:
         """Set the gauges of this process, if they are due."""
         if self._gauges_due():
             self._metrics.users.set(len(users))
@@ -62,7 +62,7 @@ class MetricsReporter:
             self._metrics.states_dirty.set(dirty_users)
             self._metrics.state_bytes.set(users.nbytes)
             self._metrics.index_items.set(0 if live is None else len(live.index))
-            self._metrics.index_unfolded.set(0 if live is None else live.index.unfolded)
+            self._metrics.index_unfolded.set(0 if live is None else live.index.pending_changes)
 
     def lag(self, topic: str, read_lag: Callable[[], Mapping[int, int]]) -> None:
         """Set the lag of each partition, if it is due: `read_lag` asks the broker."""
@@ -70,7 +70,7 @@ class MetricsReporter:
             for partition, lag in read_lag().items():
                 self._metrics.lag.labels(topic, str(partition)).set(lag)
 
-    def _count_events(self, events: Sequence[Received], result: Ranked, committed_at_s: float) -> None:
+    def _count_events(self, events: Sequence[Received], result: RankingResult, committed_at_s: float) -> None:
         fresh = np.flatnonzero(~result.duplicate).tolist()
         appended_ms = np.array([events[index].appended_ms for index in fresh], np.float64)
         self._metrics.latency.observe_all(np.maximum(0.0, committed_at_s - appended_ms / 1000))
@@ -81,7 +81,7 @@ class MetricsReporter:
         ahead = sum(0 <= events[index].appended_ms < events[index].event.ts - CLOCK_SKEW_MS for index in fresh)
         self._metrics.corrected.labels("clock_skew").inc(ahead)
 
-    def _count_hits(self, result: Ranked, releases: ReleaseNumbers) -> None:
+    def _count_hits(self, result: RankingResult, releases: ReleaseNumbers) -> None:
         """Prequential hits: the slate that each user had before the event, by the release that made it."""
         is_scored = ~result.duplicate & (result.rank != NO_SLATE)
         for number in np.unique(result.shown_release[is_scored]).tolist():

@@ -10,8 +10,8 @@ from anabranch.kafka import topics
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
-from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.pipeline.rank import NO_SLATE, RankingResult
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.runtime.decoding import Received
 
 SCORE_DECIMALS = 5
@@ -21,13 +21,13 @@ SCORE_DECIMALS = 5
 class OutputBuilder:
     """Turns ranked batches into records."""
 
-    def __init__(self, topics: Topics, items: ItemIds, releases: ReleaseNumbers) -> None:
+    def __init__(self, topics: Topics, items: ItemVocabulary, releases: ReleaseNumbers) -> None:
         self._topics = topics
         self._items = items
         self._releases = releases
 
     def records(
-        self, events: Sequence[Received], result: Ranked | None, release: str, ranked_at_ms: int
+        self, events: Sequence[Received], result: RankingResult | None, release: str, ranked_at_ms: int
     ) -> Iterator[OutboundRecord]:
         """Rankings and feedback in the order of the events; nothing for a duplicate, and no ranking without a slate.
 
@@ -64,7 +64,7 @@ class OutputBuilder:
             )
             yield OutboundRecord(self._topics.feedback, key, encode(joined), partition)
 
-    def _slates(self, result: Ranked) -> list[list[RankedItem]]:
+    def _slates(self, result: RankingResult) -> list[list[RankedItem]]:
         scores = np.round(result.score.astype(np.float64), SCORE_DECIMALS).tolist()
         sizes = (result.slate >= 0).sum(axis=1).tolist()  # what is empty stands at the end
         return [
@@ -73,7 +73,7 @@ class OutputBuilder:
         ]
 
 
-def _purchases(result: Ranked) -> list[list[float]] | None:
+def _purchases(result: RankingResult) -> list[list[float]] | None:
     """Purchase probabilities beside each slate; None where none were asked for, or the release has no such head."""
     if result.purchase is None:
         return None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from anabranch.kafka.records import OutboundRecord
 from anabranch.ranking.types import Slots
-from anabranch.ranking.user_state.store import Copied, UserStates
+from anabranch.ranking.user_state.store import StateSnapshot, UserStates
 from consumers.ranker.checkpoint import CheckpointPlan
 
 
@@ -19,12 +19,12 @@ class BatchUndo:
 
     slots: Slots
     """[U] of the users of the batch, distinct."""
-    pre_image: Copied
+    pre_image: StateSnapshot
     """Their states before the batch."""
 
     def apply(self, users: UserStates) -> None:
         """Restore the states; users whose first event was in the batch are forgotten."""
-        users.put_back(self.slots, self.pre_image)
+        users.restore(self.slots, self.pre_image)
         users.release(self.slots[self.pre_image.columns.next_offset == 0])
 
 

@@ -18,8 +18,8 @@ from anabranch.kafka.log_reader import PartitionReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.rank import Batch, fold
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import EventBatch, fold
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
@@ -76,9 +76,9 @@ class RecoveryManager:
         self._backoff = Backoff(clients.clock.monotonic)
         self._log_due = Every(LOG_INTERVAL_S, clients.clock.monotonic)
         self._turn = 0
-        self._live: LiveRelease | None = None
+        self._live: ServableRelease | None = None
 
-    def advance(self, live: LiveRelease | None) -> None:
+    def advance(self, live: ServableRelease | None) -> None:
         """Take one step in the recovery of the partition that has waited longest, if any is to be restored."""
         self._live = live
         waiting = [task for task in self._tasks if task.state in RECOVERING]
@@ -216,7 +216,7 @@ class RecoveryManager:
             yield
 
     def _replay_events(
-        self, partition: int, events: Sequence[Received], live: LiveRelease | None, dirty: dict[int, DirtyUser]
+        self, partition: int, events: Sequence[Received], live: ServableRelease | None, dirty: dict[int, DirtyUser]
     ) -> None:
         users = self._store.users
         user_ids = [event.event.user_id for event in events]
@@ -229,7 +229,7 @@ class RecoveryManager:
             return
         events = [event for event, missing in zip(events, is_missing.tolist(), strict=True) if missing]
         appended_ms = [event.appended_ms for event in events]
-        fold(users, Batch.of([event.event for event in events], slots, self._store.items, appended_ms), live)
+        fold(users, EventBatch.of([event.event for event in events], slots, self._store.items, appended_ms), live)
         users.columns.next_offset[slots] = offsets + 1
         users.columns.dirty[slots] = True
         users.touch(slots)

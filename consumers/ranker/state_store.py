@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 
 
@@ -14,11 +14,11 @@ class StateStore:
     """What one ranker keeps in memory of its users."""
 
     users: UserStates
-    items: ItemIds
+    items: ItemVocabulary
     releases: ReleaseNumbers
 
     @classmethod
     def new(cls, settings: Settings) -> StateStore:
         """Without any user. The vectors get their length with the first release that is live."""
         users = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
-        return cls(users, ItemIds(), ReleaseNumbers())
+        return cls(users, ItemVocabulary(), ReleaseNumbers())

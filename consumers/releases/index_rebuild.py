@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Future
 
-from anabranch.ranking.retrieval.ann_index import Base
+from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from consumers.runtime.background import run_in_background
 
@@ -16,7 +16,7 @@ class Rebuilds:
     """Starts a rebuild where one is due, and has the index adopt it between two batches, once it is done."""
 
     def __init__(self) -> None:
-        self._under_way: tuple[ItemIndex, Future[Base]] | None = None
+        self._under_way: tuple[ItemIndex, Future[AnnIndex]] | None = None
 
     def go_on(self, index: ItemIndex) -> None:
         """Between two batches, of the index that is served. Raises what ended a rebuild."""
@@ -24,6 +24,6 @@ class Rebuilds:
             of, base = self._under_way
             self._under_way = None
             of.adopt(base.result())
-            log.info("the index has a new base of %d items, and %d changes since", len(of.base), of.unfolded)
+            log.info("the index has a new base of %d items, and %d changes since", len(of.base), of.pending_changes)
         if self._under_way is None and index.needs_rebuild:
             self._under_way = index, run_in_background("index-rebuild", index.begin_rebuild().base)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.retrieval.ann_index import Base
+from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.types import Slots, Vectors, YieldCpu
 from consumers.runtime.background import run_in_background
 from consumers.runtime.throttle import Every
@@ -29,14 +29,14 @@ class RecallWatch:
     def __init__(self, metrics: RankerMetrics) -> None:
         self._metrics = metrics
         self._due = Every(EVERY_S)
-        self._base: Base | None = None
+        self._base: AnnIndex | None = None
         self._newest: dict[int, Vectors] = {}
         """Vector of each of the users ranked last, by slot."""
         self._random = np.random.default_rng(0)
         self._tuned = False
         self._under_way: Future[None] | None = None
 
-    def look(self, base: Base, vectors: NDArray[np.float16], slots: Slots) -> None:
+    def look(self, base: AnnIndex, vectors: NDArray[np.float16], slots: Slots) -> None:
         """Remember some of the users just ranked, at distinct `slots` [U] of user vectors [n, d]; search if it is time.
 
         Raises what ended a search.
@@ -63,6 +63,6 @@ class RecallWatch:
         for slot in list(self._newest)[:-SAMPLE]:
             del self._newest[slot]
 
-    def _tune(self, base: Base, users: Vectors, between: YieldCpu) -> None:
+    def _tune(self, base: AnnIndex, users: Vectors, between: YieldCpu) -> None:
         find = base.tune if len(users) == SAMPLE else base.recall
         self._metrics.index_recall.set(find(users, between))

@@ -25,9 +25,9 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.releases.updates import (
@@ -62,7 +62,7 @@ class ReleaseWatcher:
     def __init__(
         self,
         settings: Settings,
-        item_ids: ItemIds,
+        item_ids: ItemVocabulary,
         metrics: ConsumerMetrics,
         open_consumer: Callable[[Iterable[str]], KafkaConsumer],
     ) -> None:
@@ -267,9 +267,9 @@ class ReleaseWatcher:
         self._serving = notice.release
         self._drop_stale()
 
-    def _load(self, notice: ReleaseNotice) -> LiveRelease:
+    def _load(self, notice: ReleaseNotice) -> ServableRelease:
         files = release.open_announced(self._settings.releases_dir, notice)
-        live = LiveRelease.load(files, files.manifest)
+        live = ServableRelease.load(files, files.manifest)
         for update in self._staged.take(notice.release):
             update.apply(live.index)
         if self._serving is None:

@@ -18,11 +18,11 @@ from anabranch.errors import AnabranchError
 from anabranch.kafka import topics
 from anabranch.messages import UNKNOWN_REPEAT_RATE, IndexingComplete, ItemVector, Neighbours
 from anabranch.metrics import ConsumerMetrics
-from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Rows, Vectors
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.runtime import own_messages
 
 VectorMessage = ItemVector | IndexingComplete | None
@@ -37,7 +37,7 @@ class InvalidItemVectors(AnabranchError):
 class Adopt:
     """Rank with this release from now on: its encoder, list ranker and index are swapped in one step."""
 
-    live: LiveRelease
+    live: ServableRelease
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class NeighbourRow:
     first_seen: int = -1
     repeat_rate: float = UNKNOWN_REPEAT_RATE
 
-    def apply(self, table: NeighbourTable) -> None:
+    def apply(self, table: CoVisitRows) -> None:
         """Set or remove the row."""
         if self.rows is None or self.weights is None:
             table.remove(self.row)
@@ -87,7 +87,7 @@ class NeighbourChange:
 
     entries: list[NeighbourRow]
 
-    def apply(self, table: NeighbourTable) -> None:
+    def apply(self, table: CoVisitRows) -> None:
         """Set or remove the rows."""
         for entry in self.entries:
             entry.apply(table)
@@ -96,7 +96,7 @@ class NeighbourChange:
 Change = Adopt | VectorChange | NeighbourChange
 
 
-def co_visit_row(message: Neighbours, item_ids: ItemIds) -> NeighbourRow:
+def co_visit_row(message: Neighbours, item_ids: ItemVocabulary) -> NeighbourRow:
     """A message of `neighbours` as a row of the table."""
     return NeighbourRow(
         row=item_ids.row(message.item_id),
@@ -122,7 +122,7 @@ def group_by_release(
 
 
 def item_vector_update(
-    release: str, messages_by_item: dict[str, VectorMessage], item_ids: ItemIds
+    release: str, messages_by_item: dict[str, VectorMessage], item_ids: ItemVocabulary
 ) -> VectorChange | None:
     """One release's messages as arrays; None if no item is among them.
 

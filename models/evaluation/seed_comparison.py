@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.rank import NOT_ON_SLATE, put_in_order
+from anabranch.ranking.pipeline.rank import NOT_ON_SLATE, rank_candidates
 from models.data.event_log import EventLog
 from models.data.sequences import Positions
 from models.evaluation.paired_differences import OVERALL
@@ -110,7 +110,7 @@ def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positi
     chosen[previous] = True
     slates = np.full((len(chosen), ranker.policy.slate), -1, np.int32)
     for batch in candidate_batches(ranker, log.take(slice(0, start)), log.take(slice(start, None)), chosen):
-        ranked = put_in_order(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.policy.slate)
+        ranked = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.policy.slate)
         slates[batch.row] = ranked[0]
     hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)

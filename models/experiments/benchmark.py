@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anabranch.messages import Item
 from anabranch.ranking.pipeline.rank import NO_SLATE
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Release, digests, write
 from models.co_visit.model import CoVisitModel
 from models.data.datasets import leave_one_out, sessions
@@ -162,7 +162,7 @@ def peak_bytes() -> int:
 
 def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -> OfflineRanker:
     """The release as a ranker serves it when the test begins."""
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     live = load_servable(release, item_ids, benchmark.items, cache, benchmark.config.threads)
     train_log = benchmark.train_log
     texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from anabranch.ranking.pipeline.rank import Batch
+from anabranch.ranking.pipeline.rank import EventBatch
 from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventLog
 from models.data.sequences import Positions
 
 
-def event_batches(log: EventLog, states: UserStates, item_ids: ItemIds, size: int, first_key: int = 1) -> list[Batch]:
+def event_batches(
+    log: EventLog, states: UserStates, item_ids: ItemVocabulary, size: int, first_key: int = 1
+) -> list[EventBatch]:
     """The log in batches of `size` events. The key of an event is its row plus `first_key`."""
     slots = states.slots(log.user_ids)[log.user]
     rows = np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item]
     keys = np.arange(first_key, first_key + len(log), dtype=np.uint64)
     sessions = (log.session + 1).astype(np.uint64)
     return [
-        Batch(
+        EventBatch(
             slots=slots[part],
             items=rows[part],
             types=log.type[part],

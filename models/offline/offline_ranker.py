@@ -10,13 +10,13 @@ import numpy as np
 
 from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
-from anabranch.ranking.pipeline.rank import Ranked, fold, rank
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import RankingResult, fold, rank
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.types import Rows, Vectors
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.co_visit.table import CoVisitTable
@@ -37,9 +37,9 @@ REPLAY_BATCH = 4096
 class OfflineRanker:
     """Everything that ranks except the user states. The co-visit table stays fixed during a run."""
 
-    live: LiveRelease
-    neighbours: NeighbourTable
-    item_ids: ItemIds
+    live: ServableRelease
+    neighbours: CoVisitRows
+    item_ids: ItemVocabulary
     policy: Policy = field(default_factory=Policy)
     layout: StateLayout = field(default_factory=StateLayout)
 
@@ -57,10 +57,10 @@ class OfflineRankings:
 
 
 def load_servable(
-    release: Release, item_ids: ItemIds, items: Sequence[Item], data_dir: Path, threads: int = 1
-) -> LiveRelease:
+    release: Release, item_ids: ItemVocabulary, items: Sequence[Item], data_dir: Path, threads: int = 1
+) -> ServableRelease:
     """Load a release and index `items` as the indexer and a ranker would. `data_dir` holds the text vector cache."""
-    live = LiveRelease.load(release, release.manifest, threads=threads)
+    live = ServableRelease.load(release, release.manifest, threads=threads)
     ids = [item.item_id for item in items]
     text_vectors = item_text_vectors(release, items, data_dir, threads)
     available = np.array([item.available for item in items], np.bool_)
@@ -75,10 +75,10 @@ def item_text_vectors(release: Release, items: Sequence[Item], data_dir: Path, t
     return cache.get([item_text(item) for item in items], lambda texts: TextEncoder(release, threads).encode(texts))
 
 
-def neighbour_table(table: CoVisitTable, item_ids: ItemIds, log: EventLog, width: int = 20) -> NeighbourTable:
+def neighbour_table(table: CoVisitTable, item_ids: ItemVocabulary, log: EventLog, width: int = 20) -> CoVisitRows:
     """The co-visit table of a log's item numbers in the form that a ranker reads."""
     rows = item_ids.rows(log.item_ids)
-    neighbours = NeighbourTable(width)
+    neighbours = CoVisitRows(width)
     for index, item in enumerate(table.item.tolist()):
         present = table.neighbours[index] != NONE
         neighbours.set(
@@ -92,7 +92,9 @@ def neighbour_table(table: CoVisitTable, item_ids: ItemIds, log: EventLog, width
     return neighbours
 
 
-def rank_batches(ranker: OfflineRanker, log: EventLog, start: int, done: Advance = lambda n: None) -> Iterator[Ranked]:
+def rank_batches(
+    ranker: OfflineRanker, log: EventLog, start: int, done: Advance = lambda n: None
+) -> Iterator[RankingResult]:
     """Replay the first `start` events into user states, then rank the others batch by batch, as a ranker would.
 
     Calls `done(n)` after every n events.

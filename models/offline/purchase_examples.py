@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import NONE, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.data.sequences import Positions
@@ -80,7 +80,7 @@ def _require_purchases(log: EventLog) -> None:
         raise NoPurchaseHead("no event is a purchase")
 
 
-def _item_numbers(log: EventLog, item_ids: ItemIds) -> Positions:
+def _item_numbers(log: EventLog, item_ids: ItemVocabulary) -> Positions:
     """The log's item number of every row of `item_ids`, NONE where it has none."""
     rows = item_ids.rows(log.item_ids)
     numbers = np.full(len(item_ids), NONE, np.int64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anabranch.ranking.pipeline.features import build
 from anabranch.ranking.pipeline.rank import advance, fold
 from anabranch.ranking.retrieval.candidates import Candidates, propose
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventLog
 from models.networks.list_ranker import Floats, Positions, RankingLists
 from models.offline.event_batches import event_batches, move_last_events_to
@@ -90,7 +90,7 @@ def candidate_batches(
         done(len(batch))
 
 
-def _next_items(log: EventLog, item_ids: ItemIds, eligible: NDArray[np.bool_]) -> Positions:
+def _next_items(log: EventLog, item_ids: ItemVocabulary, eligible: NDArray[np.bool_]) -> Positions:
     """Item row of the next event of each event's user [N]; -1 if there is none or the next is not `eligible` [N]."""
     items = np.where(eligible, np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item], -1)
     previous = log.previous()

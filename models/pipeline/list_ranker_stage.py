@@ -12,10 +12,10 @@ import numpy as np
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
-from anabranch.ranking.inference.user_encoder import Order as ServedListRanker
+from anabranch.ranking.inference.user_encoder import OnnxListRanker as ServedListRanker
 from anabranch.ranking.pipeline.features import FEATURES
-from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
 from models.co_visit.table import CoVisitTable
 from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_points
@@ -57,8 +57,8 @@ def provisional_ranker(
 ) -> OfflineRanker:
     """The folder's encoder as a servable release: every item indexed, and an untrained list ranker."""
     export_list_ranker(ListRanker(len(FEATURES), config.list_ranker.hidden), folder)
-    live = LiveRelease.load(UnverifiedRelease(folder), _provisional_manifest(encoder), threads=config.threads)
-    item_ids = ItemIds()
+    live = ServableRelease.load(UnverifiedRelease(folder), _provisional_manifest(encoder), threads=config.threads)
+    item_ids = ItemVocabulary()
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
     live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))

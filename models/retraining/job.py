@@ -22,7 +22,7 @@ from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release
 from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
@@ -181,7 +181,7 @@ class _RetrainingRun:
 
     def _offline_ranker(self, files: Release, table: CoVisitTable) -> OfflineRanker:
         """A release as it would serve, with the co-visit table as it was before the gate's window."""
-        item_ids = ItemIds()
+        item_ids = ItemVocabulary()
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.of(self.settings)
         return OfflineRanker(live, neighbour_table(table, item_ids, self.events, policy.neighbours), item_ids, policy)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from anabranch.ranking.inference.item_encoder import ItemEncoder
-from anabranch.ranking.inference.user_encoder import StepEncoder
+from anabranch.ranking.inference.item_encoder import OnnxItemEncoder
+from anabranch.ranking.inference.user_encoder import OnnxStepEncoder
 from anabranch.release import ReleaseError, UnverifiedRelease
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
@@ -17,7 +17,7 @@ from models.seeds.seed_model import TopK, Vectors, top_k_items
 from models.stages import Done
 
 
-class _SizedStepEncoder(StepEncoder):
+class _SizedStepEncoder(OnnxStepEncoder):
     """The served step encoder, with the size of its state as the file declares it."""
 
     @property
@@ -49,7 +49,7 @@ class OnnxSeedModel:
             raise ValueError(
                 f"`text_vectors` has {len(own)} items, the catalogue {len(log.item_ids)}: it needs one per item"
             )
-        self._items = self._item_vectors(ItemEncoder(files, self.threads), log.item_ids, own)  # [C, d]
+        self._items = self._item_vectors(OnnxItemEncoder(files, self.threads), log.item_ids, own)  # [C, d]
         done(1.0)
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
@@ -78,7 +78,7 @@ class OnnxSeedModel:
             last_ts[present] = ts[present, column]
         return users
 
-    def _item_vectors(self, encoder: ItemEncoder, item_ids: tuple[str, ...], text_vectors: Vectors) -> Vectors:
+    def _item_vectors(self, encoder: OnnxItemEncoder, item_ids: tuple[str, ...], text_vectors: Vectors) -> Vectors:
         try:
             return encoder.encode(item_ids, text_vectors)
         except InvalidArgument as error:

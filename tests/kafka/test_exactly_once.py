@@ -14,8 +14,8 @@ from anabranch.harness.environment.broker import Broker
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Feedback, Ranking
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
 from models.offline.offline_ranker import OfflineRanker, rank_events
@@ -35,11 +35,11 @@ def slates(rankings: Sequence[Ranking]) -> dict[str, list[str]]:
 
 def offline_slates(world: World, count: int, users: int) -> dict[str, list[str]]:
     """What a ranker that never stopped and forgot nobody would have shown."""
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     live = live_release(world.settings.releases_dir / "r1", item_ids, ITEMS)
     events = purchases(count, users)
     shown = rank_events(
-        OfflineRanker(live, NeighbourTable(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0
+        OfflineRanker(live, CoVisitRows(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0
     )
     return {
         event.event_id: [item_ids.id(row) for row in slate] for event, slate in zip(events, shown.slate, strict=True)

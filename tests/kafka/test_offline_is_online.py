@@ -7,8 +7,8 @@ import numpy as np
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Neighbours, RankedItem, encode
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
 from models.offline.offline_ranker import OfflineRanker, rank_events
@@ -29,8 +29,8 @@ NEIGHBOURS = [
 """Every field tells items apart, so that one the ranker dropped would change a slate."""
 
 
-def _table(item_ids: ItemIds) -> NeighbourTable:
-    table = NeighbourTable()
+def _table(item_ids: ItemVocabulary) -> CoVisitRows:
+    table = CoVisitRows()
     for one in NEIGHBOURS:
         rows = item_ids.rows(near.item_id for near in one.neighbours)
         weights = np.array([near.score for near in one.neighbours], np.float32)
@@ -48,7 +48,7 @@ def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(sett
         world.publish(events)
         online = {one.cause.event_id: one.slate for one in world.await_rankings(200)}
 
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     live = live_release(settings.releases_dir / "r1", item_ids, ITEMS)
     offline = OfflineRanker(live, _table(item_ids), item_ids, Policy())
     shown = rank_events(offline, EventLog.from_events(events, ITEMS), start=0)

@@ -20,7 +20,7 @@ from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, IndexingComplete, Item, ItemVector, Ranking, ReleaseNotice, encode
-from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
+from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
 from anabranch.settings import DEFAULTS, Secret, Settings
 from anabranch.settings_loader import PREFIX
 from producers import catalogue, replay
@@ -55,7 +55,7 @@ class World:
     def vectorise(self, name: str, item_ids: Sequence[str] = ITEMS) -> None:
         """Publish what an indexer would: a vector of every item, each item's id its text, then the coverage."""
         files = release.open_release(self.settings.releases_dir / name)
-        vectors = ItemEncoder(files).encode(item_ids, TextEncoder(files).encode(item_ids))
+        vectors = OnnxItemEncoder(files).encode(item_ids, TextEncoder(files).encode(item_ids))
         with self._delivery() as delivery:
             for item_id, vector in zip(item_ids, vectors, strict=True):
                 message = ItemVector(item_id=item_id, release=name, vector=vector.tobytes())

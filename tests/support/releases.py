@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from anabranch import release
 from anabranch.ranking.pipeline.features import FEATURES
-from anabranch.ranking.pipeline.servable import LiveRelease
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest
 
 DIMS = 8
@@ -62,10 +62,10 @@ def write_release(
     return manifest
 
 
-def live_release(folder: Path, item_ids: ItemIds, catalogue: Iterable[str], number: int = 0) -> LiveRelease:
+def live_release(folder: Path, item_ids: ItemVocabulary, catalogue: Iterable[str], number: int = 0) -> ServableRelease:
     """The release, loaded, its index holding the catalogue with each item's id as its text."""
     files = release.open_release(folder)
-    live = LiveRelease.load(files, files.manifest, number)
+    live = ServableRelease.load(files, files.manifest, number)
     ids = list(catalogue)
     vectors = live.item.encode(ids, live.text.encode(ids))
     live.index.upsert(item_ids.rows(ids), vectors, np.ones(len(ids), np.bool_))

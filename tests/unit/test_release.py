@@ -13,8 +13,8 @@ from onnx.external_data_helper import set_external_data
 
 from anabranch import release
 from anabranch.messages import ReleaseNotice
-from anabranch.ranking.inference.user_encoder import LinearEncoder
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.inference.user_encoder import OnnxRecurrentEncoder
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.release import ReleaseError, UnverifiedRelease
 from tests.support.releases import TEXT_DIMS, write_release
 
@@ -32,9 +32,9 @@ def parts(tmp_path: Path) -> Path:
     return tmp_path / "parts"
 
 
-def load(folder: Path) -> LiveRelease:
+def load(folder: Path) -> ServableRelease:
     files = release.open_release(folder)
-    return LiveRelease.load(files, files.manifest)
+    return ServableRelease.load(files, files.manifest)
 
 
 def rewrite(folder: Path, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
@@ -73,7 +73,7 @@ def test_a_file_swapped_after_it_was_verified_does_not_load(folder: Path, tmp_pa
     os.replace(tmp_path / "other" / "step.onnx", folder / "step.onnx")
 
     with pytest.raises(ReleaseError, match=r"step\.onnx does not match its sha256"):
-        LiveRelease.load(files, files.manifest)
+        ServableRelease.load(files, files.manifest)
 
 
 def test_a_loaded_release_ranks_on_without_its_folder(folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_location_that_leaves_the_releases_folder_is_refused(location: str, tm
 def test_a_release_made_for_other_features_does_not_load(folder: Path) -> None:
     manifest = msgspec.structs.replace(release.open_release(folder).manifest, features=["inner_product"])
     with pytest.raises(ReleaseError, match="re-share with this version"):
-        LiveRelease.load(UnverifiedRelease(folder), manifest)
+        ServableRelease.load(UnverifiedRelease(folder), manifest)
 
 
 @pytest.mark.parametrize("name", release.REQUIRED_FILES)
@@ -219,7 +219,7 @@ def test_a_file_of_another_kind_is_named(name: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [release.GATES, release.READOUT])
 def test_the_parts_of_a_step_are_held_to_the_same(name: str, parts: Path) -> None:
-    assert isinstance(load(parts).encoder, LinearEncoder)
+    assert isinstance(load(parts).encoder, OnnxRecurrentEncoder)
     (parts / name).write_bytes(b"nonsense")
     with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
         load(parts)

@@ -25,7 +25,7 @@ from anabranch.progress_bar import bar
 from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.codec import save
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.release import Manifest
 from anabranch.settings import Settings
 from producers.pace import FULL_SPEED, Pace
@@ -45,7 +45,7 @@ class SyntheticUsers:
         self._dims = (manifest.dims, manifest.state_dims)
         self._events_per_user = events_per_user
         self._random = np.random.default_rng(0)
-        self._item_ids, self._releases = ItemIds(), ReleaseNumbers()
+        self._item_ids, self._releases = ItemVocabulary(), ReleaseNumbers()
         self._release = self._releases.number(manifest.id)
         history = fixture.testbed.history
         self._bought = self._item_ids.rows(history.item_ids[item] for item in history.item.tolist())

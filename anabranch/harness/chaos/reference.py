@@ -16,13 +16,13 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Ranking, SavedState, UserState
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import Batch
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import EventBatch
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.codec import load, save
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.releases.updates import co_visit_row, group_by_release, item_vector_update
 from consumers.runtime.decoding import Received
@@ -34,22 +34,22 @@ BATCH_SIZE = 500
 class ReleaseSet:
     """The releases that ranked, by id, with everything that ranking needs besides user states."""
 
-    live: Mapping[str, LiveRelease]
-    neighbours: NeighbourTable
-    item_ids: ItemIds
+    live: Mapping[str, ServableRelease]
+    neighbours: CoVisitRows
+    item_ids: ItemVocabulary
     numbers: ReleaseNumbers
     policy: Policy
 
     @classmethod
     def load(cls, settings: Settings, names: Iterable[str]) -> ReleaseSet:
         """Load the releases from their folders, with the item vectors and the co-visit table from the topics."""
-        item_ids, numbers = ItemIds(), ReleaseNumbers()
+        item_ids, numbers = ItemVocabulary(), ReleaseNumbers()
         records = clients.read_to_end(settings, [Topics(settings).item_vectors])
         entries = group_by_release(records, RankerMetrics(CollectorRegistry()))
         live = {}
         for name in sorted(names):
             files = release.open_release(release.folder_of(settings.releases_dir, name))
-            live[name] = LiveRelease.load(files, files.manifest, numbers.number(name))
+            live[name] = ServableRelease.load(files, files.manifest, numbers.number(name))
             change = item_vector_update(name, entries[name], item_ids)
             if change is not None:
                 change.apply(live[name].index)
@@ -64,7 +64,7 @@ class ReleaseSet:
         """Each user's state as this release finds it at the user's next event: what another encoded is re-encoded."""
         user_ids = list(user_ids)
         slots = states.slots(user_ids)
-        rank.encode_anew(self.live[release], states, slots)
+        rank.reencode_stale_users(self.live[release], states, slots)
         saved = save(states, slots, self.item_ids, self.numbers)
         return {
             user_id: msgspec.structs.replace(state, next_offset=0)
@@ -111,7 +111,7 @@ class ReferenceRun:
         user_ids = [event.user_id for event in events]
         self._user_ids |= dict.fromkeys(user_ids)
         slots = self._states.slots(user_ids)
-        batch = Batch.of(events, slots, releases.item_ids, [event.appended_ms for event in received])
+        batch = EventBatch.of(events, slots, releases.item_ids, [event.appended_ms for event in received])
         if release_name is None:
             rank.fold(self._states, batch)
             return
@@ -133,8 +133,8 @@ def restore_states(
     return releases.encoded_states(last_release, states, saved)
 
 
-def _load_neighbours(settings: Settings, item_ids: ItemIds) -> NeighbourTable:
-    table = NeighbourTable(settings.neighbours)
+def _load_neighbours(settings: Settings, item_ids: ItemVocabulary) -> CoVisitRows:
+    table = CoVisitRows(settings.neighbours)
     for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
         co_visit_row(messages.neighbours.decode(record.value), item_ids).apply(table)
     return table

@@ -53,7 +53,7 @@ class TextEncoder:
         return vectors
 
 
-class ItemEncoder:
+class OnnxItemEncoder:
     """item.onnx: text vector and the item's learned residual → item vector [d]."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1) -> None:

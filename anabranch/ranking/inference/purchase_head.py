@@ -7,7 +7,7 @@ from anabranch.ranking.types import Vectors
 from anabranch.release import PURCHASE_HEAD, ArtifactReader
 
 
-class PurchaseHead:
+class OnnxPurchaseHead:
     """Probabilities of a purchase within the horizon that the manifest names, for the order's features."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1) -> None:

@@ -21,7 +21,7 @@ SMALLEST_NORMAL, SMALLEST = np.float32(2.0**-14), np.float32(2.0**-24)
 """Of halves: below the first they are multiples of the second."""
 
 
-class Moves(NamedTuple):
+class EncoderInputs(NamedTuple):
     """n events in order, by which users move."""
 
     user: Positions
@@ -33,23 +33,23 @@ class Moves(NamedTuple):
     seconds: NDArray[np.float32]
     """[n] since the user's event before"""
 
-    def at(self, which: Positions | slice) -> Moves:
+    def at(self, which: Positions | slice) -> EncoderInputs:
         """Some of them."""
-        return Moves(self.user[which], self.inputs[which], self.types[which], self.seconds[which])
+        return EncoderInputs(self.user[which], self.inputs[which], self.types[which], self.seconds[which])
 
 
-class Encoder(Protocol):
+class UserEncoder(Protocol):
     """Moves users' vectors by events, in O(1) each.
 
     States and vectors are held to what half precision can tell after every event, and a row comes out the same whatever
     its company: so they do not depend on how events fell into batches.
     """
 
-    def move(self, recurrent: Vectors, moves: Moves) -> Vectors:
+    def move(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
         """Move `recurrent` [U, S], in place; the user vector [n, d] after each of the events."""
 
 
-class StepEncoder:
+class OnnxStepEncoder:
     """Any encoder: step.onnx is called for each wave of events, which holds a user at most once."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
@@ -78,8 +78,8 @@ class StepEncoder:
         )
         return next_state, user_vectors
 
-    def move(self, recurrent: Vectors, moves: Moves) -> Vectors:
-        """See `Encoder`."""
+    def move(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
+        """See `UserEncoder`."""
         vectors = np.empty_like(moves.inputs)
         for wave in _waves(moves.user):
             user, inputs, types, seconds = moves.at(wave)
@@ -88,7 +88,7 @@ class StepEncoder:
         return _halved(vectors)
 
 
-class LinearEncoder:
+class OnnxRecurrentEncoder:
     """A gated linear recurrence, state' = fade · state + write, whose gates do not look at the state.
 
     So gates.onnx is called once for many events, and readout.onnx once for the states after them; what has to be done
@@ -103,8 +103,8 @@ class LinearEncoder:
         )
         self._readout = OnnxModel(files, READOUT, ("state", "input"), ("user_vector",), threads)
 
-    def move(self, recurrent: Vectors, moves: Moves) -> Vectors:
-        """See `Encoder`."""
+    def move(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
+        """See `UserEncoder`."""
         vectors = np.empty_like(moves.inputs)
         for start in range(0, len(vectors), AT_ONCE):
             part = slice(start, start + AT_ONCE)
@@ -160,7 +160,7 @@ def _waves(user: Positions) -> Iterator[Positions]:
     yield from np.split(by_user[by_wave], np.cumsum(np.bincount(nth))[:-1])
 
 
-class Order:
+class OnnxListRanker:
     """The learned order over candidates."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1) -> None:

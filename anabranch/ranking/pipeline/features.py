@@ -9,10 +9,10 @@ import numpy as np
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.retrieval.candidates import Candidates
-from anabranch.ranking.retrieval.co_visit_table import FLOOR, NeighbourColumns, NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import FLOOR, CoVisitColumns, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns, ItemIndex
 from anabranch.ranking.types import Floats, Rows
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 FEATURES = (
     "inner_product",
@@ -62,7 +62,7 @@ LOG_FLOOR = math.log(FLOOR)
 DAY_MS = 86_400_000
 
 
-def build(queries: Queries, candidates: Candidates, index: ItemIndex, neighbours: NeighbourTable) -> Floats:
+def build(queries: UserSnapshots, candidates: Candidates, index: ItemIndex, neighbours: CoVisitRows) -> Floats:
     """Features [N, F] of N candidates."""
     features = np.empty((len(candidates.item), len(FEATURES)), np.float32)
     _describe(features, candidates, queries, index.columns, neighbours.columns)
@@ -73,9 +73,9 @@ def build(queries: Queries, candidates: Candidates, index: ItemIndex, neighbours
 def _describe(
     features: Floats,  # [N, F], to be filled
     candidates: Candidates,
-    queries: Queries,
+    queries: UserSnapshots,
     items: ItemColumns,
-    neighbours: NeighbourColumns,
+    neighbours: CoVisitColumns,
 ) -> None:
     vector, now = queries.vector, queries.now
     last, direction = np.empty(vector.shape[1], np.float32), np.empty(vector.shape[1], np.float32)

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES, Event
-from anabranch.ranking.inference.user_encoder import Moves
+from anabranch.ranking.inference.user_encoder import EncoderInputs
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.pipeline.features import build
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates, propose
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.types import Counts, Floats, Positions, Rows, Slots, Vectors
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import NOT_ENCODED, StateLayout, UserStates, ring_places
-from anabranch.ranking.vocabulary import ItemIds, stable_hash
+from anabranch.ranking.vocabulary import ItemVocabulary, stable_hash
 
 Number = TypeVar("Number", np.int32, np.float32)
 
@@ -37,7 +37,7 @@ PARTS = 8
 
 
 @dataclass(frozen=True)
-class Batch:
+class EventBatch:
     """B events in log order, as columns."""
 
     slots: Slots
@@ -53,8 +53,8 @@ class Batch:
 
     @classmethod
     def of(
-        cls, events: Sequence[Event], slots: Slots, item_ids: ItemIds, appended_ms: Sequence[int] | None = None
-    ) -> Batch:
+        cls, events: Sequence[Event], slots: Slots, item_ids: ItemVocabulary, appended_ms: Sequence[int] | None = None
+    ) -> EventBatch:
         """Columns of decoded events whose users have `slots` [B].
 
         `appended_ms` [B] is when each was appended to the log, below 0 where that is unknown: an event cannot have
@@ -75,7 +75,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankingResult:
     """What came of a batch, by event."""
 
     duplicate: NDArray[np.bool_]  # [B] an event seen before: nothing else holds for it
@@ -97,14 +97,14 @@ def _no_clock() -> Passed:
 
 
 def rank(
-    live: LiveRelease,
-    neighbours: NeighbourTable,
+    live: ServableRelease,
+    neighbours: CoVisitRows,
     states: UserStates,
-    batch: Batch,
+    batch: EventBatch,
     policy: Policy,
     begin: Callable[[], Passed] = _no_clock,
-    each: Callable[[Callable[[Queries], _Slates], Iterable[Queries]], Iterable[_Slates]] = map,
-) -> Ranked:
+    each: Callable[[Callable[[UserSnapshots], _Slates], Iterable[UserSnapshots]], Iterable[_Slates]] = map,
+) -> RankingResult:
     """Move every user of the batch one step per event and rank after each, in log order per user.
 
     Once the states are moved no order is needed: at most `QUERIES_AT_ONCE` events are ranked at a time, in turn or,
@@ -115,7 +115,7 @@ def rank(
     duplicate, asked, queries = advance(live, states, batch, policy.latest)
     passed("encode")
 
-    def slates(part: Queries) -> _Slates:
+    def slates(part: UserSnapshots) -> _Slates:
         return _slates(live, neighbours, part, policy, states.layout, begin())
 
     made = _Slates.concatenate(list(each(slates, _parts(queries))))
@@ -125,18 +125,18 @@ def rank(
     return ranked
 
 
-def warm_up(live: LiveRelease, policy: Policy) -> None:
+def warm_up(live: ServableRelease, policy: Policy) -> None:
     """Rank nothing, so that the first batch need not wait for what is compiled at its first use."""
     layout = StateLayout(slate=policy.slate)
     states = UserStates(layout, live.index.dims, live.manifest.state_dims, room=1)
     slots = states.slots(["nobody"])
-    states.put_back(slots, states.copy(slots))
+    states.restore(slots, states.copy(slots))
     inputs, first = np.zeros((1, live.index.dims), np.float32), np.zeros(1, np.int64)
-    moves = Moves(first, inputs, np.zeros(1, np.uint8), inputs[:, 0])
+    moves = EncoderInputs(first, inputs, np.zeros(1, np.uint8), inputs[:, 0])
     live.encoder.move(states.columns.recurrent[slots].astype(np.float32), moves)
     states.release(slots)
-    batch = Batch.of([], states.slots([]), ItemIds())
-    rank(live, NeighbourTable(policy.neighbours), states, batch, policy)
+    batch = EventBatch.of([], states.slots([]), ItemVocabulary())
+    rank(live, CoVisitRows(policy.neighbours), states, batch, policy)
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,9 @@ class _Slates:
 
 
 def _slates(
-    live: LiveRelease,
-    neighbours: NeighbourTable,
-    queries: Queries,
+    live: ServableRelease,
+    neighbours: CoVisitRows,
+    queries: UserSnapshots,
     policy: Policy,
     layout: StateLayout,
     passed: Passed,
@@ -169,7 +169,7 @@ def _slates(
     passed("retrieve")
     features = build(queries, candidates, live.index, neighbours)
     passed("features")
-    items, scores, at = put_in_order(live, candidates, features, len(queries.now), policy.slate)
+    items, scores, at = rank_candidates(live, candidates, features, len(queries.now), policy.slate)
     purchase = None
     if policy.purchase and live.purchase is not None:
         shown = features[at] if len(features) else np.zeros((*at.shape, features.shape[1]), np.float32)
@@ -178,7 +178,7 @@ def _slates(
     return _Slates(items, scores, purchase)
 
 
-def _parts(queries: Queries) -> Iterator[Queries]:
+def _parts(queries: UserSnapshots) -> Iterator[UserSnapshots]:
     """Of like size, one at least."""
     n = len(queries.now)
     size = min(max(FEWEST_AT_ONCE, n // PARTS), QUERIES_AT_ONCE)
@@ -187,8 +187,8 @@ def _parts(queries: Queries) -> Iterator[Queries]:
 
 
 def advance(
-    live: LiveRelease, states: UserStates, batch: Batch, latest: bool = False
-) -> tuple[NDArray[np.bool_], Positions, Queries]:
+    live: ServableRelease, states: UserStates, batch: EventBatch, latest: bool = False
+) -> tuple[NDArray[np.bool_], Positions, UserSnapshots]:
     """Enter the batch into the states.
 
     Which events [B] are duplicates; the positions [A], ascending, of the others, or of each user's latest; and the
@@ -197,14 +197,14 @@ def advance(
     duplicate = states.seen_before(batch.slots, batch.keys)
     fresh = np.flatnonzero(~duplicate)
     users, user = np.unique(batch.slots, return_inverse=True)
-    encode_anew(live, states, users)
+    reencode_stale_users(live, states, users)
     asked = _latest(batch.slots, fresh) if latest else fresh
     since, queries = states.observe(batch.slots, batch.items, batch.types, batch.ts, batch.sessions, duplicate, asked)
     _encode(live, states, batch, users, user, fresh, since, asked, queries)
     return duplicate, asked, queries
 
 
-def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> None:
+def fold(states: UserStates, batch: EventBatch, live: ServableRelease | None = None) -> None:
     """Enter a batch without ranking: how a partition's states are restored.
 
     With the release that ranked these events the states become what they were then; without it, encoding waits for
@@ -219,8 +219,8 @@ def fold(states: UserStates, batch: Batch, live: LiveRelease | None = None) -> N
     states.columns.encoded_by[batch.slots] = NOT_ENCODED
 
 
-def put_in_order(
-    live: LiveRelease, candidates: Candidates, features: Floats, n: int, slate: int
+def rank_candidates(
+    live: ServableRelease, candidates: Candidates, features: Floats, n: int, slate: int
 ) -> tuple[Rows, Floats, Positions]:
     """The best `slate` candidates of each of n queries: item rows [n, slate], -1 padded, scores [n, slate], and where
     they stand among the candidates [n, slate], -1 padded."""
@@ -266,15 +266,15 @@ def _latest(slots: Slots, positions: Positions) -> Positions:
 
 
 def _encode(
-    live: LiveRelease,
+    live: ServableRelease,
     states: UserStates,
-    batch: Batch,
+    batch: EventBatch,
     users: Slots,  # [U] distinct, of the batch
     user: Positions,  # [B] place among them
     fresh: Positions,  # [F]
     since: NDArray[np.float32],  # [B]
     asked: Positions,  # [A] ascending
-    queries: Queries,  # [A] to be given their vectors
+    queries: UserSnapshots,  # [A] to be given their vectors
 ) -> None:
     """Move the users' vectors by the events that move them."""
     columns = states.columns
@@ -282,7 +282,9 @@ def _encode(
     vector = columns.vector[users].astype(np.float32)
     inputs, moves = _inputs(live, batch)
     moving = fresh[moves[fresh]]
-    moved = live.encoder.move(recurrent, Moves(user[moving], inputs[moving], batch.types[moving], since[moving]))
+    moved = live.encoder.move(
+        recurrent, EncoderInputs(user[moving], inputs[moving], batch.types[moving], since[moving])
+    )
     _tell(vector, user, moving, moved, asked, queries.vector)
     columns.recurrent[users], columns.vector[users] = recurrent, vector
 
@@ -308,7 +310,7 @@ def _tell(
             a += 1
 
 
-def _inputs(live: LiveRelease, batch: Batch) -> tuple[Vectors, NDArray[np.bool_]]:
+def _inputs(live: ServableRelease, batch: EventBatch) -> tuple[Vectors, NDArray[np.bool_]]:
     """Input vectors [B, d], and which events have one: an item nobody has described does not move the encoder."""
     moves = live.index.known(batch.items)
     inputs = np.zeros((len(batch), live.index.dims), np.float32)
@@ -320,7 +322,7 @@ def _inputs(live: LiveRelease, batch: Batch) -> tuple[Vectors, NDArray[np.bool_]
     return inputs, moves
 
 
-def encode_anew(live: LiveRelease, states: UserStates, slots: Slots) -> None:
+def reencode_stale_users(live: ServableRelease, states: UserStates, slots: Slots) -> None:
     """Rebuild the recurrent states that the live release did not make, from each user's history ring.
 
     `slots` [B] are distinct.
@@ -330,7 +332,7 @@ def encode_anew(live: LiveRelease, states: UserStates, slots: Slots) -> None:
         _encode_histories(live, states, stale[start : start + USERS_AT_ONCE])
 
 
-def _encode_histories(live: LiveRelease, states: UserStates, stale: Slots) -> None:
+def _encode_histories(live: ServableRelease, states: UserStates, stale: Slots) -> None:
     columns = states.columns
     lists = states.copy(stale).lists
     there, place = ring_places(columns.observed[stale], states.layout.history)
@@ -344,19 +346,19 @@ def _encode_histories(live: LiveRelease, states: UserStates, stale: Slots) -> No
     recurrent = np.zeros((len(stale), columns.recurrent.shape[1]), np.float32)
     vector = np.zeros((len(stale), live.index.dims), np.float32)
     inputs, types = live.index.vectors(item[user, nth]), lists.history_type[user, place]
-    vector[user] = live.encoder.move(recurrent, Moves(user, inputs, types, since))  # the last of a user's stays
+    vector[user] = live.encoder.move(recurrent, EncoderInputs(user, inputs, types, since))  # the last of a user's stays
     columns.encoded_by[stale] = live.number
     columns.recurrent[stale], columns.vector[stale] = recurrent, vector
 
 
 def _join(
-    live: LiveRelease,
+    live: ServableRelease,
     states: UserStates,
-    batch: Batch,
+    batch: EventBatch,
     duplicate: NDArray[np.bool_],
     asked: Positions,
     slates: _Slates,
-) -> Ranked:
+) -> RankingResult:
     """Join each event with the slate its user had, which the event before may have made in this same batch."""
     ranked = np.zeros(len(batch), np.bool_)
     ranked[asked] = True
@@ -377,7 +379,7 @@ def _join(
         place,
     )
     purchase = None if slates.purchase is None else _spread(slates.purchase, asked, len(batch), 0)
-    return Ranked(duplicate, ranked, slate, score, release, size, place, purchase)
+    return RankingResult(duplicate, ranked, slate, score, release, size, place, purchase)
 
 
 @compiled

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anabranch.ranking.inference.item_encoder import ItemEncoder, TextEncoder
-from anabranch.ranking.inference.purchase_head import PurchaseHead
-from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Order, StepEncoder
+from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
+from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
+from anabranch.ranking.inference.user_encoder import OnnxListRanker, OnnxRecurrentEncoder, OnnxStepEncoder, UserEncoder
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Vectors
@@ -15,20 +15,20 @@ from anabranch.release import GATES, PURCHASE_HEAD, ArtifactReader, Manifest, Re
 
 
 @dataclass(frozen=True)
-class LiveRelease:
+class ServableRelease:
     """What ranks. `number` stands for the release in arrays, and marks the states and slates it made."""
 
     manifest: Manifest
     number: int
-    encoder: Encoder
-    order: Order
+    encoder: UserEncoder
+    order: OnnxListRanker
     text: TextEncoder
-    item: ItemEncoder
+    item: OnnxItemEncoder
     index: ItemIndex
-    purchase: PurchaseHead | None = None
+    purchase: OnnxPurchaseHead | None = None
 
     @classmethod
-    def load(cls, files: ArtifactReader, manifest: Manifest, number: int = 0, threads: int = 1) -> LiveRelease:
+    def load(cls, files: ArtifactReader, manifest: Manifest, number: int = 0, threads: int = 1) -> ServableRelease:
         """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         if tuple(manifest.features) != FEATURES:
             raise ReleaseError(
@@ -38,12 +38,14 @@ class LiveRelease:
         return cls(
             manifest=manifest,
             number=number,
-            encoder=LinearEncoder(files, threads) if GATES in manifest.files else StepEncoder(files, threads),
-            order=Order(files, threads),
+            encoder=OnnxRecurrentEncoder(files, threads)
+            if GATES in manifest.files
+            else OnnxStepEncoder(files, threads),
+            order=OnnxListRanker(files, threads),
             text=TextEncoder(files, threads),
-            item=ItemEncoder(files, threads),
+            item=OnnxItemEncoder(files, threads),
             index=ItemIndex(manifest.dims),
-            purchase=PurchaseHead(files, threads) if PURCHASE_HEAD in manifest.files else None,
+            purchase=OnnxPurchaseHead(files, threads) if PURCHASE_HEAD in manifest.files else None,
         )
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:

@@ -10,10 +10,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.retrieval.duplicate_vectors import Alike, Grouping, tell
+from anabranch.ranking.retrieval.duplicate_vectors import VectorDeduplicator, VectorGroups, tell
 from anabranch.ranking.types import Rows, Vectors, YieldCpu
 
-EXACT_BELOW = 50_000
+FLAT_INDEX_MAX_ITEMS = 50_000
 """Items up to which every vector is compared; beyond, a graph of near neighbours is walked (HNSW).
 
 Lists of an inverted file would be as good for queries that lie where items do. Users do not: a tenth of all lists had
@@ -43,33 +43,33 @@ def no_rest() -> None:
 
 
 @dataclass(frozen=True)
-class Base:
+class AnnIndex:
     """A FAISS index of vectors, and the items that have each."""
 
     faiss_index: faiss.Index
-    items: Alike
+    items: VectorGroups
 
     @classmethod
     def empty(cls, dims: int) -> Self:
         """Finds nothing."""
-        return cls(faiss.IndexFlatIP(dims), Alike.each(np.empty(0, np.int32)))
+        return cls(faiss.IndexFlatIP(dims), VectorGroups.each(np.empty(0, np.int32)))
 
     @classmethod
     def of(cls, vectors: Vectors, rows: Rows, between: YieldCpu = no_rest) -> Self:
         """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a thread of its own."""
-        if len(rows) < EXACT_BELOW:
+        if len(rows) < FLAT_INDEX_MAX_ITEMS:
             flat = faiss.IndexFlatIP(vectors.shape[1])
             for start in range(0, len(rows), AT_ONCE):
                 flat.add(vectors[rows[start : start + AT_ONCE]])
                 between()
-            return cls(flat, Alike.each(rows))
+            return cls(flat, VectorGroups.each(rows))
         graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = BREADTH_BUILT
         items = _grown(graph, vectors, rows, between)
         graph.hnsw.efSearch = BREADTH_AT_FIRST
         return cls(graph, items)
 
-    def renewed(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows, between: YieldCpu = no_rest) -> Self:
+    def rebuilt_with(self, vectors: Vectors, kept: NDArray[np.bool_], rows: Rows, between: YieldCpu = no_rest) -> Self:
         """A base of `vectors[rows]` of vectors [N, d] and rows [n], of which this one has those `kept` [N] already.
 
         A graph is copied and grows, which takes a hundredth of the time, until too much of it is dead. May run in a
@@ -79,7 +79,7 @@ class Base:
         alive = np.where((before >= 0) & kept[before], before, -1).astype(np.int32)
         more = rows[~kept[rows]]
         dead = (alive < 0).sum() / max(1, len(alive) + len(more))
-        if self._graph is not None and len(rows) >= EXACT_BELOW and dead <= MOST_DEAD:
+        if self._graph is not None and len(rows) >= FLAT_INDEX_MAX_ITEMS and dead <= MOST_DEAD:
             graph = faiss.clone_index(self.faiss_index)
             added = _grown(graph, vectors, more, between)
             return type(self)(graph, self.items._replace(rows=alive).and_then(added))
@@ -103,15 +103,15 @@ class Base:
         return found, scores
 
     @property
-    def breadth(self) -> int:
+    def ef_search(self) -> int:
         """How broad a walk is (efSearch); 0 where every vector is compared."""
         return 0 if self._graph is None or self._searched is not self._graph else self._graph.hnsw.efSearch
 
     def recall(self, queries: Vectors, between: YieldCpu = no_rest) -> float:
         """Share of the exact nearest that are found, over queries [B, d]. In any thread."""
-        if self._graph is None or not self.breadth:
+        if self._graph is None or not self.ef_search:
             return 1.0
-        return recall(_exact(self._graph, queries, between), _walked(self._graph, queries, self.breadth))
+        return recall(_exact(self._graph, queries, between), _walked(self._graph, queries, self.ef_search))
 
     def tune(self, queries: Vectors, between: YieldCpu = no_rest) -> float:
         """Walk no broader than finds the target's share for queries [B, d] such as these, from now on; their recall.
@@ -124,22 +124,22 @@ class Base:
             return 1.0
         exact = _exact(graph, queries, between)
 
-        def share(breadth: int) -> float:
+        def share(ef_search: int) -> float:
             between()
-            return recall(exact, _walked(graph, queries, breadth))
+            return recall(exact, _walked(graph, queries, ef_search))
 
-        def reached(breadth: int) -> bool:
-            return share(breadth) >= RECALL_TARGET
+        def reached(ef_search: int) -> bool:
+            return share(ef_search) >= RECALL_TARGET
 
         broadest = min(BROADEST, self._scan)
         enough = RECALL_AT
         while enough < broadest and not reached(enough):
             enough = min(2 * enough, broadest)
         narrowest = RECALL_AT if enough == RECALL_AT else enough // 2 + 1
-        breadth = bisect_left(range(enough), True, lo=narrowest, key=reached)
-        found = share(breadth)
-        graph.hnsw.efSearch = breadth if found >= RECALL_TARGET else broadest + (broadest == self._scan)
-        return found if self.breadth else 1.0
+        ef_search = bisect_left(range(enough), True, lo=narrowest, key=reached)
+        found = share(ef_search)
+        graph.hnsw.efSearch = ef_search if found >= RECALL_TARGET else broadest + (broadest == self._scan)
+        return found if self.ef_search else 1.0
 
     @property
     def _graph(self) -> faiss.IndexHNSWFlat | None:
@@ -168,9 +168,9 @@ def recall(exact: Vectors, found: Vectors) -> float:
     return float(np.minimum((found >= exact[:, -1:] - 1e-5).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
-def _grown(graph: faiss.Index, vectors: Vectors, rows: Rows, between: YieldCpu) -> Alike:
+def _grown(graph: faiss.Index, vectors: Vectors, rows: Rows, between: YieldCpu) -> VectorGroups:
     """Add `vectors[rows]` to the graph, each that is new among them; which items have which."""
-    grouping = Grouping()
+    grouping = VectorDeduplicator()
     for start in range(0, len(rows), AT_ONCE):
         some = vectors[rows[start : start + AT_ONCE]]  # a copy: they may change before another look
         graph.add(some[grouping.add(some)])
@@ -187,9 +187,9 @@ def _exact(graph: faiss.IndexHNSWFlat, queries: Vectors, between: YieldCpu) -> V
     return np.concatenate(scores)
 
 
-def _walked(graph: faiss.IndexHNSWFlat, queries: Vectors, breadth: int) -> Vectors:
+def _walked(graph: faiss.IndexHNSWFlat, queries: Vectors, ef_search: int) -> Vectors:
     """As `_exact`, those that a walk of this breadth finds."""
     parameters = faiss.SearchParametersHNSW()  # type: ignore[attr-defined] # the stubs lack it
-    parameters.efSearch = breadth
+    parameters.efSearch = ef_search
     scores: Vectors = graph.search(queries, min(RECALL_AT, graph.ntotal), params=parameters)[0]
     return scores

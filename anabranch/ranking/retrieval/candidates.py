@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourColumns, NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Counts, Floats, Rows
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 HASH = 0x9E3779B1
 """Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
@@ -59,7 +59,7 @@ class Candidates(NamedTuple):
 
 
 def propose(
-    queries: Queries, index: ItemIndex, neighbours: NeighbourTable, policy: Policy, own_half_life_s: int
+    queries: UserSnapshots, index: ItemIndex, neighbours: CoVisitRows, policy: Policy, own_half_life_s: int
 ) -> Candidates:
     """The union of index, neighbours, own and session's items, less what may not be shown."""
     found = index.search(queries.vector, policy.retrieval_k)[0]
@@ -86,8 +86,8 @@ def _unite(
     candidates: Candidates,  # blank, with room for all there can be
     table: Rows,  # [2, size] of open addressing: items, and the place of each among the candidates
     found: Rows,  # [B, retrieve]
-    queries: Queries,
-    neighbours: NeighbourColumns,
+    queries: UserSnapshots,
+    neighbours: CoVisitColumns,
     servable: NDArray[np.bool_],  # [n]
     near_end: int,  # neighbours of the newest history items, all together
     allow_session_repeats: bool,

@@ -14,7 +14,7 @@ FLOOR = 1e-6
 """Added to a weight before its logarithm is taken: nothing has one too. And the least to divide by."""
 
 
-class NeighbourColumns(NamedTuple):
+class CoVisitColumns(NamedTuple):
     """By item row; an item beyond their end is one of which nothing is known."""
 
     rows: Rows
@@ -29,7 +29,7 @@ class NeighbourColumns(NamedTuple):
     """[n] share of the item's users who came back to it, `UNKNOWN_REPEAT_RATE` where none is known."""
 
 
-class NeighbourTable:
+class CoVisitRows:
     """Arrays by item row, grown as items appear. Filled from the `neighbours` topic or the co-visit seed."""
 
     def __init__(self, width: int = 20) -> None:
@@ -67,11 +67,11 @@ class NeighbourTable:
         if short > 0:
             more = _unknown(max(short, len(self.columns.rows)), self.width)
             both = zip(self.columns, more, strict=True)
-            self.columns = NeighbourColumns(*(np.concatenate([column, new]) for column, new in both))
+            self.columns = CoVisitColumns(*(np.concatenate([column, new]) for column, new in both))
 
 
-def _unknown(n: int, width: int) -> NeighbourColumns:
-    return NeighbourColumns(
+def _unknown(n: int, width: int) -> CoVisitColumns:
+    return CoVisitColumns(
         rows=np.full((n, width), -1, np.int32),
         weights=np.zeros((n, width), np.float32),
         log_popularity=np.full(n, np.log(FLOOR), np.float32),

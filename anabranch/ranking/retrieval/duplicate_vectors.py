@@ -11,7 +11,7 @@ from anabranch.ranking.jit import compiled
 from anabranch.ranking.types import Positions, Rows
 
 
-class Alike(NamedTuple):
+class VectorGroups(NamedTuple):
     """Items by the vector they share: those of position p are `rows[first[p] : first[p + 1]]`."""
 
     first: Positions
@@ -20,17 +20,17 @@ class Alike(NamedTuple):
     """[n] -1 where the vector is no item's any more."""
 
     @classmethod
-    def each(cls, rows: Rows) -> Alike:
+    def each(cls, rows: Rows) -> VectorGroups:
         """Every item by itself."""
         return cls(np.arange(len(rows) + 1), rows)
 
-    def and_then(self, more: Alike) -> Alike:
+    def and_then(self, more: VectorGroups) -> VectorGroups:
         """The positions of both, one after the other."""
         first = np.concatenate([self.first, self.first[-1] + more.first[1:]])
-        return Alike(first, np.concatenate([self.rows, more.rows]))
+        return VectorGroups(first, np.concatenate([self.rows, more.rows]))
 
 
-class Grouping:
+class VectorDeduplicator:
     """Gives every vector that is new a position, 0, 1, 2 …, and each item the position of its vector.
 
     By Python's hash of the vector's bytes, of 64 bits: two of a million vectors share one with a probability of 3e-8.
@@ -52,11 +52,11 @@ class Grouping:
             self._at.append(position)
         return np.array(new, np.int64)
 
-    def of(self, rows: Rows) -> Alike:
+    def of(self, rows: Rows) -> VectorGroups:
         """Of the items [n] that were added, in that order."""
         at = np.array(self._at, np.int64)
         counts = np.bincount(at, minlength=len(self._positions))
-        return Alike(np.append(0, np.cumsum(counts)), rows[np.argsort(at, kind="stable")])
+        return VectorGroups(np.append(0, np.cumsum(counts)), rows[np.argsort(at, kind="stable")])
 
 
 @compiled

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.retrieval.ann_index import Base, no_rest
+from anabranch.ranking.retrieval.ann_index import AnnIndex, no_rest
 from anabranch.ranking.types import Rows, Vectors, YieldCpu
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
@@ -32,12 +32,12 @@ class Rebuild:
 
     vectors: Vectors  # [N, d], the index's own
     rows: Rows  # [n] servable when it began
-    before: Base
+    before: AnnIndex
     kept: NDArray[np.bool_]  # [N] those whose vectors in `before` were right when it began
 
-    def base(self, between: YieldCpu = no_rest) -> Base:
+    def base(self, between: YieldCpu = no_rest) -> AnnIndex:
         """Make it, in any thread. Rows that change meanwhile may be read half written: `adopt` leaves them out."""
-        return self.before.renewed(self.vectors, self.kept, self.rows, between)
+        return self.before.rebuilt_with(self.vectors, self.kept, self.rows, between)
 
 
 class ItemColumns(NamedTuple):
@@ -68,7 +68,7 @@ class ItemIndex:
         """Changes since the base was built, in it."""
         self._dead = 0
         """Vectors in the base that were no item's when it was built."""
-        self._base = Base.empty(dims)
+        self._base = AnnIndex.empty(dims)
         self._changed: dict[int, None] | None = None
         """Rows changed since a rebuild began; None while none is under way."""
 
@@ -123,17 +123,17 @@ class ItemIndex:
         return rows, scores
 
     @property
-    def base(self) -> Base:
+    def base(self) -> AnnIndex:
         """What is searched but for the changes since it was built."""
         return self._base
 
     @property
     def needs_rebuild(self) -> bool:
         """Whether so much has changed since the base was built that a rebuild pays."""
-        return self._changed is None and rebuild_due(self.unfolded, len(self._base))
+        return self._changed is None and rebuild_due(self.pending_changes, len(self._base))
 
     @property
-    def unfolded(self) -> int:
+    def pending_changes(self) -> int:
         """Changes that are not in the base."""
         return len(self._delta) + self._stale
 
@@ -147,7 +147,7 @@ class ItemIndex:
         rows = np.flatnonzero(self.columns.servable).astype(np.int32)
         return Rebuild(self.columns.vectors, rows, self._base, self._in_base.copy())
 
-    def adopt(self, base: Base) -> None:
+    def adopt(self, base: AnnIndex) -> None:
         """Search the new base from now on, and what has changed since its rebuild began as delta and tombstones."""
         if self._changed is None:
             raise ValueError("no rebuild has begun")

@@ -13,8 +13,8 @@ from anabranch.ranking.types import Rows, Seconds
 
 PAGE = 8
 """Entries of a page."""
-NO_PAGE = -1
-NO_PAGES_GIVEN_BACK = (NO_PAGE, 0)
+NO_BLOCK = -1
+NO_PAGES_GIVEN_BACK = (NO_BLOCK, 0)
 
 Pages = NDArray[np.int32]
 
@@ -54,7 +54,7 @@ Pool = TypeVar("Pool", History, OwnItems)
 Entries = TypeVar("Entries", int, NDArray[np.int64])
 
 
-class Lists(NamedTuple):
+class BlockLists(NamedTuple):
     """The lists of n users side by side. What stands beyond a user's own sizes means nothing."""
 
     history_item: Rows
@@ -69,7 +69,7 @@ class Lists(NamedTuple):
     own_last_s: Seconds
 
     @classmethod
-    def blank(cls, n: int, history: int, own_items: int) -> Lists:
+    def blank(cls, n: int, history: int, own_items: int) -> BlockLists:
         """Room for n users' lists."""
         return cls(
             history_item=np.full((n, history), -1, np.int32),
@@ -137,13 +137,13 @@ def bytes_taken(pool: History | OwnItems) -> int:
 def take(following: Pages, spare: NDArray[np.int64], before: int) -> int:
     """A page, behind the user's page `before` if that is one."""
     page = int(spare[0])
-    if page != NO_PAGE:
+    if page != NO_BLOCK:
         spare[0] = following[page]
     else:
         page = int(spare[1])
         spare[1] += 1
-    following[page] = NO_PAGE
-    if before != NO_PAGE:
+    following[page] = NO_BLOCK
+    if before != NO_BLOCK:
         following[before] = page
     return page
 
@@ -153,14 +153,14 @@ def give_back(following: Pages, spare: NDArray[np.int64], first: Pages) -> None:
     """Let go of the pages that begin at each of `first` [n]; it then has none."""
     for at in range(len(first)):
         page = first[at]
-        if page == NO_PAGE:
+        if page == NO_BLOCK:
             continue
         last = page
-        while following[last] != NO_PAGE:
+        while following[last] != NO_BLOCK:
             last = following[last]
         following[last] = spare[0]
         spare[0] = page
-        first[at] = NO_PAGE
+        first[at] = NO_BLOCK
 
 
 @compiled
@@ -171,7 +171,7 @@ def read(
     own_page: Pages,  # [n]
     history_size: NDArray[np.int64],  # [n]
     own_size: Pages,  # [n]
-    lists: Lists,  # to be filled
+    lists: BlockLists,  # to be filled
 ) -> None:
     """Fill in the lists of n users."""
     for at in range(len(history_page)):
@@ -228,11 +228,11 @@ def write(
     own_page: Pages,  # [n] NO_PAGE all, to be filled
     history_size: NDArray[np.int64],  # [n]
     own_size: Pages,  # [n]
-    lists: Lists,
+    lists: BlockLists,
 ) -> None:
     """Put the lists of n users in pages of theirs."""
     for at in range(len(history_page)):
-        page = NO_PAGE
+        page = NO_BLOCK
         for place in range(history_size[at]):
             entry = place % PAGE
             if entry == 0:
@@ -242,7 +242,7 @@ def write(
             history.item[page, entry] = lists.history_item[at, place]
             history.type[page, entry] = lists.history_type[at, place]
             history.second[page, entry] = lists.history_s[at, place]
-        page = NO_PAGE
+        page = NO_BLOCK
         for place in range(own_size[at]):
             entry = place % PAGE
             if entry == 0:

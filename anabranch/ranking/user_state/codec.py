@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from anabranch.messages import SavedState, UserState
 from anabranch.ranking.types import Slots
-from anabranch.ranking.user_state.block_pool import Lists
-from anabranch.ranking.user_state.store import NOT_ENCODED, Columns, Copied, UserStates, ring_places
+from anabranch.ranking.user_state.block_pool import BlockLists
+from anabranch.ranking.user_state.store import NOT_ENCODED, StateSnapshot, UserColumns, UserStates, ring_places
 from anabranch.ranking.user_state.update import LAST_SECOND
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 
 Mask = NDArray[np.bool_]
 OWN = {"own_items": "<u8", "own_logs": "<f4", "own_counts": "<f4", "own_first": "<u4", "own_last": "<u4"}
@@ -25,7 +25,7 @@ OWN = {"own_items": "<u8", "own_logs": "<f4", "own_counts": "<f4", "own_first": 
 OF_ITEMS = ("history_item", "own_item", "slate")
 
 
-def save(states: UserStates, slots: Slots, item_ids: ItemIds, releases: ReleaseNumbers) -> list[UserState]:
+def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: ReleaseNumbers) -> list[UserState]:
     """What the slots [B] hold, as messages that `load` makes the same states of, to the last bit."""
     (columns, lists), layout = states.copy(slots), states.layout
     in_ring, ring = ring_places(columns.observed, layout.history)
@@ -70,7 +70,7 @@ def save(states: UserStates, slots: Slots, item_ids: ItemIds, releases: ReleaseN
 
 
 def load(
-    states: UserStates, slots: Slots, messages: Sequence[SavedState], item_ids: ItemIds, releases: ReleaseNumbers
+    states: UserStates, slots: Slots, messages: Sequence[SavedState], item_ids: ItemVocabulary, releases: ReleaseNumbers
 ) -> None:
     """Make the slots [B], all distinct, what the messages say; `saved_at` is the caller's to set.
 
@@ -79,7 +79,7 @@ def load(
     """
     layout = states.layout
     saved = [_strongest(upgraded(one, layout.own_half_life_s), layout.own_items) for one in messages]
-    columns, lists = states.blank_columns(len(saved)), Lists.blank(len(saved), layout.history, layout.own_items)
+    columns, lists = states.blank_columns(len(saved)), BlockLists.blank(len(saved), layout.history, layout.own_items)
     columns.user[:], columns.partition[:] = states.columns.user[slots], states.columns.partition[slots]
     columns.next_offset[:] = [one.next_offset for one in saved]
     columns.observed[:] = [one.observed for one in saved]
@@ -130,7 +130,7 @@ def load(
     for name, (target, dtype, of_each) in runs.items():
         user, place, values = _flat(of_each, np.dtype(dtype))
         target[user, place] = _rows(name, values, item_ids)
-    states.put(slots, Copied(columns, lists))
+    states.put(slots, StateSnapshot(columns, lists))
 
 
 def upgraded(one: SavedState, own_half_life_s: int) -> UserState:
@@ -167,7 +167,7 @@ def upgraded(one: SavedState, own_half_life_s: int) -> UserState:
     )
 
 
-def _load_vectors(columns: Columns, saved: Sequence[UserState], releases: ReleaseNumbers) -> None:
+def _load_vectors(columns: UserColumns, saved: Sequence[UserState], releases: ReleaseNumbers) -> None:
     dims, state_dims = columns.vector.shape[1], columns.recurrent.shape[1]
     fits = np.array([len(one.vector) == 2 * dims and len(one.recurrent) == 2 * state_dims for one in saved], np.bool_)
     kept = [one for one, fit in zip(saved, fits, strict=True) if fit]
@@ -212,7 +212,7 @@ def _strongest(one: UserState, most: int) -> UserState:
     )
 
 
-def _rows(column: str, values: NDArray[Any], item_ids: ItemIds) -> NDArray[Any]:
+def _rows(column: str, values: NDArray[Any], item_ids: ItemVocabulary) -> NDArray[Any]:
     """The values, as rows where they are hashes of items."""
     return item_ids.rows_of_hashes(values.astype(np.uint64)) if column in OF_ITEMS else values
 

@@ -15,10 +15,10 @@ Users = NDArray[np.int64]
 """Hashes of user ids."""
 
 FREE = 0
-NOBODY = -1
+NO_SLOT = -1
 
 
-class Keys(NamedTuple):
+class SlotKeys(NamedTuple):
     """Whose slot each is."""
 
     user: Users
@@ -35,7 +35,7 @@ def hashes(user_ids: Iterable[str]) -> Users:
     return np.fromiter(map(hash, user_ids), np.int64)
 
 
-class UserTable:
+class SlotIndex:
     """Slots by user and partition. Open addressing: Knuth, The Art of Computer Programming, 6.4, algorithms L and R."""
 
     def __init__(self, room: int) -> None:
@@ -43,17 +43,17 @@ class UserTable:
         self._places = np.zeros(1 << (2 * room).bit_length(), np.int32)
         """One more than a slot, or FREE."""
 
-    def find(self, users: Users, partitions: NDArray[np.int32], keys: Keys) -> Slots:
+    def find(self, users: Users, partitions: NDArray[np.int32], keys: SlotKeys) -> Slots:
         """Slots [n] of users [n] of partitions [n], NOBODY's where one has none."""
         slots = np.empty(len(users), np.int64)
         _find(self._places, users, partitions, keys, slots)
         return slots
 
-    def enter(self, slots: Slots, keys: Keys) -> None:
+    def enter(self, slots: Slots, keys: SlotKeys) -> None:
         """The slots [n] are taken, by whom their keys say; nobody had one before."""
         _enter(self._places, slots, keys)
 
-    def remove(self, slots: Slots, keys: Keys) -> None:
+    def remove(self, slots: Slots, keys: SlotKeys) -> None:
         """The slots [n] are nobody's any more; their keys still say whose they were."""
         _remove(self._places, slots, keys)
 
@@ -65,10 +65,10 @@ def _home(user: int, partition: int) -> int:
 
 
 @compiled
-def _find(places: NDArray[np.int32], users: Users, partitions: NDArray[np.int32], keys: Keys, slots: Slots) -> None:
+def _find(places: NDArray[np.int32], users: Users, partitions: NDArray[np.int32], keys: SlotKeys, slots: Slots) -> None:
     last = len(places) - 1
     for n in range(len(users)):
-        slots[n] = NOBODY
+        slots[n] = NO_SLOT
         at = _home(users[n], partitions[n]) & last
         while places[at] != FREE:
             slot = places[at] - 1
@@ -79,7 +79,7 @@ def _find(places: NDArray[np.int32], users: Users, partitions: NDArray[np.int32]
 
 
 @compiled
-def _enter(places: NDArray[np.int32], slots: Slots, keys: Keys) -> None:
+def _enter(places: NDArray[np.int32], slots: Slots, keys: SlotKeys) -> None:
     last = len(places) - 1
     for n in range(len(slots)):
         at = _home(keys.user[slots[n]], keys.partition[slots[n]]) & last
@@ -89,7 +89,7 @@ def _enter(places: NDArray[np.int32], slots: Slots, keys: Keys) -> None:
 
 
 @compiled
-def _remove(places: NDArray[np.int32], slots: Slots, keys: Keys) -> None:
+def _remove(places: NDArray[np.int32], slots: Slots, keys: SlotKeys) -> None:
     last = len(places) - 1
     for n in range(len(slots)):
         hole = _home(keys.user[slots[n]], keys.partition[slots[n]]) & last

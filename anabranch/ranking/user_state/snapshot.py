@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from anabranch.ranking.types import Counts, Positions, Rows, Seconds, Vectors
 
 
-class Queries(NamedTuple):
+class UserSnapshots(NamedTuple):
     """Of n user states. Entries of `own_…` beyond `own_size` mean nothing."""
 
     vector: Vectors
@@ -35,7 +35,7 @@ class Queries(NamedTuple):
     own_last_s: Seconds
 
     @classmethod
-    def blank(cls, n: int, dims: int, history: int, own_items: int) -> Queries:
+    def blank(cls, n: int, dims: int, history: int, own_items: int) -> UserSnapshots:
         """Room for n."""
         return cls(
             vector=np.zeros((n, dims), np.float32),
@@ -51,14 +51,14 @@ class Queries(NamedTuple):
             own_last_s=np.empty((n, own_items), np.uint32),
         )
 
-    def part(self, start: int, end: int) -> Queries:
+    def part(self, start: int, end: int) -> UserSnapshots:
         """Those from `start` to before `end`."""
         return self._each(lambda column: column[start:end])
 
-    def at(self, positions: Positions) -> Queries:
+    def at(self, positions: Positions) -> UserSnapshots:
         """Those at the positions."""
         return self._each(lambda column: column[positions])
 
-    def _each(self, of: Callable[[NDArray[Any]], NDArray[Any]]) -> Queries:
+    def _each(self, of: Callable[[NDArray[Any]], NDArray[Any]]) -> UserSnapshots:
         columns: Iterable[NDArray[Any]] = self
-        return Queries(*map(of, columns))
+        return UserSnapshots(*map(of, columns))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.types import Positions, Rows, Slots
 from anabranch.ranking.user_state import block_pool, update
-from anabranch.ranking.user_state.block_pool import NO_PAGE, Lists, history_pool, own_items_pool, pages_for
-from anabranch.ranking.user_state.slot_index import NOBODY, Keys, UserTable, hashes
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.block_pool import NO_BLOCK, BlockLists, history_pool, own_items_pool, pages_for
+from anabranch.ranking.user_state.slot_index import NO_SLOT, SlotIndex, SlotKeys, hashes
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.update import Observed
 from anabranch.settings import Settings
 
@@ -49,7 +49,7 @@ class StateLayout:
         )
 
 
-class Columns(NamedTuple):
+class UserColumns(NamedTuple):
     """The users' records by field, all [slots, …]. A new user's slot is what `_blank` says; one nobody has had yet is
     all zeros."""
 
@@ -97,12 +97,12 @@ class Evicted(NamedTuple):
     offset: int
 
 
-class Copied(NamedTuple):
+class StateSnapshot(NamedTuple):
     """The states of n users, apart from the memory they came from."""
 
-    columns: Columns
+    columns: UserColumns
     """Their pages mean nothing here."""
-    lists: Lists
+    lists: BlockLists
 
 
 class UserStates:
@@ -124,7 +124,7 @@ class UserStates:
         self._dims = (dims, state_dims)
         room = max(room, 2)  # a field of a single record would be of another type to what is compiled
         self._records = np.zeros(room, _record_type(layout, dims, state_dims))
-        self._table = UserTable(room)
+        self._table = SlotIndex(room)
         self._history = history_pool(room * pages_for(layout.history))
         self._own = own_items_pool(room * pages_for(layout.own_items))
         self.columns = _columns(self._records)
@@ -153,7 +153,7 @@ class UserStates:
         users = hashes(user_ids)
         partitions = _homes(partition, len(users))
         slots = self._table.find(users, partitions, self._keys)
-        new = np.flatnonzero(slots == NOBODY)
+        new = np.flatnonzero(slots == NO_SLOT)
         if len(new):
             slots[new] = self._add(users[new], partitions[new])
         return slots
@@ -161,17 +161,17 @@ class UserStates:
     def slot_of(self, user_id: str, partition: int = 0) -> int | None:
         """The slot of a partition's user, or None for a user not in memory."""
         slot = int(self._table.find(hashes([user_id]), _homes(partition, 1), self._keys)[0])
-        return None if slot == NOBODY else slot
+        return None if slot == NO_SLOT else slot
 
     def touch(self, slots: Slots) -> None:
         """The users are part of a batch: they are not idle."""
         self._batches += 1
         self.columns.touched[slots] = self._batches
 
-    def copy(self, slots: Slots) -> Copied:
+    def copy(self, slots: Slots) -> StateSnapshot:
         """What the slots [B] hold now, to be put back should the batch come to nothing."""
         columns = _columns(self._records[slots])
-        lists = Lists.blank(len(slots), self.layout.history, self.layout.own_items)
+        lists = BlockLists.blank(len(slots), self.layout.history, self.layout.own_items)
         block_pool.read(
             self._history,
             self._own,
@@ -181,20 +181,20 @@ class UserStates:
             np.ascontiguousarray(columns.own_size),
             lists,
         )
-        return Copied(columns, lists)
+        return StateSnapshot(columns, lists)
 
-    def put_back(self, slots: Slots, copy: Copied) -> None:
+    def restore(self, slots: Slots, copy: StateSnapshot) -> None:
         """Undo whatever happened to the slots [B] since the copy, but for what is known of their saved forms."""
         saved_at, dirty = self.columns.saved_at[slots], self.columns.dirty[slots]
         self.put(slots, copy)
         self.columns.saved_at[slots], self.columns.dirty[slots] = saved_at, dirty
 
-    def put(self, slots: Slots, copy: Copied) -> None:
+    def put(self, slots: Slots, copy: StateSnapshot) -> None:
         """Make the slots [B], all distinct, what the copy holds."""
         self._empty_lists(slots)
         for column, theirs in _pairs(self.columns, copy.columns):
             column[slots] = theirs
-        history_page, own_page = np.full((2, len(slots)), NO_PAGE, np.int32)
+        history_page, own_page = np.full((2, len(slots)), NO_BLOCK, np.int32)
         block_pool.write(
             self._history,
             self._own,
@@ -206,7 +206,7 @@ class UserStates:
         )
         self.columns.history_page[slots], self.columns.own_page[slots] = history_page, own_page
 
-    def blank_columns(self, n: int) -> Columns:
+    def blank_columns(self, n: int) -> UserColumns:
         """Of n new users who are nowhere yet."""
         return _columns(np.repeat(_blank(self._records.dtype), n))
 
@@ -273,7 +273,7 @@ class UserStates:
 
     def seen_before(self, slots: Slots, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Which of the events [B], in order, are among their user's last `recent_events`; remembers the others."""
-        return update.tell_duplicates(self.columns.recent_event, self.columns.seen, slots, keys)
+        return update.mark_duplicates(self.columns.recent_event, self.columns.seen, slots, keys)
 
     def observe(
         self,
@@ -284,14 +284,14 @@ class UserStates:
         sessions: NDArray[np.uint64],
         duplicate: NDArray[np.bool_],
         asked: Positions,
-    ) -> tuple[NDArray[np.float32], Queries]:
+    ) -> tuple[NDArray[np.float32], UserSnapshots]:
         """Enter events [B] in order, but for the duplicates: session, clock, history and own items; see `observing`.
 
         Seconds [B] since each user's event before, and what the states were right after the events `asked` [A], but for
         the vectors, which wait for the encoder.
         """
         layout = self.layout
-        queries = Queries.blank(len(asked), self._dims[0], layout.history, layout.own_items)
+        queries = UserSnapshots.blank(len(asked), self._dims[0], layout.history, layout.own_items)
         row = np.full(len(slots), -1, np.int64)
         row[asked] = np.arange(len(asked))
         since = update.observe(
@@ -324,8 +324,8 @@ class UserStates:
         return np.where(age < observed, items, -1).astype(np.int32)
 
     @property
-    def _keys(self) -> Keys:
-        return Keys(self.columns.user, self.columns.partition)
+    def _keys(self) -> SlotKeys:
+        return SlotKeys(self.columns.user, self.columns.partition)
 
     def _add(self, users: NDArray[np.int64], partitions: NDArray[np.int32]) -> Slots:
         """Slots [n] for those who have none [n], who may be named more than once."""
@@ -355,7 +355,7 @@ class UserStates:
             block_pool.give_back(pool.following, pool.spare, first)
             column[slots] = first
 
-    def _history_sizes(self, columns: Columns) -> NDArray[np.int64]:
+    def _history_sizes(self, columns: UserColumns) -> NDArray[np.int64]:
         sizes: NDArray[np.int64] = np.minimum(columns.observed, self.layout.history)
         return sizes
 
@@ -364,7 +364,7 @@ class UserStates:
         self._move(np.zeros(room, self._records.dtype))
         self._history = block_pool.moved(self._history, history_pool(room * pages_for(self.layout.history)))
         self._own = block_pool.moved(self._own, own_items_pool(room * pages_for(self.layout.own_items)))
-        self._table = UserTable(room)
+        self._table = SlotIndex(room)
         self._table.enter(np.flatnonzero(self.columns.partition[: self._end] >= 0), self._keys)
 
     def _move(self, records: Records) -> None:
@@ -379,7 +379,7 @@ class UserStates:
 def record_bytes(layout: StateLayout, dims: int, state_dims: int) -> dict[str, int]:
     """Bytes of each field of a user's record, and of what fills it up to a whole number of words."""
     kind = _record_type(layout, dims, state_dims)
-    fields = {name: kind[name].itemsize for name in Columns._fields}
+    fields = {name: kind[name].itemsize for name in UserColumns._fields}
     return fields | {"padding": kind.itemsize - sum(fields.values())}
 
 
@@ -407,8 +407,8 @@ def _record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[An
     )
 
 
-def _columns(records: Records) -> Columns:
-    return Columns(*(records[name] for name in Columns._fields))
+def _columns(records: Records) -> UserColumns:
+    return UserColumns(*(records[name] for name in UserColumns._fields))
 
 
 def ring_places(total: NDArray[np.int64], size: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -425,7 +425,7 @@ def _homes(partition: int | Iterable[int], n: int) -> NDArray[np.int32]:
     return np.fromiter(partition, np.int32, n)
 
 
-def _pairs(some: Columns, others: Columns) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]:
+def _pairs(some: UserColumns, others: UserColumns) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]:
     return zip(some, others, strict=True)
 
 
@@ -434,5 +434,5 @@ def _blank(kind: np.dtype[Any]) -> Records:
     blank = np.zeros(1, kind)
     for name in ("last_ts", "encoded_by", "slate", "slate_release", "partition", "saved_at"):
         blank[name] = -1
-    blank["history_page"] = blank["own_page"] = NO_PAGE
+    blank["history_page"] = blank["own_page"] = NO_BLOCK
     return blank

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.types import Positions, Rows
-from anabranch.ranking.user_state.block_pool import NO_PAGE, PAGE, History, OwnItems, read_own, take
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.block_pool import NO_BLOCK, PAGE, History, OwnItems, read_own, take
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 SESSION_GAP_MS = 30 * 60 * 1000
 """Events without a `session_id` belong together until a user pauses for half an hour, the web's usual bound."""
@@ -38,7 +38,7 @@ class Observed(NamedTuple):
 
 
 @compiled
-def tell_duplicates(
+def mark_duplicates(
     recent_event: NDArray[np.uint64],  # [n, recent] by slot
     seen: NDArray[np.int64],  # [n] by slot
     slots: NDArray[np.int64],  # [B]
@@ -73,7 +73,7 @@ def observe(
     own_items: int,  # at most
     half_life_s: int,
     row: Positions,  # [B] of the query that the event is, -1: none
-    queries: Queries,  # to be filled but for the vectors
+    queries: UserSnapshots,  # to be filled but for the vectors
 ) -> NDArray[np.float32]:
     """Enter B events in order, but for the duplicates; seconds [B] since each user's event before, 0 at the first.
 
@@ -97,7 +97,7 @@ def observe(
         if items[b] >= 0:
             nth = users.observed[slot]
             place = nth % length
-            page, before = users.history_page[slot], NO_PAGE
+            page, before = users.history_page[slot], NO_BLOCK
             for _ in range(place // PAGE):
                 before, page = page, history.following[page]
             if nth >= length:
@@ -129,8 +129,8 @@ def observe(
 def _count(users: Observed, own: OwnItems, slot: int, item: int, second: int, most: int, half_life_s: int) -> None:
     """Count an event among the user's own items."""
     size, found, weakest = users.own_size[slot], False, np.float32(np.inf)
-    page, last = users.own_page[slot], NO_PAGE
-    at, of = NO_PAGE, 0  # page of the entry to change, and its place there
+    page, last = users.own_page[slot], NO_BLOCK
+    at, of = NO_BLOCK, 0  # page of the entry to change, and its place there
     for place in range(size):
         entry = place % PAGE
         if place > 0 and entry == 0:
@@ -154,7 +154,7 @@ def _count(users: Observed, own: OwnItems, slot: int, item: int, second: int, mo
         if size == 0:
             users.own_page[slot] = at
         users.own_size[slot] = size + 1
-    if at == NO_PAGE:
+    if at == NO_BLOCK:
         return  # none are kept
     own.item[at, of] = item
     own.log[at, of] = now_log
@@ -164,7 +164,9 @@ def _count(users: Observed, own: OwnItems, slot: int, item: int, second: int, mo
 
 
 @compiled
-def _ask(users: Observed, history: History, own: OwnItems, slot: int, length: int, row: int, queries: Queries) -> None:
+def _ask(
+    users: Observed, history: History, own: OwnItems, slot: int, length: int, row: int, queries: UserSnapshots
+) -> None:
     """Copy what a query needs."""
     queries.now[row] = users.last_ts[slot]
     queries.session_length[row] = users.session_length[slot]

@@ -16,7 +16,7 @@ from quixstreams import Application, State, message_context
 from anabranch import messages
 from anabranch.kafka.topics import Topics
 from anabranch.messages import EVENT_TYPES, Event
-from anabranch.ranking.inference.user_encoder import Moves
+from anabranch.ranking.inference.user_encoder import EncoderInputs
 from anabranch.settings import Settings
 from tests.benchmarks.peers.work import HISTORY, Served, Work, read_work
 
@@ -66,7 +66,7 @@ class PerEvent:
         recurrent = user["recurrent"].copy()
         user["vector"] = live.encoder.move(
             recurrent,
-            Moves(
+            EncoderInputs(
                 np.zeros(1, np.int64),
                 live.index.vectors(row),
                 np.array([EVENT_TYPES.index(event.type)], np.uint8),

@@ -26,9 +26,9 @@ from anabranch.kafka import clients
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Event, ItemVector, RankedItem, Ranking, encode
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.types import Rows, Vectors
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from anabranch.settings_loader import load
 from consumers.ranker.output import SCORE_DECIMALS
@@ -108,8 +108,8 @@ def read_log(settings: Settings, work: Work) -> Iterator[tuple[ConsumerRecord, E
 class Served:
     """The release that our ranker serves, with all items in its index; an item has the same row in every process."""
 
-    live: LiveRelease
-    item_ids: ItemIds
+    live: ServableRelease
+    item_ids: ItemVocabulary
     slate: int
 
     @classmethod
@@ -117,7 +117,7 @@ class Served:
         """The release in the settings' folder, with the item vectors that the indexer published."""
         faiss.omp_set_num_threads(1)  # as our ranker does: a second thread does not help with one query
         files = release.open_release(release.folders(settings.releases_dir)[0])
-        live, item_ids = LiveRelease.load(files, files.manifest), ItemIds()
+        live, item_ids = ServableRelease.load(files, files.manifest), ItemVocabulary()
         read = clients.read_to_end(settings, [Topics(settings).item_vectors])
         decoded = (messages.item_vectors.decode(record.value) for record in read if record.value is not None)
         vectors = sorted(

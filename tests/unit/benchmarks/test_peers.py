@@ -13,7 +13,7 @@ from rich.console import Console
 
 from anabranch import messages
 from anabranch.messages import Event
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from tests.benchmarks.peers.compare import OURS, freshness_s, show
 from tests.benchmarks.peers.peer import Peer
 from tests.benchmarks.peers.transformer import network
@@ -54,7 +54,7 @@ def test_a_user_s_slate_knows_of_the_batch(fold_in: bool) -> None:
 
 def test_the_transformer_ranks_items_of_the_release_best_first(tmp_path: Path) -> None:
     write_release(tmp_path / "r1")
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     served = Served(live_release(tmp_path / "r1", item_ids, [f"i{n}" for n in range(50)]), item_ids, 20)
     assert network(served).item.weight.shape == (50, served.live.index.dims)
     rows, scores = np.arange(50, dtype=np.int32), np.arange(50, dtype=np.float32)

@@ -17,13 +17,13 @@ from anabranch.kafka.headers import sendable
 from anabranch.kafka.topics import Topics
 from anabranch.messages import REASON_LENGTH, encode
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import Batch
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import EventBatch
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.user_state.block_pool import Lists
-from anabranch.ranking.user_state.store import Columns, StateLayout, UserStates, list_bytes, record_bytes
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.user_state.block_pool import BlockLists
+from anabranch.ranking.user_state.store import StateLayout, UserColumns, UserStates, list_bytes, record_bytes
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
 from consumers.runtime.dead_letter import DeadLetter, Letter
@@ -49,9 +49,9 @@ class Ranker:
 
     def __init__(self, folder: Path) -> None:
         write_release(folder / "r1", "r1", CATALOGUE)
-        self._item_ids = ItemIds()
-        self._live: LiveRelease = live_release(folder / "r1", self._item_ids, CATALOGUE)
-        self._neighbours = NeighbourTable()
+        self._item_ids = ItemVocabulary()
+        self._live: ServableRelease = live_release(folder / "r1", self._item_ids, CATALOGUE)
+        self._neighbours = CoVisitRows()
         releases = ReleaseNumbers()
         releases.number("r1")
         self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases)
@@ -75,11 +75,11 @@ class Ranker:
                 published += 1
         return published
 
-    def _batches(self, states: UserStates, received: Sequence[Received]) -> Iterator[Batch]:
+    def _batches(self, states: UserStates, received: Sequence[Received]) -> Iterator[EventBatch]:
         for start in range(0, len(received), BATCH):
             here = received[start : start + BATCH]
             slots = states.slots([one.event.user_id for one in here], [one.partition for one in here])
-            yield Batch.of([one.event for one in here], slots, self._item_ids, [one.appended_ms for one in here])
+            yield EventBatch.of([one.event for one in here], slots, self._item_ids, [one.appended_ms for one in here])
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +133,10 @@ def assert_sound(states: UserStates, users: int) -> None:
 
 def assert_ranked_as_folded(ranked: UserStates, folded: UserStates) -> None:
     """A restored state is the state that was lost, to the last bit, but for the slate that was shown."""
-    for name in set(Columns._fields) - {"slate", "slate_release", "history_page", "own_page"}:
+    for name in set(UserColumns._fields) - {"slate", "slate_release", "history_page", "own_page"}:
         assert np.array_equal(getattr(ranked.columns, name), getattr(folded.columns, name)), name
     users = np.arange(len(ranked))
-    for name, one, other in zip(Lists._fields, ranked.copy(users).lists, folded.copy(users).lists, strict=True):
+    for name, one, other in zip(BlockLists._fields, ranked.copy(users).lists, folded.copy(users).lists, strict=True):
         assert np.array_equal(one, other), name
 
 

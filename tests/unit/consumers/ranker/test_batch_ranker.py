@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.ranker.batch_ranker import warn_of_missing_heads
 from tests.support.releases import live_release, write_release
 
@@ -15,5 +15,5 @@ def test_a_purchase_head_is_missed_by_who_asks_for_it_alone(
     asked: bool, head: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_release(tmp_path / "r1", purchase=head)
-    warn_of_missing_heads(live_release(tmp_path / "r1", ItemIds(), []), Policy(purchase=asked))
+    warn_of_missing_heads(live_release(tmp_path / "r1", ItemVocabulary(), []), Policy(purchase=asked))
     assert ("release r1 has no purchase head" in caplog.text) is (asked and not head)

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.ranker.changelog import Changelog, StateUnreadable
 from consumers.ranker.state_store import StateStore
 from tests.support.in_memory_kafka import InMemoryKafka
@@ -17,7 +17,7 @@ from tests.support.in_memory_kafka import InMemoryKafka
 
 @pytest.fixture
 def changelog() -> Changelog:
-    store = StateStore(UserStates(StateLayout(), 4, 4), ItemIds(), ReleaseNumbers())
+    store = StateStore(UserStates(StateLayout(), 4, 4), ItemVocabulary(), ReleaseNumbers())
     return Changelog(InMemoryKafka().log_reader(), "user-state", store, 10, RankerMetrics(CollectorRegistry()))
 
 

@@ -11,7 +11,7 @@ from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.checkpoint import (
     CheckpointCoordinator,
@@ -33,7 +33,7 @@ class Log:
 
     def __init__(self) -> None:
         self.states = UserStates(StateLayout(), 4, 4)
-        store = StateStore(self.states, ItemIds(), ReleaseNumbers())
+        store = StateStore(self.states, ItemVocabulary(), ReleaseNumbers())
         self.coordinator = CheckpointCoordinator(TOPICS, store, INTERVAL_S)
         self.checkpoints = {0: PartitionCheckpoint(NO_MARKER, next_offset=0, rankings_end=0)}
         self.written: list[OutboundRecord] = []

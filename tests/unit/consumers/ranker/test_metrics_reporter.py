@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.ranker.metrics_reporter import MetricsReporter
 from tests.support.releases import DIMS, live_release, write_release
 
@@ -40,7 +40,7 @@ def test_backpressure_is_how_long_the_oldest_event_taken_had_waited() -> None:
 
 def test_changes_that_every_query_is_compared_with_are_counted(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", "r1", ["a", "b"])
-    live = live_release(tmp_path / "r1", ItemIds(), ["a", "b"])
+    live = live_release(tmp_path / "r1", ItemVocabulary(), ["a", "b"])
     states = UserStates(StateLayout(), DIMS, DIMS)
     for changes in (0, 1):
         live.index.rebuild()

@@ -9,13 +9,13 @@ from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
-from anabranch.ranking.pipeline.rank import NO_SLATE, Ranked
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.pipeline.rank import NO_SLATE, RankingResult
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
 from consumers.runtime.decoding import Received
 
-RANKED = Ranked(
+RANKED = RankingResult(
     duplicate=np.array([False, True, False]),
     ranked=np.array([True, False, True]),
     slate=np.array([[0, 1], [0, 1], [1, -1]], np.int32),
@@ -26,16 +26,16 @@ RANKED = Ranked(
 )
 
 
-def published(ranked: Ranked) -> list[OutboundRecord]:
+def published(ranked: RankingResult) -> list[OutboundRecord]:
     """What is published of three events, the second of which is a duplicate."""
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     item_ids.rows(["a", "b"])
     events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
     received = [Received(event, 0, offset, -1) for offset, event in enumerate(events)]
     return list(OutputBuilder(Topics(Settings()), item_ids, ReleaseNumbers()).records(received, ranked, "r1", 5))
 
 
-def rankings(ranked: Ranked) -> list[Ranking]:
+def rankings(ranked: RankingResult) -> list[Ranking]:
     """The rankings among it."""
     return [messages.rankings.decode(one.value) for one in published(ranked) if one.topic == "rankings" and one.value]
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.retrieval import ann_index
-from anabranch.ranking.retrieval.ann_index import Base
+from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex, Rebuild
 from anabranch.ranking.types import Vectors, YieldCpu
 from consumers.releases import index_recall
@@ -43,7 +43,7 @@ def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch)
     assert 7 not in index.search(unit(DUE)[7:8], 10)[0]
     may_end.set()
     deadline = time.monotonic() + 10
-    while index.unfolded > 1:
+    while index.pending_changes > 1:
         assert time.monotonic() < deadline
         rebuilds.go_on(index)
         time.sleep(0.01)
@@ -51,7 +51,7 @@ def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Rebuild, between: YieldCpu) -> Base:
+    def fail(self: Rebuild, between: YieldCpu) -> AnnIndex:
         raise MemoryError("no room")
 
     monkeypatch.setattr(Rebuild, "base", fail)
@@ -63,7 +63,7 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann_index, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     index, registry = filled(), CollectorRegistry()
     index.rebuild()
@@ -76,7 +76,7 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeyp
         watch.look(index.base, users, slots)
     assert watch._under_way is not None
     watch._under_way.result(30)
-    assert index.base.breadth > 1
+    assert index.base.ef_search > 1
     told = registry.get_sample_value("anabranch_index_recall")
     assert told == index.base.recall(users.astype(np.float32)) >= ann_index.RECALL_TARGET
 
@@ -84,16 +84,16 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeyp
 def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ann_index, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     index, tuned_to = filled(), list[Vectors]()
     index.rebuild()
 
-    def tune(base: Base, queries: Vectors, between: YieldCpu) -> float:
+    def tune(base: AnnIndex, queries: Vectors, between: YieldCpu) -> float:
         tuned_to.append(queries)
         return 1.0
 
-    monkeypatch.setattr(Base, "tune", tune)
+    monkeypatch.setattr(AnnIndex, "tune", tune)
     watch = RecallWatch(RankerMetrics(CollectorRegistry()))
     monkeypatch.setattr(watch, "_due", lambda: False)
     users = unit(index_recall.SAMPLE).astype(np.float16)

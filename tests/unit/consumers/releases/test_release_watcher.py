@@ -25,7 +25,7 @@ from anabranch.messages import (
     encode,
 )
 from anabranch.metrics import ConsumerMetrics
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import MANIFEST
 from anabranch.settings import Settings
 from consumers.releases import release_watcher
@@ -47,7 +47,7 @@ class World:
         self.settings = Settings(data_dir=data_dir, threads=1)
         self.topics = Topics(self.settings)
         self.kafka = InMemoryKafka()
-        self.item_ids = ItemIds()
+        self.item_ids = ItemVocabulary()
         self.registry = CollectorRegistry()
         self.consumers: list[FakeConsumer] = []
         write_release(self.settings.releases_dir / "r1", "r1", ITEMS)

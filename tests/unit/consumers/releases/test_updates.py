@@ -9,7 +9,7 @@ from anabranch.kafka.topics import completion_key, vector_key
 from anabranch.messages import IndexingComplete, ItemVector, encode
 from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.releases.updates import InvalidItemVectors, group_by_release, item_vector_update
 
 
@@ -54,11 +54,11 @@ def test_what_the_indexer_cannot_have_written_is_counted_and_passed_over(key: by
 
 def test_vectors_of_unequal_length_are_an_error_that_names_the_release() -> None:
     with pytest.raises(InvalidItemVectors, match="r1"):
-        item_vector_update("r1", {"a": vector("a"), "b": vector("b", dims=5)}, ItemIds())
+        item_vector_update("r1", {"a": vector("a"), "b": vector("b", dims=5)}, ItemVocabulary())
 
 
 def test_vectors_of_other_dims_than_their_release_are_an_error_that_names_it() -> None:
-    change = item_vector_update("r1", {"a": vector("a", dims=5)}, ItemIds())
+    change = item_vector_update("r1", {"a": vector("a", dims=5)}, ItemVocabulary())
     assert change is not None
     with pytest.raises(InvalidItemVectors, match="r1 has 4 dims"):
         change.apply(ItemIndex(4))

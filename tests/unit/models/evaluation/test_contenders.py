@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Item
-from anabranch.ranking.pipeline.rank import NO_SLATE, Batch, fold, rank
+from anabranch.ranking.pipeline.rank import NO_SLATE, EventBatch, fold, rank
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventColumns, EventLog
@@ -46,7 +46,7 @@ def log() -> EventLog:
 
 @pytest.fixture
 def ranker(tmp_path: Path, log: EventLog) -> OfflineRanker:
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     write_release(tmp_path / "r1", item_ids=ITEMS)
     neighbours = neighbour_table(CoVisitModel.fit(log.take(slice(0, START))).table(), item_ids, log)
     return OfflineRanker(
@@ -59,7 +59,7 @@ def online(ranker: OfflineRanker, log: EventLog, start: int) -> tuple[np.ndarray
     states = UserStates(ranker.layout, ranker.live.index.dims, ranker.live.manifest.state_dims)
     slates, ranks = [], []
     for at, event in enumerate(log.events()):
-        batch = Batch.of([event], states.slots([event.user_id]), ranker.item_ids)
+        batch = EventBatch.of([event], states.slots([event.user_id]), ranker.item_ids)
         if at < start:
             fold(states, batch)
         else:
@@ -147,7 +147,7 @@ def test_paired_ranks_are_divided_into_slices(ranker: OfflineRanker, log: EventL
 
 def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> None:
     manifest = write_release(tmp_path / "r1", item_ids=ITEMS)
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     reference = live_release(tmp_path / "r1", item_ids, ITEMS)
     items = [Item(item_id=item_id, title=item_id, available=item_id != "item 3") for item_id in ITEMS]
     live = load_servable(Release(tmp_path / "r1", manifest), item_ids, items, tmp_path)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.store import StateLayout
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.evaluation.paired_differences import OVERALL
 from models.evaluation.seed_comparison import (
@@ -50,10 +50,10 @@ def log() -> EventLog:
 
 @pytest.fixture(scope="module")
 def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
-    folder, item_ids = tmp_path_factory.mktemp("releases") / "r1", ItemIds()
+    folder, item_ids = tmp_path_factory.mktemp("releases") / "r1", ItemVocabulary()
     write_release(folder, item_ids=ITEMS)
     live, policy = live_release(folder, item_ids, ITEMS), Policy(slate=10, retrieval_k=20)
-    return OfflineRanker(live, NeighbourTable(4), item_ids, policy, StateLayout(slate=10))
+    return OfflineRanker(live, CoVisitRows(4), item_ids, policy, StateLayout(slate=10))
 
 
 @pytest.fixture(scope="module")

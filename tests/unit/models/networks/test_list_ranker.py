@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anabranch.ranking.inference.user_encoder import Order as OnnxOrder
+from anabranch.ranking.inference.user_encoder import OnnxListRanker as OnnxOrder
 from anabranch.release import UnverifiedRelease
 from models.networks.list_ranker import ListRanker, ListRankerConfig, RankingLists, fit_list_ranker, list_loss
 from models.networks.onnx_export import export_list_ranker

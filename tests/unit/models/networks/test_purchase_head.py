@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from anabranch.ranking.inference.purchase_head import PurchaseHead as OnnxPurchaseHead
+from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead as OnnxPurchaseHead
 from anabranch.release import PURCHASE_HEAD, UnverifiedRelease
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExamples
 from models.metrics.calibration import PurchaseMetrics

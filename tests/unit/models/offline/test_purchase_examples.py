@@ -9,9 +9,9 @@ from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.features import build
 from anabranch.ranking.retrieval.candidates import propose
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.offline.event_batches import event_batches
@@ -50,9 +50,9 @@ def log() -> EventLog:
 def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     folder = tmp_path_factory.mktemp("releases") / "r1"
     write_release(folder, item_ids=ITEMS)
-    item_ids = ItemIds()
+    item_ids = ItemVocabulary()
     item_ids.rows(["of another shop", *reversed(ITEMS)])  # rows are not the log's numbers
-    return OfflineRanker(live_release(folder, item_ids, ITEMS), NeighbourTable(), item_ids)
+    return OfflineRanker(live_release(folder, item_ids, ITEMS), CoVisitRows(), item_ids)
 
 
 def made(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.offline.offline_ranker import OfflineRanker
 from models.offline.ranking_lists import ListSample, ranking_lists
@@ -35,8 +35,8 @@ def log() -> EventLog:
 
 def test_a_held_out_event_has_no_training_list(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", item_ids=ITEMS)
-    item_ids = ItemIds()
-    ranker = OfflineRanker(live_release(tmp_path / "r1", item_ids, ITEMS), NeighbourTable(4), item_ids, ALL)
+    item_ids = ItemVocabulary()
+    ranker = OfflineRanker(live_release(tmp_path / "r1", item_ids, ITEMS), CoVisitRows(4), item_ids, ALL)
 
     def made(*held_out: int) -> int:
         rows = np.array(held_out, np.int64)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from anabranch import release
 from anabranch.messages import EVENT_TYPES, Item
-from anabranch.ranking.inference.purchase_head import PurchaseHead
+from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
 from models.data.event_log import EventColumns, EventLog
@@ -189,7 +189,7 @@ def test_a_log_with_purchases_gives_a_candidate_with_a_measured_purchase_head(
     assert 0 <= measured["roc_auc"] <= 1
     assert msgspec.json.decode(msgspec.json.encode(report.heads)) == report.heads
     features = np.random.default_rng(0).normal(size=(2, 5, len(FEATURES))).astype(np.float32)
-    assert PurchaseHead(UnverifiedRelease(folder)).probability(features).shape == (2, 5)
+    assert OnnxPurchaseHead(UnverifiedRelease(folder)).probability(features).shape == (2, 5)
 
 
 def test_a_log_without_purchases_gives_a_candidate_without_the_head_and_the_reason(

@@ -13,13 +13,13 @@ from anabranch import release
 from anabranch.messages import Event
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.features import build
-from anabranch.ranking.pipeline.rank import Batch, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import EventBatch, RankingResult
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import PURCHASE_HEAD, ReleaseError
 from anabranch.settings import Settings
 from tests.support.releases import DIMS, live_release, write_release
@@ -36,19 +36,19 @@ class Shop:
 
     def __init__(self, folder: Path, head: bool = True, catalogue: Sequence[str] = CATALOGUE) -> None:
         write_release(folder / "r1", item_ids=CATALOGUE, purchase=head)
-        self.item_ids = ItemIds()
+        self.item_ids = ItemVocabulary()
         self.live = live_release(folder / "r1", self.item_ids, catalogue)
-        self.neighbours = NeighbourTable()
+        self.neighbours = CoVisitRows()
 
-    def rank(self, policy: Policy) -> Ranked:
+    def rank(self, policy: Policy) -> RankingResult:
         states = self.states()
         return rank.rank(self.live, self.neighbours, states, self.batch(states), policy)
 
     def states(self) -> UserStates:
         return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
 
-    def batch(self, states: UserStates) -> Batch:
-        return Batch.of(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
+    def batch(self, states: UserStates) -> EventBatch:
+        return EventBatch.of(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
 
 
 def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_an_altered_head_does_not_load(tmp_path: Path) -> None:
     path = tmp_path / "r1" / PURCHASE_HEAD
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(ReleaseError, match=r"purchase\.onnx does not match its sha256"):
-        LiveRelease.load(release.open_release(tmp_path / "r1"), manifest)
+        ServableRelease.load(release.open_release(tmp_path / "r1"), manifest)
 
 
 def test_a_head_that_the_manifest_does_not_list_is_none(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_head_that_the_manifest_does_not_list_is_none(tmp_path: Path) -> None:
     files = {name: sha256 for name, sha256 in manifest.files.items() if name != PURCHASE_HEAD}
     release.write(tmp_path / "r1", msgspec.structs.replace(manifest, files=files))
     files = release.open_release(tmp_path / "r1")
-    assert LiveRelease.load(files, files.manifest).purchase is None
+    assert ServableRelease.load(files, files.manifest).purchase is None
 
 
 def test_a_manifest_from_before_there_were_heads_is_read(tmp_path: Path) -> None:

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from anabranch.ranking.inference.user_encoder import Encoder, LinearEncoder, Moves, StepEncoder, recur
+from anabranch.ranking.inference.user_encoder import (
+    EncoderInputs,
+    OnnxRecurrentEncoder,
+    OnnxStepEncoder,
+    UserEncoder,
+    recur,
+)
 from anabranch.release import UnverifiedRelease
 from models.networks.encoder import EncoderConfig
 from models.networks.encoder import SharedEncoder as TrainedEncoder
@@ -25,16 +31,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture(params=[StepEncoder, LinearEncoder])
-def encoder(request: pytest.FixtureRequest, folder: Path) -> Encoder:
-    made: Encoder = request.param(UnverifiedRelease(folder))
+@pytest.fixture(params=[OnnxStepEncoder, OnnxRecurrentEncoder])
+def encoder(request: pytest.FixtureRequest, folder: Path) -> UserEncoder:
+    made: UserEncoder = request.param(UnverifiedRelease(folder))
     return made
 
 
 @pytest.fixture(scope="module")
-def events() -> Moves:
+def events() -> EncoderInputs:
     random = np.random.default_rng(0)
-    return Moves(
+    return EncoderInputs(
         random.integers(USERS, size=EVENTS),
         random.normal(size=(EVENTS, CONFIG.dims)).astype(np.float32),
         random.integers(4, size=EVENTS).astype(np.uint8),
@@ -46,7 +52,7 @@ def blank() -> NDArray[np.float32]:
     return np.zeros((USERS, CONFIG.state_dims), np.float32)
 
 
-def test_users_do_not_depend_on_how_events_fell_into_batches(encoder: Encoder, events: Moves) -> None:
+def test_users_do_not_depend_on_how_events_fell_into_batches(encoder: UserEncoder, events: EncoderInputs) -> None:
     at_once, bit_by_bit = blank(), blank()
     vectors = encoder.move(at_once, events)
     cuts = np.sort(np.random.default_rng(1).integers(EVENTS, size=40)).tolist()
@@ -58,7 +64,7 @@ def test_users_do_not_depend_on_how_events_fell_into_batches(encoder: Encoder, e
     assert np.array_equal(bit_by_bit, at_once)
 
 
-def test_users_do_not_depend_on_their_company(encoder: Encoder, events: Moves) -> None:
+def test_users_do_not_depend_on_their_company(encoder: UserEncoder, events: EncoderInputs) -> None:
     together, alone = blank(), blank()
     vectors = encoder.move(together, events)
     for user in range(USERS):
@@ -67,24 +73,24 @@ def test_users_do_not_depend_on_their_company(encoder: Encoder, events: Moves) -
     assert np.array_equal(alone, together)
 
 
-def test_states_and_vectors_are_halves(encoder: Encoder, events: Moves) -> None:
+def test_states_and_vectors_are_halves(encoder: UserEncoder, events: EncoderInputs) -> None:
     recurrent = blank()
     vectors = encoder.move(recurrent, events)
     for values in (recurrent, vectors):
         assert values.any() and np.array_equal(values, values.astype(np.float16))
 
 
-def test_no_event_moves_nobody(encoder: Encoder, events: Moves) -> None:
+def test_no_event_moves_nobody(encoder: UserEncoder, events: EncoderInputs) -> None:
     recurrent = blank()
     assert encoder.move(recurrent, events.at(slice(0))).shape == (0, CONFIG.dims)
     assert not recurrent.any()
 
 
-def test_the_recurrence_is_the_step(folder: Path, events: Moves) -> None:
+def test_the_recurrence_is_the_step(folder: Path, events: EncoderInputs) -> None:
     by_step, by_parts = blank(), blank()
-    vectors = StepEncoder(UnverifiedRelease(folder)).move(by_step, events)
+    vectors = OnnxStepEncoder(UnverifiedRelease(folder)).move(by_step, events)
     assert (
-        np.abs(LinearEncoder(UnverifiedRelease(folder)).move(by_parts, events) - vectors).max()
+        np.abs(OnnxRecurrentEncoder(UnverifiedRelease(folder)).move(by_parts, events) - vectors).max()
         < 0.02 * np.abs(vectors).max()
     )
     assert np.abs(by_parts - by_step).max() < 0.01 * np.abs(by_step).max()

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import FADING, FEATURES, build
 from anabranch.ranking.retrieval.candidates import Candidates
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 EAST, NORTH, BETWEEN, UNKNOWN = range(4)
 VECTORS = np.array([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]], np.float32)
@@ -20,7 +20,7 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
     """Of the three items that have vectors, for a user whose history is this, newest first."""
     index = ItemIndex(2)
     index.upsert(np.arange(3, dtype=np.int32), VECTORS, np.ones(3, np.bool_))
-    queries = Queries.blank(1, dims=2, history=len(recent), own_items=1)
+    queries = UserSnapshots.blank(1, dims=2, history=len(recent), own_items=1)
     queries.vector[0], queries.recent[0] = [1, 0], recent
     candidates = Candidates(
         query=np.zeros(3, np.int32),
@@ -35,7 +35,7 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
         session_count=np.zeros(3, np.int32),
         all_own=np.zeros(1, np.float32),
     )
-    return build(queries, candidates, index, NeighbourTable())[:, FEATURES.index(name)]
+    return build(queries, candidates, index, CoVisitRows())[:, FEATURES.index(name)]
 
 
 def test_what_is_like_the_last_item_is_like_no_earlier_one() -> None:

@@ -16,13 +16,13 @@ import pytest
 
 from anabranch.messages import Event
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, QUERIES_AT_ONCE, Batch, Ranked
-from anabranch.ranking.pipeline.servable import LiveRelease
+from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, QUERIES_AT_ONCE, EventBatch, RankingResult
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.store import WEEK_S, StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds
+from anabranch.ranking.vocabulary import ItemVocabulary
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(200)]
@@ -34,22 +34,22 @@ class Shop:
 
     def __init__(self, folder: Path, policy: Policy = SLATE_OF_FIVE, linear: bool = True) -> None:
         write_release(folder / "r1", "r1", CATALOGUE, linear=linear)
-        self.item_ids = ItemIds()
+        self.item_ids = ItemVocabulary()
         self.live = live_release(folder / "r1", self.item_ids, CATALOGUE)
-        self.neighbours = NeighbourTable()
+        self.neighbours = CoVisitRows()
         self.policy = policy
         self.states = self.blank_states()
 
     def blank_states(self) -> UserStates:
         return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
 
-    def batch(self, events: Sequence[Event]) -> Batch:
-        return Batch.of(events, self.states.slots(e.user_id for e in events), self.item_ids)
+    def batch(self, events: Sequence[Event]) -> EventBatch:
+        return EventBatch.of(events, self.states.slots(e.user_id for e in events), self.item_ids)
 
-    def rank(self, *events: Event, live: LiveRelease | None = None) -> Ranked:
+    def rank(self, *events: Event, live: ServableRelease | None = None) -> RankingResult:
         return rank.rank(live or self.live, self.neighbours, self.states, self.batch(events), self.policy)
 
-    def slate(self, ranked: Ranked, at: int = -1) -> list[str]:
+    def slate(self, ranked: RankingResult, at: int = -1) -> list[str]:
         return [self.item_ids.id(row) for row in ranked.slate[at] if row >= 0]
 
 
@@ -208,7 +208,7 @@ def test_a_batch_that_came_to_nothing_is_undone(shop: Shop) -> None:
     slots = shop.states.slots([f"user {n}" for n in range(4)])
     before = shop.states.copy(slots)
     shop.rank(*_stream(30, users=4, seed=1))
-    shop.states.put_back(slots, before)
+    shop.states.restore(slots, before)
     assert np.array_equal(shop.states.columns.vector[slots], before.columns.vector)
     assert all(map(np.array_equal, shop.states.copy(slots).lists, before.lists))
     shop.rank(*_stream(30, users=4, seed=1))
@@ -356,7 +356,7 @@ def test_a_late_event_is_applied_and_the_clock_never_runs_backwards(shop: Shop) 
 
 def test_an_event_ahead_of_its_append_is_applied_as_of_the_append(shop: Shop) -> None:
     ahead = [purchase(1, ts=9_000_000), purchase(2, ts=4_000)]
-    batch = Batch.of(ahead, shop.states.slots(["ann", "ann"]), shop.item_ids, [5_000, 6_000])
+    batch = EventBatch.of(ahead, shop.states.slots(["ann", "ann"]), shop.item_ids, [5_000, 6_000])
     rank.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
     assert shop.states.columns.last_ts[0] == 5_000
     assert shop.states.copy(np.array([0])).lists.history_s[0, :2].tolist() == [5, 4]
@@ -365,17 +365,17 @@ def test_an_event_ahead_of_its_append_is_applied_as_of_the_append(shop: Shop) ->
 def test_a_clock_that_is_ahead_gives_the_same_state_ranked_and_folded(shop: Shop) -> None:
     events = [purchase(n, ts=10**9 if n % 2 else n * 1_000) for n in range(1, 8)]
     appended = [n * 1_000 + 7 for n in range(1, 8)]
-    batch = Batch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended)
+    batch = EventBatch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended)
     rank.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
     ranked = shop.rank(purchase(9, ts=60_000))
 
     shop.states = shop.blank_states()
-    rank.fold(shop.states, Batch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended))
+    rank.fold(shop.states, EventBatch.of(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended))
     assert np.array_equal(shop.rank(purchase(9, ts=60_000)).slate, ranked.slate)
 
 
 def test_an_append_at_an_unknown_time_changes_no_events_time(shop: Shop) -> None:
-    batch = Batch.of([purchase(1, ts=4_000)], shop.states.slots(["ann"]), shop.item_ids, [-1])
+    batch = EventBatch.of([purchase(1, ts=4_000)], shop.states.slots(["ann"]), shop.item_ids, [-1])
     assert batch.ts.tolist() == [4_000]
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.user_state.snapshot import Queries
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 ITEMS, USERS, HISTORY, OWN = 60, 40, 12, 8
 NOW_S, HALF_LIFE_S = 10_000, 1_000
@@ -43,14 +43,14 @@ class Market:
         self.index.upsert(
             np.arange(ITEMS, dtype=np.int32), random.normal(size=(ITEMS, 4)).astype(np.float32), available
         )
-        self.neighbours = NeighbourTable(width=3)
+        self.neighbours = CoVisitRows(width=3)
         for item in range(0, ITEMS, 2):
             near = random.choice(ITEMS, random.integers(0, 4), replace=False).astype(np.int32)
             self.neighbours.set(item, near, random.random(len(near)).astype(np.float32), 0.1, 0, 0.2)
         lengths = random.integers(0, HISTORY + 1, USERS)
         recent = random.integers(0, ITEMS, (USERS, HISTORY)).astype(np.int32)
         recent[np.arange(HISTORY) >= lengths[:, None]] = -1
-        self.queries = queries = Queries.blank(USERS, dims=4, history=HISTORY, own_items=OWN)
+        self.queries = queries = UserSnapshots.blank(USERS, dims=4, history=HISTORY, own_items=OWN)
         queries.vector[:] = random.normal(size=(USERS, 4))
         queries.now[:] = 1000 * NOW_S
         queries.recent[:] = recent

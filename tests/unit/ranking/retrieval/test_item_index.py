@@ -5,7 +5,7 @@ import pytest
 
 from anabranch.ranking.retrieval import ann_index
 from anabranch.ranking.retrieval import item_index as index_module
-from anabranch.ranking.retrieval.ann_index import Base
+from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Vectors
 
@@ -141,7 +141,7 @@ def test_one_rebuild_is_under_way_at_a_time() -> None:
 @pytest.fixture
 def graph(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
     """5,000 items in a graph."""
-    monkeypatch.setattr(ann_index, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     index = _filled(5_000)
     index.rebuild()
@@ -152,7 +152,7 @@ def test_an_exact_base_finds_all() -> None:
     index = _filled(5_000)
     index.rebuild()
     assert index.base.recall(_unit(20, seed=4)) == 1.0
-    assert index.base.breadth == 0
+    assert index.base.ef_search == 0
 
 
 def test_a_graph_finds_the_share_it_was_tuned_for(graph: ItemIndex) -> None:
@@ -164,16 +164,16 @@ def test_a_graph_finds_the_share_it_was_tuned_for(graph: ItemIndex) -> None:
 
 
 def test_a_graph_is_tuned_to_those_who_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"EXACT_BELOW": 1_000, "LINKS": 8, "BREADTH_BUILT": 16, "SCANNED": 1, "BROADEST": 2_000}
+    small = {"FLAT_INDEX_MAX_ITEMS": 1_000, "LINKS": 8, "BREADTH_BUILT": 16, "SCANNED": 1, "BROADEST": 2_000}
     for name, value in small.items():
         monkeypatch.setattr(ann_index, name, value)
     vectors = np.random.default_rng(5).normal(size=(5_200, 32)).astype(np.float32)
-    base, users = Base.of(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
+    base, users = AnnIndex.of(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
     base.faiss_index.hnsw.efSearch = ann_index.RECALL_AT
     before = base.recall(users)
     base.tune(users)
     assert before < ann_index.RECALL_TARGET <= base.recall(users)
-    base.faiss_index.hnsw.efSearch = base.breadth - 1
+    base.faiss_index.hnsw.efSearch = base.ef_search - 1
     assert base.recall(users) < ann_index.RECALL_TARGET, "no broader than it takes"
 
 
@@ -184,7 +184,7 @@ def test_a_graph_grows_until_too_much_of_it_is_dead(graph: ItemIndex) -> None:
         graph.upsert(moved, _unit(1_000, seed=seed), np.ones(1_000, np.bool_))
         graph.remove(np.array([4_000 + seed], np.int32))
         graph.rebuild()
-        assert graph.base.breadth == 333, "it stays tuned"
+        assert graph.base.ef_search == 333, "it stays tuned"
         nearest = graph.search(graph.columns.vectors[:50], 3)[0]
         assert nearest[:, 0].tolist() == list(range(50))
         assert 4_000 + seed not in graph.search(_unit(5_000, seed=3)[4_000 + seed : 4_001 + seed], 10)[0]
@@ -197,7 +197,7 @@ def test_a_graph_grows_until_too_much_of_it_is_dead(graph: ItemIndex) -> None:
 def test_a_walk_is_no_broader_than_others_can_wait_for(graph: ItemIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann_index, "RECALL_TARGET", 1.1)
     assert graph.base.tune(_unit(20, seed=4)) < 1.1
-    assert graph.base.breadth == ann_index.BROADEST
+    assert graph.base.ef_search == ann_index.BROADEST
 
 
 def test_where_a_scan_is_as_fast_as_a_walk_that_finds_enough_all_is_found(
@@ -207,14 +207,14 @@ def test_where_a_scan_is_as_fast_as_a_walk_that_finds_enough_all_is_found(
     monkeypatch.setattr(ann_index, "RECALL_TARGET", 1.1)
     queries = _unit(20, seed=4)
     assert graph.base.tune(queries) == graph.base.recall(queries) == 1.0
-    assert graph.base.breadth == 0
+    assert graph.base.ef_search == 0
     exact = np.argsort(-(queries @ _unit(5_000).T), axis=1)[:, :100]
     assert np.array_equal(graph.search(queries, 100)[0], exact)
 
 
 def test_items_that_read_alike_are_all_found_and_each_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a graph that had each of them, they would be one another's only neighbours, and out of reach."""
-    monkeypatch.setattr(ann_index, "EXACT_BELOW", 1_000)
+    monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     vectors, n = np.repeat(_unit(50), 200, axis=0), 10_000
     index = ItemIndex(8)
@@ -250,7 +250,7 @@ def test_items_that_are_equally_near_are_not_missed() -> None:
 
 def test_an_item_that_changes_while_a_base_is_built_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two read alike, and one of them changes before the other's vector is read."""
-    monkeypatch.setattr(ann_index, "EXACT_BELOW", 3)
+    monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 3)
     monkeypatch.setattr(ann_index, "AT_ONCE", 1)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     index, (other, alike, new) = ItemIndex(8), _unit(3)

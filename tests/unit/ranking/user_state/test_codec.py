@@ -13,12 +13,12 @@ import pytest
 from anabranch import messages
 from anabranch.messages import Event, UserState, UserStateV1, encode_binary
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import Batch
+from anabranch.ranking.pipeline.rank import EventBatch
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.co_visit_table import NeighbourTable
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.codec import load, save
-from anabranch.ranking.user_state.store import NOT_ENCODED, Columns, StateLayout, UserStates
-from anabranch.ranking.vocabulary import ItemIds, ReleaseNumbers
+from anabranch.ranking.user_state.store import NOT_ENCODED, StateLayout, UserColumns, UserStates
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
@@ -33,7 +33,7 @@ class Process:
     def __init__(self, folder: Path, layout: StateLayout = LAYOUT, others_first: int = 0) -> None:
         if not folder.exists():
             write_release(folder, "r1", CATALOGUE)
-        self.item_ids, self.releases = ItemIds(), ReleaseNumbers()
+        self.item_ids, self.releases = ItemVocabulary(), ReleaseNumbers()
         self.item_ids.rows(f"somebody else's {n}" for n in range(others_first))
         for n in range(others_first):
             self.releases.number(f"r{-n}")
@@ -41,10 +41,10 @@ class Process:
         self.live = replace(live, number=self.releases.number("r1"))
         self.states = UserStates(layout, DIMS, DIMS)
 
-    def rank(self, events: list[Event]) -> rank.Ranked:
+    def rank(self, events: list[Event]) -> rank.RankingResult:
         slots = self.states.slots(event.user_id for event in events)
-        batch = Batch.of(events, slots, self.item_ids)
-        ranked = rank.rank(self.live, NeighbourTable(), self.states, batch, Policy(slate=self.states.layout.slate))
+        batch = EventBatch.of(events, slots, self.item_ids)
+        ranked = rank.rank(self.live, CoVisitRows(), self.states, batch, Policy(slate=self.states.layout.slate))
         self.states.columns.next_offset[slots] = np.arange(len(events)) + 1
         return ranked
 
@@ -103,7 +103,7 @@ def test_a_blank_state_is_saved_and_loaded(folder: Path) -> None:
     one, other = Process(folder), Process(folder)
     saved = one.save("nobody")
     other.load(saved, "nobody")
-    for name in Columns._fields:
+    for name in UserColumns._fields:
         a, b = (getattr(process.states.columns, name)[0] for process in (one, other))
         assert np.array_equal(a, b), name
 
@@ -141,12 +141,12 @@ def test_a_state_made_for_vectors_of_another_size_is_made_anew_from_its_history(
     saved = msgspec.structs.replace(messages.user_states.decode(payload), vector=b"\0" * 2)
     load(other.states, other.states.slots(["ann"]), [saved], other.item_ids, other.releases)
     assert other.states.columns.encoded_by[0] == NOT_ENCODED
-    rank.encode_anew(other.live, other.states, other.states.slots(["ann"]))
+    rank.reencode_stale_users(other.live, other.states, other.states.slots(["ann"]))
     assert np.abs(other.states.columns.vector[0]).sum() > 0
 
 
 def test_an_item_known_from_a_saved_state_alone_gets_its_name_from_the_first_message_that_has_it() -> None:
-    one, other = ItemIds(), ItemIds()
+    one, other = ItemVocabulary(), ItemVocabulary()
     hashes = one.hashes(one.rows(["a", "b"]))
     rows = other.rows_of_hashes(hashes)
     assert other.label(rows[0]).startswith("#")
@@ -163,7 +163,7 @@ def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
     saved = messages.user_states.decode(sample.read_bytes())
     expected = msgspec.json.decode(sample.with_suffix(".json").read_bytes())
     assert isinstance(saved, UserState | UserStateV1)
-    states, item_ids, releases = UserStates(StateLayout(), DIMS, DIMS), ItemIds(), ReleaseNumbers()
+    states, item_ids, releases = UserStates(StateLayout(), DIMS, DIMS), ItemVocabulary(), ReleaseNumbers()
     item_ids.rows(expected["items"])
     slots = states.slots(["ann"])
     load(states, slots, [saved], item_ids, releases)
@@ -180,7 +180,7 @@ def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
     assert columns.session_length[0] == expected["session_length"]
 
 
-def own_counts(states: UserStates, item_ids: ItemIds) -> dict[str, float]:
+def own_counts(states: UserStates, item_ids: ItemVocabulary) -> dict[str, float]:
     """How often the first user had each item, in the history and before."""
     lists, size = states.copy(np.array([0])).lists, int(states.columns.own_size[0])
     counts = Counter(item_ids.label(row) for row in states.recent(np.array([0]), 64)[0].tolist() if row >= 0)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.ranking.user_state.slot_index import NOBODY, Keys, UserTable
+from anabranch.ranking.user_state.slot_index import NO_SLOT, SlotIndex, SlotKeys
 
 USERS, PARTITIONS, ROOM = 12, 2, 24
 STEPS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, PARTITIONS - 1)), max_size=200)
@@ -17,7 +17,7 @@ STEPS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, PARTITIONS 
 def test_the_table_finds_what_a_dictionary_finds_whatever_comes_and_goes(steps: list[tuple[int, int]]) -> None:
     """A step enters a user who is away, and removes one who is there. Hashes collide in their low bits."""
     hashed = [(user % 3) + (user // 3 << 40) for user in range(USERS)]
-    table, keys = UserTable(ROOM), Keys(np.zeros(ROOM, np.int64), np.full(ROOM, -1, np.int32))
+    table, keys = SlotIndex(ROOM), SlotKeys(np.zeros(ROOM, np.int64), np.full(ROOM, -1, np.int32))
     slots: dict[tuple[int, int], int] = {}
     for user, partition in steps:
         if (user, partition) in slots:
@@ -34,4 +34,4 @@ def test_the_table_finds_what_a_dictionary_finds_whatever_comes_and_goes(steps: 
             np.array([partition for _, partition in everyone], np.int32),
             keys,
         )
-        assert found.tolist() == [slots.get(one, NOBODY) for one in everyone]
+        assert found.tolist() == [slots.get(one, NO_SLOT) for one in everyone]

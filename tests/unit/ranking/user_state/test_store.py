@@ -84,7 +84,7 @@ def test_undoing_a_batch_leaves_what_is_known_of_saved_forms(states: UserStates)
     before = states.copy(slots)
     states.columns.observed[slots] = 3
     states.columns.saved_at[slots], states.columns.dirty[slots] = 7, True  # the batch before it was committed meanwhile
-    states.put_back(slots, before)
+    states.restore(slots, before)
     assert states.columns.observed[slots].tolist() == [0]
     assert (states.columns.saved_at[slots].tolist(), states.columns.dirty[slots].tolist()) == ([7], [True])
 
@@ -142,7 +142,7 @@ def test_lists_of_any_length_are_copied_and_put_back(history: int) -> None:
     before = states.copy(slots)
     for user in range(40):
         observed(states, f"user {user}", list(range(100)))
-    states.put_back(slots, before)
+    states.restore(slots, before)
     assert all(map(np.array_equal, states.copy(slots).lists, before.lists))
     for user in range(1, 40):
         newest = list(reversed(range(3 * user)))[:history]
