@@ -11,7 +11,7 @@ from tests.support.in_memory_kafka import InMemoryKafka
 
 
 class FakeConsumer:
-    """Reads every partition of its topics from the beginning; `close` is remembered."""
+    """Reads every partition of its topics from the beginning, those of the last topic first."""
 
     def __init__(self, kafka: InMemoryKafka, topics: Iterable[str], partitions: int = 1) -> None:
         self._kafka = kafka
@@ -34,7 +34,7 @@ class FakeConsumer:
             error, self.error = self.error, None
             raise error
         polled: dict[TopicPartition, list[ConsumerRecord]] = {}
-        for partition, position in self._positions.items():
+        for partition, position in reversed(list(self._positions.items())):
             records = self._kafka.logs[partition][position : position + max_records]
             if records:
                 polled[partition] = records

@@ -157,12 +157,11 @@ def test_a_release_is_queued_only_at_the_end_offsets_that_its_completion_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(release_watcher, "MAX_POLL_RECORDS", 2)
+    world.notice("r1")
     world.connect()
     assert world.updates() == []
-    world.notice("r1")
     world.complete("r1")
     world.vectors("r1", ["a", "b", "c"])  # another partition's vectors may come after the message
-    assert world.swaps(polls=1) == []
     assert world.swaps(polls=1) == []
     (swap,) = world.updates()
     assert isinstance(swap, Adopt)
@@ -201,6 +200,15 @@ def test_the_parent_does_not_serve_where_the_live_release_is_indexed(world: Worl
     world.indexed("r2")
     world.connect()
     assert world.swaps(polls=MANY_POLLS) == ["r2"]
+
+
+def test_a_process_that_serves_a_release_keeps_it_until_the_live_one_is_indexed(world: World) -> None:
+    write_release(world.settings.releases_dir / "r0", "r0", ITEMS)
+    serving_r1(world)
+    world.notice("r0", "candidate")
+    world.indexed("r0")
+    world.notice("r2", parent="r0")
+    assert world.swaps() == []
 
 
 def test_a_swap_goes_to_the_next_release_once_and_not_back(world: World) -> None:
