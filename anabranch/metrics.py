@@ -199,19 +199,19 @@ class Stopwatch:
         self._histogram = histogram
         self._laps: list[tuple[str, float]] = []
 
-    def begin(self) -> Callable[[str], None]:
-        """Begin in the calling thread. `passed("encode")` of what is returned ends the stage that ran until now."""
+    def start_timer(self) -> Callable[[str], None]:
+        """Begin in the calling thread. `lap("encode")` of what is returned ends the stage that ran until now."""
         since = time.perf_counter()
 
-        def passed(stage: str) -> None:
+        def lap(stage: str) -> None:
             nonlocal since
             now = time.perf_counter()
             self._laps.append((stage, now - since))
             since = now
 
-        return passed
+        return lap
 
-    def tell(self) -> None:
+    def record(self) -> None:
         """Everything is over."""
         spent: dict[str, float] = {}
         for stage, seconds in self._laps:

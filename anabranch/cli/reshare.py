@@ -73,7 +73,7 @@ def command(
         text_model=text_model,
         text_adapter=text_adapter,
     )
-    candidate = replace(training.config(), policy=Policy.of(settings))
+    candidate = replace(training.config(), policy=Policy.from_settings(settings))
     config = JobConfig(WindowLengths(order_days, gate_days), candidate)
     registry = CollectorRegistry()
     every_s, curves = None if once else every * 3600, partial(tensorboard, settings.data_dir)

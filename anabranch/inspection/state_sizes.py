@@ -22,7 +22,7 @@ def measure(settings: Settings) -> dict[str, Any]:
 
     In memory, a user has a record of fixed size and blocks for its lists. The slot index is not counted.
     """
-    layout = StateLayout.of(settings)
+    layout = StateLayout.from_settings(settings)
     sizes: dict[bytes, tuple[int, int, int]] = {}
     dims = state_dims = 0
     for record in clients.read_to_end(settings, [Topics(settings).user_state]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from anabranch.inspection.topic_messages import TopicMessage, read_messages
 from anabranch.messages import Event
-from anabranch.ranking.pipeline.rank import EventBatch, fold
+from anabranch.ranking.pipeline.rank import EventBatch, replay
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
@@ -43,10 +43,10 @@ class InspectedUser:
 
     def state(self, settings: Settings) -> dict[str, Any]:
         """The state after all events, as JSON values with the ids of items."""
-        layout = StateLayout.of(settings)
+        layout = StateLayout.from_settings(settings)
         states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemVocabulary()
         slots = states.slots(event.user_id for event in self.events)
-        fold(states, EventBatch.of(self.events, slots, item_ids, self.appended_ms))
+        replay(states, EventBatch.from_events(self.events, slots, item_ids, self.appended_ms))
         columns, slot = states.columns, int(slots[0])
         recent = [item_ids.id(int(row)) for row in states.recent(slots[:1], layout.history)[0] if row >= 0]
         lists, size = states.copy(slots[:1]).lists, int(columns.own_size[slot])

@@ -28,7 +28,7 @@ class Policy:
     """Tell how probable the purchase of each shown item is, where the release has that head."""
 
     @classmethod
-    def of(cls, settings: Settings) -> Policy:
+    def from_settings(cls, settings: Settings) -> Policy:
         """As the settings say."""
         return cls(
             slate=settings.slate_size,

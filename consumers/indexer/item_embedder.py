@@ -33,10 +33,10 @@ class ItemEmbedder:
         if not item_ids:
             return np.empty((0, self.manifest.dims), np.float32)
         stopwatch = Stopwatch(self._metrics.stage)
-        lap = stopwatch.begin()
+        lap = stopwatch.start_timer()
         text_vectors = self._text_cache.get(texts, self._text.encode)
         lap("text")
         vectors = self._item.encode(item_ids, text_vectors)
         lap("item")
-        stopwatch.tell()
+        stopwatch.record()
         return vectors

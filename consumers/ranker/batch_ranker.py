@@ -48,7 +48,7 @@ class BatchRanker:
     def __init__(self, settings: Settings, store: StateStore, changelog: Changelog, metrics: RankerMetrics) -> None:
         use_one_thread_per_call()
         self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=use_one_thread_per_call)
-        self._policy = Policy.of(settings)
+        self._policy = Policy.from_settings(settings)
         self._store = store
         self._changelog = changelog
         self._metrics = metrics
@@ -76,10 +76,10 @@ class BatchRanker:
         slots = users.slots([event.event.user_id for event in events], [event.partition for event in events])
         distinct_slots = np.unique(slots)
         undo = BatchUndo(distinct_slots, users.copy(distinct_slots))
-        batch = EventBatch.of(
+        batch = EventBatch.from_events(
             [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
         )
-        result = rank.rank(self.live, self.co_visits, users, batch, self._policy, stopwatch.begin, self._pool.map)
+        result = rank.rank(self.live, self.co_visits, users, batch, self._policy, stopwatch.start_timer, self._pool.map)
         users.columns.next_offset[slots] = [event.offset + 1 for event in events]
         users.touch(distinct_slots)
         self._recall.look(self.live.index.base, users.columns.vector, distinct_slots)

@@ -85,12 +85,12 @@ class Committer:
         group_metadata = self._clients.group.group_metadata
 
         def publish() -> CommittedTransaction:
-            lap = stopwatch.begin()
+            lap = stopwatch.start_timer()
             records = [*content.make_records(), *states]
             lap("write")
             record_offsets = self._clients.publisher.publish(records, offsets, group_metadata)
             lap("publish")
-            stopwatch.tell()
+            stopwatch.record()
             return CommittedTransaction(list(zip(records, record_offsets, strict=True)), self._clients.clock.wall())
 
         start_offsets = {partition: self._tasks[partition].next_offset for partition in end_offsets}

@@ -116,7 +116,7 @@ class Ranker:
         if not records:  # all of them were ranked before a rebalance rewound the consumer
             return
         stopwatch = Stopwatch(self._metrics.stage)
-        lap = stopwatch.begin()
+        lap = stopwatch.start_timer()
         events, dead_letters = decode(records, self._max_message_bytes)
         lap("decode")
         end_offsets = {record.partition: record.offset + 1 for record in records}

@@ -18,7 +18,7 @@ from anabranch.kafka.log_reader import PartitionReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.rank import EventBatch, fold
+from anabranch.ranking.pipeline.rank import EventBatch, replay
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
@@ -229,7 +229,11 @@ class RecoveryManager:
             return
         events = [event for event, missing in zip(events, is_missing.tolist(), strict=True) if missing]
         appended_ms = [event.appended_ms for event in events]
-        fold(users, EventBatch.of([event.event for event in events], slots, self._store.items, appended_ms), live)
+        replay(
+            users,
+            EventBatch.from_events([event.event for event in events], slots, self._store.items, appended_ms),
+            live,
+        )
         users.columns.next_offset[slots] = offsets + 1
         users.columns.dirty[slots] = True
         users.touch(slots)

@@ -20,5 +20,5 @@ class StateStore:
     @classmethod
     def new(cls, settings: Settings) -> StateStore:
         """Without any user. The vectors get their length with the first release that is live."""
-        users = UserStates(StateLayout.of(settings), dims=1, state_dims=1, room=settings.max_users)
+        users = UserStates(StateLayout.from_settings(settings), dims=1, state_dims=1, room=settings.max_users)
         return cls(users, ItemVocabulary(), ReleaseNumbers())

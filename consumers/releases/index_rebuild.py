@@ -23,7 +23,7 @@ class Rebuilds:
         if self._under_way is not None and self._under_way[1].done():
             of, base = self._under_way
             self._under_way = None
-            of.adopt(base.result())
+            of.swap_base(base.result())
             log.info("the index has a new base of %d items, and %d changes since", len(of.base), of.pending_changes)
         if self._under_way is None and index.needs_rebuild:
-            self._under_way = index, run_in_background("index-rebuild", index.begin_rebuild().base)
+            self._under_way = index, run_in_background("index-rebuild", index.start_rebuild().base)

@@ -35,7 +35,7 @@ class TextNeighbours:
         with_text = np.flatnonzero(text_vectors.any(axis=1)).astype(np.int32)
         if len(with_text) > 1:
             vectors = whitened_unit_vectors(text_vectors[with_text], DIMS)
-            base = AnnIndex.of(vectors, np.arange(len(with_text), dtype=np.int32))
+            base = AnnIndex.build(vectors, np.arange(len(with_text), dtype=np.int32))
             row, cosine = base.search(vectors, min(width + 1, len(with_text)), np.ones(len(with_text), np.bool_))
             is_neighbour = (row != np.arange(len(with_text))[:, None]) & (row >= 0) & (cosine > 0)
             order = np.argsort(~is_neighbour, axis=1, kind="stable")[:, :width]  # puts the item itself last

@@ -10,7 +10,7 @@ import numpy as np
 
 from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
-from anabranch.ranking.pipeline.rank import RankingResult, fold, rank
+from anabranch.ranking.pipeline.rank import RankingResult, rank, replay
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
@@ -101,7 +101,7 @@ def rank_batches(
     """
     states = ranker.empty_states()
     for batch in event_batches(log.take(slice(0, start)), states, ranker.item_ids, REPLAY_BATCH):
-        fold(states, batch)
+        replay(states, batch)
         done(len(batch))
     for batch in event_batches(log.take(slice(start, None)), states, ranker.item_ids, RANK_BATCH, first_key=start + 1):
         yield rank(ranker.live, ranker.neighbours, states, batch, ranker.policy)

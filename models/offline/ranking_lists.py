@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import build
-from anabranch.ranking.pipeline.rank import advance, fold
+from anabranch.ranking.pipeline.rank import replay, update_user_states
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventLog
@@ -76,11 +76,11 @@ def candidate_batches(
     """
     states = ranker.empty_states()
     for batch in event_batches(before, states, ranker.item_ids, REPLAY_BATCH):
-        fold(states, batch)
+        replay(states, batch)
         done(len(batch))
     start = 0
     for batch in event_batches(after, states, ranker.item_ids, RANK_BATCH, first_key=len(before) + 1):
-        users = advance(ranker.live, states, batch)[2]
+        users = update_user_states(ranker.live, states, batch)[2]
         chosen_events = np.flatnonzero(chosen[start : start + len(batch)])
         queries = users.at(chosen_events)
         index, neighbours = ranker.live.index, ranker.neighbours

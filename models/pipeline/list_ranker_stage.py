@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
-from anabranch.ranking.inference.user_encoder import OnnxListRanker as ServedListRanker
+from anabranch.ranking.inference.list_ranker import OnnxListRanker as ServedListRanker
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.vocabulary import ItemVocabulary

@@ -183,7 +183,7 @@ class _RetrainingRun:
         """A release as it would serve, with the co-visit table as it was before the gate's window."""
         item_ids = ItemVocabulary()
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
-        policy = Policy.of(self.settings)
+        policy = Policy.from_settings(self.settings)
         return OfflineRanker(live, neighbour_table(table, item_ids, self.events, policy.neighbours), item_ids, policy)
 
 

@@ -41,7 +41,7 @@ class SyntheticUsers:
     """Users with a geometric number of purchases each, of real items drawn by how often they were really bought."""
 
     def __init__(self, fixture: BenchFixture, events_per_user: int, manifest: Manifest) -> None:
-        self._layout = StateLayout.of(fixture.settings)
+        self._layout = StateLayout.from_settings(fixture.settings)
         self._dims = (manifest.dims, manifest.state_dims)
         self._events_per_user = events_per_user
         self._random = np.random.default_rng(0)

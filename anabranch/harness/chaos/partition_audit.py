@@ -52,7 +52,7 @@ class PartitionAuditor:
         self._contents = contents
         self._releases = releases
         self._first_offsets = first_offsets
-        self._layout = StateLayout.of(settings)
+        self._layout = StateLayout.from_settings(settings)
         self._last_release = max(contents.rankings, key=lambda ranking: ranking.ranking.ts).ranking.release
         self._rankings = {ranking.event_position: ranking for ranking in contents.rankings}
         self._feedback = {(feedback.partition, feedback.offset): feedback for feedback in contents.feedback}

@@ -53,7 +53,7 @@ class ReleaseSet:
             change = item_vector_update(name, entries[name], item_ids)
             if change is not None:
                 change.apply(live[name].index)
-        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, Policy.of(settings))
+        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, Policy.from_settings(settings))
 
     def empty_states(self, layout: StateLayout, release: str) -> UserStates:
         """States of no users, with the vector sizes of the release."""
@@ -111,9 +111,9 @@ class ReferenceRun:
         user_ids = [event.user_id for event in events]
         self._user_ids |= dict.fromkeys(user_ids)
         slots = self._states.slots(user_ids)
-        batch = EventBatch.of(events, slots, releases.item_ids, [event.appended_ms for event in received])
+        batch = EventBatch.from_events(events, slots, releases.item_ids, [event.appended_ms for event in received])
         if release_name is None:
-            rank.fold(self._states, batch)
+            rank.replay(self._states, batch)
             return
         live = releases.live[release_name]
         self._states.expect(live.manifest.dims, live.manifest.state_dims)

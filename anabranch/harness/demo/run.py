@@ -205,7 +205,7 @@ class Demo:
             records = read_records(self._settings, first_offsets, advance)
         served = ServedLog.from_feedback(history.events(), records.feedback)
         with bar("Score the baselines on the same events", len(served.log), self._console) as advance:
-            prequential = evaluate_prequentially(served, policy=Policy.of(self._settings), done=advance)
+            prequential = evaluate_prequentially(served, policy=Policy.from_settings(self._settings), done=advance)
         paced = events_within(records.events, (paced_from, self._end_offsets()))
         return Summary(
             broker=self._broker_kind,

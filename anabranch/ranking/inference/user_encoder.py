@@ -45,7 +45,7 @@ class UserEncoder(Protocol):
     its company: so they do not depend on how events fell into batches.
     """
 
-    def move(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
+    def update(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
         """Move `recurrent` [U, S], in place; the user vector [n, d] after each of the events."""
 
 
@@ -78,10 +78,10 @@ class OnnxStepEncoder:
         )
         return next_state, user_vectors
 
-    def move(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
+    def update(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
         """See `UserEncoder`."""
         vectors = np.empty_like(moves.inputs)
-        for wave in _waves(moves.user):
+        for wave in one_event_per_user_batches(moves.user):
             user, inputs, types, seconds = moves.at(wave)
             moved, vectors[wave] = self.step(recurrent[user], inputs, types, seconds)
             recurrent[user] = _halved(moved)
@@ -103,7 +103,7 @@ class OnnxRecurrentEncoder:
         )
         self._readout = OnnxModel(files, READOUT, ("state", "input"), ("user_vector",), threads)
 
-    def move(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
+    def update(self, recurrent: Vectors, moves: EncoderInputs) -> Vectors:
         """See `UserEncoder`."""
         vectors = np.empty_like(moves.inputs)
         for start in range(0, len(vectors), AT_ONCE):
@@ -112,7 +112,7 @@ class OnnxRecurrentEncoder:
             fade, state, seen = self._gates.run_rows(
                 input_vector=inputs, event_type=types.astype(np.int64), seconds_since=seconds
             )
-            recur(recurrent, np.ascontiguousarray(user), fade, state)
+            linear_recurrence(recurrent, np.ascontiguousarray(user), fade, state)
             vectors[part] = self._readout.run_rows(state=state, input=seen)[0]
         return _halved(vectors)
 
@@ -123,7 +123,7 @@ def _halved(values: Vectors) -> Vectors:
 
 
 @compiled_under_lock
-def recur(
+def linear_recurrence(
     recurrent: Vectors,  # [U, S] to be moved
     user: Positions,  # [n] places among them
     fade: Vectors,  # [n, S]
@@ -150,7 +150,7 @@ def recur(
             kept[s] = new[s]
 
 
-def _waves(user: Positions) -> Iterator[Positions]:
+def one_event_per_user_batches(user: Positions) -> Iterator[Positions]:
     """Positions of events in waves: each user at most once a wave, a user's events in order over the waves."""
     by_user = np.argsort(user, kind="stable")
     grouped = user[by_user]
@@ -158,14 +158,3 @@ def _waves(user: Positions) -> Iterator[Positions]:
     nth = np.arange(len(user)) - np.repeat(first, np.diff(np.r_[first, len(user)]))
     by_wave = np.argsort(nth, kind="stable")
     yield from np.split(by_user[by_wave], np.cumsum(np.bincount(nth))[:-1])
-
-
-class OnnxListRanker:
-    """The learned order over candidates."""
-
-    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
-        self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
-
-    def score(self, features: Vectors) -> Vectors:
-        """Features [N, F] of candidates, whosever they are → scores [N]: each as a list of one, so none is padded."""
-        return self._model.run_rows(features=features[:, None])[0][:, 0]

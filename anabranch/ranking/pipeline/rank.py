@@ -1,4 +1,4 @@
-"""The ranker's core: a fold over batches of events. State in, slates and feedback and state out."""
+"""The ranker's core: events and user states in, slates, feedback and updated user states out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EventBatch:
         return len(self.ts)
 
     @classmethod
-    def of(
+    def from_events(
         cls, events: Sequence[Event], slots: Slots, item_ids: ItemVocabulary, appended_ms: Sequence[int] | None = None
     ) -> EventBatch:
         """Columns of decoded events whose users have `slots` [B].
@@ -62,7 +62,7 @@ class EventBatch:
         """
         ts = [e.ts for e in events]
         if appended_ms is not None:
-            ts = [told if at < 0 else min(told, at) for told, at in zip(ts, appended_ms, strict=True)]
+            ts = [out if at < 0 else min(out, at) for out, at in zip(ts, appended_ms, strict=True)]
         return cls(
             slots=slots,
             items=np.array([-1 if e.item_id is None else item_ids.row(e.item_id) for e in events], np.int32),
@@ -88,11 +88,11 @@ class RankingResult:
     purchase: Floats | None = None  # [B, slate] probability that the user buys it; None: not asked for, or no such head
 
 
-Passed = Callable[[str], None]
+Lap = Callable[[str], None]
 """Told the name of a stage at its end."""
 
 
-def _no_clock() -> Passed:
+def _no_clock() -> Lap:
     return lambda stage: None
 
 
@@ -102,26 +102,26 @@ def rank(
     states: UserStates,
     batch: EventBatch,
     policy: Policy,
-    begin: Callable[[], Passed] = _no_clock,
-    each: Callable[[Callable[[UserSnapshots], _Slates], Iterable[UserSnapshots]], Iterable[_Slates]] = map,
+    start_timer: Callable[[], Lap] = _no_clock,
+    map_fn: Callable[[Callable[[UserSnapshots], _Slates], Iterable[UserSnapshots]], Iterable[_Slates]] = map,
 ) -> RankingResult:
-    """Move every user of the batch one step per event and rank after each, in log order per user.
+    """Update the user states by every event of the batch, in log order per user, and rank after each event.
 
-    Once the states are moved no order is needed: at most `QUERIES_AT_ONCE` events are ranked at a time, in turn or,
-    where `each` is the `map` of a pool of threads, beside one another. `states` changes in place. Clocks stay outside:
-    whatever runs in one stretch calls `begin`, and tells what that returns of each stage it has passed.
+    `states` changes in place. Once it is updated, the queries are independent: at most `QUERIES_AT_ONCE` are ranked at
+    a time, one part after the other or, where `map_fn` is the `map` of a thread pool, in parallel. The core reads no
+    clock: every part calls `start_timer`, and the returned function at the end of each stage.
     """
-    passed = begin()
-    duplicate, asked, queries = advance(live, states, batch, policy.latest)
-    passed("encode")
+    lap = start_timer()
+    duplicate, query_rows, queries = update_user_states(live, states, batch, policy.latest)
+    lap("encode")
 
     def slates(part: UserSnapshots) -> _Slates:
-        return _slates(live, neighbours, part, policy, states.layout, begin())
+        return _slates(live, neighbours, part, policy, states.layout, start_timer())
 
-    made = _Slates.concatenate(list(each(slates, _parts(queries))))
-    passed = begin()
-    ranked = _join(live, states, batch, duplicate, asked, made)
-    passed("join")
+    made = _Slates.concatenate(list(map_fn(slates, _parts(queries))))
+    lap = start_timer()
+    ranked = _to_result(live, states, batch, duplicate, query_rows, made)
+    lap("join")
     return ranked
 
 
@@ -133,9 +133,9 @@ def warm_up(live: ServableRelease, policy: Policy) -> None:
     states.restore(slots, states.copy(slots))
     inputs, first = np.zeros((1, live.index.dims), np.float32), np.zeros(1, np.int64)
     moves = EncoderInputs(first, inputs, np.zeros(1, np.uint8), inputs[:, 0])
-    live.encoder.move(states.columns.recurrent[slots].astype(np.float32), moves)
+    live.encoder.update(states.columns.recurrent[slots].astype(np.float32), moves)
     states.release(slots)
-    batch = EventBatch.of([], states.slots([]), ItemVocabulary())
+    batch = EventBatch.from_events([], states.slots([]), ItemVocabulary())
     rank(live, CoVisitRows(policy.neighbours), states, batch, policy)
 
 
@@ -162,19 +162,19 @@ def _slates(
     queries: UserSnapshots,
     policy: Policy,
     layout: StateLayout,
-    passed: Passed,
+    lap: Lap,
 ) -> _Slates:
     """What is best for n queries: retrieved, described, and put in order."""
     candidates = propose(queries, live.index, neighbours, policy, layout.own_half_life_s)
-    passed("retrieve")
+    lap("retrieve")
     features = build(queries, candidates, live.index, neighbours)
-    passed("features")
+    lap("features")
     items, scores, at = rank_candidates(live, candidates, features, len(queries.now), policy.slate)
     purchase = None
     if policy.purchase and live.purchase is not None:
         shown = features[at] if len(features) else np.zeros((*at.shape, features.shape[1]), np.float32)
         purchase = np.where(at >= 0, live.purchase.probability(shown), np.float32(0))
-    passed("order")
+    lap("order")
     return _Slates(items, scores, purchase)
 
 
@@ -186,7 +186,7 @@ def _parts(queries: UserSnapshots) -> Iterator[UserSnapshots]:
         yield queries.part(start, start + size)
 
 
-def advance(
+def update_user_states(
     live: ServableRelease, states: UserStates, batch: EventBatch, latest: bool = False
 ) -> tuple[NDArray[np.bool_], Positions, UserSnapshots]:
     """Enter the batch into the states.
@@ -198,20 +198,22 @@ def advance(
     fresh = np.flatnonzero(~duplicate)
     users, user = np.unique(batch.slots, return_inverse=True)
     reencode_stale_users(live, states, users)
-    asked = _latest(batch.slots, fresh) if latest else fresh
-    since, queries = states.observe(batch.slots, batch.items, batch.types, batch.ts, batch.sessions, duplicate, asked)
-    _encode(live, states, batch, users, user, fresh, since, asked, queries)
-    return duplicate, asked, queries
+    query_rows = _latest(batch.slots, fresh) if latest else fresh
+    since, queries = states.observe(
+        batch.slots, batch.items, batch.types, batch.ts, batch.sessions, duplicate, query_rows
+    )
+    _encode(live, states, batch, users, user, fresh, since, query_rows, queries)
+    return duplicate, query_rows, queries
 
 
-def fold(states: UserStates, batch: EventBatch, live: ServableRelease | None = None) -> None:
+def replay(states: UserStates, batch: EventBatch, live: ServableRelease | None = None) -> None:
     """Enter a batch without ranking: how a partition's states are restored.
 
     With the release that ranked these events the states become what they were then; without it, encoding waits for
     their users' next events.
     """
     if live is not None:
-        advance(live, states, batch)
+        update_user_states(live, states, batch)
         return
     duplicate = states.seen_before(batch.slots, batch.keys)
     none = np.empty(0, np.int64)
@@ -226,12 +228,12 @@ def rank_candidates(
     they stand among the candidates [n, slate], -1 padded."""
     items, scores = np.full((n, slate), -1, np.int32), np.zeros((n, slate), np.float32)
     at = np.full((n, slate), -1, np.int64)
-    greatest(live.order.score(features), candidates.query, candidates.item, items, scores, at)
+    top_k_per_query(live.order.score(features), candidates.query, candidates.item, items, scores, at)
     return items, scores, at
 
 
 @compiled
-def greatest(
+def top_k_per_query(
     all_scores: Floats,  # [N]
     query: Counts,  # [N] ascending
     item: Rows,  # [N]
@@ -273,7 +275,7 @@ def _encode(
     user: Positions,  # [B] place among them
     fresh: Positions,  # [F]
     since: NDArray[np.float32],  # [B]
-    asked: Positions,  # [A] ascending
+    query_rows: Positions,  # [A] ascending
     queries: UserSnapshots,  # [A] to be given their vectors
 ) -> None:
     """Move the users' vectors by the events that move them."""
@@ -282,21 +284,21 @@ def _encode(
     vector = columns.vector[users].astype(np.float32)
     inputs, moves = _inputs(live, batch)
     moving = fresh[moves[fresh]]
-    moved = live.encoder.move(
+    moved = live.encoder.update(
         recurrent, EncoderInputs(user[moving], inputs[moving], batch.types[moving], since[moving])
     )
-    _tell(vector, user, moving, moved, asked, queries.vector)
+    gather_vectors(vector, user, moving, moved, query_rows, queries.vector)
     columns.recurrent[users], columns.vector[users] = recurrent, vector
 
 
 @compiled
-def _tell(
+def gather_vectors(
     vector: Vectors,  # [U, d] to be moved
     user: Positions,  # [B] place among them
     moving: Positions,  # [m] positions, ascending
     moved: Vectors,  # [m, d] the user's vector after each of those
-    asked: Positions,  # [A] positions, ascending
-    told: Vectors,  # [A, d] to be filled with the user's vector after each of those
+    query_rows: Positions,  # [A] positions, ascending
+    out: Vectors,  # [A, d] to be filled with the user's vector after each of those
 ) -> None:
     m = a = 0
     for b in range(len(user)):
@@ -304,9 +306,9 @@ def _tell(
             for d in range(vector.shape[1]):
                 vector[user[b], d] = moved[m, d]
             m += 1
-        if a < len(asked) and asked[a] == b:
+        if a < len(query_rows) and query_rows[a] == b:
             for d in range(vector.shape[1]):
-                told[a, d] = vector[user[b], d]
+                out[a, d] = vector[user[b], d]
             a += 1
 
 
@@ -346,26 +348,28 @@ def _encode_histories(live: ServableRelease, states: UserStates, stale: Slots) -
     recurrent = np.zeros((len(stale), columns.recurrent.shape[1]), np.float32)
     vector = np.zeros((len(stale), live.index.dims), np.float32)
     inputs, types = live.index.vectors(item[user, nth]), lists.history_type[user, place]
-    vector[user] = live.encoder.move(recurrent, EncoderInputs(user, inputs, types, since))  # the last of a user's stays
+    vector[user] = live.encoder.update(
+        recurrent, EncoderInputs(user, inputs, types, since)
+    )  # the last of a user's stays
     columns.encoded_by[stale] = live.number
     columns.recurrent[stale], columns.vector[stale] = recurrent, vector
 
 
-def _join(
+def _to_result(
     live: ServableRelease,
     states: UserStates,
     batch: EventBatch,
     duplicate: NDArray[np.bool_],
-    asked: Positions,
+    query_rows: Positions,
     slates: _Slates,
 ) -> RankingResult:
     """Join each event with the slate its user had, which the event before may have made in this same batch."""
     ranked = np.zeros(len(batch), np.bool_)
-    ranked[asked] = True
-    slate, score = _spread(slates.items, asked, len(batch), -1), _spread(slates.scores, asked, len(batch), 0)
+    ranked[query_rows] = True
+    slate, score = scatter(slates.items, query_rows, len(batch), -1), scatter(slates.scores, query_rows, len(batch), 0)
     release, size, place = (np.full(len(batch), fill, np.int32) for fill in (-1, 0, NO_SLATE))
     columns = states.columns
-    _show(
+    join_feedback(
         columns.slate,
         columns.slate_release,
         batch.slots,
@@ -378,12 +382,12 @@ def _join(
         size,
         place,
     )
-    purchase = None if slates.purchase is None else _spread(slates.purchase, asked, len(batch), 0)
+    purchase = None if slates.purchase is None else scatter(slates.purchase, query_rows, len(batch), 0)
     return RankingResult(duplicate, ranked, slate, score, release, size, place, purchase)
 
 
 @compiled
-def _show(
+def join_feedback(
     shown: Rows,  # [n, slate] by slot
     shown_release: NDArray[np.int32],  # [n] by slot
     slots: Slots,  # [B]
@@ -415,7 +419,7 @@ def _show(
             shown_release[slot] = number
 
 
-def _spread(values: NDArray[Number], at: Positions, n: int, fill: int) -> NDArray[Number]:
+def scatter(values: NDArray[Number], at: Positions, n: int, fill: int) -> NDArray[Number]:
     """Values [A, …] where they belong among n, and `fill` everywhere else."""
     spread = np.full((n, *values.shape[1:]), fill, values.dtype)
     spread[at] = values

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
+from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
-from anabranch.ranking.inference.user_encoder import OnnxListRanker, OnnxRecurrentEncoder, OnnxStepEncoder, UserEncoder
+from anabranch.ranking.inference.user_encoder import OnnxRecurrentEncoder, OnnxStepEncoder, UserEncoder
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Vectors

@@ -22,7 +22,7 @@ to be searched for them, which grows with the catalogue, where a walk hardly doe
 Items that read alike have one vector, and a graph has it once: of more than have room among each other's links a walk
 finds all or, for it never comes there, none.
 """
-LINKS, BREADTH_BUILT = 32, 100
+M, EF_CONSTRUCTION = 32, 100
 """Links of an item (M), and how broad a walk finds them (efConstruction): more take longer to build and find more."""
 RECALL_TARGET, RECALL_AT = 0.97, 100
 """A walk is as broad as finds this share of the exact nearest items."""
@@ -32,7 +32,7 @@ needed must not keep the others waiting."""
 SCANNED = 150
 """Vectors that are compared one after the other in the time by which one more of breadth makes a walk longer: a walk
 that is as broad as a scan is long is none."""
-MOST_DEAD = 0.25
+MAX_DEAD_SHARE = 0.25
 """Share of the graph that may be items that have changed or left: then it is built anew."""
 AT_ONCE, SCANNED_AT_ONCE = 512, 8
 """Vectors added, and queries compared with every vector, at a time: between two of these a thread may rest."""
@@ -52,19 +52,19 @@ class AnnIndex:
     @classmethod
     def empty(cls, dims: int) -> Self:
         """Finds nothing."""
-        return cls(faiss.IndexFlatIP(dims), VectorGroups.each(np.empty(0, np.int32)))
+        return cls(faiss.IndexFlatIP(dims), VectorGroups.singletons(np.empty(0, np.int32)))
 
     @classmethod
-    def of(cls, vectors: Vectors, rows: Rows, between: YieldCpu = no_rest) -> Self:
+    def build(cls, vectors: Vectors, rows: Rows, between: YieldCpu = no_rest) -> Self:
         """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a thread of its own."""
         if len(rows) < FLAT_INDEX_MAX_ITEMS:
             flat = faiss.IndexFlatIP(vectors.shape[1])
             for start in range(0, len(rows), AT_ONCE):
                 flat.add(vectors[rows[start : start + AT_ONCE]])
                 between()
-            return cls(flat, VectorGroups.each(rows))
-        graph = faiss.IndexHNSWFlat(vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
-        graph.hnsw.efConstruction = BREADTH_BUILT
+            return cls(flat, VectorGroups.singletons(rows))
+        graph = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = EF_CONSTRUCTION
         items = _grown(graph, vectors, rows, between)
         graph.hnsw.efSearch = BREADTH_AT_FIRST
         return cls(graph, items)
@@ -79,11 +79,11 @@ class AnnIndex:
         alive = np.where((before >= 0) & kept[before], before, -1).astype(np.int32)
         more = rows[~kept[rows]]
         dead = (alive < 0).sum() / max(1, len(alive) + len(more))
-        if self._graph is not None and len(rows) >= FLAT_INDEX_MAX_ITEMS and dead <= MOST_DEAD:
+        if self._graph is not None and len(rows) >= FLAT_INDEX_MAX_ITEMS and dead <= MAX_DEAD_SHARE:
             graph = faiss.clone_index(self.faiss_index)
             added = _grown(graph, vectors, more, between)
             return type(self)(graph, self.items._replace(rows=alive).and_then(added))
-        anew = type(self).of(vectors, rows, between)
+        anew = type(self).build(vectors, rows, between)
         if self._graph is not None and anew._graph is not None:
             anew._graph.hnsw.efSearch = self._graph.hnsw.efSearch  # for users whom it has seen
         return anew

@@ -20,7 +20,7 @@ class VectorGroups(NamedTuple):
     """[n] -1 where the vector is no item's any more."""
 
     @classmethod
-    def each(cls, rows: Rows) -> VectorGroups:
+    def singletons(cls, rows: Rows) -> VectorGroups:
         """Every item by itself."""
         return cls(np.arange(len(rows) + 1), rows)
 

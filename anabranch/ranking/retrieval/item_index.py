@@ -36,7 +36,7 @@ class Rebuild:
     kept: NDArray[np.bool_]  # [N] those whose vectors in `before` were right when it began
 
     def base(self, between: YieldCpu = no_rest) -> AnnIndex:
-        """Make it, in any thread. Rows that change meanwhile may be read half written: `adopt` leaves them out."""
+        """Make it, in any thread. Rows that change meanwhile may be read half written: `swap_base` leaves them out."""
         return self.before.rebuilt_with(self.vectors, self.kept, self.rows, between)
 
 
@@ -139,15 +139,15 @@ class ItemIndex:
 
     def rebuild(self, between: YieldCpu = no_rest) -> None:
         """Fold delta and tombstones into a new base, while everything else waits."""
-        self.adopt(self.begin_rebuild().base(between))
+        self.swap_base(self.start_rebuild().base(between))
 
-    def begin_rebuild(self) -> Rebuild:
-        """What to make a new base of, in another thread; then `adopt` it."""
+    def start_rebuild(self) -> Rebuild:
+        """What to make a new base of, in another thread; then `swap_base` it."""
         self._changed = {}
         rows = np.flatnonzero(self.columns.servable).astype(np.int32)
         return Rebuild(self.columns.vectors, rows, self._base, self._in_base.copy())
 
-    def adopt(self, base: AnnIndex) -> None:
+    def swap_base(self, base: AnnIndex) -> None:
         """Search the new base from now on, and what has changed since its rebuild began as delta and tombstones."""
         if self._changed is None:
             raise ValueError("no rebuild has begun")

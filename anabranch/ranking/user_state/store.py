@@ -39,7 +39,7 @@ class StateLayout:
     own_half_life_s: int = 8 * WEEK_S
 
     @classmethod
-    def of(cls, settings: Settings) -> StateLayout:
+    def from_settings(cls, settings: Settings) -> StateLayout:
         """As the settings say."""
         return cls(
             history=settings.history_length,

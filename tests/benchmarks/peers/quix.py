@@ -64,7 +64,7 @@ class PerEvent:
             return
         seconds = np.maximum(event.ts - user["last_ts"], 0) / 1000 * (user["last_ts"] >= 0)
         recurrent = user["recurrent"].copy()
-        user["vector"] = live.encoder.move(
+        user["vector"] = live.encoder.update(
             recurrent,
             EncoderInputs(
                 np.zeros(1, np.int64),

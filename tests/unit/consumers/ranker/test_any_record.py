@@ -56,10 +56,10 @@ class Ranker:
         releases.number("r1")
         self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases)
 
-    def fold(self, states: UserStates, received: Sequence[Received], ranked: bool) -> None:
+    def replay(self, states: UserStates, received: Sequence[Received], ranked: bool) -> None:
         """As a restore does it, of events that the live release ranked or that none did."""
         for batch in self._batches(states, received):
-            rank.fold(states, batch, self._live if ranked else None)
+            rank.replay(states, batch, self._live if ranked else None)
 
     def rank(self, states: UserStates, received: Sequence[Received]) -> int:
         """As the main loop does it; how many messages would be published. All of them can be read."""
@@ -79,7 +79,9 @@ class Ranker:
         for start in range(0, len(received), BATCH):
             here = received[start : start + BATCH]
             slots = states.slots([one.event.user_id for one in here], [one.partition for one in here])
-            yield EventBatch.of([one.event for one in here], slots, self._item_ids, [one.appended_ms for one in here])
+            yield EventBatch.from_events(
+                [one.event for one in here], slots, self._item_ids, [one.appended_ms for one in here]
+            )
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def feed(ranker: Ranker, records: Sequence[ConsumerRecord], ranks: bool) -> None
     received = assert_answered(records)
     users = len({(one.partition, one.event.user_id) for one in received})
     folded = blank_states()
-    ranker.fold(folded, received, ranked=ranks)
+    ranker.replay(folded, received, ranked=ranks)
     assert_sound(folded, users)
     if ranks:
         states = blank_states()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Item
-from anabranch.ranking.pipeline.rank import NO_SLATE, EventBatch, fold, rank
+from anabranch.ranking.pipeline.rank import NO_SLATE, EventBatch, rank, replay
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -59,9 +59,9 @@ def online(ranker: OfflineRanker, log: EventLog, start: int) -> tuple[np.ndarray
     states = UserStates(ranker.layout, ranker.live.index.dims, ranker.live.manifest.state_dims)
     slates, ranks = [], []
     for at, event in enumerate(log.events()):
-        batch = EventBatch.of([event], states.slots([event.user_id]), ranker.item_ids)
+        batch = EventBatch.from_events([event], states.slots([event.user_id]), ranker.item_ids)
         if at < start:
-            fold(states, batch)
+            replay(states, batch)
         else:
             ranked = rank(ranker.live, ranker.neighbours, states, batch, ranker.policy)
             slates.append(ranked.slate)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from anabranch.ranking.inference.user_encoder import OnnxListRanker as OnnxOrder
+from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.release import UnverifiedRelease
 from models.networks.list_ranker import ListRanker, ListRankerConfig, RankingLists, fit_list_ranker, list_loss
 from models.networks.onnx_export import export_list_ranker
@@ -81,4 +81,4 @@ def test_the_exported_ranker_scores_as_the_original(tmp_path: Path) -> None:
     features = lists(4).features
     with torch.no_grad():
         expected = ranker(torch.from_numpy(features).reshape(4, 5, 3)).numpy().ravel()
-    np.testing.assert_allclose(OnnxOrder(UnverifiedRelease(tmp_path)).score(features), expected, atol=1e-4)
+    np.testing.assert_allclose(OnnxListRanker(UnverifiedRelease(tmp_path)).score(features), expected, atol=1e-4)

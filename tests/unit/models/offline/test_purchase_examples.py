@@ -111,7 +111,7 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
     number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
     features, bought = [], []
     for at, batch in enumerate(event_batches(log, states, ranker.item_ids, 1)):
-        asked = rank.advance(ranker.live, states, batch)[2]
+        asked = rank.update_user_states(ranker.live, states, batch)[2]
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
             continue
         candidates = propose(asked, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.own_half_life_s)

@@ -48,7 +48,7 @@ class Shop:
         return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
 
     def batch(self, states: UserStates) -> EventBatch:
-        return EventBatch.of(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
+        return EventBatch.from_events(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
 
 
 def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) 
     assert ((ranked.purchase > 0) & (ranked.purchase < 1)).all()
 
     states = shop.states()
-    queries = rank.advance(shop.live, states, shop.batch(states))[2]
+    queries = rank.update_user_states(shop.live, states, shop.batch(states))[2]
     candidates = propose(queries, shop.live.index, shop.neighbours, ASKED, states.layout.own_half_life_s)
     features = build(queries, candidates, shop.live.index, shop.neighbours)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
@@ -97,8 +97,8 @@ def test_nothing_to_show_has_no_probabilities(tmp_path: Path) -> None:
 
 
 def test_the_setting_is_what_the_ranker_asks_by() -> None:
-    assert not Policy.of(Settings()).purchase
-    assert Policy.of(Settings(publish_purchase=True)).purchase
+    assert not Policy.from_settings(Settings()).purchase
+    assert Policy.from_settings(Settings(publish_purchase=True)).purchase
 
 
 def test_an_altered_head_does_not_load(tmp_path: Path) -> None:

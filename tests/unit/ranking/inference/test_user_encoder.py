@@ -13,7 +13,7 @@ from anabranch.ranking.inference.user_encoder import (
     OnnxRecurrentEncoder,
     OnnxStepEncoder,
     UserEncoder,
-    recur,
+    linear_recurrence,
 )
 from anabranch.release import UnverifiedRelease
 from models.networks.encoder import EncoderConfig
@@ -54,10 +54,10 @@ def blank() -> NDArray[np.float32]:
 
 def test_users_do_not_depend_on_how_events_fell_into_batches(encoder: UserEncoder, events: EncoderInputs) -> None:
     at_once, bit_by_bit = blank(), blank()
-    vectors = encoder.move(at_once, events)
+    vectors = encoder.update(at_once, events)
     cuts = np.sort(np.random.default_rng(1).integers(EVENTS, size=40)).tolist()
     parts = [
-        encoder.move(bit_by_bit, events.at(slice(start, end)))
+        encoder.update(bit_by_bit, events.at(slice(start, end)))
         for start, end in zip([0, *cuts], [*cuts, EVENTS], strict=True)
     ]
     assert np.array_equal(np.concatenate(parts), vectors)
@@ -66,31 +66,31 @@ def test_users_do_not_depend_on_how_events_fell_into_batches(encoder: UserEncode
 
 def test_users_do_not_depend_on_their_company(encoder: UserEncoder, events: EncoderInputs) -> None:
     together, alone = blank(), blank()
-    vectors = encoder.move(together, events)
+    vectors = encoder.update(together, events)
     for user in range(USERS):
         mine = events[0] == user
-        assert np.array_equal(encoder.move(alone, events.at(np.flatnonzero(mine))), vectors[mine])
+        assert np.array_equal(encoder.update(alone, events.at(np.flatnonzero(mine))), vectors[mine])
     assert np.array_equal(alone, together)
 
 
 def test_states_and_vectors_are_halves(encoder: UserEncoder, events: EncoderInputs) -> None:
     recurrent = blank()
-    vectors = encoder.move(recurrent, events)
+    vectors = encoder.update(recurrent, events)
     for values in (recurrent, vectors):
         assert values.any() and np.array_equal(values, values.astype(np.float16))
 
 
 def test_no_event_moves_nobody(encoder: UserEncoder, events: EncoderInputs) -> None:
     recurrent = blank()
-    assert encoder.move(recurrent, events.at(slice(0))).shape == (0, CONFIG.dims)
+    assert encoder.update(recurrent, events.at(slice(0))).shape == (0, CONFIG.dims)
     assert not recurrent.any()
 
 
 def test_the_recurrence_is_the_step(folder: Path, events: EncoderInputs) -> None:
     by_step, by_parts = blank(), blank()
-    vectors = OnnxStepEncoder(UnverifiedRelease(folder)).move(by_step, events)
+    vectors = OnnxStepEncoder(UnverifiedRelease(folder)).update(by_step, events)
     assert (
-        np.abs(OnnxRecurrentEncoder(UnverifiedRelease(folder)).move(by_parts, events) - vectors).max()
+        np.abs(OnnxRecurrentEncoder(UnverifiedRelease(folder)).update(by_parts, events) - vectors).max()
         < 0.02 * np.abs(vectors).max()
     )
     assert np.abs(by_parts - by_step).max() < 0.01 * np.abs(by_step).max()
@@ -106,5 +106,5 @@ def test_a_state_is_rounded_to_the_half_that_numpy_rounds_it_to() -> None:
     )[None]
     expected = written.astype(np.float16).astype(np.float32)
     recurrent, one = np.zeros_like(written), np.ones_like(written)
-    recur(recurrent, np.zeros(1, np.int64), one, written)
+    linear_recurrence(recurrent, np.zeros(1, np.int64), one, written)
     assert np.array_equal(written, expected) and np.array_equal(recurrent, expected)

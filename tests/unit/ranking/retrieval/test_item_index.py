@@ -117,10 +117,10 @@ def test_what_changes_while_a_base_is_built_is_found_as_it_is_now() -> None:
     index = _filled(100)
     index.rebuild()
     old, new = _unit(100)[7:8], -_unit(100)[7:8]
-    rebuild = index.begin_rebuild()
+    rebuild = index.start_rebuild()
     index.upsert(_rows(7, 100), np.concatenate([new, old]), np.ones(2, np.bool_))
     index.remove(_rows(8))
-    index.adopt(rebuild.base())
+    index.swap_base(rebuild.base())
     assert index.search(new, 1)[0].tolist() == [[7]]
     assert index.search(old, 1)[0].tolist() == [[100]]
     assert 8 not in index.search(_unit(100)[8:9], 100)[0]
@@ -131,11 +131,11 @@ def test_what_changes_while_a_base_is_built_is_found_as_it_is_now() -> None:
 
 def test_one_rebuild_is_under_way_at_a_time() -> None:
     index = _filled(2_000)
-    rebuild = index.begin_rebuild()
+    rebuild = index.start_rebuild()
     assert not index.needs_rebuild
-    index.adopt(rebuild.base())
+    index.swap_base(rebuild.base())
     with pytest.raises(ValueError, match="no rebuild has begun"):
-        index.adopt(rebuild.base())
+        index.swap_base(rebuild.base())
 
 
 @pytest.fixture
@@ -164,11 +164,11 @@ def test_a_graph_finds_the_share_it_was_tuned_for(graph: ItemIndex) -> None:
 
 
 def test_a_graph_is_tuned_to_those_who_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"FLAT_INDEX_MAX_ITEMS": 1_000, "LINKS": 8, "BREADTH_BUILT": 16, "SCANNED": 1, "BROADEST": 2_000}
+    small = {"FLAT_INDEX_MAX_ITEMS": 1_000, "M": 8, "EF_CONSTRUCTION": 16, "SCANNED": 1, "BROADEST": 2_000}
     for name, value in small.items():
         monkeypatch.setattr(ann_index, name, value)
     vectors = np.random.default_rng(5).normal(size=(5_200, 32)).astype(np.float32)
-    base, users = AnnIndex.of(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
+    base, users = AnnIndex.build(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
     base.faiss_index.hnsw.efSearch = ann_index.RECALL_AT
     before = base.recall(users)
     base.tune(users)
@@ -255,8 +255,8 @@ def test_an_item_that_changes_while_a_base_is_built_takes_no_other_with_it(monke
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     index, (other, alike, new) = ItemIndex(8), _unit(3)
     index.upsert(_rows(0, 1, 2), np.stack([other, alike, alike]), np.ones(3, np.bool_))
-    rebuild = index.begin_rebuild()
-    index.adopt(rebuild.base(lambda: index.upsert(_rows(1), new[None], np.array([True]))))
+    rebuild = index.start_rebuild()
+    index.swap_base(rebuild.base(lambda: index.upsert(_rows(1), new[None], np.array([True]))))
     for query, item in ((other, 0), (new, 1), (alike, 2)):
         rows, scores = index.search(query[None], 1)
         assert (rows[0, 0], scores[0, 0]) == (item, pytest.approx(1))

@@ -43,7 +43,7 @@ class Process:
 
     def rank(self, events: list[Event]) -> rank.RankingResult:
         slots = self.states.slots(event.user_id for event in events)
-        batch = EventBatch.of(events, slots, self.item_ids)
+        batch = EventBatch.from_events(events, slots, self.item_ids)
         ranked = rank.rank(self.live, CoVisitRows(), self.states, batch, Policy(slate=self.states.layout.slate))
         self.states.columns.next_offset[slots] = np.arange(len(events)) + 1
         return ranked
