@@ -19,7 +19,7 @@ from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadat
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import Category, Letter, Refused, too_large
+from consumers.runtime.dead_letter import Category, NotReplayable, StoredDeadLetter, too_large
 from consumers.runtime.publishers import TransactionAborted
 
 CHUNK = 100
@@ -77,13 +77,13 @@ def show(settings: Settings, limit: int, category: Category | None = None) -> li
 def payload(settings: Settings, partition: int, offset: int) -> bytes:
     """The bytes that could not be read, of the letter at a place among the dead letters; empty where there were none.
 
-    Raises `Refused` if there is no letter, or no bytes any more.
+    Raises `NotReplayable` if there is no letter, or no bytes any more.
     """
     topic = Topics(settings).dead_letter
     record = clients.record_at(settings, topic, partition, offset)
     if record is None:
-        raise Refused(f"{topic} holds nothing in partition {partition} at offset {offset}")
-    letter = Letter.of(record)
+        raise NotReplayable(f"{topic} holds nothing in partition {partition} at offset {offset}")
+    letter = StoredDeadLetter.from_record(record)
     return (_original(settings, letter).value if letter.category == "too_large" else letter.value) or b""
 
 
@@ -112,19 +112,19 @@ def replay(settings: Settings, chunk: int = CHUNK) -> Iterator[Replayed]:
     try:
         with closing(_consumer(settings)) as consumer:
             for records in _chunks(consumer, chunk):
-                outgoing, replayed = _put_back(settings, records)
+                outbound, replayed = _put_back(settings, records)
                 offsets = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
-                _publish(producer, outgoing, offsets, consumer.group_metadata())
+                _publish(producer, outbound, offsets, consumer.group_metadata())
                 yield replayed
     finally:
         producer.close(timeout=CLOSE_TIMEOUT_S)
 
 
-def _publish(producer: KafkaProducer, outgoing: Iterable[OutboundRecord], offsets: Offsets, membership: Any) -> None:
+def _publish(producer: KafkaProducer, records: Iterable[OutboundRecord], offsets: Offsets, membership: Any) -> None:
     """One transaction. What fenced the producer goes on in its place, so it is not replaced."""
     try:
         producer.begin_transaction()
-        for topic, key, value, partition, headers in outgoing:
+        for topic, key, value, partition, headers in records:
             producer.send(topic, key=key, value=value, partition=partition, headers=headers)
         producer.send_offsets_to_transaction(offsets_and_metadata(offsets), membership)
         producer.commit_transaction()
@@ -164,44 +164,46 @@ def _chunks(consumer: KafkaConsumer, size: int) -> Iterator[list[ConsumerRecord]
 
 def _put_back(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[list[OutboundRecord], Replayed]:
     """The messages that put letters back, and what is to be said of it."""
-    outgoing, replayed = [], Replayed(Counter(), [])
+    outbound, replayed = [], Replayed(Counter(), [])
     for record in records:
         try:
-            outgoing.append(_returned(settings, Letter.of(record)))
-            replayed.sent[outgoing[-1].topic] += 1
-        except Refused as refused:
+            outbound.append(_returned(settings, StoredDeadLetter.from_record(record)))
+            replayed.sent[outbound[-1].topic] += 1
+        except NotReplayable as refused:
             replayed.refused.append(f"partition {record.partition}, offset {record.offset}: {refused}")
-    return outgoing, replayed
+    return outbound, replayed
 
 
-def _returned(settings: Settings, letter: Letter) -> OutboundRecord:
-    """The message that puts a letter back where it came from, for there its user's state is. Raises `Refused`."""
+def _returned(settings: Settings, letter: StoredDeadLetter) -> OutboundRecord:
+    """The message that puts a letter back where it came from, for there its user's state is. Raises `NotReplayable`."""
     _refuse_foreign(settings, letter)
     if letter.category != "too_large":
         return OutboundRecord(letter.topic, letter.key, letter.value, letter.partition, letter.headers)
     original = _original(settings, letter)
     again = too_large(original, settings.max_message_bytes)
     if again is not None:
-        return again.outgoing(Topics(settings).dead_letter)
+        return again.to_record(Topics(settings).dead_letter)
     return OutboundRecord(letter.topic, original.key, original.value, letter.partition, sendable(original.headers))
 
 
-def _refuse_foreign(settings: Settings, letter: Letter) -> None:
-    """Raises `Refused` for a letter of a record that nothing of this Anabranch consumed."""
+def _refuse_foreign(settings: Settings, letter: StoredDeadLetter) -> None:
+    """Raises `NotReplayable` for a letter of a record that nothing of this Anabranch consumed."""
     topics = Topics(settings)
     if letter.topic not in (topics.events, topics.items):
-        raise Refused(f"header `topic` names {letter.topic!r}, and is neither {topics.events} nor {topics.items}")
+        raise NotReplayable(f"header `topic` names {letter.topic!r}, and is neither {topics.events} nor {topics.items}")
     if letter.partition >= settings.partitions:
-        raise Refused(f"header `partition` is {letter.partition}: {letter.topic} has {settings.partitions}")
+        raise NotReplayable(f"header `partition` is {letter.partition}: {letter.topic} has {settings.partitions}")
     if letter.key is None and letter.value is None:
-        raise Refused("header `category` is 'empty', and there is no key either: no client sends such a record")
+        raise NotReplayable("header `category` is 'empty', and there is no key either: no client sends such a record")
 
 
-def _original(settings: Settings, letter: Letter) -> ConsumerRecord:
-    """The record a letter is of, where it came from. Raises `Refused` if it is not there any more."""
+def _original(settings: Settings, letter: StoredDeadLetter) -> ConsumerRecord:
+    """The record a letter is of, where it came from. Raises `NotReplayable` if it is not there any more."""
     record = clients.record_at(settings, letter.topic, letter.partition, letter.offset)
     if record is None:
-        raise Refused(f"header `offset` is {letter.offset}, which partition {letter.partition} of {letter.topic} lacks")
+        raise NotReplayable(
+            f"header `offset` is {letter.offset}, which partition {letter.partition} of {letter.topic} lacks"
+        )
     return record
 
 
@@ -216,7 +218,7 @@ def _shown(settings: Settings, record: ConsumerRecord, replayed: Mapping[int, in
         key=None if record.key is None else record.key.decode(errors="replace"),
     )
     try:
-        letter = Letter.of(record)
+        letter = StoredDeadLetter.from_record(record)
         shown = structs.replace(
             shown,
             source=Source(letter.topic, letter.partition, letter.offset),
@@ -224,6 +226,6 @@ def _shown(settings: Settings, record: ConsumerRecord, replayed: Mapping[int, in
             reason=letter.reason,
         )
         _refuse_foreign(settings, letter)
-    except Refused as refused:
+    except NotReplayable as refused:
         return structs.replace(shown, replayed=False, refused=str(refused))
     return shown

@@ -75,11 +75,11 @@ def user(
     from anabranch.kafka import clients
     from anabranch.kafka.log_reader import KafkaLogReader
     from anabranch.kafka.topics import Topics
-    from consumers.ranker.dead_letter_offsets import Buried
+    from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
-    dead_letters = Buried(KafkaLogReader(settings), Topics(settings))
+    dead_letters = DeadLetterOffsets(KafkaLogReader(settings), Topics(settings))
     for _ in dead_letters.catch_up():
         pass
     history = InspectedUser.read(settings, user_id, limit, dead_letters.holds)

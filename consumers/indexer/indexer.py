@@ -30,10 +30,9 @@ from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.indexer.item_embedder import ItemEmbedder
-from consumers.runtime import own_messages
 from consumers.runtime.dead_letter import DeadLetter
-from consumers.runtime.decoding import decode_item
-from consumers.runtime.throttle import Every
+from consumers.runtime.decoding import decode_item, decode_own
+from consumers.runtime.pacing import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ class Indexer:
         """Items added, changed or removed while this process runs; they are published before the backlog."""
         self._backlog: list[str] = []
         self._is_complete = True
-        self._gauges_due, self._progress_log_due, self._waiting_log_due = Every(1), Every(5), Every(10)
+        self._gauges_due, self._progress_log_due, self._waiting_log_due = Throttle(1), Throttle(5), Throttle(10)
 
         self._producer = clients.producer(settings)
         self._delivery = CheckedProducer(self._producer)
@@ -119,7 +118,7 @@ class Indexer:
         self._changed[item_id] = None
 
     def _on_notice(self, record: ConsumerRecord) -> None:
-        read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
+        read = decode_own(messages.releases, bytes.decode, record, self._metrics)
         notice = None if read is None else read[1]
         if notice is not None:
             self._notices.add(notice)
@@ -127,7 +126,7 @@ class Indexer:
     def _send_dead_letter(self, letter: DeadLetter) -> None:
         partition = TopicPartition(letter.record.topic, letter.record.partition)
         if letter.record.offset >= self._committed_offsets[partition]:
-            self._send(letter.outgoing(self._topics.dead_letter))
+            self._send(letter.to_record(self._topics.dead_letter))
             self._metrics.dead_letters.labels(letter.category).inc()
 
     def _start_release(self, at_start: bool = False) -> None:
@@ -155,7 +154,7 @@ class Indexer:
         """Digests of the values on `item-vectors`, so that a restart publishes only what differs."""
         published: dict[str, bytes] = {}
         for record in clients.read_to_end(self._settings, [self._topics.item_vectors]):
-            read = own_messages.read(messages.item_vectors, topics.split_vector_key, record, self._metrics)
+            read = decode_own(messages.item_vectors, topics.split_vector_key, record, self._metrics)
             if read is None:
                 continue
             item_id, of = read[0]

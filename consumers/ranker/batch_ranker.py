@@ -23,10 +23,9 @@ from consumers.ranker.checkpoint import FirstEvent, OffsetRange
 from consumers.ranker.log_messages import RELEASE_IS_LIVE
 from consumers.ranker.pending_transaction import BatchUndo
 from consumers.ranker.state_store import StateStore
-from consumers.releases.index_rebuild import Rebuilds
-from consumers.releases.index_recall import RecallWatch
-from consumers.releases.updates import NeighbourChange, VectorChange
-from consumers.runtime.decoding import Received
+from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
+from consumers.releases.updates import CoVisitUpdate, ItemVectorUpdate
+from consumers.runtime.decoding import DecodedEvent
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +52,7 @@ class BatchRanker:
         self._changelog = changelog
         self._metrics = metrics
         self.co_visits = CoVisitRows(self._policy.neighbours)
-        self._rebuilds, self._recall = Rebuilds(), RecallWatch(metrics)
+        self._rebuilds, self._recall = IndexRebuilder(), RecallMonitor(metrics)
         self.live: ServableRelease | None = None
         """None until the first release is live here: nothing is ranked before."""
 
@@ -63,7 +62,7 @@ class BatchRanker:
         assert self.live is not None, "no partition is resumed before a release is live"
         return self.live.manifest.id
 
-    def rank(self, events: Sequence[Received], end_offsets: Mapping[int, int], stopwatch: Stopwatch) -> RankedBatch:
+    def rank(self, events: Sequence[DecodedEvent], end_offsets: Mapping[int, int], stopwatch: Stopwatch) -> RankedBatch:
         """Rank a batch, which may be empty, and move the states of its users.
 
         `end_offsets` end the records of each partition, those that are no events among them.
@@ -82,7 +81,7 @@ class BatchRanker:
         result = rank.rank(self.live, self.co_visits, users, batch, self._policy, stopwatch.start_timer, self._pool.map)
         users.columns.next_offset[slots] = [event.offset + 1 for event in events]
         users.touch(distinct_slots)
-        self._recall.look(self.live.index.base, users.columns.vector, distinct_slots)
+        self._recall.observe(self.live.index.base, users.columns.vector, distinct_slots)
         ranges = offset_ranges(events, slots.tolist(), result.duplicate.tolist(), end_offsets)
         return RankedBatch(result, undo, ranges)
 
@@ -98,9 +97,9 @@ class BatchRanker:
         log.info("release %s %s %d items", manifest.id, RELEASE_IS_LIVE, len(release.index))
         warn_of_missing_heads(release, self._policy)
 
-    def apply(self, update: VectorChange | NeighbourChange) -> None:
+    def apply(self, update: ItemVectorUpdate | CoVisitUpdate) -> None:
         """Update the index or the co-visits; vectors of any release but the live one are ignored."""
-        if isinstance(update, NeighbourChange):
+        if isinstance(update, CoVisitUpdate):
             update.apply(self.co_visits)
         elif self.live is not None and update.release == self.live.manifest.id:
             update.apply(self.live.index)
@@ -108,13 +107,13 @@ class BatchRanker:
     def maintain_index(self) -> None:
         """Swap in a rebuilt index, or begin a rebuild, where it is time. Raises what ended a rebuild."""
         if self.live is not None:
-            self._rebuilds.go_on(self.live.index)
+            self._rebuilds.poll(self.live.index)
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
 
-    def _load_evicted(self, events: Sequence[Received]) -> None:
+    def _load_evicted(self, events: Sequence[DecodedEvent]) -> None:
         user_ids: dict[int, list[str]] = {}
         for event in events:
             user_ids.setdefault(event.partition, []).append(event.event.user_id)
@@ -134,7 +133,7 @@ def warn_of_missing_heads(release: ServableRelease, policy: Policy) -> None:
 
 
 def offset_ranges(
-    events: Sequence[Received], slots: Sequence[int], duplicate: Sequence[bool], end_offsets: Mapping[int, int]
+    events: Sequence[DecodedEvent], slots: Sequence[int], duplicate: Sequence[bool], end_offsets: Mapping[int, int]
 ) -> dict[int, OffsetRange]:
     """The range of each partition: from its first event, with the first event that changed each user's slot."""
     starts: dict[int, int] = {}

@@ -16,7 +16,7 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.pending_transaction import BatchUndo, CommittedTransaction, PendingTransaction
 from consumers.ranker.state_store import StateStore
-from consumers.runtime.backoff import Backoff
+from consumers.runtime.pacing import Backoff
 from consumers.runtime.publishers import TransactionAborted
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Committer:
     @property
     def is_ready(self) -> bool:
         """Whether enough time has passed since the last transaction that was rolled back."""
-        return self._backoff.over
+        return self._backoff.ready
 
     def publish(self, plans: Sequence[CheckpointPlan], content: TransactionContent, stopwatch: Stopwatch) -> None:
         """Begin a transaction with this content and the user states as they are now; `await_commit` ends it."""

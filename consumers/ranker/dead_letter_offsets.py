@@ -9,12 +9,12 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.kafka.log_reader import LogReader
 from anabranch.kafka.topics import Topics
-from consumers.runtime.dead_letter import Letter, Refused
+from consumers.runtime.dead_letter import NotReplayable, StoredDeadLetter
 
 RECORDS_PER_STEP = 1_000
 
 
-class Buried:
+class DeadLetterOffsets:
     """The offsets of events that became dead letters, as of the last time it caught up.
 
     What could not be read once may be readable now, with a larger limit or a later version. It was never ranked, so a
@@ -42,8 +42,8 @@ class Buried:
 
     def _note(self, record: ConsumerRecord) -> None:
         try:
-            letter = Letter.of(record)
-        except Refused:
+            letter = StoredDeadLetter.from_record(record)
+        except NotReplayable:
             return
         if letter.topic == self._topics.events:
             self._offsets[letter.partition].add(letter.offset)

@@ -14,8 +14,8 @@ from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ReleaseNumbers
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
-from consumers.runtime.decoding import Received
-from consumers.runtime.throttle import Every
+from consumers.runtime.decoding import DecodedEvent
+from consumers.runtime.pacing import Throttle
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""
@@ -29,8 +29,8 @@ class MetricsReporter:
         self._clock = clock or Clock()
         self._metrics = metrics
         self._batch_max = batch_max
-        self._gauges_due = Every(GAUGE_INTERVAL_S, self._clock.monotonic)
-        self._lag_due = Every(LAG_INTERVAL_S, self._clock.monotonic)
+        self._gauges_due = Throttle(GAUGE_INTERVAL_S, self._clock.monotonic)
+        self._lag_due = Throttle(LAG_INTERVAL_S, self._clock.monotonic)
 
     def polled(self, records: Sequence[ConsumerRecord]) -> None:
         """These records were polled, or there were none."""
@@ -40,7 +40,7 @@ class MetricsReporter:
 
     def committed(
         self,
-        events: Sequence[Received],
+        events: Sequence[DecodedEvent],
         dead_letters: Iterable[DeadLetter],
         result: RankingResult | None,
         releases: ReleaseNumbers,
@@ -70,7 +70,7 @@ class MetricsReporter:
             for partition, lag in read_lag().items():
                 self._metrics.lag.labels(topic, str(partition)).set(lag)
 
-    def _count_events(self, events: Sequence[Received], result: RankingResult, committed_at_s: float) -> None:
+    def _count_events(self, events: Sequence[DecodedEvent], result: RankingResult, committed_at_s: float) -> None:
         fresh = np.flatnonzero(~result.duplicate).tolist()
         appended_ms = np.array([events[index].appended_ms for index in fresh], np.float64)
         self._metrics.latency.observe_all(np.maximum(0.0, committed_at_s - appended_ms / 1000))

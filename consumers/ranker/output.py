@@ -12,7 +12,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
 from anabranch.ranking.pipeline.rank import NO_SLATE, RankingResult
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
-from consumers.runtime.decoding import Received
+from consumers.runtime.decoding import DecodedEvent
 
 SCORE_DECIMALS = 5
 """A float32 in full would double the message; nobody ranks by the sixth decimal."""
@@ -27,7 +27,7 @@ class OutputBuilder:
         self._releases = releases
 
     def records(
-        self, events: Sequence[Received], result: RankingResult | None, release: str, ranked_at_ms: int
+        self, events: Sequence[DecodedEvent], result: RankingResult | None, release: str, ranked_at_ms: int
     ) -> Iterator[OutboundRecord]:
         """Rankings and feedback in the order of the events; nothing for a duplicate, and no ranking without a slate.
 

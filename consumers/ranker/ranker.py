@@ -31,9 +31,9 @@ from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.recovery import RecoveryManager
 from consumers.ranker.release_source import ReleaseSource
 from consumers.ranker.state_store import StateStore
-from consumers.releases.updates import Adopt
-from consumers.runtime.decoding import decode
-from consumers.runtime.throttle import Every
+from consumers.releases.updates import SwapRelease
+from consumers.runtime.decoding import decode_events
+from consumers.runtime.pacing import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Ranker:
         self._watcher = watcher
         self._metrics = metrics
         self._report = MetricsReporter(metrics, settings.batch_max, clients.clock)
-        self._waiting_log_due = Every(WAITING_LOG_INTERVAL_S, clients.clock.monotonic)
+        self._waiting_log_due = Throttle(WAITING_LOG_INTERVAL_S, clients.clock.monotonic)
 
         self.tasks = PartitionTasks(store.users, metrics, clients.clock)
         self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
@@ -91,7 +91,7 @@ class Ranker:
 
     def run_once(self) -> None:
         """One turn of the loop: at most one batch, and a part of whatever else is to be done."""
-        self._watcher.check()
+        self._watcher.raise_failure()
         self._take_rebalance()
         self._apply_updates()
         self._advance_recovery()
@@ -117,14 +117,14 @@ class Ranker:
             return
         stopwatch = Stopwatch(self._metrics.stage)
         lap = stopwatch.start_timer()
-        events, dead_letters = decode(records, self._max_message_bytes)
+        events, dead_letters = decode_events(records, self._max_message_bytes)
         lap("decode")
         end_offsets = {record.partition: record.offset + 1 for record in records}
         batch = self.batch_ranker.rank(events, end_offsets, stopwatch)
         release, ranked_at_ms = self.batch_ranker.live_release_id, int(self._clients.clock.wall() * 1000)
 
         def make_records() -> Iterator[OutboundRecord]:
-            yield from (letter.outgoing(self._topics.dead_letter) for letter in dead_letters)
+            yield from (letter.to_record(self._topics.dead_letter) for letter in dead_letters)
             yield from self._output.records(events, batch.result, release, ranked_at_ms)
 
         def on_commit(committed_at_s: float) -> None:
@@ -169,8 +169,8 @@ class Ranker:
     def _apply_updates(self) -> None:
         """Apply what the release watcher has ready: all of it before the first release is live, then one per turn."""
         limit = None if self.batch_ranker.live is None else 1
-        for update in self._watcher.changes(limit):
-            if isinstance(update, Adopt):
+        for update in self._watcher.take_updates(limit):
+            if isinstance(update, SwapRelease):
                 self._committer.await_commit()  # its undo has arrays of the old release's sizes
                 self.batch_ranker.swap(update.live)
             else:
@@ -186,7 +186,7 @@ class Ranker:
         """Poll the restored partitions, once a release is live."""
         if self.batch_ranker.live is None:
             if len(self.tasks) and self._waiting_log_due():
-                log.info("waiting for %s", self._watcher.awaited)
+                log.info("waiting for %s", self._watcher.waiting_for)
             return
         if not self._committer.is_ready:
             return  # a group that refuses this process's offsets will soon report a rebalance

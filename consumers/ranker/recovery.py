@@ -25,14 +25,12 @@ from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
 from consumers.ranker.clients import RankerClients
-from consumers.ranker.dead_letter_offsets import Buried
+from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
 from consumers.ranker.state_store import StateStore
-from consumers.runtime import own_messages
-from consumers.runtime.backoff import Backoff
-from consumers.runtime.decoding import Received, decode
-from consumers.runtime.throttle import Every
+from consumers.runtime.decoding import DecodedEvent, decode_events, decode_own
+from consumers.runtime.pacing import Backoff, Throttle
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +70,9 @@ class RecoveryManager:
         self._changelog = changelog
         self._tasks = tasks
         self._metrics = metrics
-        self._dead_letters = Buried(clients.log_reader, self._topics)
+        self._dead_letters = DeadLetterOffsets(clients.log_reader, self._topics)
         self._backoff = Backoff(clients.clock.monotonic)
-        self._log_due = Every(LOG_INTERVAL_S, clients.clock.monotonic)
+        self._log_due = Throttle(LOG_INTERVAL_S, clients.clock.monotonic)
         self._turn = 0
         self._live: ServableRelease | None = None
 
@@ -82,7 +80,7 @@ class RecoveryManager:
         """Take one step in the recovery of the partition that has waited longest, if any is to be restored."""
         self._live = live
         waiting = [task for task in self._tasks if task.state in RECOVERING]
-        if not waiting or not self._backoff.over:
+        if not waiting or not self._backoff.ready:
             return
         task = min(waiting, key=lambda task: task.recovery_turn)
         self._turn += 1
@@ -181,7 +179,7 @@ class RecoveryManager:
 
     def _wait_for_release(self, release: str) -> Steps:
         """Until the release is live here, or another one has been announced."""
-        is_check_due = Every(RELEASE_CHECK_INTERVAL_S, self._clients.clock.monotonic)
+        is_check_due = Throttle(RELEASE_CHECK_INTERVAL_S, self._clients.clock.monotonic)
         while self._live is not None and self._live.manifest.id != release:
             if is_check_due() and self._announced_release() != release:
                 return
@@ -191,7 +189,7 @@ class RecoveryManager:
         """The id of the live release by its notices, which this process may not have loaded yet."""
         notices = ReleaseNotices()
         for record in self._clients.log_reader.read_to_end([self._topics.releases]):
-            read = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
+            read = decode_own(messages.releases, bytes.decode, record, self._metrics)
             if read is not None and read[1] is not None:
                 notices.add(read[1])
         return None if notices.live is None else notices.live.release
@@ -208,7 +206,7 @@ class RecoveryManager:
             readable = (
                 record for record in records if not self._dead_letters.holds(partition.partition, record.offset)
             )
-            events, _ = decode(readable, self._max_message_bytes)
+            events, _ = decode_events(readable, self._max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
             for start in range(0, len(events), REPLAY_EVENTS):
                 self._replay_events(partition.partition, events[start : start + REPLAY_EVENTS], live, dirty)
@@ -216,7 +214,7 @@ class RecoveryManager:
             yield
 
     def _replay_events(
-        self, partition: int, events: Sequence[Received], live: ServableRelease | None, dirty: dict[int, DirtyUser]
+        self, partition: int, events: Sequence[DecodedEvent], live: ServableRelease | None, dirty: dict[int, DirtyUser]
     ) -> None:
         users = self._store.users
         user_ids = [event.event.user_id for event in events]
@@ -246,7 +244,7 @@ class RecoveryManager:
         """The slates of the replayed events, as they were published."""
         for records in self._chunks(reader, partition, start, end):
             for record in records:
-                read = own_messages.read(messages.rankings, bytes.decode, record, self._metrics)
+                read = decode_own(messages.rankings, bytes.decode, record, self._metrics)
                 if read is not None and read[1] is not None:
                     self._restore_slate(partition.partition, read[1])
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from consumers.releases.updates import Change
+from consumers.releases.updates import Update
 
 
 class ReleaseSource(Protocol):
@@ -14,14 +14,14 @@ class ReleaseSource(Protocol):
     def start(self) -> None:
         """Begin to watch."""
 
-    def check(self) -> None:
+    def raise_failure(self) -> None:
         """Raises what ended the watching: the process must not rank on by half."""
 
-    def changes(self, limit: int | None = None) -> Iterator[Change]:
+    def take_updates(self, limit: int | None = None) -> Iterator[Update]:
         """At most `limit` of the updates that are ready, the oldest first."""
 
     @property
-    def awaited(self) -> str:
+    def waiting_for(self) -> str:
         """What is missing before a release can be live, for a log line."""
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The release watcher: a thread that follows releases, item vectors and neighbours for the ranker.
 
 One item's way into the index: the indexer publishes its vector on `item-vectors`; `_on_vectors` decodes it into an
-`VectorChange` (`updates.py`). For the serving release that goes to the main loop, which applies it to the release's
+`ItemVectorUpdate` (`updates.py`). For the serving release that goes to the main loop, which applies it to the release's
 `ItemIndex` (`ranking/retrieval/item_index.py`) between two batches; for the next release it is staged until `_load`.
 """
 
@@ -31,17 +31,17 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.releases.updates import (
-    Adopt,
-    Change,
-    NeighbourChange,
-    NeighbourRow,
+    CoVisitRow,
+    CoVisitUpdate,
     StagedVectors,
+    SwapRelease,
+    Update,
     co_visit_row,
     group_by_release,
     item_vector_update,
 )
-from consumers.runtime import own_messages
 from consumers.runtime.background import CpuThrottle, run_in_background
+from consumers.runtime.decoding import decode_own
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ MAX_POLL_RECORDS = 500
 class ReleaseWatcher:
     """Queues updates in the order in which the main loop must apply them.
 
-    A release is queued as `Adopt` once all of its item vectors are here: the indexer publishes `IndexingComplete`
+    A release is queued as `SwapRelease` once all of its item vectors are here: the indexer publishes `IndexingComplete`
     after the last one, and the watcher then reads up to the end offsets that the topic has at that moment.
     """
 
@@ -75,7 +75,7 @@ class ReleaseWatcher:
         self._topics = Topics(settings)
         self._item_ids = item_ids
         self._open_consumer = open_consumer
-        self._updates: deque[Change] = deque()
+        self._updates: deque[Update] = deque()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="release-watcher", daemon=True)
@@ -100,21 +100,21 @@ class ReleaseWatcher:
         # It may be loading a release, which takes longer. It is a daemon thread and writes nothing.
         self._thread.join(JOIN_TIMEOUT_S)
 
-    def check(self) -> None:
+    def raise_failure(self) -> None:
         """Raise the error that ended the thread: without it the ranker would go on with outdated vectors."""
         if self._failure is not None:
             if isinstance(self._failure, AnabranchError):
                 raise self._failure
             raise BackgroundFailure(f"the release watcher failed: {self._failure!r}") from self._failure
 
-    def changes(self, limit: int | None = None) -> Iterator[Change]:
+    def take_updates(self, limit: int | None = None) -> Iterator[Update]:
         """Up to `limit` of the queued updates (None: all), oldest first."""
         while self._updates and limit != 0:
             yield self._updates.popleft()
             limit = None if limit is None else limit - 1
 
     @property
-    def awaited(self) -> str:
+    def waiting_for(self) -> str:
         """What is missing before the first release can serve, for the log."""
         live = self._notices.live
         if live is None:
@@ -168,12 +168,12 @@ class ReleaseWatcher:
                 self._on_notice(record)
         elif topic == self._topics.neighbours:
             rows = [row for record in records if (row := self._co_visit_row(record)) is not None]
-            self._updates.append(NeighbourChange(rows))
+            self._updates.append(CoVisitUpdate(rows))
         else:
             self._on_vectors(consumer, records)
 
     def _on_notice(self, record: ConsumerRecord) -> None:
-        decoded = own_messages.read(messages.releases, bytes.decode, record, self._metrics)
+        decoded = decode_own(messages.releases, bytes.decode, record, self._metrics)
         notice = None if decoded is None else decoded[1]
         if notice is None:
             return
@@ -202,15 +202,13 @@ class ReleaseWatcher:
         log.info("the indexer has published all %d item vectors of release %s", complete.items, complete.release)
         self._complete_at_offsets[complete.release] = consumer.end_offsets(self._vector_partitions(consumer))
 
-    def _co_visit_row(self, record: ConsumerRecord) -> NeighbourRow | None:
-        decoded = own_messages.read(messages.neighbours, bytes.decode, record, self._metrics)
+    def _co_visit_row(self, record: ConsumerRecord) -> CoVisitRow | None:
+        decoded = decode_own(messages.neighbours, bytes.decode, record, self._metrics)
         if decoded is None:
             return None
         item_id, neighbours = decoded
         return (
-            NeighbourRow(self._item_ids.row(item_id))
-            if neighbours is None
-            else co_visit_row(neighbours, self._item_ids)
+            CoVisitRow(self._item_ids.row(item_id)) if neighbours is None else co_visit_row(neighbours, self._item_ids)
         )
 
     @property
@@ -261,7 +259,7 @@ class ReleaseWatcher:
             return
         if not clients.reached(consumer, self._complete_at_offsets[notice.release]):
             return
-        self._updates.append(Adopt(self._load(notice)))
+        self._updates.append(SwapRelease(self._load(notice)))
         if self._serving is not None:
             self._discard(self._serving)
         self._serving = notice.release

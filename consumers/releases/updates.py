@@ -1,6 +1,6 @@
 """What the release watcher queues for the ranker's main loop, which applies it between two batches, in order.
 
-Item vectors become an `VectorChange` of the live release's index; those of a release that is not live yet wait in
+Item vectors become an `ItemVectorUpdate` of the live release's index; those of a release that is not live yet wait in
 `StagedVectors` until its index is built.
 """
 
@@ -23,7 +23,7 @@ from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
-from consumers.runtime import own_messages
+from consumers.runtime.decoding import decode_own
 
 VectorMessage = ItemVector | IndexingComplete | None
 """A message of `item-vectors`; None for a tombstone."""
@@ -34,14 +34,14 @@ class InvalidItemVectors(AnabranchError):
 
 
 @dataclass(frozen=True)
-class Adopt:
+class SwapRelease:
     """Rank with this release from now on: its encoder, list ranker and index are swapped in one step."""
 
     live: ServableRelease
 
 
 @dataclass(frozen=True)
-class VectorChange:
+class ItemVectorUpdate:
     """Items of one release that were added, changed or removed."""
 
     release: str
@@ -63,7 +63,7 @@ class VectorChange:
 
 
 @dataclass(frozen=True)
-class NeighbourRow:
+class CoVisitRow:
     """One item's row of the co-visit table; with `rows` None, the item is removed."""
 
     row: int
@@ -82,10 +82,10 @@ class NeighbourRow:
 
 
 @dataclass(frozen=True)
-class NeighbourChange:
+class CoVisitUpdate:
     """Rows of the co-visit table that were added, changed or removed."""
 
-    entries: list[NeighbourRow]
+    entries: list[CoVisitRow]
 
     def apply(self, table: CoVisitRows) -> None:
         """Set or remove the rows."""
@@ -93,12 +93,12 @@ class NeighbourChange:
             entry.apply(table)
 
 
-Change = Adopt | VectorChange | NeighbourChange
+Update = SwapRelease | ItemVectorUpdate | CoVisitUpdate
 
 
-def co_visit_row(message: Neighbours, item_ids: ItemVocabulary) -> NeighbourRow:
+def co_visit_row(message: Neighbours, item_ids: ItemVocabulary) -> CoVisitRow:
     """A message of `neighbours` as a row of the table."""
-    return NeighbourRow(
+    return CoVisitRow(
         row=item_ids.row(message.item_id),
         rows=item_ids.rows(neighbour.item_id for neighbour in message.neighbours),
         weights=np.array([neighbour.score for neighbour in message.neighbours], np.float32),
@@ -114,7 +114,7 @@ def group_by_release(
     """The newest message of each item by release and item id; `IndexingComplete` stands under the item id ""."""
     by_release: dict[str, dict[str, VectorMessage]] = {}
     for record in records:
-        decoded = own_messages.read(messages.item_vectors, topics.split_vector_key, record, metrics)
+        decoded = decode_own(messages.item_vectors, topics.split_vector_key, record, metrics)
         if decoded is not None:
             (item_id, release), message = decoded
             by_release.setdefault(release, {})[item_id] = message
@@ -123,7 +123,7 @@ def group_by_release(
 
 def item_vector_update(
     release: str, messages_by_item: dict[str, VectorMessage], item_ids: ItemVocabulary
-) -> VectorChange | None:
+) -> ItemVectorUpdate | None:
     """One release's messages as arrays; None if no item is among them.
 
     Raises `InvalidItemVectors` if the vectors have different lengths.
@@ -136,7 +136,7 @@ def item_vector_update(
     if len(lengths) > 1:
         raise InvalidItemVectors(f"release {release} has item vectors of {sorted(lengths)} bytes, not of one length")
     flat = np.frombuffer(b"".join(message.vector for message in vectors), "<f4").astype(np.float32)
-    return VectorChange(
+    return ItemVectorUpdate(
         release=release,
         rows=item_ids.rows(message.item_id for message in vectors),
         vectors=flat.reshape(len(vectors), -1) if vectors else np.empty((0, 0), np.float32),
@@ -149,13 +149,13 @@ class StagedVectors:
     """Item vectors of releases that are not live yet."""
 
     def __init__(self) -> None:
-        self._updates: dict[str, list[VectorChange]] = {}
+        self._updates: dict[str, list[ItemVectorUpdate]] = {}
 
-    def add(self, update: VectorChange) -> None:
+    def add(self, update: ItemVectorUpdate) -> None:
         """Keep an update until its release is taken or dropped."""
         self._updates.setdefault(update.release, []).append(update)
 
-    def take(self, release: str) -> Iterator[VectorChange]:
+    def take(self, release: str) -> Iterator[ItemVectorUpdate]:
         """A release's updates in order, which are then no longer kept."""
         yield from self._updates.pop(release, [])
 

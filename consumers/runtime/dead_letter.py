@@ -26,7 +26,7 @@ class DeadLetter(Struct, frozen=True):
     category: Category
     reason: str
 
-    def outgoing(self, topic: str) -> OutboundRecord:
+    def to_record(self, topic: str) -> OutboundRecord:
         """The record's own key, bytes and headers, then headers that name topic, partition, offset and reason.
 
         What is too large to be read may be too large to be written, once it is no longer compressed with its like.
@@ -46,11 +46,11 @@ class DeadLetter(Struct, frozen=True):
         return [(name, value.encode(errors="replace")) for name, value in zip(ADDED, values, strict=True)]
 
 
-class Refused(AnabranchError):
+class NotReplayable(AnabranchError):
     """A record among the dead letters that cannot be put back; the message names the header that is in the way."""
 
 
-class Letter(Struct, frozen=True):
+class StoredDeadLetter(Struct, frozen=True):
     """A dead letter read back: what the record it is of held, and where that stood."""
 
     topic: str
@@ -64,13 +64,13 @@ class Letter(Struct, frozen=True):
     """The producer's own."""
 
     @classmethod
-    def of(cls, record: ConsumerRecord) -> Letter:
-        """What `DeadLetter.outgoing` has made. Raises `Refused` unless the last headers are those it adds."""
+    def from_record(cls, record: ConsumerRecord) -> StoredDeadLetter:
+        """What `DeadLetter.to_record` has made. Raises `NotReplayable` unless the last headers are those it adds."""
         own, added = record.headers[: -len(ADDED)], record.headers[-len(ADDED) :]
         found = {name: (value or b"").decode(errors="replace") for name, value in added}
         for name in ADDED:
             if name not in found:
-                raise Refused(f"header `{name}` is missing: no process of this project wrote the record")
+                raise NotReplayable(f"header `{name}` is missing: no process of this project wrote the record")
         return cls(
             topic=found["topic"],
             partition=_number(found, "partition"),
@@ -99,5 +99,5 @@ def too_large(record: ConsumerRecord, largest: int) -> DeadLetter | None:
 def _number(headers: dict[str, str], name: str) -> int:
     text = headers[name]
     if not text.isdecimal() or len(text) > LONGEST_NUMBER:
-        raise Refused(f"header `{name}` is {text[:40]!r} and no number")
+        raise NotReplayable(f"header `{name}` is {text[:40]!r} and no number")
     return int(text)

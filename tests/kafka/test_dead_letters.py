@@ -68,7 +68,7 @@ def bury(world: World, *letters: DeadLetter) -> None:
     """Put letters among the dead letters, as a ranker or the indexer would."""
     with closing(clients.producer(world.settings)) as producer:
         for one in letters:
-            out = one.outgoing(world.topics.dead_letter)
+            out = one.to_record(world.topics.dead_letter)
             producer.send(out.topic, key=out.key, value=out.value, headers=out.headers)
         producer.flush()
 

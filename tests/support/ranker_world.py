@@ -19,7 +19,7 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import TaskState
 from consumers.ranker.ranker import Ranker
 from consumers.ranker.state_store import StateStore
-from consumers.releases.updates import Adopt, Change
+from consumers.releases.updates import SwapRelease, Update
 from tests.support.in_memory_kafka import (
     InMemoryGroupConsumer,
     InMemoryKafka,
@@ -38,19 +38,19 @@ class ScriptedReleases:
     """A `ReleaseSource`: a test puts updates in."""
 
     def __init__(self) -> None:
-        self.updates: deque[Change] = deque()
+        self.updates: deque[Update] = deque()
         self.failure: BaseException | None = None
-        self.awaited = "a live release"
+        self.waiting_for = "a live release"
         self.closed = False
 
     def start(self) -> None:
         pass
 
-    def check(self) -> None:
+    def raise_failure(self) -> None:
         if self.failure is not None:
             raise self.failure
 
-    def changes(self, limit: int | None = None) -> Iterator[Change]:
+    def take_updates(self, limit: int | None = None) -> Iterator[Update]:
         while self.updates and limit != 0:
             yield self.updates.popleft()
             limit = None if limit is None else limit - 1
@@ -79,7 +79,7 @@ class RankerProcess:
         """The watcher has a release ready, which has been announced."""
         folder = self._world.release(release_id)
         self._world.announce(release_id)
-        self.releases.updates.append(Adopt(live_release(folder, self.store.items, CATALOGUE)))
+        self.releases.updates.append(SwapRelease(live_release(folder, self.store.items, CATALOGUE)))
 
     def turn(self, times: int = 1) -> None:
         """Turns of the loop."""

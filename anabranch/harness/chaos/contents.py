@@ -15,7 +15,7 @@ from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Feedback, SavedState, StateMarker
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import Letter
+from consumers.runtime.dead_letter import StoredDeadLetter
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TopicContents:
     rankings: list[LoggedRanking]
     """In order of offset within each partition."""
     feedback: list[Feedback]
-    dead_letters: Mapping[EventPosition, list[Letter]]
+    dead_letters: Mapping[EventPosition, list[StoredDeadLetter]]
     """Dead letters of `events`, by the position of the original message."""
     saved_states: Mapping[int, PartitionStates]
     """By partition, for those that have a marker."""
@@ -69,10 +69,10 @@ def complete_up_to(settings: Settings) -> Offsets:
     return {partition: saved.marker.offset for partition, saved in _read_saved_states(settings).items()}
 
 
-def _read_dead_letters(settings: Settings, topics: Topics) -> dict[EventPosition, list[Letter]]:
-    letters: dict[EventPosition, list[Letter]] = defaultdict(list)
+def _read_dead_letters(settings: Settings, topics: Topics) -> dict[EventPosition, list[StoredDeadLetter]]:
+    letters: dict[EventPosition, list[StoredDeadLetter]] = defaultdict(list)
     for record in clients.read_to_end(settings, [topics.dead_letter]):
-        letter = Letter.of(record)
+        letter = StoredDeadLetter.from_record(record)
         if letter.topic == topics.events:
             letters[letter.partition, letter.offset].append(letter)
     return letters

@@ -17,7 +17,7 @@ from anabranch.kafka.offsets import Offsets
 from anabranch.messages import Feedback
 from anabranch.ranking.user_state.store import StateLayout
 from anabranch.settings import Settings
-from consumers.runtime.decoding import Received, decode
+from consumers.runtime.decoding import DecodedEvent, decode_events
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class PartitionAuditor:
     def audit(self, partition: int) -> PartitionFindings:
         """Replay the partition's events from its start, and compare the rankings, the feedback and the saved states."""
         records, first_offset = self._contents.events[partition], self._first_offsets.get(partition, 0)
-        received, letters = decode(records, self._max_message_bytes)
+        received, letters = decode_events(records, self._max_message_bytes)
         reference = ReferenceRun(self._releases, self._layout, self._last_release)
         reference.replay(received, _ReleaseOfEvent(self._rankings, first_offset))
         to_rank = [event for event in received if event.offset >= first_offset]
@@ -83,7 +83,7 @@ class PartitionAuditor:
         self._check_states(findings, partition, records[-1].offset + 1, reference)
         return findings
 
-    def _count_mislabelled(self, event: Received) -> int:
+    def _count_mislabelled(self, event: DecodedEvent) -> int:
         """How many of the event's ranking and feedback name another event."""
         position, count = (event.partition, event.offset), 0
         if position in self._rankings:
@@ -92,7 +92,7 @@ class PartitionAuditor:
             count += label != (event.event.user_id, event.event.event_id, event.event.ts)
         return count + (position in self._feedback and self._feedback[position].event != event.event)
 
-    def _is_misranked(self, event: Received, reference: ReferenceRun) -> bool:
+    def _is_misranked(self, event: DecodedEvent, reference: ReferenceRun) -> bool:
         position = (event.partition, event.offset)
         if position not in self._rankings:
             return False
@@ -109,7 +109,7 @@ class PartitionAuditor:
         )
         return True
 
-    def _check_feedback(self, accepted: Sequence[Received]) -> tuple[int, dict[str, LoggedRanking]]:
+    def _check_feedback(self, accepted: Sequence[DecodedEvent]) -> tuple[int, dict[str, LoggedRanking]]:
         """How many feedbacks do not match the user's previous ranking; and the last ranking of each user."""
         last_rankings: dict[str, LoggedRanking] = {}
         misjoined = 0
@@ -137,7 +137,7 @@ class PartitionAuditor:
             findings.diverged += sum(states.get(user_id) != state for user_id, state in expected.items())
 
 
-def find_unique(received: Sequence[Received], window: int) -> set[int]:
+def find_unique(received: Sequence[DecodedEvent], window: int) -> set[int]:
     """Offsets of one partition's events whose id is not among the newest `window` ids of their user."""
     recent: dict[str, deque[str]] = {}
     unique = set()
@@ -157,7 +157,7 @@ class _ReleaseOfEvent:
         self._first_offset = first_offset
         self._previous: str | None = None
 
-    def __call__(self, event: Received) -> str | None:
+    def __call__(self, event: DecodedEvent) -> str | None:
         if event.offset < self._first_offset:
             return None
         ranking = self._rankings.get((event.partition, event.offset))
@@ -170,7 +170,7 @@ def _label(feedback: Feedback) -> JoinedLabel:
     return feedback.release, feedback.slate_size, feedback.rank
 
 
-def _expected_label(event: Received, previous: LoggedRanking | None) -> JoinedLabel:
+def _expected_label(event: DecodedEvent, previous: LoggedRanking | None) -> JoinedLabel:
     if previous is None:
         return None, 0, None
     item_ids = [item.item_id for item in previous.ranking.slate]

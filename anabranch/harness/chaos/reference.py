@@ -25,7 +25,7 @@ from anabranch.ranking.user_state.store import StateLayout, UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.releases.updates import co_visit_row, group_by_release, item_vector_update
-from consumers.runtime.decoding import Received
+from consumers.runtime.decoding import DecodedEvent
 
 BATCH_SIZE = 500
 
@@ -83,7 +83,7 @@ class ReferenceRun:
         self.scores: dict[EventPosition, list[float]] = {}
         """Scores of the slate for each ranked event, best first."""
 
-    def replay(self, received: Sequence[Received], release_of: Callable[[Received], str | None]) -> None:
+    def replay(self, received: Sequence[DecodedEvent], release_of: Callable[[DecodedEvent], str | None]) -> None:
         """Apply the events in order of offset, and rank for each by the release that ranked it.
 
         `release_of` returns None for an event from before the chaos run: it only updates the user's state.
@@ -106,7 +106,7 @@ class ReferenceRun:
         self._states.expect(manifest.dims, manifest.state_dims)
         return self._releases.encoded_states(self._last_release, self._states, self._user_ids)
 
-    def _apply(self, received: Sequence[Received], release_name: str | None) -> None:
+    def _apply(self, received: Sequence[DecodedEvent], release_name: str | None) -> None:
         releases, events = self._releases, [event.event for event in received]
         user_ids = [event.user_id for event in events]
         self._user_ids |= dict.fromkeys(user_ids)

@@ -14,7 +14,7 @@ from anabranch.harness.chaos.reference import ReleaseSet
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, reconcile
 from anabranch.kafka.offsets import Offsets
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import Letter
+from consumers.runtime.dead_letter import StoredDeadLetter
 
 MUST_BE_ZERO = ("lost", "duplicated", "out_of_order", "mislabelled", "misranked", "misjoined", "diverged", "unsaved")
 
@@ -115,7 +115,7 @@ def _count_excess(
 
 
 def _count_altered_dead_letters(
-    rejected: Mapping[EventPosition, ConsumerRecord], letters: Mapping[EventPosition, list[Letter]]
+    rejected: Mapping[EventPosition, ConsumerRecord], letters: Mapping[EventPosition, list[StoredDeadLetter]]
 ) -> int:
     """Rejected messages that have no dead letter with the same key and value."""
     return sum(

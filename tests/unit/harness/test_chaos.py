@@ -9,7 +9,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch.harness.chaos.faults import draw_faults
 from anabranch.harness.chaos.slate_comparison import count_score_pairs
 from anabranch.harness.chaos.stream import generate_messages
-from consumers.runtime.decoding import decode
+from consumers.runtime.decoding import decode_events
 from producers import completejourney
 
 
@@ -35,7 +35,7 @@ def test_the_stream_has_duplicates_searches_and_poison_of_every_kind() -> None:
         ConsumerRecord("events", 0, 0, offset, 0, 1, message.key, message.value, [], None, 0, 0, 0)
         for offset, message in enumerate(stream)
     ]
-    received, dead = decode(records, largest=1_000_000)
+    received, dead = decode_events(records, max_bytes=1_000_000)
     ids = Counter(event.event.event_id for event in received)
     assert sum(count - 1 for count in ids.values()) > 0.02 * len(purchases)
     assert sum(event.event.type == "search" for event in received) > 0.02 * len(purchases)

@@ -26,8 +26,8 @@ from anabranch.ranking.user_state.store import StateLayout, UserColumns, UserSta
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
-from consumers.runtime.dead_letter import DeadLetter, Letter
-from consumers.runtime.decoding import Received, decode, decode_item
+from consumers.runtime.dead_letter import DeadLetter, StoredDeadLetter
+from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
 from tests.support.odd_records import CATALOGUE, KEYS, LARGEST, NOW_MS, TIMES, OddRecords
 from tests.support.releases import DIMS, live_release, write_release
 
@@ -56,12 +56,12 @@ class Ranker:
         releases.number("r1")
         self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases)
 
-    def replay(self, states: UserStates, received: Sequence[Received], ranked: bool) -> None:
+    def replay(self, states: UserStates, received: Sequence[DecodedEvent], ranked: bool) -> None:
         """As a restore does it, of events that the live release ranked or that none did."""
         for batch in self._batches(states, received):
             rank.replay(states, batch, self._live if ranked else None)
 
-    def rank(self, states: UserStates, received: Sequence[Received]) -> int:
+    def rank(self, states: UserStates, received: Sequence[DecodedEvent]) -> int:
         """As the main loop does it; how many messages would be published. All of them can be read."""
         published = 0
         for start, batch in enumerate(self._batches(states, received)):
@@ -75,7 +75,7 @@ class Ranker:
                 published += 1
         return published
 
-    def _batches(self, states: UserStates, received: Sequence[Received]) -> Iterator[EventBatch]:
+    def _batches(self, states: UserStates, received: Sequence[DecodedEvent]) -> Iterator[EventBatch]:
         for start in range(0, len(received), BATCH):
             here = received[start : start + BATCH]
             slots = states.slots([one.event.user_id for one in here], [one.partition for one in here])
@@ -93,9 +93,9 @@ def blank_states() -> UserStates:
     return UserStates(LAYOUT, DIMS, DIMS)
 
 
-def assert_answered(records: Sequence[ConsumerRecord]) -> list[Received]:
+def assert_answered(records: Sequence[ConsumerRecord]) -> list[DecodedEvent]:
     """Every record is received, or a dead letter that says why and holds what came; the received ones."""
-    received, dead = decode(records, LARGEST)
+    received, dead = decode_events(records, LARGEST)
     places = [one.offset for one in received] + [one.record.offset for one in dead]
     assert sorted(places) == list(range(len(records)))
     for one in received:
@@ -108,11 +108,11 @@ def assert_answered(records: Sequence[ConsumerRecord]) -> list[Received]:
 
 def assert_whole(dead: DeadLetter) -> None:
     """The letter can be sent, and read back as what came."""
-    record, sent = dead.record, dead.outgoing("dead")
+    record, sent = dead.record, dead.to_record("dead")
     assert sent.key is not None or sent.value is not None
     assert 0 < len(dead.reason) <= REASON_LENGTH
     assert all(isinstance(name, str) and isinstance(value, bytes) for name, value in sent.headers or [])
-    letter = Letter.of(record._replace(key=sent.key, value=sent.value, headers=sent.headers))
+    letter = StoredDeadLetter.from_record(record._replace(key=sent.key, value=sent.value, headers=sent.headers))
     assert (letter.partition, letter.offset, letter.category) == (record.partition, record.offset, dead.category)
     assert letter.reason == dead.reason
     if dead.category != "too_large":

@@ -13,7 +13,7 @@ from anabranch.ranking.pipeline.rank import NO_SLATE, RankingResult
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
-from consumers.runtime.decoding import Received
+from consumers.runtime.decoding import DecodedEvent
 
 RANKED = RankingResult(
     duplicate=np.array([False, True, False]),
@@ -31,7 +31,7 @@ def published(ranked: RankingResult) -> list[OutboundRecord]:
     item_ids = ItemVocabulary()
     item_ids.rows(["a", "b"])
     events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
-    received = [Received(event, 0, offset, -1) for offset, event in enumerate(events)]
+    received = [DecodedEvent(event, 0, offset, -1) for offset, event in enumerate(events)]
     return list(OutputBuilder(Topics(Settings()), item_ids, ReleaseNumbers()).records(received, ranked, "r1", 5))
 
 

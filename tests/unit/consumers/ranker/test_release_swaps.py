@@ -7,7 +7,7 @@ import pytest
 
 from anabranch.errors import BackgroundFailure
 from consumers.ranker.partition_task import TaskState
-from consumers.releases.updates import NeighbourChange, NeighbourRow, VectorChange
+from consumers.releases.updates import CoVisitRow, CoVisitUpdate, ItemVectorUpdate
 from tests.support.in_memory_kafka import Outcome
 from tests.support.ranker_world import CATALOGUE, RankerProcess, RankerWorld, purchases
 from tests.support.releases import DIMS
@@ -99,7 +99,7 @@ def test_a_retired_release_gets_no_more_vectors(world: RankerWorld) -> None:
         assert live is not None
         before = len(live.index)
         process.releases.updates.append(
-            VectorChange(release, np.empty(0, np.int32), nothing, np.empty(0, np.bool_), removed=gone)
+            ItemVectorUpdate(release, np.empty(0, np.int32), nothing, np.empty(0, np.bool_), removed=gone)
         )
         process.turn()
         assert len(live.index) == before - (release == "r2")
@@ -108,7 +108,7 @@ def test_a_retired_release_gets_no_more_vectors(world: RankerWorld) -> None:
 def test_co_visits_are_applied_whatever_release_is_live(world: RankerWorld) -> None:
     process = start(world)
     row, near = process.store.items.row(CATALOGUE[0]), process.store.items.rows(CATALOGUE[1:2])
-    process.releases.updates.append(NeighbourChange([NeighbourRow(row, near, np.ones(1, np.float32), popularity=7.0)]))
+    process.releases.updates.append(CoVisitUpdate([CoVisitRow(row, near, np.ones(1, np.float32), popularity=7.0)]))
     process.turn()
     assert process.ranker.batch_ranker.co_visits.columns.rows[row, 0] == near[0]
 
@@ -116,7 +116,7 @@ def test_co_visits_are_applied_whatever_release_is_live(world: RankerWorld) -> N
 def test_while_events_are_ranked_one_update_is_applied_per_turn(world: RankerWorld) -> None:
     process = start(world)
     for _ in range(3):
-        process.releases.updates.append(NeighbourChange([]))
+        process.releases.updates.append(CoVisitUpdate([]))
     process.turn()
     assert len(process.releases.updates) == 2
 
@@ -124,7 +124,7 @@ def test_while_events_are_ranked_one_update_is_applied_per_turn(world: RankerWor
 def test_before_the_first_release_all_updates_are_applied_at_once(world: RankerWorld) -> None:
     process = world.process(release=None)
     for _ in range(3):
-        process.releases.updates.append(NeighbourChange([]))
+        process.releases.updates.append(CoVisitUpdate([]))
     process.turn()
     assert len(process.releases.updates) == 0
 

@@ -147,7 +147,7 @@ def test_a_dead_letter_of_another_topic_hides_no_event(world: RankerWorld) -> No
     ranked(world, 8)
     [record, *_] = world.kafka.records(world.topics.events)
     letter = DeadLetter(record._replace(topic=world.topics.items), "invalid", "of the catalogue")
-    world.kafka.append(letter.outgoing(world.topics.dead_letter))
+    world.kafka.append(letter.to_record(world.topics.dead_letter))
     successor = ranked(world, 0)
     assert successor.metric("restored_events_total") == 8
 

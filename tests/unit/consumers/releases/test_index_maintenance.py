@@ -1,4 +1,4 @@
-"""What a ranker does for its index beside ranking: rebuilds, and a look at the recall."""
+"""What a ranker does for its index beside ranking: rebuilder, and a look at the recall."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from anabranch.ranking.retrieval import ann_index
 from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex, Rebuild
 from anabranch.ranking.types import Vectors, YieldCpu
-from consumers.releases import index_recall
-from consumers.releases.index_rebuild import Rebuilds
-from consumers.releases.index_recall import RecallWatch
+from consumers.releases import index_maintenance
+from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
 
 DUE = 2_000
 
@@ -34,18 +33,18 @@ def filled() -> ItemIndex:
 
 
 def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    index, rebuilds, may_end = filled(), Rebuilds(), threading.Event()
+    index, rebuilder, may_end = filled(), IndexRebuilder(), threading.Event()
     build = Rebuild.base
     monkeypatch.setattr(Rebuild, "base", lambda self, between: build(self, between) if may_end.wait(10) else None)
-    rebuilds.go_on(index)
-    rebuilds.go_on(index)
+    rebuilder.poll(index)
+    rebuilder.poll(index)
     index.remove(np.array([7], np.int32))
     assert 7 not in index.search(unit(DUE)[7:8], 10)[0]
     may_end.set()
     deadline = time.monotonic() + 10
     while index.pending_changes > 1:
         assert time.monotonic() < deadline
-        rebuilds.go_on(index)
+        rebuilder.poll(index)
         time.sleep(0.01)
     assert 7 not in index.search(unit(DUE)[7:8], 10)[0]
 
@@ -55,10 +54,10 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
         raise MemoryError("no room")
 
     monkeypatch.setattr(Rebuild, "base", fail)
-    index, rebuilds = filled(), Rebuilds()
+    index, rebuilder = filled(), IndexRebuilder()
     with pytest.raises(MemoryError, match="no room"):
         for _ in range(1_000):
-            rebuilds.go_on(index)
+            rebuilder.poll(index)
             time.sleep(0.01)
 
 
@@ -68,14 +67,14 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeyp
     index, registry = filled(), CollectorRegistry()
     index.rebuild()
     index.base.faiss_index.hnsw.efSearch = 1
-    watch = RecallWatch(RankerMetrics(registry))
-    users = unit(index_recall.SAMPLE).astype(np.float16)
+    monitor = RecallMonitor(RankerMetrics(registry))
+    users = unit(index_maintenance.SAMPLE_SIZE).astype(np.float16)
     due = iter([False, False, True])
-    monkeypatch.setattr(watch, "_due", lambda: next(due))
+    monkeypatch.setattr(monitor, "_due", lambda: next(due))
     for slots in np.array_split(np.arange(len(users)), 3):
-        watch.look(index.base, users, slots)
-    assert watch._under_way is not None
-    watch._under_way.result(30)
+        monitor.observe(index.base, users, slots)
+    assert monitor._search is not None
+    monitor._search.result(30)
     assert index.base.ef_search > 1
     told = registry.get_sample_value("anabranch_index_recall")
     assert told == index.base.recall(users.astype(np.float32)) >= ann_index.RECALL_TARGET
@@ -94,11 +93,11 @@ def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
         return 1.0
 
     monkeypatch.setattr(AnnIndex, "tune", tune)
-    watch = RecallWatch(RankerMetrics(CollectorRegistry()))
-    monkeypatch.setattr(watch, "_due", lambda: False)
-    users = unit(index_recall.SAMPLE).astype(np.float16)
+    monitor = RecallMonitor(RankerMetrics(CollectorRegistry()))
+    monkeypatch.setattr(monitor, "_due", lambda: False)
+    users = unit(index_maintenance.SAMPLE_SIZE).astype(np.float16)
     for slot in range(len(users)):
-        watch.look(index.base, users, np.unique([0, slot]))
-    assert watch._under_way is not None
-    watch._under_way.result(30)
-    assert len(np.unique(tuned_to[0], axis=0)) == index_recall.SAMPLE
+        monitor.observe(index.base, users, np.unique([0, slot]))
+    assert monitor._search is not None
+    monitor._search.result(30)
+    assert len(np.unique(tuned_to[0], axis=0)) == index_maintenance.SAMPLE_SIZE

@@ -30,7 +30,7 @@ from anabranch.release import MANIFEST
 from anabranch.settings import Settings
 from consumers.releases import release_watcher
 from consumers.releases.release_watcher import ReleaseWatcher
-from consumers.releases.updates import Adopt, Change, InvalidItemVectors, NeighbourChange, VectorChange
+from consumers.releases.updates import CoVisitUpdate, InvalidItemVectors, ItemVectorUpdate, SwapRelease, Update
 from tests.support.fake_log import FakeConsumer
 from tests.support.in_memory_kafka import InMemoryKafka
 from tests.support.releases import DIMS, write_release
@@ -87,14 +87,14 @@ class World:
         """Open the consumer, as the watcher's thread does when it starts."""
         self.consumer = self.watcher.connect()
 
-    def updates(self, polls: int = 5) -> list[Change]:
+    def updates(self, polls: int = 5) -> list[Update]:
         """What the main loop gets after so many polls."""
         for _ in range(polls):
             self.watcher.poll(self.consumer)
-        return list(self.watcher.changes())
+        return list(self.watcher.take_updates())
 
     def swaps(self, polls: int = 5) -> list[str]:
-        return [update.live.manifest.id for update in self.updates(polls) if isinstance(update, Adopt)]
+        return [update.live.manifest.id for update in self.updates(polls) if isinstance(update, SwapRelease)]
 
     def skipped(self, topic: str) -> float | None:
         return self.registry.get_sample_value("anabranch_messages_passed_over_total", {"topic": topic})
@@ -120,7 +120,7 @@ def test_a_notice_makes_an_indexed_release_live_with_all_of_its_items(world: Wor
     world.notice("r1")
     world.connect()
     (swap,) = world.updates()
-    assert isinstance(swap, Adopt)
+    assert isinstance(swap, SwapRelease)
     assert swap.live.manifest.id == "r1"
     assert len(swap.live.index) == len(ITEMS)
 
@@ -130,7 +130,7 @@ def test_a_release_without_a_live_notice_is_not_queued(world: World) -> None:
     world.indexed("r1")
     world.connect()
     assert world.updates() == []
-    assert "a live release" in world.watcher.awaited
+    assert "a live release" in world.watcher.waiting_for
 
 
 def test_vectors_that_come_before_their_notice_are_kept(world: World) -> None:
@@ -139,7 +139,7 @@ def test_vectors_that_come_before_their_notice_are_kept(world: World) -> None:
     assert world.updates() == []
     world.notice("r2", parent="r1")
     (swap,) = world.updates()
-    assert isinstance(swap, Adopt)
+    assert isinstance(swap, SwapRelease)
     assert (swap.live.manifest.id, len(swap.live.index)) == ("r2", len(ITEMS))
 
 
@@ -148,7 +148,7 @@ def test_a_release_is_not_queued_before_its_indexing_is_complete(world: World) -
     world.vectors("r1")
     world.connect()
     assert world.updates() == []
-    assert "all item vectors of release r1" in world.watcher.awaited
+    assert "all item vectors of release r1" in world.watcher.waiting_for
     world.complete("r1")
     assert world.swaps() == ["r1"]
 
@@ -164,7 +164,7 @@ def test_a_release_is_queued_only_at_the_end_offsets_that_its_completion_found(
     world.vectors("r1", ["a", "b", "c"])  # another partition's vectors may come after the message
     assert world.swaps(polls=1) == []
     (swap,) = world.updates()
-    assert isinstance(swap, Adopt)
+    assert isinstance(swap, SwapRelease)
     assert len(swap.live.index) == len(ITEMS)
 
 
@@ -180,7 +180,7 @@ def test_the_first_release_waits_for_the_neighbours_that_stood_in_the_log_at_the
         world.send(world.topics.neighbours, key(item_id), encode(message))
     world.connect()
     kinds = [type(update) for update in world.updates(polls=MANY_POLLS)]
-    assert kinds == [NeighbourChange] * len(ITEMS) + [Adopt]
+    assert kinds == [CoVisitUpdate] * len(ITEMS) + [SwapRelease]
 
 
 def test_the_parent_serves_until_the_live_release_is_indexed(world: World) -> None:
@@ -225,7 +225,7 @@ def test_a_roll_back_reads_the_discarded_vectors_again(world: World) -> None:
     world.indexed("r2")
     assert world.swaps() == ["r2"]
     world.notice("r1")
-    (swap,) = (update for update in world.updates(polls=MANY_POLLS) if isinstance(update, Adopt))
+    (swap,) = (update for update in world.updates(polls=MANY_POLLS) if isinstance(update, SwapRelease))
     assert (swap.live.manifest.id, len(swap.live.index)) == ("r1", len(ITEMS))
 
 
@@ -254,7 +254,7 @@ def test_an_item_of_the_serving_release_is_queued_for_its_index(world: World) ->
     world.vectors("r1", ["b"])
     world.send(world.topics.item_vectors, vector_key("a", "r1"), None)
     (update,) = world.updates()
-    assert isinstance(update, VectorChange)
+    assert isinstance(update, ItemVectorUpdate)
     assert update.rows.tolist() == [world.item_ids.row("b")]
     assert update.removed.tolist() == [world.item_ids.row("a")]
 
@@ -264,7 +264,7 @@ def test_a_live_release_that_is_retired_serves_on_and_takes_its_items(world: Wor
     world.notice("r1", "retired")
     assert world.updates() == []
     world.vectors("r1", ["b"])
-    assert [type(update) for update in world.updates()] == [VectorChange]
+    assert [type(update) for update in world.updates()] == [ItemVectorUpdate]
 
 
 def test_unreadable_records_are_counted_and_skipped(world: World) -> None:
@@ -291,16 +291,16 @@ def test_updates_are_taken_oldest_first_and_no_more_than_the_limit(world: World)
     for item_id in ITEMS:
         world.vectors("r1", [item_id])
         world.watcher.poll(world.consumer)
-    taken = [update for update in world.watcher.changes(limit=2) if isinstance(update, VectorChange)]
+    taken = [update for update in world.watcher.take_updates(limit=2) if isinstance(update, ItemVectorUpdate)]
     assert [update.rows.tolist() for update in taken] == [[world.item_ids.row(item_id)] for item_id in ("a", "b")]
-    assert len(list(world.watcher.changes())) == 1
+    assert len(list(world.watcher.take_updates())) == 1
 
 
 def until(condition: object, watcher: ReleaseWatcher) -> None:
     assert callable(condition)
     deadline = time.monotonic() + 10
     while not condition():
-        watcher.check()
+        watcher.raise_failure()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

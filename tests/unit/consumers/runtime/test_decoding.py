@@ -7,7 +7,7 @@ from anabranch.kafka.headers import HeaderName
 from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import REASON_LENGTH, Event, Item, encode
 from consumers.runtime.dead_letter import DeadLetter
-from consumers.runtime.decoding import Received, decode, decode_item
+from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
 
 EVENT = Event(event_id="e", user_id="u", type="view", ts=5, item_id="i")
 ITEM = Item(item_id="i", title="Soup")
@@ -28,7 +28,7 @@ def record(
 
 def letter(record: ConsumerRecord) -> DeadLetter:
     """The one dead letter that decoding the record as an event makes."""
-    received, (dead,) = decode([record], LARGEST)
+    received, (dead,) = decode_events([record], LARGEST)
     assert received == []
     return dead
 
@@ -40,16 +40,16 @@ def item_letter(value: bytes | None, key: bytes | None) -> DeadLetter:
 
 
 def test_an_event_keeps_its_place_in_the_log() -> None:
-    received, dead = decode([record(encode(EVENT))], LARGEST)
+    received, dead = decode_events([record(encode(EVENT))], LARGEST)
     assert dead == []
     assert received[0] == (EVENT, 2, 7, 1234)
 
 
 def test_a_message_that_is_none_becomes_a_dead_letter_as_it_came() -> None:
     dead = letter(record(b"junk"))
-    outgoing = dead.outgoing("dead")
-    assert (outgoing.key, outgoing.value) == (b"u", b"junk")
-    assert outgoing.headers == [
+    outbound = dead.to_record("dead")
+    assert (outbound.key, outbound.value) == (b"u", b"junk")
+    assert outbound.headers == [
         ("trace", b"1"),
         ("topic", b"events"),
         ("partition", b"2"),
@@ -62,24 +62,24 @@ def test_a_message_that_is_none_becomes_a_dead_letter_as_it_came() -> None:
 def test_a_tombstone_is_a_dead_letter() -> None:
     dead = letter(record(None))
     assert dead.category == "empty"
-    assert dead.outgoing("dead").value is None
+    assert dead.to_record("dead").value is None
 
 
 def test_a_record_of_neither_key_nor_value_is_a_dead_letter_that_can_be_sent() -> None:
     dead = letter(record(None, key=None))
     assert dead.category == "empty"
-    assert dead.outgoing("dead").value == b""
+    assert dead.to_record("dead").value == b""
 
 
 @pytest.mark.parametrize("key", [b"v", None, b"", b"\xff", b"u" * 100_000])
 def test_an_event_under_another_users_key_is_a_dead_letter(key: bytes | None) -> None:
     dead = letter_of_any_size(record(encode(EVENT), key=key))
     assert dead.category == "wrong_key"
-    assert (dead.outgoing("dead").key, dead.outgoing("dead").value) == (key, encode(EVENT))
+    assert (dead.to_record("dead").key, dead.to_record("dead").value) == (key, encode(EVENT))
 
 
 def letter_of_any_size(record: ConsumerRecord) -> DeadLetter:
-    return decode([record], 1_000_000)[1][0]
+    return decode_events([record], 1_000_000)[1][0]
 
 
 @pytest.mark.parametrize("text", ["\U000e0001" * 512, "\u202e" * 512, "'" * 512])
@@ -88,14 +88,14 @@ def test_a_reason_is_short_and_valid_text_whatever_it_quotes(text: str) -> None:
     dead = letter_of_any_size(record(encode(event)))
     assert dead.category == "wrong_key"
     assert len(dead.reason) <= REASON_LENGTH
-    assert dict(dead.outgoing("dead").headers or [])["reason"].decode() == dead.reason
+    assert dict(dead.to_record("dead").headers or [])["reason"].decode() == dead.reason
 
 
 def test_a_record_that_decompressed_to_more_than_the_limit_is_not_read_and_its_letter_says_where_it_stands() -> None:
     dead = letter(record(b'{"x":"' + b"a" * LARGEST))
     assert dead.category == "too_large"
     assert str(LARGEST) in dead.reason
-    assert dead.outgoing("dead") == OutboundRecord(
+    assert dead.to_record("dead") == OutboundRecord(
         topic="dead",
         key=None,
         value=b"",
@@ -111,7 +111,7 @@ def test_a_record_that_decompressed_to_more_than_the_limit_is_not_read_and_its_l
 
 def test_key_and_headers_count_towards_the_limit() -> None:
     large = b"x" * (LARGEST - 8)
-    assert isinstance(decode([record(encode(EVENT))], LARGEST)[0][0], Received)
+    assert isinstance(decode_events([record(encode(EVENT))], LARGEST)[0][0], DecodedEvent)
     assert letter(record(b"junk", key=large)).category == "too_large"
     assert letter(record(b"junk", headers=[("name", large)])).category == "too_large"
     assert letter(record(None, headers=[("n" * LARGEST, None)])).category == "too_large"
@@ -119,14 +119,14 @@ def test_key_and_headers_count_towards_the_limit() -> None:
 
 def test_headers_that_clients_do_not_know_are_sent_as_they_came() -> None:
     headers: list[tuple[str, bytes | None]] = [(HeaderName(b"\xff"), b"1"), ("null", None), ("reason", b"a producer's")]
-    sent = letter(record(b"junk", headers=headers)).outgoing("dead").headers or []
+    sent = letter(record(b"junk", headers=headers)).to_record("dead").headers or []
     assert [name.encode() for name, _ in sent[:3]] == [b"\xff", b"null", b"reason"]
     assert [value for _, value in sent[:3]] == [b"1", b"", b"a producer's"]
 
 
 def test_events_around_a_dead_letter_keep_their_order() -> None:
     records = [record(encode(EVENT), offset=1), record(b"x", offset=2), record(encode(EVENT), offset=3)]
-    received, dead = decode(records, LARGEST)
+    received, dead = decode_events(records, LARGEST)
     assert [one.offset for one in received] == [1, 3]
     assert [one.record.offset for one in dead] == [2]
 
@@ -147,7 +147,7 @@ def test_an_item_that_is_none_is_a_dead_letter_with_its_reason() -> None:
 def test_a_tombstone_whose_key_can_be_no_item_is_a_dead_letter(key: bytes) -> None:
     dead = item_letter(None, key)
     assert dead.category == "wrong_key"
-    assert (dead.outgoing("dead").key, dead.outgoing("dead").value) == (key, None)
+    assert (dead.to_record("dead").key, dead.to_record("dead").value) == (key, None)
 
 
 def test_a_tombstone_without_a_key_is_a_dead_letter() -> None:

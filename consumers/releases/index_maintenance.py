@@ -1,0 +1,94 @@
+"""Background work on the live release's item index: rebuilds, and tuning its HNSW search to the users it serves."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import Future
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.metrics import RankerMetrics
+from anabranch.ranking.retrieval.ann_index import AnnIndex
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.types import Slots, Vectors, YieldCpu
+from consumers.runtime.background import run_in_background
+from consumers.runtime.pacing import Throttle
+
+log = logging.getLogger(__name__)
+
+RECALL_INTERVAL_S = 10
+SAMPLE_SIZE = 64
+"""User vectors in one estimate of recall. Each costs an exact search, which compares it with every item."""
+
+
+class IndexRebuilder:
+    """Starts a rebuild when the index needs one, and swaps the new base in between two batches once it is built."""
+
+    def __init__(self) -> None:
+        self._rebuild: tuple[ItemIndex, Future[AnnIndex]] | None = None
+
+    def poll(self, index: ItemIndex) -> None:
+        """Call between two batches, with the live release's index. Raises the error that ended a rebuild."""
+        if self._rebuild is not None and self._rebuild[1].done():
+            rebuilt_index, base = self._rebuild
+            self._rebuild = None
+            rebuilt_index.swap_base(base.result())
+            log.info(
+                "swapped in an index base of %d items; %d items changed during the rebuild",
+                len(rebuilt_index.base),
+                rebuilt_index.pending_changes,
+            )
+        if self._rebuild is None and index.needs_rebuild:
+            self._rebuild = index, run_in_background("index-rebuild", index.start_rebuild().base)
+
+
+class RecallMonitor:
+    """Reports the recall of the live index against exact search, and tunes `efSearch` to the users it serves.
+
+    The `efSearch` that reaches the target recall depends on where the user vectors lie: those of an encoder early in
+    its training lie further from any item than those of a well-trained one. A new base is tuned once a full sample of
+    users has been ranked, and again every `RECALL_INTERVAL_S`.
+    """
+
+    def __init__(self, metrics: RankerMetrics) -> None:
+        self._metrics = metrics
+        self._due = Throttle(RECALL_INTERVAL_S)
+        self._base: AnnIndex | None = None
+        self._sample: dict[int, Vectors] = {}
+        """Vectors of the users ranked most recently, by slot."""
+        self._random = np.random.default_rng(0)
+        self._tuned = False
+        self._search: Future[None] | None = None
+
+    def observe(self, base: AnnIndex, vectors: NDArray[np.float16], slots: Slots) -> None:
+        """Sample the users just ranked, at distinct `slots` [U] of user vectors [n, d]; start a search when it is due.
+
+        Raises the error that ended a search.
+        """
+        if base is not self._base:
+            self._base, self._sample, self._tuned = base, {}, False
+        self._add_to_sample(vectors, self._random.choice(slots, min(SAMPLE_SIZE, len(slots)), replace=False))
+        if self._search is not None:
+            if not self._search.done():
+                return
+            self._search.result()
+        if not len(base):
+            return
+        sample_is_full = len(self._sample) == SAMPLE_SIZE
+        if self._due() or (sample_is_full and not self._tuned):
+            self._tuned = sample_is_full
+            queries = np.stack(list(self._sample.values()))
+            self._search = run_in_background("index-recall", partial(self._tune, base, queries))
+
+    def _add_to_sample(self, vectors: NDArray[np.float16], slots: Slots) -> None:
+        for slot, vector in zip(slots.tolist(), vectors[slots].astype(np.float32), strict=True):
+            self._sample.pop(slot, None)
+            self._sample[slot] = vector
+        for slot in list(self._sample)[:-SAMPLE_SIZE]:
+            del self._sample[slot]
+
+    def _tune(self, base: AnnIndex, queries: Vectors, yield_cpu: YieldCpu) -> None:
+        measure = base.tune if len(queries) == SAMPLE_SIZE else base.recall
+        self._metrics.index_recall.set(measure(queries, yield_cpu))

@@ -1,0 +1,47 @@
+"""When to do something again: at most once per interval, or after a growing delay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
+
+
+class Throttle:
+    """Limits an action, such as a log line, to once per interval: a call returns True at most once in `interval_s`."""
+
+    def __init__(self, interval_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._interval_s = interval_s
+        self._next = 0.0
+
+    def __call__(self) -> bool:
+        now = self._monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._interval_s
+        return True
+
+
+class Backoff:
+    """Exponential delay between attempts: it doubles with each failure in a row, up to `MAX_DELAY_S`."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._delay_s = FIRST_DELAY_S
+        self._ready_at = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the delay after the last failure has passed."""
+        return self._monotonic() >= self._ready_at
+
+    def failed(self) -> None:
+        """Start the delay, and double the next one."""
+        self._ready_at = self._monotonic() + self._delay_s
+        self._delay_s = min(2 * self._delay_s, MAX_DELAY_S)
+
+    def succeeded(self) -> None:
+        """Reset the delay to `FIRST_DELAY_S`."""
+        self._delay_s = FIRST_DELAY_S
