@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.types import Positions, Rows
 from anabranch.ranking.user_state.block_pool import NO_BLOCK, PAGE, History, OwnItems, read_own, take
+from anabranch.ranking.user_state.session import session_ends_compiled
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
-SESSION_GAP_MS = 30 * 60 * 1000
-"""Events without a `session_id` belong together until a user pauses for half an hour, the web's usual bound."""
 LAST_SECOND = 2**32 - 1
 """In 2106: what is said to have happened later is taken to have happened then."""
 
@@ -88,8 +87,7 @@ def observe(
         slot, last = slots[b], users.last_ts[slots[b]]
         if last >= 0:
             since[b] = max(ts[b] - last, 0) / 1000
-        stays = last >= 0 and users.session[slot] == sessions[b]
-        if not stays or (sessions[b] == 0 and ts[b] - last > SESSION_GAP_MS):
+        if last < 0 or session_ends_compiled(users.session[slot], sessions[b], ts[b] - last, 0):
             users.session_length[slot] = 0
         users.session[slot] = sessions[b]
         users.last_ts[slot] = max(last, ts[b])

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from anabranch.ranking.user_state.store import StateLayout, UserStates
-from anabranch.ranking.user_state.update import SESSION_GAP_MS
 from models.data.event_log import NONE
 from models.data.history import ItemHistory
 

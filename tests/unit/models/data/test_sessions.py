@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.ranking.user_state.update import SESSION_GAP_MS
+from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.history import ItemHistory
 from models.data.sessions import Sessions

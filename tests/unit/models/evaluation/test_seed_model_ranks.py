@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.user_state.update import SESSION_GAP_MS
+from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.sequences import Contexts
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
