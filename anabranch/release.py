@@ -1,4 +1,4 @@
-"""Releases: versioned, immutable folders that may serve. Open, read verified, write, list."""
+"""Releases: immutable folders with the models that serve. Open one, read its files with their sha256 checked, write."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ from anabranch.messages import ReleaseNotice
 MANIFEST = "manifest.json"
 REQUIRED_FILES = ("text.onnx", "tokenizer.json", "item.onnx", "items.json", "step.onnx", "order.onnx")
 GATES, READOUT = "gates.onnx", "readout.onnx"
-"""What a release may have beside step.onnx, of an encoder that is a gated linear recurrence: its step in two parts."""
+"""The two halves of step.onnx, if the user encoder is a gated linear recurrence; optional."""
 PURCHASE_HEAD = "purchase.onnx"
-"""A head that a release may have or lack."""
+"""An optional head."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
-"""A file is read whole, into memory. The largest grow with the catalogue: 1 GiB is item.onnx for two million items of
-128 dimensions. Protobuf, and so an ONNX file, ends at 2 GiB in any case."""
+"""A file is read into memory as a whole. The largest, item.onnx, grows with the catalogue: it has 1 GiB for two million
+items of 128 dimensions. Protobuf, and so ONNX, limits a file to 2 GiB in any case."""
 MAX_FILES = 32
-"""A release has a dozen."""
+"""A release has about twelve files."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class ReleaseError(AnabranchError):
-    """A release folder that may not serve: incomplete, altered, or not a release at all."""
+    """A folder that must not serve: it is incomplete, altered, or not a release."""
 
 
 class DataWindow(Struct, frozen=True, kw_only=True):
-    """Which events made the release, in ms: [train_from, order_from) taught the encoder, [order_from, gate_from)
-    the order, [gate_from, gate_to) was unseen until the gate, which uses a window once."""
+    """The events of a release, by their time in ms UTC.
+
+    Those in [train_from, order_from) trained the encoder, and those in [order_from, gate_from) the list ranker. The
+    gate evaluated the release on [gate_from, gate_to), which no training had used before; it uses a window once.
+    """
 
     train_from: int
     order_from: int
@@ -47,7 +50,7 @@ class DataWindow(Struct, frozen=True, kw_only=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True):
-    """What a release is and how it came to be."""
+    """The properties of a release, how it was trained, and the sha256 of its files."""
 
     id: str
     parent: str | None
@@ -57,25 +60,25 @@ class Manifest(Struct, frozen=True, kw_only=True):
     state_dims: int
     text_dims: int
     features: list[str]
-    """Names of `order.onnx`'s features, in order."""
+    """Names of the input features of order.onnx, in order."""
     seeds: list[str]
     strategy: dict[str, Any]
     window: DataWindow
     parity: dict[str, float]
-    """Largest absolute difference between each ONNX file and its PyTorch original."""
+    """By ONNX file, the largest absolute difference between its output and that of the PyTorch model."""
     gate: dict[str, float]
     files: dict[str, str]
-    """File name → sha256, for every file but the manifest."""
+    """sha256 in hex by file name, for every file except the manifest."""
     heads: dict[str, dict[str, Any]] = {}
-    """What was measured of each optional head that the release has, by name: `purchase`."""
+    """Measurements of each optional head in the release, by its name: `purchase`."""
 
 
 class ArtifactReader(Protocol):
-    """The files of a folder, each read whole and once: what is loaded is what was read."""
+    """Reads the files of a folder. Models are loaded from the bytes that it returns, so no file is read twice."""
 
     @property
     def folder(self) -> Path:
-        """Where they are, for messages."""
+        """The folder, for messages."""
 
     def read(self, name: str) -> bytes:
         """A file's bytes. Raises `ReleaseError`."""
@@ -83,13 +86,13 @@ class ArtifactReader(Protocol):
 
 @dataclass(frozen=True)
 class Release:
-    """A folder that may serve: its files are handed out only as its manifest has them."""
+    """A release that may serve: every file is checked against the manifest when it is read."""
 
     folder: Path
     manifest: Manifest
 
     def read(self, name: str) -> bytes:
-        """A file's bytes, checked against their sha256. Raises `ReleaseError`, naming the file."""
+        """A file's bytes. Raises `ReleaseError` with the file's name if it does not match its sha256."""
         expected = self.manifest.files.get(name)
         if expected is None:
             raise ReleaseError(f"release {self.manifest.id} lists no {name} in its manifest")
@@ -99,32 +102,35 @@ class Release:
         return payload
 
     def verify(self) -> None:
-        """Read every file, one after the other. Raises `ReleaseError`, naming the first that is not as it should be."""
+        """Read every file. Raises `ReleaseError` with the name of the first that does not match its sha256."""
         for name in self.manifest.files:
             self.read(name)
 
 
 @dataclass(frozen=True)
 class UnverifiedRelease:
-    """A folder that this process is writing, before there is a manifest to hold its files against."""
+    """A folder that this process is still writing: there is no manifest to check its files against."""
 
     folder: Path
 
     def read(self, name: str) -> bytes:
-        """A file's bytes, as they are. Raises `ReleaseError`."""
+        """A file's bytes, unchecked. Raises `ReleaseError` if it cannot be read."""
         return _read(self.folder, name, MAX_FILE_BYTES)
 
 
 def open_release(folder: Path) -> Release:
-    """A release by its folder. Raises `ReleaseError` unless its manifest is one, and lists what a release needs."""
-    return Release(folder, _decoded(folder, _read_manifest(folder)))
+    """The release in a folder. Raises `ReleaseError` unless its manifest is valid and lists all `REQUIRED_FILES`."""
+    return Release(folder, _decode_manifest(folder, _read_manifest(folder)))
 
 
 def open_announced(releases_dir: Path, notice: ReleaseNotice) -> Release:
-    """The release that a notice names, with the manifest that was announced. Raises `ReleaseError`."""
+    """The release that a notice announces.
+
+    Raises `ReleaseError` as `open_release` does, and if the folder holds another release or another manifest.
+    """
     folder = folder_of(releases_dir, notice.location)
     payload = _read_manifest(folder)
-    manifest = _decoded(folder, payload)
+    manifest = _decode_manifest(folder, payload)
     if manifest.id != notice.release:
         raise ReleaseError(f"{folder} holds release {manifest.id}, not {notice.release}")
     if hashlib.sha256(payload).hexdigest() != notice.manifest_sha256:
@@ -133,7 +139,7 @@ def open_announced(releases_dir: Path, notice: ReleaseNotice) -> Release:
 
 
 def write(folder: Path, manifest: Manifest) -> str:
-    """Write the manifest of a finished folder; the manifest's sha256."""
+    """Write the manifest, once all files of the folder are written. Returns the manifest's sha256 in hex."""
     payload = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     (folder / MANIFEST).write_bytes(payload)
     return hashlib.sha256(payload).hexdigest()
@@ -146,7 +152,7 @@ def digest(path: Path) -> str:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file of a folder but the manifest. Raises `ReleaseError` for one too large to be read again."""
+    """sha256 of every file of a folder except the manifest. Raises `ReleaseError` for a file over `MAX_FILE_BYTES`."""
     files = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST]
     for path in files:
         _require_size(path, path.stat().st_size, MAX_FILE_BYTES)
@@ -154,29 +160,29 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def folder_of(releases_dir: Path, location: str) -> Path:
-    """The folder a notice names. Raises `ReleaseError` where it would leave `releases_dir`."""
+    """The folder at the location in a notice. Raises `ReleaseError` if it is not directly in `releases_dir`."""
     if Path(location).name != location or location in ("", ".", ".."):
         raise ReleaseError(f"location {location!r} is not the name of a folder under {releases_dir}")
     return releases_dir / location
 
 
 def report_path(data_dir: Path, release_id: str) -> Path:
-    """Where the job that made a release leaves its report: beside the releases, whose folders never change."""
+    """Path of a release's report. It is not in the release folder, which never changes."""
     return data_dir / "reports" / f"{release_id}.html"
 
 
 def folders(releases_dir: Path) -> list[Path]:
-    """Every release folder, oldest first by name."""
+    """Every release folder, the oldest first, by name."""
     return sorted(path.parent for path in releases_dir.glob(f"*/{MANIFEST}"))
 
 
 def _read_manifest(folder: Path) -> bytes:
     if not folder.exists():
-        raise ReleaseError(f"{folder} does not exist: is releases_dir the folder the re-sharing job writes?")
+        raise ReleaseError(f"{folder} does not exist: is releases_dir the folder that `anabranch reshare` writes to?")
     return _read(folder, MANIFEST, MAX_MANIFEST_BYTES)
 
 
-def _decoded(folder: Path, payload: bytes) -> Manifest:
+def _decode_manifest(folder: Path, payload: bytes) -> Manifest:
     try:
         manifest = msgspec.json.decode(payload, type=Manifest)
     except msgspec.DecodeError as error:
@@ -195,34 +201,34 @@ def _decoded(folder: Path, payload: bytes) -> Manifest:
 
 
 def _read(folder: Path, name: str, limit: int) -> bytes:
-    """A plain file of a plain folder, whole; it may be swapped meanwhile, but what was opened is what is read."""
+    """A regular file, without following links. If it is replaced meanwhile, the file that was opened is read."""
     path = folder / name
     try:
-        with open(path, "rb", opener=_without_links) as file:
+        with open(path, "rb", opener=_open_without_links) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise ReleaseError(f"{path} is not a file")
+                raise ReleaseError(f"{path} is not a regular file")
             _require_size(path, status.st_size, limit)
             payload = file.read(status.st_size + 1)
     except OSError as error:
-        linked = next((one for one in (folder, path) if one.is_symlink()), None)
-        why = f"{path} cannot be read: {error.strerror}" if linked is None else f"{linked} is a symbolic link"
-        raise ReleaseError(f"{why}; a release is a folder of plain files") from error
+        link = next((entry for entry in (folder, path) if entry.is_symlink()), None)
+        reason = f"{path} cannot be read: {error.strerror}" if link is None else f"{link} is a symbolic link"
+        raise ReleaseError(f"{reason}; a release must be a folder of regular files") from error
     if len(payload) != status.st_size:
-        raise ReleaseError(f"{path} changed while it was read: a release is never written again")
+        raise ReleaseError(f"{path} changed while it was read: a release must not change")
     return payload
 
 
-def _without_links(path: str, flags: int) -> int:
-    """Open a file where neither it nor its folder is a symbolic link; a pipe does not hold up."""
+def _open_without_links(path: str, flags: int) -> int:
+    """An opener that refuses symbolic links, for the file and its folder, and does not block on a pipe."""
     folder, name = os.path.split(path)
-    at = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    folder_fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder_fd)
     finally:
-        os.close(at)
+        os.close(folder_fd)
 
 
 def _require_size(path: Path, size: int, limit: int) -> None:
     if size > limit:
-        raise ReleaseError(f"{path} has {size} bytes: {limit} are the most that are read")
+        raise ReleaseError(f"{path} has {size} bytes, more than the limit of {limit} bytes")

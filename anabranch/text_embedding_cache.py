@@ -1,4 +1,4 @@
-"""Text vectors kept on disk: a text is read by a text transformer once, whatever the release or the process."""
+"""A cache of text vectors on disk: a text is embedded once per text transformer, for all releases and processes."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ FOLDER = "text-vectors"
 
 
 class TextEmbeddingCache:
-    """Vectors of one text transformer, by the text's sha256, in memory and in an append-only file.
+    """Vectors [n, T] of one text transformer by the text's sha256, in memory and in an append-only file.
 
-    The file is a run of records: 32 bytes of digest, then the vector as little-endian float32. Processes may share
-    it: each appends under a lock, and what one appends after another has opened the file is computed twice, no more.
+    A record of the file is the 32 bytes of the digest and the vector as little-endian float32. Processes may share the
+    file: each appends under a lock. It does not see what others append after it opened the file, and may embed such a
+    text again.
     """
 
     def __init__(self, path: Path, dims: int) -> None:
         self._path = path
         self._record = np.dtype([("digest", f"V{DIGEST_BYTES}"), ("vector", "<f4", (dims,))])
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = self._read()
-        self._row = {bytes(digest): row for row, digest in enumerate(found["digest"])}
-        self._vectors: Vectors = np.array(found["vector"], np.float32).reshape(-1, dims)
-        self._count = len(found)
+        records = self._read()
+        self._row = {bytes(digest): row for row, digest in enumerate(records["digest"])}
+        self._vectors: Vectors = np.array(records["vector"], np.float32).reshape(-1, dims)
+        self._count = len(records)
 
     @classmethod
-    def of_release(cls, data_dir: Path, manifest: Manifest) -> TextEmbeddingCache:
-        """Those of a release's text transformer."""
-        return cls.of_model(data_dir, manifest.files, manifest.text_dims)
+    def for_release(cls, data_dir: Path, manifest: Manifest) -> TextEmbeddingCache:
+        """The cache of a release's text transformer."""
+        return cls.for_model(data_dir, manifest.files, manifest.text_dims)
 
     @classmethod
-    def of_model(cls, data_dir: Path, digests: Mapping[str, str], dims: int) -> TextEmbeddingCache:
-        """Those of a text transformer: the sha256s of text.onnx and tokenizer.json name the file."""
+    def for_model(cls, data_dir: Path, digests: Mapping[str, str], dims: int) -> TextEmbeddingCache:
+        """The cache of a text transformer; the sha256 of text.onnx and of tokenizer.json give the file's name."""
         model = digests["text.onnx"] + digests["tokenizer.json"]
         name = hashlib.sha256(model.encode()).hexdigest()[:32]
         return cls(data_dir / FOLDER / f"{name}.f32", dims)
@@ -52,7 +53,7 @@ class TextEmbeddingCache:
         return _digest(text) in self._row
 
     def get(self, texts: Sequence[str], encode: Callable[[Sequence[str]], Vectors]) -> Vectors:
-        """Vectors [n, T] of the texts; `encode` makes those not held yet, each once."""
+        """Vectors [n, T] of the texts; `encode` is called once, with the distinct texts that are not in the cache."""
         digests = [_digest(text) for text in texts]
         missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in self._row}
         if missing:
@@ -65,9 +66,9 @@ class TextEmbeddingCache:
         records["vector"] = vectors
         with self._path.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(file.tell() - file.tell() % self._record.itemsize)  # a record torn by a crash
+            file.truncate(file.tell() - file.tell() % self._record.itemsize)  # drop a record cut off by a crash
             file.write(records.tobytes())
-        self._row.update((digest, self._count + at) for at, digest in enumerate(digests))
+        self._row.update((digest, self._count + index) for index, digest in enumerate(digests))
         self._reserve(self._count + len(digests))
         self._vectors[self._count : self._count + len(digests)] = vectors
         self._count += len(digests)
@@ -81,8 +82,8 @@ class TextEmbeddingCache:
     def _read(self) -> NDArray[np.void]:
         if not self._path.exists():
             return np.empty(0, self._record)
-        whole = self._path.stat().st_size // self._record.itemsize
-        return np.fromfile(self._path, self._record, count=whole)
+        complete = self._path.stat().st_size // self._record.itemsize  # the last record may be cut off by a crash
+        return np.fromfile(self._path, self._record, count=complete)
 
 
 def _digest(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The dead letters: showing them, and putting them back where they came from, exactly once."""
+"""List dead letters, and replay them: publish each original record to its topic again, exactly once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from anabranch.settings import Settings
 from consumers.runtime.dead_letter import Category, NotReplayable, StoredDeadLetter, too_large
 from consumers.runtime.publishers import TransactionAborted
 
-CHUNK = 100
-"""Letters of one transaction: of the largest size there is, some 100 MB."""
+CHUNK_RECORDS = 100
+"""Dead letters per transaction: at most about 100 MB, if every one has the maximum size."""
 EXCERPT_BYTES = 200
 
 
 class Source(Struct, frozen=True):
-    """Where a record stood that could not be read."""
+    """Position of the original record."""
 
     topic: str
     partition: int
@@ -36,7 +36,7 @@ class Source(Struct, frozen=True):
 
 
 class DeadLetterView(Struct, frozen=True, omit_defaults=True):
-    """A dead letter for people to look at; what its headers do not say is left out."""
+    """A dead letter for display; a field that its headers do not give is omitted."""
 
     partition: int
     offset: int
@@ -44,7 +44,7 @@ class DeadLetterView(Struct, frozen=True, omit_defaults=True):
     size: int
     """Bytes of the payload."""
     payload: str
-    """Its first bytes as text."""
+    """The first `EXCERPT_BYTES` of the payload as text."""
     key: str | None = None
     source: Source | None = None
     category: str | None = None
@@ -53,105 +53,107 @@ class DeadLetterView(Struct, frozen=True, omit_defaults=True):
     """Why it cannot be replayed."""
 
 
-class Replayed(Struct, frozen=True):
-    """What became of some letters."""
+class ReplayResult(Struct, frozen=True):
+    """The outcome of a replay, or of one chunk of it."""
 
     sent: Counter[str]
-    """How many went to which topic."""
+    """Number of records by topic."""
     refused: list[str]
-    """Why each of the others stays, by its place among the dead letters."""
+    """Position and reason of each dead letter that cannot be replayed."""
 
 
-def show(settings: Settings, limit: int, category: Category | None = None) -> list[DeadLetterView]:
-    """The newest `limit` dead letters, of one category if it is given, the newest last. Reads the whole topic."""
-    replayed = _replayed(settings)
+def list_newest(settings: Settings, limit: int, category: Category | None = None) -> list[DeadLetterView]:
+    """The newest `limit` dead letters (of one category, if given), the newest last. Reads the whole topic."""
+    replayed_to = _replayed_offsets(settings)
     newest: list[tuple[int, int, int, DeadLetterView]] = []
     for record in clients.read_to_end(settings, [Topics(settings).dead_letter]):
-        one = _shown(settings, record, replayed)
-        if category is None or one.category == category:
-            place = (record.timestamp, record.partition, record.offset)  # unlike any other: `one` is never compared
-            (heapq.heappush if len(newest) < limit else heapq.heappushpop)(newest, (*place, one))
-    return [one for *_, one in sorted(newest)]
+        view = _view(settings, record, replayed_to)
+        if category is None or view.category == category:
+            position = (record.timestamp, record.partition, record.offset)  # unique, so views are never compared
+            (heapq.heappush if len(newest) < limit else heapq.heappushpop)(newest, (*position, view))
+    return [view for *_, view in sorted(newest)]
 
 
-def payload(settings: Settings, partition: int, offset: int) -> bytes:
-    """The bytes that could not be read, of the letter at a place among the dead letters; empty where there were none.
+def original_payload(settings: Settings, partition: int, offset: int) -> bytes:
+    """The original value of the dead letter at a position of the dead-letter topic; empty if it was null.
 
-    Raises `NotReplayable` if there is no letter, or no bytes any more.
+    Raises `NotReplayable` if there is no dead letter, or if the original of a too large record no longer exists.
     """
     topic = Topics(settings).dead_letter
     record = clients.record_at(settings, topic, partition, offset)
     if record is None:
         raise NotReplayable(f"{topic} holds nothing in partition {partition} at offset {offset}")
-    letter = StoredDeadLetter.from_record(record)
-    return (_original(settings, letter).value if letter.category == "too_large" else letter.value) or b""
+    dead_letter = StoredDeadLetter.from_record(record)
+    if dead_letter.category == "too_large":
+        return _read_original(settings, dead_letter).value or b""
+    return dead_letter.value or b""
 
 
-def waiting(settings: Settings) -> Replayed:
-    """What a replay would do now."""
-    found = Replayed(Counter(), [])
+def preview_replay(settings: Settings) -> ReplayResult:
+    """What a replay would publish and refuse now."""
+    total = ReplayResult(Counter(), [])
     with closing(_consumer(settings)) as consumer:
-        for records in _chunks(consumer, CHUNK):
-            _, one = _put_back(settings, records)
-            found.sent.update(one.sent)
-            found.refused.extend(one.refused)
-    return found
+        for records in _chunks(consumer, CHUNK_RECORDS):
+            _, result = _originals(settings, records)
+            total.sent.update(result.sent)
+            total.refused.extend(result.refused)
+    return total
 
 
-def replay(settings: Settings, chunk: int = CHUNK) -> Iterator[Replayed]:
-    """Put every letter back that was not replayed before, up to the topic's end as of now, in the topic's order.
+def replay(settings: Settings, chunk: int = CHUNK_RECORDS) -> Iterator[ReplayResult]:
+    """Publish the original of every dead letter not replayed before, up to the topic's current end, in log order.
 
-    Letters and the offsets that say so are one transaction a chunk; what it did is told once it is committed. A record
-    that is still unreadable becomes a new dead letter, after that end. Raises `TransactionAborted` where a chunk does
-    not commit, as when another replay has begun since: no letter is lost or repeated, and a new replay goes on from
-    there.
+    One transaction publishes a chunk and commits its offsets; its result is yielded after the commit. A record that is
+    still too large becomes a new dead letter, after that end. Raises `TransactionAborted` if a chunk does not commit,
+    for example because another replay has started: no dead letter is lost or replayed twice, and the next replay
+    continues there.
     """
     group = settings.group("dead_letter")
-    # All replays share one transactional id, and this ends the one before: the offsets, read after it, cannot move.
+    # All replays share a transactional id. The new producer fences any other before offsets are read, so none moves.
     producer = clients.transactional_producer(settings, f"{group}-replay")
     try:
         with closing(_consumer(settings)) as consumer:
             for records in _chunks(consumer, chunk):
-                outbound, replayed = _put_back(settings, records)
-                offsets = {TopicPartition(one.topic, one.partition): one.offset + 1 for one in records}
-                _publish(producer, outbound, offsets, consumer.group_metadata())
-                yield replayed
+                originals, result = _originals(settings, records)
+                next_offsets = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+                _publish(producer, originals, next_offsets, consumer.group_metadata())
+                yield result
     finally:
         producer.close(timeout=CLOSE_TIMEOUT_S)
 
 
-def _publish(producer: KafkaProducer, records: Iterable[OutboundRecord], offsets: Offsets, membership: Any) -> None:
-    """One transaction. What fenced the producer goes on in its place, so it is not replaced."""
+def _publish(producer: KafkaProducer, records: Iterable[OutboundRecord], offsets: Offsets, group_metadata: Any) -> None:
+    """One transaction. A fenced producer is not replaced: the replay that fenced it continues the work."""
     try:
         producer.begin_transaction()
         for topic, key, value, partition, headers in records:
             producer.send(topic, key=key, value=value, partition=partition, headers=headers)
-        producer.send_offsets_to_transaction(offsets_and_metadata(offsets), membership)
+        producer.send_offsets_to_transaction(offsets_and_metadata(offsets), group_metadata)
         producer.commit_transaction()
     except KafkaError as error:
-        with suppress(KafkaError):  # the next replay would end it in any case
+        with suppress(KafkaError):  # the next replay would abort it in any case
             producer.abort_transaction()
         raise TransactionAborted(
-            f"the replay was rolled back: {error}. What was replayed so far is; unless another replay is at work, run "
-            "this again for the rest"
+            f"the last transaction of the replay was rolled back: {error}. Earlier ones are committed. Run the command "
+            "again to replay the rest, unless another replay is running"
         ) from error
 
 
 def _consumer(settings: Settings) -> KafkaConsumer:
-    """A consumer at the first letter that was never replayed of each partition. It is no member of its group."""
+    """A consumer at the first dead letter of each partition that was not replayed. It does not join the group."""
     consumer = clients.group_consumer(settings, settings.group("dead_letter"))
     clients.assign(consumer, [Topics(settings).dead_letter])
     return consumer
 
 
-def _replayed(settings: Settings) -> dict[int, int]:
-    """The next offset to replay of each partition."""
+def _replayed_offsets(settings: Settings) -> dict[int, int]:
+    """By partition, the offset of the first dead letter that was not replayed."""
     with closing(_consumer(settings)) as consumer:
-        return {at.partition: consumer.committed(at) or 0 for at in consumer.assignment()}
+        return {partition.partition: consumer.committed(partition) or 0 for partition in consumer.assignment()}
 
 
 def _chunks(consumer: KafkaConsumer, size: int) -> Iterator[list[ConsumerRecord]]:
-    """Records from the consumer's positions to the topic's end as of now, some at a time."""
+    """Records from the consumer's positions to the topic's current end, in chunks of `size`."""
     chunk: list[ConsumerRecord] = []
     for record in clients.drain(consumer):
         chunk.append(record)
@@ -162,70 +164,84 @@ def _chunks(consumer: KafkaConsumer, size: int) -> Iterator[list[ConsumerRecord]
         yield chunk
 
 
-def _put_back(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[list[OutboundRecord], Replayed]:
-    """The messages that put letters back, and what is to be said of it."""
-    outbound, replayed = [], Replayed(Counter(), [])
+def _originals(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[list[OutboundRecord], ReplayResult]:
+    """The records to publish for a chunk of dead letters, and the counts of them."""
+    originals, result = [], ReplayResult(Counter(), [])
     for record in records:
         try:
-            outbound.append(_returned(settings, StoredDeadLetter.from_record(record)))
-            replayed.sent[outbound[-1].topic] += 1
-        except NotReplayable as refused:
-            replayed.refused.append(f"partition {record.partition}, offset {record.offset}: {refused}")
-    return outbound, replayed
+            original = _original(settings, StoredDeadLetter.from_record(record))
+        except NotReplayable as error:
+            result.refused.append(f"partition {record.partition}, offset {record.offset}: {error}")
+        else:
+            originals.append(original)
+            result.sent[original.topic] += 1
+    return originals, result
 
 
-def _returned(settings: Settings, letter: StoredDeadLetter) -> OutboundRecord:
-    """The message that puts a letter back where it came from, for there its user's state is. Raises `NotReplayable`."""
-    _refuse_foreign(settings, letter)
-    if letter.category != "too_large":
-        return OutboundRecord(letter.topic, letter.key, letter.value, letter.partition, letter.headers)
-    original = _original(settings, letter)
-    again = too_large(original, settings.max_message_bytes)
-    if again is not None:
-        return again.to_record(Topics(settings).dead_letter)
-    return OutboundRecord(letter.topic, original.key, original.value, letter.partition, sendable(original.headers))
+def _original(settings: Settings, dead_letter: StoredDeadLetter) -> OutboundRecord:
+    """The original record, for its original partition, which holds its user's state. Raises `NotReplayable`.
+
+    A record that is still too large becomes a dead letter again.
+    """
+    _require_own(settings, dead_letter)
+    topic, partition = dead_letter.topic, dead_letter.partition
+    if dead_letter.category != "too_large":
+        return OutboundRecord(topic, dead_letter.key, dead_letter.value, partition, dead_letter.headers)
+    record = _read_original(settings, dead_letter)
+    new_dead_letter = too_large(record, settings.max_message_bytes)
+    if new_dead_letter is not None:
+        return new_dead_letter.to_record(Topics(settings).dead_letter)
+    return OutboundRecord(topic, record.key, record.value, partition, sendable(record.headers))
 
 
-def _refuse_foreign(settings: Settings, letter: StoredDeadLetter) -> None:
-    """Raises `NotReplayable` for a letter of a record that nothing of this Anabranch consumed."""
+def _require_own(settings: Settings, dead_letter: StoredDeadLetter) -> None:
+    """Raises `NotReplayable` if no consumer of this Anabranch can have read the original record."""
     topics = Topics(settings)
-    if letter.topic not in (topics.events, topics.items):
-        raise NotReplayable(f"header `topic` names {letter.topic!r}, and is neither {topics.events} nor {topics.items}")
-    if letter.partition >= settings.partitions:
-        raise NotReplayable(f"header `partition` is {letter.partition}: {letter.topic} has {settings.partitions}")
-    if letter.key is None and letter.value is None:
-        raise NotReplayable("header `category` is 'empty', and there is no key either: no client sends such a record")
+    if dead_letter.topic not in (topics.events, topics.items):
+        raise NotReplayable(
+            f"header `topic` names {dead_letter.topic!r}, which is neither {topics.events} nor {topics.items}"
+        )
+    if dead_letter.partition >= settings.partitions:
+        raise NotReplayable(
+            f"header `partition` is {dead_letter.partition}, but {dead_letter.topic} has only {settings.partitions} "
+            "partitions"
+        )
+    if dead_letter.key is None and dead_letter.value is None:
+        raise NotReplayable(
+            "header `category` is 'empty' and the key is null: clients cannot send a record without key and value"
+        )
 
 
-def _original(settings: Settings, letter: StoredDeadLetter) -> ConsumerRecord:
-    """The record a letter is of, where it came from. Raises `NotReplayable` if it is not there any more."""
-    record = clients.record_at(settings, letter.topic, letter.partition, letter.offset)
+def _read_original(settings: Settings, dead_letter: StoredDeadLetter) -> ConsumerRecord:
+    """The original record from its topic. Raises `NotReplayable` if it no longer exists."""
+    topic, partition, offset = dead_letter.topic, dead_letter.partition, dead_letter.offset
+    record = clients.record_at(settings, topic, partition, offset)
     if record is None:
         raise NotReplayable(
-            f"header `offset` is {letter.offset}, which partition {letter.partition} of {letter.topic} lacks"
+            f"header `offset` is {offset}, but partition {partition} of {topic} holds no record at that offset"
         )
     return record
 
 
-def _shown(settings: Settings, record: ConsumerRecord, replayed: Mapping[int, int]) -> DeadLetterView:
+def _view(settings: Settings, record: ConsumerRecord, replayed_to: Mapping[int, int]) -> DeadLetterView:
     payload = record.value or b""
-    shown = DeadLetterView(
+    view = DeadLetterView(
         partition=record.partition,
         offset=record.offset,
-        replayed=record.offset < replayed[record.partition],
+        replayed=record.offset < replayed_to[record.partition],
         size=len(payload),
         payload=payload[:EXCERPT_BYTES].decode(errors="replace"),
         key=None if record.key is None else record.key.decode(errors="replace"),
     )
     try:
-        letter = StoredDeadLetter.from_record(record)
-        shown = structs.replace(
-            shown,
-            source=Source(letter.topic, letter.partition, letter.offset),
-            category=letter.category,
-            reason=letter.reason,
+        dead_letter = StoredDeadLetter.from_record(record)
+        view = structs.replace(
+            view,
+            source=Source(dead_letter.topic, dead_letter.partition, dead_letter.offset),
+            category=dead_letter.category,
+            reason=dead_letter.reason,
         )
-        _refuse_foreign(settings, letter)
-    except NotReplayable as refused:
-        return structs.replace(shown, replayed=False, refused=str(refused))
-    return shown
+        _require_own(settings, dead_letter)
+    except NotReplayable as error:
+        return structs.replace(view, replayed=False, refused=str(error))
+    return view

@@ -11,7 +11,7 @@ import typer
 from anabranch.cli.options import settings_of
 
 if TYPE_CHECKING:
-    from consumers.dead_letter_admin import Replayed
+    from consumers.dead_letter_admin import ReplayResult
     from consumers.runtime.dead_letter import Category
 
 app = typer.Typer()
@@ -41,9 +41,9 @@ def show_letters(
     position = None if payload is None else _position(payload)
     clients.require_topics(settings)
     if position is not None:
-        typer.echo(dead_letter_admin.payload(settings, *position), nl=False)
+        typer.echo(dead_letter_admin.original_payload(settings, *position), nl=False)
         return
-    for letter in dead_letter_admin.show(settings, limit, category):
+    for letter in dead_letter_admin.list_newest(settings, limit, category):
         typer.echo(msgspec.json.encode(letter))
 
 
@@ -66,12 +66,12 @@ def replay_letters(
     settings = settings_of(ctx)
     clients.require_topics(settings)
     _say(
-        [dead_letter_admin.waiting(settings)] if dry_run else dead_letter_admin.replay(settings),
+        [dead_letter_admin.preview_replay(settings)] if dry_run else dead_letter_admin.replay(settings),
         "would go" if dry_run else "went",
     )
 
 
-def _say(replayed: Iterable[Replayed], verb: str) -> None:
+def _say(replayed: Iterable[ReplayResult], verb: str) -> None:
     """Every refusal as it comes, then the number of records by topic."""
     sent, refused = Counter[str](), 0
     for batch in replayed:

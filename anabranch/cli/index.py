@@ -23,6 +23,7 @@ def command(
     from anabranch.kafka import clients
     from anabranch.metrics import IndexerMetrics
     from anabranch.service import configure_logging, lower_priority, run_service
+    from consumers.indexer.clients import connect
     from consumers.indexer.indexer import Indexer
     from consumers.runtime.shutdown import stop_on_signals
 
@@ -32,4 +33,5 @@ def command(
     clients.require_topics(settings)
     lower_priority()
     registry = CollectorRegistry()
-    run_service(settings, registry, stop, Indexer(settings, IndexerMetrics(registry)).run)
+    indexer = Indexer(settings, connect(settings), IndexerMetrics(registry))
+    run_service(settings, registry, stop, indexer.run)

@@ -1,1 +1,1 @@
-"""The indexer: items in, item vectors out."""
+"""The indexer: reads items, and publishes their vectors."""

@@ -1,4 +1,4 @@
-"""Item vectors of one release."""
+"""Embeds items with the models of one release."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class ItemEmbedder:
         self._metrics = metrics
         self._text = TextEncoder(files, settings.threads)
         self._item = OnnxItemEncoder(files, settings.threads)
-        self._text_cache = TextEmbeddingCache.of_release(settings.data_dir, self.manifest)
+        self._text_cache = TextEmbeddingCache.for_release(settings.data_dir, self.manifest)
 
-    def knows(self, text: str) -> bool:
-        """Whether the text's vector is cached, so that the transformer need not run."""
+    def has_cached(self, text: str) -> bool:
+        """Whether the text's vector is in the cache, so that the transformer need not run."""
         return text in self._text_cache
 
     def vectors(self, item_ids: Sequence[str], texts: Sequence[str]) -> Vectors:
-        """Item vectors [n, d]; n may be 0."""
+        """Item vectors [n, d], in the order of the ids; n may be 0."""
         if not item_ids:
             return np.empty((0, self.manifest.dims), np.float32)
         stopwatch = Stopwatch(self._metrics.stage)

@@ -1,4 +1,4 @@
-"""Threads that work beside the ranking, and not in its way."""
+"""Background threads that leave the processor to the ranking."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ import faiss
 
 from anabranch.ranking.types import YieldCpu
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 NICENESS = 10
-"""A core that both want goes to the ranking for ten parts of eleven."""
-REST = 2
-"""Seconds of rest for each of work: two threads of a core share its units, whichever is the nicer."""
+"""Under contention for a core, a background thread gets one eleventh of its time."""
+SLEEP_PER_CPU_SECOND = 2
+"""Seconds of sleep per second of CPU time. Niceness alone is not enough: two hyper-threads share a core's units."""
 
 
-def run_in_background(name: str, work: Callable[[YieldCpu], Made]) -> Future[Made]:
-    """Do work in a thread of its own, on one core at most, while the ranking leaves that.
+def run_in_background(name: str, work: Callable[[YieldCpu], Result]) -> Future[Result]:
+    """Run `work` in a daemon thread of low priority, on one core at most; the future holds its result or its error.
 
-    `work` is given what it is to call between two parts of it. A process may leave the thread behind when it ends.
+    `work` gets a `CpuThrottle`, which it must call between two steps. The thread does not keep the process alive.
     """
-    made = Future[Made]()
+    future = Future[Result]()
 
-    def do() -> None:
-        _stand_back()
+    def run() -> None:
+        _lower_thread_priority()
         try:
-            made.set_result(work(CpuThrottle()))
+            future.set_result(work(CpuThrottle()))
         except BaseException as error:
-            made.set_exception(error)
+            future.set_exception(error)
 
-    threading.Thread(target=do, name=name, daemon=True).start()
-    return made
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future
 
 
 class CpuThrottle:
-    """Each call rests for as long as the work of its thread since the one before, or the beginning, asks for."""
+    """Each call sleeps `SLEEP_PER_CPU_SECOND` times as long as its thread has used the CPU since the previous call."""
 
     def __init__(self) -> None:
-        self._since = time.thread_time()
+        self._last_cpu_s = time.thread_time()
 
     def __call__(self) -> None:
-        time.sleep(REST * (time.thread_time() - self._since))
-        self._since = time.thread_time()
+        time.sleep(SLEEP_PER_CPU_SECOND * (time.thread_time() - self._last_cpu_s))
+        self._last_cpu_s = time.thread_time()
 
 
-def _stand_back() -> None:
-    faiss.omp_set_num_threads(1)  # FAISS goes by the calling thread
-    if sys.platform == "linux":  # which ranks threads one by one; elsewhere it would be the whole process
+def _lower_thread_priority() -> None:
+    faiss.omp_set_num_threads(1)  # FAISS keeps this number per calling thread
+    if sys.platform == "linux":  # elsewhere, `setpriority` applies to the whole process
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, max(NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))

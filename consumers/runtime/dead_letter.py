@@ -1,4 +1,4 @@
-"""Dead letters: messages that could not be read, as they came, with where they stood and why they are here."""
+"""Dead letters: records that cannot be decoded, published unchanged with their position in the log and the reason."""
 
 from __future__ import annotations
 
@@ -12,46 +12,46 @@ from anabranch.kafka.headers import Header, sendable
 from anabranch.kafka.records import OutboundRecord
 
 Category = Literal["empty", "invalid", "wrong_key", "too_large"]
-"""Few, for they label a metric; the header `reason` says it in full."""
-ADDED = ("topic", "partition", "offset", "category", "reason")
-"""Headers of a dead letter, in this order after the producer's own, which may have the same names."""
-LONGEST_NUMBER = 19
+"""A metric has these as labels, so there are few of them; the header `reason` gives the details."""
+ADDED_HEADERS = ("topic", "partition", "offset", "category", "reason")
+"""Headers of a dead letter, in this order, after the producer's headers, which may have the same names."""
+MAX_DIGITS = 19
 """Digits of the largest offset."""
 
 
 class DeadLetter(Struct, frozen=True):
-    """A record that could not be read, and why."""
+    """A record that cannot be decoded, and the reason."""
 
     record: ConsumerRecord
     category: Category
     reason: str
 
     def to_record(self, topic: str) -> OutboundRecord:
-        """The record's own key, bytes and headers, then headers that name topic, partition, offset and reason.
+        """The dead letter as a record of `topic`: key, value and headers of the original, then `ADDED_HEADERS`.
 
-        What is too large to be read may be too large to be written, once it is no longer compressed with its like.
-        Its letter only says where the record stands, and the record's topic keeps it about as long as the letter.
+        A record that is too large to decode may also be too large to publish, because it came out of a compressed
+        batch. Its dead letter has no key and no value: the original stays in its topic, at the given offset, for about
+        as long as the dead letter is retained.
         """
         record = self.record
         if self.category == "too_large":
-            return OutboundRecord(topic=topic, key=None, value=b"", headers=self._added())
-        headers = [*sendable(record.headers), *self._added()]
+            return OutboundRecord(topic=topic, key=None, value=b"", headers=self._added_headers())
+        headers = [*sendable(record.headers), *self._added_headers()]
         value = b"" if record.key is None and record.value is None else record.value  # no client sends two nulls
         return OutboundRecord(topic=topic, key=record.key, value=value, headers=headers)
 
-    def _added(self) -> list[Header]:
+    def _added_headers(self) -> list[Header]:
         record = self.record
-        place = (record.topic, str(record.partition), str(record.offset))
-        values = (*place, self.category, self.reason)
-        return [(name, value.encode(errors="replace")) for name, value in zip(ADDED, values, strict=True)]
+        values = (record.topic, str(record.partition), str(record.offset), self.category, self.reason)
+        return [(name, value.encode(errors="replace")) for name, value in zip(ADDED_HEADERS, values, strict=True)]
 
 
 class NotReplayable(AnabranchError):
-    """A record among the dead letters that cannot be put back; the message names the header that is in the way."""
+    """A record of the dead-letter topic that cannot be replayed; the message names the header that prevents it."""
 
 
 class StoredDeadLetter(Struct, frozen=True):
-    """A dead letter read back: what the record it is of held, and where that stood."""
+    """A dead letter as read from its topic: the original record, and its position."""
 
     topic: str
     partition: int
@@ -61,43 +61,43 @@ class StoredDeadLetter(Struct, frozen=True):
     key: bytes | None
     value: bytes | None
     headers: list[Header]
-    """The producer's own."""
+    """The producer's headers, without `ADDED_HEADERS`."""
 
     @classmethod
     def from_record(cls, record: ConsumerRecord) -> StoredDeadLetter:
-        """What `DeadLetter.to_record` has made. Raises `NotReplayable` unless the last headers are those it adds."""
-        own, added = record.headers[: -len(ADDED)], record.headers[-len(ADDED) :]
-        found = {name: (value or b"").decode(errors="replace") for name, value in added}
-        for name in ADDED:
-            if name not in found:
-                raise NotReplayable(f"header `{name}` is missing: no process of this project wrote the record")
+        """The inverse of `DeadLetter.to_record`. Raises `NotReplayable` unless the last headers are `ADDED_HEADERS`."""
+        producer_headers, added = record.headers[: -len(ADDED_HEADERS)], record.headers[-len(ADDED_HEADERS) :]
+        values = {name: (value or b"").decode(errors="replace") for name, value in added}
+        for name in ADDED_HEADERS:
+            if name not in values:
+                raise NotReplayable(f"header `{name}` is missing: Anabranch did not write this record")
         return cls(
-            topic=found["topic"],
-            partition=_number(found, "partition"),
-            offset=_number(found, "offset"),
-            category=found["category"],
-            reason=found["reason"],
+            topic=values["topic"],
+            partition=_parse_number(values, "partition"),
+            offset=_parse_number(values, "offset"),
+            category=values["category"],
+            reason=values["reason"],
             key=record.key,
-            value=None if found["category"] == "empty" else record.value,
-            headers=sendable(own),
+            value=None if values["category"] == "empty" else record.value,
+            headers=sendable(producer_headers),
         )
 
 
-def too_large(record: ConsumerRecord, largest: int) -> DeadLetter | None:
-    """A dead letter for a record of more than `largest` bytes, key and headers counted; None for any other.
+def too_large(record: ConsumerRecord, max_bytes: int) -> DeadLetter | None:
+    """A dead letter if key, value and headers of the record have more than `max_bytes` together, else None.
 
-    A topic bounds what is sent, which is compressed: what comes out of it has no bound but this.
+    The broker limits the size of a compressed batch. Only this check limits what it decompresses to.
     """
     size = len(record.value or b"") + len(record.key or b"")
     if record.headers:
         size += sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
-    if size <= largest:
+    if size <= max_bytes:
         return None
-    return DeadLetter(record, "too_large", f"{size} bytes, key and headers counted: max_message_bytes is {largest}")
+    return DeadLetter(record, "too_large", f"{size} bytes, including key and headers: max_message_bytes is {max_bytes}")
 
 
-def _number(headers: dict[str, str], name: str) -> int:
+def _parse_number(headers: dict[str, str], name: str) -> int:
     text = headers[name]
-    if not text.isdecimal() or len(text) > LONGEST_NUMBER:
-        raise NotReplayable(f"header `{name}` is {text[:40]!r} and no number")
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise NotReplayable(f"header `{name}` is {text[:40]!r}, which is not a number")
     return int(text)

@@ -1,4 +1,4 @@
-"""Ending on SIGTERM and SIGINT: the first asks for an orderly end, the second does not wait for it."""
+"""Shutdown on SIGTERM and SIGINT: the first signal starts a graceful shutdown, the second one ends the process."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 def stop_on_signals(within_s: float | None = None) -> threading.Event:
     """An event that the first SIGTERM or SIGINT sets. Call it from the main thread.
 
-    A process that may die at any moment and lose nothing does so after `within_s`, with exit code 1: an orderly end
-    needs a broker that answers.
+    A graceful shutdown needs a broker that responds. A process that loses nothing if it is killed can limit the wait:
+    it exits with code 1 after `within_s` seconds.
     """
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
-        log.info("%s: finishing the batch in hand", signal.Signals(number).name)
+        log.info("%s: finishing the current batch", signal.Signals(number).name)
         stop.set()
         if within_s is not None:
-            timer = threading.Timer(within_s, _give_up, (within_s,))
+            timer = threading.Timer(within_s, _exit_now, (within_s,))
             timer.daemon = True
             timer.start()
 
@@ -34,6 +34,9 @@ def stop_on_signals(within_s: float | None = None) -> threading.Event:
     return stop
 
 
-def _give_up(after_s: float) -> None:
-    log.error("no orderly end within %g s: what is not committed is rolled back, and taken again elsewhere", after_s)
+def _exit_now(timeout_s: float) -> None:
+    log.error(
+        "the shutdown did not finish within %g s: uncommitted work is rolled back, and another process repeats it",
+        timeout_s,
+    )
     os._exit(1)

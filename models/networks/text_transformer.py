@@ -184,5 +184,5 @@ def text_vectors(texts: Sequence[str], folder: Path, data_dir: Path, threads: in
     """
     encoder = TextEncoder(UnverifiedRelease(folder), threads)
     digests = {name: digest(folder / name) for name in ("text.onnx", "tokenizer.json")}
-    cache = TextEmbeddingCache.of_model(data_dir, digests, encoder.dims)
+    cache = TextEmbeddingCache.for_model(data_dir, digests, encoder.dims)
     return cache.get(texts, lambda missing: encoder.encode(missing, done))

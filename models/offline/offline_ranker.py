@@ -71,7 +71,7 @@ def load_servable(
 
 def item_text_vectors(release: Release, items: Sequence[Item], data_dir: Path, threads: int = 1) -> Vectors:
     """Text vectors [n, T] of items by the release's text transformer, read from the cache in `data_dir` if present."""
-    cache = TextEmbeddingCache.of_release(data_dir, release.manifest)
+    cache = TextEmbeddingCache.for_release(data_dir, release.manifest)
     return cache.get([item_text(item) for item in items], lambda texts: TextEncoder(release, threads).encode(texts))
 
 

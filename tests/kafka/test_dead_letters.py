@@ -146,13 +146,13 @@ def test_letters_of_items_are_vectorised_once_they_are_put_back(world: World) ->
     item = Item(item_id="long", title="x" * 3000)
     world.publish_items([*(Item(item_id=item_id, title=item_id) for item_id in ITEMS), item])
     with Process(world.settings, "--set", "max_message_bytes=2048", "index") as indexer:
-        indexer.await_log(f"the catalogue is covered for release r1: {len(ITEMS)} items")
+        indexer.await_log(f"indexing of release r1 is complete: {len(ITEMS)} items")
         await_true(lambda: len(shown(world)) == 1, "one dead letter", indexer.log)
         assert indexer.terminate() == 0
     assert f"1 went to {world.topics.items}" in run(world, "replay").stdout
     assert [record.value for record in world.records(world.topics.items) if record.key == b"long"] == [encode(item)] * 2
     with Process(world.settings, "index") as indexer:
-        indexer.await_log(f"the catalogue is covered for release r1: {len(ITEMS) + 1} items")
+        indexer.await_log(f"indexing of release r1 is complete: {len(ITEMS) + 1} items")
 
 
 def test_a_letter_goes_back_with_its_key_its_bytes_and_the_producers_own_headers(world: World) -> None:

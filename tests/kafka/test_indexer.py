@@ -79,7 +79,7 @@ def test_a_restart_publishes_only_what_differs(world: World) -> None:
         indexer.kill()
     world.publish_items([RemovedItem("i0"), Item(item_id="i1", title="another title")])
     with Process(world.settings, "index", "--metrics-port", "0") as indexer:
-        indexer.await_log("the catalogue is covered")
+        indexer.await_log("is complete")
         scrape = Scrape.of(indexer)
         assert scrape.value("anabranch_item_vectors_total") == 1
         assert scrape.value("anabranch_item_vectors_removed_total") == 1
@@ -126,7 +126,7 @@ def test_items_that_are_none_go_to_the_dead_letters_once(world: World) -> None:
     world.announce("r1")
     for _ in range(2):
         with Process(world.settings, "index") as indexer:
-            indexer.await_log("the catalogue is covered")
+            indexer.await_log("is complete")
             await_true(lambda: len(world.records(world.topics.dead_letter)) >= 2, "two dead letters", indexer.log)
             time.sleep(1.5)  # the offsets are committed once a second
             assert indexer.terminate() == 0
@@ -140,7 +140,7 @@ def test_the_indexers_metrics_move(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index", "--metrics-port", "0") as indexer:
-        indexer.await_log("the catalogue is covered")
+        indexer.await_log("is complete")
         scrape = Scrape.of(indexer)
         await_true(lambda: scrape.value("anabranch_catalogue_items") == len(ITEMS), "the gauge of items", indexer.log)
         assert scrape.value("anabranch_item_vectors_total") == len(ITEMS)

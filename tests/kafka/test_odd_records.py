@@ -178,7 +178,7 @@ def test_what_another_hand_put_on_the_projects_own_topics_is_counted_and_passed_
         await_true(lambda: len(world.records(topics.feedback)) == 10, "ten events ranked")
     with Process(world.settings, "index") as indexer:
         world.publish_items([Item(item_id=item_id, title=item_id) for item_id in ITEMS])
-        indexer.await_log("the catalogue is covered for release r1")
+        indexer.await_log("indexing of release r1 is complete")
         assert indexer.terminate() == 0
 
 
@@ -188,7 +188,7 @@ def test_an_item_with_the_separator_of_keys_in_its_id_is_a_dead_letter_and_harms
     world.publish_items([*items[:30], Item(item_id="a\x1fr1", title="a"), *items[30:]])
     world.send(world.topics.items, b"b\x1fr1", None)
     with Process(world.settings, "index") as indexer:
-        indexer.await_log("the catalogue is covered for release r1")
+        indexer.await_log("indexing of release r1 is complete")
         dead = await_dead_letters(world, 2)
         assert indexer.terminate() == 0
     assert {record.key for record in dead} == {key("a\x1fr1"), key("b\x1fr1")}

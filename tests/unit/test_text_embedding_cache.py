@@ -11,30 +11,30 @@ DIMS = 3
 
 
 class Encoder:
-    """Gives every text a vector of its own, and remembers what it was asked."""
+    """Embeds a text as its length, its first and its last character, and records which texts it embedded."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.encoded: list[str] = []
 
     def __call__(self, texts: Sequence[str]) -> Vectors:
-        self.asked += texts
+        self.encoded += texts
         return np.array([[len(text), ord(text[0]), ord(text[-1])] for text in texts], np.float32)
 
 
 def test_a_text_is_encoded_once(tmp_path: Path) -> None:
-    encode, held = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
-    first = held.get(["soup", "bread", "soup"], encode)
-    again = held.get(["bread", "soup"], encode)
-    assert encode.asked == ["soup", "bread"]
+    encode, cache = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
+    first = cache.get(["soup", "bread", "soup"], encode)
+    again = cache.get(["bread", "soup"], encode)
+    assert encode.encoded == ["soup", "bread"]
     np.testing.assert_array_equal(first[[1, 0]], again)
 
 
 def test_a_restart_reads_what_was_encoded_before(tmp_path: Path) -> None:
     before = TextEmbeddingCache(tmp_path / "v", DIMS).get(["soup", "bread"], Encoder())
-    encode, held = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
-    assert "soup" in held
-    np.testing.assert_array_equal(held.get(["soup", "bread", "milk"], encode)[:2], before)
-    assert encode.asked == ["milk"]
+    encode, cache = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
+    assert "soup" in cache
+    np.testing.assert_array_equal(cache.get(["soup", "bread", "milk"], encode)[:2], before)
+    assert encode.encoded == ["milk"]
     assert len(TextEmbeddingCache(tmp_path / "v", DIMS)) == 3
 
 
@@ -42,28 +42,28 @@ def test_a_record_torn_by_a_crash_is_dropped_and_encoded_anew(tmp_path: Path) ->
     path = tmp_path / "v"
     TextEmbeddingCache(path, DIMS).get(["soup", "bread"], Encoder())
     path.write_bytes(path.read_bytes()[:-5])
-    encode, held = Encoder(), TextEmbeddingCache(path, DIMS)
-    held.get(["soup", "bread"], encode)
-    assert encode.asked == ["bread"]
+    encode, cache = Encoder(), TextEmbeddingCache(path, DIMS)
+    cache.get(["soup", "bread"], encode)
+    assert encode.encoded == ["bread"]
     encode = Encoder()
     TextEmbeddingCache(path, DIMS).get(["soup", "bread"], encode)
-    assert encode.asked == []
+    assert encode.encoded == []
 
 
 def test_two_processes_may_append_to_one_file(tmp_path: Path) -> None:
-    one, other = TextEmbeddingCache(tmp_path / "v", DIMS), TextEmbeddingCache(tmp_path / "v", DIMS)
-    one.get(["soup"], Encoder())
-    other.get(["bread"], Encoder())
-    one.get(["milk"], Encoder())
+    first, second = TextEmbeddingCache(tmp_path / "v", DIMS), TextEmbeddingCache(tmp_path / "v", DIMS)
+    first.get(["soup"], Encoder())
+    second.get(["bread"], Encoder())
+    first.get(["milk"], Encoder())
     assert len(TextEmbeddingCache(tmp_path / "v", DIMS)) == 3
 
 
 def test_many_texts_outgrow_the_first_array(tmp_path: Path) -> None:
-    held = TextEmbeddingCache(tmp_path / "v", DIMS)
+    cache = TextEmbeddingCache(tmp_path / "v", DIMS)
     texts = [f"{number}" for number in range(100)]
     for text in texts:
-        held.get([text], Encoder())
-    np.testing.assert_array_equal(held.get(texts, Encoder()), Encoder()(texts))
+        cache.get([text], Encoder())
+    np.testing.assert_array_equal(cache.get(texts, Encoder()), Encoder()(texts))
 
 
 def test_no_texts_have_no_vectors(tmp_path: Path) -> None:
