@@ -1,7 +1,8 @@
-"""The serving policy: what may be proposed and shown."""
+"""The serving policy: how many candidates are ranked, and which items are excluded."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 from anabranch.settings import Settings
@@ -9,27 +10,27 @@ from anabranch.settings import Settings
 
 @dataclass(frozen=True)
 class Policy:
-    """What may be proposed and shown."""
+    """How candidates are chosen and slates are made."""
 
     slate: int = 20
     retrieval_k: int = 100
-    """Items asked of the index."""
+    """Items retrieved from the item index."""
     neighbours: int = 20
-    """Neighbours proposed of each of the newest history items."""
+    """Co-visited items proposed for each of the newest history items."""
     recent: int = 10
-    """How many history items that is."""
+    """How many history items count as the newest."""
     exclude_seen: bool = False
-    """Filter what is among the user's own items: for discovery, where a repeat is no news."""
+    """Exclude items that the user has had an event about: for discovery, where repeats are not wanted."""
     allow_session_repeats: bool = False
-    """Show what the session holds again: where people go back and forth between items, as on a marketplace."""
+    """Do not exclude the items of the current session: for marketplaces, where people return to items they viewed."""
     latest: bool = False
-    """Make one slate for each user of a batch, after their last event in it, and none after the others."""
+    """Rank once per user and batch, after the user's last event in it, instead of after every event."""
     purchase: bool = False
-    """Tell how probable the purchase of each shown item is, where the release has that head."""
+    """Output the purchase probability of each item of a slate, if the release has a purchase head."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Policy:
-        """As the settings say."""
+        """The policy that the settings describe."""
         return cls(
             slate=settings.slate_size,
             retrieval_k=settings.retrieval_k,
@@ -39,3 +40,16 @@ class Policy:
             latest=settings.rank == "latest",
             purchase=settings.publish_purchase,
         )
+
+    def excludes(self, *, in_session: bool) -> bool:
+        """Whether items that the user has had an event about are excluded: those of the current session, or others."""
+        return self.exclude_seen or (in_session and not self.allow_session_repeats)
+
+    def excluded_items(self, session_items: Set[int], seen_items: Set[int]) -> set[int]:
+        """The items excluded for a user: `seen_items` are those of all their events, `session_items` of the session."""
+        excluded = set[int]()
+        if self.excludes(in_session=True):
+            excluded |= session_items
+        if self.excludes(in_session=False):
+            excluded |= seen_items
+        return excluded

@@ -185,9 +185,7 @@ def predict(
     ):
         history, own = histories.get(user), visited.setdefault(user, set())
         if is_scored:
-            exclude: set[int] = set() if policy.allow_session_repeats else history.session_items()
-            if policy.exclude_seen:
-                exclude |= own
+            exclude = policy.excluded_items(history.session_items(), own)
             predicted.repeat.append(item in own)
             for baseline in against:
                 slate = baseline.slate(user, K, exclude)

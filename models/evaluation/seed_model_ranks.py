@@ -38,11 +38,11 @@ def prediction_points_before(log: EventLog, rows: Positions, policy: Policy) -> 
     position[order] = np.arange(len(log))
     previous = position[rows] - 1
     contexts = Sequences.from_log(log).contexts(previous, RECENT)
-    if policy.exclude_seen:
+    if policy.excludes(in_session=False):
         return PredictionPoints(contexts, contexts.recent)
-    length = (
-        np.zeros(len(rows), np.int64) if policy.allow_session_repeats else _session_lengths(log.take(order))[previous]
-    )
+    length = np.zeros(len(rows), np.int64)
+    if policy.excludes(in_session=True):
+        length = _session_lengths(log.take(order))[previous]
     longest = min(RECENT, int(length.max(initial=0)))
     newest = contexts.recent[:, :longest]
     return PredictionPoints(contexts, np.where(np.arange(longest) < length[:, None], newest, NONE).astype(np.int32))
