@@ -81,7 +81,7 @@ def numbered(world: World, count: int) -> list[DeadLetter]:
     return [letter(world, b"%03d" % number, key=b"u%d" % (number % 5)) for number in range(count)]
 
 
-def test_poison_is_shown_with_its_reason_its_place_and_its_bytes(world: World) -> None:
+def test_poison_is_listed_with_its_reason_position_and_bytes(world: World) -> None:
     world.go_live("r1")
     poison = b"\xff not json " + b"x" * 1000
     with Process(world.settings, "rank", "--start", "earliest"):
@@ -100,13 +100,13 @@ def test_poison_is_shown_with_its_reason_its_place_and_its_bytes(world: World) -
     assert {line["category"] for line in shown(world)} == {"invalid", "empty", "wrong_key"}
 
 
-def test_the_newest_letters_are_shown_the_newest_last(world: World) -> None:
+def test_the_newest_dead_letters_are_listed_newest_last(world: World) -> None:
     for number in range(5):
         bury(world, letter(world, b"%d" % number, key=b"u%d" % number))
     assert [line["payload"] for line in shown(world, "--limit", "3")] == ["2", "3", "4"]
 
 
-def test_after_a_fix_replayed_letters_are_ranked(world: World) -> None:
+def test_replayed_dead_letters_are_ranked_after_a_fix(world: World) -> None:
     """Given a ranker whose limit was too small, one with a larger limit answers what is put back."""
     world.go_live("r1")
     small, large = purchases(2, users=1)
@@ -127,7 +127,7 @@ def test_after_a_fix_replayed_letters_are_ranked(world: World) -> None:
     assert len(world.records(world.topics.dead_letter)) == 1
 
 
-def test_a_letter_that_is_still_too_large_becomes_a_new_letter_of_the_same_record(world: World) -> None:
+def test_a_record_that_is_still_too_large_becomes_a_new_dead_letter(world: World) -> None:
     world.go_live("r1")
     (large,) = (msgspec.structs.replace(one, context={"referrer": "x" * 4000}) for one in purchases(1))
     with Process(world.settings, "--set", "max_message_bytes=2048", "rank", "--start", "earliest"):
@@ -141,7 +141,7 @@ def test_a_letter_that_is_still_too_large_becomes_a_new_letter_of_the_same_recor
     assert old["source"] == new["source"]
 
 
-def test_letters_of_items_are_vectorised_once_they_are_put_back(world: World) -> None:
+def test_a_replayed_item_is_indexed(world: World) -> None:
     world.announce("r1")
     item = Item(item_id="long", title="x" * 3000)
     world.publish_items([*(Item(item_id=item_id, title=item_id) for item_id in ITEMS), item])
@@ -155,7 +155,7 @@ def test_letters_of_items_are_vectorised_once_they_are_put_back(world: World) ->
         indexer.await_log(f"indexing of release r1 is complete: {len(ITEMS) + 1} items")
 
 
-def test_a_letter_goes_back_with_its_key_its_bytes_and_the_producers_own_headers(world: World) -> None:
+def test_a_replay_keeps_key_value_and_the_producers_headers(world: World) -> None:
     bury(world, letter(world, b"\x00\xff bytes", key=b"\xfe"), letter(world, None))
     assert run(world, "replay").exit_code == 0
     back = {record.value: record for record in world.records(world.topics.events)}
@@ -168,13 +168,13 @@ def test_a_letter_goes_back_with_its_key_its_bytes_and_the_producers_own_headers
     ]
 
 
-def test_a_letter_without_a_key_goes_back_to_the_partition_it_came_from(world: World) -> None:
+def test_a_record_without_a_key_is_replayed_to_its_partition(world: World) -> None:
     bury(world, *(letter(world, b"%d" % partition, key=None, partition=partition) for partition in (0, 1, 0, 1)))
     assert run(world, "replay").exit_code == 0
     assert {(record.value, record.partition) for record in world.records(world.topics.events)} == {(b"0", 0), (b"1", 1)}
 
 
-def test_letters_go_back_in_the_order_of_their_partition(world: World) -> None:
+def test_a_replay_keeps_the_order_of_each_partition(world: World) -> None:
     bury(world, *numbered(world, 60))
     assert sum(len(one.refused) for one in replay(world.settings, chunk=7)) == 0
     for user in range(5):
@@ -193,7 +193,7 @@ def test_a_second_replay_replays_nothing(world: World) -> None:
     assert values(world, world.topics.events).total() == 11
 
 
-def test_a_dry_run_says_what_would_go_and_sends_nothing(world: World) -> None:
+def test_a_dry_run_prints_the_counts_and_publishes_nothing(world: World) -> None:
     bury(world, *numbered(world, 3), letter(world, encode(Item(item_id="i", title="t")), b"i", world.topics.items))
     for _ in range(2):
         output = run(world, "replay", "--dry-run").stdout
@@ -211,7 +211,7 @@ def test_a_replay_killed_between_two_chunks_replays_nothing_twice(world: World) 
     assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(20)}
 
 
-def test_a_replay_killed_in_the_middle_of_a_transaction_is_undone_by_the_next(world: World) -> None:
+def test_the_open_transaction_of_a_killed_replay_is_aborted_by_the_next(world: World) -> None:
     bury(world, *numbered(world, 5))
     dead = clients.transactional_producer(world.settings, f"{world.settings.group('dead_letter')}-replay")
     dead.begin_transaction()
@@ -223,7 +223,7 @@ def test_a_replay_killed_in_the_middle_of_a_transaction_is_undone_by_the_next(wo
     dead.close(timeout=0)
 
 
-def test_of_two_replays_at_once_the_later_one_goes_on_and_nothing_is_replayed_twice(world: World) -> None:
+def test_a_second_replay_fences_a_running_one_and_nothing_is_replayed_twice(world: World) -> None:
     bury(world, *numbered(world, 20))
     one = replay(world.settings, chunk=3)
     next(one)
@@ -236,7 +236,7 @@ def test_of_two_replays_at_once_the_later_one_goes_on_and_nothing_is_replayed_tw
     assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(20)}
 
 
-def test_letters_that_name_no_topic_of_this_anabranch_are_refused_and_stop_no_other(world: World) -> None:
+def test_dead_letters_of_unknown_topics_are_refused_and_the_others_are_replayed(world: World) -> None:
     bury(
         world,
         letter(world, b"1"),
@@ -259,7 +259,7 @@ def test_letters_that_name_no_topic_of_this_anabranch_are_refused_and_stop_no_ot
     assert all(("refused" in line) != line["replayed"] for line in lines)
 
 
-def test_a_too_large_letter_whose_record_is_gone_is_refused(world: World) -> None:
+def test_a_too_large_record_that_no_longer_exists_is_not_replayed(world: World) -> None:
     record = letter(world, b"", offset=12_345).record
     bury(world, DeadLetter(record, "too_large", "it was"))
     result = run(world, "replay")
@@ -281,14 +281,14 @@ def place(line: dict[str, Any]) -> str:
         (["--payload", "99:0"], "holds nothing in partition 99"),
     ],
 )
-def test_what_cannot_be_shown_is_told_in_one_line(world: World, arguments: list[str], expected: str) -> None:
+def test_an_error_of_show_is_one_line(world: World, arguments: list[str], expected: str) -> None:
     result = run(world, "show", *arguments)
     assert result.exit_code != 0
     assert expected in result.output
     assert "Traceback" not in result.output
 
 
-def test_an_item_put_back_stands_under_its_own_key(world: World) -> None:
+def test_a_replayed_item_keeps_its_key(world: World) -> None:
     item = Item(item_id="i", title="t")
     bury(world, letter(world, encode(item), key=key("i"), topic=world.topics.items))
     assert run(world, "replay").exit_code == 0

@@ -46,7 +46,7 @@ def offline_slates(world: World, count: int, users: int) -> dict[str, list[str]]
     }
 
 
-def test_a_restarted_ranker_goes_on_from_saved_states_and_folds_nothing_again(world: World) -> None:
+def test_a_restarted_ranker_continues_from_saved_states_and_replays_no_event(world: World) -> None:
     world.go_live("r1")
     events = purchases(200)
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
@@ -86,7 +86,7 @@ def test_feedback_after_a_kill_is_joined_with_the_slate_shown_before_it(world: W
         before[user] = one.event.event_id
 
 
-def test_users_beyond_the_bound_are_left_to_the_log_and_come_back_as_they_were(world: World) -> None:
+def test_users_over_the_limit_are_evicted_and_loaded_again_unchanged(world: World) -> None:
     world.go_live("r1")
     tight = ("--set", "max_users=4", "--set", "checkpoint_ms=0", "--set", "batch_max=3")
     with Process(world.settings, *tight, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
@@ -104,9 +104,7 @@ def test_users_beyond_the_bound_are_left_to_the_log_and_come_back_as_they_were(w
     assert slates(rankings) == offline_slates(world, 180, users=12)
 
 
-def test_a_ranker_that_slept_through_its_session_wakes_up_and_publishes_nothing_twice(
-    world: World, broker: Broker
-) -> None:
+def test_a_ranker_paused_past_its_session_timeout_publishes_nothing_twice(world: World, broker: Broker) -> None:
     if broker.kind == "embedded":
         pytest.skip("the embedded broker does not fence a member that was thrown out: run on Apache Kafka")
     world.go_live("r1")
@@ -129,7 +127,7 @@ def test_a_ranker_that_slept_through_its_session_wakes_up_and_publishes_nothing_
     assert slates(rankings) == offline_slates(world, 900, users=12)
 
 
-def test_a_ranker_told_to_end_in_the_middle_of_a_backlog_leaves_the_rest(world: World) -> None:
+def test_a_ranker_stopped_within_a_backlog_leaves_the_rest(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "--set", "batch_max=64", "rank", "--start", "earliest") as ranker:
         world.publish(purchases(20_000, users=3_000))
@@ -139,7 +137,7 @@ def test_a_ranker_told_to_end_in_the_middle_of_a_backlog_leaves_the_rest(world: 
     assert len({one.cause.event_id for one in rankings}) == len(rankings) < 20_000
 
 
-def test_a_group_whose_offsets_were_set_back_ranks_again_from_there(world: World) -> None:
+def test_a_group_with_reset_offsets_ranks_again_from_there(world: World) -> None:
     """Saved states hold events that are to be ranked again and cannot be wound back: they are not used."""
     world.go_live("r1")
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
@@ -168,7 +166,7 @@ def test_at_least_once_ranks_every_event_without_transactions(world: World) -> N
     assert slates(rankings) == offline_slates(world, 250, users=5)
 
 
-def test_two_processes_of_one_instance_do_not_both_go_on(world: World, broker: Broker) -> None:
+def test_two_processes_of_one_instance_do_not_both_keep_running(world: World, broker: Broker) -> None:
     if broker.kind == "embedded":
         pytest.skip("the embedded broker does not fence a producer that was replaced: run on Apache Kafka")
     world.go_live("r1")
@@ -189,7 +187,7 @@ def test_two_processes_of_one_instance_do_not_both_go_on(world: World, broker: B
         assert "Traceback" not in ended[0].log.read_text()
 
 
-def test_saved_states_can_be_told_from_their_marker(world: World) -> None:
+def test_saved_states_and_their_marker_can_be_distinguished(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "--set", "checkpoint_ms=0", "rank", "--start", "earliest") as ranker:
         world.publish(purchases(50))
@@ -203,7 +201,7 @@ def test_saved_states_can_be_told_from_their_marker(world: World) -> None:
     assert markers and all(marker.epochs[0].release == "r1" for marker in markers)
 
 
-def test_the_size_of_states_is_told(world: World) -> None:
+def test_inspect_state_reports_the_size_of_states(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "--set", "checkpoint_ms=0", "rank", "--start", "earliest") as ranker:
         world.publish(purchases(50))

@@ -47,7 +47,7 @@ def covered(world: World, release: str = "r1") -> IndexingComplete | None:
     return found
 
 
-def test_the_catalogue_is_vectorised_and_then_covered(world: World) -> None:
+def test_every_item_gets_a_vector_and_then_indexing_is_complete(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index") as indexer:
@@ -59,7 +59,7 @@ def test_the_catalogue_is_vectorised_and_then_covered(world: World) -> None:
     assert len({one.vector for one in vectors(world).values()}) == len(ITEMS)
 
 
-def test_an_upsert_gets_a_vector_and_a_delete_takes_it_away(world: World) -> None:
+def test_a_new_item_gets_a_vector_and_a_removed_item_a_tombstone(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index") as indexer:
@@ -86,7 +86,7 @@ def test_a_restart_publishes_only_what_differs(world: World) -> None:
     assert len(vectors(world)) == len(ITEMS) - 1
 
 
-def test_a_new_release_re_vectorises_everything_but_reads_no_text_twice(world: World) -> None:
+def test_a_new_release_gets_all_vectors_and_no_text_is_embedded_again(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1", seed=1)
     with Process(world.settings, "index") as indexer:
@@ -119,7 +119,7 @@ def sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()}
 
 
-def test_items_that_are_none_go_to_the_dead_letters_once(world: World) -> None:
+def test_invalid_items_become_dead_letters_once(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.send(world.topics.items, b"x", b'{"item_id": 3}')
     world.send(world.topics.items, b"y", b'{"item_id": "z", "title": "under another key"}')

@@ -57,7 +57,7 @@ def await_dead_letters(world: World, count: int) -> list[ConsumerRecord]:
     return world.records(world.topics.dead_letter)
 
 
-def test_headers_of_any_name_stop_no_ranker_and_come_with_the_dead_letter(world: World) -> None:
+def test_header_names_of_any_bytes_stop_no_ranker_and_are_kept_in_the_dead_letter(world: World) -> None:
     world.go_live("r1")
     odd = [(HeaderName(b"\xff\xfe"), b"1"), ("topic", b"a producer's own")]
     first, second = purchases(2, users=1)
@@ -75,7 +75,7 @@ def test_headers_of_any_name_stop_no_ranker_and_come_with_the_dead_letter(world:
         assert len(world.await_rankings(3)) == 3
 
 
-def test_what_decompresses_to_ten_megabytes_is_answered_by_its_place_in_the_log(world: World) -> None:
+def test_the_dead_letter_of_a_ten_megabyte_record_gives_only_its_position(world: World) -> None:
     world.go_live("r1")
     large = b'{"event_id":"' + b"a" * 10_000_000 + b'"}'
     with Process(world.settings, "rank", "--start", "earliest"):
@@ -90,7 +90,7 @@ def test_what_decompresses_to_ten_megabytes_is_answered_by_its_place_in_the_log(
     assert original.value == large
 
 
-def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_told_as_it_came(world: World) -> None:
+def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_published_unchanged(world: World) -> None:
     """And so it is folded: what comes after it is ranked by a restarted ranker as by one that saw it live."""
     world.go_live("r1")
     future, *later = purchases(5, users=1)
@@ -113,7 +113,7 @@ def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_told_as_it_cam
     assert restarted == unbroken
 
 
-def test_duplicates_are_told_within_the_window_that_is_set(world: World) -> None:
+def test_duplicates_are_detected_within_the_configured_window(world: World) -> None:
     world.go_live("r1")
     events = purchases(3, users=1)
     with Process(
@@ -128,7 +128,7 @@ def test_duplicates_are_told_within_the_window_that_is_set(world: World) -> None
     assert ranked == [one.event_id for one in (*events, events[0])]
 
 
-def test_nothing_at_all_deep_nesting_and_half_characters_are_dead_letters(world: World) -> None:
+def test_null_records_deep_nesting_and_lone_surrogates_are_dead_letters(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "rank", "--start", "earliest"):
         send_nothing(world, world.topics.events)
@@ -141,7 +141,7 @@ def test_nothing_at_all_deep_nesting_and_half_characters_are_dead_letters(world:
     assert found == {(None, b"", b"empty"), (b"u0", NESTED, b"invalid"), (b"u0", HALF_A_PAIR, b"invalid")}
 
 
-def test_what_another_hand_put_on_the_projects_own_topics_is_counted_and_passed_over(world: World) -> None:
+def test_foreign_records_on_internal_topics_are_counted_and_skipped(world: World) -> None:
     world.go_live("r1")
     topics = world.topics
     notice = ReleaseNotice(release="r\x1f9", status="live", ts=1, location="r9", manifest_sha256="0")
@@ -182,7 +182,7 @@ def test_what_another_hand_put_on_the_projects_own_topics_is_counted_and_passed_
         assert indexer.terminate() == 0
 
 
-def test_an_item_with_the_separator_of_keys_in_its_id_is_a_dead_letter_and_harms_no_other(world: World) -> None:
+def test_an_item_id_with_the_key_separator_is_a_dead_letter_and_affects_no_other_item(world: World) -> None:
     items = [Item(item_id=item_id, title=item_id) for item_id in ITEMS]
     world.announce("r1")
     world.publish_items([*items[:30], Item(item_id="a\x1fr1", title="a"), *items[30:]])

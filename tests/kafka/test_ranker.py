@@ -65,7 +65,7 @@ def test_feedback_joins_an_event_with_the_slate_before_it(world: World) -> None:
     assert (after.release, after.rank, after.slate_size) == ("r1", 5, 20)
 
 
-def test_the_latest_event_of_a_user_and_batch_is_ranked_and_every_event_fed_back(world: World) -> None:
+def test_the_latest_event_of_a_user_and_batch_is_ranked_and_every_event_gets_feedback(world: World) -> None:
     world.go_live("r1")
     events = purchases(400)
     world.publish(events)
@@ -137,7 +137,7 @@ def test_a_restored_ranker_ranks_as_one_that_never_stopped(world: World) -> None
         assert restarted[event.event_id] == unbroken[event.event_id]
 
 
-def test_history_before_a_new_group_is_folded_and_not_ranked(world: World) -> None:
+def test_history_before_a_new_group_is_replayed_and_not_ranked(world: World) -> None:
     world.go_live("r1")
     world.publish(purchases(50))
     with Process(world.settings, "rank", "--start", "latest", "--metrics-port", "0") as ranker:
@@ -185,22 +185,22 @@ def test_a_swap_while_events_flow_never_mixes_releases(world: World) -> None:
     assert all(slates["r1", user] != slates["r2", user] for user in by_user(rankings))
 
 
-def test_a_release_that_is_live_again_is_ranked_with(world: World) -> None:
+def test_a_rolled_back_release_serves_again(world: World) -> None:
     world.go_live("r1", seed=1)
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
         ranker.await_log("release r1 is live")
         world.go_live("r2", seed=2)
         ranker.await_log("release r2 is live")
         world.go_live("r1", seed=1)
-        ranker.await_log("reading the item vectors of release r1 anew")
+        ranker.await_log("reading the item vectors of release r1 again")
         await_true(
-            lambda: len(re.findall("release r1 ranks", ranker.log.read_text())) == 2, "r1 to be back", ranker.log
+            lambda: len(re.findall("release r1 is live with", ranker.log.read_text())) == 2, "r1 to be back", ranker.log
         )
         world.publish(purchases(3))
         assert {ranking.release for ranking in world.await_rankings(3)} == {"r1"}
 
 
-def test_a_ranker_that_starts_before_a_new_release_is_covered_ranks_with_its_parent_meanwhile(world: World) -> None:
+def test_a_ranker_that_starts_before_the_live_release_is_indexed_serves_its_parent(world: World) -> None:
     """Or every restart within the minutes that the indexer takes would leave partitions standing."""
     world.go_live("r1", seed=1)
     world.announce("r2", seed=2, parent="r1")
@@ -255,7 +255,7 @@ def test_two_rankers_share_the_partitions_and_one_takes_over(world: World) -> No
     assert by_user(world.rankings()) == events_by_user(events)
 
 
-def test_a_ranker_thrown_out_of_its_group_in_the_middle_restores_and_publishes_nothing_twice(
+def test_a_ranker_removed_from_its_group_recovers_and_publishes_nothing_twice(
     world: World, admin: KafkaAdminClient, broker: Broker
 ) -> None:
     if broker.kind == "embedded":

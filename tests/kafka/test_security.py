@@ -51,7 +51,7 @@ def test_topics_are_provisioned_and_every_event_is_ranked_and_the_password_is_in
         assert ranker.terminate() == 0
 
     assert len({ranking.cause.event_id for ranking in rankings}) == 100
-    assert "ready with" in ranker.log.read_text()
+    assert "is live with" in ranker.log.read_text()
     assert PASSWORD not in ranker.log.read_text()
 
 

@@ -76,7 +76,7 @@ def test_a_file_swapped_after_it_was_verified_does_not_load(folder: Path, tmp_pa
         ServableRelease.load(files, files.manifest)
 
 
-def test_a_loaded_release_ranks_on_without_its_folder(folder: Path) -> None:
+def test_a_loaded_release_works_after_its_folder_is_deleted(folder: Path) -> None:
     live = load(folder)
     before = live.embed_queries(["a"])
 
@@ -117,7 +117,7 @@ def test_a_missing_file_is_named(folder: Path) -> None:
         release.open_release(folder).verify()
 
 
-def test_a_folder_that_is_not_there_says_where_releases_are_looked_for(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_folder_names_releases_dir(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="does not exist: is releases_dir"):
         release.open_release(tmp_path / "r1")
 
@@ -142,7 +142,9 @@ def test_a_folder_that_is_a_link_is_refused(folder: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
-def test_what_is_no_file_is_refused_without_waiting_for_it(make: Callable[[Path], None], folder: Path) -> None:
+def test_a_folder_or_a_pipe_in_place_of_a_file_is_refused_without_blocking(
+    make: Callable[[Path], None], folder: Path
+) -> None:
     (folder / "items.json").unlink()
     make(folder / "items.json")
     with pytest.raises(ReleaseError, match=r"items\.json (is not a regular file|cannot be read: Is a dir)"):
@@ -173,13 +175,13 @@ def test_an_oversized_manifest_is_refused_unread(folder: Path) -> None:
         release.open_release(folder)
 
 
-def test_a_manifest_that_lists_too_little_is_refused(folder: Path) -> None:
+def test_a_manifest_without_a_required_file_is_refused(folder: Path) -> None:
     rewrite(folder, lambda files: {name: sha256 for name, sha256 in files.items() if name != "step.onnx"})
     with pytest.raises(ReleaseError, match=r"lists no step\.onnx"):
         release.open_release(folder)
 
 
-def test_a_manifest_that_lists_too_much_is_refused(folder: Path) -> None:
+def test_a_manifest_with_too_many_files_is_refused(folder: Path) -> None:
     rewrite(folder, lambda files: files | {f"file{number}": "0" for number in range(release.MAX_FILES)})
     with pytest.raises(ReleaseError, match="a release has 32 at most"):
         release.open_release(folder)
@@ -210,7 +212,7 @@ def test_a_release_made_for_other_features_does_not_load(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", release.REQUIRED_FILES)
-def test_a_file_of_another_kind_is_named(name: str, folder: Path) -> None:
+def test_a_file_that_cannot_be_parsed_is_named(name: str, folder: Path) -> None:
     (folder / name).write_bytes(b"nonsense")
     seal(folder)
     with pytest.raises(ReleaseError, match=name):
@@ -218,7 +220,7 @@ def test_a_file_of_another_kind_is_named(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [release.GATES, release.READOUT])
-def test_the_parts_of_a_step_are_held_to_the_same(name: str, parts: Path) -> None:
+def test_the_two_halves_of_the_step_are_verified_too(name: str, parts: Path) -> None:
     assert isinstance(load(parts).encoder, OnnxRecurrentEncoder)
     (parts / name).write_bytes(b"nonsense")
     with pytest.raises(ReleaseError, match=rf"{name} does not match its sha256"):
@@ -228,7 +230,7 @@ def test_the_parts_of_a_step_are_held_to_the_same(name: str, parts: Path) -> Non
         load(parts)
 
 
-def test_one_part_of_a_step_is_not_enough(parts: Path) -> None:
+def test_one_half_of_the_step_alone_is_refused(parts: Path) -> None:
     rewrite(parts, lambda files: {name: sha256 for name, sha256 in files.items() if name != release.READOUT})
     with pytest.raises(ReleaseError, match=r"lists no readout\.onnx"):
         load(parts)

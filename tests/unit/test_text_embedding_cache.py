@@ -38,7 +38,7 @@ def test_a_restart_reads_what_was_encoded_before(tmp_path: Path) -> None:
     assert len(TextEmbeddingCache(tmp_path / "v", DIMS)) == 3
 
 
-def test_a_record_torn_by_a_crash_is_dropped_and_encoded_anew(tmp_path: Path) -> None:
+def test_a_record_cut_off_by_a_crash_is_dropped_and_encoded_again(tmp_path: Path) -> None:
     path = tmp_path / "v"
     TextEmbeddingCache(path, DIMS).get(["soup", "bread"], Encoder())
     path.write_bytes(path.read_bytes()[:-5])

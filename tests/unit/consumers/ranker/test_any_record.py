@@ -156,7 +156,7 @@ def feed(ranker: Ranker, records: Sequence[ConsumerRecord], ranks: bool) -> None
         assert_ranked_as_folded(states, folded)
 
 
-def test_a_million_records_of_any_kind_are_received_or_dead_letters_and_leave_sound_states(ranker: Ranker) -> None:
+def test_a_million_records_of_any_kind_are_decoded_or_dead_letters_and_leave_valid_states(ranker: Ranker) -> None:
     """The million: 400 examples, each a seed that hypothesis draws, which makes 2,650 records, all checked."""
     fed = 0
 
@@ -223,7 +223,7 @@ RECORDS = st.lists(
 
 @settings(REPEATABLE, max_examples=300)
 @given(drawn=RECORDS)
-def test_records_that_hypothesis_makes_up_are_received_or_dead_letters_as_events_and_as_items(
+def test_records_that_hypothesis_generates_are_decoded_or_dead_letters(
     ranker: Ranker, drawn: list[tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]]
 ) -> None:
     """Fewer than above, but made to find what is wrong, and to make it small when it is found."""

@@ -11,7 +11,7 @@ from tests.support.releases import live_release, write_release
 
 
 @pytest.mark.parametrize(("asked", "head"), [(True, False), (True, True), (False, False)])
-def test_a_purchase_head_is_missed_by_who_asks_for_it_alone(
+def test_a_missing_purchase_head_is_logged_only_if_it_is_configured(
     asked: bool, head: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_release(tmp_path / "r1", purchase=head)

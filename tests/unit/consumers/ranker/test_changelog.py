@@ -24,7 +24,7 @@ def changelog() -> Changelog:
 @pytest.mark.parametrize(
     ("key", "value"), [(b"u", b"junk"), (b"u", b""), (STATE_MARKER_KEY, b"junk"), (None, b"junk"), (b"\xff", b"junk")]
 )
-def test_what_is_no_state_is_an_error_that_says_where_it_stands_and_what_to_do(
+def test_an_invalid_saved_state_is_an_error_with_its_position_and_the_remedy(
     changelog: Changelog, key: bytes | None, value: bytes
 ) -> None:
     record = ConsumerRecord("user-state", 1, 0, 17, 1, 0, key, value, [], None, 0, 0, 0)

@@ -99,7 +99,7 @@ def test_the_marker_is_the_first_event_that_no_saved_state_has(log: Log) -> None
     assert log.marker.offset == 3, "of ann and bob everything is saved, of cat nothing"
 
 
-def test_where_nothing_is_left_to_save_the_marker_is_the_end(log: Log) -> None:
+def test_the_marker_is_the_end_offset_once_all_states_are_saved(log: Log) -> None:
     log.batch({0: "ann"}, now=0)
     log.commit(log.plan({}, now=5), now=5)
     assert log.marker.offset == 1
@@ -112,7 +112,7 @@ def test_a_user_saved_with_the_batch_that_touches_them_is_saved_with_it(log: Log
     assert log.dirty_users == 0
 
 
-def test_a_user_whom_the_next_batch_moves_while_they_are_saved_is_ahead_of_that_form(log: Log) -> None:
+def test_a_user_whom_the_next_batch_updates_while_they_are_saved_stays_dirty(log: Log) -> None:
     log.batch({0: "ann"}, now=0)
     saving = log.plan({}, now=10)
     written = log.commit(saving, now=10)
@@ -124,7 +124,7 @@ def test_a_user_whom_the_next_batch_moves_while_they_are_saved_is_ahead_of_that_
     assert users(log.batch({}, now=20)) == [b"ann"]
 
 
-def test_a_plan_that_is_not_committed_leaves_no_trace(log: Log) -> None:
+def test_a_checkpoint_that_is_not_committed_changes_nothing(log: Log) -> None:
     log.batch({0: "ann"}, now=0)
     log.plan({1: "bob"}, now=5)
     assert log.dirty_users == 1
@@ -132,7 +132,7 @@ def test_a_plan_that_is_not_committed_leaves_no_trace(log: Log) -> None:
     assert log.marker.offset == 1
 
 
-def test_before_a_release_ranks_a_partition_the_marker_says_so(log: Log) -> None:
+def test_the_marker_names_a_release_before_it_ranks_the_partition(log: Log) -> None:
     written = log.batch({10: "ann"}, now=0, release="r1")
     assert [message.key for message in written] == [STATE_MARKER_KEY]
     assert log.marker.epochs == [Epoch(10, "r1")]
@@ -140,21 +140,21 @@ def test_before_a_release_ranks_a_partition_the_marker_says_so(log: Log) -> None
     assert log.marker.epochs == [Epoch(10, "r1"), Epoch(11, "r2")]
 
 
-def test_an_epoch_that_ended_before_the_marker_is_left_out(log: Log) -> None:
+def test_an_epoch_that_ended_before_the_marker_is_omitted(log: Log) -> None:
     log.batch({10: "ann"}, now=0, release="r1")
     log.batch({11: "bob"}, now=1, release="r2")
     log.commit(log.plan({}, now=5), now=5)
     assert (log.marker.offset, log.marker.epochs) == (11, [Epoch(11, "r2")])
 
 
-def test_events_that_moved_nobody_begin_no_epoch(log: Log) -> None:
+def test_events_that_update_no_user_begin_no_epoch(log: Log) -> None:
     log.commit(log.coordinator.plan(log.checkpoints, {0: OffsetRange(5, 9, {})}, "r1", 0), now=0)
     assert log.written == []
     log.commit(log.plan({}, now=5), now=5)
     assert (log.marker.offset, log.marker.epochs) == (9, [])
 
 
-def test_the_marker_says_where_the_rankings_behind_it_begin(log: Log) -> None:
+def test_the_marker_holds_the_offset_of_the_first_ranking_after_it(log: Log) -> None:
     log.batch({0: "ann", 1: "bob"}, now=0)
     second = log.end
     log.batch({2: "cat"}, now=3)
@@ -163,7 +163,7 @@ def test_the_marker_says_where_the_rankings_behind_it_begin(log: Log) -> None:
     assert 2 <= log.marker.rankings_offset <= second, "no earlier than the rankings before, no later than cat's"
 
 
-def test_a_saved_state_whose_place_is_not_known_is_saved_again(log: Log) -> None:
+def test_a_saved_state_of_unknown_offset_is_saved_again(log: Log) -> None:
     """For the answer to the commit was lost; and only a state whose place is known may be evicted."""
     log.batch({0: "ann"}, now=0)
     log.commit(log.plan({}, now=5), now=5, known=False)
@@ -183,7 +183,7 @@ def test_a_partition_without_events_is_saved_along_with_another_ones(log: Log) -
     assert {plan.partition: plan.events.end for plan in plans} == {0: 1, 1: 8}
 
 
-def test_what_a_restore_folded_is_dirty(log: Log) -> None:
+def test_users_that_recovery_replayed_are_dirty(log: Log) -> None:
     slot = int(log.states.slots(["ann"])[0])
     log.states.columns.dirty[slot] = True
     marker = StateMarker(offset=3, rankings_offset=2, epochs=[Epoch(0, "r1")])

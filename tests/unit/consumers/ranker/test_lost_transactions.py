@@ -57,7 +57,7 @@ def test_failures_of_every_kind_in_turn_lose_and_double_nothing(world: RankerWor
     world.assert_exactly_once(process)
 
 
-def test_an_answer_lost_while_the_groups_offsets_stay_unknown_restores_the_partitions(world: RankerWorld) -> None:
+def test_a_lost_answer_with_unknown_group_offsets_restores_the_partitions(world: RankerWorld) -> None:
     process = start(world)
     process.publisher.script.append(Outcome.ANSWER_LOST)
     process.turn()
@@ -67,7 +67,7 @@ def test_an_answer_lost_while_the_groups_offsets_stay_unknown_restores_the_parti
     world.assert_exactly_once(process)
 
 
-def test_an_aborted_transaction_takes_the_batch_ranked_since_with_it(world: RankerWorld) -> None:
+def test_an_aborted_transaction_rolls_back_the_batch_ranked_after_it(world: RankerWorld) -> None:
     process = start(world)
     process.publisher.script.append(Outcome.ABORTED)
     process.turn()
@@ -91,7 +91,7 @@ def test_a_user_of_both_batches_is_rolled_back_to_before_the_first(world: Ranker
     world.assert_exactly_once(process)
 
 
-def test_an_aborted_batch_is_counted_in_no_metric_of_events(world: RankerWorld) -> None:
+def test_an_aborted_batch_is_not_counted_in_event_metrics(world: RankerWorld) -> None:
     process = start(world, events=4)
     process.publisher.script.append(Outcome.ABORTED)
     process.turn(2)
@@ -136,7 +136,7 @@ def test_the_backoff_doubles_with_each_abort_and_ends_with_a_commit(world: Ranke
     assert states(process) == {TaskState.RUNNING}, "the first failure after a commit waits as the first of all"
 
 
-def test_a_duplicate_in_an_aborted_batch_is_a_duplicate_still(world: RankerWorld) -> None:
+def test_a_duplicate_in_an_aborted_batch_is_still_a_duplicate(world: RankerWorld) -> None:
     process = start(world, events=0)
     events = purchases(4)
     world.send(*events, events[0], events[1])
@@ -187,7 +187,7 @@ def test_a_batch_of_poison_ranked_behind_an_abort_is_published_once(world: Ranke
     assert len(world.slates()) == 4
 
 
-def test_what_another_process_committed_meanwhile_is_restored_and_not_ranked_again(world: RankerWorld) -> None:
+def test_events_that_another_process_committed_are_restored_and_not_ranked_again(world: RankerWorld) -> None:
     process = start(world, events=16)
     process.publisher.script.append(Outcome.ABORTED)
     process.turn()

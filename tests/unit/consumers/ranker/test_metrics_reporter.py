@@ -24,7 +24,7 @@ class Taken:
     timestamp: int
 
 
-def test_backpressure_is_how_long_the_oldest_event_taken_had_waited() -> None:
+def test_backpressure_is_the_age_of_the_oldest_event_in_the_batch() -> None:
     registry = CollectorRegistry()
     report = MetricsReporter(RankerMetrics(registry), batch_max=3)
     now = int(1000 * time.time())
@@ -38,7 +38,7 @@ def test_backpressure_is_how_long_the_oldest_event_taken_had_waited() -> None:
     assert registry.get_sample_value("anabranch_backpressure_seconds") == 0
 
 
-def test_changes_that_every_query_is_compared_with_are_counted(tmp_path: Path) -> None:
+def test_index_changes_that_are_searched_exhaustively_are_counted(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", "r1", ["a", "b"])
     live = live_release(tmp_path / "r1", ItemVocabulary(), ["a", "b"])
     states = UserStates(StateLayout(), DIMS, DIMS)

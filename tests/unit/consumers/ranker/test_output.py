@@ -40,19 +40,19 @@ def rankings(ranked: RankingResult) -> list[Ranking]:
     return [messages.rankings.decode(one.value) for one in published(ranked) if one.topic == "rankings" and one.value]
 
 
-def test_an_event_that_no_slate_was_made_for_has_feedback_alone() -> None:
+def test_an_event_without_a_slate_gets_feedback_only() -> None:
     latest = replace(RANKED, ranked=np.array([False, False, True]))
     assert [one.topic for one in published(latest)] == ["feedback", "rankings", "feedback"]
 
 
-def test_a_ranking_says_nothing_of_purchases_where_none_were_ranked() -> None:
+def test_a_ranking_without_purchase_probabilities_omits_them() -> None:
     first, second = rankings(RANKED)
     assert (first.cause.event_id, second.cause.event_id) == ("e0", "e2")
     assert (first.purchase, second.purchase) == (None, None)
     assert b"purchase" not in messages.encode(first)
 
 
-def test_a_ranking_says_of_each_item_of_its_slate_how_probable_its_purchase_is() -> None:
+def test_a_ranking_gives_the_purchase_probability_of_each_item_of_its_slate() -> None:
     purchase = np.array([[0.25, 0.125], [0.5, 0.5], [0.75, 0]], np.float32)
     first, second = rankings(replace(RANKED, purchase=purchase))
     assert [item.item_id for item in first.slate] == ["a", "b"]
@@ -62,7 +62,7 @@ def test_a_ranking_says_of_each_item_of_its_slate_how_probable_its_purchase_is()
 
 
 @pytest.mark.parametrize("probability", [0.0, 1e-9, 1 - 1e-7, 1.0])
-def test_what_is_published_stays_a_probability(probability: float) -> None:
+def test_a_published_probability_is_between_0_and_1(probability: float) -> None:
     for one in rankings(replace(RANKED, purchase=np.full((3, 2), probability, np.float32))):
         assert one.purchase is not None
         assert all(0 <= said <= 1 for said in one.purchase)

@@ -40,7 +40,7 @@ def test_a_running_partition_is_suspended_and_runs_again() -> None:
     assert task.state is TaskState.RUNNING
 
 
-def test_recovery_that_starts_again_forgets_the_offset_it_restored_to() -> None:
+def test_recovery_that_starts_again_discards_its_next_offset() -> None:
     task = in_state(TaskState.RESTORING)
     task.restart()
     assert (task.state, task.next_offset) == (TaskState.ASSIGNED, 0)
@@ -54,7 +54,7 @@ def test_a_partition_may_be_closed_in_any_state(state: TaskState) -> None:
 
 
 @pytest.mark.parametrize("state", list(TaskState))
-def test_a_step_that_does_not_follow_is_an_error_that_names_both_states(state: TaskState) -> None:
+def test_an_invalid_transition_is_an_error_that_names_both_states(state: TaskState) -> None:
     steps = {
         TaskState.RESTORING: lambda task: task.restore_to(1),
         TaskState.RUNNING: lambda task: task.resume(),

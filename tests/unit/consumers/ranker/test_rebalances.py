@@ -28,7 +28,7 @@ def test_a_ranker_without_partitions_publishes_nothing(world: RankerWorld) -> No
     assert tasks(process) == {}
 
 
-def test_a_partition_taken_between_two_batches_goes_on_elsewhere_and_the_other_here(world: RankerWorld) -> None:
+def test_a_partition_revoked_between_two_batches_continues_on_its_new_owner(world: RankerWorld) -> None:
     process = running(world, 0, 1)
     world.send(*purchases(8))
     process.settle()
@@ -43,7 +43,7 @@ def test_a_partition_taken_between_two_batches_goes_on_elsewhere_and_the_other_h
 
 
 @pytest.mark.parametrize("partition", [0, 1])
-def test_a_partition_taken_with_a_transaction_in_flight_is_ranked_once(world: RankerWorld, partition: int) -> None:
+def test_a_partition_revoked_with_a_transaction_in_flight_is_ranked_once(world: RankerWorld, partition: int) -> None:
     process = running(world, 0, 1)
     world.send(*purchases(16))
     process.turn()
@@ -84,7 +84,7 @@ def test_a_partition_that_moves_away_and_back_is_restored_with_what_happened_mea
     world.assert_exactly_once(process)
 
 
-def test_a_partition_taken_and_given_back_before_the_ranker_looked_is_restored_anew(world: RankerWorld) -> None:
+def test_a_partition_revoked_and_assigned_again_between_two_polls_is_restored_again(world: RankerWorld) -> None:
     process = running(world, 0, 1)
     world.send(*purchases(8))
     process.settle()
@@ -159,7 +159,7 @@ def test_partitions_are_restored_in_turn(world: RankerWorld) -> None:
     assert (TaskState.RESTORING, TaskState.RESTORING) in seen
 
 
-def test_a_partition_revoked_while_it_is_restored_is_given_up(world: RankerWorld) -> None:
+def test_a_partition_revoked_during_its_recovery_is_closed(world: RankerWorld) -> None:
     first = running(world, 0, 1)
     world.send(*purchases(40))
     first.settle()

@@ -129,7 +129,7 @@ def test_before_the_first_release_all_updates_are_applied_at_once(world: RankerW
     assert len(process.releases.updates) == 0
 
 
-def test_what_ended_the_watcher_ends_the_ranker(world: RankerWorld) -> None:
+def test_an_error_of_the_watcher_ends_the_ranker(world: RankerWorld) -> None:
     process = start(world)
     world.send(*purchases(8))
     process.turn()

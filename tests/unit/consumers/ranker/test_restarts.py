@@ -71,14 +71,14 @@ def test_events_that_a_saved_state_holds_are_not_replayed_into_it(world: RankerW
     world.assert_exactly_once(successor)
 
 
-def test_an_orderly_end_leaves_nothing_to_replay(world: RankerWorld) -> None:
+def test_a_graceful_shutdown_leaves_nothing_to_replay(world: RankerWorld) -> None:
     ranked(world, 24).stop()
     successor = ranked(world, 4)
     assert successor.metric("restored_events_total") == 0
     world.assert_exactly_once(successor)
 
 
-def test_an_orderly_end_commits_the_batch_in_flight(world: RankerWorld) -> None:
+def test_a_graceful_shutdown_commits_the_batch_in_flight(world: RankerWorld) -> None:
     process = world.process()
     process.settle()
     world.send(*purchases(4))
@@ -152,7 +152,7 @@ def test_a_dead_letter_of_another_topic_hides_no_event(world: RankerWorld) -> No
     assert successor.metric("restored_events_total") == 8
 
 
-def test_evicted_users_come_back_as_they_were(world: RankerWorld) -> None:
+def test_evicted_users_are_loaded_again_unchanged(world: RankerWorld) -> None:
     process = world.process(max_users=3)
     process.settle()
     for first in range(0, 120, 12):
@@ -192,7 +192,7 @@ def evicted(world: RankerWorld) -> RankerProcess:
     return process
 
 
-def test_an_evicted_state_that_cannot_be_read_ends_the_process_and_its_successor_goes_on(world: RankerWorld) -> None:
+def test_an_evicted_state_that_cannot_be_read_ends_the_process_and_its_successor_continues(world: RankerWorld) -> None:
     process = evicted(world)
     world.send(*purchases(8, first=24))
     process.log_reader.fail_next = 1
@@ -201,7 +201,7 @@ def test_an_evicted_state_that_cannot_be_read_ends_the_process_and_its_successor
     world.assert_exactly_once(world.process())
 
 
-def test_an_evicted_state_that_the_log_does_not_give_in_time_ends_the_process(
+def test_an_evicted_state_that_is_not_read_in_time_ends_the_process(
     world: RankerWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = evicted(world)
@@ -212,7 +212,7 @@ def test_an_evicted_state_that_the_log_does_not_give_in_time_ends_the_process(
     world.assert_exactly_once(world.process())
 
 
-def test_an_evicted_state_that_is_not_where_it_was_written_is_an_error_that_names_its_place(world: RankerWorld) -> None:
+def test_an_evicted_state_that_is_missing_from_the_topic_is_an_error_with_its_position(world: RankerWorld) -> None:
     process = evicted(world)
     for partition in (0, 1):
         log = world.kafka.logs[TopicPartition(world.topics.user_state, partition)]
@@ -224,7 +224,7 @@ def test_an_evicted_state_that_is_not_where_it_was_written_is_an_error_that_name
     assert len(world.rankings()) == published
 
 
-def test_where_nothing_was_ever_saved_a_marker_alone_says_which_release_ranked(world: RankerWorld) -> None:
+def test_without_saved_states_the_marker_alone_tells_which_release_ranked(world: RankerWorld) -> None:
     ranked(world, 4)
     records = world.kafka.records(world.topics.user_state)
     assert {record.key for record in records} == {STATE_MARKER_KEY}
@@ -244,7 +244,7 @@ def test_history_before_the_groups_first_offset_is_replayed_and_not_ranked(world
     assert len(world.slates()) == 4
 
 
-def test_what_is_no_ranking_on_the_topic_of_rankings_is_passed_over_by_recovery(world: RankerWorld) -> None:
+def test_recovery_skips_records_on_rankings_that_are_not_rankings(world: RankerWorld) -> None:
     ranked(world, 8)
     world.kafka.append(OutboundRecord(world.topics.rankings, b"u0", b"junk", 0))
     successor = ranked(world, 0)

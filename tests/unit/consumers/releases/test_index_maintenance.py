@@ -32,7 +32,7 @@ def filled() -> ItemIndex:
     return index
 
 
-def test_an_index_is_rebuilt_beside_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_is_rebuilt_in_the_background_while_it_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     index, rebuilder, may_end = filled(), IndexRebuilder(), threading.Event()
     build = Rebuild.base
     monkeypatch.setattr(Rebuild, "base", lambda self, between: build(self, between) if may_end.wait(10) else None)
@@ -61,7 +61,7 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
             time.sleep(0.01)
 
 
-def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_index_is_tuned_to_the_users_it_serves_and_its_recall_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
     index, registry = filled(), CollectorRegistry()
@@ -80,7 +80,7 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_their_recall_told(monkeyp
     assert told == index.base.recall(users.astype(np.float32)) >= ann_index.RECALL_TARGET
 
 
-def test_a_user_who_comes_again_and_again_is_one_of_those_the_index_is_tuned_to(
+def test_a_user_ranked_in_every_batch_stays_in_the_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)

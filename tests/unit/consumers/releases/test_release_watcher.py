@@ -153,7 +153,7 @@ def test_a_release_is_not_queued_before_its_indexing_is_complete(world: World) -
     assert world.swaps() == ["r1"]
 
 
-def test_a_release_is_queued_only_at_the_end_offsets_that_its_completion_found(
+def test_a_release_is_queued_only_once_the_end_offsets_at_its_completion_are_reached(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(release_watcher, "MAX_POLL_RECORDS", 2)
@@ -168,7 +168,7 @@ def test_a_release_is_queued_only_at_the_end_offsets_that_its_completion_found(
     assert len(swap.live.index) == len(ITEMS)
 
 
-def test_the_first_release_waits_for_the_neighbours_that_stood_in_the_log_at_the_start(
+def test_the_first_release_waits_for_the_neighbours_in_the_topic_at_the_start(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(release_watcher, "MAX_POLL_RECORDS", 1)
@@ -315,7 +315,7 @@ def test_the_thread_reconnects_after_a_lost_connection(world: World, monkeypatch
     world.watcher.close()
 
 
-def test_what_ends_the_thread_is_raised_in_the_main_loop(world: World) -> None:
+def test_an_error_that_ends_the_thread_is_raised_in_the_main_loop(world: World) -> None:
     world.watcher.start()
     until(lambda: len(world.consumers) == 2, world.watcher)
     world.consumers[1].error = RuntimeError("broken")

@@ -21,7 +21,7 @@ def record(key: bytes | None, value: bytes | None) -> ConsumerRecord:
     return ConsumerRecord("item-vectors", 0, 0, 0, 1, 0, key, value, [], None, 0, 0, 0)
 
 
-def test_a_chunk_holds_the_newest_message_of_every_item_by_release() -> None:
+def test_only_the_newest_message_of_each_item_and_release_counts() -> None:
     coverage = IndexingComplete(release="r1", items=2, ts=1)
     records = [
         record(vector_key("a", "r1"), encode(vector("a"))),
@@ -44,7 +44,7 @@ def test_a_chunk_holds_the_newest_message_of_every_item_by_release() -> None:
         (vector_key("a", "r1"), b'{"type":"vector","item_id":"a","release":"r1","vector":"no base 64"}'),
     ],
 )
-def test_what_the_indexer_cannot_have_written_is_counted_and_passed_over(key: bytes | None, value: bytes) -> None:
+def test_records_that_the_indexer_cannot_have_written_are_counted_and_skipped(key: bytes | None, value: bytes) -> None:
     registry = CollectorRegistry()
     records = [record(key, value), record(vector_key("b", "r1"), encode(vector("b")))]
     assert group_by_release(records, ConsumerMetrics(registry)) == {"r1": {"b": vector("b")}}

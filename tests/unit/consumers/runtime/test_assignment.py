@@ -10,7 +10,7 @@ def partitions(*numbers: int) -> set[TopicPartition]:
     return {TopicPartition("events", number) for number in numbers}
 
 
-def test_a_partition_taken_away_and_given_back_is_told_as_both() -> None:
+def test_a_partition_revoked_and_assigned_again_is_reported_as_both() -> None:
     listener = AssignmentListener()
     listener.on_partitions_revoked(partitions(0, 1))
     listener.on_partitions_assigned(partitions(1))
@@ -19,14 +19,14 @@ def test_a_partition_taken_away_and_given_back_is_told_as_both() -> None:
     assert not listener.has_changes
 
 
-def test_a_partition_given_and_taken_away_at_once_is_not_told_as_given() -> None:
+def test_a_partition_assigned_and_revoked_at_once_is_not_reported_as_assigned() -> None:
     listener = AssignmentListener()
     listener.on_partitions_assigned(partitions(0))
     listener.on_partitions_revoked(partitions(0))
     assert listener.take() == (frozenset({0}), frozenset())
 
 
-def test_what_a_rebalance_leaves_in_place_is_not_told_of() -> None:
+def test_partitions_that_a_rebalance_leaves_in_place_are_not_reported() -> None:
     listener = AssignmentListener()
     listener.on_partitions_assigned(partitions(0, 1))
     listener.take()
@@ -34,7 +34,7 @@ def test_what_a_rebalance_leaves_in_place_is_not_told_of() -> None:
     assert listener.take() == (frozenset({1}), frozenset())
 
 
-def test_a_member_that_was_thrown_out_no_longer_claims_its_partitions() -> None:
+def test_a_removed_member_no_longer_claims_its_partitions() -> None:
     """Or the leader would take a zombie's claim for the truth, and take the partition from its new owner."""
     listener = AssignmentListener()
     listener.assignor.on_assignment(ConsumerProtocolAssignment(0, [("events", [0])], b""), 1)

@@ -39,13 +39,13 @@ def item_letter(value: bytes | None, key: bytes | None) -> DeadLetter:
     return dead
 
 
-def test_an_event_keeps_its_place_in_the_log() -> None:
+def test_a_decoded_event_has_its_partition_offset_and_append_time() -> None:
     received, dead = decode_events([record(encode(EVENT))], LARGEST)
     assert dead == []
     assert received[0] == (EVENT, 2, 7, 1234)
 
 
-def test_a_message_that_is_none_becomes_a_dead_letter_as_it_came() -> None:
+def test_an_invalid_event_becomes_a_dead_letter_with_its_bytes_and_position() -> None:
     dead = letter(record(b"junk"))
     outbound = dead.to_record("dead")
     assert (outbound.key, outbound.value) == (b"u", b"junk")
@@ -65,7 +65,7 @@ def test_a_tombstone_is_a_dead_letter() -> None:
     assert dead.to_record("dead").value is None
 
 
-def test_a_record_of_neither_key_nor_value_is_a_dead_letter_that_can_be_sent() -> None:
+def test_a_record_without_key_and_value_is_a_dead_letter_that_can_be_sent() -> None:
     dead = letter(record(None, key=None))
     assert dead.category == "empty"
     assert dead.to_record("dead").value == b""
@@ -83,7 +83,7 @@ def letter_of_any_size(record: ConsumerRecord) -> DeadLetter:
 
 
 @pytest.mark.parametrize("text", ["\U000e0001" * 512, "\u202e" * 512, "'" * 512])
-def test_a_reason_is_short_and_valid_text_whatever_it_quotes(text: str) -> None:
+def test_a_reason_is_short_and_valid_text_for_any_input(text: str) -> None:
     event = Event(event_id="e", user_id=text, type="view", ts=5, item_id="i")
     dead = letter_of_any_size(record(encode(event)))
     assert dead.category == "wrong_key"
@@ -91,7 +91,7 @@ def test_a_reason_is_short_and_valid_text_whatever_it_quotes(text: str) -> None:
     assert dict(dead.to_record("dead").headers or [])["reason"].decode() == dead.reason
 
 
-def test_a_record_that_decompressed_to_more_than_the_limit_is_not_read_and_its_letter_says_where_it_stands() -> None:
+def test_a_record_over_the_limit_is_not_decoded_and_its_dead_letter_gives_its_position() -> None:
     dead = letter(record(b'{"x":"' + b"a" * LARGEST))
     assert dead.category == "too_large"
     assert str(LARGEST) in dead.reason
@@ -117,7 +117,7 @@ def test_key_and_headers_count_towards_the_limit() -> None:
     assert letter(record(None, headers=[("n" * LARGEST, None)])).category == "too_large"
 
 
-def test_headers_that_clients_do_not_know_are_sent_as_they_came() -> None:
+def test_headers_that_clients_cannot_decode_are_sent_unchanged() -> None:
     headers: list[tuple[str, bytes | None]] = [(HeaderName(b"\xff"), b"1"), ("null", None), ("reason", b"a producer's")]
     sent = letter(record(b"junk", headers=headers)).to_record("dead").headers or []
     assert [name.encode() for name, _ in sent[:3]] == [b"\xff", b"null", b"reason"]
@@ -131,12 +131,12 @@ def test_events_around_a_dead_letter_keep_their_order() -> None:
     assert [one.record.offset for one in dead] == [2]
 
 
-def test_an_item_and_a_tombstone_say_what_became_of_the_item() -> None:
+def test_an_item_and_a_tombstone_are_decoded() -> None:
     assert decode_item(record(encode(ITEM), key=b"i"), LARGEST) == ("i", ITEM)
     assert decode_item(record(None, key=b"i"), LARGEST) == ("i", None)
 
 
-def test_an_item_that_is_none_is_a_dead_letter_with_its_reason() -> None:
+def test_an_invalid_item_is_a_dead_letter_with_its_reason() -> None:
     assert item_letter(b"junk", b"i").category == "invalid"
     assert item_letter(encode(ITEM), b"j").category == "wrong_key"
     assert item_letter(encode(ITEM), None).category == "wrong_key"
@@ -144,7 +144,7 @@ def test_an_item_that_is_none_is_a_dead_letter_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("key", [b"", b"\xff", b"a\x1fr1", b"a\n", b"k" * 513])
-def test_a_tombstone_whose_key_can_be_no_item_is_a_dead_letter(key: bytes) -> None:
+def test_a_tombstone_whose_key_is_not_an_item_id_is_a_dead_letter(key: bytes) -> None:
     dead = item_letter(None, key)
     assert dead.category == "wrong_key"
     assert (dead.to_record("dead").key, dead.to_record("dead").value) == (key, None)

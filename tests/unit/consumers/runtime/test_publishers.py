@@ -106,7 +106,7 @@ def test_a_producer_fenced_once_is_replaced(cluster: Cluster) -> None:
     assert publish(subject) == [0, 1]
 
 
-def test_a_producer_fenced_three_times_within_two_minutes_has_a_double(cluster: Cluster) -> None:
+def test_three_fencings_within_two_minutes_mean_a_second_process_with_the_same_id(cluster: Cluster) -> None:
     cluster.errors.extend([ProducerFencedError()] * 3)
     subject = publisher(cluster)
     aborted(subject, 2)
@@ -114,7 +114,7 @@ def test_a_producer_fenced_three_times_within_two_minutes_has_a_double(cluster: 
         publish(subject)
 
 
-def test_three_fencings_over_a_longer_time_are_no_double(cluster: Cluster) -> None:
+def test_three_fencings_over_a_longer_time_are_retried(cluster: Cluster) -> None:
     cluster.errors.extend([ProducerFencedError()] * 3)
     subject = publisher(cluster)
     for _ in range(3):
@@ -131,7 +131,7 @@ def test_twenty_aborts_in_a_row_end_the_process(cluster: Cluster) -> None:
         publish(subject)
 
 
-def test_a_commit_between_aborts_starts_their_count_again(cluster: Cluster) -> None:
+def test_a_commit_resets_the_count_of_aborts(cluster: Cluster) -> None:
     cluster.errors.extend([KafkaTimeoutError("no answer")] * 19 + [None] + [KafkaTimeoutError("no answer")] * 19)
     subject = publisher(cluster)
     aborted(subject, 19)
@@ -140,7 +140,7 @@ def test_a_commit_between_aborts_starts_their_count_again(cluster: Cluster) -> N
     assert publish(subject) == [0, 1]
 
 
-def test_a_topic_that_may_not_be_written_ends_the_process_and_the_remedy_is_named(cluster: Cluster) -> None:
+def test_a_topic_without_write_access_ends_the_process_with_a_remedy(cluster: Cluster) -> None:
     cluster.errors.append(TopicAuthorizationFailedError("rankings"))
     with pytest.raises(BrokerFailed, match="write access to the topics and to the transactional id ranker-one"):
         publish(publisher(cluster))
@@ -152,12 +152,12 @@ def test_a_refused_connection_ends_the_process(cluster: Cluster) -> None:
         publish(publisher(cluster))
 
 
-def test_a_producer_is_made_as_soon_as_a_broker_answers(cluster: Cluster) -> None:
+def test_a_producer_is_created_as_soon_as_a_broker_responds(cluster: Cluster) -> None:
     cluster.unavailable = 3
     assert publish(publisher(cluster)) == [0, 1]
 
 
-def test_a_cluster_that_is_away_for_more_than_a_minute_ends_the_process(cluster: Cluster) -> None:
+def test_a_cluster_that_is_unavailable_for_more_than_a_minute_ends_the_process(cluster: Cluster) -> None:
     cluster.unavailable = 100
     with pytest.raises(BrokerUnavailable):
         publisher(cluster)
@@ -215,7 +215,7 @@ def test_at_least_once_publishes_rankings_then_offsets_then_states() -> None:
     ("fail_at", "left"),
     [("rankings", []), ("commit", ["rankings", "flush"]), ("user-state", ["rankings", "flush", "commit"])],
 )
-def test_at_least_once_a_failure_leaves_what_came_before_it(fail_at: str, left: list[str]) -> None:
+def test_at_least_once_a_failure_keeps_the_records_before_it(fail_at: str, left: list[str]) -> None:
     journal = Journal(fail_at)
     subject = AtLeastOncePublisher(journal, journal.commit, "user-state")
     with pytest.raises(TransactionAborted, match="not published completely"):
