@@ -273,7 +273,7 @@ def test_a_ranker_removed_from_its_group_recovers_and_publishes_nothing_twice(
             time.sleep(0.5)
         world.await_rankings(4000)
         noticed = ranker.log.read_text()
-        assert "rolled back" in noticed or "needs to re-join" in noticed
+        assert "transaction was aborted" in noticed or "needs to re-join" in noticed
     assert by_user(world.rankings()) == events_by_user(events)
 
 
