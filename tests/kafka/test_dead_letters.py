@@ -1,4 +1,4 @@
-"""Dead letters shown and put back, on a real broker: every letter once, as it came."""
+"""Dead letters listed and replayed, on a real broker: each of them once, unchanged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def world(settings: Settings, topics: Topics) -> World:
 
 
 def run(world: World, *arguments: str) -> Result:
-    """`anabranch dead-letters …`, within this process."""
+    """Run `anabranch dead-letters …` in this process."""
     settings = world.settings
     return CliRunner().invoke(
         app,
@@ -45,13 +45,13 @@ def run(world: World, *arguments: str) -> Result:
     )
 
 
-def shown(world: World, *arguments: str) -> list[dict[str, Any]]:
+def listed(world: World, *arguments: str) -> list[dict[str, Any]]:
     result = run(world, "show", *arguments)
     assert result.exit_code == 0, result.output
     return [msgspec.json.decode(line) for line in result.stdout.splitlines()]
 
 
-def letter(
+def dead_letter(
     world: World,
     value: bytes | None,
     key: bytes | None = b"u0",
@@ -59,17 +59,17 @@ def letter(
     offset: int = 0,
     partition: int = 1,
 ) -> DeadLetter:
-    """A letter of a record that once stood in `events`."""
+    """A dead letter of a record of `events` (or of `topic`)."""
     record = ConsumerRecord(topic or world.topics.events, partition, 0, offset, 1, 1, key, value, OWN, None, 0, 0, 0)
-    return DeadLetter(record, "empty" if value is None else "invalid", "it was told so")
+    return DeadLetter(record, "empty" if value is None else "invalid", "a reason")
 
 
-def bury(world: World, *letters: DeadLetter) -> None:
-    """Put letters among the dead letters, as a ranker or the indexer would."""
+def publish_dead_letters(world: World, *dead_letters: DeadLetter) -> None:
+    """Publish dead letters, as a ranker or the indexer does."""
     with closing(clients.producer(world.settings)) as producer:
-        for one in letters:
-            out = one.to_record(world.topics.dead_letter)
-            producer.send(out.topic, key=out.key, value=out.value, headers=out.headers)
+        for dead_letter in dead_letters:
+            record = dead_letter.to_record(world.topics.dead_letter)
+            producer.send(record.topic, key=record.key, value=record.value, headers=record.headers)
         producer.flush()
 
 
@@ -78,7 +78,7 @@ def values(world: World, topic: str) -> Counter[bytes | None]:
 
 
 def numbered(world: World, count: int) -> list[DeadLetter]:
-    return [letter(world, b"%03d" % number, key=b"u%d" % (number % 5)) for number in range(count)]
+    return [dead_letter(world, b"%03d" % number, key=b"u%d" % (number % 5)) for number in range(count)]
 
 
 def test_poison_is_listed_with_its_reason_position_and_bytes(world: World) -> None:
@@ -89,25 +89,25 @@ def test_poison_is_listed_with_its_reason_position_and_bytes(world: World) -> No
         world.send(world.topics.events, b"u1", None)
         world.send(world.topics.events, b"someone else", encode(purchases(1)[0]))
         await_true(lambda: len(world.records(world.topics.dead_letter)) == 3, "three dead letters")
-    (one,) = shown(world, "--reason", "invalid")
+    (line,) = listed(world, "--reason", "invalid")
     (source,) = [record for record in world.records(world.topics.events) if record.value == poison]
-    assert one["source"] == {"topic": source.topic, "partition": source.partition, "offset": source.offset}
-    assert (one["category"], one["key"], one["size"], one["replayed"]) == ("invalid", "u0", len(poison), False)
-    assert "utf-8" in one["reason"]
-    assert one["payload"].startswith("� not json xxx")
-    assert len(one["payload"]) < len(poison)
-    assert run(world, "show", "--payload", f"{one['partition']}:{one['offset']}").stdout_bytes == poison
-    assert {line["category"] for line in shown(world)} == {"invalid", "empty", "wrong_key"}
+    assert line["source"] == {"topic": source.topic, "partition": source.partition, "offset": source.offset}
+    assert (line["category"], line["key"], line["size"], line["replayed"]) == ("invalid", "u0", len(poison), False)
+    assert "utf-8" in line["reason"]
+    assert line["payload"].startswith("� not json xxx")
+    assert len(line["payload"]) < len(poison)
+    assert run(world, "show", "--payload", f"{line['partition']}:{line['offset']}").stdout_bytes == poison
+    assert {line["category"] for line in listed(world)} == {"invalid", "empty", "wrong_key"}
 
 
 def test_the_newest_dead_letters_are_listed_newest_last(world: World) -> None:
     for number in range(5):
-        bury(world, letter(world, b"%d" % number, key=b"u%d" % number))
-    assert [line["payload"] for line in shown(world, "--limit", "3")] == ["2", "3", "4"]
+        publish_dead_letters(world, dead_letter(world, b"%d" % number, key=b"u%d" % number))
+    assert [line["payload"] for line in listed(world, "--limit", "3")] == ["2", "3", "4"]
 
 
 def test_replayed_dead_letters_are_ranked_after_a_fix(world: World) -> None:
-    """Given a ranker whose limit was too small, one with a larger limit answers what is put back."""
+    """A ranker with a small size limit rejects an event; one with a larger limit ranks it after the replay."""
     world.go_live("r1")
     small, large = purchases(2, users=1)
     large = msgspec.structs.replace(large, context={"referrer": "x" * 4000})
@@ -116,27 +116,27 @@ def test_replayed_dead_letters_are_ranked_after_a_fix(world: World) -> None:
         world.await_rankings(1)
         await_true(lambda: len(world.records(world.topics.dead_letter)) == 1, "one dead letter")
         assert ranker.terminate() == 0
-    (one,) = shown(world)
-    assert (one["category"], one["replayed"]) == ("too_large", False)
-    assert run(world, "show", "--payload", f"{one['partition']}:{one['offset']}").stdout_bytes == encode(large)
+    (line,) = listed(world)
+    assert (line["category"], line["replayed"]) == ("too_large", False)
+    assert run(world, "show", "--payload", f"{line['partition']}:{line['offset']}").stdout_bytes == encode(large)
     with Process(world.settings, "rank"):
         assert f"1 went to {world.topics.events}" in run(world, "replay").stdout
         rankings = world.await_rankings(2)
     assert [ranking.cause.event_id for ranking in rankings] == [small.event_id, large.event_id]
-    assert [line["replayed"] for line in shown(world)] == [True]
+    assert [line["replayed"] for line in listed(world)] == [True]
     assert len(world.records(world.topics.dead_letter)) == 1
 
 
 def test_a_record_that_is_still_too_large_becomes_a_new_dead_letter(world: World) -> None:
     world.go_live("r1")
-    (large,) = (msgspec.structs.replace(one, context={"referrer": "x" * 4000}) for one in purchases(1))
+    (large,) = (msgspec.structs.replace(event, context={"referrer": "x" * 4000}) for event in purchases(1))
     with Process(world.settings, "--set", "max_message_bytes=2048", "rank", "--start", "earliest"):
         world.publish([large])
         await_true(lambda: len(world.records(world.topics.dead_letter)) == 1, "one dead letter")
     small = msgspec.structs.replace(world.settings, max_message_bytes=2048)
-    (done,) = replay(small)
-    assert done.sent == {world.topics.dead_letter: 1}
-    old, new = shown(world)
+    (result,) = replay(small)
+    assert result.sent == {world.topics.dead_letter: 1}
+    old, new = listed(world)
     assert (old["replayed"], new["replayed"]) == (True, False)
     assert old["source"] == new["source"]
 
@@ -147,7 +147,7 @@ def test_a_replayed_item_is_indexed(world: World) -> None:
     world.publish_items([*(Item(item_id=item_id, title=item_id) for item_id in ITEMS), item])
     with Process(world.settings, "--set", "max_message_bytes=2048", "index") as indexer:
         indexer.await_log(f"indexing of release r1 is complete: {len(ITEMS)} items")
-        await_true(lambda: len(shown(world)) == 1, "one dead letter", indexer.log)
+        await_true(lambda: len(listed(world)) == 1, "one dead letter", indexer.log)
         assert indexer.terminate() == 0
     assert f"1 went to {world.topics.items}" in run(world, "replay").stdout
     assert [record.value for record in world.records(world.topics.items) if record.key == b"long"] == [encode(item)] * 2
@@ -156,12 +156,12 @@ def test_a_replayed_item_is_indexed(world: World) -> None:
 
 
 def test_a_replay_keeps_key_value_and_the_producers_headers(world: World) -> None:
-    bury(world, letter(world, b"\x00\xff bytes", key=b"\xfe"), letter(world, None))
+    publish_dead_letters(world, dead_letter(world, b"\x00\xff bytes", key=b"\xfe"), dead_letter(world, None))
     assert run(world, "replay").exit_code == 0
-    back = {record.value: record for record in world.records(world.topics.events)}
-    assert set(back) == {b"\x00\xff bytes", None}
-    assert back[b"\x00\xff bytes"].key == b"\xfe"
-    assert [(name.encode(), value) for name, value in back[None].headers] == [
+    replayed = {record.value: record for record in world.records(world.topics.events)}
+    assert set(replayed) == {b"\x00\xff bytes", None}
+    assert replayed[b"\x00\xff bytes"].key == b"\xfe"
+    assert [(name.encode(), value) for name, value in replayed[None].headers] == [
         (b"trace", b"1"),
         (b"reason", b"a producer's own"),
         (b"\xff", b"2"),
@@ -169,32 +169,36 @@ def test_a_replay_keeps_key_value_and_the_producers_headers(world: World) -> Non
 
 
 def test_a_record_without_a_key_is_replayed_to_its_partition(world: World) -> None:
-    bury(world, *(letter(world, b"%d" % partition, key=None, partition=partition) for partition in (0, 1, 0, 1)))
+    publish_dead_letters(
+        world, *(dead_letter(world, b"%d" % partition, key=None, partition=partition) for partition in (0, 1, 0, 1))
+    )
     assert run(world, "replay").exit_code == 0
     assert {(record.value, record.partition) for record in world.records(world.topics.events)} == {(b"0", 0), (b"1", 1)}
 
 
 def test_a_replay_keeps_the_order_of_each_partition(world: World) -> None:
-    bury(world, *numbered(world, 60))
-    assert sum(len(one.refused) for one in replay(world.settings, chunk=7)) == 0
+    publish_dead_letters(world, *numbered(world, 60))
+    assert sum(len(result.refused) for result in replay(world.settings, chunk=7)) == 0
     for user in range(5):
-        here = [record.value for record in world.records(world.topics.events) if record.key == b"u%d" % user]
-        assert here == sorted(here)
-        assert len(here) == 12
+        values_of_user = [record.value for record in world.records(world.topics.events) if record.key == b"u%d" % user]
+        assert values_of_user == sorted(values_of_user)
+        assert len(values_of_user) == 12
 
 
 def test_a_second_replay_replays_nothing(world: World) -> None:
-    bury(world, *numbered(world, 10))
+    publish_dead_letters(world, *numbered(world, 10))
     assert f"10 went to {world.topics.events}" in run(world, "replay").stdout
     assert "there is nothing to replay" in run(world, "replay").stdout
-    assert all(line["replayed"] for line in shown(world))
-    bury(world, letter(world, b"new"))
+    assert all(line["replayed"] for line in listed(world))
+    publish_dead_letters(world, dead_letter(world, b"new"))
     assert f"1 went to {world.topics.events}" in run(world, "replay").stdout
     assert values(world, world.topics.events).total() == 11
 
 
 def test_a_dry_run_prints_the_counts_and_publishes_nothing(world: World) -> None:
-    bury(world, *numbered(world, 3), letter(world, encode(Item(item_id="i", title="t")), b"i", world.topics.items))
+    publish_dead_letters(
+        world, *numbered(world, 3), dead_letter(world, encode(Item(item_id="i", title="t")), b"i", world.topics.items)
+    )
     for _ in range(2):
         output = run(world, "replay", "--dry-run").stdout
         assert f"3 would go to {world.topics.events}" in output
@@ -203,50 +207,50 @@ def test_a_dry_run_prints_the_counts_and_publishes_nothing(world: World) -> None
 
 
 def test_a_replay_killed_between_two_chunks_replays_nothing_twice(world: World) -> None:
-    bury(world, *numbered(world, 20))
+    publish_dead_letters(world, *numbered(world, 20))
     first = replay(world.settings, chunk=7)
     assert next(first).sent.total() == 7
-    del first  # no more of it is ever run
-    assert sum(one.sent.total() for one in replay(world.settings, chunk=7)) == 13
+    del first  # the rest of it never runs
+    assert sum(result.sent.total() for result in replay(world.settings, chunk=7)) == 13
     assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(20)}
 
 
 def test_the_open_transaction_of_a_killed_replay_is_aborted_by_the_next(world: World) -> None:
-    bury(world, *numbered(world, 5))
+    publish_dead_letters(world, *numbered(world, 5))
     dead = clients.transactional_producer(world.settings, f"{world.settings.group('dead_letter')}-replay")
     dead.begin_transaction()
     for number in range(5):
         dead.send(world.topics.events, key=b"u0", value=b"%03d" % number)
     dead.flush()
-    assert sum(one.sent.total() for one in replay(world.settings)) == 5
+    assert sum(result.sent.total() for result in replay(world.settings)) == 5
     assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(5)}
     dead.close(timeout=0)
 
 
 def test_a_second_replay_fences_a_running_one_and_nothing_is_replayed_twice(world: World) -> None:
-    bury(world, *numbered(world, 20))
-    one = replay(world.settings, chunk=3)
-    next(one)
-    other = replay(world.settings, chunk=3)
-    next(other)
+    publish_dead_letters(world, *numbered(world, 20))
+    first = replay(world.settings, chunk=3)
+    next(first)
+    second = replay(world.settings, chunk=3)
+    next(second)
     with pytest.raises(TransactionAborted, match="another replay"):
-        next(one)
-    for _ in other:
+        next(first)
+    for _ in second:
         pass
     assert values(world, world.topics.events) == {b"%03d" % number: 1 for number in range(20)}
 
 
 def test_dead_letters_of_unknown_topics_are_refused_and_the_others_are_replayed(world: World) -> None:
-    bury(
+    publish_dead_letters(
         world,
-        letter(world, b"1"),
-        letter(world, b"x", topic="another.events"),
-        letter(world, b"x", topic=world.topics.rankings),
-        letter(world, b"x", partition=7, key=None),
-        letter(world, None, key=None),
-        letter(world, b"2"),
+        dead_letter(world, b"1"),
+        dead_letter(world, b"x", topic="another.events"),
+        dead_letter(world, b"x", topic=world.topics.rankings),
+        dead_letter(world, b"x", partition=7, key=None),
+        dead_letter(world, None, key=None),
+        dead_letter(world, b"2"),
     )
-    world.send(world.topics.dead_letter, b"u0", b"no letter at all")
+    world.send(world.topics.dead_letter, b"u0", b"no dead letter")
     result = run(world, "replay")
     assert result.exit_code == 0
     assert f"2 went to {world.topics.events}" in result.stdout
@@ -254,21 +258,21 @@ def test_dead_letters_of_unknown_topics_are_refused_and_the_others_are_replayed(
     for text in ("`topic` names 'another.events'", "`partition` is 7", "`category` is 'empty'", "`topic` is missing"):
         assert text in result.stderr
     assert values(world, world.topics.events) == {b"1": 1, b"2": 1}
-    lines = shown(world)
+    lines = listed(world)
     assert Counter(line["replayed"] for line in lines) == {True: 2, False: 5}
     assert all(("refused" in line) != line["replayed"] for line in lines)
 
 
 def test_a_too_large_record_that_no_longer_exists_is_not_replayed(world: World) -> None:
-    record = letter(world, b"", offset=12_345).record
-    bury(world, DeadLetter(record, "too_large", "it was"))
+    record = dead_letter(world, b"", offset=12_345).record
+    publish_dead_letters(world, DeadLetter(record, "too_large", "a reason"))
     result = run(world, "replay")
     assert "1 cannot be replayed" in result.stdout
     assert "`offset` is 12345" in result.stderr
-    assert "`offset` is 12345" in run(world, "show", "--payload", place(shown(world)[0])).output
+    assert "`offset` is 12345" in run(world, "show", "--payload", position(listed(world)[0])).output
 
 
-def place(line: dict[str, Any]) -> str:
+def position(line: dict[str, Any]) -> str:
     return f"{line['partition']}:{line['offset']}"
 
 
@@ -290,7 +294,7 @@ def test_an_error_of_show_is_one_line(world: World, arguments: list[str], expect
 
 def test_a_replayed_item_keeps_its_key(world: World) -> None:
     item = Item(item_id="i", title="t")
-    bury(world, letter(world, encode(item), key=key("i"), topic=world.topics.items))
+    publish_dead_letters(world, dead_letter(world, encode(item), key=key("i"), topic=world.topics.items))
     assert run(world, "replay").exit_code == 0
-    (back,) = world.records(world.topics.items)
-    assert (back.key, back.value) == (b"i", encode(item))
+    (replayed,) = world.records(world.topics.items)
+    assert (replayed.key, replayed.value) == (b"i", encode(item))

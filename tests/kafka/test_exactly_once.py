@@ -1,4 +1,4 @@
-"""What a ranker keeps of its users through restarts, pauses and a full memory, on a real broker."""
+"""User states through restarts, pauses and evictions, on a real broker."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def world(settings: Settings, topics: Topics) -> World:
 
 
 def slates(rankings: Sequence[Ranking]) -> dict[str, list[str]]:
-    """The items shown after each event."""
-    return {one.cause.event_id: [item.item_id for item in one.slate] for one in rankings}
+    """The items of the slate after each event."""
+    return {ranking.cause.event_id: [item.item_id for item in ranking.slate] for ranking in rankings}
 
 
 def offline_slates(world: World, count: int, users: int) -> dict[str, list[str]]:
-    """What a ranker that never stopped and forgot nobody would have shown."""
+    """The slates of a ranker that never stops and evicts nobody."""
     item_ids = ItemVocabulary()
     live = live_release(world.settings.releases_dir / "r1", item_ids, ITEMS)
     events = purchases(count, users)
-    shown = rank_events(
+    ranked = rank_events(
         OfflineRanker(live, CoVisitRows(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0
     )
     return {
-        event.event_id: [item_ids.id(row) for row in slate] for event, slate in zip(events, shown.slate, strict=True)
+        event.event_id: [item_ids.id(row) for row in slate] for event, slate in zip(events, ranked.slate, strict=True)
     }
 
 
@@ -63,7 +63,7 @@ def test_a_restarted_ranker_continues_from_saved_states_and_replays_no_event(wor
 
 
 def test_feedback_after_a_kill_is_joined_with_the_slate_shown_before_it(world: World, broker: Broker) -> None:
-    """Given states never saved, so that the slates can only come back from the rankings."""
+    """States are never saved here, so recovery can take the slates only from the rankings."""
     if broker.kind == "embedded":
         pytest.skip("the embedded broker waits minutes for a killed member of a group: run on Apache Kafka")
     world.go_live("r1")
@@ -77,30 +77,31 @@ def test_feedback_after_a_kill_is_joined_with_the_slate_shown_before_it(world: W
     with Process(world.settings, *never):
         world.publish(events[60:])
         rankings = world.await_rankings(100)
-    shown = slates(rankings)
-    before: dict[str, str] = {}
-    for one in _feedback(world):
-        user, item, at = one.event.user_id, one.event.item_id, before.get(one.event.user_id)
-        expected = None if at is None or item not in shown[at] else shown[at].index(item) + 1
-        assert (one.rank, one.release) == (expected, None if at is None else "r1")
-        before[user] = one.event.event_id
+    slate_after = slates(rankings)
+    last_event: dict[str, str] = {}
+    for feedback in _feedback(world):
+        user, item = feedback.event.user_id, feedback.event.item_id
+        before = last_event.get(user)
+        expected = None if before is None or item not in slate_after[before] else slate_after[before].index(item) + 1
+        assert (feedback.rank, feedback.release) == (expected, None if before is None else "r1")
+        last_event[user] = feedback.event.event_id
 
 
 def test_users_over_the_limit_are_evicted_and_loaded_again_unchanged(world: World) -> None:
     world.go_live("r1")
-    tight = ("--set", "max_users=4", "--set", "checkpoint_ms=0", "--set", "batch_max=3")
-    with Process(world.settings, *tight, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+    few_users = ("--set", "max_users=4", "--set", "checkpoint_ms=0", "--set", "batch_max=3")
+    with Process(world.settings, *few_users, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
         scrape = Scrape.of(ranker)
         world.publish(purchases(120, users=12))
         world.await_rankings(120)
         assert scrape.value("anabranch_user_states_recalled_total") > 20
         await_true(lambda: scrape.value("anabranch_user_states") <= 8, "few users in memory", ranker.log)
         assert ranker.terminate() == 0
-    with Process(world.settings, *tight, "rank", "--metrics-port", "0") as ranker:
+    with Process(world.settings, *few_users, "rank", "--metrics-port", "0") as ranker:
         scrape = Scrape.of(ranker)
         world.publish(purchases(60, users=12, first=120))
         rankings = world.await_rankings(180)
-        await_true(lambda: scrape.value("anabranch_user_states_away") >= 4, "users away", ranker.log)
+        await_true(lambda: scrape.value("anabranch_user_states_away") >= 4, "evicted users", ranker.log)
     assert slates(rankings) == offline_slates(world, 180, users=12)
 
 
@@ -119,11 +120,11 @@ def test_a_ranker_paused_past_its_session_timeout_publishes_nothing_twice(world:
             zombie.signal(signal.SIGCONT)
             world.publish(events[600:])
             world.await_rankings(900)
-            time.sleep(2)  # for what the zombie might still do
+            time.sleep(2)  # time for the zombie to publish something
             assert zombie.terminate() == 0
             assert successor.terminate() == 0
     rankings = world.rankings()
-    assert sorted(one.cause.event_id for one in rankings) == [event.event_id for event in events]
+    assert sorted(ranking.cause.event_id for ranking in rankings) == [event.event_id for event in events]
     assert slates(rankings) == offline_slates(world, 900, users=12)
 
 
@@ -134,11 +135,11 @@ def test_a_ranker_stopped_within_a_backlog_leaves_the_rest(world: World) -> None
         world.await_rankings(1)
         assert ranker.terminate() == 0
     rankings = world.rankings()
-    assert len({one.cause.event_id for one in rankings}) == len(rankings) < 20_000
+    assert len({ranking.cause.event_id for ranking in rankings}) == len(rankings) < 20_000
 
 
 def test_a_group_with_reset_offsets_ranks_again_from_there(world: World) -> None:
-    """Saved states hold events that are to be ranked again and cannot be wound back: they are not used."""
+    """Saved states hold events that are ranked again and cannot be removed from them, so they are not used."""
     world.go_live("r1")
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
         world.publish(purchases(100))
@@ -171,17 +172,17 @@ def test_two_processes_of_one_instance_do_not_both_keep_running(world: World, br
         pytest.skip("the embedded broker does not fence a producer that was replaced: run on Apache Kafka")
     world.go_live("r1")
     with (
-        Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as one,
-        Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as other,
+        Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as first,
+        Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as second,
     ):
         ended: list[Process] = []
 
-        def one_ended() -> bool:
+        def has_ended() -> bool:
             world.publish(purchases(20, users=12, first=len(world.rankings())))
-            ended[:] = [process for process in (one, other) if process.ended]
+            ended[:] = [process for process in (first, second) if process.ended]
             return bool(ended)
 
-        await_true(one_ended, "one of the two to end", one.log)
+        await_true(has_ended, "one of the two to end", first.log)
         assert ended[0].wait() == 1
         assert "Give each process an `instance` of its own" in ended[0].log.read_text()
         assert "Traceback" not in ended[0].log.read_text()
@@ -209,16 +210,16 @@ def test_inspect_state_reports_the_size_of_states(world: World) -> None:
         assert ranker.terminate() == 0
     with Process(world.settings, "inspect", "state", "--json") as inspect:
         assert inspect.wait() == 0
-        told = msgspec.json.decode(inspect.log.read_bytes())
+        report = msgspec.json.decode(inspect.log.read_bytes())
     newest = {record.key: record for record in world.records(world.topics.user_state) if record.key}
     sizes = [len(record.key) + len(record.value) for record in newest.values()]
-    assert told["users"] == 5
-    assert told["saved_bytes_per_user"]["max"] == max(sizes)
-    assert (told["dims"], told["state_dims"]) == (8, 8)
-    by_field = told["memory_bytes_of_a_record"]
+    assert report["users"] == 5
+    assert report["saved_bytes_per_user"]["max"] == max(sizes)
+    assert (report["dims"], report["state_dims"]) == (8, 8)
+    by_field = report["memory_bytes_of_a_record"]
     assert by_field["slate"] == 4 * world.settings.slate_size
-    assert told["memory_bytes_per_user"]["mean"] > sum(by_field.values())
-    assert told["memory_bytes_per_user_at_most"] > told["memory_bytes_per_user"]["max"]
+    assert report["memory_bytes_per_user"]["mean"] > sum(by_field.values())
+    assert report["memory_bytes_per_user_at_most"] > report["memory_bytes_per_user"]["max"]
 
 
 def _feedback(world: World) -> list[Feedback]:

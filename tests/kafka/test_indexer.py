@@ -1,4 +1,4 @@
-"""The indexer as a process of its own, on a real broker."""
+"""The indexer as a separate process, on a real broker."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ def world(settings: Settings, topics: Topics) -> World:
 
 
 def vectors(world: World, release: str = "r1") -> dict[str, ItemVector]:
-    """What a ranker would hold after reading the topic."""
-    found: dict[str, ItemVector] = {}
+    """The newest vector of each item, as a ranker has them after reading the topic."""
+    newest: dict[str, ItemVector] = {}
     for record in world.records(world.topics.item_vectors):
-        item_id, of = topics.split_vector_key(record.key)
-        if of != release or not item_id:
+        item_id, release_name = topics.split_vector_key(record.key)
+        if release_name != release or not item_id:
             continue
         message = None if record.value is None else messages.item_vectors.decode(record.value)
-        found.pop(item_id, None)
+        newest.pop(item_id, None)
         if isinstance(message, ItemVector):
-            found[item_id] = message
-    return found
+            newest[item_id] = message
+    return newest
 
 
-def covered(world: World, release: str = "r1") -> IndexingComplete | None:
-    found = None
+def completion(world: World, release: str = "r1") -> IndexingComplete | None:
+    newest = None
     for record in world.records(world.topics.item_vectors):
         if record.key == topics.completion_key(release):
-            found = messages.item_vectors.decode(record.value)
-    assert found is None or isinstance(found, IndexingComplete)
-    return found
+            newest = messages.item_vectors.decode(record.value)
+    assert newest is None or isinstance(newest, IndexingComplete)
+    return newest
 
 
 def test_every_item_gets_a_vector_and_then_indexing_is_complete(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index") as indexer:
-        await_true(lambda: covered(world) is not None, "coverage", indexer.log)
+        await_true(lambda: completion(world) is not None, "the end of indexing", indexer.log)
         assert indexer.terminate() == 0
-    coverage = covered(world)
-    assert coverage is not None
-    assert coverage.items == len(vectors(world)) == len(ITEMS)
-    assert len({one.vector for one in vectors(world).values()}) == len(ITEMS)
+    complete = completion(world)
+    assert complete is not None
+    assert complete.items == len(vectors(world)) == len(ITEMS)
+    assert len({message.vector for message in vectors(world).values()}) == len(ITEMS)
 
 
 def test_a_new_item_gets_a_vector_and_a_removed_item_a_tombstone(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index") as indexer:
-        await_true(lambda: covered(world) is not None, "coverage", indexer.log)
+        await_true(lambda: completion(world) is not None, "the end of indexing", indexer.log)
         world.publish_items([Item(item_id="new", title="brand new"), Item(item_id="i1", title="gone", available=False)])
         await_true(lambda: "new" in vectors(world), "the new item's vector", indexer.log)
         await_true(lambda: not vectors(world)["i1"].available, "an item out of stock", indexer.log)
@@ -75,7 +75,7 @@ def test_a_restart_publishes_only_what_differs(world: World) -> None:
     world.publish_items(CATALOGUE)
     world.announce("r1")
     with Process(world.settings, "index") as indexer:
-        await_true(lambda: covered(world) is not None, "coverage", indexer.log)
+        await_true(lambda: completion(world) is not None, "the end of indexing", indexer.log)
         indexer.kill()
     world.publish_items([RemovedItem("i0"), Item(item_id="i1", title="another title")])
     with Process(world.settings, "index", "--metrics-port", "0") as indexer:
@@ -90,17 +90,17 @@ def test_a_new_release_gets_all_vectors_and_no_text_is_embedded_again(world: Wor
     world.publish_items(CATALOGUE)
     world.announce("r1", seed=1)
     with Process(world.settings, "index") as indexer:
-        await_true(lambda: covered(world, "r1") is not None, "coverage of r1", indexer.log)
-        kept = sizes(world.settings.data_dir / FOLDER)
+        await_true(lambda: completion(world, "r1") is not None, "the end of indexing r1", indexer.log)
+        sizes_before = sizes(world.settings.data_dir / FOLDER)
         other_item_encoder(world, "r2")
-        await_true(lambda: covered(world, "r2") is not None, "coverage of r2", indexer.log)
+        await_true(lambda: completion(world, "r2") is not None, "the end of indexing r2", indexer.log)
     assert len(vectors(world, "r2")) == len(ITEMS)
     assert vectors(world, "r1")["i1"].vector != vectors(world, "r2")["i1"].vector
-    assert sizes(world.settings.data_dir / FOLDER) == kept
+    assert sizes(world.settings.data_dir / FOLDER) == sizes_before
 
 
 def other_item_encoder(world: World, name: str) -> None:
-    """A release with another item encoder over the text transformer of r1, as re-sharing makes them."""
+    """Announce a release with the text transformer of r1 and another item encoder, as re-sharing makes them."""
     from anabranch import release
     from tests.support.releases import write_release
 

@@ -1,4 +1,4 @@
-"""Records that a careful producer would not send, on a real broker: none of them stops anything or is lost."""
+"""Malformed records on a real broker: none of them stops a process or is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from anabranch.settings import Settings
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
 NESTED = b'{"event_id":"e","user_id":"u0","type":"view","ts":1,"item_id":"i","x":' + b"[" * 100_000
-HALF_A_PAIR = b'{"event_id":"e","user_id":"u0","type":"view","ts":1,"item_id":"\\ud800"}'
+LONE_SURROGATE = b'{"event_id":"e","user_id":"u0","type":"view","ts":1,"item_id":"\\ud800"}'
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:key_serializer does not implement:DeprecationWarning")
@@ -37,18 +37,18 @@ def send(
     headers: list[tuple[str, bytes]] | None = None,
     **configs: Any,
 ) -> None:
-    """Send one record as no producer of this project would."""
+    """Send one record, with any bytes and headers."""
     with closing(clients.producer(world.settings, **configs)) as producer:
         producer.send(topic, key=key, value=value, headers=headers).get(30)
 
 
-def send_nothing(world: World, topic: str) -> None:
-    """Send a record of neither key nor value, which takes a serializer that loses the key."""
+def send_null_record(world: World, topic: str) -> None:
+    """Send a record with neither key nor value. A client does so only if its serializer drops the key."""
     send(world, topic, b"lost", None, key_serializer=lambda _: None)
 
 
 def headers(record: ConsumerRecord) -> list[tuple[bytes, bytes]]:
-    """A record's headers, the names as the bytes they are."""
+    """A record's headers, with the names as bytes."""
     return [(name.encode(), value) for name, value in record.headers]
 
 
@@ -70,7 +70,7 @@ def test_header_names_of_any_bytes_stop_no_ranker_and_are_kept_in_the_dead_lette
         assert ranker.terminate() == 0
     assert dead.value == b"junk"
     assert headers(dead)[:2] == [(b"\xff\xfe", b"1"), (b"topic", b"a producer's own")]
-    with Process(world.settings, "rank"):  # which reads all of it again, to restore
+    with Process(world.settings, "rank"):  # its recovery reads all of these records again
         world.publish(purchases(1, users=1, first=2))
         assert len(world.await_rankings(3)) == 3
 
@@ -83,15 +83,15 @@ def test_the_dead_letter_of_a_ten_megabyte_record_gives_only_its_position(world:
         world.publish(purchases(5))
         world.await_rankings(5)
         (dead,) = await_dead_letters(world, 1)
-    place = dict(dead.headers)
-    assert (dead.value, place["category"]) == (b"", b"too_large")
-    original = clients.record_at(world.settings, world.topics.events, int(place["partition"]), int(place["offset"]))
+    added = dict(dead.headers)
+    assert (dead.value, added["category"]) == (b"", b"too_large")
+    original = clients.record_at(world.settings, world.topics.events, int(added["partition"]), int(added["offset"]))
     assert original is not None
     assert original.value == large
 
 
 def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_published_unchanged(world: World) -> None:
-    """And so it is folded: what comes after it is ranked by a restarted ranker as by one that saw it live."""
+    """Recovery replays it in the same way: a restarted ranker ranks later events as one that did not stop."""
     world.go_live("r1")
     future, *later = purchases(5, users=1)
     future = msgspec.structs.replace(future, ts=4_000_000_000_000)
@@ -107,9 +107,9 @@ def test_an_event_from_the_future_is_ranked_as_of_now_counted_and_published_unch
     assert (ranking.cause.ts, feedback.event) == (future.ts, future)
     with Process(world.settings, "rank"):
         world.publish(later)
-        restarted = {one.cause.event_id: one.slate for one in world.await_rankings(5)}
+        restarted = {ranking.cause.event_id: ranking.slate for ranking in world.await_rankings(5)}
     with Process(world.settings, "--set", "ranker_group=other", "rank", "--start", "earliest"):
-        unbroken = {one.cause.event_id: one.slate for one in world.await_rankings(10)[-5:]}
+        unbroken = {ranking.cause.event_id: ranking.slate for ranking in world.await_rankings(10)[-5:]}
     assert restarted == unbroken
 
 
@@ -118,27 +118,27 @@ def test_duplicates_are_detected_within_the_configured_window(world: World) -> N
     events = purchases(3, users=1)
     with Process(
         world.settings, "--set", "dedupe_window=2", "rank", "--start", "earliest", "--metrics-port", "0"
-    ) as one:
-        scrape = Scrape.of(one)
+    ) as ranker:
+        scrape = Scrape.of(ranker)
         world.publish([*events, events[1], events[0]])
         ranked = [ranking.cause.event_id for ranking in world.await_rankings(4)]
         await_true(
-            lambda: scrape.value("anabranch_events_ignored_total", reason="duplicate") == 1, "one duplicate", one.log
+            lambda: scrape.value("anabranch_events_ignored_total", reason="duplicate") == 1, "one duplicate", ranker.log
         )
-    assert ranked == [one.event_id for one in (*events, events[0])]
+    assert ranked == [event.event_id for event in (*events, events[0])]
 
 
 def test_null_records_deep_nesting_and_lone_surrogates_are_dead_letters(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "rank", "--start", "earliest"):
-        send_nothing(world, world.topics.events)
+        send_null_record(world, world.topics.events)
         send(world, world.topics.events, b"u0", NESTED)
-        send(world, world.topics.events, b"u0", HALF_A_PAIR)
+        send(world, world.topics.events, b"u0", LONE_SURROGATE)
         world.publish(purchases(5))
         world.await_rankings(5)
         dead = await_dead_letters(world, 3)
-    found = {(record.key, record.value, dict(record.headers)["category"]) for record in dead}
-    assert found == {(None, b"", b"empty"), (b"u0", NESTED, b"invalid"), (b"u0", HALF_A_PAIR, b"invalid")}
+    received = {(record.key, record.value, dict(record.headers)["category"]) for record in dead}
+    assert received == {(None, b"", b"empty"), (b"u0", NESTED, b"invalid"), (b"u0", LONE_SURROGATE, b"invalid")}
 
 
 def test_foreign_records_on_internal_topics_are_counted_and_skipped(world: World) -> None:
@@ -155,25 +155,25 @@ def test_foreign_records_on_internal_topics_are_counted_and_skipped(world: World
         (topics.item_vectors, b"\xff\x1fr1", None),
         (topics.item_vectors, vector_key(ITEMS[0], "r1"), b"junk"),
     ]
-    for one in junk:
-        world.send(*one)
+    for topic, record_key, value in junk:
+        world.send(topic, record_key, value)
     with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
         scrape = Scrape.of(ranker)
         world.publish(purchases(5))
         assert {ranking.release for ranking in world.await_rankings(5)} == {"r1"}
         for topic in (topics.releases, topics.neighbours, topics.item_vectors):
-            expected = sum(one[0] == topic for one in junk)
+            expected = sum(record[0] == topic for record in junk)
             await_true(
                 lambda topic=topic, expected=expected: (  # type: ignore[misc]
                     scrape.value("anabranch_messages_passed_over_total", topic=topic) >= expected
                 ),
-                f"{expected} messages passed over on {topic}",
+                f"{expected} messages skipped on {topic}",
                 ranker.log,
             )
         assert ranker.terminate() == 0
     world.send(topics.rankings, b"u0", b"junk")
     world.send(topics.rankings, b"\xff", None)
-    with Process(world.settings, "rank"):  # which reads them again, to restore
+    with Process(world.settings, "rank"):  # its recovery reads them again
         world.publish(purchases(5, first=5))
         await_true(lambda: len(world.records(topics.feedback)) == 10, "ten events ranked")
     with Process(world.settings, "index") as indexer:

@@ -1,4 +1,4 @@
-"""The ranker as a process of its own, on a real broker."""
+"""The ranker as a separate process, on a real broker."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def world(settings: Settings, topics: Topics) -> World:
 
 
 def by_user(rankings: Sequence[Ranking]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    event_ids: dict[str, list[str]] = defaultdict(list)
     for ranking in rankings:
-        found[ranking.user_id].append(ranking.cause.event_id)
-    return found
+        event_ids[ranking.user_id].append(ranking.cause.event_id)
+    return event_ids
 
 
 def events_by_user(events: Sequence[Event]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = defaultdict(list)
+    event_ids: dict[str, list[str]] = defaultdict(list)
     for event in events:
-        found[event.user_id].append(event.event_id)
-    return found
+        event_ids[event.user_id].append(event.event_id)
+    return event_ids
 
 
 def test_every_event_gets_one_ranking_in_order_per_user(world: World) -> None:
@@ -57,8 +57,8 @@ def test_feedback_joins_an_event_with_the_slate_before_it(world: World) -> None:
     first, second = purchases(2, users=1)
     with Process(world.settings, "rank", "--start", "earliest"):
         world.publish([first])
-        shown = world.await_rankings(1)[0].slate[4].item_id
-        world.publish([msgspec.structs.replace(second, item_id=shown)])
+        fifth_item = world.await_rankings(1)[0].slate[4].item_id
+        world.publish([msgspec.structs.replace(second, item_id=fifth_item)])
         world.await_rankings(2)
     before, after = (messages.feedback.decode(record.value) for record in world.records(world.topics.feedback))
     assert (before.release, before.rank, before.slate_size) == (None, None, 0)
@@ -98,8 +98,8 @@ def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: World) ->
     dead = world.records(world.topics.dead_letter)
     assert {record.key: record.value for record in dead} == poison
     headers = [dict(record.headers) for record in dead]
-    assert {one["topic"].decode() for one in headers} == {world.topics.events}
-    assert all(one["partition"].isdigit() and one["offset"].isdigit() and one["reason"] for one in headers)
+    assert {names["topic"].decode() for names in headers} == {world.topics.events}
+    assert all(names["partition"].isdigit() and names["offset"].isdigit() and names["reason"] for names in headers)
 
 
 def test_kill_9_and_a_restart_publish_nothing_twice(world: World, broker: Broker) -> None:
@@ -119,7 +119,7 @@ def test_kill_9_and_a_restart_publish_nothing_twice(world: World, broker: Broker
 
 
 def test_a_restored_ranker_ranks_as_one_that_never_stopped(world: World) -> None:
-    """Given events folded at a restart, the slates after it are those of a ranker that saw every event live."""
+    """Recovery replays events; the slates after it are those of a ranker that did not stop."""
     world.go_live("r1")
     events = purchases(120)
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
@@ -142,7 +142,7 @@ def test_history_before_a_new_group_is_replayed_and_not_ranked(world: World) -> 
     world.publish(purchases(50))
     with Process(world.settings, "rank", "--start", "latest", "--metrics-port", "0") as ranker:
         scrape = Scrape.of(ranker)
-        await_true(lambda: scrape.value("anabranch_restored_events_total") == 50, "50 folded events", ranker.log)
+        await_true(lambda: scrape.value("anabranch_restored_events_total") == 50, "50 replayed events", ranker.log)
         world.publish(purchases(5, first=50))
         rankings = world.await_rankings(5)
         await_true(lambda: scrape.value("anabranch_user_states") == 5, "5 user states", ranker.log)
@@ -178,8 +178,8 @@ def test_a_swap_while_events_flow_never_mixes_releases(world: World) -> None:
     releases = [ranking.release for ranking in rankings]
     assert set(releases) == {"r1", "r2"}
     for partition in (0, 1):
-        here = [ranking.release for ranking in rankings if ranking.cause.partition == partition]
-        assert here == sorted(here), "a partition goes from r1 to r2 once"
+        releases = [ranking.release for ranking in rankings if ranking.cause.partition == partition]
+        assert releases == sorted(releases), "a partition goes from r1 to r2 once"
     # The same users and items score differently under r1 and r2: no slate has r2's name and r1's scores.
     slates = {(ranking.release, ranking.user_id): ranking.slate for ranking in rankings}
     assert all(slates["r1", user] != slates["r2", user] for user in by_user(rankings))
@@ -201,7 +201,7 @@ def test_a_rolled_back_release_serves_again(world: World) -> None:
 
 
 def test_a_ranker_that_starts_before_the_live_release_is_indexed_serves_its_parent(world: World) -> None:
-    """Or every restart within the minutes that the indexer takes would leave partitions standing."""
+    """Otherwise a restart would stop its partitions for the minutes that the indexer takes."""
     world.go_live("r1", seed=1)
     world.announce("r2", seed=2, parent="r1")
     with Process(world.settings, "rank", "--start", "earliest") as ranker:
@@ -242,14 +242,14 @@ def test_a_release_with_an_altered_file_stops_the_ranker_with_a_clear_message(wo
 def test_two_rankers_share_the_partitions_and_one_takes_over(world: World) -> None:
     world.go_live("r1")
     events = purchases(900, users=12)
-    with Process(world.settings, "rank", "--start", "earliest") as one:
+    with Process(world.settings, "rank", "--start", "earliest") as first:
         world.publish(events[:300])
         world.await_rankings(300)
-        with Process(world.settings, "rank") as two:
-            two.await_log("assigned partitions: [")
+        with Process(world.settings, "rank") as second:
+            second.await_log("assigned partitions: [")
             world.publish(events[300:600])
             world.await_rankings(600)
-            assert one.terminate() == 0
+            assert first.terminate() == 0
             world.publish(events[600:])
             world.await_rankings(900)
     assert by_user(world.rankings()) == events_by_user(events)
@@ -269,11 +269,11 @@ def test_a_ranker_removed_from_its_group_recovers_and_publishes_nothing_twice(
         world.publish(events[1000:])
         for _ in range(3):
             members = admin.describe_groups([group])[group]["members"]
-            admin.remove_group_members(group, [MemberToRemove(member_id=one["member_id"]) for one in members])
+            admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"]) for member in members])
             time.sleep(0.5)
         world.await_rankings(4000)
-        noticed = ranker.log.read_text()
-        assert "transaction was aborted" in noticed or "needs to re-join" in noticed
+        log_text = ranker.log.read_text()
+        assert "transaction was aborted" in log_text or "needs to re-join" in log_text
     assert by_user(world.rankings()) == events_by_user(events)
 
 
@@ -285,13 +285,13 @@ def test_every_metric_of_a_running_ranker_moves(world: World) -> None:
         scrape = Scrape.of(ranker)
         await_true(lambda: scrape.value("anabranch_user_states") == 5, "restored states", ranker.log)
         before = scrape()
-        ranker.signal(signal.SIGSTOP)  # while they come, so that a batch is full
+        ranker.signal(signal.SIGSTOP)  # while events arrive, so that the next batch is full
         world.publish([*purchases(200, first=40), *purchases(10, first=230)])
         world.send(world.topics.events, b"u", b"junk")
         ranker.signal(signal.SIGCONT)
         await_true(lambda: scrape.value("anabranch_events_total") == 211, "211 events", ranker.log)
-        await_true(lambda: scrape.value("anabranch_index_recall") > 0, "a figure of recall", ranker.log)
-        await_true(lambda: any(name == "anabranch_consumer_lag" for name, _ in scrape()), "a figure of lag", ranker.log)
+        await_true(lambda: scrape.value("anabranch_index_recall") > 0, "a recall", ranker.log)
+        await_true(lambda: any(name == "anabranch_consumer_lag" for name, _ in scrape()), "a lag", ranker.log)
         after = scrape()
     moved = {name for (name, labels), value in after.items() if before.get((name, labels)) != value}
     assert moved >= {

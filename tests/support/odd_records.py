@@ -1,6 +1,6 @@
-"""Records such as careless and hostile producers send: valid events, events with something wrong, and anything else.
+"""Generates records as faulty and hostile producers send them: valid events, events with an error, and arbitrary bytes.
 
-One seed makes one list of records, in microseconds each: fast enough for a million.
+A random seed determines the records. Each takes microseconds to generate: fast enough for a million.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from anabranch.codec import NESTING
 from anabranch.kafka.headers import HeaderName
 
 NOW_MS = 1_700_000_000_000
-LARGEST = 8192
-"""What these records are decoded with: some are larger."""
+MAX_BYTES = 8192
+"""The size limit to decode these records with: some are larger."""
 CATALOGUE = [f"item {number}" for number in range(200)]
 
 TOKENS = (
@@ -40,7 +40,7 @@ TOKENS = (
     b"{" + b",".join(b'"%d":""' % number for number in range(65)) + b"}",
     b'{"' + b"k" * 129 + b'":""}',
 )
-"""JSON values, and what is nearly one."""
+"""JSON values, and text that is almost JSON."""
 NAMES = (
     b"event_id",
     b"user_id",
@@ -65,10 +65,10 @@ HEADERS: tuple[list[tuple[str, bytes | None]], ...] = (
 
 
 class OddRecords:
-    """A source of records; the same for the same seed."""
+    """A generator of records, the same for the same random seed."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, random_seed: int) -> None:
+        self._random = random.Random(random_seed)
         self._kinds: tuple[Callable[[], bytes | None], ...] = (
             *(self._valid,) * 8,
             *(self._with_an_odd_field,) * 5,
@@ -77,7 +77,7 @@ class OddRecords:
         )
 
     def take(self, count: int) -> list[ConsumerRecord]:
-        """The next records, as a consumer hands them out; offsets from 0."""
+        """The next records, as a consumer returns them; offsets from 0."""
         return [self._record(offset) for offset in range(count)]
 
     def _record(self, offset: int) -> ConsumerRecord:
@@ -90,7 +90,7 @@ class OddRecords:
         return ConsumerRecord("events", offset % 4, 0, offset, appended, 1, key, value, headers, None, 0, 0, 0)
 
     def _fields(self) -> dict[bytes, bytes]:
-        """An event's fields as JSON; half of them a little in the past, some late, some ahead of their append."""
+        """The fields of an event as JSON. Its time differs from `NOW_MS` by up to 16 years."""
         draw = self._random.random
         kind = (b'"view"', b'"cart"', b'"purchase"', b'"search"')[int(draw() * 4)]
         fields = {
@@ -115,10 +115,10 @@ class OddRecords:
     def _with_an_odd_field(self) -> bytes:
         fields = self._fields()
         name = self._random.choice(NAMES)
-        how = self._random.random()
-        if how < 0.2:
+        kind = self._random.random()
+        if kind < 0.2:
             fields.pop(name, None)
-        elif how < 0.3:
+        elif kind < 0.3:
             return _object(fields)[:-1] + b',"%s":%s}' % (name, fields.get(name, b"1"))
         else:
             fields[name] = self._random.choice(TOKENS)
@@ -127,21 +127,21 @@ class OddRecords:
     def _with_odd_bytes(self) -> bytes:
         payload = bytearray(self._valid())
         for _ in range(self._random.choice((1, 1, 1, 2, 5))):
-            at = int(self._random.random() * len(payload))
-            until = at + int(self._random.random() * 8)
-            how = self._random.random()
-            if how < 0.4 and payload:
-                payload[min(at, len(payload) - 1)] = int(self._random.random() * 256)
-            elif how < 0.6:
-                del payload[at:until]
-            elif how < 0.8:
-                payload[at:at] = self._random.choice(
+            start = int(self._random.random() * len(payload))
+            end = start + int(self._random.random() * 8)
+            kind = self._random.random()
+            if kind < 0.4 and payload:
+                payload[min(start, len(payload) - 1)] = int(self._random.random() * 256)
+            elif kind < 0.6:
+                del payload[start:end]
+            elif kind < 0.8:
+                payload[start:start] = self._random.choice(
                     (b'"', b"\\", b"{", b"}", b",", b":", b"\x00", b"\xc3", b"\\ud800")
                 )
-            elif how < 0.9:
-                payload[at:at] = payload[at:until]
+            elif kind < 0.9:
+                payload[start:start] = payload[start:end]
             else:
-                del payload[at:]
+                del payload[start:]
         return bytes(payload)
 
     def _any_json(self, depth: int = 4) -> bytes:

@@ -1,4 +1,4 @@
-"""Whatever stands in the log, the ranker answers it, once: a million records through decode, fold and rank."""
+"""A million arbitrary records: each is decoded, replayed and ranked, or becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
 from consumers.runtime.dead_letter import DeadLetter, StoredDeadLetter
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
-from tests.support.odd_records import CATALOGUE, KEYS, LARGEST, NOW_MS, TIMES, OddRecords
+from tests.support.odd_records import CATALOGUE, KEYS, MAX_BYTES, NOW_MS, TIMES, OddRecords
 from tests.support.releases import DIMS, live_release, write_release
 
 A_MILLION = 1_000_000
-FOLDED, RANKED = 2_450, 200
-"""Records of one example that are folded, and that are ranked and folded."""
+REPLAYED, RANKED = 2_450, 200
+"""Records of one example that are only replayed, and that are both ranked and replayed."""
 EXAMPLES = 400
 BATCH = 256
 LAYOUT = StateLayout(history=8, own_items=4, slate=5)
 LATEST_MS = 253_402_300_799_999
 MAY_BE_INFINITE = {"own_log"}
-"""The logarithm of a count of nothing."""
+"""The logarithm of a count of 0."""
 
 REPEATABLE = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 class Ranker:
-    """What a ranker does with records, without a broker."""
+    """Replays and ranks records as a ranker does, without a broker."""
 
     def __init__(self, folder: Path) -> None:
         write_release(folder / "r1", "r1", CATALOGUE)
@@ -57,18 +57,18 @@ class Ranker:
         self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases)
 
     def replay(self, states: UserStates, received: Sequence[DecodedEvent], ranked: bool) -> None:
-        """As a restore does it, of events that the live release ranked or that none did."""
+        """Replay events as recovery does: events that the live release ranked, or that no release ranked."""
         for batch in self._batches(states, received):
             rank.replay(states, batch, self._live if ranked else None)
 
     def rank(self, states: UserStates, received: Sequence[DecodedEvent]) -> int:
-        """As the main loop does it; how many messages would be published. All of them can be read."""
+        """Rank events as the main loop does, and decode the output again; the number of its records."""
         published = 0
         for start, batch in enumerate(self._batches(states, received)):
             ranked = rank.rank(self._live, self._neighbours, states, batch, Policy(slate=LAYOUT.slate))
             assert np.isfinite(ranked.score).all()
-            here = received[start * BATCH : (start + 1) * BATCH]
-            for message in self._output.records(here, ranked, "r1", NOW_MS):
+            batch_events = received[start * BATCH : (start + 1) * BATCH]
+            for message in self._output.records(batch_events, ranked, "r1", NOW_MS):
                 codec = messages.rankings if message.topic == "rankings" else messages.feedback
                 assert message.value is not None
                 codec.decode(message.value)
@@ -77,10 +77,10 @@ class Ranker:
 
     def _batches(self, states: UserStates, received: Sequence[DecodedEvent]) -> Iterator[EventBatch]:
         for start in range(0, len(received), BATCH):
-            here = received[start : start + BATCH]
-            slots = states.slots([one.event.user_id for one in here], [one.partition for one in here])
+            events = received[start : start + BATCH]
+            slots = states.slots([event.event.user_id for event in events], [event.partition for event in events])
             yield EventBatch.from_events(
-                [one.event for one in here], slots, self._item_ids, [one.appended_ms for one in here]
+                [event.event for event in events], slots, self._item_ids, [event.appended_ms for event in events]
             )
 
 
@@ -93,34 +93,34 @@ def blank_states() -> UserStates:
     return UserStates(LAYOUT, DIMS, DIMS)
 
 
-def assert_answered(records: Sequence[ConsumerRecord]) -> list[DecodedEvent]:
-    """Every record is received, or a dead letter that says why and holds what came; the received ones."""
-    received, dead = decode_events(records, LARGEST)
-    places = [one.offset for one in received] + [one.record.offset for one in dead]
-    assert sorted(places) == list(range(len(records)))
-    for one in received:
-        assert records[one.offset].key == one.event.user_id.encode()
-        assert messages.events.decode(encode(one.event)) == one.event
-    for letter in dead:
-        assert_whole(letter)
+def assert_decoded_or_dead_letter(records: Sequence[ConsumerRecord]) -> list[DecodedEvent]:
+    """Check that every record is decoded or becomes a complete dead letter; the decoded events."""
+    received, dead = decode_events(records, MAX_BYTES)
+    offsets = [event.offset for event in received] + [dead_letter.record.offset for dead_letter in dead]
+    assert sorted(offsets) == list(range(len(records)))
+    for decoded in received:
+        assert records[decoded.offset].key == decoded.event.user_id.encode()
+        assert messages.events.decode(encode(decoded.event)) == decoded.event
+    for dead_letter in dead:
+        assert_complete(dead_letter)
     return received
 
 
-def assert_whole(dead: DeadLetter) -> None:
-    """The letter can be sent, and read back as what came."""
+def assert_complete(dead: DeadLetter) -> None:
+    """The dead letter can be sent, and holds the original record."""
     record, sent = dead.record, dead.to_record("dead")
     assert sent.key is not None or sent.value is not None
     assert 0 < len(dead.reason) <= REASON_LENGTH
     assert all(isinstance(name, str) and isinstance(value, bytes) for name, value in sent.headers or [])
-    letter = StoredDeadLetter.from_record(record._replace(key=sent.key, value=sent.value, headers=sent.headers))
-    assert (letter.partition, letter.offset, letter.category) == (record.partition, record.offset, dead.category)
-    assert letter.reason == dead.reason
+    stored = StoredDeadLetter.from_record(record._replace(key=sent.key, value=sent.value, headers=sent.headers))
+    assert (stored.partition, stored.offset, stored.category) == (record.partition, record.offset, dead.category)
+    assert stored.reason == dead.reason
     if dead.category != "too_large":
-        assert (letter.key, letter.value, letter.headers) == (record.key, record.value, sendable(record.headers))
+        assert (stored.key, stored.value, stored.headers) == (record.key, record.value, sendable(record.headers))
 
 
-def assert_sound(states: UserStates, users: int) -> None:
-    """Every number is finite, every time one that an event can have, and there is as much state as there are users."""
+def assert_valid_states(states: UserStates, users: int) -> None:
+    """Every number is finite, every time is valid for an event, and the size matches the number of users."""
     assert len(states) == users
     lists, columns = states.copy(np.arange(users)).lists, states.columns
     for name, values in ({**columns._asdict(), **lists._asdict()}).items():
@@ -133,43 +133,45 @@ def assert_sound(states: UserStates, users: int) -> None:
     assert states.nbytes == users * sum(record_bytes(LAYOUT, DIMS, DIMS).values()) + in_lists
 
 
-def assert_ranked_as_folded(ranked: UserStates, folded: UserStates) -> None:
-    """A restored state is the state that was lost, to the last bit, but for the slate that was shown."""
+def assert_ranked_as_replayed(ranked: UserStates, replayed: UserStates) -> None:
+    """A replayed state equals the state after ranking bit by bit, except for the last slate."""
     for name in set(UserColumns._fields) - {"slate", "slate_release", "history_page", "own_page"}:
-        assert np.array_equal(getattr(ranked.columns, name), getattr(folded.columns, name)), name
+        assert np.array_equal(getattr(ranked.columns, name), getattr(replayed.columns, name)), name
     users = np.arange(len(ranked))
-    for name, one, other in zip(BlockLists._fields, ranked.copy(users).lists, folded.copy(users).lists, strict=True):
-        assert np.array_equal(one, other), name
+    for name, ranked_list, replayed_list in zip(
+        BlockLists._fields, ranked.copy(users).lists, replayed.copy(users).lists, strict=True
+    ):
+        assert np.array_equal(ranked_list, replayed_list), name
 
 
 def feed(ranker: Ranker, records: Sequence[ConsumerRecord], ranks: bool) -> None:
-    received = assert_answered(records)
-    users = len({(one.partition, one.event.user_id) for one in received})
-    folded = blank_states()
-    ranker.replay(folded, received, ranked=ranks)
-    assert_sound(folded, users)
+    received = assert_decoded_or_dead_letter(records)
+    users = len({(event.partition, event.event.user_id) for event in received})
+    replayed = blank_states()
+    ranker.replay(replayed, received, ranked=ranks)
+    assert_valid_states(replayed, users)
     if ranks:
         states = blank_states()
         published = ranker.rank(states, received)
         assert published <= 2 * len(received)
-        assert_sound(states, users)
-        assert_ranked_as_folded(states, folded)
+        assert_valid_states(states, users)
+        assert_ranked_as_replayed(states, replayed)
 
 
 def test_a_million_records_of_any_kind_are_decoded_or_dead_letters_and_leave_valid_states(ranker: Ranker) -> None:
-    """The million: 400 examples, each a seed that hypothesis draws, which makes 2,650 records, all checked."""
+    """400 examples: Hypothesis draws a random seed for each, which generates 2,650 records. All of them are checked."""
     fed = 0
 
     @settings(REPEATABLE, max_examples=EXAMPLES)
-    @given(seed=st.integers(0, 2**64 - 1))
-    def any_seed(seed: int) -> None:
+    @given(random_seed=st.integers(0, 2**64 - 1))
+    def any_random_seed(random_seed: int) -> None:
         nonlocal fed
-        source = OddRecords(seed)
-        feed(ranker, source.take(FOLDED), ranks=False)
+        source = OddRecords(random_seed)
+        feed(ranker, source.take(REPLAYED), ranks=False)
         feed(ranker, source.take(RANKED), ranks=True)
-        fed += FOLDED + RANKED
+        fed += REPLAYED + RANKED
 
-    any_seed()
+    any_random_seed()
     assert fed >= A_MILLION
 
 
@@ -193,7 +195,7 @@ EVENT_LIKE = st.fixed_dictionaries(
 
 
 def as_bytes(write: Callable[[object], str]) -> Callable[[object], bytes]:
-    """Half a surrogate pair is escaped by one way of writing, and is no UTF-8 by the other."""
+    """A lone surrogate is either escaped, which is valid JSON, or written as bytes that are not UTF-8."""
     return lambda value: write(value).encode(errors="surrogatepass")
 
 
@@ -226,15 +228,15 @@ RECORDS = st.lists(
 def test_records_that_hypothesis_generates_are_decoded_or_dead_letters(
     ranker: Ranker, drawn: list[tuple[bytes | None, bytes | None, int, list[tuple[str, bytes | None]]]]
 ) -> None:
-    """Fewer than above, but made to find what is wrong, and to make it small when it is found."""
+    """Fewer records than above, but Hypothesis shrinks a failing example to a small one."""
     records = [
         ConsumerRecord("events", 0, 0, offset, appended, 1, key, value, headers, None, 0, 0, 0)
         for offset, (value, key, appended, headers) in enumerate(drawn)
     ]
     feed(ranker, records, ranks=True)
     for record in records:
-        item = decode_item(record, LARGEST)
+        item = decode_item(record, MAX_BYTES)
         if isinstance(item, DeadLetter):
-            assert_whole(item)
+            assert_complete(item)
         else:
             assert record.key == item.item_id.encode()

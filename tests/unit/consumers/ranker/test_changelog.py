@@ -1,4 +1,4 @@
-"""What the log of user states may hold."""
+"""Loading saved states from `user-state`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transaction saves, and what the marker may promise."""
+"""Which user states a transaction saves, and the offsets in its marker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
 
 
 class Log:
-    """One partition's checkpoints, and the offsets that a broker would give its messages."""
+    """The checkpoints of one partition, and a broker that assigns offsets to their records."""
 
     def __init__(self) -> None:
         self.states = UserStates(StateLayout(), 4, 4)
@@ -40,7 +40,7 @@ class Log:
         self.end = 0
 
     def plan(self, events: Mapping[int, str], now: float, release: str = "r1") -> list[CheckpointPlan]:
-        """Plan for a batch of events, users by offset."""
+        """Plan a checkpoint with a batch of events, given as users by offset."""
         first: dict[int, FirstEvent] = {}
         for offset, user in events.items():
             first.setdefault(int(self.states.slots([user])[0]), FirstEvent(offset, user))
@@ -48,14 +48,14 @@ class Log:
         return self.coordinator.plan(self.checkpoints, ranges, release, now)
 
     def commit(
-        self, plans: list[CheckpointPlan], now: float, rankings: int = 0, known: bool = True
+        self, plans: list[CheckpointPlan], now: float, rankings: int = 0, offsets_known: bool = True
     ) -> list[OutboundRecord]:
-        """Commit the plans along with so many rankings; the messages of `user-state` that it wrote."""
+        """Commit the plans together with `rankings` rankings; the records written to `user-state`."""
         written = list(self.coordinator.records(self.checkpoints, plans))
         ranked = [OutboundRecord(TOPICS.rankings, b"u", b"", 0) for _ in range(rankings)]
         published = []
         for message in [*ranked, *written]:
-            published.append((message, self.end if known else -1))
+            published.append((message, self.end if offsets_known else -1))
             self.end += 1
         self.coordinator.on_commit(self.checkpoints, plans, published, now)
         self.written += written
@@ -70,7 +70,7 @@ class Log:
 
     @property
     def marker(self) -> StateMarker:
-        """The newest that was written."""
+        """The marker that was written last."""
         newest = [message.value for message in self.written if message.key == STATE_MARKER_KEY][-1]
         assert newest is not None
         return messages.state_markers.decode(newest)
@@ -96,7 +96,7 @@ def test_the_marker_is_the_first_event_that_no_saved_state_has(log: Log) -> None
     log.batch({0: "ann", 1: "bob"}, now=0)
     log.batch({2: "ann", 3: "cat"}, now=3)
     log.batch({4: "dan"}, now=5)
-    assert log.marker.offset == 3, "of ann and bob everything is saved, of cat nothing"
+    assert log.marker.offset == 3, "all events of ann and bob are saved, and none of cat"
 
 
 def test_the_marker_is_the_end_offset_once_all_states_are_saved(log: Log) -> None:
@@ -164,9 +164,9 @@ def test_the_marker_holds_the_offset_of_the_first_ranking_after_it(log: Log) -> 
 
 
 def test_a_saved_state_of_unknown_offset_is_saved_again(log: Log) -> None:
-    """For the answer to the commit was lost; and only a state whose place is known may be evicted."""
+    """The answer to the commit was lost, and only a state of known offset may be evicted."""
     log.batch({0: "ann"}, now=0)
-    log.commit(log.plan({}, now=5), now=5, known=False)
+    log.commit(log.plan({}, now=5), now=5, offsets_known=False)
     slot = int(log.states.slots(["ann"])[0])
     assert log.states.columns.dirty[slot]
     assert users(log.commit(log.plan({}, now=6), now=6)) == [b"ann"]

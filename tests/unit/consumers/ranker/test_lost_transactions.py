@@ -1,4 +1,4 @@
-"""Transactions that abort, or whose answer is lost, with the next batch ranked on the user states they left."""
+"""Transactions that abort or whose answer is lost, while the next batch is already ranked on their user states."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_aborted_transaction_rolls_back_the_batch_ranked_after_it(world: Rank
     assert len(process.store.users) > 0, "the first batch is ranked, and in flight"
     process.turn()
     assert len(process.publisher.publications) == 1, "the second is never published"
-    assert len(process.store.users) == 0, "both batches held their users' first events"
+    assert len(process.store.users) == 0, "both batches had their users' first events"
     assert world.rankings() == []
 
 
@@ -133,7 +133,7 @@ def test_the_backoff_doubles_with_each_abort_and_ends_with_a_commit(world: Ranke
     process.turn(2)
     world.clock.advance(0.25)
     process.turn()
-    assert states(process) == {TaskState.RUNNING}, "the first failure after a commit waits as the first of all"
+    assert states(process) == {TaskState.RUNNING}, "the first failure after a commit waits as long as the very first"
 
 
 def test_a_duplicate_in_an_aborted_batch_is_still_a_duplicate(world: RankerWorld) -> None:
@@ -153,8 +153,8 @@ def test_poison_in_the_middle_of_a_batch_is_a_dead_letter_and_the_others_are_ran
     world.send(*events[3:])
     process.settle()
     assert set(world.slates()) == {event.event_id for event in events}
-    [letter] = world.kafka.records(world.topics.dead_letter)
-    assert letter.value == b"{"
+    [dead_letter] = world.kafka.records(world.topics.dead_letter)
+    assert dead_letter.value == b"{"
 
 
 def test_poison_in_an_aborted_batch_is_one_dead_letter(world: RankerWorld) -> None:
@@ -212,7 +212,7 @@ def test_a_checkpoint_that_aborts_is_made_later_and_loses_nothing(world: RankerW
 
 
 def test_a_checkpoint_without_events_whose_answer_is_lost_is_made_again(world: RankerWorld) -> None:
-    """The offsets do not move with it, so they say nothing about it."""
+    """It commits no offsets, so the group's offsets do not tell whether it was committed."""
     process = start(world, events=8)
     process.settle()
     world.clock.advance(10)

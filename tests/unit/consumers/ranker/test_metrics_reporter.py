@@ -1,4 +1,4 @@
-"""What a ranker tells of the pressure it is under."""
+"""The metrics of a ranker's load."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.support.releases import DIMS, live_release, write_release
 
 
 @dataclass
-class Taken:
-    """As much of a record as the report reads."""
+class PolledRecord:
+    """The part of a record that the reporter reads."""
 
     timestamp: int
 
@@ -28,11 +28,11 @@ def test_backpressure_is_the_age_of_the_oldest_event_in_the_batch() -> None:
     registry = CollectorRegistry()
     report = MetricsReporter(RankerMetrics(registry), batch_max=3)
     now = int(1000 * time.time())
-    report.polled([Taken(now - 500), Taken(now - 2_000), Taken(-1)])
+    report.polled([PolledRecord(now - 500), PolledRecord(now - 2_000), PolledRecord(-1)])
     assert registry.get_sample_value("anabranch_backpressure_seconds") == pytest.approx(2, abs=0.5)
     assert registry.get_sample_value("anabranch_full_batches_total") == 1
 
-    report.polled([Taken(now)])
+    report.polled([PolledRecord(now)])
     assert registry.get_sample_value("anabranch_full_batches_total") == 1
     report.polled([])
     assert registry.get_sample_value("anabranch_backpressure_seconds") == 0

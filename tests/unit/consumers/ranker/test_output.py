@@ -27,7 +27,7 @@ RANKED = RankingResult(
 
 
 def published(ranked: RankingResult) -> list[OutboundRecord]:
-    """What is published of three events, the second of which is a duplicate."""
+    """The records for three events, the second of which is a duplicate."""
     item_ids = ItemVocabulary()
     item_ids.rows(["a", "b"])
     events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
@@ -36,13 +36,17 @@ def published(ranked: RankingResult) -> list[OutboundRecord]:
 
 
 def rankings(ranked: RankingResult) -> list[Ranking]:
-    """The rankings among it."""
-    return [messages.rankings.decode(one.value) for one in published(ranked) if one.topic == "rankings" and one.value]
+    """The rankings among these records."""
+    return [
+        messages.rankings.decode(record.value)
+        for record in published(ranked)
+        if record.topic == "rankings" and record.value
+    ]
 
 
 def test_an_event_without_a_slate_gets_feedback_only() -> None:
     latest = replace(RANKED, ranked=np.array([False, False, True]))
-    assert [one.topic for one in published(latest)] == ["feedback", "rankings", "feedback"]
+    assert [record.topic for record in published(latest)] == ["feedback", "rankings", "feedback"]
 
 
 def test_a_ranking_without_purchase_probabilities_omits_them() -> None:
@@ -63,6 +67,6 @@ def test_a_ranking_gives_the_purchase_probability_of_each_item_of_its_slate() ->
 
 @pytest.mark.parametrize("probability", [0.0, 1e-9, 1 - 1e-7, 1.0])
 def test_a_published_probability_is_between_0_and_1(probability: float) -> None:
-    for one in rankings(replace(RANKED, purchase=np.full((3, 2), probability, np.float32))):
-        assert one.purchase is not None
-        assert all(0 <= said <= 1 for said in one.purchase)
+    for ranking in rankings(replace(RANKED, purchase=np.full((3, 2), probability, np.float32))):
+        assert ranking.purchase is not None
+        assert all(0 <= item_probability <= 1 for item_probability in ranking.purchase)

@@ -1,4 +1,4 @@
-"""The states of a partition, and which may follow which."""
+"""The states of a partition, and the transitions between them."""
 
 from __future__ import annotations
 

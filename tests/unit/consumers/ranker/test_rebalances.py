@@ -1,4 +1,4 @@
-"""Partitions that come, move away and come back, with and without a transaction in flight."""
+"""Partitions that are assigned, revoked and assigned again, with and without a transaction in flight."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_partition_revoked_with_a_transaction_in_flight_is_ranked_once(world: 
     process = running(world, 0, 1)
     world.send(*purchases(16))
     process.turn()
-    process.group.revoke(partition)  # the group refuses the transaction, which is of the generation before
+    process.group.revoke(partition)  # the group rejects the transaction, which has the previous generation
     successor = world.process(assigned=(partition,))
     process.settle()
     successor.settle()
@@ -120,7 +120,7 @@ def test_a_batch_polled_during_a_rebalance_is_not_ranked(world: RankerWorld) -> 
 
 def test_a_second_partition_is_restored_while_the_first_is_ranked(world: RankerWorld) -> None:
     world.send(*purchases(40))
-    running(world, 0, 1).settle()  # and it is killed before it saves a state
+    running(world, 0, 1).settle()  # it is killed before it saves a state
     process = running(world, 0)
     world.send(*purchases(40, first=40))
     process.group.assign(1)
@@ -131,7 +131,7 @@ def test_a_second_partition_is_restored_while_the_first_is_ranked(world: RankerW
 
 
 def test_recovery_waits_for_the_transaction_in_flight(world: RankerWorld) -> None:
-    """It evicts users where memory is full, and an evicted user cannot be undone."""
+    """Recovery evicts users when memory is full, and an eviction cannot be rolled back."""
     world.send(*purchases(40))
     running(world, 0, 1).settle()
     process = running(world, 0)

@@ -5,7 +5,7 @@ from consumers.ranker.recovery import ReplaySegment, missing_segments
 
 
 def marker(offset: int, *epochs: tuple[int, str]) -> StateMarker:
-    return StateMarker(offset=offset, rankings_offset=0, epochs=[Epoch(*one) for one in epochs])
+    return StateMarker(offset=offset, rankings_offset=0, epochs=[Epoch(*epoch) for epoch in epochs])
 
 
 def test_without_saved_states_everything_is_replayed_and_nothing_encoded() -> None:

@@ -92,14 +92,14 @@ def test_a_retired_release_gets_no_more_vectors(world: RankerWorld) -> None:
     process.go_live("r2")
     process.turn()
     rows = process.store.items.rows(CATALOGUE[:1])
-    gone = np.array(rows, np.int32)
-    nothing = np.empty((0, DIMS), np.float32)
+    removed = np.array(rows, np.int32)
+    no_vectors = np.empty((0, DIMS), np.float32)
     for release in ("r1", "r2"):
         live = process.ranker.batch_ranker.live
         assert live is not None
         before = len(live.index)
         process.releases.updates.append(
-            ItemVectorUpdate(release, np.empty(0, np.int32), nothing, np.empty(0, np.bool_), removed=gone)
+            ItemVectorUpdate(release, np.empty(0, np.int32), no_vectors, np.empty(0, np.bool_), removed=removed)
         )
         process.turn()
         assert len(live.index) == before - (release == "r2")
@@ -136,7 +136,7 @@ def test_an_error_of_the_watcher_ends_the_ranker(world: RankerWorld) -> None:
     process.releases.failure = BackgroundFailure("watching releases failed")
     with pytest.raises(BackgroundFailure):
         process.turn()
-    assert world.rankings() == [], "the batch in flight is left to the successor"
+    assert world.rankings() == [], "the batch in flight is ranked by the successor"
     world.assert_exactly_once(world.process())
 
 

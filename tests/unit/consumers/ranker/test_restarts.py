@@ -1,4 +1,4 @@
-"""What a process leaves in the logs when it ends, and what its successor makes of it."""
+"""A process ends, and its successor recovers from the topics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
 
 
 def ranked(world: RankerWorld, events: int, **settings: object) -> RankerProcess:
-    """A process that has ranked so many further events."""
+    """A process that has ranked `count` more events."""
     process = world.process(**settings)
     process.settle()
     world.send(*purchases(events, first=len(world.sent)))
@@ -108,7 +108,9 @@ def test_a_read_that_fails_during_recovery_starts_it_again_and_doubles_nothing(w
         successor.turn()
     [failed] = [task.partition for task in successor.ranker.tasks if task.state is TaskState.ASSIGNED]
     users = {0: ("u0", "u2"), 1: ("u1", "u3")}[failed]
-    assert {successor.store.users.slot_of(user, failed) for user in users} == {None}, "restored so far, and forgotten"
+    assert {successor.store.users.slot_of(user, failed) for user in users} == {None}, (
+        "their restored states are dropped"
+    )
     world.assert_exactly_once(successor)
 
 
@@ -124,13 +126,13 @@ def test_states_beyond_the_groups_offset_are_not_used(world: RankerWorld) -> Non
     for source in list(world.kafka.logs):
         if source.topic in (world.topics.rankings, world.topics.feedback):
             del world.kafka.logs[source]
-    world.kafka.committed = {0: 0, 1: 0}  # somebody set them back: everything is ranked again
+    world.kafka.committed = {0: 0, 1: 0}  # an operator reset them: everything is ranked again
     successor = world.process()
     world.assert_exactly_once(successor)
 
 
 def test_an_event_that_became_a_dead_letter_is_not_replayed(world: RankerWorld) -> None:
-    """What could not be read once, by a smaller limit, and can be read now: no state has seen it."""
+    """It was over the size limit then and is not now: no user state holds it."""
     process = world.process(max_message_bytes=1024)
     process.settle()
     long_query = purchases(1)[0].__class__(event_id="long", user_id="u0", type="search", ts=1_000_000, query="q" * 1500)
@@ -146,8 +148,8 @@ def test_an_event_that_became_a_dead_letter_is_not_replayed(world: RankerWorld) 
 def test_a_dead_letter_of_another_topic_hides_no_event(world: RankerWorld) -> None:
     ranked(world, 8)
     [record, *_] = world.kafka.records(world.topics.events)
-    letter = DeadLetter(record._replace(topic=world.topics.items), "invalid", "of the catalogue")
-    world.kafka.append(letter.to_record(world.topics.dead_letter))
+    dead_letter = DeadLetter(record._replace(topic=world.topics.items), "invalid", "of the catalogue")
+    world.kafka.append(dead_letter.to_record(world.topics.dead_letter))
     successor = ranked(world, 0)
     assert successor.metric("restored_events_total") == 8
 
@@ -184,7 +186,7 @@ def test_an_eviction_waits_for_the_transaction_in_flight(world: RankerWorld) -> 
 
 
 def evicted(world: RankerWorld) -> RankerProcess:
-    """A process of whose users the log alone has some."""
+    """A process that has evicted some of its users."""
     process = ranked(world, 24, max_users=1)
     world.clock.advance(10)
     process.turn(3)

@@ -1,4 +1,4 @@
-"""What a ranker does for its index beside ranking: rebuilder, and a look at the recall."""
+"""Background work on the index: rebuilds, and the tuning of its recall."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def unit(n: int) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def filled() -> ItemIndex:
-    """Due for a rebuild."""
+def index_to_rebuild() -> ItemIndex:
+    """An index that needs a rebuild."""
     index = ItemIndex(8)
     index.upsert(np.arange(DUE, dtype=np.int32), unit(DUE), np.ones(DUE, np.bool_))
     return index
 
 
 def test_an_index_is_rebuilt_in_the_background_while_it_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    index, rebuilder, may_end = filled(), IndexRebuilder(), threading.Event()
+    index, rebuilder, may_end = index_to_rebuild(), IndexRebuilder(), threading.Event()
     build = Rebuild.base
-    monkeypatch.setattr(Rebuild, "base", lambda self, between: build(self, between) if may_end.wait(10) else None)
+    monkeypatch.setattr(Rebuild, "base", lambda self, yield_cpu: build(self, yield_cpu) if may_end.wait(10) else None)
     rebuilder.poll(index)
     rebuilder.poll(index)
     index.remove(np.array([7], np.int32))
@@ -50,11 +50,11 @@ def test_an_index_is_rebuilt_in_the_background_while_it_is_searched(monkeypatch:
 
 
 def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Rebuild, between: YieldCpu) -> AnnIndex:
+    def fail(self: Rebuild, yield_cpu: YieldCpu) -> AnnIndex:
         raise MemoryError("no room")
 
     monkeypatch.setattr(Rebuild, "base", fail)
-    index, rebuilder = filled(), IndexRebuilder()
+    index, rebuilder = index_to_rebuild(), IndexRebuilder()
     with pytest.raises(MemoryError, match="no room"):
         for _ in range(1_000):
             rebuilder.poll(index)
@@ -64,7 +64,7 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
 def test_the_index_is_tuned_to_the_users_it_serves_and_its_recall_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
-    index, registry = filled(), CollectorRegistry()
+    index, registry = index_to_rebuild(), CollectorRegistry()
     index.rebuild()
     index.base.faiss_index.hnsw.efSearch = 1
     monitor = RecallMonitor(RankerMetrics(registry))
@@ -76,8 +76,8 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_its_recall_is_reported(mo
     assert monitor._search is not None
     monitor._search.result(30)
     assert index.base.ef_search > 1
-    told = registry.get_sample_value("anabranch_index_recall")
-    assert told == index.base.recall(users.astype(np.float32)) >= ann_index.RECALL_TARGET
+    recall = registry.get_sample_value("anabranch_index_recall")
+    assert recall == index.base.recall(users.astype(np.float32)) >= ann_index.RECALL_TARGET
 
 
 def test_a_user_ranked_in_every_batch_stays_in_the_sample(
@@ -85,10 +85,10 @@ def test_a_user_ranked_in_every_batch_stays_in_the_sample(
 ) -> None:
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
     monkeypatch.setattr(ann_index, "SCANNED", 1)
-    index, tuned_to = filled(), list[Vectors]()
+    index, tuned_to = index_to_rebuild(), list[Vectors]()
     index.rebuild()
 
-    def tune(base: AnnIndex, queries: Vectors, between: YieldCpu) -> float:
+    def tune(base: AnnIndex, queries: Vectors, yield_cpu: YieldCpu) -> float:
         tuned_to.append(queries)
         return 1.0
 

@@ -22,15 +22,15 @@ def record(key: bytes | None, value: bytes | None) -> ConsumerRecord:
 
 
 def test_only_the_newest_message_of_each_item_and_release_counts() -> None:
-    coverage = IndexingComplete(release="r1", items=2, ts=1)
+    complete = IndexingComplete(release="r1", items=2, ts=1)
     records = [
         record(vector_key("a", "r1"), encode(vector("a"))),
         record(vector_key("b", "r1"), encode(vector("b"))),
         record(vector_key("a", "r1"), None),
-        record(completion_key("r1"), encode(coverage)),
+        record(completion_key("r1"), encode(complete)),
     ]
     metrics = ConsumerMetrics(CollectorRegistry())
-    assert group_by_release(records, metrics) == {"r1": {"a": None, "b": vector("b"), "": coverage}}
+    assert group_by_release(records, metrics) == {"r1": {"a": None, "b": vector("b"), "": complete}}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_vectors_of_unequal_length_are_an_error_that_names_the_release() -> None
 
 
 def test_vectors_of_other_dims_than_their_release_are_an_error_that_names_it() -> None:
-    change = item_vector_update("r1", {"a": vector("a", dims=5)}, ItemVocabulary())
-    assert change is not None
+    update = item_vector_update("r1", {"a": vector("a", dims=5)}, ItemVocabulary())
+    assert update is not None
     with pytest.raises(InvalidItemVectors, match="r1 has 4 dims"):
-        change.apply(ItemIndex(4))
+        update.apply(ItemIndex(4))

@@ -35,7 +35,7 @@ def test_partitions_that_a_rebalance_leaves_in_place_are_not_reported() -> None:
 
 
 def test_a_removed_member_no_longer_claims_its_partitions() -> None:
-    """Or the leader would take a zombie's claim for the truth, and take the partition from its new owner."""
+    """Otherwise the group leader would believe a zombie's claim, and take the partition from its new owner."""
     listener = AssignmentListener()
     listener.assignor.on_assignment(ConsumerProtocolAssignment(0, [("events", [0])], b""), 1)
     assert listener.assignor.metadata({"events"}).owned_partitions

@@ -11,7 +11,7 @@ from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
 
 EVENT = Event(event_id="e", user_id="u", type="view", ts=5, item_id="i")
 ITEM = Item(item_id="i", title="Soup")
-LARGEST = 1024
+MAX_BYTES = 1024
 TRACE = [("trace", b"1")]
 
 
@@ -22,27 +22,27 @@ def record(
     headers: list[tuple[str, bytes | None]] | None = None,
     topic: str = "events",
 ) -> ConsumerRecord:
-    found = TRACE if headers is None else headers
-    return ConsumerRecord(topic, 2, 0, offset, 1234, 1, key, value, found, None, 0, 0, 0)
+    headers = TRACE if headers is None else headers
+    return ConsumerRecord(topic, 2, 0, offset, 1234, 1, key, value, headers, None, 0, 0, 0)
 
 
 def letter(record: ConsumerRecord) -> DeadLetter:
-    """The one dead letter that decoding the record as an event makes."""
-    received, (dead,) = decode_events([record], LARGEST)
-    assert received == []
+    """The dead letter of a record that is not a valid event."""
+    events, (dead,) = decode_events([record], MAX_BYTES)
+    assert events == []
     return dead
 
 
 def item_letter(value: bytes | None, key: bytes | None) -> DeadLetter:
-    dead = decode_item(record(value, key, topic="items"), LARGEST)
+    dead = decode_item(record(value, key, topic="items"), MAX_BYTES)
     assert isinstance(dead, DeadLetter)
     return dead
 
 
 def test_a_decoded_event_has_its_partition_offset_and_append_time() -> None:
-    received, dead = decode_events([record(encode(EVENT))], LARGEST)
+    events, dead = decode_events([record(encode(EVENT))], MAX_BYTES)
     assert dead == []
-    assert received[0] == (EVENT, 2, 7, 1234)
+    assert events[0] == (EVENT, 2, 7, 1234)
 
 
 def test_an_invalid_event_becomes_a_dead_letter_with_its_bytes_and_position() -> None:
@@ -92,9 +92,9 @@ def test_a_reason_is_short_and_valid_text_for_any_input(text: str) -> None:
 
 
 def test_a_record_over_the_limit_is_not_decoded_and_its_dead_letter_gives_its_position() -> None:
-    dead = letter(record(b'{"x":"' + b"a" * LARGEST))
+    dead = letter(record(b'{"x":"' + b"a" * MAX_BYTES))
     assert dead.category == "too_large"
-    assert str(LARGEST) in dead.reason
+    assert str(MAX_BYTES) in dead.reason
     assert dead.to_record("dead") == OutboundRecord(
         topic="dead",
         key=None,
@@ -110,11 +110,11 @@ def test_a_record_over_the_limit_is_not_decoded_and_its_dead_letter_gives_its_po
 
 
 def test_key_and_headers_count_towards_the_limit() -> None:
-    large = b"x" * (LARGEST - 8)
-    assert isinstance(decode_events([record(encode(EVENT))], LARGEST)[0][0], DecodedEvent)
+    large = b"x" * (MAX_BYTES - 8)
+    assert isinstance(decode_events([record(encode(EVENT))], MAX_BYTES)[0][0], DecodedEvent)
     assert letter(record(b"junk", key=large)).category == "too_large"
     assert letter(record(b"junk", headers=[("name", large)])).category == "too_large"
-    assert letter(record(None, headers=[("n" * LARGEST, None)])).category == "too_large"
+    assert letter(record(None, headers=[("n" * MAX_BYTES, None)])).category == "too_large"
 
 
 def test_headers_that_clients_cannot_decode_are_sent_unchanged() -> None:
@@ -126,21 +126,21 @@ def test_headers_that_clients_cannot_decode_are_sent_unchanged() -> None:
 
 def test_events_around_a_dead_letter_keep_their_order() -> None:
     records = [record(encode(EVENT), offset=1), record(b"x", offset=2), record(encode(EVENT), offset=3)]
-    received, dead = decode_events(records, LARGEST)
-    assert [one.offset for one in received] == [1, 3]
-    assert [one.record.offset for one in dead] == [2]
+    events, dead = decode_events(records, MAX_BYTES)
+    assert [event.offset for event in events] == [1, 3]
+    assert [dead_letter.record.offset for dead_letter in dead] == [2]
 
 
 def test_an_item_and_a_tombstone_are_decoded() -> None:
-    assert decode_item(record(encode(ITEM), key=b"i"), LARGEST) == ("i", ITEM)
-    assert decode_item(record(None, key=b"i"), LARGEST) == ("i", None)
+    assert decode_item(record(encode(ITEM), key=b"i"), MAX_BYTES) == ("i", ITEM)
+    assert decode_item(record(None, key=b"i"), MAX_BYTES) == ("i", None)
 
 
 def test_an_invalid_item_is_a_dead_letter_with_its_reason() -> None:
     assert item_letter(b"junk", b"i").category == "invalid"
     assert item_letter(encode(ITEM), b"j").category == "wrong_key"
     assert item_letter(encode(ITEM), None).category == "wrong_key"
-    assert item_letter(b"x" * 2 * LARGEST, b"i").category == "too_large"
+    assert item_letter(b"x" * 2 * MAX_BYTES, b"i").category == "too_large"
 
 
 @pytest.mark.parametrize("key", [b"", b"\xff", b"a\x1fr1", b"a\n", b"k" * 513])

@@ -1,4 +1,4 @@
-"""Publishers whose producer fails: which error may be tried again, and what becomes of the producer."""
+"""Publishers whose producer fails: which errors are retried, and when the producer is replaced."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ RECORDS = [OutboundRecord("rankings", b"u", b"{}", 0), OutboundRecord("user-stat
 
 @dataclass
 class Cluster:
-    """Makes producers whose transactions end as scripted."""
+    """Creates producers whose transactions end as scripted."""
 
     errors: deque[KafkaError | None] = field(default_factory=deque)
     unavailable: int = 0
-    """Producers that cannot be made, for no broker answers."""
+    """How many attempts to create a producer fail because no broker responds."""
     clock: ManualClock = field(default_factory=ManualClock)
     producers: list[Producer] = field(default_factory=list)
 
@@ -164,8 +164,8 @@ def test_a_cluster_that_is_unavailable_for_more_than_a_minute_ends_the_process(c
     assert cluster.unavailable >= 94
 
 
-class Done:
-    """The future of a record that the broker has."""
+class AcknowledgedFuture:
+    """The future of a record that the broker has acknowledged."""
 
     def __init__(self, offset: int) -> None:
         self.value = self
@@ -175,39 +175,39 @@ class Done:
         return True
 
 
-class Journal:
-    """A kafka-python producer and a commit that write down what they are asked, in order."""
+class CallRecorder:
+    """A kafka-python producer and a commit function that record their calls in order."""
 
     def __init__(self, fail_at: str | None = None) -> None:
-        self.entries: list[str] = []
+        self.calls: list[str] = []
         self._fail_at = fail_at
 
-    def send(self, topic: str, **record: Any) -> Done:
-        self._note(topic)
-        return Done(len(self.entries))
+    def send(self, topic: str, **record: Any) -> AcknowledgedFuture:
+        self._record_call(topic)
+        return AcknowledgedFuture(len(self.calls))
 
     def flush(self, timeout: float) -> None:
-        self._note("flush")
+        self._record_call("flush")
 
     def commit(self, offsets: Offsets) -> None:
         assert offsets == OFFSETS
-        self._note("commit")
+        self._record_call("commit")
 
     def close(self, timeout: float) -> None:
-        self._note("close")
+        self._record_call("close")
 
-    def _note(self, entry: str) -> None:
-        if entry == self._fail_at:
-            raise KafkaError(f"{entry} failed")
-        self.entries.append(entry)
+    def _record_call(self, call: str) -> None:
+        if call == self._fail_at:
+            raise KafkaError(f"{call} failed")
+        self.calls.append(call)
 
 
 def test_at_least_once_publishes_rankings_then_offsets_then_states() -> None:
-    journal = Journal()
-    subject = AtLeastOncePublisher(journal, journal.commit, "user-state")
+    recorder = CallRecorder()
+    subject = AtLeastOncePublisher(recorder, recorder.commit, "user-state")
     shuffled = [RECORDS[1], RECORDS[0]]
     offsets = subject.publish(shuffled, OFFSETS, None)
-    assert journal.entries == ["rankings", "flush", "commit", "user-state", "flush"]
+    assert recorder.calls == ["rankings", "flush", "commit", "user-state", "flush"]
     assert offsets == [4, 1], "the offset of each record, in the order of the records"
 
 
@@ -216,8 +216,8 @@ def test_at_least_once_publishes_rankings_then_offsets_then_states() -> None:
     [("rankings", []), ("commit", ["rankings", "flush"]), ("user-state", ["rankings", "flush", "commit"])],
 )
 def test_at_least_once_a_failure_keeps_the_records_before_it(fail_at: str, left: list[str]) -> None:
-    journal = Journal(fail_at)
-    subject = AtLeastOncePublisher(journal, journal.commit, "user-state")
+    recorder = CallRecorder(fail_at)
+    subject = AtLeastOncePublisher(recorder, recorder.commit, "user-state")
     with pytest.raises(TransactionAborted, match="not published completely"):
         subject.publish(RECORDS, OFFSETS, None)
-    assert journal.entries == left
+    assert recorder.calls == left
