@@ -52,7 +52,7 @@ class BatchRanker:
         self._changelog = changelog
         self._metrics = metrics
         self.co_visits = CoVisitRows(self._policy.neighbours)
-        self._rebuilds, self._recall = IndexRebuilder(), RecallMonitor(metrics)
+        self._rebuilder, self._recall = IndexRebuilder(), RecallMonitor(metrics)
         self.live: ServableRelease | None = None
         """None until the first release is live here: nothing is ranked before."""
 
@@ -107,7 +107,7 @@ class BatchRanker:
     def maintain_index(self) -> None:
         """Swap in a rebuilt index, or begin a rebuild, where it is time. Raises what ended a rebuild."""
         if self.live is not None:
-            self._rebuilds.poll(self.live.index)
+            self._rebuilder.poll(self.live.index)
 
     def close(self) -> None:
         """End the threads."""

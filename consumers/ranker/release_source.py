@@ -1,4 +1,4 @@
-"""Where the ranker gets releases and their updates from: the release watcher, or a test."""
+"""The source of a ranker's releases and their updates: the release watcher, or a fake in tests."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class ReleaseSource(Protocol):
     """Releases and updates, ready to be applied between two batches, in order."""
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Start watching."""
 
     def raise_failure(self) -> None:
-        """Raises what ended the watching: the process must not rank on by half."""
+        """Raise the error that ended the watching, if any: the ranker must not go on with outdated vectors."""
 
     def take_updates(self, limit: int | None = None) -> Iterator[Update]:
-        """At most `limit` of the updates that are ready, the oldest first."""
+        """Up to `limit` of the updates that are ready (None: all), oldest first."""
 
     @property
     def waiting_for(self) -> str:
-        """What is missing before a release can be live, for a log line."""
+        """What is missing before the first release can serve, for the log."""
 
     def close(self) -> None:
         """Stop watching."""

@@ -55,8 +55,8 @@ MAX_POLL_RECORDS = 500
 class ReleaseWatcher:
     """Queues updates in the order in which the main loop must apply them.
 
-    A release is queued as `SwapRelease` once all of its item vectors are here: the indexer publishes `IndexingComplete`
-    after the last one, and the watcher then reads up to the end offsets that the topic has at that moment.
+    A release is queued as `SwapRelease` once all of its item vectors have been read: the indexer publishes
+    `IndexingComplete` after the last one, and the watcher then reads up to the end offsets of that moment.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ReleaseWatcher:
         metrics: ConsumerMetrics,
         open_consumer: Callable[[Iterable[str]], KafkaConsumer],
     ) -> None:
-        """`open_consumer` makes a consumer at the beginning of every partition of the topics it is given.
+        """`open_consumer` opens a consumer at the beginning of every partition of the given topics.
 
         It is called at the start and after every connection failure, in the watcher's thread.
         """
@@ -85,9 +85,9 @@ class ReleaseWatcher:
         """The release that was queued last."""
         self._staged = StagedVectors()
         self._complete_at_offsets: dict[str, dict[TopicPartition, int]] = {}
-        """Offsets of `item-vectors` up to which all vectors of a release stand, by release."""
+        """By release, the end offsets of `item-vectors` before which all of its vectors are."""
         self._discarded: set[str] = set()
-        """Releases whose vectors were not all kept: if one becomes live again, the topic is read from the beginning."""
+        """Releases with discarded vectors: if one becomes live again, the topic is read from the beginning."""
         self._initial_end_offsets: dict[TopicPartition, int] = {}
 
     def start(self) -> None:
@@ -130,16 +130,19 @@ class ReleaseWatcher:
                     with closing(self.connect()) as consumer:
                         while not self._stop.is_set():
                             self.poll(consumer)
-                except (RetriableError, BrokerUnavailable) as error:  # all is read again: every update is idempotent
+                except (
+                    RetriableError,
+                    BrokerUnavailable,
+                ) as error:  # updates are idempotent: read all again
                     log.warning("the release watcher reconnects: %s", error)
                     self._stop.wait(RECONNECT_DELAY_S)
         except BaseException as error:
             self._failure = error
 
     def connect(self) -> KafkaConsumer:
-        """A consumer at the beginning of the three topics. All notices are read before, in the watcher's thread.
+        """A consumer at the beginning of the three topics. Runs in the watcher's thread.
 
-        With the notices known, vectors of retired releases are discarded as they are read.
+        It reads all notices first, so that vectors of retired releases are discarded as they are read.
         """
         with closing(self._open_consumer([self._topics.releases])) as consumer:
             for record in clients.drain(consumer):
@@ -198,7 +201,7 @@ class ReleaseWatcher:
                 self._on_indexing_complete(consumer, complete)
 
     def _on_indexing_complete(self, consumer: KafkaConsumer, complete: IndexingComplete) -> None:
-        """Remember the end offsets: the indexer flushed every vector before this message, so all stand before them."""
+        """Record the end offsets. The indexer flushed every vector before this message, so all are before them."""
         log.info("the indexer has published all %d item vectors of release %s", complete.items, complete.release)
         self._complete_at_offsets[complete.release] = consumer.end_offsets(self._vector_partitions(consumer))
 
@@ -213,14 +216,14 @@ class ReleaseWatcher:
 
     @property
     def _fallback_release(self) -> ReleaseNotice | None:
-        """The live release's parent, which a process that serves none yet may rank with until the live one is here."""
+        """The live release's parent, which may serve until the live one is loaded, if no release serves yet."""
         return self._notices.parent if self._serving is None else None
 
     def _may_serve(self, name: str) -> bool:
         """Whether to keep a release's vectors. Vectors may arrive before the first notice of their release."""
         next_releases = (self._notices.live, self._fallback_release)
         serves_next = any(notice is not None and notice.release == name for notice in next_releases)
-        # With no release live, the one that serves goes on: retiring it does not stop the ranker.
+        # With no live release, the serving one continues: retiring it does not stop the ranker.
         serves_on = name == self._serving and self._notices.live is None
         return serves_next or serves_on or self._notices.may_become_live(name)
 

@@ -30,7 +30,7 @@ VectorMessage = ItemVector | IndexingComplete | None
 
 
 class InvalidItemVectors(AnabranchError):
-    """Item vectors of different lengths: the indexer cannot have written them, and nothing says which are right."""
+    """Item vectors of different lengths: the indexer cannot have written them all, and the right ones are unknown."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def co_visit_row(message: Neighbours, item_ids: ItemVocabulary) -> CoVisitRow:
 def group_by_release(
     records: Iterable[ConsumerRecord], metrics: ConsumerMetrics
 ) -> dict[str, dict[str, VectorMessage]]:
-    """The newest message of each item by release and item id; `IndexingComplete` stands under the item id ""."""
+    """The newest message of each item by release and item id; `IndexingComplete` has the item id ""."""
     by_release: dict[str, dict[str, VectorMessage]] = {}
     for record in records:
         decoded = decode_own(messages.item_vectors, topics.split_vector_key, record, metrics)
@@ -156,7 +156,7 @@ class StagedVectors:
         self._updates.setdefault(update.release, []).append(update)
 
     def take(self, release: str) -> Iterator[ItemVectorUpdate]:
-        """A release's updates in order, which are then no longer kept."""
+        """A release's updates in order; removes them."""
         yield from self._updates.pop(release, [])
 
     def drop(self, release: str) -> None:
