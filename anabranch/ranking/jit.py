@@ -1,4 +1,4 @@
-"""Loops over candidates, compiled: one pass over memory where NumPy would take fifty."""
+"""Compilation of array functions by Numba: one pass over memory where NumPy expressions would take fifty."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from numba import njit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-KEPT = "NUMBA_CACHE_DIR" in os.environ
-"""Whether what is compiled is kept in that folder, for processes to come: ten seconds of a start on a slow core.
+CACHED = "NUMBA_CACHE_DIR" in os.environ
+"""Whether compiled code is cached in that folder for later processes, which saves ten seconds per start on a slow core.
 
-Not by itself: where processes run nothing may be writable, and what is kept is machine code that whoever writes there
-chooses. Nor may the folder outlive this version: what is kept of a loop does not notice that one it calls has changed.
+Not by default: in production no folder may be writable, and whoever can write to the cache can run any machine code.
+Use one folder per version: the cache does not notice when a function that a cached one calls has changed.
 """
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function of arrays at its first call for their types, a second or so; other threads run beside it.
+    """Compile a function of arrays at its first call with their types, in about a second; it runs without the GIL.
 
-    Loops over single numbers compile in a fraction of the time, and memory, that whole-array expressions take.
+    Loops over scalars compile with a fraction of the time and memory of whole-array expressions.
 
-    Sums may be taken in another order, always the same one, and the last bits of a result differ from NumPy's.
+    Sums may be reordered, always in the same way, so that the last bits of a result differ from NumPy's.
     """
-    return cast(Function, njit(nogil=True, fastmath={"reassoc", "contract"}, cache=KEPT)(function))
+    return cast(Function, njit(nogil=True, fastmath={"reassoc", "contract"}, cache=CACHED)(function))
+
+
+def compiled_inline(function: Function) -> Function:
+    """As `compiled`, for a small function that is inlined in the loop that calls it."""
+    return cast(Function, njit(nogil=True, fastmath={"reassoc", "contract"}, cache=CACHED, inline="always")(function))
 
 
 def compiled_under_lock(function: Function) -> Function:
-    """As `compiled`, for what is so short that letting other threads run would take longer; and no sum is reordered."""
-    return cast(Function, njit(cache=KEPT)(function))
+    """As `compiled`, but holds the GIL, for functions too short to release it; sums are not reordered."""
+    return cast(Function, njit(cache=CACHED)(function))

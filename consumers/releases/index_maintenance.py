@@ -41,7 +41,7 @@ class IndexRebuilder:
                 rebuilt_index.pending_changes,
             )
         if self._rebuild is None and index.needs_rebuild:
-            self._rebuild = index, run_in_background("index-rebuild", index.start_rebuild().base)
+            self._rebuild = index, run_in_background("index-rebuild", index.start_rebuild().build)
 
 
 class RecallMonitor:

@@ -18,7 +18,7 @@ from anabranch.harness.bench.ranker_process import RankerProcess
 from anabranch.harness.bench.streaming import EventStreaming, repeat_forever
 from anabranch.harness.bench.throughput import rank_in_segments
 from anabranch.harness.environment.reconciliation import LoggedRanking
-from anabranch.ranking.retrieval.ann_index import MAX_DEAD_SHARE
+from anabranch.ranking.retrieval.ann_index import MAX_DELETED_SHARE
 from anabranch.ranking.retrieval.item_index import REBUILD_AT_LEAST, rebuild_due
 from anabranch.settings import Settings
 from producers import completejourney
@@ -144,7 +144,7 @@ def _calm_and_rebuilding_ms(
     calm = _latencies_ms(fixture, seconds)
     _change_many(vectors, item_count, random)
     rebuilding = _latencies_ms(fixture, seconds)
-    max_base_size = item_count / (1 - MAX_DEAD_SHARE)  # of the index's base, with its deleted entries
+    max_base_size = item_count / (1 - MAX_DELETED_SHARE)  # of the index's base, with its deleted entries
     fixture.wait_until(
         lambda: not rebuild_due(ranker.probe.total("anabranch_index_unfolded"), max_base_size),
         "the ranker rebuilds its index",

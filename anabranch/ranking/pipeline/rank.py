@@ -17,6 +17,7 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.top_k import insert_best_first
 from anabranch.ranking.types import Counts, Floats, Positions, Rows, Slots, Vectors
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import NOT_ENCODED, StateLayout, UserStates, ring_places
@@ -244,21 +245,16 @@ def top_k_per_query(
     """The k greatest scores of each query, greatest first; of equal ones the first."""
     k, filled = scores.shape[1], 0
     for n in range(len(all_scores)):
-        q, score = query[n], all_scores[n]
+        q = query[n]
         if n == 0 or query[n - 1] != q:
             filled = 0
-        if filled == k and not score > scores[q, k - 1]:
-            continue
-        place = filled if filled < k else k - 1
-        filled = place + 1
-        while place > 0 and score > scores[q, place - 1]:
-            items[q, place], scores[q, place], at[q, place] = (
-                items[q, place - 1],
-                scores[q, place - 1],
-                at[q, place - 1],
-            )
-            place -= 1
-        items[q, place], scores[q, place], at[q, place] = item[n], score, n
+        if filled < k or all_scores[n] > scores[q, k - 1]:
+            insert_best_first(scores, at, q, filled, all_scores[n], n)
+            filled = min(filled + 1, k)
+    for q in range(len(at)):
+        for position in range(k):
+            if at[q, position] >= 0:
+                items[q, position] = item[at[q, position]]
 
 
 def _latest(slots: Slots, positions: Positions) -> Positions:

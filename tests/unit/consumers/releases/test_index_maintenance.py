@@ -34,8 +34,8 @@ def index_to_rebuild() -> ItemIndex:
 
 def test_an_index_is_rebuilt_in_the_background_while_it_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     index, rebuilder, may_end = index_to_rebuild(), IndexRebuilder(), threading.Event()
-    build = Rebuild.base
-    monkeypatch.setattr(Rebuild, "base", lambda self, yield_cpu: build(self, yield_cpu) if may_end.wait(10) else None)
+    build = Rebuild.build
+    monkeypatch.setattr(Rebuild, "build", lambda self, yield_cpu: build(self, yield_cpu) if may_end.wait(10) else None)
     rebuilder.poll(index)
     rebuilder.poll(index)
     index.remove(np.array([7], np.int32))
@@ -53,7 +53,7 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
     def fail(self: Rebuild, yield_cpu: YieldCpu) -> AnnIndex:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(Rebuild, "base", fail)
+    monkeypatch.setattr(Rebuild, "build", fail)
     index, rebuilder = index_to_rebuild(), IndexRebuilder()
     with pytest.raises(MemoryError, match="no room"):
         for _ in range(1_000):
@@ -63,7 +63,7 @@ def test_a_rebuild_that_fails_ends_the_ranker(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_index_is_tuned_to_the_users_it_serves_and_its_recall_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
-    monkeypatch.setattr(ann_index, "SCANNED", 1)
+    monkeypatch.setattr(ann_index, "SCANS_PER_EF_SEARCH", 1)
     index, registry = index_to_rebuild(), CollectorRegistry()
     index.rebuild()
     index.base.faiss_index.hnsw.efSearch = 1
@@ -84,7 +84,7 @@ def test_a_user_ranked_in_every_batch_stays_in_the_sample(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
-    monkeypatch.setattr(ann_index, "SCANNED", 1)
+    monkeypatch.setattr(ann_index, "SCANS_PER_EF_SEARCH", 1)
     index, tuned_to = index_to_rebuild(), list[Vectors]()
     index.rebuild()
 

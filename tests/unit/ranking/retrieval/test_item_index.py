@@ -25,7 +25,7 @@ def _rows(*rows: int) -> np.ndarray:
     return np.array(rows, np.int32)
 
 
-def test_an_empty_index_finds_nothing() -> None:
+def test_an_empty_index_returns_no_items() -> None:
     rows, scores = ItemIndex(8).search(_unit(2), 3)
     assert (rows == -1).all()
     assert np.isneginf(scores).all()
@@ -42,8 +42,8 @@ def test_search_returns_the_greatest_inner_products_best_first(rebuilt: bool) ->
     np.testing.assert_allclose(scores, np.take_along_axis(query @ _unit(500).T, exact, axis=1), atol=1e-6)
 
 
-def test_many_changes_take_their_places_among_the_best_of_what_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "COMPARED_AT_ONCE", 100)
+def test_changed_items_are_merged_into_the_results_of_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "DELTA_CHUNK", 100)
     index, query = _filled(1_000), _unit(30, seed=1)
     index.rebuild()
     changed = np.arange(0, 1_000, 2, dtype=np.int32)
@@ -56,7 +56,7 @@ def test_many_changes_take_their_places_among_the_best_of_what_has_not_changed(m
     np.testing.assert_allclose(scores, np.take_along_axis(products, exact, axis=1), atol=1e-6)
 
 
-def test_an_upsert_is_found_by_the_next_search_and_its_old_vector_no_longer() -> None:
+def test_a_search_after_an_upsert_uses_the_new_vector_only() -> None:
     index = _filled(100)
     index.rebuild()
     old, new = _unit(100)[7:8], -_unit(100)[7:8]
@@ -75,7 +75,7 @@ def test_a_removed_item_is_never_returned() -> None:
     assert 7 not in index.search(_unit(100)[7:8], 100)[0]
 
 
-def test_an_unavailable_item_is_known_but_not_found() -> None:
+def test_an_unavailable_item_has_a_vector_but_is_never_returned() -> None:
     index = _filled(100)
     index.upsert(_rows(7), _unit(100)[7:8], np.array([False]))
     assert index.known(_rows(7)).tolist() == [True]
@@ -83,11 +83,11 @@ def test_an_unavailable_item_is_known_but_not_found() -> None:
     assert 7 not in index.search(_unit(100)[7:8], 100)[0]
 
 
-def test_rows_beyond_the_index_are_unknown() -> None:
+def test_rows_beyond_the_index_have_no_vector() -> None:
     assert _filled(10).known(_rows(-1, 3, 10_000_000)).tolist() == [False, True, False]
 
 
-def test_a_rebuild_is_due_after_many_changes_and_answers_as_before() -> None:
+def test_a_rebuild_is_needed_after_many_changes_and_leaves_results_unchanged() -> None:
     index = _filled(2_000)
     assert index.needs_rebuild
     before = index.search(_unit(5, seed=3), 20)[0]
@@ -96,7 +96,7 @@ def test_a_rebuild_is_due_after_many_changes_and_answers_as_before() -> None:
     assert np.array_equal(index.search(_unit(5, seed=3), 20)[0], before)
 
 
-def test_tombstones_leave_as_many_results_as_were_asked_for() -> None:
+def test_tombstones_do_not_reduce_the_number_of_results() -> None:
     index, query = _filled(2_000), _unit(1, seed=5)
     index.rebuild()
     nearest = index.search(query, 300)[0][0]
@@ -104,7 +104,7 @@ def test_tombstones_leave_as_many_results_as_were_asked_for() -> None:
     assert np.array_equal(index.search(query, 50)[0][0], nearest[250:])
 
 
-def test_fewer_items_than_asked_for_are_followed_by_none() -> None:
+def test_results_are_padded_if_the_index_has_fewer_than_k_items() -> None:
     index = _filled(5)
     index.rebuild()
     index.remove(_rows(0))
@@ -113,14 +113,14 @@ def test_fewer_items_than_asked_for_are_followed_by_none() -> None:
     assert np.array_equal(np.isneginf(scores), rows < 0)
 
 
-def test_what_changes_while_a_base_is_built_is_found_as_it_is_now() -> None:
+def test_items_changed_during_a_rebuild_are_found_by_their_newest_vectors() -> None:
     index = _filled(100)
     index.rebuild()
     old, new = _unit(100)[7:8], -_unit(100)[7:8]
     rebuild = index.start_rebuild()
     index.upsert(_rows(7, 100), np.concatenate([new, old]), np.ones(2, np.bool_))
     index.remove(_rows(8))
-    index.swap_base(rebuild.base())
+    index.swap_base(rebuild.build())
     assert index.search(new, 1)[0].tolist() == [[7]]
     assert index.search(old, 1)[0].tolist() == [[100]]
     assert 8 not in index.search(_unit(100)[8:9], 100)[0]
@@ -129,81 +129,87 @@ def test_what_changes_while_a_base_is_built_is_found_as_it_is_now() -> None:
     assert 8 not in index.search(_unit(100)[8:9], 100)[0]
 
 
-def test_one_rebuild_is_under_way_at_a_time() -> None:
+def test_at_most_one_rebuild_is_in_progress() -> None:
     index = _filled(2_000)
     rebuild = index.start_rebuild()
     assert not index.needs_rebuild
-    index.swap_base(rebuild.base())
-    with pytest.raises(ValueError, match="no rebuild has begun"):
-        index.swap_base(rebuild.base())
+    index.swap_base(rebuild.build())
+    with pytest.raises(ValueError, match="no rebuild has started"):
+        index.swap_base(rebuild.build())
 
 
 @pytest.fixture
 def graph(monkeypatch: pytest.MonkeyPatch) -> ItemIndex:
-    """5,000 items in a graph."""
+    """An index of 5,000 items whose base is an HNSW graph."""
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
-    monkeypatch.setattr(ann_index, "SCANNED", 1)
+    monkeypatch.setattr(ann_index, "SCANS_PER_EF_SEARCH", 1)
     index = _filled(5_000)
     index.rebuild()
     return index
 
 
-def test_an_exact_base_finds_all() -> None:
+def test_a_flat_base_has_a_recall_of_1() -> None:
     index = _filled(5_000)
     index.rebuild()
     assert index.base.recall(_unit(20, seed=4)) == 1.0
     assert index.base.ef_search == 0
 
 
-def test_a_graph_finds_the_share_it_was_tuned_for(graph: ItemIndex) -> None:
+def test_the_measured_recall_is_that_of_searches(graph: ItemIndex) -> None:
     queries = _unit(200, seed=4)
     share = graph.base.recall(queries)
     assert share > 0.95
-    exact = -np.sort(-(queries @ graph.columns.vectors[:5_000].T), axis=1)[:, : ann_index.RECALL_AT]
-    assert ann_index.recall(exact, graph.search(queries, ann_index.RECALL_AT)[1]) == pytest.approx(share)
+    exact = -np.sort(-(queries @ graph.columns.vectors[:5_000].T), axis=1)[:, : ann_index.RECALL_K]
+    assert ann_index.recall_of_scores(exact, graph.search(queries, ann_index.RECALL_K)[1]) == pytest.approx(share)
 
 
-def test_a_graph_is_tuned_to_those_who_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"FLAT_INDEX_MAX_ITEMS": 1_000, "M": 8, "EF_CONSTRUCTION": 16, "SCANNED": 1, "BROADEST": 2_000}
+def test_tune_sets_the_smallest_ef_search_that_reaches_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {
+        "FLAT_INDEX_MAX_ITEMS": 1_000,
+        "M": 8,
+        "EF_CONSTRUCTION": 16,
+        "SCANS_PER_EF_SEARCH": 1,
+        "MAX_EF_SEARCH": 2_000,
+    }
     for name, value in small.items():
         monkeypatch.setattr(ann_index, name, value)
     vectors = np.random.default_rng(5).normal(size=(5_200, 32)).astype(np.float32)
     base, users = AnnIndex.build(vectors, np.arange(5_000, dtype=np.int32)), vectors[5_000:]
-    base.faiss_index.hnsw.efSearch = ann_index.RECALL_AT
+    base.faiss_index.hnsw.efSearch = ann_index.RECALL_K
     before = base.recall(users)
     base.tune(users)
     assert before < ann_index.RECALL_TARGET <= base.recall(users)
     base.faiss_index.hnsw.efSearch = base.ef_search - 1
-    assert base.recall(users) < ann_index.RECALL_TARGET, "no broader than it takes"
+    assert base.recall(users) < ann_index.RECALL_TARGET, "the smallest"
 
 
-def test_a_graph_grows_until_too_much_of_it_is_dead(graph: ItemIndex) -> None:
+def test_a_graph_is_extended_until_too_much_of_it_is_deleted(graph: ItemIndex) -> None:
     graph.base.faiss_index.hnsw.efSearch = 333
     first, moved = graph.base, np.arange(1_000, dtype=np.int32)
     for seed in (6, 7):
         graph.upsert(moved, _unit(1_000, seed=seed), np.ones(1_000, np.bool_))
         graph.remove(np.array([4_000 + seed], np.int32))
         graph.rebuild()
-        assert graph.base.ef_search == 333, "it stays tuned"
+        assert graph.base.ef_search == 333, "still tuned"
         nearest = graph.search(graph.columns.vectors[:50], 3)[0]
         assert nearest[:, 0].tolist() == list(range(50))
         assert 4_000 + seed not in graph.search(_unit(5_000, seed=3)[4_000 + seed : 4_001 + seed], 10)[0]
         if seed == 6:
-            assert len(graph.base) == 6_000, "the old vectors are dead in it"
-    assert len(graph.base) == 4_998, "built anew"
+            assert len(graph.base) == 6_000, "with the deleted vectors"
+    assert len(graph.base) == 4_998, "built from scratch"
     assert len(first) == 5_000, "a base never changes"
 
 
-def test_a_walk_is_no_broader_than_others_can_wait_for(graph: ItemIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ef_search_has_an_upper_bound(graph: ItemIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann_index, "RECALL_TARGET", 1.1)
     assert graph.base.tune(_unit(20, seed=4)) < 1.1
-    assert graph.base.ef_search == ann_index.BROADEST
+    assert graph.base.ef_search == ann_index.MAX_EF_SEARCH
 
 
-def test_where_a_scan_is_as_fast_as_a_walk_that_finds_enough_all_is_found(
+def test_a_scan_replaces_an_hnsw_search_that_would_be_no_faster(
     graph: ItemIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ann_index, "SCANNED", 20)  # 250 of breadth are as dear as all 5,000
+    monkeypatch.setattr(ann_index, "SCANS_PER_EF_SEARCH", 20)  # a scan of 5,000 takes as long as efSearch 250
     monkeypatch.setattr(ann_index, "RECALL_TARGET", 1.1)
     queries = _unit(20, seed=4)
     assert graph.base.tune(queries) == graph.base.recall(queries) == 1.0
@@ -212,22 +218,22 @@ def test_where_a_scan_is_as_fast_as_a_walk_that_finds_enough_all_is_found(
     assert np.array_equal(graph.search(queries, 100)[0], exact)
 
 
-def test_items_that_read_alike_are_all_found_and_each_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a graph that had each of them, they would be one another's only neighbours, and out of reach."""
+def test_items_with_equal_vectors_are_all_found_and_change_independently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a graph that held every copy, the copies would link to each other only and be unreachable."""
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 1_000)
-    monkeypatch.setattr(ann_index, "SCANNED", 1)
+    monkeypatch.setattr(ann_index, "SCANS_PER_EF_SEARCH", 1)
     vectors, n = np.repeat(_unit(50), 200, axis=0), 10_000
     index = ItemIndex(8)
     index.upsert(np.arange(n, dtype=np.int32), vectors, np.ones(n, np.bool_))
     index.rebuild()
     assert index.base.faiss_index.ntotal == 50
-    found, scores = index.search(vectors[::200], 150)
-    assert (found // 200 == np.arange(50)[:, None]).all()
-    assert all(len(set(row)) == 150 for row in found.tolist())
+    rows, scores = index.search(vectors[::200], 150)
+    assert (rows // 200 == np.arange(50)[:, None]).all()
+    assert all(len(set(row)) == 150 for row in rows.tolist())
     np.testing.assert_allclose(scores, 1, atol=1e-6)
 
-    gone, moved = np.arange(180, dtype=np.int32), _rows(199)
-    index.remove(gone)
+    removed, moved = np.arange(180, dtype=np.int32), _rows(199)
+    index.remove(removed)
     index.upsert(moved, -vectors[:1], np.array([True]))
     for _ in range(2):
         assert set(index.search(vectors[:1], 19)[0][0].tolist()) == set(range(180, 199))
@@ -235,28 +241,30 @@ def test_items_that_read_alike_are_all_found_and_each_goes_by_itself(monkeypatch
         index.rebuild()
 
 
-def test_the_dead_leave_as_many_results_as_were_asked_for(graph: ItemIndex) -> None:
+def test_deleted_entries_of_the_graph_do_not_reduce_the_number_of_results(graph: ItemIndex) -> None:
     graph.upsert(np.arange(1_000, dtype=np.int32), _unit(1_000, seed=6), np.ones(1_000, np.bool_))
     graph.rebuild()
-    found = graph.search(_unit(5_000, seed=3)[:300], 100)[0]  # beside the old vectors of some of the moved
-    assert (found >= 0).all()
-    assert all(len(set(row)) == 100 for row in found.tolist())
+    rows = graph.search(_unit(5_000, seed=3)[:300], 100)[0]  # near the deleted vectors of some items
+    assert (rows >= 0).all()
+    assert all(len(set(row)) == 100 for row in rows.tolist())
 
 
-def test_items_that_are_equally_near_are_not_missed() -> None:
-    assert ann_index.recall(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 1.0]])) == 1.0
-    assert ann_index.recall(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 0.5]])) == pytest.approx(2 / 3)
+def test_recall_counts_items_of_equal_score_as_found() -> None:
+    assert ann_index.recall_of_scores(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 1.0]])) == 1.0
+    assert ann_index.recall_of_scores(np.array([[2.0, 1.0, 1.0]]), np.array([[2.0, 1.0, 0.5]])) == pytest.approx(2 / 3)
 
 
-def test_an_item_that_changes_while_a_base_is_built_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two read alike, and one of them changes before the other's vector is read."""
+def test_an_item_that_changes_during_a_rebuild_does_not_change_one_of_equal_vector(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two items have equal vectors, and one of them changes before the vector of the other is read."""
     monkeypatch.setattr(ann_index, "FLAT_INDEX_MAX_ITEMS", 3)
-    monkeypatch.setattr(ann_index, "AT_ONCE", 1)
-    monkeypatch.setattr(ann_index, "SCANNED", 1)
+    monkeypatch.setattr(ann_index, "ADD_CHUNK", 1)
+    monkeypatch.setattr(ann_index, "SCANS_PER_EF_SEARCH", 1)
     index, (other, alike, new) = ItemIndex(8), _unit(3)
     index.upsert(_rows(0, 1, 2), np.stack([other, alike, alike]), np.ones(3, np.bool_))
     rebuild = index.start_rebuild()
-    index.swap_base(rebuild.base(lambda: index.upsert(_rows(1), new[None], np.array([True]))))
+    index.swap_base(rebuild.build(lambda: index.upsert(_rows(1), new[None], np.array([True]))))
     for query, item in ((other, 0), (new, 1), (alike, 2)):
         rows, scores = index.search(query[None], 1)
         assert (rows[0, 0], scores[0, 0]) == (item, pytest.approx(1))
