@@ -1,4 +1,4 @@
-"""Array types that every room of `anabranch.ranking` shares."""
+"""Array types shared by all packages of `anabranch.ranking`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Vectors = NDArray[np.float32]
 """Vectors [..., d]."""
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int32]
-"""Item rows in an `ItemVocabulary`; -1 stands for no item."""
+"""Item rows in an `ItemVocabulary`; -1: no item."""
 Slots = NDArray[np.int64]
 """User slots in `UserStates`."""
 Positions = NDArray[np.int64]
@@ -23,4 +23,4 @@ Seconds = NDArray[np.uint32]
 """Seconds since 1970."""
 
 YieldCpu = Callable[[], None]
-"""Called between two steps of long work, so that a background thread can pause there."""
+"""Called between two steps of long work, so that a background thread can pause."""

@@ -1,4 +1,4 @@
-"""Item ids as dense rows, for arrays of them; and as stable hashes, for saved states."""
+"""Item ids as dense rows, to index arrays; and as stable hashes, for saved states."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from anabranch.ranking.types import Rows
 
 Hashes = NDArray[np.uint64]
-"""Stable hashes of ids; 0 stands for none."""
+"""Stable hashes of ids; 0: no id."""
 
 
 def stable_hash(text: str) -> int:
-    """64 bits of an id, the same in every process (Python's own hash is salted); never 0, which means none.
+    """A 64-bit hash of an id, the same in every process (Python's own is salted); never 0, which means no id.
 
-    Two of a million ids share one with a probability of 3e-8, two of a hundred million of 3e-4.
+    Two of a million ids collide with a probability of 3e-8, two of a hundred million with 3e-4.
     """
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little") or 1
 
 
 class ItemVocabulary:
-    """Gives every item id a row, 0, 1, 2 …, for the life of a process; rows are never reused.
+    """Assigns rows 0, 1, 2 … to item ids for the life of a process; rows are never reused.
 
-    A saved state names items by their hash alone. An item met there first has a row and no name, until a message names
-    it; only an item that the index holds can be on a slate, and those have names.
-    Any thread may intern: the release follower names items while the main loop ranks.
+    Saved states contain hashes, not ids. An item first seen in a saved state has a row without an id until a message
+    with its id arrives; items on a slate come from the index, whose items all have ids.
+    Any thread may add items: the release watcher does so while the main loop ranks.
     """
 
     def __init__(self) -> None:
@@ -37,36 +37,36 @@ class ItemVocabulary:
         self._rows_by_hash: dict[int, int] = {}
         self._ids: list[str | None] = []
         self._hashes: Hashes = np.zeros(1024, np.uint64)
-        self._growing = threading.Lock()
+        self._add_lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def row(self, item_id: str) -> int:
-        """The item's row, a new one at first sight."""
+        """The item's row; a new one for a new item."""
         row = self._rows.get(item_id)
-        return self._intern(item_id) if row is None else row
+        return self._add_id(item_id) if row is None else row
 
     def rows(self, item_ids: Iterable[str]) -> Rows:
-        """Rows [n] int32 of the items, interned at first sight."""
+        """Rows [n] int32 of the items; new ones for new items."""
         return np.fromiter((self.row(item_id) for item_id in item_ids), np.int32)
 
     def id(self, row: int) -> str:
-        """The item id at a row. Raises `LookupError` for an item that only a saved state has named so far."""
+        """The item id of a row. Raises `LookupError` for an item of which only the hash is known."""
         item_id = self._ids[row]
         if item_id is None:
-            raise LookupError(f"the item at row {row} is known by its hash alone")
+            raise LookupError(f"row {row} has no item id yet, only a hash from a saved state")
         return item_id
 
     def ids(self, rows: Iterable[int]) -> list[str]:
-        """The item ids at rows. Raises `LookupError` as `id` does."""
+        """The item ids of rows. Raises `LookupError` as `id` does."""
         ids = list(map(self._ids.__getitem__, rows))
         if None in ids:
-            raise LookupError("an item is known by its hash alone")
+            raise LookupError("a row has no item id yet, only a hash from a saved state")
         return cast("list[str]", ids)
 
     def label(self, row: int) -> str:
-        """The item id at a row, or its hash where that is all there is: for people."""
+        """The item id of a row, or else its hash in hexadecimal, for display."""
         return self._ids[row] or f"#{int(self._hashes[row]):016x}"
 
     def hashes(self, rows: Rows) -> Hashes:
@@ -74,56 +74,56 @@ class ItemVocabulary:
         return np.where(rows >= 0, self._hashes[rows], np.uint64(0))
 
     def rows_of_hashes(self, hashes: Hashes) -> Rows:
-        """Rows [n] int32 of hashes [n], interned without a name at first sight; -1 for 0."""
-        distinct, place = np.unique(hashes, return_inverse=True)
-        rows = np.fromiter((self._row_of_hash(one) for one in distinct.tolist()), np.int32, len(distinct))
-        return rows[place]
+        """Rows [n] int32 of hashes [n]; new ones, without an id, for new hashes; -1 for 0."""
+        distinct, inverse = np.unique(hashes, return_inverse=True)
+        rows = np.fromiter((self._row_of_hash(item_hash) for item_hash in distinct.tolist()), np.int32, len(distinct))
+        return rows[inverse]
 
-    def _row_of_hash(self, hashed: int) -> int:
-        if hashed == 0:
+    def _row_of_hash(self, item_hash: int) -> int:
+        if item_hash == 0:
             return -1
-        row = self._rows_by_hash.get(hashed)
+        row = self._rows_by_hash.get(item_hash)
         if row is None:
-            with self._growing:
-                row = self._rows_by_hash.get(hashed)
-                row = self._add(hashed, None) if row is None else row
+            with self._add_lock:
+                row = self._rows_by_hash.get(item_hash)
+                row = self._add(item_hash, None) if row is None else row
         return row
 
-    def _intern(self, item_id: str) -> int:
-        hashed = stable_hash(item_id)
-        with self._growing:
-            row = self._rows_by_hash.get(hashed)
+    def _add_id(self, item_id: str) -> int:
+        item_hash = stable_hash(item_id)
+        with self._add_lock:
+            row = self._rows_by_hash.get(item_hash)
             if row is None:
-                row = self._add(hashed, item_id)
+                row = self._add(item_hash, item_id)
             elif self._ids[row] is None:
                 self._ids[row] = item_id
             self._rows[item_id] = row
             return row
 
-    def _add(self, hashed: int, item_id: str | None) -> int:
+    def _add(self, item_hash: int, item_id: str | None) -> int:
         row = len(self._ids)
         if row == len(self._hashes):
             self._hashes = np.concatenate([self._hashes, np.zeros(row, np.uint64)])
-        self._hashes[row] = hashed
+        self._hashes[row] = item_hash
         self._ids.append(item_id)
-        self._rows_by_hash[hashed] = row
+        self._rows_by_hash[item_hash] = row
         return row
 
 
 class ReleaseNumbers:
-    """Gives every release id a number, 0, 1, 2 …, for the life of a process."""
+    """Assigns numbers 0, 1, 2 … to release ids for the life of a process."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._ids: list[str] = []
 
     def number(self, release: str) -> int:
-        """The release's number, a new one at first sight."""
+        """The release's number; a new one for a new release."""
         number = self._numbers.setdefault(release, len(self._ids))
         if number == len(self._ids):
             self._ids.append(release)
         return number
 
     def id(self, number: int) -> str | None:
-        """The release id of a number; None for -1."""
+        """The release id of a number; `None` for -1."""
         return None if number < 0 else self._ids[number]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.features import build
+from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.rank import replay, update_user_states
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -85,7 +85,7 @@ def candidate_batches(
         queries = users.at(chosen_events)
         index, neighbours = ranker.live.index, ranker.neighbours
         candidates = propose(queries, index, neighbours, ranker.policy, states.layout.own_half_life_s)
-        yield CandidateBatch(start + chosen_events, candidates, build(queries, candidates, index, neighbours))
+        yield CandidateBatch(start + chosen_events, candidates, build_features(queries, candidates, index, neighbours))
         start += len(batch)
         done(len(batch))
 

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
-from anabranch.ranking.inference.list_ranker import OnnxListRanker as ServedListRanker
+from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -98,7 +98,7 @@ def train_list_ranker(
         )
     save_file(network.state_dict(), folder / LIST_RANKER_WEIGHTS)
     parity = export_list_ranker(network, folder)
-    served = ServedListRanker(UnverifiedRelease(folder), config.threads)
+    served = OnnxListRanker(UnverifiedRelease(folder), config.threads)
     return ListRankerResult(replace(ranker, live=replace(ranker.live, order=served)), parity, len(lists))
 
 

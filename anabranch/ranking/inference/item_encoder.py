@@ -1,4 +1,4 @@
-"""Text to vectors: an item's text, its tokens, the text transformer, and the item encoder on top."""
+"""Item vectors: the text of an item, its text vector by a transformer, and the item encoder on top."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from anabranch.ranking.types import Vectors
 from anabranch.release import ArtifactReader, ReleaseError
 
 MAX_TOKENS = 64
+"""Longer texts are truncated."""
 
 
 def item_text(item: Item) -> str:
-    """What the text transformer reads of an item."""
+    """The text of an item that is encoded: title, brand, category path and description."""
     parts = [item.title, item.brand, " > ".join(item.category), item.description]
     return ". ".join(part for part in parts if part)
 
@@ -34,19 +35,19 @@ class TextEncoder:
         self.dims = self._model.last_dim("text_vector")
 
     def encode(self, texts: Sequence[str], done: Callable[[int], None] = lambda n: None) -> Vectors:
-        """Text vectors [n, T]. `done(n)` is told of every n texts done.
+        """Text vectors [n, T], zero for an empty text. Calls `done(n)` after every n texts.
 
-        One text at a time: a quantised transformer scales its activations by the largest of the whole batch, so that
-        a text's vector would depend on its company (cosine 0.98 to 1 between the two). It is no slower: nothing is
-        padded. An empty text has the zero vector: it says nothing.
+        Runs one text at a time: a quantised transformer scales activations by the largest of the whole batch, so that a
+        text's vector would depend on the other texts (cosine 0.98 to 1 between the two). It is no slower, as nothing is
+        padded.
         """
         vectors = np.zeros((len(texts), self.dims), np.float32)
-        for at, text in enumerate(texts):
+        for index, text in enumerate(texts):
             done(1)
             if not text:
                 continue
             tokens = self._tokenizer.encode(text)
-            vectors[at] = self._model.run(
+            vectors[index] = self._model.run(
                 input_ids=np.array([tokens.ids], np.int64),
                 attention_mask=np.array([tokens.attention_mask], np.int64),
             )[0][0]
@@ -61,18 +62,18 @@ class OnnxItemEncoder:
         self._numbers = item_numbers(files)
 
     def encode(self, item_ids: Sequence[str], text_vectors: Vectors) -> Vectors:
-        """Item vectors [n, d]; an item the release has not learned is its text alone."""
+        """Item vectors [n, d]; those of items that the release was not trained on depend on their text alone."""
         numbers: NDArray[np.int64] = np.array([self._numbers.get(item_id, 0) for item_id in item_ids], np.int64)
         return self._model.run_rows(text_vector=text_vectors, item_number=numbers)[0]
 
     def encode_text(self, text_vectors: Vectors) -> Vectors:
-        """Vectors [n, d] of texts that are no item: queries."""
+        """Vectors [n, d] of search queries, which have no item."""
         numbers = np.zeros(len(text_vectors), np.int64)
         return self._model.run_rows(text_vector=text_vectors, item_number=numbers)[0]
 
 
 def item_numbers(files: ArtifactReader) -> dict[str, int]:
-    """The row of each item's residual in item.onnx, from 1: 0 is that of items the release has not learned."""
+    """The row of each item's residual in item.onnx, from 1; row 0 is for items that the release was not trained on."""
     try:
         return msgspec.json.decode(files.read("items.json"), type=dict[str, int])
     except msgspec.DecodeError as error:

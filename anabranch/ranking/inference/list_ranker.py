@@ -1,4 +1,4 @@
-"""order.onnx: the learned ranking of candidates."""
+"""The list ranker of a release, order.onnx."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from anabranch.release import ArtifactReader
 
 
 class OnnxListRanker:
-    """Scores candidates by their features."""
+    """Scores candidates by their features; the highest scores make the slate."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
 
     def score(self, features: Vectors) -> Vectors:
-        """Features [N, F] of candidates, whosever they are → scores [N]: each as a list of one, so none is padded."""
+        """Features [N, F] of any users' candidates → scores [N]. Runs lists of length 1, which need no padding."""
         return self._model.run_rows(features=features[:, None])[0][:, 0]

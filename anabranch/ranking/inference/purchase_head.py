@@ -1,4 +1,4 @@
-"""purchase.onnx, a release's optional head: how probable it is that the user buys an item."""
+"""The optional purchase head of a release, purchase.onnx."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from anabranch.release import PURCHASE_HEAD, ArtifactReader
 
 
 class OnnxPurchaseHead:
-    """Probabilities of a purchase within the horizon that the manifest names, for the order's features."""
+    """Purchase probabilities within the manifest's horizon, from the features of the list ranker."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
         self._model = OnnxModel(files, PURCHASE_HEAD, ("features",), ("probability",), threads)

@@ -1,4 +1,4 @@
-"""The features of a candidate, all O(1) to keep; `order.onnx` reads them in this order."""
+"""The features of a candidate, in the order in which `order.onnx` reads them; all need O(1) state to maintain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEATURES = (
     "session_count",
     "repeat_rate",
 )
-"""Names as the manifest carries them; a release made for other features does not load."""
+"""Names in the manifest of a release; a release with other features is rejected."""
 (
     INNER_PRODUCT,
     BELOW_BEST,
@@ -55,28 +55,29 @@ FEATURES = (
 ) = range(len(FEATURES))
 
 RECENT = 10
-"""Newest history items that a candidate is compared with."""
-FADING = 0.8
-"""Weight of each of them against the next newer one."""
+"""Newest history items whose vectors a candidate is compared with."""
+RECENCY_DECAY = 0.8
+"""Weight of a history item relative to the next newer one."""
 LOG_FLOOR = math.log(FLOOR)
 DAY_MS = 86_400_000
 
 
-def build(queries: UserSnapshots, candidates: Candidates, index: ItemIndex, neighbours: CoVisitRows) -> Floats:
+def build_features(queries: UserSnapshots, candidates: Candidates, index: ItemIndex, neighbours: CoVisitRows) -> Floats:
     """Features [N, F] of N candidates."""
     features = np.empty((len(candidates.item), len(FEATURES)), np.float32)
-    _describe(features, candidates, queries, index.columns, neighbours.columns)
+    _fill_features(features, candidates, queries, index.columns, neighbours.columns)
     return features
 
 
 @compiled
-def _describe(
-    features: Floats,  # [N, F], to be filled
+def _fill_features(
+    features: Floats,  # [N, F] output
     candidates: Candidates,
     queries: UserSnapshots,
     items: ItemColumns,
     neighbours: CoVisitColumns,
 ) -> None:
+    """Fill in the features. Long because it writes every feature once, in one pass over the candidates."""
     vector, now = queries.vector, queries.now
     last, direction = np.empty(vector.shape[1], np.float32), np.empty(vector.shape[1], np.float32)
     end = 0
@@ -84,24 +85,24 @@ def _describe(
         start = end
         while end < len(candidates.query) and candidates.query[end] == q:
             end += 1
-        _tastes(items, queries.recent, q, last, direction)
+        _recent_vectors(items, queries.recent, q, last, direction)
         session = math.log1p(queries.session_length[q])
 
         best = -np.inf
         for n in range(start, end):
-            item, times = candidates.item[n], candidates.own_count[n]
+            item, count = candidates.item[n], candidates.own_count[n]
             inner, like_last, like_recent = np.float32(0), np.float32(0), np.float32(0)
             for d in range(vector.shape[1]):
                 inner += items.vectors[item, d] * vector[q, d]
                 like_last += items.vectors[item, d] * last[d]
                 like_recent += items.vectors[item, d] * direction[d]
             best = max(best, float(inner))
-            own, share, count, since, due = LOG_FLOOR, 0.0, 0.0, 0.0, 0.0
-            if times > 0:
-                own, share = _log(candidates.own[n]), candidates.own[n] / max(candidates.all_own[q], FLOOR)
-                count = math.log1p(times)
+            own, own_share, log_count, log_elapsed, due = LOG_FLOOR, 0.0, 0.0, 0.0, 0.0
+            if count > 0:
+                own, own_share = _log(candidates.own[n]), candidates.own[n] / max(candidates.all_own[q], FLOOR)
+                log_count = math.log1p(count)
                 first_s, last_s = int(candidates.own_first_s[n]), int(candidates.own_last_s[n])
-                since, due = _waited(times, first_s, last_s, now[q] // 1000)
+                log_elapsed, due = _time_since_last(count, first_s, last_s, now[q] // 1000)
             popularity, age, repeat_rate = LOG_FLOOR, 0.0, UNKNOWN_REPEAT_RATE
             if item < len(neighbours.first_seen):
                 popularity, repeat_rate = neighbours.log_popularity[item], neighbours.repeat_rate[item]
@@ -115,9 +116,9 @@ def _describe(
             features[n, CO_VISIT_LAST] = _log(candidates.co_visit_last[n])
             features[n, CO_VISIT_RECENT] = _log(candidates.co_visit_recent[n])
             features[n, OWN] = own
-            features[n, OWN_SHARE] = share
-            features[n, OWN_COUNT] = count
-            features[n, OWN_SINCE] = since
+            features[n, OWN_SHARE] = own_share
+            features[n, OWN_COUNT] = log_count
+            features[n, OWN_SINCE] = log_elapsed
             features[n, OWN_DUE] = due
             features[n, POPULARITY] = popularity
             features[n, AGE] = age
@@ -130,8 +131,9 @@ def _describe(
 
 
 @compiled
-def _tastes(items: ItemColumns, recent: Rows, q: int, last: Floats, direction: Floats) -> None:
-    """The vector [d] of a user's newest item, and the direction [d] in which the newest ones lie; 0 where unknown."""
+def _recent_vectors(items: ItemColumns, recent: Rows, q: int, last: Floats, direction: Floats) -> None:
+    """Write the vector of a user's newest item to `last` [d], and the direction of the decayed sum of the newest items'
+    vectors to `direction` [d]; zero if they have no vectors."""
     for d in range(len(last)):
         last[d], direction[d] = 0, 0
     weight = np.float32(1)
@@ -142,7 +144,7 @@ def _tastes(items: ItemColumns, recent: Rows, q: int, last: Floats, direction: F
                 if back == 0:
                     last[d] = items.vectors[item, d]
                 direction[d] += weight * items.vectors[item, d]
-        weight *= np.float32(FADING)
+        weight *= np.float32(RECENCY_DECAY)
     square = np.float32(0)
     for d in range(len(last)):
         square += direction[d] * direction[d]
@@ -152,15 +154,16 @@ def _tastes(items: ItemColumns, recent: Rows, q: int, last: Floats, direction: F
 
 
 @compiled
-def _waited(count: float, first_s: int, last_s: int, now_s: int) -> tuple[float, float]:
-    """How long ago the user last had the item, and that against how long it takes them as a rule; 0 where unknown."""
-    since = max(now_s - last_s, 0)
-    interval = (last_s - first_s) / max(count - 1, 1)  # mean s between the user's own
-    due = math.log1p(since / max(interval, 1)) if count > 1 and interval > 0 else 0.0
-    return math.log1p(since / 3600), due
+def _time_since_last(count: float, first_s: int, last_s: int, now_s: int) -> tuple[float, float]:
+    """log(1 + hours) since the user's last event about an item, and log(1 + the same time in units of their mean
+    interval between such events), 0 for a single event."""
+    elapsed_s = max(now_s - last_s, 0)
+    interval_s = (last_s - first_s) / max(count - 1, 1)
+    due = math.log1p(elapsed_s / max(interval_s, 1)) if count > 1 and interval_s > 0 else 0.0
+    return math.log1p(elapsed_s / 3600), due
 
 
 @compiled
 def _log(weight: float) -> float:
-    """Natural logarithm of a non-negative weight, with a floor that keeps zero finite."""
+    """Natural logarithm of a non-negative weight plus `FLOOR`, finite for 0."""
     return math.log(weight + FLOOR) if weight > 0 else LOG_FLOOR

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anabranch.messages import EVENT_TYPES, Event
 from anabranch.ranking.inference.user_encoder import EncoderInputs
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.pipeline.features import build
+from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates, propose
@@ -168,7 +168,7 @@ def _slates(
     """What is best for n queries: retrieved, described, and put in order."""
     candidates = propose(queries, live.index, neighbours, policy, layout.own_half_life_s)
     lap("retrieve")
-    features = build(queries, candidates, live.index, neighbours)
+    features = build_features(queries, candidates, live.index, neighbours)
     lap("features")
     items, scores, at = rank_candidates(live, candidates, features, len(queries.now), policy.slate)
     purchase = None

@@ -1,4 +1,4 @@
-"""The co-visit table as the ranker reads it: neighbours, popularity, first sight and repeat rate of every item."""
+"""The co-visit table of the ranker: neighbours, popularity, first event and repeat rate of every item."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.types import Rows
 
 FLOOR = 1e-6
-"""Added to a weight before its logarithm is taken: nothing has one too. And the least to divide by."""
+"""Added to a weight before its logarithm, so that 0 has one too; and the smallest divisor."""
 
 
 class CoVisitColumns(NamedTuple):
-    """By item row; an item beyond their end is one of which nothing is known."""
+    """Columns by item row; nothing is known of an item beyond their end."""
 
     rows: Rows
     """[n, W] neighbours, strongest first, -1 padded."""
     weights: NDArray[np.float32]
     """[n, W]"""
     log_popularity: NDArray[np.float32]
-    """[n] natural logarithm of the item's share of all decayed counts, with `FLOOR` added."""
+    """[n] natural logarithm of the item's share of all decayed counts, plus `FLOOR`."""
     first_seen: NDArray[np.int64]
-    """[n] ms of the first event about the item, -1 where none is known."""
+    """[n] ms of the first event about the item, -1 if unknown."""
     repeat_rate: NDArray[np.float32]
-    """[n] share of the item's users who came back to it, `UNKNOWN_REPEAT_RATE` where none is known."""
+    """[n] share of the item's users who had a second event about it, `UNKNOWN_REPEAT_RATE` if unknown."""
 
 
 class CoVisitRows:
-    """Arrays by item row, grown as items appear. Filled from the `neighbours` topic or the co-visit seed."""
+    """Growable columns by item row, filled from the `neighbours` topic or the co-visit seed model."""
 
     def __init__(self, width: int = 20) -> None:
         self.width = width
@@ -45,7 +45,11 @@ class CoVisitRows:
         first_seen: int,
         repeat_rate: float,
     ) -> None:
-        """Set an item's neighbours, strongest first; those beyond `width` are left out. first_seen in ms."""
+        """Set the columns of an item. Neighbours beyond `width` are dropped.
+
+        `rows` [n] and `weights` [n] are its neighbours, strongest first; `popularity` is its share of all decayed
+        counts, `first_seen` in ms. One parameter per column.
+        """
         self._reserve(row + 1)
         n = min(len(rows), self.width)
         columns = self.columns
@@ -58,16 +62,16 @@ class CoVisitRows:
         columns.repeat_rate[row] = repeat_rate
 
     def remove(self, row: int) -> None:
-        """Forget an item's neighbours and counts."""
+        """Reset the columns of an item to unknown."""
         if row < len(self.columns.rows):
             self.set(row, np.empty(0, np.int32), np.empty(0, np.float32), 0.0, -1, UNKNOWN_REPEAT_RATE)
 
     def _reserve(self, capacity: int) -> None:
-        short = capacity - len(self.columns.rows)
-        if short > 0:
-            more = _unknown(max(short, len(self.columns.rows)), self.width)
-            both = zip(self.columns, more, strict=True)
-            self.columns = CoVisitColumns(*(np.concatenate([column, new]) for column, new in both))
+        missing = capacity - len(self.columns.rows)
+        if missing > 0:
+            more = _unknown(max(missing, len(self.columns.rows)), self.width)
+            pairs = zip(self.columns, more, strict=True)
+            self.columns = CoVisitColumns(*(np.concatenate([column, new]) for column, new in pairs))
 
 
 def _unknown(n: int, width: int) -> CoVisitColumns:

@@ -7,7 +7,7 @@ import pytest
 
 from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.features import build
+from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.store import StateLayout, UserStates
@@ -115,7 +115,7 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
             continue
         candidates = propose(asked, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.own_half_life_s)
-        features.append(build(asked, candidates, ranker.live.index, ranker.neighbours))
+        features.append(build_features(asked, candidates, ranker.live.index, ranker.neighbours))
         items = np.array([number[row] for row in candidates.item.tolist()])
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
     assert np.array_equal(examples.bought, np.concatenate(bought))

@@ -12,7 +12,7 @@ import pytest
 from anabranch import release
 from anabranch.messages import Event
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.features import build
+from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.rank import EventBatch, RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
@@ -61,7 +61,7 @@ def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) 
     states = shop.states()
     queries = rank.update_user_states(shop.live, states, shop.batch(states))[2]
     candidates = propose(queries, shop.live.index, shop.neighbours, ASKED, states.layout.own_half_life_s)
-    features = build(queries, candidates, shop.live.index, shop.neighbours)
+    features = build_features(queries, candidates, shop.live.index, shop.neighbours)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
     said = dict(zip(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True), probability, strict=True))
     expected = [[said[at, item] for item in slate] for at, slate in enumerate(ranked.slate.tolist())]

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.features import FADING, FEATURES, build
+from anabranch.ranking.pipeline.features import FEATURES, RECENCY_DECAY, build_features
 from anabranch.ranking.retrieval.candidates import Candidates
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
-EAST, NORTH, BETWEEN, UNKNOWN = range(4)
+EAST, NORTH, NORTH_EAST, UNKNOWN = range(4)
 VECTORS = np.array([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]], np.float32)
 
 
 def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
-    """Of the three items that have vectors, for a user whose history is this, newest first."""
+    """The feature [3] of the items with vectors, for a user with the history `recent`, newest first."""
     index = ItemIndex(2)
     index.upsert(np.arange(3, dtype=np.int32), VECTORS, np.ones(3, np.bool_))
     queries = UserSnapshots.blank(1, dims=2, history=len(recent), own_items=1)
@@ -35,22 +35,22 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
         session_count=np.zeros(3, np.int32),
         all_own=np.zeros(1, np.float32),
     )
-    return build(queries, candidates, index, CoVisitRows())[:, FEATURES.index(name)]
+    return build_features(queries, candidates, index, CoVisitRows())[:, FEATURES.index(name)]
 
 
-def test_what_is_like_the_last_item_is_like_no_earlier_one() -> None:
+def test_like_last_compares_with_the_newest_item_only() -> None:
     np.testing.assert_allclose(feature("like_last", [NORTH, EAST]), [0, 1, np.sqrt(0.5)], rtol=1e-6)
 
 
-def test_what_is_like_the_recent_items_is_most_like_the_newest() -> None:
-    direction = np.array([FADING, 1]) / np.hypot(FADING, 1)
+def test_like_recent_weights_newer_items_more() -> None:
+    direction = np.array([RECENCY_DECAY, 1]) / np.hypot(RECENCY_DECAY, 1)
     np.testing.assert_allclose(feature("like_recent", [NORTH, EAST]), VECTORS @ direction, rtol=1e-6)
 
 
-def test_a_recent_item_without_a_vector_is_passed_over() -> None:
+def test_recent_items_without_a_vector_are_skipped() -> None:
     np.testing.assert_allclose(feature("like_recent", [UNKNOWN, NORTH, -1]), [0, 1, np.sqrt(0.5)], atol=1e-6)
 
 
 @pytest.mark.parametrize("recent", [[-1, -1], [UNKNOWN, -1]])
-def test_nothing_is_like_a_history_without_vectors(recent: list[int]) -> None:
+def test_like_recent_is_zero_for_a_history_without_vectors(recent: list[int]) -> None:
     assert not feature("like_recent", recent).any()

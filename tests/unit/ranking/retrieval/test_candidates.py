@@ -1,4 +1,4 @@
-"""Candidates, against the same union made of dictionaries."""
+"""Candidates, against the same union computed with dictionaries."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 ITEMS, USERS, HISTORY, OWN = 60, 40, 12, 8
 NOW_S, HALF_LIFE_S = 10_000, 1_000
-SOLD_OUT = 5
-"""Every so many items are not available."""
+UNAVAILABLE_EVERY = 5
+"""Every n-th item is unavailable."""
 
 
 @dataclass
 class Expected:
-    """What is known of one candidate."""
+    """The columns of one candidate."""
 
     co_visit_last: float = 0.0
     co_visit_recent: float = 0.0
@@ -33,13 +33,13 @@ class Expected:
     session: list[int] = field(default_factory=list)
 
 
-class Market:
-    """Random users, of whom some are new, in a catalogue in which a few items have neighbours."""
+class RandomQueries:
+    """Random users, some of them new, and a catalogue in which some items have neighbours."""
 
     def __init__(self, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
         self.index = ItemIndex(4)
-        available = np.arange(ITEMS) % SOLD_OUT > 0
+        available = np.arange(ITEMS) % UNAVAILABLE_EVERY > 0
         self.index.upsert(
             np.arange(ITEMS, dtype=np.int32), random.normal(size=(ITEMS, 4)).astype(np.float32), available
         )
@@ -64,49 +64,53 @@ class Market:
         queries.own_last_s[:] = random.integers(NOW_S // 2, NOW_S, (USERS, OWN))
 
     def own_of(self, user: int) -> Iterator[tuple[int, float, float, int, int]]:
-        """Item, decayed count, count, first and last second: of every event of the history, and of what was before."""
+        """(item, decayed count, count, first s, last s) of every event of the history and every long-term item."""
         queries = self.queries
-        for item, at in zip(queries.recent[user].tolist(), queries.recent_s[user].tolist(), strict=True):
+        for item, second in zip(queries.recent[user].tolist(), queries.recent_s[user].tolist(), strict=True):
             if item >= 0:
-                yield item, 2 ** ((at - NOW_S) / HALF_LIFE_S), 1, at, at
-        for place in range(int(queries.own_size[user])):
+                yield item, 2 ** ((second - NOW_S) / HALF_LIFE_S), 1, second, second
+        for index in range(int(queries.own_size[user])):
             yield (
-                int(queries.own_item[user, place]),
-                2 ** (float(queries.own_log[user, place]) - NOW_S / HALF_LIFE_S),
-                float(queries.own_count[user, place]),
-                int(queries.own_first_s[user, place]),
-                int(queries.own_last_s[user, place]),
+                int(queries.own_item[user, index]),
+                2 ** (float(queries.own_log[user, index]) - NOW_S / HALF_LIFE_S),
+                float(queries.own_count[user, index]),
+                int(queries.own_first_s[user, index]),
+                int(queries.own_last_s[user, index]),
             )
 
     def expected(self, user: int, policy: Policy) -> dict[int, Expected]:
         queries, table = self.queries, self.neighbours.columns
-        found: dict[int, Expected] = {}
+        by_item: dict[int, Expected] = {}
 
-        def of(item: int) -> Expected:
-            return found.setdefault(item, Expected())
+        def expected_of(item: int) -> Expected:
+            return by_item.setdefault(item, Expected())
 
         session = queries.recent[user, : queries.session_length[user]].tolist()
         for back, item in enumerate(session):
-            of(item).session.append(back)
+            expected_of(item).session.append(back)
         for item, decayed, count, first_s, last_s in self.own_of(user):
-            one = of(item)
-            one.own, one.own_count = one.own + decayed, one.own_count + count
-            one.own_first_s, one.own_last_s = min(one.own_first_s, first_s), max(one.own_last_s, last_s)
+            entry = expected_of(item)
+            entry.own, entry.own_count = entry.own + decayed, entry.own_count + count
+            entry.own_first_s, entry.own_last_s = min(entry.own_first_s, first_s), max(entry.own_last_s, last_s)
         for back, recent in enumerate(queries.recent[user, : policy.recent].tolist()):
             for near, weight in zip(table.rows[recent].tolist(), table.weights[recent].tolist(), strict=True):
                 if recent >= 0 and near >= 0:
-                    of(near).co_visit_recent += weight * 0.5 ** (back / 2)
-                    of(near).co_visit_last += weight if back == 0 else 0
+                    expected_of(near).co_visit_recent += weight * 0.5 ** (back / 2)
+                    expected_of(near).co_visit_last += weight if back == 0 else 0
         for item in self.index.search(queries.vector[user : user + 1], policy.retrieval_k)[0][0].tolist():
-            of(item)
-        barred = (set() if policy.allow_session_repeats else set(session)) | (
+            expected_of(item)
+        excluded = (set() if policy.allow_session_repeats else set(session)) | (
             {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
         )
-        return {item: one for item, one in found.items() if item >= 0 and item % SOLD_OUT and item not in barred}
+        return {
+            item: entry
+            for item, entry in by_item.items()
+            if item >= 0 and item % UNAVAILABLE_EVERY and item not in excluded
+        }
 
 
-def told(candidates: Candidates, user: int) -> dict[int, Expected]:
-    """The candidates of one user; the session as far as they tell of it."""
+def candidates_of(candidates: Candidates, user: int) -> dict[int, Expected]:
+    """The candidates of one user, with the newest position in the session repeated."""
     return {
         int(candidates.item[n]): Expected(
             pytest.approx(float(candidates.co_visit_last[n]), abs=1e-6),
@@ -123,29 +127,29 @@ def told(candidates: Candidates, user: int) -> dict[int, Expected]:
 
 @pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("allow_session_repeats", [False, True])
-def test_candidates_are_the_union_of_the_sources_less_what_may_not_be_shown(
+def test_candidates_are_the_union_of_the_sources_without_excluded_items(
     allow_session_repeats: bool, exclude_seen: bool
 ) -> None:
-    market = Market()
+    random_queries = RandomQueries()
     policy = Policy(retrieval_k=10, recent=4, exclude_seen=exclude_seen, allow_session_repeats=allow_session_repeats)
-    candidates = propose(market.queries, market.index, market.neighbours, policy, HALF_LIFE_S)
+    candidates = propose(random_queries.queries, random_queries.index, random_queries.neighbours, policy, HALF_LIFE_S)
     for user in range(USERS):
-        expected = market.expected(user, policy)
-        for one in expected.values():
-            one.session = [min(one.session)] * len(one.session) if one.session else []
-        assert told(candidates, user) == expected
-        assert candidates.all_own[user] == pytest.approx(sum(own[1] for own in market.own_of(user)), rel=1e-4)
+        expected = random_queries.expected(user, policy)
+        for entry in expected.values():
+            entry.session = [min(entry.session)] * len(entry.session) if entry.session else []
+        assert candidates_of(candidates, user) == expected
+        assert candidates.all_own[user] == pytest.approx(sum(own[1] for own in random_queries.own_of(user)), rel=1e-4)
 
 
-def test_an_item_stands_once_per_query_and_a_querys_items_together() -> None:
-    market = Market(seed=1)
+def test_an_item_is_a_candidate_once_per_query_and_candidates_are_grouped_by_query() -> None:
+    random_queries = RandomQueries(seed=1)
     policy = Policy(allow_session_repeats=True)
-    candidates = propose(market.queries, market.index, market.neighbours, policy, HALF_LIFE_S)
+    candidates = propose(random_queries.queries, random_queries.index, random_queries.neighbours, policy, HALF_LIFE_S)
     assert (np.diff(candidates.query) >= 0).all()
     assert len(set(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True))) == len(candidates.item)
 
 
-def test_nobody_has_no_candidates() -> None:
-    market = Market()
-    nobody = market.queries.part(0, 0)
-    assert len(propose(nobody, market.index, market.neighbours, Policy(), HALF_LIFE_S).item) == 0
+def test_no_queries_have_no_candidates() -> None:
+    random_queries = RandomQueries()
+    no_queries = random_queries.queries.part(0, 0)
+    assert len(propose(no_queries, random_queries.index, random_queries.neighbours, Policy(), HALF_LIFE_S).item) == 0
