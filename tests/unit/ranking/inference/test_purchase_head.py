@@ -1,4 +1,4 @@
-"""What a ranking says of purchases: nothing unless it is asked, and the release can tell."""
+"""Purchase probabilities: output only if the policy requests them and the release has a purchase head."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from anabranch.settings import Settings
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(50)]
-ASKED = Policy(slate=5, purchase=True)
+WITH_PURCHASE = Policy(slate=5, purchase=True)
 EVENTS = [
     Event(event_id=f"e{n}", user_id=f"u{n % 3}", type="view", ts=1_000 * n, item_id=f"item {n}") for n in range(9)
 ]
 
 
 class Shop:
-    """A release with or without the head, and nine views of three users."""
+    """A release with or without the head, and nine views by three users."""
 
     def __init__(self, folder: Path, head: bool = True, catalogue: Sequence[str] = CATALOGUE) -> None:
         write_release(folder / "r1", item_ids=CATALOGUE, purchase=head)
@@ -51,16 +51,16 @@ class Shop:
         return EventBatch.from_events(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
 
 
-def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) -> None:
+def test_each_item_of_a_slate_has_the_probability_that_the_head_predicts(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    ranked = shop.rank(ASKED)
+    ranked = shop.rank(WITH_PURCHASE)
     assert shop.live.purchase is not None
     assert ranked.purchase is not None
     assert ((ranked.purchase > 0) & (ranked.purchase < 1)).all()
 
     states = shop.states()
     queries = rank.update_user_states(shop.live, states, shop.batch(states))[2]
-    candidates = propose(queries, shop.live.index, shop.neighbours, ASKED, states.layout.own_half_life_s)
+    candidates = propose(queries, shop.live.index, shop.neighbours, WITH_PURCHASE, states.layout.own_half_life_s)
     features = build_features(queries, candidates, shop.live.index, shop.neighbours)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
     said = dict(zip(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True), probability, strict=True))
@@ -68,40 +68,40 @@ def test_who_asks_is_told_what_the_head_says_of_each_item_shown(tmp_path: Path) 
     np.testing.assert_allclose(ranked.purchase, expected, rtol=1e-5)
 
 
-def test_who_does_not_ask_is_told_nothing_and_shown_the_same(tmp_path: Path) -> None:
+def test_a_policy_without_purchase_has_the_same_slates_and_no_probabilities(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    asked, unasked = (shop.rank(policy) for policy in (ASKED, Policy(slate=5)))
-    assert unasked.purchase is None
-    assert np.array_equal(asked.slate, unasked.slate)
-    assert np.array_equal(asked.score, unasked.score)
+    with_purchase, without = (shop.rank(policy) for policy in (WITH_PURCHASE, Policy(slate=5)))
+    assert without.purchase is None
+    assert np.array_equal(with_purchase.slate, without.slate)
+    assert np.array_equal(with_purchase.score, without.score)
 
 
-def test_a_release_without_the_head_ranks_and_tells_nothing(tmp_path: Path) -> None:
-    ranked = Shop(tmp_path, head=False).rank(ASKED)
+def test_a_release_without_the_head_has_no_probabilities(tmp_path: Path) -> None:
+    ranked = Shop(tmp_path, head=False).rank(WITH_PURCHASE)
     assert ranked.purchase is None
     assert (ranked.slate >= 0).all()
 
 
-def test_an_empty_place_of_a_slate_has_no_probability(tmp_path: Path) -> None:
-    ranked = Shop(tmp_path, catalogue=["item 40", "item 41"]).rank(ASKED)
+def test_an_empty_position_of_a_slate_has_a_probability_of_zero(tmp_path: Path) -> None:
+    ranked = Shop(tmp_path, catalogue=["item 40", "item 41"]).rank(WITH_PURCHASE)
     assert ranked.purchase is not None
     assert (ranked.slate[:, 2:] == -1).all()
     assert (ranked.purchase[:, :2] > 0).all()
     assert (ranked.purchase[:, 2:] == 0).all()
 
 
-def test_nothing_to_show_has_no_probabilities(tmp_path: Path) -> None:
-    ranked = Shop(tmp_path, catalogue=[]).rank(ASKED)
+def test_empty_slates_have_probabilities_of_zero(tmp_path: Path) -> None:
+    ranked = Shop(tmp_path, catalogue=[]).rank(WITH_PURCHASE)
     assert ranked.purchase is not None
     assert not ranked.purchase.any()
 
 
-def test_the_setting_is_what_the_ranker_asks_by() -> None:
+def test_the_setting_publish_purchase_sets_the_policy() -> None:
     assert not Policy.from_settings(Settings()).purchase
     assert Policy.from_settings(Settings(publish_purchase=True)).purchase
 
 
-def test_an_altered_head_does_not_load(tmp_path: Path) -> None:
+def test_a_modified_head_is_rejected(tmp_path: Path) -> None:
     manifest = write_release(tmp_path / "r1", purchase=True)
     path = tmp_path / "r1" / PURCHASE_HEAD
     path.write_bytes(path.read_bytes() + b"\n")
@@ -109,7 +109,7 @@ def test_an_altered_head_does_not_load(tmp_path: Path) -> None:
         ServableRelease.load(release.open_release(tmp_path / "r1"), manifest)
 
 
-def test_a_head_that_the_manifest_does_not_list_is_none(tmp_path: Path) -> None:
+def test_a_head_that_the_manifest_does_not_list_is_ignored(tmp_path: Path) -> None:
     manifest = write_release(tmp_path / "r1", purchase=True)
     files = {name: sha256 for name, sha256 in manifest.files.items() if name != PURCHASE_HEAD}
     release.write(tmp_path / "r1", msgspec.structs.replace(manifest, files=files))
@@ -117,7 +117,7 @@ def test_a_head_that_the_manifest_does_not_list_is_none(tmp_path: Path) -> None:
     assert ServableRelease.load(files, files.manifest).purchase is None
 
 
-def test_a_manifest_from_before_there_were_heads_is_read(tmp_path: Path) -> None:
+def test_a_manifest_without_purchase_fields_is_read(tmp_path: Path) -> None:
     write_release(tmp_path / "r1")
     path = tmp_path / "r1" / release.MANIFEST
     written = msgspec.json.decode(path.read_bytes())
