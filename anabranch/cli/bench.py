@@ -11,10 +11,7 @@ import typer
 if TYPE_CHECKING:
     from anabranch.harness.bench.fixture import BenchFixture
 
-OLD_NAMES = {"seed": "random-seed", "echo-batch": "noop-batch", "echo": "noop-baseline"}
-"""Old names of options and commands, accepted for one more version and not listed."""
-
-app = typer.Typer(context_settings={"token_normalize_func": lambda name: OLD_NAMES.get(name, name)})
+app = typer.Typer()
 
 Releases = Annotated[
     Path | None, typer.Option(help="A folder with a release to serve. Default: train one.", file_okay=False)

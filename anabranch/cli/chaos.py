@@ -13,7 +13,6 @@ def command(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long the event stream runs.")] = 5.0,
     kills: Annotated[int, typer.Option(min=0, help="How many rankers and brokers to kill with -9.")] = 20,
     random_seed: Annotated[int, typer.Option(help="Seed of the faults, of the event stream and of training.")] = 0,
-    seed: Annotated[int | None, typer.Option(hidden=True, help="The old name of --random-seed.")] = None,
     rankers: Annotated[int, typer.Option(min=1, help="Rankers in the group.")] = 3,
     brokers: Annotated[int, typer.Option(min=1, help="Nodes of the cluster: 1, or 3 and more.")] = 3,
     rate: Annotated[float, typer.Option(min=1, help="Purchases per second.")] = 100.0,
@@ -45,7 +44,6 @@ def command(
 
     folder = data_dir.resolve()
     settings = settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
-    random_seed = random_seed if seed is None else seed
     options = ChaosOptions(minutes, kills, random_seed, rankers, brokers, rate, households, releases)
     prepare_command()
     console = Console()

@@ -14,11 +14,9 @@ def command(
     ctx: typer.Context,
     full: Annotated[bool, typer.Option("--full", help="Replay the year, not two weeks.")] = False,
     random_seed: Annotated[int, typer.Option(help="Seed of the order within baskets and of training.")] = 0,
-    seed: Annotated[int | None, typer.Option(hidden=True, help="The old name of --random-seed.")] = None,
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Never rank items the user has already bought.")
     ] = False,
-    discover: Annotated[bool, typer.Option("--discover", hidden=True, help="Old name of --exclude-seen.")] = False,
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Start Apache Kafka (needs Java and Maven), not the embedded broker.")
     ] = False,
@@ -61,10 +59,9 @@ def command(
         releases_dir=str(folder / "releases"),
         topic_prefix=f"demo-{time.time_ns() // 1_000_000}-" if bootstrap_servers else None,
         bootstrap_servers=bootstrap_servers,
-        exclude_seen=exclude_seen or discover or None,
+        exclude_seen=exclude_seen or None,
     )
     schedule = make_schedule(history_weeks, replay_weeks, reshare_every, households)
-    random_seed = random_seed if seed is None else seed
     options = DemoOptions(schedule, random_seed, kafka, Pace.parse(speed), bootstrap_servers)
     prepare_command()
     console = Console()

@@ -23,7 +23,6 @@ def command(
     kind: options.Kind = None,
     share: options.Share = 0.8,
     random_seed: options.RandomSeed = 0,
-    seed: options.OldSeed = None,
     threads: options.Threads = 2,
     seed_models: Annotated[
         bool, typer.Option("--seeds", help="Evaluate every seed model alone too, on the same events.")
@@ -58,7 +57,7 @@ def command(
 
     training = TrainingOptions(
         kind=kind or DEFAULT_KIND[protocol],
-        random_seed=random_seed if seed is None else seed,
+        random_seed=random_seed,
         threads=threads,
         strategies=strategies,
         search_seconds=search_seconds,

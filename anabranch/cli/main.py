@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from anabranch.cli.options import GlobalOptions
+from anabranch.cli.options import GlobalOptions, current_name
 from anabranch.errors import AnabranchError, BrokerFailed
 
 COMMANDS = {
@@ -67,6 +67,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": current_name},
     help=(
         "A real-time recommender on Kafka.\n\n"
         "Settings come from the defaults, the --config file, ANABRANCH_* variables, "

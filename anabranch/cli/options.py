@@ -14,6 +14,19 @@ from anabranch.errors import UsageError
 from anabranch.settings import Settings
 from anabranch.settings_loader import load
 
+OLD_NAMES = {
+    "seed": "random-seed",
+    "discover": "exclude-seen",
+    "echo-batch": "noop-batch",
+    "echo": "noop-baseline",
+}
+"""Old name of an option or a command → its name. Old names work in this version; `--help` does not list them."""
+
+
+def current_name(name: str) -> str:
+    """The name that an option or a command has now: Click's `token_normalize_func`, which gets names without dashes."""
+    return OLD_NAMES.get(name, name)
+
 
 @dataclass(frozen=True)
 class GlobalOptions:

@@ -19,9 +19,6 @@ def command(
     exclude_seen: Annotated[
         bool | None, typer.Option("--exclude-seen", help="Never rank items the user has already interacted with.")
     ] = None,
-    discover: Annotated[
-        bool | None, typer.Option("--discover", hidden=True, help="Old name of --exclude-seen.")
-    ] = None,
     rank: Annotated[
         str | None, typer.Option(help="`every` event gets a ranking, or each user's `latest` in a batch.")
     ] = None,
@@ -51,7 +48,7 @@ def command(
         start=start,
         metrics_port=metrics_port,
         metrics_host=metrics_host,
-        exclude_seen=exclude_seen or discover,
+        exclude_seen=exclude_seen,
         rank=rank,
         instance=instance,
     )

@@ -17,7 +17,6 @@ def command(
     once: Annotated[bool, typer.Option("--once", help="Run once, then exit.")] = False,
     every: Annotated[float, typer.Option(min=0.01, help="Hours from the start of a run to that of the next.")] = 24.0,
     random_seed: options.RandomSeed = 0,
-    seed: options.OldSeed = None,
     order_days: Annotated[
         float, typer.Option(min=0.01, help="Days before the gate's that the ranking of candidates is trained on.")
     ] = 14.0,
@@ -67,7 +66,7 @@ def command(
     lower_priority()
     training = TrainingOptions(
         kind=kind,
-        random_seed=random_seed if seed is None else seed,
+        random_seed=random_seed,
         threads=threads,
         search_seconds=search_seconds,
         text_model=text_model,

@@ -21,7 +21,6 @@ def command(
     kind: options.Kind = None,
     share: options.Share = 0.8,
     random_seed: options.RandomSeed = 0,
-    seed: options.OldSeed = None,
     threads: options.Threads = 2,
     strategies: options.Strategies = None,
     search_seconds: options.SearchSeconds = 0.0,
@@ -53,7 +52,7 @@ def command(
     settings = settings_of(ctx)
     training = TrainingOptions(
         kind=kind or DEFAULT_KIND[protocol],
-        random_seed=random_seed if seed is None else seed,
+        random_seed=random_seed,
         threads=threads,
         strategies=strategies,
         search_seconds=search_seconds,

@@ -25,7 +25,6 @@ Share = Annotated[
     float, typer.Option(min=0.05, max=0.99, help="Share of a file of events that comes before the test events.")
 ]
 RandomSeed = Annotated[int, typer.Option(help="Random seed of training: the same data and seed make the same release.")]
-OldSeed = Annotated[int | None, typer.Option("--seed", hidden=True, help="Old name of --random-seed.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for training.")]
 Strategies = Annotated[
     str | None,

@@ -2,19 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import pytest
 import typer
 from kafka.errors import TopicAuthorizationFailedError
-from typer.core import TyperGroup
-from typer.core import TyperOption as Option
 from typer.testing import CliRunner
 
 from anabranch.cli.main import COMMANDS, app
-from anabranch.errors import UsageError
-from models.experiments.training_options import TrainingOptions
 
 OURS = ["topics", "catalogue", "replay", "index", "rank", "releases", "dead-letters", "inspect", "schema"]
 
@@ -45,38 +40,47 @@ def test_the_help_of_a_command_shows_an_example(command: str) -> None:
     assert "Example: anabranch" in result.output
 
 
-@pytest.mark.parametrize("command", ["share", "evaluate", "reshare"])
-def test_the_random_seed_has_its_old_name_as_a_hidden_alias(command: str) -> None:
-    (alias,) = (option for option in _options(command) if "--seed" in option.opts)
-    assert alias.hidden
-    assert "--random-seed" in {name for option in _options(command) for name in option.opts}
+OLD_OPTIONS = [
+    *((command, "--seed=7", "--random-seed=7") for command in ("share", "evaluate", "reshare", "demo", "chaos")),
+    *((command, "--discover", "--exclude-seen") for command in ("rank", "demo")),
+    ("bench items", "--seed=7", "--random-seed=7"),
+    ("bench throughput", "--echo-batch=64", "--noop-batch=64"),
+]
+REQUIRED = {"share": ["--data=folder", "--out=release"], "evaluate": ["--data=folder"]}
 
 
-@pytest.mark.parametrize("command", ["rank", "demo"])
-def test_exclude_seen_has_its_old_name_as_a_hidden_alias(command: str) -> None:
-    (alias,) = (option for option in _options(command) if "--discover" in option.opts)
-    assert alias.hidden
-    assert "--exclude-seen" in {name for option in _options(command) for name in option.opts}
+@pytest.mark.parametrize(("command", "old", "new"), OLD_OPTIONS)
+def test_an_option_can_be_given_by_its_old_name(command: str, old: str, new: str) -> None:
+    assert _parsed(command, old) == _parsed(command, new) != _parsed(command)
 
 
-def test_the_old_name_of_the_random_seed_sets_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seeds: list[int] = []
-
-    def record_seed(options: TrainingOptions) -> NoReturn:
-        seeds.append(options.random_seed)
-        raise UsageError("stop here")
-
-    monkeypatch.setattr(TrainingOptions, "config", record_seed)
-    arguments = ["share", "--data", str(tmp_path), "--out", str(tmp_path / "release")]
-    for option in ("--seed", "--random-seed"):
-        assert CliRunner().invoke(app, [*arguments, option, "7"]).exit_code == 2
-    assert seeds == [7, 7]
+@pytest.mark.parametrize(("command", "old", "new"), OLD_OPTIONS)
+def test_the_help_lists_an_option_by_its_new_name_alone(command: str, old: str, new: str) -> None:
+    listed = {name for parameter in _command(command).params for name in parameter.opts}
+    assert new.split("=")[0] in listed
+    assert old.split("=")[0] not in listed
 
 
-def _options(command: str) -> list[Option]:
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
-    return [parameter for parameter in group.commands[command].params if isinstance(parameter, Option)]
+def test_a_command_can_be_given_by_its_old_name() -> None:
+    old, new = (CliRunner().invoke(app, ["bench", name, "--help"]) for name in ("echo", "noop-baseline"))
+    assert old.exit_code == 0
+    assert old.output.splitlines()[2:] == new.output.splitlines()[2:]
+
+
+def _command(names: str) -> Any:
+    command: Any = typer.main.get_command(app)
+    for name in names.split():
+        command = command.commands[name]
+    return command
+
+
+def _parsed(names: str, *arguments: str) -> dict[str, Any]:
+    """The values of a command's parameters."""
+    root: Any = typer.main.get_command(app)
+    context = root.make_context("anabranch", names.split()[:1])
+    given = [*REQUIRED.get(names, []), *arguments]
+    parsed: dict[str, Any] = _command(names).make_context(names, given, parent=context).params
+    return parsed
 
 
 def test_settings_that_do_not_hold_exit_with_2_and_no_traceback() -> None:
