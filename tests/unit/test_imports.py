@@ -106,6 +106,11 @@ def test_an_area_imports_only_the_areas_it_may(name: str) -> None:
     assert not forbidden
 
 
+def test_every_folder_of_models_has_its_place_in_the_order() -> None:
+    folders = {folder for folder in folder_imports() if within(folder, ["models"])}
+    assert not {folder for folder in folders if area(folder) == "models"} - {"models"}
+
+
 def test_kafka_python_is_imported_only_at_the_edge() -> None:
     users = {module for module in sources() if any(within(name, ["kafka"]) for name in imported_names(module))}
     assert not {module for module in users if not within(module, KAFKA_PYTHON_USERS)}
