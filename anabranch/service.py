@@ -16,7 +16,7 @@ from anabranch.settings import Settings
 log = logging.getLogger(__name__)
 
 NICENESS = 10
-"""Niceness of processes whose work can wait. Under contention they get a tenth of a ranker's processor time."""
+"""Niceness of processes and threads whose work can wait: under contention, a tenth of a ranker's processor time."""
 
 
 def configure_logging(settings: Settings) -> None:

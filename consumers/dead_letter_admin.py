@@ -17,7 +17,7 @@ from anabranch.kafka import clients
 from anabranch.kafka.headers import sendable
 from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadata
 from anabranch.kafka.topics import Topics
-from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S
+from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, send
 from anabranch.settings import Settings
 from consumers.runtime.dead_letter import Category, NotReplayable, StoredDeadLetter, too_large
 from consumers.runtime.publishers import TransactionAborted
@@ -126,8 +126,8 @@ def _publish(producer: KafkaProducer, records: Iterable[OutboundRecord], offsets
     """One transaction. A fenced producer is not replaced: the replay that fenced it continues the work."""
     try:
         producer.begin_transaction()
-        for topic, key, value, partition, headers in records:
-            producer.send(topic, key=key, value=value, partition=partition, headers=headers)
+        for record in records:
+            send(producer, record)
         producer.send_offsets_to_transaction(offsets_and_metadata(offsets), group_metadata)
         producer.commit_transaction()
     except KafkaError as error:

@@ -11,6 +11,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka import clients
+from anabranch.kafka.clients import STALLED_AFTER_S
 from anabranch.settings import Settings
 
 CHUNK_RECORDS = 4096
@@ -20,7 +21,6 @@ RANGE_FETCH_BYTES = 8 << 20
 RECORD_FETCH_BYTES = 65_536
 """One record is read, not what follows it."""
 IDLE_MS = 20
-STALLED_AFTER_S = 60
 RECORD_TIMEOUT_S = 30
 
 

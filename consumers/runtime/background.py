@@ -13,11 +13,10 @@ from typing import TypeVar
 import faiss
 
 from anabranch.ranking.types import YieldCpu
+from anabranch.service import NICENESS
 
 Result = TypeVar("Result")
 
-NICENESS = 10
-"""Under contention for a core, a background thread gets one eleventh of its time."""
 SLEEP_PER_CPU_SECOND = 2
 """Seconds of sleep per second of CPU time. Niceness alone is not enough: two hyper-threads share a core's units."""
 

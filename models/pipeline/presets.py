@@ -7,7 +7,7 @@ and users return to items that they have just seen. In histories of reviews no i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 from anabranch.ranking.policy import Policy
 from models.co_visit.rule import CoVisitRule
@@ -40,7 +40,6 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 """Every sharing strategy with its default settings, in the order in which strategies are combined."""
 
 Kind = Literal["sessions", "histories", "baskets"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandidateConfig:
