@@ -10,8 +10,10 @@ from anabranch import messages
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY
+from anabranch.ranking.user_state.block_pool import list_bytes
 from anabranch.ranking.user_state.codec import upgraded
-from anabranch.ranking.user_state.store import StateLayout, list_bytes, record_bytes
+from anabranch.ranking.user_state.columns import record_bytes
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.settings import Settings
 
 FLOAT_BYTES, HASH_BYTES = 2, 8
@@ -31,15 +33,15 @@ def measure(settings: Settings) -> dict[str, Any]:
         if record.value is None:
             sizes.pop(record.key, None)
             continue
-        state = upgraded(messages.user_states.decode(record.value), layout.own_half_life_s)
+        state = upgraded(messages.user_states.decode(record.value), layout.half_life_s)
         history, own_items = len(state.history_items) // HASH_BYTES, len(state.own_items) // HASH_BYTES
         sizes[record.key] = len(record.key) + len(record.value), history, own_items
         dims, state_dims = len(state.vector) // FLOAT_BYTES or dims, len(state.recurrent) // FLOAT_BYTES or state_dims
     saved, history_sizes, own_sizes = np.array(list(sizes.values()), np.int64).reshape(-1, 3).T
     record_fields = record_bytes(layout, dims, state_dims)
     record_size = sum(record_fields.values())
-    max_size = record_size + int(list_bytes(np.array([layout.history]), np.array([layout.own_items]))[0])
-    list_sizes = list_bytes(np.minimum(history_sizes, layout.history), np.minimum(own_sizes, layout.own_items))
+    max_size = record_size + int(list_bytes(np.array([layout.history]), np.array([layout.long_term_items]))[0])
+    list_sizes = list_bytes(np.minimum(history_sizes, layout.history), np.minimum(own_sizes, layout.long_term_items))
     return {
         "users": len(sizes),
         "saved_bytes_per_user": _summary(saved),

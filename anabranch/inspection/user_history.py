@@ -9,8 +9,10 @@ from typing import Any
 
 from anabranch.inspection.topic_messages import TopicMessage, read_messages
 from anabranch.messages import Event
-from anabranch.ranking.pipeline.rank import EventBatch, replay
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline.user_update import replay
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 
@@ -48,10 +50,12 @@ class InspectedUser:
         slots = states.slots(event.user_id for event in self.events)
         replay(states, EventBatch.from_events(self.events, slots, item_ids, self.appended_ms))
         columns, slot = states.columns, int(slots[0])
-        recent = [item_ids.id(int(row)) for row in states.recent(slots[:1], layout.history)[0] if row >= 0]
-        lists, size = states.copy(slots[:1]).lists, int(columns.own_size[slot])
+        recent = [item_ids.id(int(row)) for row in states.recent_items(slots[:1], layout.history)[0] if row >= 0]
+        lists, size = states.snapshot(slots[:1]).lists, int(columns.long_term_size[slot])
         counts = Counter(recent)
-        for row, count in zip(lists.own_item[0, :size].tolist(), lists.own_count[0, :size].tolist(), strict=True):
+        for row, count in zip(
+            lists.long_term.item[0, :size].tolist(), lists.long_term.event_count[0, :size].tolist(), strict=True
+        ):
             counts[item_ids.id(row)] += int(count)
         return {
             "events": len(self.events),

@@ -12,8 +12,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from anabranch.metrics import RankerMetrics, Stopwatch, release_info
+from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import EventBatch, RankingResult
+from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
@@ -74,7 +75,7 @@ class BatchRanker:
         self._load_evicted(events)
         slots = users.slots([event.event.user_id for event in events], [event.partition for event in events])
         distinct_slots = np.unique(slots)
-        undo = BatchUndo(distinct_slots, users.copy(distinct_slots))
+        undo = BatchUndo(distinct_slots, users.snapshot(distinct_slots))
         batch = EventBatch.from_events(
             [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
         )
@@ -86,12 +87,12 @@ class BatchRanker:
         return RankedBatch(result, undo, ranges)
 
     def swap(self, release: ServableRelease) -> None:
-        """Rank with another release: encoder, index and list ranker as one. Users are encoded anew as they come."""
+        """Rank with another release: encoder, index and list ranker at once. Users are re-encoded when they return."""
         manifest = release.manifest
         if self.live is None:
             gc.freeze()  # what is loaded by now stays: the collector went through it with every few batches
         self.live = replace(release, number=self._store.releases.number(manifest.id))
-        self._store.users.expect(manifest.dims, manifest.state_dims)
+        self._store.users.resize_vectors(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
         log.info("release %s %s %d items", manifest.id, RELEASE_IS_LIVE, len(release.index))

@@ -59,7 +59,7 @@ class Changelog:
         for record in newest.values():
             user_id = _user_id(record)
             if record.value is None:
-                self._store.users.forget(user_id, partition)
+                self._store.users.delete(user_id, partition)
             else:
                 saved[user_id] = record
         max_next_offset = self._load(partition, saved)
@@ -70,7 +70,7 @@ class Changelog:
 
         Raises `StateMissing`, `StateUnreadable` and `BrokerUnavailable`.
         """
-        evicted = self._store.users.away(user_ids, partition)
+        evicted = self._store.users.evicted_among(user_ids, partition)
         if evicted:
             in_log_order = sorted(evicted, key=lambda user: user.offset)
             self._load(partition, {user.user_id: self._fetch(partition, user) for user in in_log_order})
@@ -98,7 +98,7 @@ class Changelog:
         columns = self._store.users.columns
         columns.saved_at[slots] = [record.offset for record in records.values()]
         # Idler than anybody who was part of a batch; among themselves, the earlier saved the idler.
-        columns.touched[slots] = columns.saved_at[slots] - LONG_AGO
+        columns.last_batch[slots] = columns.saved_at[slots] - LONG_AGO
         return max(state.next_offset for state in saved)
 
     def _fetch(self, partition: int, user: Evicted) -> ConsumerRecord:

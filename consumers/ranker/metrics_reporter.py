@@ -8,7 +8,8 @@ import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, RankingResult
+from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
+from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ReleaseNumbers
@@ -83,9 +84,10 @@ class MetricsReporter:
 
     def _count_hits(self, result: RankingResult, releases: ReleaseNumbers) -> None:
         """Prequential hits: the slate that each user had before the event, by the release that made it."""
-        is_scored = ~result.duplicate & (result.rank != NO_SLATE)
-        for number in np.unique(result.shown_release[is_scored]).tolist():
-            ranks = result.rank[is_scored & (result.shown_release == number)]
+        rank, shown_release = result.feedback.rank, result.feedback.shown_release
+        is_scored = ~result.duplicate & (rank != NO_SLATE)
+        for number in np.unique(shown_release[is_scored]).tolist():
+            ranks = rank[is_scored & (shown_release == number)]
             release = releases.id(number)
             self._metrics.prequential_events.labels(release).inc(len(ranks))
             self._metrics.prequential_hits.labels(release).inc(int((ranks != NOT_ON_SLATE).sum()))

@@ -10,7 +10,8 @@ from anabranch.kafka import topics
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
-from anabranch.ranking.pipeline.rank import NO_SLATE, RankingResult
+from anabranch.ranking.pipeline.feedback import NO_SLATE
+from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.runtime.decoding import DecodedEvent
 
@@ -37,7 +38,8 @@ class OutputBuilder:
         if result is None:
             return
         slates, purchases, has_slate = self._slates(result), _purchases(result), result.ranked.tolist()
-        feedback = zip(result.rank.tolist(), result.shown_release.tolist(), result.shown_size.tolist(), strict=True)
+        columns = result.feedback
+        feedback = zip(columns.rank.tolist(), columns.shown_release.tolist(), columns.shown_size.tolist(), strict=True)
         duplicate = result.duplicate.tolist()
         for index, (rank, shown_release, shown_size) in enumerate(feedback):
             if duplicate[index]:

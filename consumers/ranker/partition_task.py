@@ -95,7 +95,7 @@ class PartitionTask:
             self._enter(TaskState.SUSPENDED)
 
     def close(self) -> None:
-        """The partition was revoked, or is given up to be assigned anew."""
+        """The partition was revoked, or is given up to be assigned again."""
         self._enter(TaskState.CLOSED)
         self._end_recovery()
 
@@ -149,7 +149,7 @@ class PartitionTasks:
         return {task.partition: task.checkpoint for task in self if task.checkpoint is not None}
 
     def assign(self, partition: int) -> None:
-        """Begin a partition anew, without any user state."""
+        """Start the partition again, without any user state."""
         self.close(partition)
         self._tasks[partition] = PartitionTask(partition, self._clock.monotonic())
         self._metrics.restore_remaining.labels(str(partition)).set(1)

@@ -18,8 +18,9 @@ from anabranch.kafka.log_reader import PartitionReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.rank import EventBatch, replay
+from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.pipeline.user_update import replay
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
@@ -253,7 +254,7 @@ class RecoveryManager:
         slot = self._store.users.slot_of(ranking.user_id, partition)
         if slot is not None:  # an evicted user's saved state has the slate
             slate = self._store.items.rows(item.item_id for item in ranking.slate)
-            self._store.users.show(slot, slate, self._store.releases.number(ranking.release))
+            self._store.users.set_last_slate(slot, slate, self._store.releases.number(ranking.release))
 
     def _chunks(
         self, reader: PartitionReader, partition: TopicPartition, start: int, end: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 
@@ -20,5 +21,5 @@ class StateStore:
     @classmethod
     def new(cls, settings: Settings) -> StateStore:
         """Without any user. The vectors get their length with the first release that is live."""
-        users = UserStates(StateLayout.from_settings(settings), dims=1, state_dims=1, room=settings.max_users)
+        users = UserStates(StateLayout.from_settings(settings), dims=1, state_dims=1, capacity=settings.max_users)
         return cls(users, ItemVocabulary(), ReleaseNumbers())

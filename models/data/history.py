@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from anabranch.ranking.user_state.store import StateLayout
+from anabranch.ranking.user_state.layout import StateLayout
 from models.data.event_log import NONE, EventLog
 from models.data.session_rule import session_ends
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.rank import NO_SLATE
+from anabranch.ranking.pipeline.feedback import NO_SLATE
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import NONE, EventLog
 from models.evaluation.prequential import predict

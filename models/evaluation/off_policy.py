@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anabranch.errors import AnabranchError
 from anabranch.messages import Feedback
-from anabranch.ranking.pipeline.rank import NOT_ON_SLATE
+from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from models.metrics.ranking import Gains, Ranks, discounted_gains
 
 K = 20

@@ -15,7 +15,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from anabranch.messages import Event, Feedback
-from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
+from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventLog
 from models.data.history import Histories, visits

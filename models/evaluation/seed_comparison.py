@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.rank import NOT_ON_SLATE, rank_candidates
+from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
+from anabranch.ranking.pipeline.slates import rank_candidates
 from models.data.event_log import EventLog
 from models.data.sequences import Positions
 from models.evaluation.paired_differences import OVERALL

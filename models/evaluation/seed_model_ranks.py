@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.rank import NOT_ON_SLATE
+from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts, Positions, Sequences

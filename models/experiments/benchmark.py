@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import Item
-from anabranch.ranking.pipeline.rank import NO_SLATE
+from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Release, digests, write
 from models.co_visit.model import CoVisitModel

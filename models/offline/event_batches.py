@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anabranch.ranking.pipeline.rank import EventBatch
+from anabranch.ranking.event_batch import BatchColumns, EventBatch
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventLog
@@ -21,12 +21,14 @@ def event_batches(
     sessions = (log.session + 1).astype(np.uint64)
     return [
         EventBatch(
-            slots=slots[part],
-            items=rows[part],
-            types=log.type[part],
-            ts=log.ts[part],
-            sessions=sessions[part],
-            keys=keys[part],
+            BatchColumns(
+                slots=slots[part],
+                items=rows[part],
+                types=log.type[part],
+                ts=log.ts[part],
+                sessions=sessions[part],
+                keys=keys[part],
+            ),
             queries={},
         )
         for part in (slice(start, start + size) for start in range(0, len(log), size))

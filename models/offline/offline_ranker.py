@@ -10,12 +10,14 @@ import numpy as np
 
 from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
-from anabranch.ranking.pipeline.rank import RankingResult, rank, replay
+from anabranch.ranking.pipeline.rank import RankingResult, rank
 from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.types import Rows, Vectors
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
@@ -116,6 +118,6 @@ def rank_events(ranker: OfflineRanker, log: EventLog, start: int, done: Advance 
     """
     rows, before = move_last_events_to(log, start)
     ranked = list(rank_batches(ranker, log.take(rows), start - before, done))
-    ranks = np.concatenate([np.empty(0, np.int32), *(batch.rank for batch in ranked)])
+    ranks = np.concatenate([np.empty(0, np.int32), *(batch.feedback.rank for batch in ranked)])
     slates = np.concatenate([np.empty((0, ranker.policy.slate), np.int32), *(batch.slate for batch in ranked)])
     return OfflineRankings(ranks[before:], slates[before:])

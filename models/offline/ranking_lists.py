@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import build_features
-from anabranch.ranking.pipeline.rank import replay, update_user_states
+from anabranch.ranking.pipeline.user_update import replay, update_user_states
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventLog
@@ -80,11 +80,11 @@ def candidate_batches(
         done(len(batch))
     start = 0
     for batch in event_batches(after, states, ranker.item_ids, RANK_BATCH, first_key=len(before) + 1):
-        users = update_user_states(ranker.live, states, batch)[2]
+        update = update_user_states(ranker.live, states, batch)
         chosen_events = np.flatnonzero(chosen[start : start + len(batch)])
-        queries = users.at(chosen_events)
+        queries = update.snapshots.select(chosen_events)
         index, neighbours = ranker.live.index, ranker.neighbours
-        candidates = propose(queries, index, neighbours, ranker.policy, states.layout.own_half_life_s)
+        candidates = propose(queries, index, neighbours, ranker.policy, states.layout.half_life_s)
         yield CandidateBatch(start + chosen_events, candidates, build_features(queries, candidates, index, neighbours))
         start += len(batch)
         done(len(batch))

@@ -22,9 +22,12 @@ from anabranch.messages import (
     encode_binary,
 )
 from anabranch.progress_bar import bar
+from anabranch.ranking.event_batch import BatchColumns, EventBatch
+from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.codec import save
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.release import Manifest
 from anabranch.settings import Settings
@@ -83,16 +86,16 @@ class SyntheticUsers:
     def _apply_purchases(self, states: UserStates, slots: Slots, ts: int) -> None:
         """One purchase of each of these users, at the same time."""
         n = len(slots)
-        states.seen_before(slots, self._random.integers(1, 2**63, n).astype(np.uint64))
-        states.observe(
-            slots,
-            self._random.choice(self._bought, n),
-            np.full(n, PURCHASE, np.uint8),
-            np.full(n, ts, np.int64),
-            np.zeros(n, np.uint64),
-            duplicate=np.zeros(n, np.bool_),
-            asked=np.empty(0, np.int64),
+        keys = self._random.integers(1, 2**63, n).astype(np.uint64)
+        events = BatchColumns(
+            slots=slots,
+            items=self._random.choice(self._bought, n),
+            types=np.full(n, PURCHASE, np.uint8),
+            ts=np.full(n, ts, np.int64),
+            sessions=np.zeros(n, np.uint64),
+            keys=keys,
         )
+        replay(states, EventBatch(events, queries={}))
 
 
 def publish_states(settings: Settings, user_count: int, synthetic: SyntheticUsers, release: str) -> None:

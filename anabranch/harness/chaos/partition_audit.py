@@ -15,7 +15,7 @@ from anabranch.harness.chaos.slate_comparison import is_same_slate
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking
 from anabranch.kafka.offsets import Offsets
 from anabranch.messages import Feedback
-from anabranch.ranking.user_state.store import StateLayout
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.settings import Settings
 from consumers.runtime.decoding import DecodedEvent, decode_events
 

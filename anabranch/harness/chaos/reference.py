@@ -15,13 +15,14 @@ from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Ranking, SavedState, UserState
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import EventBatch
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.codec import load, save
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.releases.updates import co_visit_row, group_by_release, item_vector_update
@@ -64,7 +65,7 @@ class ReleaseSet:
         """Each user's state as this release finds it at the user's next event: what another encoded is re-encoded."""
         user_ids = list(user_ids)
         slots = states.slots(user_ids)
-        rank.reencode_stale_users(self.live[release], states, slots)
+        user_update.reencode_stale_users(self.live[release], states, slots)
         saved = save(states, slots, self.item_ids, self.numbers)
         return {
             user_id: msgspec.structs.replace(state, next_offset=0)
@@ -98,12 +99,12 @@ class ReferenceRun:
         slot = self._states.slot_of(ranking.user_id)
         if slot is not None:
             rows = self._releases.item_ids.rows(item.item_id for item in ranking.slate)
-            self._states.show(slot, rows, self._releases.numbers.number(ranking.release))
+            self._states.set_last_slate(slot, rows, self._releases.numbers.number(ranking.release))
 
     def final_states(self) -> dict[str, UserState]:
         """Every user's state, encoded by the release that ranked last."""
         manifest = self._releases.live[self._last_release].manifest
-        self._states.expect(manifest.dims, manifest.state_dims)
+        self._states.resize_vectors(manifest.dims, manifest.state_dims)
         return self._releases.encoded_states(self._last_release, self._states, self._user_ids)
 
     def _apply(self, received: Sequence[DecodedEvent], release_name: str | None) -> None:
@@ -113,10 +114,10 @@ class ReferenceRun:
         slots = self._states.slots(user_ids)
         batch = EventBatch.from_events(events, slots, releases.item_ids, [event.appended_ms for event in received])
         if release_name is None:
-            rank.replay(self._states, batch)
+            user_update.replay(self._states, batch)
             return
         live = releases.live[release_name]
-        self._states.expect(live.manifest.dims, live.manifest.state_dims)
+        self._states.resize_vectors(live.manifest.dims, live.manifest.state_dims)
         result = rank.rank(live, releases.neighbours, self._states, batch, releases.policy)
         sizes = (result.slate >= 0).sum(axis=1).tolist()
         for event, scores, size in zip(received, result.score.tolist(), sizes, strict=True):

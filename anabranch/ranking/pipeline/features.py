@@ -62,10 +62,10 @@ LOG_FLOOR = math.log(FLOOR)
 DAY_MS = 86_400_000
 
 
-def build_features(queries: UserSnapshots, candidates: Candidates, index: ItemIndex, neighbours: CoVisitRows) -> Floats:
+def build_features(queries: UserSnapshots, candidates: Candidates, index: ItemIndex, co_visits: CoVisitRows) -> Floats:
     """Features [N, F] of N candidates."""
     features = np.empty((len(candidates.item), len(FEATURES)), np.float32)
-    _fill_features(features, candidates, queries, index.columns, neighbours.columns)
+    _fill_features(features, candidates, queries, index.columns, co_visits.columns)
     return features
 
 
@@ -75,7 +75,7 @@ def _fill_features(
     candidates: Candidates,
     queries: UserSnapshots,
     items: ItemColumns,
-    neighbours: CoVisitColumns,
+    co_visits: CoVisitColumns,
 ) -> None:
     """Fill in the features. Long because it writes every feature once, in one pass over the candidates."""
     vector, now = queries.vector, queries.now
@@ -104,10 +104,10 @@ def _fill_features(
                 first_s, last_s = int(candidates.own_first_s[n]), int(candidates.own_last_s[n])
                 log_elapsed, due = _time_since_last(count, first_s, last_s, now[q] // 1000)
             popularity, age, repeat_rate = LOG_FLOOR, 0.0, UNKNOWN_REPEAT_RATE
-            if item < len(neighbours.first_seen):
-                popularity, repeat_rate = neighbours.log_popularity[item], neighbours.repeat_rate[item]
-                if neighbours.first_seen[item] >= 0:
-                    age = math.log1p(max(now[q] - neighbours.first_seen[item], 0) / DAY_MS)
+            if item < len(co_visits.first_seen):
+                popularity, repeat_rate = co_visits.log_popularity[item], co_visits.repeat_rate[item]
+                if co_visits.first_seen[item] >= 0:
+                    age = math.log1p(max(now[q] - co_visits.first_seen[item], 0) / DAY_MS)
             back, in_session = candidates.session_at[n], candidates.session_count[n]
 
             features[n, INNER_PRODUCT] = inner

@@ -1,4 +1,4 @@
-"""Candidates: the items to rank for a query, from the item index, the co-visit table and the user's own items."""
+"""Candidates: the items to rank for a query, from the item index, the co-visit table and the user's own events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anabranch.ranking.jit import compiled
+from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
@@ -111,19 +111,19 @@ class Scratch(NamedTuple):
 
 
 def propose(
-    queries: UserSnapshots, index: ItemIndex, neighbours: CoVisitRows, policy: Policy, own_half_life_s: int
+    queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
     """The union of retrieved items, neighbours, long-term items and history, less those the policy excludes."""
     retrieved = index.search(queries.vector, policy.retrieval_k)[0]
     newest = min(policy.recent, queries.recent.shape[1])
-    items = queries.recent.shape[1] + queries.own_item.shape[1] + newest * neighbours.width + retrieved.shape[1]
+    items = queries.recent.shape[1] + queries.long_term.item.shape[1] + newest * co_visits.width + retrieved.shape[1]
     candidates = Candidates.empty(len(retrieved) * items, len(retrieved))
     n = _unite(
         candidates,
         Scratch.empty(items),
-        Sources(queries, neighbours.columns, newest, retrieved),
+        Sources(queries, co_visits.columns, newest, retrieved),
         ItemFilter(index.columns.servable, policy.excludes(in_session=True), policy.excludes(in_session=False)),
-        own_half_life_s,
+        half_life_s,
     )
     return candidates.first(n)
 
@@ -134,7 +134,8 @@ def _unite(
 ) -> int:
     """Fill in the candidates of B queries, and return their number.
 
-    One function call per source and query: one per item was measured three times slower.
+    One step per source and query, inlined: a call per item was measured three times slower, and as functions of their
+    own these take a second more to compile.
     """
     n = 0
     for q in range(len(sources.retrieved)):
@@ -146,16 +147,16 @@ def _unite(
     return n
 
 
-@compiled
+@compiled_inline
 def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
     """Write the items of all sources of query q to `item`; where each source ends."""
     queries, near, retrieved = sources.queries, sources.co_visits.rows, sources.retrieved
     history = queries.recent.shape[1]
     for k in range(history):
         item[k] = queries.recent[q, k]
-    end = long_term = history + queries.own_size[q]
-    for k in range(queries.own_size[q]):
-        item[history + k] = queries.own_item[q, k]
+    end = long_term = history + queries.long_term_size[q]
+    for k in range(queries.long_term_size[q]):
+        item[history + k] = queries.long_term.item[q, k]
     for back in range(sources.newest):
         newest = queries.recent[q, back]
         has_neighbours = 0 <= newest < len(near)
@@ -167,7 +168,7 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
     return SourceEnds(queries.session_length[q], history, long_term, end, end + retrieved.shape[1])
 
 
-@compiled
+@compiled_inline
 def _deduplicate(
     candidates: Candidates, scratch: Scratch, item_filter: ItemFilter, ends: SourceEnds, q: int, n: int
 ) -> int:
@@ -197,7 +198,7 @@ def _deduplicate(
     return n
 
 
-@compiled
+@compiled_inline
 def _add_history(candidates: Candidates, candidate: Counts, queries: UserSnapshots, q: int, half_life_s: int) -> None:
     """Count the events of the user's history, each halved every `half_life_s`, and those of the current session."""
     now_s = queries.now[q] / 1000
@@ -220,23 +221,23 @@ def _add_history(candidates: Candidates, candidate: Counts, queries: UserSnapsho
                 candidates.session_at[c] = k
 
 
-@compiled
+@compiled_inline
 def _add_long_term(candidates: Candidates, candidate: Counts, queries: UserSnapshots, q: int, half_life_s: int) -> None:
     """Add the counts of the user's events before the history."""
     history, now = queries.recent.shape[1], queries.now[q] / 1000 / half_life_s
-    for k in range(queries.own_size[q]):
-        weight = np.float32(np.exp2(queries.own_log[q, k] - now))
+    for k in range(queries.long_term_size[q]):
+        weight = np.float32(np.exp2(queries.long_term.log2_decayed_count[q, k] - now))
         candidates.all_own[q] += weight
         c = candidate[history + k]
         if c < 0:
             continue
         candidates.own[c] += weight
-        candidates.own_count[c] += queries.own_count[q, k]
-        candidates.own_first_s[c] = min(candidates.own_first_s[c], queries.own_first_s[q, k])
-        candidates.own_last_s[c] = max(candidates.own_last_s[c], queries.own_last_s[q, k])
+        candidates.own_count[c] += queries.long_term.event_count[q, k]
+        candidates.own_first_s[c] = min(candidates.own_first_s[c], queries.long_term.first_s[q, k])
+        candidates.own_last_s[c] = max(candidates.own_last_s[c], queries.long_term.last_s[q, k])
 
 
-@compiled
+@compiled_inline
 def _add_co_visits(candidates: Candidates, candidate: Counts, sources: Sources, q: int, start: int) -> None:
     """Add the weights of the neighbours of the newest history items; `start` is where these neighbours start."""
     weights = sources.co_visits.weights

@@ -1,4 +1,8 @@
-"""What is kept of users' events, in pages from a pool that all share: who has few events takes little memory."""
+"""Blocks from pools that all users share, so that a user with few events takes little memory.
+
+A user's list is a chain of blocks of `BLOCK_SIZE` entries. Blocks that are freed form a chain too, the free list, from
+which blocks are allocated first.
+"""
 
 from __future__ import annotations
 
@@ -11,246 +15,135 @@ from numpy.typing import NDArray
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.types import Rows, Seconds
 
-PAGE = 8
-"""Entries of a page."""
+BLOCK_SIZE = 8
+"""Entries of a block."""
 NO_BLOCK = -1
-NO_PAGES_GIVEN_BACK = (NO_BLOCK, 0)
 
-Pages = NDArray[np.int32]
+Blocks = NDArray[np.int32]
+"""Indices of blocks in a pool, or NO_BLOCK."""
+FreeList = NDArray[np.int64]
+"""[2] the first free block, or NO_BLOCK, and the number of blocks that were ever allocated."""
 
 
-class History(NamedTuple):
-    """The newest events about items, P pages. A user's are a ring: place n stands in their page n // PAGE."""
+class HistoryBlocks(NamedTuple):
+    """P blocks of the newest events about items, a ring per user."""
 
-    following: Pages
-    """[P] a user's next page, NO_PAGE after the last; of a page given back, the next of those."""
-    spare: NDArray[np.int64]
-    """[2] the first of the pages given back, and how many were ever taken."""
+    next_block: Blocks
+    """[P] the next block of the same chain, NO_BLOCK after the last"""
+    free_list: FreeList
     item: Rows
-    """[P, PAGE]"""
+    """[P, BLOCK_SIZE]"""
     type: NDArray[np.uint8]
-    """[P, PAGE] by `EVENT_TYPES`"""
+    """[P, BLOCK_SIZE] by `EVENT_TYPES`"""
     second: Seconds
-    """[P, PAGE] since 1970"""
+    """[P, BLOCK_SIZE]"""
 
 
-class OwnItems(NamedTuple):
-    """Users' items of before their history, an entry an item, P pages."""
+class LongTermBlocks(NamedTuple):
+    """P blocks of users' long-term items, an entry per item."""
 
-    following: Pages
-    spare: NDArray[np.int64]
+    next_block: Blocks
+    """[P] the next block of the same chain, NO_BLOCK after the last"""
+    free_list: FreeList
     item: Rows
-    """[P, PAGE]"""
-    log: NDArray[np.float32]
-    """[P, PAGE] log2 of the decayed count as a forward decay (Cormode et al., 2009): it needs no update as time
-    goes by; the count at time t is 2 ** (log - t / half-life)."""
-    times: NDArray[np.float32]
-    """[P, PAGE] the count as it is"""
+    """[P, BLOCK_SIZE]"""
+    log2_decayed_count: NDArray[np.float32]
+    """[P, BLOCK_SIZE] a forward decay (Cormode et al., Forward Decay: A Practical Time Decay Model for Streaming
+    Systems, ICDE 2009), which needs no update as time passes: the decayed count at time t is
+    2 ** (log2_decayed_count - t / half-life)."""
+    event_count: NDArray[np.float32]
+    """[P, BLOCK_SIZE] number of events"""
     first_s: Seconds
+    """[P, BLOCK_SIZE] time of the first event"""
     last_s: Seconds
+    """[P, BLOCK_SIZE] and of the last"""
 
 
-Pool = TypeVar("Pool", History, OwnItems)
+Pool = TypeVar("Pool", HistoryBlocks, LongTermBlocks)
 Entries = TypeVar("Entries", int, NDArray[np.int64])
 
 
-class BlockLists(NamedTuple):
-    """The lists of n users side by side. What stands beyond a user's own sizes means nothing."""
-
-    history_item: Rows
-    """[n, H] by place in the ring; entry `observed % H` is written next."""
-    history_type: NDArray[np.uint8]
-    history_s: Seconds
-    own_item: Rows
-    """[n, M]"""
-    own_log: NDArray[np.float32]
-    own_count: NDArray[np.float32]
-    own_first_s: Seconds
-    own_last_s: Seconds
-
-    @classmethod
-    def blank(cls, n: int, history: int, own_items: int) -> BlockLists:
-        """Room for n users' lists."""
-        return cls(
-            history_item=np.full((n, history), -1, np.int32),
-            history_type=np.zeros((n, history), np.uint8),
-            history_s=np.zeros((n, history), np.uint32),
-            own_item=np.full((n, own_items), -1, np.int32),
-            own_log=np.full((n, own_items), -np.inf, np.float32),
-            own_count=np.zeros((n, own_items), np.float32),
-            own_first_s=np.zeros((n, own_items), np.uint32),
-            own_last_s=np.zeros((n, own_items), np.uint32),
-        )
-
-
-def pages_for(entries: Entries) -> Entries:
-    """How many pages so many entries take; of each, where they are an array."""
-    return -(-entries // PAGE)
-
-
-def history_pool(pages: int) -> History:
-    """Room for so many pages; memory is taken as they are: zeros cost none until written."""
-    shape = (pages, PAGE)
-    return History(
-        np.zeros(pages, np.int32),
-        np.array(NO_PAGES_GIVEN_BACK),
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.uint8),
-        np.zeros(shape, np.uint32),
+def history_pool(blocks: int) -> HistoryBlocks:
+    """A pool with no block allocated. Zeros take no memory until they are written."""
+    shape = (blocks, BLOCK_SIZE)
+    return HistoryBlocks(
+        next_block=np.zeros(blocks, np.int32),
+        free_list=_empty_free_list(),
+        item=np.zeros(shape, np.int32),
+        type=np.zeros(shape, np.uint8),
+        second=np.zeros(shape, np.uint32),
     )
 
 
-def own_items_pool(pages: int) -> OwnItems:
-    """Room for so many pages; memory is taken as they are."""
-    shape = (pages, PAGE)
-    return OwnItems(
-        np.zeros(pages, np.int32),
-        np.array(NO_PAGES_GIVEN_BACK),
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.float32),
-        np.zeros(shape, np.float32),
-        np.zeros(shape, np.uint32),
-        np.zeros(shape, np.uint32),
+def long_term_pool(blocks: int) -> LongTermBlocks:
+    """A pool with no block allocated. Zeros take no memory until they are written."""
+    shape = (blocks, BLOCK_SIZE)
+    return LongTermBlocks(
+        next_block=np.zeros(blocks, np.int32),
+        free_list=_empty_free_list(),
+        item=np.zeros(shape, np.int32),
+        log2_decayed_count=np.zeros(shape, np.float32),
+        event_count=np.zeros(shape, np.float32),
+        first_s=np.zeros(shape, np.uint32),
+        last_s=np.zeros(shape, np.uint32),
     )
 
 
-def moved(pool: Pool, larger: Pool) -> Pool:
-    """The larger pool, with all that the other holds."""
+def copy_pool(pool: Pool, larger: Pool) -> Pool:
+    """Copy all blocks to a larger pool, and return that."""
     columns: zip[tuple[NDArray[Any], NDArray[Any]]] = zip(pool, larger, strict=True)
     for old, new in columns:
         new[: len(old)] = old
     return larger
 
 
-def page_bytes(pool: History | OwnItems) -> int:
-    """Bytes of one page."""
+def blocks_for(entries: Entries) -> Entries:
+    """Number of blocks that a list of so many entries takes, or that lists of these lengths [n] take each."""
+    return -(-entries // BLOCK_SIZE)
+
+
+def block_bytes(pool: HistoryBlocks | LongTermBlocks) -> int:
+    """Bytes of one block."""
     columns: Iterable[NDArray[Any]] = pool
-    return sum(column[:1].nbytes for column in columns if column is not pool.spare)
+    return sum(column[:1].nbytes for column in columns if column is not pool.free_list)
 
 
-def bytes_taken(pool: History | OwnItems) -> int:
-    """Bytes of the pages that were ever taken."""
-    return int(pool.spare[1]) * page_bytes(pool)
+def allocated_bytes(pool: HistoryBlocks | LongTermBlocks) -> int:
+    """Bytes of all blocks that were ever allocated."""
+    return int(pool.free_list[1]) * block_bytes(pool)
+
+
+def list_bytes(history: NDArray[np.int64], long_term_items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes [n] of the blocks of users with histories and long-term items of these lengths [n]."""
+    history_bytes, long_term_bytes = block_bytes(history_pool(1)), block_bytes(long_term_pool(1))
+    return blocks_for(history) * history_bytes + blocks_for(long_term_items) * long_term_bytes
 
 
 @compiled
-def take(following: Pages, spare: NDArray[np.int64], before: int) -> int:
-    """A page, behind the user's page `before` if that is one."""
-    page = int(spare[0])
-    if page != NO_BLOCK:
-        spare[0] = following[page]
+def allocate(next_block: Blocks, free_list: FreeList, previous: int) -> int:
+    """Allocate a block and return it. It comes after the block `previous` of its chain, unless that is NO_BLOCK."""
+    block = int(free_list[0])
+    if block != NO_BLOCK:
+        free_list[0] = next_block[block]
     else:
-        page = int(spare[1])
-        spare[1] += 1
-    following[page] = NO_BLOCK
-    if before != NO_BLOCK:
-        following[before] = page
-    return page
+        block = int(free_list[1])
+        free_list[1] += 1
+    next_block[block] = NO_BLOCK
+    if previous != NO_BLOCK:
+        next_block[previous] = block
+    return block
 
 
 @compiled
-def give_back(following: Pages, spare: NDArray[np.int64], first: Pages) -> None:
-    """Let go of the pages that begin at each of `first` [n]; it then has none."""
-    for at in range(len(first)):
-        page = first[at]
-        if page == NO_BLOCK:
-            continue
-        last = page
-        while following[last] != NO_BLOCK:
-            last = following[last]
-        following[last] = spare[0]
-        spare[0] = page
-        first[at] = NO_BLOCK
+def free(next_block: Blocks, free_list: FreeList, first: int) -> None:
+    """Free the chain that starts with the block `first`, if that is not NO_BLOCK."""
+    if first != NO_BLOCK:
+        last = first
+        while next_block[last] != NO_BLOCK:
+            last = next_block[last]
+        next_block[last] = free_list[0]
+        free_list[0] = first
 
 
-@compiled
-def read(
-    history: History,
-    own: OwnItems,
-    history_page: Pages,  # [n] each user's first
-    own_page: Pages,  # [n]
-    history_size: NDArray[np.int64],  # [n]
-    own_size: Pages,  # [n]
-    lists: BlockLists,  # to be filled
-) -> None:
-    """Fill in the lists of n users."""
-    for at in range(len(history_page)):
-        page = history_page[at]
-        for place in range(history_size[at]):
-            entry = place % PAGE
-            if place > 0 and entry == 0:
-                page = history.following[page]
-            lists.history_item[at, place] = history.item[page, entry]
-            lists.history_type[at, place] = history.type[page, entry]
-            lists.history_s[at, place] = history.second[page, entry]
-        read_own(
-            own,
-            own_page[at],
-            own_size[at],
-            at,
-            lists.own_item,
-            lists.own_log,
-            lists.own_count,
-            lists.own_first_s,
-            lists.own_last_s,
-        )
-
-
-@compiled
-def read_own(
-    own: OwnItems,
-    page: int,  # the user's first
-    size: int,
-    at: int,  # row to be filled of what follows, all [n, M]
-    item: Rows,
-    log: NDArray[np.float32],
-    count: NDArray[np.float32],
-    first_s: Seconds,
-    last_s: Seconds,
-) -> None:
-    """Fill in one user's own items."""
-    for place in range(size):
-        entry = place % PAGE
-        if place > 0 and entry == 0:
-            page = own.following[page]
-        item[at, place] = own.item[page, entry]
-        log[at, place] = own.log[page, entry]
-        count[at, place] = own.times[page, entry]
-        first_s[at, place] = own.first_s[page, entry]
-        last_s[at, place] = own.last_s[page, entry]
-
-
-@compiled
-def write(
-    history: History,
-    own: OwnItems,
-    history_page: Pages,  # [n] NO_PAGE all, to be filled
-    own_page: Pages,  # [n] NO_PAGE all, to be filled
-    history_size: NDArray[np.int64],  # [n]
-    own_size: Pages,  # [n]
-    lists: BlockLists,
-) -> None:
-    """Put the lists of n users in pages of theirs."""
-    for at in range(len(history_page)):
-        page = NO_BLOCK
-        for place in range(history_size[at]):
-            entry = place % PAGE
-            if entry == 0:
-                page = take(history.following, history.spare, page)
-                if place == 0:
-                    history_page[at] = page
-            history.item[page, entry] = lists.history_item[at, place]
-            history.type[page, entry] = lists.history_type[at, place]
-            history.second[page, entry] = lists.history_s[at, place]
-        page = NO_BLOCK
-        for place in range(own_size[at]):
-            entry = place % PAGE
-            if entry == 0:
-                page = take(own.following, own.spare, page)
-                if place == 0:
-                    own_page[at] = page
-            own.item[page, entry] = lists.own_item[at, place]
-            own.log[page, entry] = lists.own_log[at, place]
-            own.times[page, entry] = lists.own_count[at, place]
-            own.first_s[page, entry] = lists.own_first_s[at, place]
-            own.last_s[page, entry] = lists.own_last_s[at, place]
+def _empty_free_list() -> FreeList:
+    return np.array((NO_BLOCK, 0), np.int64)

@@ -1,224 +1,242 @@
-"""User states to `UserState` messages and back: what the log holds of a user, and what memory does."""
+"""User states as `UserState` messages, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import SavedState, UserState
-from anabranch.ranking.types import Slots
-from anabranch.ranking.user_state.block_pool import BlockLists
-from anabranch.ranking.user_state.store import NOT_ENCODED, StateSnapshot, UserColumns, UserStates, ring_places
+from anabranch.ranking.types import Mask, Positions, Slots
+from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import StateSnapshot, UserStates, ring_indices
 from anabranch.ranking.user_state.update import LAST_SECOND
+from anabranch.ranking.user_state.user_lists import UserLists
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 
-Mask = NDArray[np.bool_]
-OWN = {"own_items": "<u8", "own_logs": "<f4", "own_counts": "<f4", "own_first": "<u4", "own_last": "<u4"}
-"""Fields of a message that run along its own items, and what they hold."""
+HASH_BYTES = 8
+"""Items and event ids are saved as hashes."""
+LONG_TERM_FIELDS = {"own_items": "<u8", "own_logs": "<f4", "own_counts": "<f4", "own_first": "<u4", "own_last": "<u4"}
+"""Fields of a message with an entry per long-term item, and their types."""
 
 
-OF_ITEMS = ("history_item", "own_item", "slate")
+class FlatValues(NamedTuple):
+    """Lists of n users end to end, N values in all."""
+
+    user: Positions
+    """[N] whose value it is"""
+    entry: Positions
+    """[N] its index in the user's list"""
+    from_end: Positions
+    """[N] how far it is from the end of the user's list: 1 for the last value"""
+    values: NDArray[Any]
+    """[N]"""
 
 
 def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: ReleaseNumbers) -> list[UserState]:
-    """What the slots [B] hold, as messages that `load` makes the same states of, to the last bit."""
-    (columns, lists), layout = states.copy(slots), states.layout
-    in_ring, ring = ring_places(columns.observed, layout.history)
-    in_recent, recent = ring_places(columns.seen, layout.recent_events)
-    own, shown = np.arange(layout.own_items) < columns.own_size[:, None], columns.slate >= 0
-    history_items = _slices(item_ids.hashes(np.take_along_axis(lists.history_item, ring, 1)), in_ring)
-    history_types = _slices(np.take_along_axis(lists.history_type, ring, 1), in_ring)
-    history_s = _slices(np.take_along_axis(lists.history_s, ring, 1), in_ring)
-    recent_events = _slices(np.take_along_axis(columns.recent_event, recent, 1), in_recent)
-    own_items = _slices(item_ids.hashes(lists.own_item), own)
-    own_logs, own_counts = _slices(lists.own_log, own), _slices(lists.own_count, own)
-    own_first, own_last = _slices(lists.own_first_s, own), _slices(lists.own_last_s, own)
-    slates = _slices(item_ids.hashes(columns.slate), shown)
-    encoded = (columns.encoded_by != NOT_ENCODED)[:, None]
-    recurrent = _slices(columns.recurrent, np.broadcast_to(encoded, columns.recurrent.shape))
-    vectors = _slices(columns.vector, np.broadcast_to(encoded, columns.vector.shape))
+    """The states in the slots [B] as messages, from which `load` makes the same states to the last bit."""
+    (columns, lists), layout = states.snapshot(slots), states.layout
+    in_history, ring = ring_indices(columns.event_count, layout.history)
+    in_recent, recent_ring = ring_indices(columns.dedupe_count, layout.recent_events)
+    in_long_term = np.arange(layout.long_term_items) < columns.long_term_size[:, None]
+    history_items = _bytes_by_row(item_ids.hashes(np.take_along_axis(lists.history_item, ring, 1)), in_history)
+    history_types = _bytes_by_row(np.take_along_axis(lists.history_type, ring, 1), in_history)
+    history_s = _bytes_by_row(np.take_along_axis(lists.history_s, ring, 1), in_history)
+    recent_events = _bytes_by_row(np.take_along_axis(columns.recent_event, recent_ring, 1), in_recent)
+    own_items = _bytes_by_row(item_ids.hashes(lists.long_term.item), in_long_term)
+    own_logs = _bytes_by_row(lists.long_term.log2_decayed_count, in_long_term)
+    own_counts = _bytes_by_row(lists.long_term.event_count, in_long_term)
+    own_first = _bytes_by_row(lists.long_term.first_s, in_long_term)
+    own_last = _bytes_by_row(lists.long_term.last_s, in_long_term)
+    slates = _bytes_by_row(item_ids.hashes(columns.slate), columns.slate >= 0)
+    is_encoded = (columns.encoded_by != NOT_ENCODED)[:, None]
+    recurrent = _bytes_by_row(columns.recurrent, np.broadcast_to(is_encoded, columns.recurrent.shape))
+    vectors = _bytes_by_row(columns.vector, np.broadcast_to(is_encoded, columns.vector.shape))
     return [
         UserState(
-            next_offset=int(columns.next_offset[at]),
-            encoded_by=releases.id(int(columns.encoded_by[at])),
-            recurrent=recurrent[at],
-            vector=vectors[at],
-            observed=int(columns.observed[at]),
-            history_items=history_items[at],
-            history_types=history_types[at],
-            history_s=history_s[at],
-            last_ts=int(columns.last_ts[at]),
-            session=int(columns.session[at]),
-            session_length=int(columns.session_length[at]),
-            own_items=own_items[at],
-            own_logs=own_logs[at],
-            own_counts=own_counts[at],
-            own_first=own_first[at],
-            own_last=own_last[at],
-            slate=slates[at],
-            slate_release=releases.id(int(columns.slate_release[at])),
-            seen=int(columns.seen[at]),
-            recent_events=recent_events[at],
+            next_offset=int(columns.next_offset[row]),
+            encoded_by=releases.id(int(columns.encoded_by[row])),
+            recurrent=recurrent[row],
+            vector=vectors[row],
+            observed=int(columns.event_count[row]),
+            history_items=history_items[row],
+            history_types=history_types[row],
+            history_s=history_s[row],
+            last_ts=int(columns.last_ts[row]),
+            session=int(columns.session[row]),
+            session_length=int(columns.session_length[row]),
+            own_items=own_items[row],
+            own_logs=own_logs[row],
+            own_counts=own_counts[row],
+            own_first=own_first[row],
+            own_last=own_last[row],
+            slate=slates[row],
+            slate_release=releases.id(int(columns.slate_release[row])),
+            seen=int(columns.dedupe_count[row]),
+            recent_events=recent_events[row],
         )
-        for at in range(len(slots))
+        for row in range(len(slots))
     ]
 
 
 def load(
     states: UserStates, slots: Slots, messages: Sequence[SavedState], item_ids: ItemVocabulary, releases: ReleaseNumbers
 ) -> None:
-    """Make the slots [B], all distinct, what the messages say; `saved_at` is the caller's to set.
+    """Load messages [B] to the slots [B], distinct, of their users; `saved_at` is the caller's to set.
 
-    Of what the layout has no room for, the newest history, the strongest own items and the top of the slate are kept.
-    A recurrent state of another size than the live release's is left to be made anew.
+    If the layout has no room for all of a state, the newest of the history, the long-term items with the greatest
+    decayed counts and the top of the slate are kept. Vectors of other lengths than the live release's are dropped: the
+    user is encoded again at the next event.
     """
     layout = states.layout
-    saved = [_strongest(upgraded(one, layout.own_half_life_s), layout.own_items) for one in messages]
-    columns, lists = states.blank_columns(len(saved)), BlockLists.blank(len(saved), layout.history, layout.own_items)
+    saved = [
+        _with_strongest_items(upgraded(message, layout.half_life_s), layout.long_term_items) for message in messages
+    ]
+    columns, lists = states.blank_columns(len(saved)), UserLists.empty(len(saved), layout)
     columns.user[:], columns.partition[:] = states.columns.user[slots], states.columns.partition[slots]
-    columns.next_offset[:] = [one.next_offset for one in saved]
-    columns.observed[:] = [one.observed for one in saved]
-    columns.last_ts[:] = [one.last_ts for one in saved]
-    columns.session[:] = np.array([one.session for one in saved], np.uint64)
-    columns.session_length[:] = [min(one.session_length, layout.history) for one in saved]
-    columns.seen[:] = [one.seen for one in saved]
-    columns.own_size[:] = [len(one.own_items) // 8 for one in saved]
-    columns.slate_release[:] = [_number(one.slate_release, releases) for one in saved]
+    _load_scalars(columns, saved, layout, releases)
     _load_vectors(columns, saved, releases)
-
-    rings: dict[str, tuple[NDArray[Any], NDArray[np.int64], int, str, list[bytes]]] = {
-        "history_item": (
-            lists.history_item,
-            columns.observed,
-            layout.history,
-            "<u8",
-            [one.history_items for one in saved],
-        ),
-        "history_type": (
-            lists.history_type,
-            columns.observed,
-            layout.history,
-            "<u1",
-            [one.history_types for one in saved],
-        ),
-        "history_s": (lists.history_s, columns.observed, layout.history, "<u4", [one.history_s for one in saved]),
-        "recent_event": (
-            columns.recent_event,
-            columns.seen,
-            layout.recent_events,
-            "<u8",
-            [one.recent_events for one in saved],
-        ),
-    }
-    for name, (target, total, size, dtype, of_each) in rings.items():
-        user, back, values = _newest(of_each, np.dtype(dtype), size)
-        target[user, (total[user] - back) % size] = _rows(name, values, item_ids)
-
-    runs: dict[str, tuple[NDArray[Any], str, list[bytes]]] = {
-        "own_item": (lists.own_item, "<u8", [one.own_items for one in saved]),
-        "own_log": (lists.own_log, "<f4", [one.own_logs for one in saved]),
-        "own_count": (lists.own_count, "<f4", [one.own_counts for one in saved]),
-        "own_first_s": (lists.own_first_s, "<u4", [one.own_first for one in saved]),
-        "own_last_s": (lists.own_last_s, "<u4", [one.own_last for one in saved]),
-        "slate": (columns.slate, "<u8", [one.slate[: 8 * layout.slate] for one in saved]),
-    }
-    for name, (target, dtype, of_each) in runs.items():
-        user, place, values = _flat(of_each, np.dtype(dtype))
-        target[user, place] = _rows(name, values, item_ids)
-    states.put(slots, StateSnapshot(columns, lists))
+    _load_history(columns, lists, saved, item_ids)
+    _load_recent_events(columns, saved)
+    _load_long_term(lists, saved, item_ids)
+    slate = _flatten([state.slate[: HASH_BYTES * layout.slate] for state in saved], "<u8")
+    columns.slate[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
+    states.overwrite(slots, StateSnapshot(columns, lists))
 
 
-def upgraded(one: SavedState, own_half_life_s: int) -> UserState:
-    """The message as it would be written now.
-
-    Own items of the first version counted what the history holds too: that is taken out of them again. When the last of
-    the others was is not told there; what the history holds was later in any case.
-    """
-    if isinstance(one, UserState):
-        return one
-    history, own = np.frombuffer(one.history_items, "<u8"), np.frombuffer(one.own_items, "<u8")
-    history_s = np.minimum(np.frombuffer(one.history_ts, "<i8") // 1000, LAST_SECOND)
-    first, last = (np.frombuffer(times, "<i8") for times in (one.own_first, one.own_last))
-    logs = np.frombuffer(one.own_logs, "<f4").astype(np.float64)
-    same = own[:, None] == history  # [own items, history]
-    fading = np.where(same, np.exp2(history_s / own_half_life_s - logs[:, None]), 0).sum(axis=1)
-    counts = np.frombuffer(one.own_counts, "<f4") - same.sum(axis=1)
-    before = counts > 0
-    left = logs + np.log2(np.maximum(1 - fading, np.finfo(np.float32).eps))
-    return UserState(
-        **{name: getattr(one, name) for name in UserState.__struct_fields__ if hasattr(one, name)}
-        | {
-            "recurrent": np.frombuffer(one.recurrent, "<f4").astype("<f2").tobytes(),
-            "vector": np.frombuffer(one.vector, "<f4").astype("<f2").tobytes(),
-            "history_s": history_s.astype("<u4").tobytes(),
-            "own_items": own[before].tobytes(),
-            "own_logs": left[before].astype("<f4").tobytes(),
-            "own_counts": counts[before].astype("<f4").tobytes(),
-            "own_first": np.minimum(first, LAST_SECOND)[before].astype("<u4").tobytes(),
-            "own_last": np.minimum(np.where(same.any(axis=1), first, last), LAST_SECOND)[before]
-            .astype("<u4")
-            .tobytes(),
-        }
-    )
+def _load_scalars(
+    columns: UserColumns, saved: Sequence[UserState], layout: StateLayout, releases: ReleaseNumbers
+) -> None:
+    columns.next_offset[:] = [state.next_offset for state in saved]
+    columns.event_count[:] = [state.observed for state in saved]
+    columns.last_ts[:] = [state.last_ts for state in saved]
+    columns.session[:] = np.array([state.session for state in saved], np.uint64)
+    columns.session_length[:] = [min(state.session_length, layout.history) for state in saved]
+    columns.dedupe_count[:] = [state.seen for state in saved]
+    columns.long_term_size[:] = [len(state.own_items) // HASH_BYTES for state in saved]
+    columns.slate_release[:] = [_number(state.slate_release, releases) for state in saved]
 
 
 def _load_vectors(columns: UserColumns, saved: Sequence[UserState], releases: ReleaseNumbers) -> None:
     dims, state_dims = columns.vector.shape[1], columns.recurrent.shape[1]
-    fits = np.array([len(one.vector) == 2 * dims and len(one.recurrent) == 2 * state_dims for one in saved], np.bool_)
-    kept = [one for one, fit in zip(saved, fits, strict=True) if fit]
-    columns.recurrent[fits] = _floats([one.recurrent for one in kept], state_dims)
-    columns.vector[fits] = _floats([one.vector for one in kept], dims)
-    columns.encoded_by[fits] = [_number(one.encoded_by, releases) for one in kept]
+    fits = np.array(
+        [len(state.vector) == 2 * dims and len(state.recurrent) == 2 * state_dims for state in saved], np.bool_
+    )
+    fitting = [state for state, is_fitting in zip(saved, fits, strict=True) if is_fitting]
+    columns.recurrent[fits] = _float16_rows([state.recurrent for state in fitting], state_dims)
+    columns.vector[fits] = _float16_rows([state.vector for state in fitting], dims)
+    columns.encoded_by[fits] = [_number(state.encoded_by, releases) for state in fitting]
 
 
-def _slices(values: NDArray[Any], mask: Mask) -> list[bytes]:
-    """Of each row of `values` [B, n], the bytes of what `mask` [B, n] selects."""
+def _load_history(columns: UserColumns, lists: UserLists, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
+    size, count = lists.history_item.shape[1], columns.event_count
+    items = _flatten_last([state.history_items for state in saved], "<u8", size)
+    types = _flatten_last([state.history_types for state in saved], "<u1", size)
+    seconds = _flatten_last([state.history_s for state in saved], "<u4", size)
+    lists.history_item[items.user, _ring_index(items, count, size)] = item_ids.rows_of_hashes(items.values)
+    lists.history_type[types.user, _ring_index(types, count, size)] = types.values
+    lists.history_s[seconds.user, _ring_index(seconds, count, size)] = seconds.values
+
+
+def _load_recent_events(columns: UserColumns, saved: Sequence[UserState]) -> None:
+    size = columns.recent_event.shape[1]
+    events = _flatten_last([state.recent_events for state in saved], "<u8", size)
+    columns.recent_event[events.user, _ring_index(events, columns.dedupe_count, size)] = events.values
+
+
+def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
+    items = _flatten([state.own_items for state in saved], "<u8")
+    lists.long_term.item[items.user, items.entry] = item_ids.rows_of_hashes(items.values)
+    for column, encoded, dtype in (
+        (lists.long_term.log2_decayed_count, [state.own_logs for state in saved], "<f4"),
+        (lists.long_term.event_count, [state.own_counts for state in saved], "<f4"),
+        (lists.long_term.first_s, [state.own_first for state in saved], "<u4"),
+        (lists.long_term.last_s, [state.own_last for state in saved], "<u4"),
+    ):
+        flat = _flatten(encoded, dtype)
+        column[flat.user, flat.entry] = flat.values
+
+
+def upgraded(state: SavedState, half_life_s: int) -> UserState:
+    """The state in the newest format.
+
+    In the first format, the long-term items included the events of the history; these are subtracted. It did not say
+    when the last of the other events was: if the history has an event about the item, the time of the first is taken.
+    """
+    if isinstance(state, UserState):
+        return state
+    history, own = np.frombuffer(state.history_items, "<u8"), np.frombuffer(state.own_items, "<u8")
+    history_s = np.minimum(np.frombuffer(state.history_ts, "<i8") // 1000, LAST_SECOND)
+    first, last = (np.frombuffer(times, "<i8") for times in (state.own_first, state.own_last))
+    log2_counts = np.frombuffer(state.own_logs, "<f4").astype(np.float64)
+    is_same = own[:, None] == history  # [long-term items, history]
+    history_share = np.where(is_same, np.exp2(history_s / half_life_s - log2_counts[:, None]), 0).sum(axis=1)
+    counts = np.frombuffer(state.own_counts, "<f4") - is_same.sum(axis=1)
+    keep = counts > 0
+    log2_rest = log2_counts + np.log2(np.maximum(1 - history_share, np.finfo(np.float32).eps))
+    last_rest = np.where(is_same.any(axis=1), first, last)
+    return UserState(
+        **{name: getattr(state, name) for name in UserState.__struct_fields__ if hasattr(state, name)}
+        | {
+            "recurrent": np.frombuffer(state.recurrent, "<f4").astype("<f2").tobytes(),
+            "vector": np.frombuffer(state.vector, "<f4").astype("<f2").tobytes(),
+            "history_s": history_s.astype("<u4").tobytes(),
+            "own_items": own[keep].tobytes(),
+            "own_logs": log2_rest[keep].astype("<f4").tobytes(),
+            "own_counts": counts[keep].astype("<f4").tobytes(),
+            "own_first": np.minimum(first, LAST_SECOND)[keep].astype("<u4").tobytes(),
+            "own_last": np.minimum(last_rest, LAST_SECOND)[keep].astype("<u4").tobytes(),
+        }
+    )
+
+
+def _with_strongest_items(state: UserState, limit: int) -> UserState:
+    """The state with at most `limit` long-term items: those with the greatest decayed counts, in their order."""
+    if len(state.own_items) <= HASH_BYTES * limit:
+        return state
+    log2_counts = np.frombuffer(state.own_logs, "<f4")
+    keep = np.sort(np.argsort(-log2_counts, kind="stable")[:limit])
+    return msgspec.structs.replace(
+        state,
+        **{
+            name: np.frombuffer(getattr(state, name), dtype)[keep].tobytes() for name, dtype in LONG_TERM_FIELDS.items()
+        },
+    )
+
+
+def _bytes_by_row(values: NDArray[Any], mask: Mask) -> list[bytes]:
+    """For each row of `values` [B, n], the bytes of the values that `mask` [B, n] selects."""
     flat = values[mask].tobytes()
     ends = (np.cumsum(mask.sum(axis=1)) * values.itemsize).tolist()
     return [flat[start:end] for start, end in pairwise([0, *ends])]
 
 
-def _flat(messages: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """All values end to end [N], with the message each is of and its place there, both [N]."""
-    counts = np.array([len(one) for one in messages], np.int64) // dtype.itemsize
-    user = np.repeat(np.arange(len(messages)), counts)
-    place = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return user, place, np.frombuffer(b"".join(messages), dtype)
+def _flatten(encoded: Sequence[bytes], dtype: str) -> FlatValues:
+    """The lists of n users, decoded."""
+    counts = np.array([len(entries) for entries in encoded], np.int64) // np.dtype(dtype).itemsize
+    user = np.repeat(np.arange(len(encoded)), counts)
+    index = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return FlatValues(user, index, counts[user] - index, np.frombuffer(b"".join(encoded), dtype))
 
 
-def _newest(
-    messages: Sequence[bytes], dtype: np.dtype[Any], size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
-    """As `_flat`, of the last `size` values of each, with how far each stands from the end instead of its place."""
-    kept = [one[-size * dtype.itemsize :] for one in messages]
-    user, place, values = _flat(kept, dtype)
-    counts = np.array([len(one) for one in kept], np.int64) // dtype.itemsize
-    return user, counts[user] - place, values
+def _flatten_last(encoded: Sequence[bytes], dtype: str, limit: int) -> FlatValues:
+    """The last `limit` entries of each list, or all of a shorter one, decoded."""
+    return _flatten([entries[-limit * np.dtype(dtype).itemsize :] for entries in encoded], dtype)
 
 
-def _strongest(one: UserState, most: int) -> UserState:
-    """The message with no more than `most` own items: those of the greatest decayed count, in their order."""
-    if len(one.own_items) <= 8 * most:
-        return one
-    logs = np.frombuffer(one.own_logs, "<f4")
-    keep = np.sort(np.argsort(-logs, kind="stable")[:most])
-    return msgspec.structs.replace(
-        one, **{name: np.frombuffer(getattr(one, name), dtype)[keep].tobytes() for name, dtype in OWN.items()}
-    )
+def _ring_index(flat: FlatValues, count: NDArray[np.int64], size: int) -> Positions:
+    """Where each value [N] is in its user's ring of `size` entries, to which `count` [n] were written."""
+    ring: Positions = (count[flat.user] - flat.from_end) % size
+    return ring
 
 
-def _rows(column: str, values: NDArray[Any], item_ids: ItemVocabulary) -> NDArray[Any]:
-    """The values, as rows where they are hashes of items."""
-    return item_ids.rows_of_hashes(values.astype(np.uint64)) if column in OF_ITEMS else values
-
-
-def _floats(messages: Sequence[bytes], length: int) -> NDArray[np.float16]:
-    return np.frombuffer(b"".join(messages), "<f2").reshape(len(messages), length)
+def _float16_rows(encoded: Sequence[bytes], length: int) -> NDArray[np.float16]:
+    return np.frombuffer(b"".join(encoded), "<f2").reshape(len(encoded), length)
 
 
 def _number(release: str | None, releases: ReleaseNumbers) -> int:

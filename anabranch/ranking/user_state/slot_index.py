@@ -1,4 +1,4 @@
-"""Which slot a user has: a table of hashes, for a dictionary of names would take a sixth of a user's memory."""
+"""Which slot a user has, in a hash table: a dictionary of user ids would take a sixth of all memory of a user."""
 
 from __future__ import annotations
 
@@ -11,96 +11,100 @@ from numpy.typing import NDArray
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.types import Slots
 
-Users = NDArray[np.int64]
-"""Hashes of user ids."""
+UserHashes = NDArray[np.int64]
+Partitions = NDArray[np.int32]
+Entries = NDArray[np.int32]
+"""[2 ** n] a slot plus one, or FREE"""
 
 FREE = 0
 NO_SLOT = -1
+PARTITION_STRIDE = 1_000_003
+"""A prime, so that a user's states in several partitions do not compete for the same entries."""
 
 
 class SlotKeys(NamedTuple):
-    """Whose slot each is."""
+    """The user of each slot."""
 
-    user: Users
+    user: UserHashes
     """[slots]"""
-    partition: NDArray[np.int32]
+    partition: Partitions
     """[slots]"""
 
 
-def hashes(user_ids: Iterable[str]) -> Users:
-    """Hashes [n] of user ids: Python's own, 64 bits that nobody outside this process can foretell.
+def hashes(user_ids: Iterable[str]) -> UserHashes:
+    """Hashes [n] of user ids: Python's own, of 64 bits, with a random key per process, so that nobody can make them
+    collide.
 
-    Two of a million users share one with a probability of 3e-8, and would share a state.
+    The probability that any two of a million users collide, and share a state, is 3e-8.
     """
     return np.fromiter(map(hash, user_ids), np.int64)
 
 
 class SlotIndex:
-    """Slots by user and partition. Open addressing: Knuth, The Art of Computer Programming, 6.4, algorithms L and R."""
+    """Slots by user and partition. Open addressing with linear probing, at most half full (Knuth, The Art of Computer
+    Programming, volume 3, 6.4, algorithms L and R)."""
 
-    def __init__(self, room: int) -> None:
-        """For up to `room` users."""
-        self._places = np.zeros(1 << (2 * room).bit_length(), np.int32)
-        """One more than a slot, or FREE."""
+    def __init__(self, capacity: int) -> None:
+        """For up to `capacity` users."""
+        self._entries = np.zeros(1 << (2 * capacity).bit_length(), np.int32)
 
-    def find(self, users: Users, partitions: NDArray[np.int32], keys: SlotKeys) -> Slots:
-        """Slots [n] of users [n] of partitions [n], NOBODY's where one has none."""
-        slots = np.empty(len(users), np.int64)
-        _find(self._places, users, partitions, keys, slots)
-        return slots
+    def find(self, users: UserHashes, partitions: Partitions, keys: SlotKeys) -> Slots:
+        """Slots [n] of users [n] of partitions [n], NO_SLOT where a user has none."""
+        return _find(self._entries, users, partitions, keys)
 
-    def enter(self, slots: Slots, keys: SlotKeys) -> None:
-        """The slots [n] are taken, by whom their keys say; nobody had one before."""
-        _enter(self._places, slots, keys)
+    def insert(self, slots: Slots, keys: SlotKeys) -> None:
+        """Insert the users that `keys` has for the slots [n]; none of them has a slot yet."""
+        _insert(self._entries, slots, keys)
 
     def remove(self, slots: Slots, keys: SlotKeys) -> None:
-        """The slots [n] are nobody's any more; their keys still say whose they were."""
-        _remove(self._places, slots, keys)
+        """Remove the users of the slots [n]; `keys` still has them."""
+        _remove(self._entries, slots, keys)
 
 
 @compiled
-def _home(user: int, partition: int) -> int:
-    mixed = user + partition * 1_000_003
+def _hash(user: int, partition: int) -> int:
+    mixed = user + partition * PARTITION_STRIDE
     return mixed ^ (mixed >> 32)
 
 
 @compiled
-def _find(places: NDArray[np.int32], users: Users, partitions: NDArray[np.int32], keys: SlotKeys, slots: Slots) -> None:
-    last = len(places) - 1
+def _find(entries: Entries, users: UserHashes, partitions: Partitions, keys: SlotKeys) -> Slots:
+    mask, slots = len(entries) - 1, np.empty(len(users), np.int64)
     for n in range(len(users)):
         slots[n] = NO_SLOT
-        at = _home(users[n], partitions[n]) & last
-        while places[at] != FREE:
-            slot = places[at] - 1
+        entry = _hash(users[n], partitions[n]) & mask
+        while entries[entry] != FREE:
+            slot = entries[entry] - 1
             if keys.user[slot] == users[n] and keys.partition[slot] == partitions[n]:
                 slots[n] = slot
                 break
-            at = (at + 1) & last
+            entry = (entry + 1) & mask
+    return slots
 
 
 @compiled
-def _enter(places: NDArray[np.int32], slots: Slots, keys: SlotKeys) -> None:
-    last = len(places) - 1
+def _insert(entries: Entries, slots: Slots, keys: SlotKeys) -> None:
+    mask = len(entries) - 1
     for n in range(len(slots)):
-        at = _home(keys.user[slots[n]], keys.partition[slots[n]]) & last
-        while places[at] != FREE:
-            at = (at + 1) & last
-        places[at] = slots[n] + 1
+        entry = _hash(keys.user[slots[n]], keys.partition[slots[n]]) & mask
+        while entries[entry] != FREE:
+            entry = (entry + 1) & mask
+        entries[entry] = slots[n] + 1
 
 
 @compiled
-def _remove(places: NDArray[np.int32], slots: Slots, keys: SlotKeys) -> None:
-    last = len(places) - 1
+def _remove(entries: Entries, slots: Slots, keys: SlotKeys) -> None:
+    mask = len(entries) - 1
     for n in range(len(slots)):
-        hole = _home(keys.user[slots[n]], keys.partition[slots[n]]) & last
-        while places[hole] != slots[n] + 1:
-            hole = (hole + 1) & last
-        at = (hole + 1) & last
-        while places[at] != FREE:  # what probing went past the hole for moves into it
-            slot = places[at] - 1
-            home = _home(keys.user[slot], keys.partition[slot]) & last
-            if (at - home) & last >= (at - hole) & last:
-                places[hole] = places[at]
-                hole = at
-            at = (at + 1) & last
-        places[hole] = FREE
+        hole = _hash(keys.user[slots[n]], keys.partition[slots[n]]) & mask
+        while entries[hole] != slots[n] + 1:
+            hole = (hole + 1) & mask
+        entry = (hole + 1) & mask
+        while entries[entry] != FREE:
+            slot = entries[entry] - 1
+            ideal = _hash(keys.user[slot], keys.partition[slot]) & mask
+            if (entry - ideal) & mask >= (entry - hole) & mask:  # probing for this slot would stop at the hole
+                entries[hole] = entries[entry]
+                hole = entry
+            entry = (entry + 1) & mask
+        entries[hole] = FREE

@@ -1,64 +1,58 @@
-"""Queries: what ranking needs of user states, as they stood right after each event."""
+"""What ranking needs of user states, as they were right after each event."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.types import Counts, Positions, Rows, Seconds, Vectors
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.user_lists import LongTermLists
 
 
 class UserSnapshots(NamedTuple):
-    """Of n user states. Entries of `own_…` beyond `own_size` mean nothing."""
+    """The states of n users, each right after one event."""
 
     vector: Vectors
     """[n, d]"""
     now: NDArray[np.int64]
-    """[n] ms, the user's newest event"""
+    """[n] UTC ms of the user's newest event"""
     recent: Rows
     """[n, H] items of the history, newest first, -1 padded"""
     recent_s: Seconds
-    """[n, H] when"""
+    """[n, H] times of these events"""
     session_length: Counts
-    """[n] how many of those are the session's"""
-    own_size: Counts
-    """[n] items of before the history"""
-    own_item: Rows
+    """[n] how many of these events, the newest ones, belong to the current session"""
+    long_term_size: Counts
+    """[n]"""
+    long_term: LongTermLists
     """[n, M]"""
-    own_log: NDArray[np.float32]
-    """[n, M] see `pages.OwnItems`"""
-    own_count: NDArray[np.float32]
-    own_first_s: Seconds
-    own_last_s: Seconds
 
     @classmethod
-    def blank(cls, n: int, dims: int, history: int, own_items: int) -> UserSnapshots:
-        """Room for n."""
+    def empty(cls, n: int, dims: int, layout: StateLayout) -> UserSnapshots:
+        """Snapshots of n users without events."""
         return cls(
             vector=np.zeros((n, dims), np.float32),
             now=np.zeros(n, np.int64),
-            recent=np.full((n, history), -1, np.int32),
-            recent_s=np.empty((n, history), np.uint32),
+            recent=np.full((n, layout.history), -1, np.int32),
+            recent_s=np.empty((n, layout.history), np.uint32),
             session_length=np.zeros(n, np.int32),
-            own_size=np.zeros(n, np.int32),
-            own_item=np.empty((n, own_items), np.int32),
-            own_log=np.empty((n, own_items), np.float32),
-            own_count=np.empty((n, own_items), np.float32),
-            own_first_s=np.empty((n, own_items), np.uint32),
-            own_last_s=np.empty((n, own_items), np.uint32),
+            long_term_size=np.zeros(n, np.int32),
+            long_term=LongTermLists.empty(n, layout.long_term_items),
         )
 
-    def part(self, start: int, end: int) -> UserSnapshots:
-        """Those from `start` to before `end`."""
-        return self._each(lambda column: column[start:end])
-
-    def at(self, positions: Positions) -> UserSnapshots:
-        """Those at the positions."""
-        return self._each(lambda column: column[positions])
-
-    def _each(self, of: Callable[[NDArray[Any]], NDArray[Any]]) -> UserSnapshots:
-        columns: Iterable[NDArray[Any]] = self
-        return UserSnapshots(*map(of, columns))
+    def select(self, rows: Positions | slice) -> UserSnapshots:
+        """Some of the snapshots."""
+        long_term: Iterable[NDArray[Any]] = self.long_term
+        return UserSnapshots(
+            vector=self.vector[rows],
+            now=self.now[rows],
+            recent=self.recent[rows],
+            recent_s=self.recent_s[rows],
+            session_length=self.session_length[rows],
+            long_term_size=self.long_term_size[rows],
+            long_term=LongTermLists(*(column[rows] for column in long_term)),
+        )

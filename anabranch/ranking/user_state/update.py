@@ -1,191 +1,156 @@
-"""Events entered into user states one after the other: session, clock, history and own items. Compiled."""
+"""Events applied to user states one by one: session, history, long-term items. Compiled."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from anabranch.ranking.jit import compiled
-from anabranch.ranking.types import Positions, Rows
-from anabranch.ranking.user_state.block_pool import NO_BLOCK, PAGE, History, OwnItems, read_own, take
+from anabranch.ranking.event_batch import BatchColumns
+from anabranch.ranking.jit import compiled, compiled_inline
+from anabranch.ranking.types import Floats, Mask, Positions
+from anabranch.ranking.user_state.block_pool import BLOCK_SIZE, NO_BLOCK, allocate
+from anabranch.ranking.user_state.columns import ActivityColumns
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.session import session_ends_compiled
 from anabranch.ranking.user_state.snapshot import UserSnapshots
+from anabranch.ranking.user_state.user_lists import UserMemory, read_long_term
 
 LAST_SECOND = 2**32 - 1
-"""In 2106: what is said to have happened later is taken to have happened then."""
-
-
-class Observed(NamedTuple):
-    """Columns of user states, by slot, that an event changes."""
-
-    observed: NDArray[np.int64]
-    """[n] events entered in the history, ever."""
-    last_ts: NDArray[np.int64]
-    """[n] ms of the newest event, -1 before the first."""
-    session: NDArray[np.uint64]
-    """[n] hash of the newest session id, 0 where events name none."""
-    session_length: NDArray[np.int32]
-    """[n] how many of the newest events of the history belong to the current session."""
-    history_page: NDArray[np.int32]
-    """[n] the first page of the history, NO_PAGE before there is any."""
-    own_page: NDArray[np.int32]
-    own_size: NDArray[np.int32]
-    """[n] own items of before the history."""
+"""In 2106, the last second that a state can hold; later times are stored as this one."""
 
 
 @compiled
-def mark_duplicates(
-    recent_event: NDArray[np.uint64],  # [n, recent] by slot
-    seen: NDArray[np.int64],  # [n] by slot
-    slots: NDArray[np.int64],  # [B]
-    keys: NDArray[np.uint64],  # [B]
-) -> NDArray[np.bool_]:
-    """Which of B events, in order, are among the last of their users; the others are from now on."""
-    duplicate = np.zeros(len(slots), np.bool_)
-    size = recent_event.shape[1]
-    for b in range(len(slots)):
-        slot, key = slots[b], keys[b]
-        for n in range(size):
-            if recent_event[slot, n] == key:
+def mark_duplicates(columns: ActivityColumns, events: BatchColumns) -> Mask:
+    """Which events [B], in order, are among the last `recent_events` of their users. The others are remembered."""
+    recent_event, dedupe_count = columns.recent_event, columns.dedupe_count
+    duplicate, size = np.zeros(len(events.slots), np.bool_), recent_event.shape[1]
+    for b in range(len(events.slots)):
+        slot, key = events.slots[b], events.keys[b]
+        for k in range(size):
+            if recent_event[slot, k] == key:
                 duplicate[b] = True
         if not duplicate[b]:
-            recent_event[slot, seen[slot] % size] = key
-            seen[slot] += 1
+            recent_event[slot, dedupe_count[slot] % size] = key
+            dedupe_count[slot] += 1
     return duplicate
 
 
 @compiled
-def observe(
-    users: Observed,
-    history: History,
-    own: OwnItems,
-    slots: NDArray[np.int64],  # [B]
-    items: Rows,  # [B]
-    types: NDArray[np.uint8],  # [B]
-    ts: NDArray[np.int64],  # [B] ms
-    sessions: NDArray[np.uint64],  # [B]
-    duplicate: NDArray[np.bool_],  # [B]
-    length: int,  # of the history
-    own_items: int,  # at most
-    half_life_s: int,
-    row: Positions,  # [B] of the query that the event is, -1: none
-    queries: UserSnapshots,  # to be filled but for the vectors
-) -> NDArray[np.float32]:
-    """Enter B events in order, but for the duplicates; seconds [B] since each user's event before, 0 at the first.
+def apply_events(
+    memory: UserMemory,
+    layout: StateLayout,
+    events: BatchColumns,
+    duplicate: Mask,  # [B]
+    snapshot_row: Positions,  # [B] the snapshot to take right after the event, -1: none
+    snapshots: UserSnapshots,  # output, except the vectors
+) -> Floats:
+    """Apply B events in order, except duplicates; returns the seconds [B] since each user's previous event, 0 at the
+    first.
 
-    An event without an item (row -1: a search) touches the session and the clock only. A late event enters as it
-    comes; the clock never runs backwards. What the history has no room for any more is counted among the own items, of
-    which the weakest makes room.
+    An event without an item (a search) changes the session and the user's clock only. Late events are applied in the
+    order of the log; a user's clock never runs backwards.
     """
-    since = np.zeros(len(slots), np.float32)
-    for b in range(len(slots)):
+    elapsed_s = np.zeros(len(events.slots), np.float32)
+    for b in range(len(events.slots)):
         if duplicate[b]:
             continue
-        slot, last = slots[b], users.last_ts[slots[b]]
-        if last >= 0:
-            since[b] = max(ts[b] - last, 0) / 1000
-        if last < 0 or session_ends_compiled(users.session[slot], sessions[b], ts[b] - last, 0):
-            users.session_length[slot] = 0
-        users.session[slot] = sessions[b]
-        users.last_ts[slot] = max(last, ts[b])
+        slot = events.slots[b]
+        elapsed_s[b] = _update_session(memory.columns, events, b)
+        if events.items[b] >= 0:
+            _append_to_history(memory, layout, events, b)
+        if snapshot_row[b] >= 0:
+            _take_snapshot(memory, slot, snapshot_row[b], snapshots)
+    return elapsed_s
 
-        if items[b] >= 0:
-            nth = users.observed[slot]
-            place = nth % length
-            page, before = users.history_page[slot], NO_BLOCK
-            for _ in range(place // PAGE):
-                before, page = page, history.following[page]
-            if nth >= length:
-                _count(
-                    users,
-                    own,
-                    slot,
-                    history.item[page, place % PAGE],
-                    history.second[page, place % PAGE],
-                    own_items,
-                    half_life_s,
-                )
-            elif place % PAGE == 0:
-                page = take(history.following, history.spare, before)
-                if place == 0:
-                    users.history_page[slot] = page
-            history.item[page, place % PAGE] = items[b]
-            history.type[page, place % PAGE] = types[b]
-            history.second[page, place % PAGE] = min(ts[b] // 1000, LAST_SECOND)
-            users.observed[slot] = nth + 1
-            users.session_length[slot] = min(users.session_length[slot] + 1, length)
 
-        if row[b] >= 0:
-            _ask(users, history, own, slot, length, row[b], queries)
-    return since
+@compiled_inline
+def _update_session(columns: ActivityColumns, events: BatchColumns, b: int) -> float:
+    """Move the user's clock to event b, and end the session if it is over; returns the seconds since the last event."""
+    slot = events.slots[b]
+    last_ts, session, ts = columns.last_ts[slot], events.sessions[b], events.ts[b]
+    if last_ts < 0 or session_ends_compiled(columns.session[slot], session, ts - last_ts, 0):
+        columns.session_length[slot] = 0
+    columns.session[slot] = session
+    columns.last_ts[slot] = max(last_ts, ts)
+    return max(ts - last_ts, 0) / 1000 if last_ts >= 0 else 0.0
+
+
+@compiled_inline
+def _append_to_history(memory: UserMemory, layout: StateLayout, events: BatchColumns, b: int) -> None:
+    """Write event b to the user's ring. The event that it overwrites becomes a long-term one."""
+    columns, history, slot = memory.columns, memory.history, events.slots[b]
+    count = columns.event_count[slot]
+    index = count % layout.history
+    entry = index % BLOCK_SIZE
+    block, previous = columns.history_block[slot], NO_BLOCK
+    for _ in range(index // BLOCK_SIZE):
+        previous, block = block, history.next_block[block]
+    if count >= layout.history:
+        _count_long_term(memory, layout, slot, history.item[block, entry], history.second[block, entry])
+    elif entry == 0:
+        block = allocate(history.next_block, history.free_list, previous)
+        if index == 0:
+            columns.history_block[slot] = block
+    history.item[block, entry] = events.items[b]
+    history.type[block, entry] = events.types[b]
+    history.second[block, entry] = min(events.ts[b] // 1000, LAST_SECOND)
+    columns.event_count[slot] = count + 1
+    columns.session_length[slot] = min(columns.session_length[slot] + 1, layout.history)
 
 
 @compiled
-def _count(users: Observed, own: OwnItems, slot: int, item: int, second: int, most: int, half_life_s: int) -> None:
-    """Count an event among the user's own items."""
-    size, found, weakest = users.own_size[slot], False, np.float32(np.inf)
-    page, last = users.own_page[slot], NO_BLOCK
-    at, of = NO_BLOCK, 0  # page of the entry to change, and its place there
-    for place in range(size):
-        entry = place % PAGE
-        if place > 0 and entry == 0:
-            page = own.following[page]
-        last = page
-        if own.item[page, entry] == item:
-            found, at, of = True, page, entry
+def _count_long_term(memory: UserMemory, layout: StateLayout, slot: int, item: int, second: int) -> None:
+    """Count an event among the user's long-term items; if there is no room for a new one, the weakest is replaced."""
+    columns, long_term = memory.columns, memory.long_term
+    size, found, weakest = columns.long_term_size[slot], False, np.float32(np.inf)
+    next_block, last_block = columns.long_term_block[slot], NO_BLOCK
+    block, entry = NO_BLOCK, 0  # of the item if it is found, or else of the weakest
+    for index in range(size):
+        if index % BLOCK_SIZE == 0:
+            last_block, next_block = next_block, long_term.next_block[next_block]
+        decayed = long_term.log2_decayed_count[last_block, index % BLOCK_SIZE]
+        if long_term.item[last_block, index % BLOCK_SIZE] == item:
+            found, block, entry = True, last_block, index % BLOCK_SIZE
             break
-        if own.log[page, entry] < weakest:
-            weakest, at, of = own.log[page, entry], page, entry
-    now_log = np.float32(second / half_life_s)
+        if decayed < weakest:
+            weakest, block, entry = decayed, last_block, index % BLOCK_SIZE
+    event_log2 = np.float32(second / layout.half_life_s)
     if found:
-        log = own.log[at, of]
-        own.log[at, of] = max(log, now_log) + np.float32(math.log2(1 + 2.0 ** -abs(log - now_log)))
-        own.times[at, of] += 1
-        own.last_s[at, of] = max(own.last_s[at, of], second)
+        log2 = long_term.log2_decayed_count[block, entry]
+        added = np.float32(math.log2(1 + 2.0 ** -abs(log2 - event_log2)))
+        long_term.log2_decayed_count[block, entry] = max(log2, event_log2) + added
+        long_term.event_count[block, entry] += 1
+        long_term.last_s[block, entry] = max(long_term.last_s[block, entry], second)
         return
-    if size < most:
-        of = size % PAGE
-        at = take(own.following, own.spare, last) if of == 0 else last
+    if size < layout.long_term_items:
+        entry = size % BLOCK_SIZE
+        block = allocate(long_term.next_block, long_term.free_list, last_block) if entry == 0 else last_block
         if size == 0:
-            users.own_page[slot] = at
-        users.own_size[slot] = size + 1
-    if at == NO_BLOCK:
-        return  # none are kept
-    own.item[at, of] = item
-    own.log[at, of] = now_log
-    own.times[at, of] = 1
-    own.first_s[at, of] = second
-    own.last_s[at, of] = second
+            columns.long_term_block[slot] = block
+        columns.long_term_size[slot] = size + 1
+    if block == NO_BLOCK:
+        return  # the layout keeps no long-term items
+    long_term.item[block, entry] = item
+    long_term.log2_decayed_count[block, entry] = event_log2
+    long_term.event_count[block, entry] = 1
+    long_term.first_s[block, entry] = second
+    long_term.last_s[block, entry] = second
 
 
-@compiled
-def _ask(
-    users: Observed, history: History, own: OwnItems, slot: int, length: int, row: int, queries: UserSnapshots
-) -> None:
-    """Copy what a query needs."""
-    queries.now[row] = users.last_ts[slot]
-    queries.session_length[row] = users.session_length[slot]
-    observed = users.observed[slot]
-    page = users.history_page[slot]
-    for place in range(min(observed, length)):
-        if place > 0 and place % PAGE == 0:
-            page = history.following[page]
-        back = (observed - 1 - place) % length
-        queries.recent[row, back] = history.item[page, place % PAGE]
-        queries.recent_s[row, back] = history.second[page, place % PAGE]
-    size = users.own_size[slot]
-    queries.own_size[row] = size
-    read_own(
-        own,
-        users.own_page[slot],
-        size,
-        row,
-        queries.own_item,
-        queries.own_log,
-        queries.own_count,
-        queries.own_first_s,
-        queries.own_last_s,
-    )
+@compiled_inline
+def _take_snapshot(memory: UserMemory, slot: int, row: int, snapshots: UserSnapshots) -> None:
+    """Copy what ranking needs of the user's state, except the vector."""
+    columns, history, length = memory.columns, memory.history, snapshots.recent.shape[1]
+    snapshots.now[row] = columns.last_ts[slot]
+    snapshots.session_length[row] = columns.session_length[slot]
+    count, block = columns.event_count[slot], columns.history_block[slot]
+    for index in range(min(count, length)):
+        entry = index % BLOCK_SIZE
+        if index > 0 and entry == 0:
+            block = history.next_block[block]
+        back = (count - 1 - index) % length
+        snapshots.recent[row, back] = history.item[block, entry]
+        snapshots.recent_s[row, back] = history.second[block, entry]
+    snapshots.long_term_size[row] = columns.long_term_size[slot]
+    read_long_term(memory, slot, row, snapshots.long_term)

@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kafka.consumer.fetcher import ConsumerRecord
+from numpy.typing import NDArray
 
 from anabranch import messages
 from anabranch.kafka.headers import sendable
 from anabranch.kafka.topics import Topics
 from anabranch.messages import REASON_LENGTH, encode
-from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import EventBatch
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.block_pool import BlockLists
-from anabranch.ranking.user_state.store import StateLayout, UserColumns, UserStates, list_bytes, record_bytes
+from anabranch.ranking.user_state.block_pool import list_bytes
+from anabranch.ranking.user_state.columns import UserColumns, record_bytes
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
+from anabranch.ranking.user_state.user_lists import UserLists
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
@@ -36,9 +41,9 @@ REPLAYED, RANKED = 2_450, 200
 """Records of one example that are only replayed, and that are both ranked and replayed."""
 EXAMPLES = 400
 BATCH = 256
-LAYOUT = StateLayout(history=8, own_items=4, slate=5)
+LAYOUT = StateLayout(history=8, long_term_items=4, slate=5)
 LATEST_MS = 253_402_300_799_999
-MAY_BE_INFINITE = {"own_log"}
+MAY_BE_INFINITE = {"log2_decayed_count"}
 """The logarithm of a count of 0."""
 
 REPEATABLE = settings(derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -59,7 +64,7 @@ class Ranker:
     def replay(self, states: UserStates, received: Sequence[DecodedEvent], ranked: bool) -> None:
         """Replay events as recovery does: events that the live release ranked, or that no release ranked."""
         for batch in self._batches(states, received):
-            rank.replay(states, batch, self._live if ranked else None)
+            user_update.replay(states, batch, self._live if ranked else None)
 
     def rank(self, states: UserStates, received: Sequence[DecodedEvent]) -> int:
         """Rank events as the main loop does, and decode the output again; the number of its records."""
@@ -122,26 +127,31 @@ def assert_complete(dead: DeadLetter) -> None:
 def assert_valid_states(states: UserStates, users: int) -> None:
     """Every number is finite, every time is valid for an event, and the size matches the number of users."""
     assert len(states) == users
-    lists, columns = states.copy(np.arange(users)).lists, states.columns
-    for name, values in ({**columns._asdict(), **lists._asdict()}).items():
+    lists, columns = states.snapshot(np.arange(users)).lists, states.columns
+    for name, values in (columns._asdict() | list_arrays(lists)).items():
         assert not np.isnan(values).any()
         assert name in MAY_BE_INFINITE or np.isfinite(values).all()
-    assert (lists.own_log < np.inf).all()
+    assert (lists.long_term.log2_decayed_count < np.inf).all()
     times = columns.last_ts[columns.last_ts != -1]
     assert ((times >= 0) & (times <= LATEST_MS)).all()
-    in_lists = list_bytes(np.minimum(columns.observed[:users], LAYOUT.history), columns.own_size[:users]).sum()
+    in_lists = list_bytes(np.minimum(columns.event_count[:users], LAYOUT.history), columns.long_term_size[:users]).sum()
     assert states.nbytes == users * sum(record_bytes(LAYOUT, DIMS, DIMS).values()) + in_lists
 
 
 def assert_ranked_as_replayed(ranked: UserStates, replayed: UserStates) -> None:
     """A replayed state equals the state after ranking bit by bit, except for the last slate."""
-    for name in set(UserColumns._fields) - {"slate", "slate_release", "history_page", "own_page"}:
+    for name in set(UserColumns._fields) - {"slate", "slate_release", "history_block", "long_term_block"}:
         assert np.array_equal(getattr(ranked.columns, name), getattr(replayed.columns, name)), name
     users = np.arange(len(ranked))
-    for name, ranked_list, replayed_list in zip(
-        BlockLists._fields, ranked.copy(users).lists, replayed.copy(users).lists, strict=True
-    ):
-        assert np.array_equal(ranked_list, replayed_list), name
+    ranked_lists, replayed_lists = (list_arrays(states.snapshot(users).lists) for states in (ranked, replayed))
+    for name, values in ranked_lists.items():
+        assert np.array_equal(values, replayed_lists[name]), name
+
+
+def list_arrays(lists: UserLists) -> dict[str, NDArray[Any]]:
+    arrays = lists._asdict()
+    long_term = arrays.pop("long_term")
+    return arrays | long_term._asdict()
 
 
 def feed(ranker: Ranker, records: Sequence[ConsumerRecord], ranks: bool) -> None:

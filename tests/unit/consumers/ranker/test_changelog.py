@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.ranker.changelog import Changelog, StateUnreadable
 from consumers.ranker.state_store import StateStore

@@ -11,7 +11,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.ranker.metrics_reporter import MetricsReporter
 from tests.support.releases import DIMS, live_release, write_release

@@ -4,8 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anabranch.ranking.event_batch import BatchColumns
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.store import UserStates
 from models.data.event_log import NONE
 from models.data.history import ItemHistory
 
@@ -25,16 +27,16 @@ def test_history_and_session_equal_the_rankers(steps: list[tuple[int, int, int]]
     for item, pause, session in steps:
         ts += pause
         history.enter(item, ts, session)
-        states.observe(
-            slots,
-            np.array([item], np.int32),
-            np.zeros(1, np.uint8),
-            np.array([ts]),
-            np.array([session + 1], np.uint64),
-            duplicate=np.zeros(1, np.bool_),
-            asked=np.empty(0, np.int64),
+        events = BatchColumns(
+            slots=slots,
+            items=np.array([item], np.int32),
+            types=np.zeros(1, np.uint8),
+            ts=np.array([ts]),
+            sessions=np.array([session + 1], np.uint64),
+            keys=np.zeros(1, np.uint64),
         )
-        (items,) = states.recent(slots, states.layout.history)
+        states.apply_events(events, duplicate=np.zeros(1, np.bool_), snapshot_at=np.empty(0, np.int64))
+        (items,) = states.recent_items(slots, states.layout.history)
         assert list(reversed(history.items)) == [row for row in items.tolist() if row >= 0]
         assert history.session_items() == set(items[: states.columns.session_length[0]].tolist())
 

@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Item
-from anabranch.ranking.pipeline.rank import NO_SLATE, EventBatch, rank, replay
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline.feedback import NO_SLATE
+from anabranch.ranking.pipeline.rank import rank
+from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
@@ -65,7 +69,7 @@ def online(ranker: OfflineRanker, log: EventLog, start: int) -> tuple[np.ndarray
         else:
             ranked = rank(ranker.live, ranker.neighbours, states, batch, ranker.policy)
             slates.append(ranked.slate)
-            ranks.append(ranked.rank)
+            ranks.append(ranked.feedback.rank)
     return np.concatenate(slates), np.concatenate(ranks)
 
 
@@ -73,7 +77,7 @@ def test_a_log_driven_offline_gives_the_slates_of_its_messages_one_by_one(ranker
     offline = list(rank_batches(ranker, log, START))
     slates, ranks = online(ranker, log, START)
     np.testing.assert_array_equal(np.concatenate([batch.slate for batch in offline]), slates)
-    np.testing.assert_array_equal(np.concatenate([batch.rank for batch in offline]), ranks)
+    np.testing.assert_array_equal(np.concatenate([batch.feedback.rank for batch in offline]), ranks)
 
 
 def test_users_with_a_past_have_a_slate_from_the_first_event_on(ranker: OfflineRanker, log: EventLog) -> None:
@@ -81,7 +85,7 @@ def test_users_with_a_past_have_a_slate_from_the_first_event_on(ranker: OfflineR
     ranks = rank_events(ranker, log, START).rank
     assert len(ranks) == len(log) - START
     assert (ranks != NO_SLATE).all()
-    cold = np.concatenate([batch.rank for batch in rank_batches(ranker, log, START)])
+    cold = np.concatenate([batch.feedback.rank for batch in rank_batches(ranker, log, START)])
     warm = cold != NO_SLATE
     np.testing.assert_array_equal(ranks[warm], cold[warm])
     np.testing.assert_array_equal(ranks, online(ranker, log, 0)[1][START:])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch.messages import Event, Feedback
-from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE
+from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import EventColumns, EventLog
 from models.evaluation.baselines import Baseline, baselines

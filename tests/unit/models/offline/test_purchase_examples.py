@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from anabranch.messages import EVENT_TYPES
-from anabranch.ranking.pipeline import rank
+from anabranch.ranking.pipeline import user_update
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
@@ -111,11 +112,11 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
     number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
     features, bought = [], []
     for at, batch in enumerate(event_batches(log, states, ranker.item_ids, 1)):
-        asked = rank.update_user_states(ranker.live, states, batch)[2]
+        snapshots = user_update.update_user_states(ranker.live, states, batch).snapshots
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
             continue
-        candidates = propose(asked, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.own_half_life_s)
-        features.append(build_features(asked, candidates, ranker.live.index, ranker.neighbours))
+        candidates = propose(snapshots, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.half_life_s)
+        features.append(build_features(snapshots, candidates, ranker.live.index, ranker.neighbours))
         items = np.array([number[row] for row in candidates.item.tolist()])
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
     assert np.array_equal(examples.bought, np.concatenate(bought))

@@ -11,14 +11,16 @@ import pytest
 
 from anabranch import release
 from anabranch.messages import Event
-from anabranch.ranking.pipeline import rank
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.pipeline.features import build_features
-from anabranch.ranking.pipeline.rank import EventBatch, RankingResult
+from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.store import StateLayout, UserStates
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import PURCHASE_HEAD, ReleaseError
 from anabranch.settings import Settings
@@ -45,7 +47,7 @@ class Shop:
         return rank.rank(self.live, self.neighbours, states, self.batch(states), policy)
 
     def states(self) -> UserStates:
-        return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
+        return UserStates(StateLayout(history=8, long_term_items=4, slate=5), DIMS, DIMS)
 
     def batch(self, states: UserStates) -> EventBatch:
         return EventBatch.from_events(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
@@ -59,8 +61,8 @@ def test_each_item_of_a_slate_has_the_probability_that_the_head_predicts(tmp_pat
     assert ((ranked.purchase > 0) & (ranked.purchase < 1)).all()
 
     states = shop.states()
-    queries = rank.update_user_states(shop.live, states, shop.batch(states))[2]
-    candidates = propose(queries, shop.live.index, shop.neighbours, WITH_PURCHASE, states.layout.own_half_life_s)
+    queries = user_update.update_user_states(shop.live, states, shop.batch(states)).snapshots
+    candidates = propose(queries, shop.live.index, shop.neighbours, WITH_PURCHASE, states.layout.half_life_s)
     features = build_features(queries, candidates, shop.live.index, shop.neighbours)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
     said = dict(zip(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True), probability, strict=True))

@@ -15,13 +15,17 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Event
-from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import NO_SLATE, NOT_ON_SLATE, QUERIES_AT_ONCE, EventBatch, RankingResult
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline import rank, slates, user_update
+from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
+from anabranch.ranking.pipeline.rank import MAX_PART_QUERIES, RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.pipeline.slates import BestCandidates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.store import WEEK_S, StateLayout, UserStates
+from anabranch.ranking.user_state.layout import WEEK_S, StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from tests.support.releases import DIMS, live_release, write_release
 
@@ -41,7 +45,7 @@ class Shop:
         self.states = self.blank_states()
 
     def blank_states(self) -> UserStates:
-        return UserStates(StateLayout(history=8, own_items=4, slate=5), DIMS, DIMS)
+        return UserStates(StateLayout(history=8, long_term_items=4, slate=5), DIMS, DIMS)
 
     def batch(self, events: Sequence[Event]) -> EventBatch:
         return EventBatch.from_events(events, self.states.slots(e.user_id for e in events), self.item_ids)
@@ -94,11 +98,11 @@ def test_a_batch_ranks_as_its_events_one_by_one(shop: Shop) -> None:
     shop.states = shop.blank_states()
     single = [shop.rank(event) for event in events]
     assert np.array_equal(whole.slate, np.concatenate([one.slate for one in single]))
-    assert np.array_equal(whole.rank, np.concatenate([one.rank for one in single]))
+    assert np.array_equal(whole.feedback.rank, np.concatenate([one.feedback.rank for one in single]))
     np.testing.assert_allclose(whole.score, np.concatenate([one.score for one in single]), atol=1e-5)
 
 
-def test_a_release_with_its_step_alone_ranks_as_with_the_steps_parts(tmp_path: Path) -> None:
+def test_the_step_encoder_ranks_like_the_recurrent_encoder(tmp_path: Path) -> None:
     events = _stream(120, users=7)
     parts, whole = Shop(tmp_path / "parts"), Shop(tmp_path / "whole", linear=False)
     by_parts, by_step = parts.rank(*events), whole.rank(*events)
@@ -106,17 +110,17 @@ def test_a_release_with_its_step_alone_ranks_as_with_the_steps_parts(tmp_path: P
     np.testing.assert_allclose(by_parts.score, by_step.score, atol=2e-3)
 
 
-def test_no_events_lead_to_no_slates(shop: Shop) -> None:
+def test_an_empty_batch_has_no_slates(shop: Shop) -> None:
     assert shop.rank().slate.shape == (0, 5)
     rank.warm_up(shop.live, shop.policy)
 
 
 @pytest.mark.parametrize("described", [0, 200], ids=["before any item is described", "with a catalogue"])
-def test_what_is_warm_compiles_nothing_more(tmp_path: Path, described: int) -> None:
+def test_nothing_is_compiled_after_the_warm_up(tmp_path: Path, described: int) -> None:
     """In a process of its own: a batch that met a type for the first time would wait for the compiler."""
     script = f"""
 from pathlib import Path
-from tests.unit.ranking.pipeline.test_rank import Shop, _stream, rank, np, purchase, replace
+from tests.unit.ranking.pipeline.test_rank import Shop, _stream, rank, user_update, np, purchase, replace
 from numba.core.event import install_recorder
 shop = Shop(Path({str(tmp_path)!r}))
 items = shop.live.index
@@ -132,8 +136,8 @@ with install_recorder("numba:compile") as compiled:
     items.rebuild()
     shop.rank(*_stream(100, users=7))
     shop.rank(*_stream(100, users=7), live=replace(shop.live, number=1))  # from the histories
-    rank.replay(shop.states, shop.batch(_stream(10, users=7)))
-    shop.states.copy(shop.states.slots(["ann"]))
+    user_update.replay(shop.states, shop.batch(_stream(10, users=7)))
+    shop.states.snapshot(shop.states.slots(["ann"]))
     shop.states.evict(shop.states.slots(["ann"]))
     shop.states.drop_partition(0)
 print(len(compiled.buffer))
@@ -145,7 +149,7 @@ print(len(compiled.buffer))
     assert ran.stdout.split() == ["0"], ran.stderr
 
 
-def test_the_latest_alone_are_ranked_as_they_would_have_been_and_every_event_is_joined(shop: Shop) -> None:
+def test_ranking_only_each_users_latest_event_changes_no_slate_and_every_event_has_feedback(shop: Shop) -> None:
     events = _stream(60, users=7)
     every = shop.rank(*events[:30]), shop.rank(*events[30:])
     vectors = shop.states.columns.vector.copy()
@@ -158,19 +162,19 @@ def test_the_latest_alone_are_ranked_as_they_would_have_been_and_every_event_is_
     assert np.flatnonzero(first.ranked).tolist() == newest
     assert np.array_equal(first.slate[newest], every[0].slate[newest])
     assert (first.slate[~first.ranked] == -1).all()
-    assert (first.rank == NO_SLATE).all(), "nobody had been shown anything before the batch"
-    assert (second.shown_size[np.isin([event.user_id for event in events[30:]], users)] == 5).all()
+    assert (first.feedback.rank == NO_SLATE).all(), "nobody had been shown anything before the batch"
+    assert (second.feedback.shown_size[np.isin([event.user_id for event in events[30:]], users)] == 5).all()
 
 
-def test_a_duplicate_is_nobodys_latest_event(shop: Shop) -> None:
+def test_a_duplicate_is_not_its_users_latest_event(shop: Shop) -> None:
     shop.policy = replace(shop.policy, latest=True)
     ranked = shop.rank(purchase(1, id="a"), purchase(2, id="b"), purchase(1, id="a"))
     assert ranked.duplicate.tolist() == [False, False, True]
     assert ranked.ranked.tolist() == [False, True, False]
 
 
-def test_parts_of_a_batch_rank_beside_one_another_as_one_after_the_other(shop: Shop) -> None:
-    events = _stream(3 * QUERIES_AT_ONCE, users=50)
+def test_parts_ranked_in_parallel_equal_parts_ranked_one_by_one(shop: Shop) -> None:
+    events = _stream(3 * MAX_PART_QUERIES, users=50)
     whole = shop.rank(*events)
     shop.states = shop.blank_states()
     with ThreadPoolExecutor(3) as pool:
@@ -180,7 +184,7 @@ def test_parts_of_a_batch_rank_beside_one_another_as_one_after_the_other(shop: S
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 64])
-def test_a_users_vector_is_the_same_to_the_last_bit_however_events_fall_into_batches(shop: Shop, size: int) -> None:
+def test_user_vectors_do_not_depend_on_the_batching_of_events(shop: Shop, size: int) -> None:
     events = [*_stream(120, users=50), *(search(f"item {n}", f"user {n}", ts=200_000) for n in range(9))]
     shop.rank(*events)
     users = sorted({event.user_id for event in events})
@@ -192,46 +196,46 @@ def test_a_users_vector_is_the_same_to_the_last_bit_however_events_fall_into_bat
     assert np.array_equal(shop.states.columns.vector[shop.states.slots(users)], whole)
 
 
-def test_a_fold_with_the_release_that_ranked_is_the_ranking_to_the_last_bit(shop: Shop) -> None:
+def test_a_replay_with_the_release_that_ranked_gives_the_same_vectors(shop: Shop) -> None:
     events = _stream(120, users=7)
     shop.rank(*events)
     users = sorted({event.user_id for event in events})
     ranked = shop.states.columns.vector[shop.states.slots(users)]
 
     shop.states = shop.blank_states()
-    rank.replay(shop.states, shop.batch(events), shop.live)
+    user_update.replay(shop.states, shop.batch(events), shop.live)
     assert np.array_equal(shop.states.columns.vector[shop.states.slots(users)], ranked)
 
 
-def test_a_batch_that_came_to_nothing_is_undone(shop: Shop) -> None:
+def test_restoring_a_snapshot_undoes_a_batch(shop: Shop) -> None:
     shop.rank(*_stream(30, users=4))
     slots = shop.states.slots([f"user {n}" for n in range(4)])
-    before = shop.states.copy(slots)
+    before = shop.states.snapshot(slots)
     shop.rank(*_stream(30, users=4, seed=1))
     shop.states.restore(slots, before)
     assert np.array_equal(shop.states.columns.vector[slots], before.columns.vector)
-    assert all(map(np.array_equal, shop.states.copy(slots).lists, before.lists))
+    assert all(map(np.array_equal, shop.states.snapshot(slots).lists, before.lists))
     shop.rank(*_stream(30, users=4, seed=1))
-    assert (shop.states.columns.observed[slots] > before.columns.observed).all()
+    assert (shop.states.columns.event_count[slots] > before.columns.event_count).all()
 
 
 def test_feedback_joins_an_event_with_the_slate_shown_before_it(shop: Shop) -> None:
     first = shop.rank(purchase(1))
     third_on_slate = shop.slate(first)[2]
     second = shop.rank(purchase(third_on_slate, ts=2_000))
-    assert first.rank.tolist() == [NO_SLATE]
-    assert second.rank.tolist() == [3]
-    assert second.shown_size.tolist() == [5]
+    assert first.feedback.rank.tolist() == [NO_SLATE]
+    assert second.feedback.rank.tolist() == [3]
+    assert second.feedback.shown_size.tolist() == [5]
 
 
 def test_feedback_joins_within_a_batch(tmp_path: Path) -> None:
     alone, together = Shop(tmp_path / "a"), Shop(tmp_path / "b")
     favourite = alone.slate(alone.rank(purchase(1)))[0]
     ranked = together.rank(purchase(1), purchase(favourite, ts=2_000), purchase("item 199", ts=3_000))
-    assert ranked.rank.tolist()[:2] == [NO_SLATE, 1]
+    assert ranked.feedback.rank.tolist()[:2] == [NO_SLATE, 1]
     slate_shown = together.slate(ranked, 1)
     expected = slate_shown.index("item 199") + 1 if "item 199" in slate_shown else NOT_ON_SLATE
-    assert ranked.rank[2] == expected
+    assert ranked.feedback.rank[2] == expected
 
 
 def test_items_of_the_current_session_are_not_proposed(shop: Shop) -> None:
@@ -248,14 +252,14 @@ def test_without_session_ids_half_an_hour_ends_a_session(shop: Shop) -> None:
     assert shop.states.columns.session_length[0] == 1
 
 
-def test_discovery_proposes_nothing_the_user_already_has(tmp_path: Path) -> None:
+def test_a_policy_that_excludes_seen_items_proposes_none_of_them(tmp_path: Path) -> None:
     shop = Shop(tmp_path, Policy(slate=5, exclude_seen=True))
     shop.rank(purchase(1, session="a"))
     ranked = shop.rank(purchase(2, ts=2_000, session="b"))
     assert not {"item 1", "item 2"} & set(shop.slate(ranked))
 
 
-def test_what_the_session_holds_is_shown_again_only_where_the_policy_says_so(tmp_path: Path) -> None:
+def test_items_of_the_session_are_shown_again_only_if_the_policy_allows_it(tmp_path: Path) -> None:
     for repeats in (False, True):
         shop = Shop(tmp_path / str(repeats), Policy(slate=5, retrieval_k=0, recent=0, allow_session_repeats=repeats))
         shop.rank(purchase(1, session="a"), purchase(2, ts=2_000, session="a"))
@@ -263,11 +267,11 @@ def test_what_the_session_holds_is_shown_again_only_where_the_policy_says_so(tmp
         assert set(shop.slate(ranked)) == ({"item 1", "item 2"} if repeats else set())
 
 
-def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Path) -> None:
+def test_a_candidate_has_its_position_and_count_in_the_session(tmp_path: Path) -> None:
     shop = Shop(tmp_path, Policy(allow_session_repeats=True))
     batch = shop.batch([purchase(1, ts=1, session="a"), purchase(2, ts=2, session="a"), purchase(1, ts=3, session="a")])
-    queries = rank.update_user_states(shop.live, shop.states, batch)[2]
-    candidates = propose(queries, shop.live.index, shop.neighbours, shop.policy, WEEK_S)
+    snapshots = user_update.update_user_states(shop.live, shop.states, batch).snapshots
+    candidates = propose(snapshots, shop.live.index, shop.neighbours, shop.policy, WEEK_S)
     of_last = candidates.query == 2
     out = {
         shop.item_ids.id(item): (at, count)
@@ -282,7 +286,7 @@ def test_a_candidate_is_told_when_and_how_often_the_session_held_it(tmp_path: Pa
     assert out == {"item 1": (0, 2), "item 2": (1, 1)}
 
 
-def test_own_items_are_proposed_though_index_and_neighbours_are_silent(tmp_path: Path) -> None:
+def test_items_of_the_history_are_proposed_without_index_and_co_visits(tmp_path: Path) -> None:
     shop = Shop(tmp_path, Policy(slate=5, retrieval_k=0, recent=0))
     shop.rank(purchase(1, session="a"))
     assert shop.slate(shop.rank(purchase(2, ts=2_000, session="b"))) == ["item 1"]
@@ -297,53 +301,53 @@ def test_neighbours_of_recent_items_are_proposed(tmp_path: Path) -> None:
     assert shop.slate(shop.rank(purchase(1))) == ["item 7"]
 
 
-def test_a_duplicate_is_told_and_changes_nothing(shop: Shop) -> None:
+def test_a_duplicate_is_marked_and_changes_nothing(shop: Shop) -> None:
     shop.rank(purchase(1, id="once"))
-    before = shop.states.columns.observed.copy(), shop.states.columns.vector.copy()
+    before = shop.states.columns.event_count.copy(), shop.states.columns.vector.copy()
     ranked = shop.rank(purchase(1, id="once"), purchase(2, "bob"))
     assert ranked.duplicate.tolist() == [True, False]
-    assert shop.states.columns.observed[0] == before[0][0]
+    assert shop.states.columns.event_count[0] == before[0][0]
     assert np.array_equal(shop.states.columns.vector[0], before[1][0])
 
 
-def test_a_duplicate_within_one_batch_is_told(shop: Shop) -> None:
+def test_a_duplicate_within_a_batch_is_marked(shop: Shop) -> None:
     assert shop.rank(purchase(1, id="x"), purchase(1, id="x")).duplicate.tolist() == [False, True]
 
 
-def test_a_duplicate_is_told_within_the_window_and_not_beyond(shop: Shop) -> None:
-    shop.states = UserStates(StateLayout(history=8, own_items=4, slate=5, recent_events=3), DIMS, DIMS)
+def test_a_duplicate_is_marked_only_among_the_last_event_ids(shop: Shop) -> None:
+    shop.states = UserStates(StateLayout(history=8, long_term_items=4, slate=5, recent_events=3), DIMS, DIMS)
     shop.rank(*(purchase(n, id=f"id {n}") for n in range(4)))
     again = shop.rank(purchase(1, id="id 1"), purchase(0, id="id 0"))
     assert again.duplicate.tolist() == [True, False]
 
 
-def test_an_item_outside_the_catalogue_leaves_the_vector_and_enters_the_history(shop: Shop) -> None:
+def test_an_item_outside_the_catalogue_enters_the_history_but_does_not_change_the_vector(shop: Shop) -> None:
     shop.rank(purchase(1))
     vector = shop.states.columns.vector[0].copy()
     ranked = shop.rank(purchase("nobody described me", ts=2_000))
     assert np.array_equal(shop.states.columns.vector[0], vector)
-    assert shop.states.columns.observed[0] == 2
+    assert shop.states.columns.event_count[0] == 2
     assert "nobody described me" not in shop.slate(ranked)
 
 
-def test_a_search_moves_the_vector_by_its_text(shop: Shop) -> None:
+def test_a_search_changes_the_vector_by_its_text(shop: Shop) -> None:
     search = Event(event_id="q", user_id="ann", type="search", ts=1_000, query="item 42")
     shop.rank(search)
     assert shop.states.columns.encoded_by[0] == shop.live.number
     assert np.abs(shop.states.columns.vector[0]).sum() > 0
-    assert shop.states.columns.observed[0] == 0
+    assert shop.states.columns.event_count[0] == 0
 
 
-def test_a_search_that_names_an_item_moves_the_vector_by_its_text_and_counts_as_the_users_own(shop: Shop) -> None:
+def test_a_search_with_an_item_changes_the_vector_by_its_text_and_enters_the_history(shop: Shop) -> None:
     text_alone = Event(event_id="q", user_id="ann", type="search", ts=1_000, query="item 42")
     shop.rank(text_alone, msgspec.structs.replace(text_alone, user_id="bob", item_id="item 7"))
     columns = shop.states.columns
     assert np.array_equal(columns.vector[0], columns.vector[1])
-    assert columns.observed[:2].tolist() == [0, 1]
-    assert shop.states.recent(np.array([1]), 1).tolist() == [[shop.item_ids.row("item 7")]]
+    assert columns.event_count[:2].tolist() == [0, 1]
+    assert shop.states.recent_items(np.array([1]), 1).tolist() == [[shop.item_ids.row("item 7")]]
 
 
-def test_a_query_on_anything_but_a_search_moves_nothing(shop: Shop) -> None:
+def test_the_query_of_any_other_event_is_ignored(shop: Shop) -> None:
     plain = purchase(1)
     shop.rank(plain, msgspec.structs.replace(plain, user_id="bob", query="item 42"))
     assert np.array_equal(shop.states.columns.vector[0], shop.states.columns.vector[1])
@@ -353,18 +357,18 @@ def test_a_late_event_is_applied_and_the_clock_never_runs_backwards(shop: Shop) 
     shop.rank(purchase(1, ts=5_000))
     shop.rank(purchase(2, ts=1_000))
     assert shop.states.columns.last_ts[0] == 5_000
-    assert shop.states.columns.observed[0] == 2
+    assert shop.states.columns.event_count[0] == 2
 
 
-def test_an_event_ahead_of_its_append_is_applied_as_of_the_append(shop: Shop) -> None:
+def test_an_event_later_than_its_append_gets_the_time_of_the_append(shop: Shop) -> None:
     ahead = [purchase(1, ts=9_000_000), purchase(2, ts=4_000)]
     batch = EventBatch.from_events(ahead, shop.states.slots(["ann", "ann"]), shop.item_ids, [5_000, 6_000])
     rank.rank(shop.live, shop.neighbours, shop.states, batch, shop.policy)
     assert shop.states.columns.last_ts[0] == 5_000
-    assert shop.states.copy(np.array([0])).lists.history_s[0, :2].tolist() == [5, 4]
+    assert shop.states.snapshot(np.array([0])).lists.history_s[0, :2].tolist() == [5, 4]
 
 
-def test_a_clock_that_is_ahead_gives_the_same_state_ranked_and_folded(shop: Shop) -> None:
+def test_an_event_of_a_clock_that_is_ahead_is_replayed_as_it_was_ranked(shop: Shop) -> None:
     events = [purchase(n, ts=10**9 if n % 2 else n * 1_000) for n in range(1, 8)]
     appended = [n * 1_000 + 7 for n in range(1, 8)]
     batch = EventBatch.from_events(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended)
@@ -372,74 +376,78 @@ def test_a_clock_that_is_ahead_gives_the_same_state_ranked_and_folded(shop: Shop
     ranked = shop.rank(purchase(9, ts=60_000))
 
     shop.states = shop.blank_states()
-    rank.replay(shop.states, EventBatch.from_events(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended))
+    user_update.replay(
+        shop.states, EventBatch.from_events(events, shop.states.slots(["ann"] * 7), shop.item_ids, appended)
+    )
     assert np.array_equal(shop.rank(purchase(9, ts=60_000)).slate, ranked.slate)
 
 
-def test_an_append_at_an_unknown_time_changes_no_events_time(shop: Shop) -> None:
+def test_an_unknown_time_of_append_changes_no_event_time(shop: Shop) -> None:
     batch = EventBatch.from_events([purchase(1, ts=4_000)], shop.states.slots(["ann"]), shop.item_ids, [-1])
-    assert batch.ts.tolist() == [4_000]
+    assert batch.columns.ts.tolist() == [4_000]
 
 
-def test_folded_states_rank_as_if_they_had_been_ranked(shop: Shop) -> None:
+def test_replayed_states_rank_like_ranked_ones_but_have_no_slate(shop: Shop) -> None:
     past = [purchase(n, user, ts=n * 1_000) for n in range(1, 8) for user in ("ann", "bob")]
     now = [purchase(9, user, ts=60_000) for user in ("ann", "bob")]
     shop.rank(*past)
     ranked = shop.rank(*now)
 
     shop.states = shop.blank_states()
-    rank.replay(shop.states, shop.batch(past))
-    folded = shop.rank(*now)
-    assert np.array_equal(folded.slate, ranked.slate)
-    assert folded.rank.tolist() == [NO_SLATE, NO_SLATE]
+    user_update.replay(shop.states, shop.batch(past))
+    replayed = shop.rank(*now)
+    assert np.array_equal(replayed.slate, ranked.slate)
+    assert replayed.feedback.rank.tolist() == [NO_SLATE, NO_SLATE]
 
 
-def test_a_new_release_encodes_each_history_anew_at_first_touch(shop: Shop, tmp_path: Path) -> None:
+def test_a_new_release_encodes_a_users_history_again_at_the_next_event(shop: Shop, tmp_path: Path) -> None:
     history = [purchase(n, ts=n * 1_000) for n in range(1, 6)]
     shop.rank(*history)
     write_release(tmp_path / "r2", "r2", CATALOGUE, seed=9)
     second = live_release(tmp_path / "r2", shop.item_ids, CATALOGUE, number=1)
-    shop.states.expect(DIMS, DIMS)
+    shop.states.resize_vectors(DIMS, DIMS)
     swapped = shop.rank(purchase(6, ts=6_000), live=second)
 
     shop.states = shop.blank_states()
     fresh = shop.rank(*history, purchase(6, ts=6_000), live=second)
     assert shop.slate(swapped) == shop.slate(fresh)
-    assert swapped.shown_release.tolist() == [0]
+    assert swapped.feedback.shown_release.tolist() == [0]
 
 
-def test_the_weakest_own_item_makes_room(shop: Shop) -> None:
+def test_a_new_long_term_item_replaces_the_weakest(shop: Shop) -> None:
     newest = [10, 11, 12, 13, 14, 15, 16, 17]
     for n, item in enumerate([1, 1, 2, 3, 4, 5, *newest]):
         shop.rank(purchase(item, ts=n * 1000 * WEEK_S))
     slot = np.array([0])
-    before = {shop.item_ids.id(row) for row in shop.states.copy(slot).lists.own_item[0].tolist()}
+    before = {shop.item_ids.id(row) for row in shop.states.snapshot(slot).lists.long_term.item[0].tolist()}
     assert before == {"item 1", "item 3", "item 4", "item 5"}, "those that the history has no room for"
-    assert [shop.item_ids.id(row) for row in shop.states.recent(slot, 8)[0]] == [f"item {n}" for n in reversed(newest)]
+    assert [shop.item_ids.id(row) for row in shop.states.recent_items(slot, 8)[0]] == [
+        f"item {n}" for n in reversed(newest)
+    ]
 
 
-def test_a_dropped_partition_frees_its_users_and_their_slots_are_blank_again(shop: Shop) -> None:
+def test_slots_of_a_dropped_partition_are_blank_for_their_next_users(shop: Shop) -> None:
     shop.states.slots(["ann", "bob"], [0, 1])
     shop.rank(purchase(1, "ann"), purchase(2, "bob"))
     assert shop.states.drop_partition(0) == 2, "ann, and the bob whose events came from there"
     assert shop.states.slot_of("ann") is None
     slot = shop.states.slots(["cat"], [1])
-    assert shop.states.columns.observed[slot].tolist() == [0]
-    assert (shop.states.recent(slot, 8) == -1).all()
+    assert shop.states.columns.event_count[slot].tolist() == [0]
+    assert (shop.states.recent_items(slot, 8) == -1).all()
 
 
-def test_the_greatest_scores_come_first_and_of_equal_ones_the_first() -> None:
+def test_the_highest_scores_come_first_and_of_equal_scores_the_first_candidate() -> None:
     random = np.random.default_rng(0)
     counts = random.integers(0, 60, 50)
     query = np.repeat(np.arange(50), counts).astype(np.int32)
     item, scores = random.permutation(len(query)).astype(np.int32), random.normal(size=len(query)).round(1)
-    items, best, at = np.full((50, 20), -1, np.int32), np.zeros((50, 20), np.float32), np.full((50, 20), -1, np.int64)
-    rank.top_k_per_query(scores.astype(np.float32), query, item, items, best, at)
+    best = BestCandidates.empty(50, 20)
+    slates.top_k_per_query(scores.astype(np.float32), query, item, best)
     for q, (first, count) in enumerate(zip(np.cumsum(counts) - counts, counts, strict=True)):
         expected = first + np.argsort(-scores[first : first + count], kind="stable")[:20]
         n = len(expected)
-        assert at[q, :n].tolist() == expected.tolist()
-        assert items[q, :n].tolist() == item[expected].tolist()
-        np.testing.assert_allclose(best[q, :n], scores[expected], rtol=1e-6)
-        assert (at[q, n:] == -1).all()
-        assert (items[q, n:] == -1).all()
+        assert best.candidate[q, :n].tolist() == expected.tolist()
+        assert best.items[q, :n].tolist() == item[expected].tolist()
+        np.testing.assert_allclose(best.scores[q, :n], scores[expected], rtol=1e-6)
+        assert (best.candidate[q, n:] == -1).all()
+        assert (best.items[q, n:] == -1).all()

@@ -12,6 +12,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 ITEMS, USERS, HISTORY, OWN = 60, 40, 12, 8
@@ -50,18 +51,20 @@ class RandomQueries:
         lengths = random.integers(0, HISTORY + 1, USERS)
         recent = random.integers(0, ITEMS, (USERS, HISTORY)).astype(np.int32)
         recent[np.arange(HISTORY) >= lengths[:, None]] = -1
-        self.queries = queries = UserSnapshots.blank(USERS, dims=4, history=HISTORY, own_items=OWN)
+        self.queries = queries = UserSnapshots.empty(
+            USERS, dims=4, layout=StateLayout(history=HISTORY, long_term_items=OWN)
+        )
         queries.vector[:] = random.normal(size=(USERS, 4))
         queries.now[:] = 1000 * NOW_S
         queries.recent[:] = recent
         queries.recent_s[:] = random.integers(0, NOW_S, (USERS, HISTORY))
         queries.session_length[:] = random.integers(0, lengths + 1)
-        queries.own_size[:] = random.integers(OWN // 2, OWN + 1, USERS)
-        queries.own_item[:] = np.stack([random.permutation(ITEMS)[:OWN] for _ in range(USERS)])
-        queries.own_log[:] = random.normal(size=(USERS, OWN)) + NOW_S / HALF_LIFE_S
-        queries.own_count[:] = random.integers(1, 9, (USERS, OWN))
-        queries.own_first_s[:] = random.integers(0, NOW_S // 2, (USERS, OWN))
-        queries.own_last_s[:] = random.integers(NOW_S // 2, NOW_S, (USERS, OWN))
+        queries.long_term_size[:] = random.integers(OWN // 2, OWN + 1, USERS)
+        queries.long_term.item[:] = np.stack([random.permutation(ITEMS)[:OWN] for _ in range(USERS)])
+        queries.long_term.log2_decayed_count[:] = random.normal(size=(USERS, OWN)) + NOW_S / HALF_LIFE_S
+        queries.long_term.event_count[:] = random.integers(1, 9, (USERS, OWN))
+        queries.long_term.first_s[:] = random.integers(0, NOW_S // 2, (USERS, OWN))
+        queries.long_term.last_s[:] = random.integers(NOW_S // 2, NOW_S, (USERS, OWN))
 
     def own_of(self, user: int) -> Iterator[tuple[int, float, float, int, int]]:
         """(item, decayed count, count, first s, last s) of every event of the history and every long-term item."""
@@ -69,13 +72,13 @@ class RandomQueries:
         for item, second in zip(queries.recent[user].tolist(), queries.recent_s[user].tolist(), strict=True):
             if item >= 0:
                 yield item, 2 ** ((second - NOW_S) / HALF_LIFE_S), 1, second, second
-        for index in range(int(queries.own_size[user])):
+        for index in range(int(queries.long_term_size[user])):
             yield (
-                int(queries.own_item[user, index]),
-                2 ** (float(queries.own_log[user, index]) - NOW_S / HALF_LIFE_S),
-                float(queries.own_count[user, index]),
-                int(queries.own_first_s[user, index]),
-                int(queries.own_last_s[user, index]),
+                int(queries.long_term.item[user, index]),
+                2 ** (float(queries.long_term.log2_decayed_count[user, index]) - NOW_S / HALF_LIFE_S),
+                float(queries.long_term.event_count[user, index]),
+                int(queries.long_term.first_s[user, index]),
+                int(queries.long_term.last_s[user, index]),
             )
 
     def expected(self, user: int, policy: Policy) -> dict[int, Expected]:
@@ -151,5 +154,5 @@ def test_an_item_is_a_candidate_once_per_query_and_candidates_are_grouped_by_que
 
 def test_no_queries_have_no_candidates() -> None:
     random_queries = RandomQueries()
-    no_queries = random_queries.queries.part(0, 0)
+    no_queries = random_queries.queries.select(slice(0, 0))
     assert len(propose(no_queries, random_queries.index, random_queries.neighbours, Policy(), HALF_LIFE_S).item) == 0

@@ -12,17 +12,19 @@ import pytest
 
 from anabranch import messages
 from anabranch.messages import Event, UserState, UserStateV1, encode_binary
-from anabranch.ranking.pipeline import rank
-from anabranch.ranking.pipeline.rank import EventBatch
+from anabranch.ranking.event_batch import EventBatch
+from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.codec import load, save
-from anabranch.ranking.user_state.store import NOT_ENCODED, StateLayout, UserColumns, UserStates
+from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
-LAYOUT = StateLayout(history=8, own_items=6, slate=5, recent_events=4)
+LAYOUT = StateLayout(history=8, long_term_items=6, slate=5, recent_events=4)
 USERS = ("ann", "bob", "cat")
 SAMPLES = Path(__file__).with_name("saved_states")
 
@@ -78,20 +80,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_a_loaded_state_goes_on_as_the_one_that_was_saved(folder: Path, count: int) -> None:
+def test_a_loaded_state_ranks_like_the_saved_one(folder: Path, count: int) -> None:
     one, other = Process(folder), Process(folder, others_first=7)
     one.rank(events(count))
     other.load(one.save(*USERS), *USERS)
     ahead = events(40, seed=1)
     ranked, again = one.rank(ahead), other.rank(ahead)
     assert one.save(*USERS) == other.save(*USERS)
-    assert np.array_equal(ranked.rank, again.rank)
+    assert np.array_equal(ranked.feedback.rank, again.feedback.rank)
     assert np.array_equal(ranked.score, again.score)
     for row, same in zip(ranked.slate.ravel(), again.slate.ravel(), strict=True):
         assert one.item_ids.id(row) == other.item_ids.id(same)
 
 
-def test_saving_what_was_loaded_gives_the_same_bytes(folder: Path) -> None:
+def test_saving_a_loaded_state_gives_the_same_bytes(folder: Path) -> None:
     one, other = Process(folder), Process(folder, others_first=3)
     one.rank(events(50))
     saved = one.save(*USERS)
@@ -108,7 +110,7 @@ def test_a_blank_state_is_saved_and_loaded(folder: Path) -> None:
         assert np.array_equal(a, b), name
 
 
-def test_loading_replaces_whatever_the_slot_held(folder: Path) -> None:
+def test_loading_replaces_the_state_in_the_slot(folder: Path) -> None:
     one, other = Process(folder), Process(folder)
     one.rank(events(2))
     other.rank(events(40, seed=5))
@@ -116,32 +118,36 @@ def test_loading_replaces_whatever_the_slot_held(folder: Path) -> None:
     assert other.save("ann") == one.save("ann")
 
 
-def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_own_items(folder: Path) -> None:
+def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_long_term_items(folder: Path) -> None:
     one = Process(folder)
     one.rank(events(60))
-    small = Process(folder, StateLayout(history=4, own_items=2, slate=3, recent_events=2))
+    small = Process(folder, StateLayout(history=4, long_term_items=2, slate=3, recent_events=2))
     small.load(one.save("ann"), "ann")
     whole, kept = one.states.slots(["ann"]), small.states.slots(["ann"])
 
     def recent(process: Process, length: int) -> list[str]:
-        rows = process.states.recent(process.states.slots(["ann"]), length)[0]
+        rows = process.states.recent_items(process.states.slots(["ann"]), length)[0]
         return [process.item_ids.label(row) for row in rows.tolist()]
 
     assert recent(small, 4) == recent(one, 4)
-    logs = one.states.copy(whole).lists.own_log[0][: one.states.columns.own_size[whole[0]]]
+    logs = one.states.snapshot(whole).lists.long_term.log2_decayed_count[0][
+        : one.states.columns.long_term_size[whole[0]]
+    ]
     assert len(logs) > 2
-    assert np.array_equal(np.sort(small.states.copy(kept).lists.own_log[0]), np.sort(logs)[-2:])
+    assert np.array_equal(
+        np.sort(small.states.snapshot(kept).lists.long_term.log2_decayed_count[0]), np.sort(logs)[-2:]
+    )
     assert small.states.columns.session_length[kept[0]] <= 4
 
 
-def test_a_state_made_for_vectors_of_another_size_is_made_anew_from_its_history(folder: Path) -> None:
+def test_a_state_with_vectors_of_other_lengths_is_encoded_again_from_its_history(folder: Path) -> None:
     one, other = Process(folder), Process(folder)
     one.rank(events(20))
     payload = one.save("ann")[0]
     saved = msgspec.structs.replace(messages.user_states.decode(payload), vector=b"\0" * 2)
     load(other.states, other.states.slots(["ann"]), [saved], other.item_ids, other.releases)
     assert other.states.columns.encoded_by[0] == NOT_ENCODED
-    rank.reencode_stale_users(other.live, other.states, other.states.slots(["ann"]))
+    user_update.reencode_stale_users(other.live, other.states, other.states.slots(["ann"]))
     assert np.abs(other.states.columns.vector[0]).sum() > 0
 
 
@@ -168,7 +174,7 @@ def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
     slots = states.slots(["ann"])
     load(states, slots, [saved], item_ids, releases)
     columns = states.columns
-    assert [item_ids.label(row) for row in states.recent(slots, 64)[0].tolist() if row >= 0] == expected["recent"]
+    assert [item_ids.label(row) for row in states.recent_items(slots, 64)[0].tolist() if row >= 0] == expected["recent"]
     assert own_counts(states, item_ids) == expected["own"]
     assert [item_ids.label(row) for row in columns.slate[0] if row >= 0] == expected["slate"]
     np.testing.assert_allclose(columns.vector[0], expected["vector"], rtol=1e-3)
@@ -176,15 +182,17 @@ def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
     assert releases.id(int(columns.encoded_by[0])) == releases.id(int(columns.slate_release[0])) == "r1"
     assert columns.last_ts[0] == expected["last_ts"]
     assert columns.next_offset[0] == expected["next_offset"]
-    assert columns.seen[0] == expected["seen"]
+    assert columns.dedupe_count[0] == expected["seen"]
     assert columns.session_length[0] == expected["session_length"]
 
 
 def own_counts(states: UserStates, item_ids: ItemVocabulary) -> dict[str, float]:
     """How often the first user had each item, in the history and before."""
-    lists, size = states.copy(np.array([0])).lists, int(states.columns.own_size[0])
-    counts = Counter(item_ids.label(row) for row in states.recent(np.array([0]), 64)[0].tolist() if row >= 0)
-    for row, count in zip(lists.own_item[0, :size].tolist(), lists.own_count[0, :size].tolist(), strict=True):
+    lists, size = states.snapshot(np.array([0])).lists, int(states.columns.long_term_size[0])
+    counts = Counter(item_ids.label(row) for row in states.recent_items(np.array([0]), 64)[0].tolist() if row >= 0)
+    for row, count in zip(
+        lists.long_term.item[0, :size].tolist(), lists.long_term.event_count[0, :size].tolist(), strict=True
+    ):
         counts[item_ids.label(row)] += count
     return dict(counts)
 

@@ -1,4 +1,4 @@
-"""Who has which slot, against a dictionary."""
+"""The slot index, against a dictionary."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ STEPS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, PARTITIONS 
 
 @settings(deadline=None)
 @given(STEPS)
-def test_the_table_finds_what_a_dictionary_finds_whatever_comes_and_goes(steps: list[tuple[int, int]]) -> None:
-    """A step enters a user who is away, and removes one who is there. Hashes collide in their low bits."""
+def test_the_index_finds_what_a_dictionary_finds_after_insertions_and_removals(
+    steps: list[tuple[int, int]],
+) -> None:
+    """A step inserts a user who is not in the index, and removes one who is. Hashes collide in their low bits."""
     hashed = [(user % 3) + (user // 3 << 40) for user in range(USERS)]
     table, keys = SlotIndex(ROOM), SlotKeys(np.zeros(ROOM, np.int64), np.full(ROOM, -1, np.int32))
     slots: dict[tuple[int, int], int] = {}
@@ -27,11 +29,11 @@ def test_the_table_finds_what_a_dictionary_finds_whatever_comes_and_goes(steps: 
             slot = min(set(range(ROOM)) - set(slots.values()))
             slots[user, partition] = slot
             keys.user[slot], keys.partition[slot] = hashed[user], partition
-            table.enter(np.array([slot]), keys)
+            table.insert(np.array([slot]), keys)
         everyone = [(user, partition) for user in range(USERS) for partition in range(PARTITIONS)]
         found = table.find(
             np.array([hashed[user] for user, _ in everyone]),
             np.array([partition for _, partition in everyone], np.int32),
             keys,
         )
-        assert found.tolist() == [slots.get(one, NO_SLOT) for one in everyone]
+        assert found.tolist() == [slots.get(user_and_partition, NO_SLOT) for user_and_partition in everyone]

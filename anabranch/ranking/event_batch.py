@@ -1,0 +1,77 @@
+"""A batch of events as arrays, the form in which the core reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.messages import EVENT_TYPES, Event
+from anabranch.ranking.types import Rows, Slots
+from anabranch.ranking.vocabulary import ItemVocabulary, stable_hash
+
+
+class BatchColumns(NamedTuple):
+    """B events in log order, for compiled functions."""
+
+    slots: Slots
+    """[B] the slot of each event's user"""
+    items: Rows
+    """[B] -1 where the event has no item"""
+    types: NDArray[np.uint8]
+    """[B] by `EVENT_TYPES`"""
+    ts: NDArray[np.int64]
+    """[B] UTC ms"""
+    sessions: NDArray[np.uint64]
+    """[B] hash of the session id, 0 where the event names none"""
+    keys: NDArray[np.uint64]
+    """[B] hash of the event id"""
+
+
+@dataclass(frozen=True)
+class EventBatch:
+    """B events in log order."""
+
+    columns: BatchColumns
+    queries: dict[int, str]
+    """Text of the searches, by index in the batch."""
+
+    def __len__(self) -> int:
+        return len(self.columns.ts)
+
+    @classmethod
+    def from_events(
+        cls, events: Sequence[Event], slots: Slots, item_ids: ItemVocabulary, appended_ms: Sequence[int] | None = None
+    ) -> EventBatch:
+        """The batch of decoded events whose users have `slots` [B].
+
+        `appended_ms` [B] is when each was appended to the log, below 0 where that is unknown: an event cannot have
+        happened later, whatever its producer's clock said.
+        """
+        ts = [event.ts for event in events]
+        if appended_ms is not None:
+            ts = [
+                event_ms if append_ms < 0 else min(event_ms, append_ms)
+                for event_ms, append_ms in zip(ts, appended_ms, strict=True)
+            ]
+        columns = BatchColumns(
+            slots=slots,
+            items=np.array(
+                [-1 if event.item_id is None else item_ids.row(event.item_id) for event in events], np.int32
+            ),
+            types=np.array([EVENT_TYPES.index(event.type) for event in events], np.uint8),
+            ts=np.array(ts, np.int64),
+            sessions=np.array(
+                [0 if event.session_id is None else stable_hash(event.session_id) for event in events], np.uint64
+            ),
+            keys=np.array([stable_hash(event.event_id) for event in events], np.uint64),
+        )
+        queries = {
+            index: event.query
+            for index, event in enumerate(events)
+            if event.type == "search" and event.query is not None
+        }
+        return cls(columns, queries)

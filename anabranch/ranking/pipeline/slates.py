@@ -1,0 +1,113 @@
+"""Slates: candidates proposed, described by features, scored, and the best of each query taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from anabranch.ranking.jit import compiled
+from anabranch.ranking.pipeline.features import build_features
+from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import Candidates, propose
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.top_k import insert_best_first
+from anabranch.ranking.types import Counts, Floats, Positions, Rows
+from anabranch.ranking.user_state.snapshot import UserSnapshots
+
+Lap = Callable[[str], None]
+"""Called with the name of a stage at its end."""
+
+
+@dataclass(frozen=True)
+class Slates:
+    """The slates of n queries, best item first."""
+
+    items: Rows  # [n, slate] -1 padded
+    scores: Floats  # [n, slate]
+    purchase: Floats | None  # [n, slate] probability that the user buys the item; None: not wanted, or no such head
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Slates]) -> Slates:
+        """The slates of all parts, of which there is at least one."""
+        purchases = [part.purchase for part in parts if part.purchase is not None]
+        return cls(
+            items=np.concatenate([part.items for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            purchase=np.concatenate(purchases) if purchases else None,
+        )
+
+
+class BestCandidates(NamedTuple):
+    """The k best candidates of each of n queries, best first."""
+
+    items: Rows
+    """[n, k] -1 padded"""
+    scores: Floats
+    """[n, k]"""
+    candidate: Positions
+    """[n, k] index among all candidates, -1 padded"""
+
+    @classmethod
+    def empty(cls, n: int, k: int) -> BestCandidates:
+        """No candidates."""
+        return cls(np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32), np.full((n, k), -1, np.int64))
+
+
+def make_slates(
+    live: ServableRelease,
+    co_visits: CoVisitRows,
+    queries: UserSnapshots,
+    policy: Policy,
+    half_life_s: int,
+    lap: Lap,
+) -> Slates:
+    """The slates of n queries. `half_life_s` is the one of the users' decayed counts."""
+    candidates = propose(queries, live.index, co_visits, policy, half_life_s)
+    lap("retrieve")
+    features = build_features(queries, candidates, live.index, co_visits)
+    lap("features")
+    best = rank_candidates(live, candidates, features, len(queries.now), policy.slate)
+    purchase = _purchase_probabilities(live, features, best.candidate) if policy.purchase else None
+    lap("order")
+    return Slates(best.items, best.scores, purchase)
+
+
+def rank_candidates(live: ServableRelease, candidates: Candidates, features: Floats, n: int, k: int) -> BestCandidates:
+    """Score the candidates [N] of n queries by their features [N, F], and take the best k of each query."""
+    best = BestCandidates.empty(n, k)
+    top_k_per_query(live.order.score(features), candidates.query, candidates.item, best)
+    return best
+
+
+@compiled
+def top_k_per_query(
+    scores: Floats,  # [N]
+    query: Counts,  # [N] ascending
+    item: Rows,  # [N]
+    best: BestCandidates,  # of n queries, empty; output
+) -> None:
+    """Find the k candidates with the highest scores of each query; of equal scores, the first is the better."""
+    k, filled = best.scores.shape[1], 0
+    for c in range(len(scores)):
+        q = query[c]
+        if c == 0 or query[c - 1] != q:
+            filled = 0
+        if filled < k or scores[c] > best.scores[q, k - 1]:
+            insert_best_first(best.scores, best.candidate, q, filled, scores[c], c)
+            filled = min(filled + 1, k)
+    for q in range(len(best.items)):
+        for position in range(k):
+            if best.candidate[q, position] >= 0:
+                best.items[q, position] = item[best.candidate[q, position]]
+
+
+def _purchase_probabilities(live: ServableRelease, features: Floats, candidate: Positions) -> Floats | None:
+    """Purchase probabilities [n, k] of candidates [n, k], 0 where there is none; None without a purchase head."""
+    if live.purchase is None:
+        return None
+    chosen = features[candidate] if len(features) else np.zeros((*candidate.shape, features.shape[1]), np.float32)
+    return np.where(candidate >= 0, live.purchase.probability(chosen), np.float32(0))

@@ -1,0 +1,34 @@
+"""How much is kept per user."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from anabranch.settings import Settings
+
+WEEK_S = 7 * 24 * 3600
+
+
+class StateLayout(NamedTuple):
+    """Limits per user, so that memory is bounded. A tuple, since compiled functions read it."""
+
+    history: int = 64
+    """Newest events kept, in a ring."""
+    long_term_items: int = 128
+    """Items of older events, kept with decayed counts; the weakest makes room for a new one."""
+    slate: int = 20
+    """Items of the last slate."""
+    recent_events: int = 16
+    """Event ids remembered to find duplicates."""
+    half_life_s: int = 8 * WEEK_S
+    """Seconds after which the weight of an event is halved."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> StateLayout:
+        """The layout that the settings describe."""
+        return cls(
+            history=settings.history_length,
+            long_term_items=settings.own_items,
+            slate=settings.slate_size,
+            recent_events=settings.dedupe_window,
+        )
