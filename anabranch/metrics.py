@@ -169,7 +169,7 @@ class IndexerMetrics(ConsumerMetrics):
 
 
 class ReshareMetrics:
-    """Metrics of the re-sharing job. `outcome` is called at the end of every run."""
+    """Metrics of the retraining job. `outcome` is called at the end of every run."""
 
     OUTCOMES = ("live", "rejected", "waiting", "failed")
     """`waiting`: too few new events to train a release candidate, or to judge it."""

@@ -100,7 +100,7 @@ def test_a_new_release_gets_all_vectors_and_no_text_is_embedded_again(world: Wor
 
 
 def other_item_encoder(world: World, name: str) -> None:
-    """Announce a release with the text transformer of r1 and another item encoder, as re-sharing makes them."""
+    """Announce a release with the text transformer of r1 and another item encoder, as the retraining job makes them."""
     from anabranch import release
     from tests.support.releases import write_release
 

@@ -42,7 +42,7 @@ from producers.pace import Pace
 from producers.replay import replay
 
 RESHARE_PACE = Pace(speed_up=2000.0)
-"""Pace of the events while a re-sharing job runs. At full speed the job's minute would span months of the data; at a
+"""Pace of the events while a retraining job runs. At full speed the job's minute would span months of the data; at a
 multiple of data time the gates of two jobs are as many days apart as the segments, so each gate has new events."""
 READY_TIMEOUT_S = 300.0
 RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
@@ -168,7 +168,7 @@ class Demo:
         return ranked / seconds, spans
 
     def _reshare_during(self, events: Iterator[Event]) -> None:
-        """Run the re-sharing job while events flow, until it has ended and the ranker serves what it released."""
+        """Run the retraining job while events flow, until it has ended and the ranker serves what it released."""
         pace = f"{RESHARE_PACE.speed_up:,.0f} times as fast as in the data"
         self._say("Re-share", f"a release candidate from the feedback so far, while events flow {pace}")
         incumbent = self._live_release()

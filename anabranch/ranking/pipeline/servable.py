@@ -1,4 +1,4 @@
-"""A live release: its encoder, its order, its optional heads and its item index, swapped as one."""
+"""A live release: its encoder, list ranker, optional heads and item index, which are swapped together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anabranch.release import GATES, PURCHASE_HEAD, ArtifactReader, Manifest, Re
 
 @dataclass(frozen=True)
 class ServableRelease:
-    """What ranks. `number` stands for the release in arrays, and marks the states and slates it made."""
+    """All that ranks. `number` stands for the release in arrays, where it marks the states and slates that it made."""
 
     manifest: Manifest
     number: int
@@ -33,7 +33,7 @@ class ServableRelease:
         """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         if tuple(manifest.features) != FEATURES:
             raise ReleaseError(
-                f"release {manifest.id} orders by the features {', '.join(manifest.features)}; "
+                f"release {manifest.id} ranks by the features {', '.join(manifest.features)}; "
                 f"this version builds {', '.join(FEATURES)}: re-share with this version"
             )
         return cls(
