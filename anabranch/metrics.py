@@ -193,30 +193,31 @@ class ReshareMetrics:
 
 
 class Stopwatch:
-    """Adds up how long each stage took, in whichever thread, for a histogram."""
+    """Adds up the seconds of each stage over all threads, for a histogram with the label `stage`."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
         self._laps: list[tuple[str, float]] = []
 
     def start_timer(self) -> Callable[[str], None]:
-        """Begin in the calling thread. `lap("encode")` of what is returned ends the stage that ran until now."""
-        since = time.perf_counter()
+        """Start a timer in the calling thread. It returns a function: `lap("encode")` ends the stage "encode", which
+        began at the lap before, or at the start."""
+        started_at = time.perf_counter()
 
         def lap(stage: str) -> None:
-            nonlocal since
+            nonlocal started_at
             now = time.perf_counter()
-            self._laps.append((stage, now - since))
-            since = now
+            self._laps.append((stage, now - started_at))
+            started_at = now
 
         return lap
 
     def record(self) -> None:
-        """Everything is over."""
-        spent: dict[str, float] = {}
+        """Observe the sum of each stage. Call this once, after the last lap."""
+        total_s: dict[str, float] = {}
         for stage, seconds in self._laps:
-            spent[stage] = spent.get(stage, 0.0) + seconds
-        for stage, seconds in spent.items():
+            total_s[stage] = total_s.get(stage, 0.0) + seconds
+        for stage, seconds in total_s.items():
             self._histogram.labels(stage).observe(seconds)
 
 
