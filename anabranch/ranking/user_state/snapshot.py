@@ -14,7 +14,7 @@ from anabranch.ranking.user_state.user_lists import LongTermLists
 
 
 class UserSnapshots(NamedTuple):
-    """The states of n users, each right after one event."""
+    """The states of n users, each right after one event. Long-term items beyond `long_term_size` are undefined."""
 
     vector: Vectors
     """[n, d]"""
@@ -41,7 +41,7 @@ class UserSnapshots(NamedTuple):
             recent_s=np.empty((n, layout.history), np.uint32),
             session_length=np.zeros(n, np.int32),
             long_term_size=np.zeros(n, np.int32),
-            long_term=LongTermLists.empty(n, layout.long_term_items),
+            long_term=LongTermLists.uninitialised(n, layout.long_term_items),
         )
 
     def select(self, rows: Positions | slice) -> UserSnapshots:

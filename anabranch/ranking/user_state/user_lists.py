@@ -44,6 +44,17 @@ class LongTermLists(NamedTuple):
     """[n, M]"""
 
     @classmethod
+    def uninitialised(cls, n: int, size: int) -> LongTermLists:
+        """Lists of n users, whose entries are undefined: memory that nothing is written to costs no time."""
+        return cls(
+            item=np.empty((n, size), np.int32),
+            log2_decayed_count=np.empty((n, size), np.float32),
+            event_count=np.empty((n, size), np.float32),
+            first_s=np.empty((n, size), np.uint32),
+            last_s=np.empty((n, size), np.uint32),
+        )
+
+    @classmethod
     def empty(cls, n: int, size: int) -> LongTermLists:
         """Lists of n users, without any entries."""
         return cls(
