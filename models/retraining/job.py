@@ -8,7 +8,6 @@ release candidate (`models.pipeline.release_candidate`), rank the gate's window 
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from models.pipeline.release_gate import GateRule, Verdict, decide
 from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
+from models.retraining.release_folder import new_release_folder
 from models.retraining.windows import DAY_MS, NotEnoughNewData, WindowLengths, split_windows
 from models.stages import Bar, bar_by_stage
 from models.training_curves import Curve, OpenCurve, no_curves
@@ -82,27 +82,25 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
         run.publish_neighbours(run.fit_co_visits(run.events), texts)
         raise
 
-    name = f"r{len(notices.newest) + 1:04d}"
-    folder = settings.releases_dir / name
-    with curves(name) as curve:
-        candidate = run.train(window, folder, curve)
-    manifest = candidate.manifest(
-        name, None if incumbent is None else incumbent.release, topics_io.now_ms(), window, release.digests(folder)
-    )
+    with new_release_folder(settings.releases_dir, notices.newest) as folder:
+        with curves(folder.name) as curve:
+            candidate = run.train(window, folder, curve)
+        parent_id = None if incumbent is None else incumbent.release
+        manifest = candidate.manifest(folder.name, parent_id, topics_io.now_ms(), window, release.digests(folder))
 
-    texts = item_text_vectors(Release(folder, manifest), run.items, settings.data_dir)
-    co_visit = run.fit_co_visits(run.events.split(window.gate_from)[0])
-    paired = run.evaluate(Release(folder, manifest), co_visit, texts)
-    verdict = decide(paired, config.rule)
-    manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
-    manifest_sha256 = release.write(folder, manifest)
+        texts = item_text_vectors(Release(folder, manifest), run.items, settings.data_dir)
+        co_visit = run.fit_co_visits(run.events.split(window.gate_from)[0])
+        paired = run.evaluate(Release(folder, manifest), co_visit, texts)
+        verdict = decide(paired, config.rule)
+        manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
+        manifest_sha256 = release.write(folder, manifest)
 
     run.publish_neighbours(co_visit, texts)
     notice = _notice(manifest, manifest_sha256, verdict)
     topics_io.announce(settings, notice)
     if verdict.accepted and incumbent is not None:
         topics_io.announce(settings, msgspec.structs.replace(incumbent, status="retired", ts=topics_io.now_ms()))
-    report_path = release.report_path(settings.data_dir, name)
+    report_path = release.report_path(settings.data_dir, manifest.id)
     write(Report(manifest, candidate, verdict, config.rule), report_path)
     return RunResult(notice, candidate, verdict, len(run.events), time.monotonic() - started, report_path)
 
@@ -133,8 +131,6 @@ class _RetrainingRun:
 
     def train(self, window: DataWindow, folder: Path, curve: Curve) -> ReleaseCandidate:
         """Train a release candidate on the events before the gate's window, and write its files into `folder`."""
-        if folder.exists():
-            shutil.rmtree(folder)  # files of a run that stopped before it announced the release
         inputs = PipelineInputs(
             self.events.split(window.gate_from)[0],
             self.items,

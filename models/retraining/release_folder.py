@@ -1,0 +1,40 @@
+"""The folder of a new release, and with it the release's id."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+RELEASE_ID = re.compile(r"r([0-9]{1,9})")
+
+
+@contextmanager
+def new_release_folder(releases_dir: Path, announced: Iterable[str]) -> Iterator[Path]:
+    """An empty folder whose name no other release has; `announced` has the ids of all notices. Removed on an error.
+
+    An existing folder is never touched: it may be the live release's, whose notice was lost, or that of a run which is
+    still training.
+    """
+    folder = _create_next(releases_dir, announced)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # what stays is never mistaken for a release: its number is taken
+        raise
+
+
+def _create_next(releases_dir: Path, announced: Iterable[str]) -> Path:
+    releases_dir.mkdir(parents=True, exist_ok=True)
+    names = (*announced, *(path.name for path in releases_dir.iterdir()))
+    number = max((int(match[1]) for name in names if (match := RELEASE_ID.fullmatch(name))), default=0)
+    while True:
+        number += 1
+        folder = releases_dir / f"r{number:04d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another run has taken this number since
+            continue
+        return folder
