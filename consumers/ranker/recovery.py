@@ -72,6 +72,9 @@ class RecoveryManager:
         self._tasks = tasks
         self._metrics = metrics
         self._dead_letters = DeadLetterOffsets(clients.log_reader, self._topics)
+        self._notices = ReleaseNotices()
+        self._next_notice: dict[int, int] = {}
+        """By partition of topic `releases`, the offset of the first record that was not read."""
         self._backoff = Backoff(clients.clock.monotonic)
         self._log_due = Throttle(LOG_INTERVAL_S, clients.clock.monotonic)
         self._turn = 0
@@ -187,13 +190,16 @@ class RecoveryManager:
             yield
 
     def _announced_release(self) -> str | None:
-        """The id of the live release by its notices, which this process may not have loaded yet."""
-        notices = ReleaseNotices()
-        for record in self._clients.log_reader.read_to_end([self._topics.releases]):
+        """The id of the live release by its notices, which this process may not have loaded yet.
+
+        Reads the notices that came since the last call.
+        """
+        for record in self._clients.log_reader.read_from(self._topics.releases, self._next_notice):
+            self._next_notice[record.partition] = record.offset + 1
             read = decode_own(messages.releases, bytes.decode, record, self._metrics)
             if read is not None and read[1] is not None:
-                notices.add(read[1])
-        return None if notices.live is None else notices.live.release
+                self._notices.add(read[1])
+        return None if self._notices.live is None else self._notices.live.release
 
     def _replay(
         self, reader: PartitionReader, partition: TopicPartition, segment: ReplaySegment, dirty: dict[int, DirtyUser]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from anabranch.errors import BackgroundFailure
+from anabranch.kafka.records import OutboundRecord
 from consumers.ranker.partition_task import TaskState
 from consumers.releases.updates import CoVisitRow, CoVisitUpdate, ItemVectorUpdate
 from tests.support.in_memory_kafka import Outcome
@@ -156,6 +157,20 @@ def test_a_successor_that_is_still_loading_the_release_that_ranked_last_waits_fo
     successor.settle()
     assert {ranking.release for ranking in world.rankings()} == {"r2"}
     assert len(world.slates()) == 16
+
+
+def test_an_unreadable_notice_is_counted_once_however_long_recovery_waits(world: RankerWorld) -> None:
+    process = start(world)
+    process.go_live("r2")
+    world.send(*purchases(8))
+    process.settle()
+    world.kafka.append(OutboundRecord(world.topics.releases, b"r3", b"no notice"))
+    successor = world.process(release="r1")
+    world.announce("r2")
+    for _ in range(10):
+        world.clock.advance(3)
+        successor.turn()
+    assert successor.metric("messages_passed_over_total", topic=world.topics.releases) == 1
 
 
 def test_a_successor_whose_release_was_rolled_back_does_not_wait(world: RankerWorld) -> None:
