@@ -43,7 +43,7 @@ def test_the_help_of_a_command_shows_an_example(command: str) -> None:
 OLD_OPTIONS = [
     *((command, "--seed=7", "--random-seed=7") for command in ("share", "evaluate", "reshare", "demo", "chaos")),
     *((command, "--discover", "--exclude-seen") for command in ("rank", "demo")),
-    ("bench items", "--seed=7", "--random-seed=7"),
+    *((f"bench {name}", "--seed=7", "--random-seed=7") for name in ("items", "throughput", "latency")),
     ("bench throughput", "--echo-batch=64", "--noop-batch=64"),
 ]
 REQUIRED = {"share": ["--data=folder", "--out=release"], "evaluate": ["--data=folder"]}

@@ -10,10 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import typer.main
 from rich.console import Console
 
-from anabranch.cli import bench
 from anabranch.harness.bench.catalogue import NOISE, add_noise, max_households
 from anabranch.harness.bench.figures.plots import curves, draw
 from anabranch.harness.bench.figures.statistics import Rate, percentiles, rate_by_segment, spread
@@ -24,23 +22,6 @@ from anabranch.harness.bench.swap import mixes_releases
 from anabranch.harness.environment.reconciliation import LoggedRanking
 from anabranch.messages import Cause, Ranking
 from producers import completejourney
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (["throughput", "--seed", "5"], ("throughput", {"random_seed": 5})),
-        (["latency", "--seed=6"], ("latency", {"random_seed": 6})),
-        (["echo", "--echo-batch", "7"], ("noop-baseline", {"noop_batches": [7]})),
-    ],
-)
-def test_old_names_of_options_and_commands_are_accepted(old: list[str], new: tuple[str, dict[str, object]]) -> None:
-    group = typer.main.get_command(bench.app)
-    with group.make_context("bench", [], resilient_parsing=True) as context:
-        name, command, arguments = group.resolve_command(context, list(old))
-        parameters = command.make_context(name, arguments, parent=context).params
-    assert command.name == new[0]
-    assert parameters.items() >= new[1].items()
 
 
 def test_a_figure_comes_with_its_spread() -> None:
