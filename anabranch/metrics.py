@@ -103,6 +103,9 @@ class RankerMetrics(ConsumerMetrics):
             buckets=LATENCY_S,
             registry=new.registry,
         )
+        self.unknown_item = new.counter(
+            "anabranch_events_unknown_item", "Events about an item without a vector in the index"
+        )
         self.batch = new.histogram("anabranch_batch_events", "Events per transaction", BATCH)
         self.waited = new.gauge(
             "anabranch_backpressure_seconds",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -20,7 +21,13 @@ from consumers.runtime.pacing import Throttle
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""
-GAUGE_INTERVAL_S, LAG_INTERVAL_S = 1, 2
+GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S = 1, 2, 60
+MAX_UNKNOWN_ITEM_SHARE = 0.5
+"""Of the events of an interval. Items that have left the catalogue, or are too new, are a smaller share."""
+MIN_EVENTS = 100
+"""Fewer events say nothing about the share."""
+
+log = logging.getLogger(__name__)
 
 
 class MetricsReporter:
@@ -32,6 +39,8 @@ class MetricsReporter:
         self._batch_max = batch_max
         self._gauges_due = Throttle(GAUGE_INTERVAL_S, self._clock.monotonic)
         self._lag_due = Throttle(LAG_INTERVAL_S, self._clock.monotonic)
+        self._unknown_items_due = Throttle(UNKNOWN_ITEMS_INTERVAL_S, self._clock.monotonic)
+        self._events_since = self._unknown_items_since = 0
 
     def polled(self, records: Sequence[ConsumerRecord]) -> None:
         """These records were polled, or there were none."""
@@ -81,6 +90,22 @@ class MetricsReporter:
         self._metrics.ignored.labels("duplicate").inc(len(events) - len(fresh))
         ahead = sum(0 <= events[index].appended_ms < events[index].event.ts - CLOCK_SKEW_MS for index in fresh)
         self._metrics.corrected.labels("clock_skew").inc(ahead)
+        self._count_unknown_items(len(fresh), int(result.unknown_item.sum()))
+
+    def _count_unknown_items(self, events: int, unknown_items: int) -> None:
+        """Events that join with no item are ranked, but say nothing about the user: a warning if they are many."""
+        self._metrics.unknown_item.inc(unknown_items)
+        self._events_since += events
+        self._unknown_items_since += unknown_items
+        if self._events_since >= MIN_EVENTS and self._unknown_items_due():
+            if self._unknown_items_since > MAX_UNKNOWN_ITEM_SHARE * self._events_since:
+                log.warning(
+                    "%d of the last %d events are about items that are not in the index: are they in the catalogue, "
+                    "with their ids written in the same way?",
+                    self._unknown_items_since,
+                    self._events_since,
+                )
+            self._events_since = self._unknown_items_since = 0
 
     def _count_hits(self, result: RankingResult, releases: ReleaseNumbers) -> None:
         """Prequential hits: the slate that each user had before the event, by the release that made it."""

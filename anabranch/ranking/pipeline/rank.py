@@ -39,6 +39,7 @@ class RankingResult:
     """The results for the B events of a batch."""
 
     duplicate: Mask  # [B] events seen before: nothing else holds for them
+    unknown_item: Mask  # [B] events about an item without a vector
     ranked: Mask  # [B] events with a slate: all but duplicates, or only each user's last one (`Policy.latest`)
     slate: Rows  # [B, slate] -1 padded
     score: Floats  # [B, slate]
@@ -112,7 +113,7 @@ def _join(
     slate, score = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
     purchase = None if slates.purchase is None else scatter(slates.purchase, update.ranked, n, 0)
     feedback = join_feedback(states.activity, batch.columns, update.duplicate, ranked, slate, live.number)
-    return RankingResult(update.duplicate, ranked, slate, score, feedback, purchase)
+    return RankingResult(update.duplicate, update.unknown_item, ranked, slate, score, feedback, purchase)
 
 
 def scatter(values: NDArray[Number], indices: Positions, n: int, fill: int) -> NDArray[Number]:

@@ -24,6 +24,8 @@ class UserUpdate(NamedTuple):
 
     duplicate: Mask
     """[B] events that were applied before; they changed nothing"""
+    unknown_item: Mask
+    """[B] other events about an item without a vector, which did not change the user vector"""
     ranked: Positions
     """[A] indices of the events to rank after, ascending"""
     snapshots: UserSnapshots
@@ -55,7 +57,8 @@ def update_user_states(
     )
     gather_vectors(vector, user, encoded, vectors_after, ranked, snapshots.vector)
     states.columns.recurrent[users], states.columns.vector[users] = recurrent, vector
-    return UserUpdate(duplicate, ranked, snapshots)
+    unknown_item = (events.items >= 0) & ~has_input & ~duplicate
+    return UserUpdate(duplicate, unknown_item, ranked, snapshots)
 
 
 def replay(states: UserStates, batch: EventBatch, live: ServableRelease | None = None) -> None:

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from anabranch.messages import Event
 from anabranch.metrics import RankerMetrics
+from anabranch.ranking.pipeline.feedback import NO_SLATE, FeedbackColumns
+from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemVocabulary
-from consumers.ranker.metrics_reporter import MetricsReporter
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
+from consumers.ranker.metrics_reporter import MIN_EVENTS, MetricsReporter
+from consumers.runtime.decoding import DecodedEvent
 from tests.support.releases import DIMS, live_release, write_release
 
 
@@ -37,6 +41,29 @@ def test_backpressure_is_the_age_of_the_oldest_event_in_the_batch() -> None:
     assert registry.get_sample_value("anabranch_full_batches_total") == 1
     report.polled([])
     assert registry.get_sample_value("anabranch_backpressure_seconds") == 0
+
+
+@pytest.mark.parametrize(("unknown", "warned"), [(50, False), (51, True)])
+def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
+    unknown: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, count = CollectorRegistry(), MIN_EVENTS
+    result = RankingResult(
+        duplicate=np.zeros(count, np.bool_),
+        unknown_item=np.arange(count) < unknown,
+        ranked=np.ones(count, np.bool_),
+        slate=np.full((count, 1), -1, np.int32),
+        score=np.zeros((count, 1), np.float32),
+        feedback=FeedbackColumns(
+            np.full(count, -1, np.int32), np.zeros(count, np.int32), np.full(count, NO_SLATE, np.int32)
+        ),
+    )
+    event = Event(event_id="e", user_id="u", type="view", ts=1, item_id="i")
+    events = [DecodedEvent(event, 0, offset, 1) for offset in range(count)]
+    reporter = MetricsReporter(RankerMetrics(registry), batch_max=9)
+    reporter.committed(events, [], result, ReleaseNumbers(), committed_at_s=1.0)
+    assert registry.get_sample_value("anabranch_events_unknown_item_total") == unknown
+    assert ("are about items that are not in the index" in caplog.text) is warned
 
 
 def test_index_changes_that_are_searched_exhaustively_are_counted(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from consumers.runtime.decoding import DecodedEvent
 
 RANKED = RankingResult(
     duplicate=np.array([False, True, False]),
+    unknown_item=np.zeros(3, np.bool_),
     ranked=np.array([True, False, True]),
     slate=np.array([[0, 1], [0, 1], [1, -1]], np.int32),
     score=np.array([[2, 1], [2, 1], [3, 0]], np.float32),
