@@ -42,7 +42,7 @@ test: $(STAMP) ## run every test: unit, with a broker, end to end
 	@echo '==> pytest $(ARGS)'
 	@$(BIN)/python -m pytest $(ARGS)
 
-chaos: $(STAMP) ## kill rankers and brokers at random under load, then reconcile the topics (needs Java and Maven)
+chaos: $(STAMP) ## kill rankers and brokers at random under load, then reconcile the topics
 	@echo '==> anabranch chaos $(ARGS)'
 	@$(BIN)/anabranch chaos $(ARGS)
 
@@ -50,11 +50,11 @@ results: $(STAMP) ## run every offline benchmark and write models/RESULTS.md (AR
 	@echo '==> anabranch results $(ARGS)'
 	@$(BIN)/anabranch results $(ARGS)
 
-bench: $(STAMP) ## measure the ranker against its baselines and print the table (needs Java and Maven)
+bench: $(STAMP) ## measure the ranker against its baselines and print the table
 	@echo '==> anabranch bench all $(ARGS)'
 	@$(BIN)/anabranch bench all $(ARGS)
 
-peers: $(STAMP) $(PEERS_STAMP) ## compare the ranker with other libraries on the same work (needs Java and Maven)
+peers: $(STAMP) $(PEERS_STAMP) ## compare the ranker with other libraries on the same work
 	@echo '==> python -m tests.benchmarks.peers $(ARGS)'
 	@$(BIN)/python -m tests.benchmarks.peers $(ARGS)
 
@@ -74,7 +74,7 @@ lint-deploy: $(STAMP) ## lint the Dockerfile, YAML and shell scripts, and test t
 	@echo '==> hadolint, yamllint, shellcheck'
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m yamllint --strict --config-file deploy/yamllint.yaml deploy
-	@$(BIN)/shellcheck deploy/kafka/broker .ci/run
+	@$(BIN)/shellcheck .ci/run
 	@echo '==> pytest tests/unit/deploy'
 	@$(BIN)/python -m pytest -q tests/unit/deploy
 

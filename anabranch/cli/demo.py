@@ -17,12 +17,12 @@ def command(
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Never rank items the user has already bought.")
     ] = False,
-    kafka: Annotated[
-        bool, typer.Option("--kafka", help="Start Apache Kafka (needs Java and Maven), not the embedded broker.")
-    ] = False,
     bootstrap_servers: Annotated[
         str | None,
-        typer.Option(envvar="ANABRANCH_BOOTSTRAP_SERVERS", help="Use this broker, with new topics for this run."),
+        typer.Option(
+            envvar="ANABRANCH_BOOTSTRAP_SERVERS",
+            help="Use this broker, with new topics for this run. Default: start one.",
+        ),
     ] = None,
     speed: Annotated[str | None, typer.Option(help="Replay at a multiple of data time, such as 1000x.")] = None,
     households: Annotated[
@@ -62,7 +62,7 @@ def command(
         exclude_seen=exclude_seen or None,
     )
     schedule = make_schedule(history_weeks, replay_weeks, reshare_every, households)
-    options = DemoOptions(schedule, random_seed, kafka, Pace.parse(speed), bootstrap_servers)
+    options = DemoOptions(schedule, random_seed, Pace.parse(speed), bootstrap_servers)
     prepare_command()
     console = Console()
     summary = run(options, settings, console)

@@ -21,9 +21,6 @@ from anabranch.settings import Settings
 POLL_RECORDS = 5_000
 """Most records of one poll."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
-MAX_FRAME_BYTES = 2**31 - 1
-"""The limit of the protocol. With the default limit, a consumer of kafka-python logs a larger frame and never reads it,
-and so makes no progress. Upstream: dpkp/kafka-python#3074, #3075."""
 RETRY_INTERVAL_S = 0.5
 STALLED_AFTER_S = 60
 """A read to the end fails after this long without a record."""
@@ -214,8 +211,6 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": 100,
                 "max_partition_fetch_bytes": max(settings.max_message_bytes + ENVELOPE_BYTES, 1_048_576),
-                # The embedded broker ignores fetch limits and answers with all records in one frame.
-                "receive_message_max_bytes": MAX_FRAME_BYTES,
                 "metrics_enabled": False,
             }
             | configs,

@@ -11,9 +11,8 @@ import msgspec
 import pytest
 
 from anabranch.harness.chaos.verify import MUST_BE_ZERO
-from tests.kafka.marks import needs_kafka
 
-pytestmark = [needs_kafka, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_kills_pauses_and_a_swap_lose_nothing_double_nothing_and_bend_no_vector(tmp_path: Path) -> None:

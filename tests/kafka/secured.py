@@ -11,7 +11,8 @@ from pathlib import Path
 import trustme
 from cryptography.hazmat.primitives import serialization
 
-from anabranch.harness.environment.broker import START_TIMEOUT_S, STOP_TIMEOUT_S, kafka_command
+from anabranch.harness.environment.broker import START_TIMEOUT_S, STOP_TIMEOUT_S
+from anabranch.harness.environment.kafka_node import KafkaNode, Quorum
 from anabranch.harness.environment.processes import free_ports
 from anabranch.harness.environment.server import Server
 from anabranch.settings import Secret, Settings
@@ -57,14 +58,14 @@ def start_secured(folder: Path) -> Iterator[Secured]:
     """A secured node on free ports of 127.0.0.1, its certificates beside its data; stopped at the end."""
     scram, mutual, internal, controller = free_ports(4)
     _write_certificates(folder)
-    users, properties = folder / "users", folder / "extra.properties"
-    users.write_text(f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]\n", "utf-8")
-    properties.write_text(_properties(folder, scram, mutual, internal, controller), "utf-8")
-    options = ["--quorum", f"1@127.0.0.1:{controller}", "--cluster-id", "c" * 22]
-    options += ["--properties", str(properties), "--scram", str(users)]
-    server = Server(
-        "broker", kafka_command(folder / "data", scram, *options), folder / "server.log", address=f"127.0.0.1:{scram}"
+    node = KafkaNode(
+        folder / "data",
+        scram,
+        Quorum({1: controller}),
+        properties=_properties(folder, scram, mutual, internal, controller),
+        scram_users=[f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"],
     )
+    server = Server("broker", node.prepare(), folder / "server.log", address=f"127.0.0.1:{scram}")
     try:
         server.start()
         server.wait_until_ready(_listens, START_TIMEOUT_S)
@@ -86,22 +87,23 @@ def _write_certificates(folder: Path) -> None:
     (folder / "server.pem").write_bytes(key + b"".join(certificate.bytes() for certificate in server.cert_chain_pems))
 
 
-def _properties(folder: Path, scram: int, mutual: int, internal: int, controller: int) -> str:
+def _properties(folder: Path, scram: int, mutual: int, internal: int, controller: int) -> dict[str, object]:
     listeners = f"SCRAM://127.0.0.1:{scram},MUTUAL://127.0.0.1:{mutual},INTERNAL://127.0.0.1:{internal}"
-    return f"""
-listeners={listeners},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={listeners}
-listener.security.protocol.map=SCRAM:SASL_SSL,MUTUAL:SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=INTERNAL
-sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.scram.scram-sha-512.sasl.jaas.config=\\
-  org.apache.kafka.common.security.scram.ScramLoginModule required;
-listener.name.mutual.ssl.client.auth=required
-ssl.keystore.type=PEM
-ssl.keystore.location={folder / "server.pem"}
-ssl.truststore.type=PEM
-ssl.truststore.location={folder / "ca.pem"}
-"""
+    return {
+        "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": listeners,
+        "listener.security.protocol.map": "SCRAM:SASL_SSL,MUTUAL:SSL,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "INTERNAL",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        "listener.name.scram.scram-sha-512.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.mutual.ssl.client.auth": "required",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": folder / "server.pem",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": folder / "ca.pem",
+    }
 
 
 def _listens(address: str) -> bool:

@@ -16,10 +16,7 @@ from anabranch.errors import UsageError
 from anabranch.harness.environment.cluster import Cluster, start_cluster
 from anabranch.kafka import clients
 from anabranch.settings import Settings
-from tests.kafka.marks import needs_kafka
 from tests.kafka.world import PATIENCE_S, await_true
-
-pytestmark = needs_kafka
 
 
 @pytest.fixture(scope="module")

@@ -64,8 +64,6 @@ def test_a_restarted_ranker_continues_from_saved_states_and_replays_no_event(wor
 
 def test_feedback_after_a_kill_is_joined_with_the_slate_shown_before_it(world: World, broker: Broker) -> None:
     """States are never saved here, so recovery can take the slates only from the rankings."""
-    if broker.kind == "embedded":
-        pytest.skip("the embedded broker waits minutes for a killed member of a group: run on Apache Kafka")
     world.go_live("r1")
     events = purchases(100)
     never = ("--set", "checkpoint_ms=3600000", "rank", "--instance", "one", "--start", "earliest")
@@ -106,8 +104,6 @@ def test_users_over_the_limit_are_evicted_and_loaded_again_unchanged(world: Worl
 
 
 def test_a_ranker_paused_past_its_session_timeout_publishes_nothing_twice(world: World, broker: Broker) -> None:
-    if broker.kind == "embedded":
-        pytest.skip("the embedded broker does not fence a member that was thrown out: run on Apache Kafka")
     world.go_live("r1")
     events = purchases(900, users=12)
     with Process(world.settings, "rank", "--start", "earliest") as zombie:
@@ -168,8 +164,6 @@ def test_at_least_once_ranks_every_event_without_transactions(world: World) -> N
 
 
 def test_two_processes_of_one_instance_do_not_both_keep_running(world: World, broker: Broker) -> None:
-    if broker.kind == "embedded":
-        pytest.skip("the embedded broker does not fence a producer that was replaced: run on Apache Kafka")
     world.go_live("r1")
     with (
         Process(world.settings, "rank", "--start", "earliest", "--instance", "same") as first,

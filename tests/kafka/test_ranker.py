@@ -103,8 +103,6 @@ def test_poison_goes_to_the_dead_letters_and_the_stream_goes_on(world: World) ->
 
 
 def test_kill_9_and_a_restart_publish_nothing_twice(world: World, broker: Broker) -> None:
-    if broker.kind == "embedded":
-        pytest.skip("the embedded broker waits minutes for a killed member of a group: run on Apache Kafka")
     world.go_live("r1")
     events = purchases(1500)
     with Process(world.settings, "rank", "--start", "earliest", "--instance", "one") as ranker:
@@ -258,8 +256,6 @@ def test_two_rankers_share_the_partitions_and_one_takes_over(world: World) -> No
 def test_a_ranker_removed_from_its_group_recovers_and_publishes_nothing_twice(
     world: World, admin: KafkaAdminClient, broker: Broker
 ) -> None:
-    if broker.kind == "embedded":
-        pytest.skip("the embedded broker does not fence a member that was thrown out: run on Apache Kafka")
     world.go_live("r1")
     events = purchases(4000, users=40)
     group = world.settings.group("ranker")

@@ -56,7 +56,6 @@ class DemoOptions:
 
     schedule: DemoSchedule
     random_seed: int
-    kafka: bool
     pace: Pace
     bootstrap_servers: str | None
 
@@ -66,7 +65,7 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
     started = time.monotonic()
     for name in RUN_FOLDERS:
         shutil.rmtree(settings.data_dir / name, ignore_errors=True)
-    with broker.open_broker(options.bootstrap_servers, options.kafka, settings.data_dir / "broker") as opened:
+    with broker.open_broker(options.bootstrap_servers, settings.data_dir / "broker") as opened:
         console.print(f"[bold]Broker[/]  {opened.kind}, {opened.bootstrap_servers}: {opened.limitations}.")
         settings = msgspec.structs.replace(settings, bootstrap_servers=opened.bootstrap_servers)
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:

@@ -1,18 +1,15 @@
 """One broker for the demo and the tests: given by its address, or started as a child process and stopped at the end.
 
-`anabranch.harness.environment.cluster` starts several nodes that replicate each other.
+`anabranch.harness.environment.cluster` starts several nodes that replicate each other, and `local_broker` one that runs
+on when the command that started it has ended.
 """
 
 from __future__ import annotations
 
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -20,26 +17,18 @@ from typing import Literal
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from anabranch.errors import BrokerUnavailable, UsageError
+from anabranch.harness.environment.kafka_node import KafkaNode, Quorum
 from anabranch.harness.environment.processes import free_ports
 from anabranch.harness.environment.server import Server
 
-BrokerKind = Literal["given", "kafka", "embedded"]
+BrokerKind = Literal["given", "kafka"]
 
 LIMITATIONS: Mapping[BrokerKind, str] = {
     "given": "replication, retention and access are as you configured them",
     "kafka": "Apache Kafka on one node without replication: data is lost with its disk",
-    "embedded": (
-        "noida-db, an embedded substitute for Kafka, for demonstration only: it keeps everything in memory and loses "
-        "what it has not saved when it is killed, never gives a killed ranker's partitions to another, does not fence "
-        "a replaced ranker, and ignores retention"
-    ),
 }
-SCRIPT = Path(__file__).resolve().parents[3] / "deploy" / "kafka" / "broker"
-KAFKA_REQUIRES = ("java", "mvn")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-"""The embedded broker saves all its data when it stops: measured 18 s for 1.4 GB."""
 
 
 @dataclass
@@ -74,79 +63,33 @@ class Broker:
         self.stop()
 
 
-def choose(bootstrap_servers: str | None, want_kafka: bool) -> BrokerKind:
-    """Which broker to use: the given one, else Apache Kafka if `want_kafka`, else the embedded one.
-
-    Raises `UsageError` if `want_kafka` and something that Apache Kafka needs is missing.
-    """
-    if bootstrap_servers is not None:
-        return "given"
-    if not want_kafka:
-        return "embedded"
-    missing = missing_for_kafka()
-    if missing:
-        raise UsageError(f"Apache Kafka needs {' and '.join(missing)}: install it, or use the embedded broker")
-    return "kafka"
+def open_broker(bootstrap_servers: str | None, data_dir: Path) -> Broker:
+    """The given broker, or else Apache Kafka, started and answering. Raises as `start_broker` does."""
+    return start_broker(data_dir) if bootstrap_servers is None else Broker("given", bootstrap_servers)
 
 
-def missing_for_kafka() -> list[str]:
-    """What Apache Kafka from `deploy/kafka` needs and this machine lacks; empty if it can be started."""
-    missing = [command for command in KAFKA_REQUIRES if shutil.which(command) is None]
-    return missing if SCRIPT.is_file() else [*missing, "a clone of the repository (deploy/kafka/broker)"]
-
-
-def open_broker(bootstrap_servers: str | None, want_kafka: bool, data_dir: Path) -> Broker:
-    """The broker that `choose` selects, started and answering. Raises as `choose` and `start_broker` do."""
-    kind = choose(bootstrap_servers, want_kafka)
-    if bootstrap_servers is not None:
-        return Broker(kind, bootstrap_servers)
-    return start_broker("kafka" if kind == "kafka" else "embedded", data_dir)
-
-
-def start_broker(kind: Literal["kafka", "embedded"], data_dir: Path) -> Broker:
-    """Start a broker on a free port of 127.0.0.1, with its data and log in `data_dir`, and wait until it answers.
+def start_broker(data_dir: Path) -> Broker:
+    """Start Apache Kafka on a free port of 127.0.0.1, with its data and log in `data_dir`; wait until it answers.
 
     Data of an earlier start in the same folder is kept. Raises `BrokerUnavailable`, with the end of the log, if it
     does not answer, and `UsageError` if it is not installed.
     """
-    data_dir = data_dir.resolve()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    folder = data_dir.resolve()
     [port] = free_ports(1)
-    command = kafka_command(data_dir, port) if kind == "kafka" else _embedded_command(data_dir, port)
-    server = Server("broker", command, data_dir / "server.log", address=f"127.0.0.1:{port}")
+    command = KafkaNode(folder, port, Quorum.single()).prepare()
+    server = Server("broker", command, folder / "server.log", address=f"127.0.0.1:{port}")
+    start_and_wait(server)
+    return Broker("kafka", server.address, server)
+
+
+def start_and_wait(server: Server) -> None:
+    """Start a broker's process and wait until it answers; stop it if it does not. Raises `BrokerUnavailable`."""
     try:
         server.start()
-        server.wait_until_ready(_answers, START_TIMEOUT_S)
+        server.wait_until_ready(answers, START_TIMEOUT_S)
     except BaseException:
         server.stop(STOP_TIMEOUT_S)
         raise
-    return Broker(kind, server.address, server)
-
-
-def kafka_command(data_dir: Path, port: int, *options: str) -> list[str]:
-    """The command that runs Apache Kafka in the foreground; `options` are those of `deploy/kafka/broker`.
-
-    Raises `UsageError` outside a clone of the repository, and `BrokerUnavailable` if its jars cannot be downloaded.
-    """
-    if not SCRIPT.is_file():
-        raise UsageError(f"{SCRIPT} is missing: start Apache Kafka from a clone of the repository")
-    # The first time this downloads the jars, so its messages go to the terminal.
-    download = subprocess.run([str(SCRIPT), "jars"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
-    if download.returncode != 0:
-        raise BrokerUnavailable("Apache Kafka's jars could not be downloaded; the lines above say why")
-    return [str(SCRIPT), "run", "--data", str(data_dir), "--port", str(port), *options]
-
-
-def _embedded_command(data_dir: Path, port: int) -> list[str]:
-    if find_spec("noida_db") is None:
-        raise UsageError(
-            "the embedded broker is not installed: pip install 'anabranch[demo]', or name a broker with "
-            "--bootstrap-servers"
-        )
-    binary = Path(str(files("noida_db"))) / "noida-db"  # not its Python wrapper, which would leave the server running
-    binary.chmod(binary.stat().st_mode | 0o111)
-    service = ["--only", "kafka", "--kafka-port", str(port), "--host", "127.0.0.1"]
-    return [str(binary), "start", "--data-dir", str(data_dir), *service]
 
 
 @contextmanager
@@ -158,7 +101,8 @@ def admin_client(address: str) -> Iterator[KafkaAdminClient]:
         yield client
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether the broker at host:port answers a request."""
     try:
         with admin_client(address) as admin:
             admin.list_topics()

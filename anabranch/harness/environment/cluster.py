@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from types import TracebackType
 
 from kafka.errors import KafkaError
 
 from anabranch.errors import UsageError
-from anabranch.harness.environment.broker import START_TIMEOUT_S, admin_client, kafka_command
+from anabranch.harness.environment.broker import START_TIMEOUT_S, admin_client
+from anabranch.harness.environment.kafka_node import KafkaNode, Quorum
 from anabranch.harness.environment.processes import free_ports
 from anabranch.harness.environment.server import Server
 
@@ -80,8 +81,8 @@ def start_cluster(nodes: int, data_dir: Path) -> Cluster:
     members.
 
     One node is a broker without replication. More must be at least three: the replication factor is three, and of two
-    nodes neither has a majority without the other. Raises `UsageError` for other numbers and outside a clone of the
-    repository, `BrokerUnavailable` if the nodes do not answer.
+    nodes neither has a majority without the other. Raises `UsageError` for other numbers and if Apache Kafka is not
+    installed, `BrokerUnavailable` if the nodes do not answer.
     """
     if nodes < 1 or nodes == 2:
         raise UsageError(f"a cluster has one node, or three or more; not {nodes}")
@@ -90,22 +91,24 @@ def start_cluster(nodes: int, data_dir: Path) -> Cluster:
     return cluster
 
 
-def _servers(count: int, data_dir: Path) -> Iterator[Server]:
+def _servers(count: int, data_dir: Path) -> list[Server]:
     ports = free_ports(2 * count)
-    clients, controllers = ports[:count], ports[count:]
-    quorum = ",".join(f"{node_id}@127.0.0.1:{port}" for node_id, port in enumerate(controllers, start=1))
-    common = ["--quorum", quorum, "--cluster-id", token_hex(11)]
-    for node_id, port in enumerate(clients, start=1):
-        folder = data_dir / str(node_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        options = ["--node", str(node_id), *common] if count > 1 else []
-        yield Server(
-            f"broker {node_id}",
-            kafka_command(folder, port, *options),
-            folder / "server.log",
+    quorum = Quorum(dict(enumerate(ports[count:], start=1)))
+    nodes = [
+        KafkaNode(data_dir / str(node_id), port, quorum, node_id) for node_id, port in enumerate(ports[:count], start=1)
+    ]
+    with ThreadPoolExecutor(count) as pool:  # each formats its storage, which takes seconds
+        commands = list(pool.map(KafkaNode.prepare, nodes))
+    return [
+        Server(
+            f"broker {node.node_id}",
+            command,
+            node.folder / "server.log",
             death_signal=signal.SIGKILL,  # see STOP_TIMEOUT_S
-            address=f"127.0.0.1:{port}",
+            address=f"127.0.0.1:{node.port}",
         )
+        for node, command in zip(nodes, commands, strict=True)
+    ]
 
 
 def _has_members(node_ids: frozenset[int]) -> Callable[[str], bool]:

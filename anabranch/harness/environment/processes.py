@@ -48,8 +48,8 @@ class ChildProcess:
     log: Path | None
     environment: Mapping[str, str] | None = None
     working_dir: Path | None = None
-    death_signal: signal.Signals = signal.SIGTERM
-    """The signal that the kernel sends the child when its parent ends."""
+    death_signal: signal.Signals | None = signal.SIGTERM
+    """The signal that the kernel sends the child when its parent ends; None: it outlives its parent."""
     _process: psutil.Popen | None = field(default=None, repr=False)
     """None before the first start and after `kill`."""
 
@@ -197,9 +197,9 @@ def free_ports(count: int) -> list[int]:
     raise BrokerUnavailable("found no free port on 127.0.0.1")
 
 
-def _signal_on_parent_death(number: signal.Signals) -> Callable[[], None] | None:
+def _signal_on_parent_death(number: signal.Signals | None) -> Callable[[], None] | None:
     """What the child runs before the command, on Linux: prctl(PR_SET_PDEATHSIG), see prctl(2)."""
-    if sys.platform != "linux":
+    if number is None or sys.platform != "linux":
         return None
     prctl, parent, set_death_signal = ctypes.CDLL(None, use_errno=True).prctl, os.getpid(), 1
 
