@@ -3,7 +3,7 @@
 AnabranchError
 ├── UsageError               a wrong option, file or setting; exit code 2
 │   ├── SettingsError        wrong settings, all in one error
-│   └── InvalidRow           a wrong row of an input file: number, field and remedy
+│   └── FaultyFile           rows of an input file that cannot be read (anabranch.input_files)
 ├── ReleaseError             a release folder that must not serve (anabranch.release)
 ├── BrokerUnavailable        no broker answers at `bootstrap_servers`
 ├── BrokerRefused            authentication or TLS failed
@@ -36,16 +36,6 @@ class SettingsError(UsageError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(["invalid settings:", *(f"  {problem}" for problem in problems)]))
         self.problems = tuple(problems)
-
-
-class InvalidRow(UsageError):
-    """A row of an input file that is not a valid message. Rows count from 1, without the header."""
-
-    def __init__(self, source: str, row: int, problem: str) -> None:
-        super().__init__(f"{source}, row {row}: {problem}")
-        self.source = source
-        self.row = row
-        self.problem = problem
 
 
 class BrokerUnavailable(AnabranchError):

@@ -7,33 +7,48 @@ from typing import Annotated
 
 import typer
 
+from anabranch.cli import file_options
 from anabranch.cli.options import settings_of
 
 
 def command(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A .parquet, .csv or .jsonl file with columns user_id, item_id and ts.")],
+    file: Annotated[Path, typer.Argument(help="A file of events, or a folder of its parts: CSV, JSON or parquet.")],
+    columns: file_options.Columns = None,
+    types: file_options.Types = None,
+    type: file_options.DefaultType = "purchase",
+    encoding: file_options.Encoding = None,
+    skip_faulty: file_options.SkipFaulty = False,
+    sort: Annotated[bool, typer.Option("--sort", help="Sort the events by time first, in memory.")] = False,
     speed: Annotated[
         str | None, typer.Option(help="1000x: a multiple of data time. 500/s: events per second. Default: full speed.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Largest number of events to publish.")] = None,
-    type: Annotated[str, typer.Option(help="Type of events that have none.")] = "purchase",
-    sort: Annotated[bool, typer.Option("--sort", help="Sort the events by time first, in memory.")] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="Largest number of events to publish now.")] = None,
 ) -> None:
-    """Publish recorded events in order of time. Optional columns: type, session_id, event_id, query, domain.
+    """Publish recorded events in order of time, each once: after an interruption, the same command publishes the rest.
+
+    The file needs users, items or queries, and times; types, sessions and event ids are optional. Everything is read
+    first, and if a row cannot be read, nothing is published. `anabranch check` reads without publishing.
 
     Example: anabranch replay purchases.parquet --speed 1000x --limit 10000
     """
-    from contextlib import closing
-
-    from anabranch.input_files.events import read_events
+    from anabranch.input_files.check import EventCheck, without_faults
+    from anabranch.input_files.events import EventFile, EventOptions, Order
     from anabranch.kafka import clients
-    from anabranch.kafka.topics import Topics
     from anabranch.progress_bar import bar
+    from producers.file_replay import replay_file
     from producers.pace import Pace
-    from producers.replay import replay
 
     settings, pace = settings_of(ctx), Pace.parse(speed)
+    events = EventFile.open(file, EventOptions.parse(columns, types, type, encoding))
+    order: Order = "sorted" if sort else "required"
+    skipped = settings.data_dir / "skipped" / f"{file.name}.jsonl" if skip_faulty else None
+    check = EventCheck.of(events.read(order))
+    file_options.say(file, [*events.notes(), *check.lines()], check.faults, skipped)
     clients.require_topics(settings)
-    with closing(clients.producer(settings)) as producer, bar(f"Replay {file.name}", limit) as advance:
-        replay(read_events(file, type, sort, limit), producer, Topics(settings).events, pace, advance)
+    total = check.events if limit is None else min(limit, check.events)
+    with bar(f"Replay {file.name}", total) as advance:
+        readable = without_faults(events.read(order), skipped)
+        result = replay_file(settings, check.file_id, readable, pace, limit, advance)
+    before = f"; {result.published_before:,} had been published before" if result.published_before else ""
+    typer.echo(f"{result.published:,} of {check.events:,} events published{before}")

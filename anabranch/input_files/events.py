@@ -1,88 +1,245 @@
-"""Events read from a file, in order of time."""
+"""Events read from files."""
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from anabranch.errors import InvalidRow, UsageError
-from anabranch.input_files import rows
-from anabranch.input_files.rows import Row
-from anabranch.messages import Event
+from anabranch.errors import UsageError
+from anabranch.input_files.cells import plain_text
+from anabranch.input_files.columns import EVENT_ALIASES, parse_columns
+from anabranch.input_files.faults import Place, RowFault
+from anabranch.input_files.rows import Cells
+from anabranch.input_files.table import Fields, Given, Table
+from anabranch.input_files.times import Moment, parse_time
+from anabranch.messages import EVENT_TYPES, Event
 
-NumberedFields = tuple[int, dict[str, Any]]
-"""Row number, and the fields of the event in that row."""
-
-
-def read_events(
-    path: Path, default_type: str = "purchase", sort: bool = False, limit: int | None = None
-) -> Iterator[Event]:
-    """At most `limit` events of a file with the columns user_id, ts, and item_id or query.
-
-    The columns type (`default_type` where empty), session_id, domain and event_id are optional. Raises `InvalidRow`
-    with row, field and remedy, also if a row is earlier than the row before it. `sort` sorts the rows by time first,
-    which holds the file in memory.
-    """
-    numbered = _read_fields(path, default_type)
-    in_order = iter(sorted(numbered, key=lambda item: item[1]["ts"])) if sort else _check_order(path, numbered)
-    return itertools.islice(_to_events(path, in_order), limit)
-
-
-def _read_fields(path: Path, default_type: str) -> Iterator[NumberedFields]:
-    for number, row in rows.read(path):
-        if number == 1:
-            rows.require_columns(path, row, ("user_id", "ts"))
-            if "item_id" not in row and "query" not in row:
-                raise UsageError(f"{path} has neither a column item_id nor query; it has {', '.join(row)}")
-        yield number, _fields(path, number, row, default_type)
-
-
-def _fields(path: Path, number: int, row: Row, default_type: str) -> dict[str, Any]:
-    try:
-        ts = rows.milliseconds(row.get("ts"))
-    except ValueError as error:
-        raise InvalidRow(str(path), number, f"ts {error}") from error
-    fields = rows.texts(row, ("user_id", "item_id", "query", "session_id", "domain", "event_id"))
-    fields["type"] = rows.text(row.get("type")) or default_type
-    return fields | {"ts": ts}
+Order = Literal["any", "required", "sorted"]
+"""Of the events of a file, by time."""
+IDS = ("user_id", "item_id", "session_id", "domain", "event_id")
+TYPE_ALIASES = {
+    "addtocart": "cart",
+    "add_to_cart": "cart",
+    "add-to-cart": "cart",
+    "basket": "cart",
+    "transaction": "purchase",
+    "buy": "purchase",
+    "order": "purchase",
+    "click": "view",
+    "pageview": "view",
+    "page_view": "view",
+    "detail": "view",
+    "pv": "view",
+}
+"""Words for event types in public data, in lower case."""
+LEFT_OUT = ""
+"""The event type of rows that are not read."""
 
 
-def _check_order(path: Path, numbered: Iterator[NumberedFields]) -> Iterator[NumberedFields]:
-    newest_ts = 0
-    for number, fields in numbered:
-        if fields["ts"] < newest_ts:
-            raise InvalidRow(
-                str(path),
-                number,
-                f"ts {fields['ts']} is earlier than the row before, {newest_ts}; sort the file, or pass --sort",
+@dataclass(frozen=True)
+class EventOptions:
+    """How a file of events is to be read."""
+
+    columns: Given = field(default_factory=dict)
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Word in the file → event type, or LEFT_OUT."""
+    default_type: str = "purchase"
+    """Of rows without a type."""
+    encoding: str | None = None
+
+    @classmethod
+    def parse(
+        cls, columns: str | None, types: str | None, default_type: str = "purchase", encoding: str | None = None
+    ) -> EventOptions:
+        """From the options `--columns` and `--types`. Raises `UsageError`."""
+        return cls(parse_columns(columns, EVENT_ALIASES), parse_types(types), default_type, encoding)
+
+
+def parse_types(text: str | None) -> dict[str, str]:
+    """WORD=TYPE pairs separated by commas; `WORD=` leaves these rows out. Raises `UsageError`."""
+    types: dict[str, str] = {}
+    for pair in filter(None, (text or "").split(",")):
+        word, equals, event_type = (part.strip() for part in pair.partition("="))
+        if not equals or event_type not in (*EVENT_TYPES, LEFT_OUT):
+            raise UsageError(
+                f"--types takes WORD=TYPE pairs, such as addtocart=cart, with the types {', '.join(EVENT_TYPES)}; "
+                f"WORD= leaves rows out; not {pair!r}"
             )
-        newest_ts = fields["ts"]
-        yield number, fields
+        types[word] = event_type
+    return types
 
 
-def _to_events(path: Path, numbered: Iterator[NumberedFields]) -> Iterator[Event]:
-    """Events. An event without an id gets a hash of its content, the same at every replay.
+class Draft(NamedTuple):
+    """The fields of an event, not checked yet."""
 
-    Equal events at the same time (two of one product in a basket) get different ids, by a counter.
-    """
-    ts, counts = -1, Counter[str]()
-    for number, fields in numbered:
+    place: Place
+    fields: dict[str, Any]
+
+
+class EventFile:
+    """A file of events, or a folder of parts. It can be read several times, with the same events."""
+
+    def __init__(self, table: Table, options: EventOptions) -> None:
+        """Raises `UsageError`, with the columns, if a needed one is missing."""
+        self._table = table
+        self._options = options
+        self._fields = Fields(table, EVENT_ALIASES, IDS, options.columns)
+        self._fields.require(("user_id",), ("item_id", "query"), ("ts",))
+        self._reader = _RowReader(self._fields, options)
+
+    @classmethod
+    def open(cls, path: Path, options: EventOptions | None = None) -> EventFile:
+        """Reads all rows once. Raises `UsageError`."""
+        options = options or EventOptions()
+        return cls(Table.open(path, options.encoding), options)
+
+    def read(self, order: Order = "any") -> Iterator[Event | RowFault]:
+        """The events, and the rows that are none; without rows of types that are left out.
+
+        `required`: a row that is earlier than the one before it is a fault. `sorted`: by time, rows of equal time in
+        their order; this holds the file in memory. An event without an id gets a hash of its content, the same whenever
+        the file is read. Equal rows (two of one product in a basket) get different ids, by a counter.
+        """
+        draft: Iterator[Draft | RowFault] = self._drafts()
+        if order == "sorted":
+            drafts: list[Draft] = []
+            for read in draft:
+                if isinstance(read, RowFault):
+                    yield read
+                else:
+                    drafts.append(read)
+            drafts.sort(key=lambda draft: draft.fields["ts"])
+            draft = iter(drafts)
+        elif order == "required":
+            draft = _require_order(draft, self._fields.columns.column("ts"))
+        yield from _to_events(draft)
+
+    def _drafts(self) -> Iterator[Draft | RowFault]:
+        self._reader = reader = _RowReader(self._fields, self._options)
+        for row in self._table.rows():
+            if isinstance(row, RowFault):
+                yield row
+                continue
+            try:
+                fields = reader.fields(row.cells)
+            except ValueError as error:
+                yield RowFault(row.place, str(error))
+                continue
+            if fields is not None:
+                yield Draft(row.place, fields)
+
+    def notes(self) -> list[str]:
+        """How the file is read, one line per fact; all that depends on rows is of the last `read`."""
+        notes = self._fields.notes()
+        if "type" not in self._fields.columns:
+            notes.append(f"no column of types: every event is a {self._options.default_type}")
+        return [*notes, *self._reader.notes()]
+
+
+class _RowReader:
+    """Makes the fields of events from rows; remembers what must be the same in all rows."""
+
+    def __init__(self, fields: Fields, options: EventOptions) -> None:
+        self._fields = fields
+        self._options = options
+        self._unit: str | None = None
+        self._time_forms = Counter[str]()
+        self._words = Counter[tuple[str, str]]()
+        """Word of the file and its event type, where they differ."""
+
+    def fields(self, cells: Cells) -> dict[str, Any] | None:
+        """The fields of the event in a row, None if it is left out. Raises `ValueError`."""
+        event_type = self._type(cells)
+        if event_type == LEFT_OUT:
+            return None
+        fields: dict[str, Any] = {"type": event_type, "ts": self._time(cells)}
+        for name in IDS:
+            value = self._fields.id(cells, name)
+            if value is not None:
+                fields[name] = value
+        query = self._fields.value(cells, "query", plain_text)
+        if query is not None:
+            fields["query"] = query
+        if "user_id" not in fields:
+            raise ValueError(f"{self._fields.columns.column('user_id')} is empty")
+        return fields
+
+    def notes(self) -> list[str]:
+        """What was found in the rows so far, one line per fact."""
+        column = self._fields.columns.column("ts")
+        forms = [f"{column}: {form} ({count:,} rows)" for form, count in self._time_forms.most_common()]
+        words = [
+            f"{count:,} rows of type {word} are {f'read as {event_type}' if event_type else 'left out'}"
+            for (word, event_type), count in self._words.most_common()
+        ]
+        return [*forms, *words]
+
+    def _type(self, cells: Cells) -> str:
+        word = self._fields.value(cells, "type", plain_text)
+        if word is None:
+            return self._options.default_type
+        event_type = self._options.types.get(word)
+        if event_type is None:
+            event_type = TYPE_ALIASES.get(word.lower(), word.lower())
+        if event_type != word:
+            self._words[word, event_type] += 1
+        if event_type not in (*EVENT_TYPES, LEFT_OUT):
+            raise ValueError(
+                f"{self._fields.columns.column('type')} {word!r} is none of {', '.join(EVENT_TYPES)}; say which it is, "
+                f"--types {word}=view, or leave such rows out, --types {word}="
+            )
+        return event_type
+
+    def _time(self, cells: Cells) -> int:
+        moment: Moment = self._fields.value(cells, "ts", parse_time)
+        if moment.form.endswith("since 1970"):
+            if self._unit not in (None, moment.form):
+                raise ValueError(
+                    f"{self._fields.columns.column('ts')} is in {moment.form}, and earlier rows are in {self._unit}; "
+                    "give all in one unit"
+                )
+            self._unit = moment.form
+        self._time_forms[moment.form] += 1
+        return moment.ms
+
+
+def _require_order(drafts: Iterator[Draft | RowFault], column: str) -> Iterator[Draft | RowFault]:
+    newest_ts = 0
+    for draft in drafts:
+        if not isinstance(draft, RowFault):
+            ts = draft.fields["ts"]
+            if ts < newest_ts:
+                draft = RowFault(
+                    draft.place, f"{column} is earlier than in a row before; sort the file, or pass --sort"
+                )
+            newest_ts = max(newest_ts, ts)
+        yield draft
+
+
+def _to_events(drafts: Iterator[Draft | RowFault]) -> Iterator[Event | RowFault]:
+    """Events of drafts in order of time: the copies of a row follow each other at the same time."""
+    ts, copies = -1, Counter[str]()
+    for draft in drafts:
+        if isinstance(draft, RowFault):
+            yield draft
+            continue
+        fields = draft.fields
         if fields["ts"] != ts:
-            ts, counts = fields["ts"], Counter()
+            ts, copies = fields["ts"], Counter()
         if "event_id" not in fields:
             digest = _digest(fields)
-            counts[digest] += 1
-            fields["event_id"] = digest if counts[digest] == 1 else f"{digest}-{counts[digest]}"
+            copies[digest] += 1
+            fields["event_id"] = digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
         try:
             yield msgspec.convert(fields, Event)
-        except msgspec.ValidationError as error:
-            raise InvalidRow(str(path), number, f"{error}; correct the row, or leave it out") from error
+        except (ValueError, msgspec.ValidationError) as error:
+            yield RowFault(draft.place, str(error))
 
 
 def _digest(fields: dict[str, Any]) -> str:

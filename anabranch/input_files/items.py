@@ -1,20 +1,24 @@
-"""Items read from a file."""
+"""Items read from files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from anabranch.errors import InvalidRow
-from anabranch.input_files import rows
-from anabranch.input_files.rows import Row
+from anabranch.input_files.cells import category_path, flag, plain_text, price
+from anabranch.input_files.columns import ITEM_ALIASES
+from anabranch.input_files.faults import RowFault
+from anabranch.input_files.rows import Cells
+from anabranch.input_files.table import Fields, Given, Table
 from anabranch.messages import Item
 
-TRUE, FALSE = frozenset({"true", "1", "yes"}), frozenset({"false", "0", "no"})
+IDS = ("item_id", "domain")
+TEXTS = ("title", "description", "brand")
 
 
 class RemovedItem(Struct, frozen=True):
@@ -23,56 +27,63 @@ class RemovedItem(Struct, frozen=True):
     item_id: str
 
 
-def read_items(path: Path, delete: bool = False) -> Iterator[Item | RemovedItem]:
-    """Items of a file with the columns item_id and title.
+class ItemFile:
+    """A file of items, or a folder of parts."""
 
-    The columns description, brand, category, price, available, domain, vectors and deleted are optional. `category` is
-    a list, or text like `GROCERY > SOUP`. A row whose `deleted` is true becomes a `RemovedItem`; with `delete`, every
-    row does, and item_id is the only required column. Raises `InvalidRow` with row, field and remedy.
-    """
-    for number, row in rows.read(path):
-        if number == 1:
-            rows.require_columns(path, row, ("item_id",) if delete else ("item_id", "title"))
-        try:
-            yield _removed_item(row) if delete or _flag(row, "deleted", default=False) else _item(row)
-        except (ValueError, msgspec.ValidationError) as error:
-            raise InvalidRow(str(path), number, f"{error}; correct the row, or leave it out") from error
+    def __init__(self, table: Table, columns: Given | None = None) -> None:
+        """Raises `UsageError`, with the columns, if a needed one is missing."""
+        self._table = table
+        self._fields = Fields(table, ITEM_ALIASES, IDS, columns or {})
+        self._fields.require(("item_id",))
 
+    @classmethod
+    def open(cls, path: Path, columns: Given | None = None, encoding: str | None = None) -> ItemFile:
+        """Reads all rows once. Raises `UsageError`."""
+        return cls(Table.open(path, encoding), columns)
 
-def _removed_item(row: Row) -> RemovedItem:
-    item_id = rows.text(row.get("item_id"))
-    if item_id is None:
-        raise ValueError("item_id is empty")
-    return RemovedItem(item_id)
+    @property
+    def has_titles(self) -> bool:
+        """Whether there is a column of titles. A file without one can only remove items."""
+        return "title" in self._fields.columns
 
+    def read(self, delete: bool = False) -> Iterator[Item | RemovedItem | RowFault]:
+        """The items in the order of the rows, and the rows that are none.
 
-def _item(row: Row) -> Item:
-    fields = rows.texts(row, ("item_id", "title", "description", "brand", "domain"))
-    fields["category"] = _category(row.get("category"))
-    fields["available"] = _flag(row, "available", default=True)
-    if rows.text(row.get("price")) is not None:
-        fields["price"] = _price(row["price"])
-    if isinstance(row.get("vectors"), dict):
-        fields["vectors"] = row["vectors"]
-    return msgspec.convert(fields, Item)
+        A row whose `deleted` is true becomes a `RemovedItem`; with `delete`, every row does. Raises `UsageError` if
+        items have no titles.
+        """
+        if not delete:
+            self._fields.require(("title",))
+        for row in self._table.rows():
+            if isinstance(row, RowFault):
+                yield row
+                continue
+            try:
+                yield self._item(row.cells, delete)
+            except (ValueError, msgspec.ValidationError) as error:
+                yield RowFault(row.place, str(error))
 
+    def notes(self) -> list[str]:
+        """How the file is read, one line per fact."""
+        return self._fields.notes()
 
-def _category(value: Any) -> list[str]:
-    levels = value if isinstance(value, list) else (rows.text(value) or "").split(">")
-    return [level.strip() for level in map(str, levels) if level.strip()]
+    def _item(self, cells: Cells, delete: bool) -> Item | RemovedItem:
+        item_id = self._fields.id(cells, "item_id")
+        if item_id is None:
+            raise ValueError(f"{self._fields.columns.column('item_id')} is empty")
+        if delete or self._fields.value(cells, "deleted", partial(flag, default=False)):
+            return RemovedItem(item_id)
+        fields: dict[str, Any] = {"item_id": item_id, "domain": self._fields.id(cells, "domain")}
+        fields |= {name: self._fields.value(cells, name, plain_text) for name in TEXTS}
+        fields["category"] = self._fields.value(cells, "category", category_path)
+        fields["price"] = self._fields.value(cells, "price", price)
+        fields["available"] = self._fields.value(cells, "available", partial(flag, default=True))
+        fields["vectors"] = self._fields.columns.get(cells, "vectors") or {}
+        fields["title"] = fields["title"] or self._title_of_other_texts(fields)
+        return msgspec.convert(fields, Item)
 
-
-def _price(value: Any) -> float:
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ValueError(f"price {value!r} is not a number") from error
-
-
-def _flag(row: Row, name: str, default: bool) -> bool:
-    value = rows.text(row.get(name))
-    if value is None:
-        return default
-    if value.lower() in TRUE | FALSE:
-        return value.lower() in TRUE
-    raise ValueError(f"{name} {value!r} is neither true nor false")
+    def _title_of_other_texts(self, fields: dict[str, Any]) -> str:
+        """An item needs some text, by which it is found before anybody has bought it."""
+        if not (fields["description"] or fields["brand"] or fields["category"]):
+            raise ValueError(f"{self._fields.columns.column('title')} is empty, and there is no other text")
+        return ""

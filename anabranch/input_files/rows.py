@@ -1,120 +1,145 @@
-"""Rows of a parquet, CSV or JSONL file, streamed, and the conversion of their cells."""
+"""The rows of a part, streamed; a row that cannot be parsed is a `RowFault`.
+
+CSV is read with Python's own reader in strict mode, since it tells in which row a quote is not closed. Fast readers
+(pyarrow, polars) read columns, and name no row for most faults. JSON lines are decoded one by one, since values of one
+field may differ in type from row to row, which a reader of columns refuses.
+"""
 
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+import io
+import lzma
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import msgspec
 
-from anabranch.errors import InvalidRow, UsageError
+from anabranch.errors import UsageError
+from anabranch.input_files.faults import Place, RowFault
+from anabranch.input_files.parts import FilePart, binary_lines
 
-Row = dict[str, Any]
 PARQUET_BATCH_ROWS = 16_384
-MIN_MS = 100_000_000_000
-"""A time in 1973, in ms. A smaller number is taken for seconds since 1970, and refused."""
+Cells = dict[str, Any]
+"""Column → value. Of CSV every value is text."""
 
 
-def read(path: Path) -> Iterator[tuple[int, Row]]:
-    """(row number, row) for every row. Numbers start at 1 and do not count the header.
+class FileRow(NamedTuple):
+    """A row of a file."""
 
-    The file name's extension gives the format. Raises `UsageError` if the file cannot be read, `InvalidRow` if a JSONL
-    line is not an object.
-    """
-    readers: dict[str, Callable[[Path], Iterable[Row]]] = {
-        ".parquet": _parquet,
-        ".csv": _csv,
-        ".jsonl": _jsonl,
-        ".ndjson": _jsonl,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{path}: unknown file format. Name it .parquet, .csv or .jsonl")
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file")
-    return enumerate(reader(path), start=1)
+    place: Place
+    cells: Cells
 
 
-def require_columns(path: Path, row: Row, names: Iterable[str]) -> None:
-    """Raises `UsageError`, which lists the columns, unless the row has all of these."""
-    missing = [name for name in names if name not in row]
-    if missing:
-        raise UsageError(f"{path} has no column {', '.join(missing)}; it has {', '.join(row)}. Rename them to match")
-
-
-def text(value: Any) -> str | None:
-    """A cell as text, None if it is empty. A whole float, which pandas makes of integers, loses its decimal point."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def texts(row: Row, names: Iterable[str]) -> dict[str, Any]:
-    """The named cells that are not empty, as text."""
-    return {name: value for name in names if (value := text(row.get(name))) is not None}
-
-
-def milliseconds(value: Any) -> int:
-    """A cell as milliseconds since 1970, UTC. Accepts that number, a `datetime`, or ISO 8601 text (UTC by default).
-
-    Raises `ValueError` with the remedy.
-    """
-    if isinstance(value, datetime):
-        return _from_datetime(value)
-    content = text(value)
-    if content is None:
-        raise ValueError("is empty; give milliseconds since 1970 or ISO 8601")
+def read_rows(part: FilePart) -> Iterator[FileRow | RowFault]:
+    """The rows of a part. Raises `UsageError` if the file as a whole cannot be read."""
+    readers = {"csv": _csv, "json": _json, "jsonl": _jsonl, "parquet": _parquet}
     try:
-        number = int(content)
-    except ValueError:
-        return _from_iso(content)
-    if 0 < number < MIN_MS:
-        raise ValueError(f"{number} looks like seconds; give milliseconds since 1970, UTC")
-    return number
+        yield from readers[part.format](part)
+    except (OSError, EOFError, lzma.LZMAError) as error:  # of a damaged archive, too
+        raise UsageError(f"{part.path} cannot be read: {error}") from error
 
 
-def _from_iso(content: str) -> int:
+def _csv(part: FilePart) -> Iterator[FileRow | RowFault]:
+    reader = csv.reader(_text_lines(part), delimiter=part.delimiter, strict=True)
     try:
-        return _from_datetime(datetime.fromisoformat(content))
-    except ValueError as error:
-        raise ValueError(f"{content!r} is not a time; give milliseconds since 1970 or ISO 8601") from error
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise UsageError(f"{part.path}: the header cannot be read: {error}") from error
+    repeated = {name for name in header if header.count(name) > 1}
+    if repeated:
+        raise UsageError(f"{part.path}: the header has the column {', '.join(sorted(repeated))} more than once")
+    number = 0
+    while True:
+        number += 1
+        place = Place(part.path.name, number)
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield RowFault(place, _csv_remedy(error))
+            continue
+        if not cells:
+            number -= 1  # an empty line
+        elif len(cells) != len(header):
+            yield RowFault(
+                place,
+                f"{len(cells)} cells, but the header has {len(header)}; put a cell that contains {part.delimiter!r} "
+                "in quotes",
+            )
+        else:
+            yield FileRow(place, dict(zip(header, cells, strict=True)))
 
 
-def _from_datetime(moment: datetime) -> int:
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+def _csv_remedy(error: csv.Error) -> str:
+    if "end of data" in str(error) or "field larger" in str(error):
+        return "a quote is opened and never closed, so that the rows after it are part of it; close it, or double it"
+    return f'{error}; write a quote within quotes twice ("")'
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _text_lines(part: FilePart) -> Iterator[str]:
+    """The lines as text. Raises `UsageError`, with the line, if one is not in the part's encoding."""
+    if part.encoding == "utf-16":
+        with part.open() as file, io.TextIOWrapper(file, encoding="utf-16", newline="") as text:
+            yield from text
+        return
+    encoding = "utf-8" if part.encoding == "utf-8-sig" else part.encoding
+    for number, line in enumerate(binary_lines(part), start=1):
+        try:
+            yield line.decode(encoding)
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"{part.path}, line {number}: byte {error.object[error.start]:#04x} is not {encoding}; spreadsheets "
+                "often write --encoding cp1252"
+            ) from error
+
+
+def _jsonl(part: FilePart) -> Iterator[FileRow | RowFault]:
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    lines = (line.encode() for line in _text_lines(part)) if part.encoding != "utf-8" else binary_lines(part)
+    for number, line in enumerate((line for line in lines if not line.isspace()), start=1):
+        place = Place(part.path.name, number)
+        try:
+            yield FileRow(place, decoder.decode(line))
+        except msgspec.DecodeError as error:
+            yield RowFault(place, f"not a JSON object: {error}")
+
+
+def _json(part: FilePart) -> Iterator[FileRow | RowFault]:
+    """An array of objects; the file is read as a whole."""
+    try:
+        rows = msgspec.json.decode("".join(_text_lines(part)), type=list[Any])
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{part.path} is not a JSON array of objects: {error}") from error
+    for number, cells in enumerate(rows, start=1):
+        place = Place(part.path.name, number)
+        yield FileRow(place, cells) if isinstance(cells, dict) else RowFault(place, "not a JSON object")
+
+
+def _parquet(part: FilePart) -> Iterator[FileRow | RowFault]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    number = 0
     try:
-        for batch in pq.ParquetFile(path).iter_batches(PARQUET_BATCH_ROWS):
-            yield from batch.to_pylist()
+        with part.open() as file:
+            for batch in pq.ParquetFile(file).iter_batches(PARQUET_BATCH_ROWS):
+                for cells in _without_nanoseconds(batch).to_pylist():
+                    number += 1
+                    yield FileRow(Place(part.path.name, number), cells)
     except pa.ArrowException as error:
-        raise UsageError(f"{path} cannot be read as parquet: {error}") from error
+        raise UsageError(f"{part.path} cannot be read as parquet: {error}") from error
 
 
-def _csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            yield from csv.DictReader(file)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UsageError(f"{path} cannot be read as CSV in UTF-8: {error}") from error
+def _without_nanoseconds(batch: Any) -> Any:
+    """Times in microseconds: Python has no smaller unit, and needs pandas for them."""
+    import pyarrow as pa
 
-
-def _jsonl(path: Path) -> Iterator[Row]:
-    decoder = msgspec.json.Decoder(dict[str, Any])
-    with path.open("rb") as file:
-        lines = (line for line in file if not line.isspace())
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield decoder.decode(line)
-            except msgspec.DecodeError as error:
-                raise InvalidRow(str(path), number, f"not a JSON object: {error}") from error
+    columns = [
+        column.cast(pa.timestamp("us", column.type.tz), safe=False)
+        if pa.types.is_timestamp(column.type) and column.type.unit == "ns"
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -55,7 +55,7 @@ class Evaluation:
     ways: list[WeeklyUpdate]
 
     def run(self) -> dict[str, Any]:
-        """The results, as JSON values. Raises `UsageError`, `DataError`, `InvalidRow` and `ReleaseError`."""
+        """The results, as JSON values. Raises `UsageError`, `DataError` and `ReleaseError`."""
         header = {
             "protocol": self.protocol.value,
             "data": [str(path) for path in self.data],

@@ -20,7 +20,6 @@ from anabranch.cli.main import app
 from anabranch.harness.environment.processes import free_ports
 from anabranch.harness.environment.ranker_probe import RankerProbe
 from tests.e2e.shop import LIVE_EVENTS, ROOT, Shop, open_shop, run_python
-from tests.kafka.marks import needs_kafka
 from tests.support.data_folders import write_folder
 
 pytestmark = pytest.mark.timeout(900)
@@ -30,6 +29,8 @@ RUN_HERE: set[str] = set()
 RUN_ELSEWHERE = {
     "anabranch demo": "tests/e2e/test_demo.py",
     "anabranch chaos": "tests/chaos/test_chaos.py",
+    "anabranch broker start": "tests/kafka/test_broker.py",
+    "anabranch broker stop": "tests/kafka/test_broker.py",
 }
 """Commands that another test runs, by its file."""
 WITHOUT_COMMAND = {"help", "setup", "test", "check", "format", "lint-deploy", "clean"}
@@ -86,6 +87,13 @@ def shop_that_ranked(shop_with_release: Shop) -> Iterator[Shop]:
 @runs("anabranch topics provision")
 def test_topics_are_as_provisioned(shop: Shop) -> None:
     assert "with the right settings" in shop.run("topics", "provision")
+
+
+@runs("anabranch check")
+def test_files_are_checked_and_joined_without_a_broker(shop: Shop) -> None:
+    lines = shop.run("check", str(shop.items), str(shop.history)).splitlines()
+    assert lines.count("  every row can be read") == 2
+    assert lines[-1] == f"{shop.history}: every event names an item of the catalogue"
 
 
 @runs("anabranch catalogue", "anabranch replay", "anabranch reshare", "anabranch releases list")
@@ -171,7 +179,6 @@ def test_the_schemas_of_the_package_are_current(tmp_path: Path) -> None:
 # --- benchmarks -------------------------------------------------------------------------------------------------------
 
 
-@needs_kafka
 @runs("anabranch bench all")
 def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
@@ -187,7 +194,6 @@ def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: 
     assert "events/s, one ranker" in table and "largest latency at a swap" in table
 
 
-@needs_kafka
 @runs("python -m tests.benchmarks.peers")
 def test_peers_answer_the_same_events(shop_with_release: Shop, tmp_path: Path) -> None:
     target = tmp_path / "peers.json"

@@ -18,11 +18,9 @@ from anabranch.cli import main
 from anabranch.errors import BrokerRefused
 from anabranch.kafka import clients
 from anabranch.settings import Secret, Settings
-from tests.kafka.marks import needs_kafka
 from tests.kafka.secured import OTHER_CA, PASSWORD, Secured, start_secured
 from tests.kafka.world import Process, World, purchases, variables
 
-pytestmark = needs_kafka
 WRONG = "incorrect, zebra"
 PATIENCE_S = 60.0
 """What a command may take to give up, the start of Python and torch on a busy machine included."""
@@ -72,7 +70,7 @@ COMMANDS = (
     ("inspect", "user", "u1"),
     ("demo", "--data-dir", "demo"),
 )
-WITHOUT_THIS_BROKER = {"share", "evaluate", "results", "schema", "chaos", "bench"}
+WITHOUT_THIS_BROKER = {"share", "evaluate", "results", "schema", "chaos", "bench", "broker", "check"}
 """They need none, or start their own."""
 
 
@@ -85,7 +83,7 @@ def test_a_wrong_password_ends_every_command_with_a_line_that_names_the_remedy(
     arguments: tuple[str, ...], settings: Settings
 ) -> None:
     (settings.data_dir / "items.jsonl").write_text('{"item_id": "i1", "title": "One"}\n')
-    (settings.data_dir / "events.jsonl").write_text('{"user_id": "u1", "item_id": "i1", "ts": 1}\n')
+    (settings.data_dir / "events.jsonl").write_text('{"user_id": "u1", "item_id": "i1", "ts": 1500000000000}\n')
 
     ended = anabranch(changed(settings, sasl_password=Secret(WRONG)), *arguments)
 

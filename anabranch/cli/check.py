@@ -1,0 +1,33 @@
+"""`anabranch check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anabranch.cli import file_options
+
+
+def command(
+    files: Annotated[list[Path], typer.Argument(help="Files of events and of items, or folders of their parts.")],
+    columns: file_options.Columns = None,
+    types: file_options.Types = None,
+    type: file_options.DefaultType = "purchase",
+    encoding: file_options.Encoding = None,
+) -> None:
+    """Read files of events and items, and print what they hold and which rows cannot be read. Publishes nothing.
+
+    A file with users and times holds events, any other holds items. The exit code is 1 if a row cannot be read.
+
+    Example: anabranch check events.csv products.csv
+    """
+    from anabranch.input_files.columns import parse_columns
+    from anabranch.input_files.events import EventOptions, parse_types
+    from anabranch.input_files.report import FIELDS, check_files
+
+    report = check_files(files, EventOptions(parse_columns(columns, FIELDS), parse_types(types), type, encoding))
+    for line in report.lines:
+        typer.echo(line)
+    raise typer.Exit(1 if report.fault_count else 0)

@@ -1,0 +1,43 @@
+"""Options of the commands that read files of events and items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from anabranch.input_files.check import Faults
+
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD=COLUMN,…",
+        help="Which column a field is read from, such as user_id=visitorid,ts=timestamp. A|B: B where A is empty.",
+    ),
+]
+Types = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WORD=TYPE,…",
+        help="Which event type a word of the file is, such as addtocart=cart. WORD= leaves such rows out.",
+    ),
+]
+DefaultType = Annotated[str, typer.Option(help="Type of events that have none.")]
+Encoding = Annotated[str | None, typer.Option(help="Encoding of text files, such as cp1252. Default: UTF-8.")]
+SkipFaulty = Annotated[
+    bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be read, and list them in a file.")
+]
+
+
+def say(file: Path, lines: Sequence[str], faults: Faults, skipped: Path | None) -> None:
+    """Print how a file was read, on stderr. Raises `FaultyFile` if rows cannot be read, unless they are skipped."""
+    typer.echo(f"{file}", err=True)
+    for line in lines:
+        typer.echo(f"  {line}", err=True)
+    if skipped is None:
+        faults.require_none(str(file))
+    elif faults.count:
+        typer.echo(f"  {faults.count:,} rows are left out; {skipped} lists them with the reasons", err=True)

@@ -1,0 +1,181 @@
+"""Everything that can be said of input files before anything is published."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from anabranch.input_files.faults import FaultyFile, RowFault
+from anabranch.input_files.items import RemovedItem
+from anabranch.messages import Event, Item
+
+Message = TypeVar("Message", bound=Event | Item | RemovedItem)
+REMEDY = "Nothing was published. Correct these rows, or leave them out with --skip-faulty"
+
+
+@dataclass
+class Faults:
+    """The first faults of a file, and their number."""
+
+    first: list[RowFault] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, fault: RowFault) -> None:
+        """Count a fault."""
+        self.count += 1
+        if len(self.first) < FaultyFile.SHOWN:
+            self.first.append(fault)
+
+    def require_none(self, file: str, remedy: str = REMEDY) -> None:
+        """Raises `FaultyFile` if there are any."""
+        if self.count:
+            raise FaultyFile(file, self.first, self.count, remedy)
+
+
+@dataclass
+class EventCheck:
+    """What a file of events holds."""
+
+    faults: Faults = field(default_factory=Faults)
+    events: int = 0
+    types: Counter[str] = field(default_factory=Counter)
+    user_ids: set[str] = field(default_factory=set)
+    events_by_item: Counter[str] = field(default_factory=Counter)
+    first_ts: int | None = None
+    last_ts: int | None = None
+    in_order: bool = True
+    repeated_ids: int = 0
+    """Events with an id that an earlier event has."""
+    _event_ids: set[int] = field(default_factory=set)
+    _digest: blake2b = field(default_factory=lambda: blake2b(digest_size=12))
+
+    @classmethod
+    def of(cls, read: Iterable[Event | RowFault]) -> EventCheck:
+        """Read everything."""
+        check = cls()
+        for event in read:
+            if isinstance(event, RowFault):
+                check.faults.add(event)
+            else:
+                check._add(event)
+        return check
+
+    @property
+    def file_id(self) -> str:
+        """A digest of the ids of all events, in their order."""
+        return self._digest.hexdigest()
+
+    def events_without_item(self, item_ids: set[str]) -> int:
+        """How many events name an item that is not among these."""
+        return sum(count for item_id, count in self.events_by_item.items() if item_id not in item_ids)
+
+    def lines(self) -> list[str]:
+        """One line per fact."""
+        if not self.events:
+            return ["no events"]
+        types = ", ".join(f"{count:,} {name}" for name, count in self.types.most_common())
+        lines = [
+            f"{self.events:,} events: {types}",
+            f"{len(self.user_ids):,} users, {len(self.events_by_item):,} items",
+            f"from {_iso(self.first_ts)} to {_iso(self.last_ts)}",
+        ]
+        if not self.in_order:
+            lines.append("not in order of time: pass --sort to `replay`")
+        if self.repeated_ids:
+            lines.append(f"{self.repeated_ids:,} events have the id of an earlier event, and are not ranked again")
+        return lines
+
+    def _add(self, event: Event) -> None:
+        self.events += 1
+        self.types[event.type] += 1
+        self.user_ids.add(event.user_id)
+        if event.item_id is not None:
+            self.events_by_item[event.item_id] += 1
+        self.in_order &= self.last_ts is None or event.ts >= self.last_ts
+        self.first_ts = event.ts if self.first_ts is None else min(self.first_ts, event.ts)
+        self.last_ts = event.ts if self.last_ts is None else max(self.last_ts, event.ts)
+        self._digest.update(event.event_id.encode() + b"\n")
+        before = len(self._event_ids)
+        self._event_ids.add(hash(event.event_id))
+        self.repeated_ids += len(self._event_ids) == before
+
+
+@dataclass
+class ItemCheck:
+    """What a file of items holds."""
+
+    faults: Faults = field(default_factory=Faults)
+    items: int = 0
+    removed: int = 0
+    available: int = 0
+    item_ids: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, read: Iterable[Item | RemovedItem | RowFault]) -> ItemCheck:
+        """Read everything."""
+        check = cls()
+        for item in read:
+            if isinstance(item, RowFault):
+                check.faults.add(item)
+            else:
+                check._add(item)
+        return check
+
+    def __len__(self) -> int:
+        return self.items + self.removed
+
+    def lines(self) -> list[str]:
+        """One line per fact."""
+        lines = [f"{self.items:,} items, {self.available:,} of them available"]
+        if self.removed:
+            lines.append(f"{self.removed:,} items to remove")
+        repeated = self.items + self.removed - len(self.item_ids)
+        if repeated:
+            lines.append(f"{repeated:,} rows repeat the id of an earlier row: the last one counts")
+        return lines
+
+    def _add(self, item: Item | RemovedItem) -> None:
+        self.item_ids.add(item.item_id)
+        if isinstance(item, Item):
+            self.items += 1
+            self.available += item.available
+        else:
+            self.removed += 1
+
+
+def without_faults(read: Iterable[Message | RowFault], skipped: Path | None = None) -> Iterator[Message]:
+    """Only the messages. The faults go to the file `skipped` as JSON lines, if there are any."""
+    with ExitStack() as files:
+        log: IO[bytes] | None = None
+        for message in read:
+            if not isinstance(message, RowFault):
+                yield message
+            elif skipped is not None:
+                if log is None:
+                    skipped.parent.mkdir(parents=True, exist_ok=True)
+                    log = files.enter_context(skipped.open("wb"))
+                entry = {"file": message.place.file, "row": message.place.row, "reason": message.reason}
+                log.write(msgspec.json.encode(entry) + b"\n")
+
+
+def require_all(read: Iterable[Message | RowFault], file: Path) -> Iterator[Message]:
+    """The messages. Raises `FaultyFile` at the end, with the first faults, if there are any."""
+    faults = Faults()
+    for message in read:
+        if isinstance(message, RowFault):
+            faults.add(message)
+        else:
+            yield message
+    faults.require_none(str(file), "Correct these rows, or remove them")
+
+
+def _iso(ms: int | None) -> str:
+    return "-" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,43 @@
+"""Faults of input files: where they are, and what to do about them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from anabranch.errors import UsageError
+
+
+class Place(NamedTuple):
+    """A row of a file. Rows count from 1, without the header and without empty lines."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row}"
+
+
+class RowFault(NamedTuple):
+    """A row that cannot be read."""
+
+    place: Place
+    reason: str
+    """What is wrong, with the name of the column, and the remedy."""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+class FaultyFile(UsageError):
+    """A file has rows that cannot be read; `faults` are the first of them."""
+
+    SHOWN = 10
+
+    def __init__(self, file: str, faults: list[RowFault], count: int, remedy: str) -> None:
+        more = [f"  and {count - len(faults):,} more"] if count > len(faults) else []
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        super().__init__(
+            "\n".join([f"{rows} of {file} cannot be read:", *(f"  {fault}" for fault in faults), *more, remedy])
+        )
+        self.faults = tuple(faults)
+        self.count = count

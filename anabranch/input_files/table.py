@@ -1,0 +1,86 @@
+"""A table: the rows of all parts of a path, and the fields that are read from their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from anabranch.input_files.cells import WholeNumbers, id_text
+from anabranch.input_files.columns import Aliases, map_columns
+from anabranch.input_files.faults import RowFault
+from anabranch.input_files.parts import FilePart, find_parts
+from anabranch.input_files.rows import FileRow, read_rows
+
+Value = TypeVar("Value")
+Given = Mapping[str, tuple[str, ...]]
+"""Field → columns, as the user gave them."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file, or a folder of parts, whose rows have been read once."""
+
+    path: Path
+    parts: Sequence[FilePart]
+    header: Sequence[str]
+    """Every column of any part, in the order in which they first occur."""
+    whole_with_point: Collection[str]
+    """Columns whose ids lose their decimal point, see `WholeNumbers`."""
+
+    @classmethod
+    def open(cls, path: Path, encoding: str | None = None) -> Table:
+        """Read all rows once. Raises `UsageError` if the file as a whole cannot be read."""
+        parts = find_parts(path, encoding)
+        numbers: dict[str, WholeNumbers] = {}
+        for part in parts:
+            for row in read_rows(part):
+                if isinstance(row, FileRow):
+                    for column, value in row.cells.items():
+                        if column not in numbers:
+                            numbers[column] = WholeNumbers()
+                        numbers[column].add(value)
+        return cls(path, parts, list(numbers), {column for column in numbers if numbers[column].drop_point})
+
+    def rows(self) -> Iterator[FileRow | RowFault]:
+        """All rows, part by part."""
+        for part in self.parts:
+            yield from read_rows(part)
+
+
+class Fields:
+    """The fields of a table's rows. Errors of values name the column as it is in the file."""
+
+    def __init__(self, table: Table, aliases: Aliases, ids: Collection[str], given: Given) -> None:
+        """`ids` are the fields that are ids. Raises `UsageError` as `map_columns` does."""
+        self._table = table
+        self._ids = ids
+        self.columns = map_columns(table.header, aliases, given)
+
+    def id(self, cells: Mapping[str, Any], name: str) -> str | None:
+        """An id, None if it is empty. Raises `ValueError`."""
+        return self.value(cells, name, lambda value: id_text(value, self._loses_point(name)))
+
+    def value(self, cells: Mapping[str, Any], name: str, convert: Callable[[Any], Value]) -> Value:
+        """A value, converted. Raises `ValueError`."""
+        try:
+            return convert(self.columns.get(cells, name))
+        except ValueError as error:
+            raise ValueError(f"{self.columns.column(name)} {error}") from error
+
+    def require(self, *alternatives: Sequence[str]) -> None:
+        """Raises `UsageError` unless one field of each of the `alternatives` has a column."""
+        self.columns.require(self._table.header, str(self._table.path), alternatives)
+
+    def notes(self) -> list[str]:
+        """How the table is read, one line per fact."""
+        formats = dict.fromkeys(part.describe() for part in self._table.parts)
+        count = f"{len(self._table.parts)} files, " if len(self._table.parts) > 1 else ""
+        points = [
+            f"{self.columns.column(name)}: 1001.0 is read as 1001" for name in self._ids if self._loses_point(name)
+        ]
+        return [f"{count}{' and '.join(formats)}", *self.columns.notes(), *points]
+
+    def _loses_point(self, name: str) -> bool:
+        return any(column in self._table.whole_with_point for column in self.columns.columns.get(name, ()))

@@ -1,0 +1,107 @@
+"""Replay a file of events exactly once, however often the replay is interrupted.
+
+Each transaction (KIP-98) publishes some events, and commits how many events of the file are published now, as an offset
+of a consumer group that belongs to the file. So after a crash the next replay of the file goes on after the last event
+that was committed. Two replays of a file at the same time have the same transactional id: the second fences the first
+before it reads that offset.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+from kafka import TopicPartition
+from kafka.errors import KafkaError
+
+from anabranch.errors import AnabranchError
+from anabranch.kafka import clients, topics
+from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.topics import Topics
+from anabranch.kafka.transactional_producer import TransactionalProducer
+from anabranch.messages import Event, encode
+from anabranch.settings import Settings
+from producers.pace import FULL_SPEED, Pace
+
+MAX_EVENTS = 2_000
+"""Events of one transaction, at most."""
+
+
+class ReplayInterrupted(AnabranchError):
+    """A transaction of the replay was rolled back. What was committed before stays published."""
+
+
+@dataclass(frozen=True)
+class FileReplayResult:
+    """What a replay did."""
+
+    published_before: int
+    """Events of the file that earlier replays had published."""
+    published: int
+
+
+class FileReplay:
+    """The replay of one file to the topic `events`. `file_id` names its sequence of events."""
+
+    def __init__(self, settings: Settings, file_id: str, pace: Pace = FULL_SPEED) -> None:
+        """Connects, and fences any other replay of the file. Raises `BrokerUnavailable`."""
+        group = f"{settings.topic_prefix}replay-{file_id}"
+        self._topic = Topics(settings).events
+        self._progress_key = TopicPartition(self._topic, 0)
+        self._pace = pace
+        self._producer = TransactionalProducer(settings, group)
+        self._consumer = clients.group_consumer(settings, group)
+
+    def run(self, events: Iterable[Event], limit: int | None, progress: Callable[[int], None]) -> FileReplayResult:
+        """Publish at most `limit` of the events that no replay has published yet; `progress(n)` after every n.
+
+        The record's timestamp is the time of publication, because retention and latency are measured from it; the
+        event's `ts` stays the time when it happened. Raises `ReplayInterrupted`.
+        """
+        before = self._consumer.committed(self._progress_key) or 0
+        published, first_ts, started, batch = 0, None, time.monotonic(), list[OutboundRecord]()
+        for event in islice(events, before, None if limit is None else before + limit):
+            first_ts = event.ts if first_ts is None else first_ts
+            due_s = started + self._pace.due_s(published + len(batch), event.ts - first_ts)
+            if batch and (len(batch) == MAX_EVENTS or due_s > time.monotonic()):
+                published += self._publish(batch, before + published, progress)
+                batch = []
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            batch.append(OutboundRecord(self._topic, topics.key(event.user_id), encode(event)))
+        if batch:
+            published += self._publish(batch, before + published, progress)
+        return FileReplayResult(before, published)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._consumer.close()
+        self._producer.abandon()
+
+    def _publish(self, batch: list[OutboundRecord], published: int, progress: Callable[[int], None]) -> int:
+        offsets = {self._progress_key: published + len(batch)}
+        try:
+            self._producer.publish(batch, offsets, self._consumer.group_metadata())
+        except KafkaError as error:
+            cause = self._producer.root_cause(error)
+            raise ReplayInterrupted(
+                f"the replay stopped after {published:,} events of the file: {cause}. Run the command again to publish "
+                "the rest, unless another replay of the file is running"
+            ) from error
+        progress(len(batch))
+        return len(batch)
+
+
+def replay_file(
+    settings: Settings,
+    file_id: str,
+    events: Iterable[Event],
+    pace: Pace = FULL_SPEED,
+    limit: int | None = None,
+    progress: Callable[[int], None] = lambda n: None,
+) -> FileReplayResult:
+    """Publish the events of a file that no replay has published yet. Raises `ReplayInterrupted`."""
+    with closing(FileReplay(settings, file_id, pace)) as replay:
+        return replay.run(events, limit, progress)
