@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -19,8 +20,10 @@ DECIMAL_COMMA = re.compile(r"[+-]?(\d{1,3}(\.\d{3})+,\d+|\d+,\d{1,2})")
 THOUSANDS_COMMA = re.compile(r",(?=\d{3}(\D|$))")
 NULL_WORDS = frozenset({"null", "none", "nan", "<na>", "n/a", r"\n", "undefined", "nil"})
 """What exports write for a missing value, in lower case."""
-TRUE = frozenset({"true", "1", "yes", "y", "in stock", "instock", "in_stock", "available"})
-FALSE = frozenset({"false", "0", "no", "n", "out of stock", "outofstock", "out_of_stock", "sold out", "unavailable"})
+TRUE = frozenset({"true", "t", "1", "yes", "y", "in stock", "instock", "in_stock", "available"})
+FALSE = frozenset(
+    {"false", "f", "0", "no", "n", "out of stock", "outofstock", "out_of_stock", "sold out", "unavailable"}
+)
 
 
 class WholeNumbers:
@@ -60,6 +63,8 @@ def id_text(value: Any, drop_point: bool) -> str | None:
         return None
     if isinstance(value, bytes):
         value = _decoded(value)
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"is {_kind(value)}, and an id is text or a whole number")
     if isinstance(value, float):

@@ -13,7 +13,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from anabranch.input_files.faults import FaultyFile, RowFault
+from anabranch.input_files.faults import FaultyFile, RowFault, counted
 from anabranch.input_files.items import RemovedItem
 from anabranch.messages import Event, Item
 
@@ -83,14 +83,14 @@ class EventCheck:
             return ["no events"]
         types = ", ".join(f"{count:,} {name}" for name, count in self.types.most_common())
         lines = [
-            f"{self.events:,} events: {types}",
-            f"{len(self.user_ids):,} users, {len(self.events_by_item):,} items",
+            f"{counted(self.events, 'event')}: {types}",
+            f"{counted(len(self.user_ids), 'user')}, {counted(len(self.events_by_item), 'item')}",
             f"from {_iso(self.first_ts)} to {_iso(self.last_ts)}",
         ]
         if not self.in_order:
             lines.append("not in order of time: pass --sort to `replay`")
         if self.repeated_ids:
-            lines.append(f"{self.repeated_ids:,} events have the id of an earlier event, and are not ranked again")
+            lines.append(f"{counted(self.repeated_ids, 'event')} with the id of an earlier one, which rankers ignore")
         return lines
 
     def _add(self, event: Event) -> None:
@@ -134,12 +134,12 @@ class ItemCheck:
 
     def lines(self) -> list[str]:
         """One line per fact."""
-        lines = [f"{self.items:,} items, {self.available:,} of them available"]
+        lines = [f"{counted(self.items, 'item')}, {self.available:,} available"]
         if self.removed:
-            lines.append(f"{self.removed:,} items to remove")
+            lines.append(f"{counted(self.removed, 'item')} to remove")
         repeated = self.items + self.removed - len(self.item_ids)
         if repeated:
-            lines.append(f"{repeated:,} rows repeat the id of an earlier row: the last one counts")
+            lines.append(f"{counted(repeated, 'repetition')} of the id of an earlier row: the last row counts")
         return lines
 
     def _add(self, item: Item | RemovedItem) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from anabranch.errors import UsageError
 from anabranch.input_files.cells import plain_text
 from anabranch.input_files.columns import EVENT_ALIASES, parse_columns
-from anabranch.input_files.faults import Place, RowFault
+from anabranch.input_files.faults import Place, RowFault, counted
 from anabranch.input_files.rows import Cells
 from anabranch.input_files.table import Fields, Given, Table
 from anabranch.input_files.times import Moment, parse_time
@@ -173,9 +173,9 @@ class _RowReader:
     def notes(self) -> list[str]:
         """What was found in the rows so far, one line per fact."""
         column = self._fields.columns.column("ts")
-        forms = [f"{column}: {form} ({count:,} rows)" for form, count in self._time_forms.most_common()]
+        forms = [f"{column}: {form} ({counted(count, 'row')})" for form, count in self._time_forms.most_common()]
         words = [
-            f"{count:,} rows of type {word} are {f'read as {event_type}' if event_type else 'left out'}"
+            f"type {word}: {f'read as {event_type}' if event_type else 'left out'} ({counted(count, 'row')})"
             for (word, event_type), count in self._words.most_common()
         ]
         return [*forms, *words]

@@ -7,6 +7,11 @@ from typing import NamedTuple
 from anabranch.errors import UsageError
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 row, 2 rows."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 class Place(NamedTuple):
     """A row of a file. Rows count from 1, without the header and without empty lines."""
 
@@ -35,9 +40,7 @@ class FaultyFile(UsageError):
 
     def __init__(self, file: str, faults: list[RowFault], count: int, remedy: str) -> None:
         more = [f"  and {count - len(faults):,} more"] if count > len(faults) else []
-        rows = "1 row" if count == 1 else f"{count:,} rows"
-        super().__init__(
-            "\n".join([f"{rows} of {file} cannot be read:", *(f"  {fault}" for fault in faults), *more, remedy])
-        )
+        head = f"{counted(count, 'row')} of {file} cannot be read:"
+        super().__init__("\n".join([head, *(f"  {fault}" for fault in faults), *more, remedy]))
         self.faults = tuple(faults)
         self.count = count

@@ -44,6 +44,11 @@ class FilePart:
     delimiter: str
     """Of CSV."""
 
+    @property
+    def has_header(self) -> bool:
+        """Whether all its rows have the same columns."""
+        return self.format in ("csv", "parquet")
+
     def open(self) -> IO[bytes]:
         """The decompressed content."""
         return _open(self.path, self.compression)

@@ -10,6 +10,7 @@ from anabranch.errors import UsageError
 from anabranch.input_files.check import EventCheck, Faults, ItemCheck
 from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, map_columns
 from anabranch.input_files.events import EventFile, EventOptions
+from anabranch.input_files.faults import counted
 from anabranch.input_files.items import ItemFile
 from anabranch.input_files.table import Given, Table
 
@@ -76,7 +77,7 @@ def _fault_lines(faults: Faults) -> list[str]:
     if not faults.count:
         return ["every row can be read"]
     more = [f"  and {faults.count - len(faults.first):,} more"] if faults.count > len(faults.first) else []
-    return [f"{faults.count:,} rows cannot be read:", *(f"  {fault}" for fault in faults.first), *more]
+    return [f"{counted(faults.count, 'row')} cannot be read:", *(f"  {fault}" for fault in faults.first), *more]
 
 
 def _join_line(path: Path, check: EventCheck, item_ids: set[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from anabranch.errors import UsageError
 from anabranch.input_files.cells import WholeNumbers, id_text
 from anabranch.input_files.columns import Aliases, map_columns
 from anabranch.input_files.faults import RowFault
@@ -35,12 +36,21 @@ class Table:
         parts = find_parts(path, encoding)
         numbers: dict[str, WholeNumbers] = {}
         for part in parts:
+            before = len(numbers)
             for row in read_rows(part):
                 if isinstance(row, FileRow):
                     for column, value in row.cells.items():
                         if column not in numbers:
                             numbers[column] = WholeNumbers()
                         numbers[column].add(value)
+            if part.has_header and 0 < before < len(numbers):
+                added = ", ".join(list(numbers)[before:])
+                raise UsageError(
+                    f"{part.path} has columns that the files before it do not have: {added}. The files of a folder are "
+                    "parts of one table; give other files by themselves"
+                )
+        if not numbers:
+            raise UsageError(f"{path} holds no rows")
         return cls(path, parts, list(numbers), {column for column in numbers if numbers[column].drop_point})
 
     def rows(self) -> Iterator[FileRow | RowFault]:
@@ -77,9 +87,8 @@ class Fields:
         """How the table is read, one line per fact."""
         formats = dict.fromkeys(part.describe() for part in self._table.parts)
         count = f"{len(self._table.parts)} files, " if len(self._table.parts) > 1 else ""
-        points = [
-            f"{self.columns.column(name)}: 1001.0 is read as 1001" for name in self._ids if self._loses_point(name)
-        ]
+        whole = [self.columns.column(name) for name in self._ids if self._loses_point(name)]
+        points = [f"{column}: whole numbers, read without their decimal point" for column in whole]
         return [f"{count}{' and '.join(formats)}", *self.columns.notes(), *points]
 
     def _loses_point(self, name: str) -> bool:

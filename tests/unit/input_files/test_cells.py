@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ def test_an_id_is_exactly_what_is_written() -> None:
     assert id_text(1001.0, drop_point=True) == "1001"
     assert id_text(1001, drop_point=False) == "1001"
     assert id_text(b"1001", drop_point=False) == "1001"
+    assert id_text(Decimal("1001"), drop_point=False) == "1001"
     assert [id_text(empty, drop_point=False) for empty in (None, "", float("nan"))] == [None, None, None]
 
 

@@ -33,7 +33,7 @@ def test_events_are_counted(tmp_path: Path) -> None:
         "3 users, 10 items",
         "from 2017-07-14T02:40:00Z to 2017-07-14T02:40:00Z",
         "not in order of time: pass --sort to `replay`",
-        "1 events have the id of an earlier event, and are not ranked again",
+        "1 event with the id of an earlier one, which rankers ignore",
     ]
     assert check.events_without_item({"i0", "i1"}) == 8
 
@@ -80,7 +80,7 @@ def test_files_are_told_apart_by_their_columns_and_joined(tmp_path: Path) -> Non
     events, items = write(tmp_path, "events.csv", EVENTS), write(tmp_path, "items.csv", ITEMS)
     code, lines = check_output(str(items), str(events))
     assert code == 0
-    assert "  8 items, 8 of them available" in lines
+    assert "  8 items, 8 available" in lines
     assert "  10 events: 5 purchase, 5 view" in lines
     assert lines.count("  every row can be read") == 2
     assert lines[-1] == f"{events}: 2 of 10 events name an item that is not in the catalogue"
@@ -95,7 +95,7 @@ def test_events_that_join_with_nothing_are_loud(tmp_path: Path) -> None:
 def test_faults_are_listed_and_the_exit_code_is_1(tmp_path: Path) -> None:
     code, lines = check_output(str(write(tmp_path, "events.csv", EVENTS + BAD_ROW)))
     assert code == 1
-    assert "  1 rows cannot be read:" in lines
+    assert "  1 row cannot be read:" in lines
     assert any(line.strip().startswith("events.csv, row 11: ts 'never' is not a time") for line in lines)
 
 

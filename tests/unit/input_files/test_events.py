@@ -56,7 +56,7 @@ def test_whole_ids_with_a_point_join_with_those_without(tmp_path: Path) -> None:
     assert event_faults(csv) == ["a.csv, row 2: user_id is empty"]
     (event,) = events_of(jsonl)
     assert (event.user_id, event.item_id) == ("7", "1001")
-    assert "item_id: 1001.0 is read as 1001" in EventFile.open(csv, EventOptions()).notes()
+    assert "item_id: whole numbers, read without their decimal point" in EventFile.open(csv, EventOptions()).notes()
 
 
 def test_words_of_public_data_are_event_types_and_others_need_a_mapping(tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_how_rows_are_read_is_said(tmp_path: Path) -> None:
         "CSV separated by commas, utf-8",
         "type is read from the column event",
         "ts: seconds since 1970 (2 rows)",
-        "1 rows of type addtocart are read as cart",
-        "1 rows of type drop are left out",
+        "type addtocart: read as cart (1 row)",
+        "type drop: left out (1 row)",
     ]
 
 

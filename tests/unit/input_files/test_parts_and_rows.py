@@ -75,6 +75,13 @@ def test_a_folder_of_parts_is_read_in_the_order_of_their_names(tmp_path: Path) -
     assert [event.item_id for event in events_of(tmp_path / "events")] == ["i1", "i2"]
 
 
+def test_files_of_a_folder_with_other_columns_are_no_parts_of_one_table(tmp_path: Path) -> None:
+    write(tmp_path, "shop/events.csv", CSV)
+    write(tmp_path, "shop/items.csv", "item_id,title\ni1,Mug\n")
+    with pytest.raises(UsageError, match=r"items.csv has columns that the files before it do not have: title"):
+        events_of(tmp_path / "shop")
+
+
 def test_a_row_with_too_many_or_too_few_cells_is_a_fault_and_the_next_is_read(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "item_id,title\n1,Pot, small\n2\n3,Pan\n")
     from anabranch.input_files.faults import RowFault
@@ -112,7 +119,8 @@ def test_text_in_another_encoding_needs_its_name(tmp_path: Path) -> None:
         ("a.json", "[1, 2", "is not a JSON array of objects"),
         ("a.csv.gz", gzip.compress(CSV.encode())[:-9], "cannot be read"),
         ("a.csv", "user_id,user_id,ts\n", "has the column user_id more than once"),
-        ("a.csv", "", "has no column user_id, item_id or query, ts"),
+        ("a.csv", "", "holds no rows"),
+        ("a.csv", "user_id,item_id,ts\n", "holds no rows"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(name: str, content: str | bytes, problem: str, tmp_path: Path) -> None:
