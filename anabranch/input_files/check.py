@@ -162,7 +162,7 @@ def without_faults(read: Iterable[Message | RowFault], skipped: Path | None = No
                 if log is None:
                     skipped.parent.mkdir(parents=True, exist_ok=True)
                     log = files.enter_context(skipped.open("wb"))
-                entry = {"file": message.place.file, "row": message.place.row, "reason": message.reason}
+                entry = {"file": message.location.file, "row": message.location.row, "reason": message.reason}
                 log.write(msgspec.json.encode(entry) + b"\n")
 
 

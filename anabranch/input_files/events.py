@@ -14,7 +14,7 @@ import msgspec
 from anabranch.errors import UsageError
 from anabranch.input_files.cells import plain_text
 from anabranch.input_files.columns import EVENT_ALIASES, parse_columns
-from anabranch.input_files.faults import Place, RowFault, counted
+from anabranch.input_files.faults import Location, RowFault, counted
 from anabranch.input_files.rows import Cells
 from anabranch.input_files.table import Fields, Given, Table
 from anabranch.input_files.times import Moment, parse_time
@@ -78,7 +78,7 @@ def parse_types(text: str | None) -> dict[str, str]:
 class Draft(NamedTuple):
     """The fields of an event, not checked yet."""
 
-    place: Place
+    location: Location
     fields: dict[str, Any]
 
 
@@ -129,10 +129,10 @@ class EventFile:
             try:
                 fields = reader.fields(row.cells)
             except ValueError as error:
-                yield RowFault(row.place, str(error))
+                yield RowFault(row.location, str(error))
                 continue
             if fields is not None:
-                yield Draft(row.place, fields)
+                yield Draft(row.location, fields)
 
     def notes(self) -> list[str]:
         """How the file is read, one line per fact; all that depends on rows is of the last `read`."""
@@ -216,7 +216,7 @@ def _require_order(drafts: Iterator[Draft | RowFault], column: str) -> Iterator[
             ts = draft.fields["ts"]
             if ts < newest_ts:
                 draft = RowFault(
-                    draft.place, f"{column} is earlier than in a row before; sort the file, or pass --sort"
+                    draft.location, f"{column} is earlier than in a row before; sort the file, or pass --sort"
                 )
             newest_ts = max(newest_ts, ts)
         yield draft
@@ -239,7 +239,7 @@ def _to_events(drafts: Iterator[Draft | RowFault]) -> Iterator[Event | RowFault]
         try:
             yield msgspec.convert(fields, Event)
         except (ValueError, msgspec.ValidationError) as error:
-            yield RowFault(draft.place, str(error))
+            yield RowFault(draft.location, str(error))
 
 
 def _digest(fields: dict[str, Any]) -> str:

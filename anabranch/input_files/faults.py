@@ -12,7 +12,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A row of a file. Rows count from 1, without the header and without empty lines."""
 
     file: str
@@ -25,12 +25,12 @@ class Place(NamedTuple):
 class RowFault(NamedTuple):
     """A row that cannot be read."""
 
-    place: Place
+    location: Location
     reason: str
     """What is wrong, with the name of the column, and the remedy."""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return f"{self.location}: {self.reason}"
 
 
 class FaultyFile(UsageError):

@@ -61,7 +61,7 @@ class ItemFile:
             try:
                 yield self._item(row.cells, delete)
             except (ValueError, msgspec.ValidationError) as error:
-                yield RowFault(row.place, str(error))
+                yield RowFault(row.location, str(error))
 
     def notes(self) -> list[str]:
         """How the file is read, one line per fact."""

@@ -91,25 +91,25 @@ def _identify(path: Path, encoding: str | None) -> FilePart:
             head = file.read(HEAD_BYTES)
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    found = "parquet" if head.startswith(PARQUET_MAGIC) else _format_by_name(path)
-    found_encoding = next((name for bom, name in BOMS.items() if head.startswith(bom)), encoding or "utf-8")
-    if found == "parquet":
-        return FilePart(path, found, compression, found_encoding, ",")
-    text = _decode_head(path, head, found_encoding)
-    if found == "jsonl" and text.lstrip().startswith("["):
-        found = "json"
-    if found == "json" and text.lstrip().startswith("{"):
-        found = "jsonl"
-    return FilePart(path, found, compression, found_encoding, _delimiter(text))
+    file_format = "parquet" if head.startswith(PARQUET_MAGIC) else _format_by_name(path)
+    text_encoding = next((name for bom, name in BOMS.items() if head.startswith(bom)), encoding or "utf-8")
+    if file_format == "parquet":
+        return FilePart(path, file_format, compression, text_encoding, ",")
+    text = _decode_head(path, head, text_encoding)
+    if file_format == "jsonl" and text.lstrip().startswith("["):
+        file_format = "json"
+    if file_format == "json" and text.lstrip().startswith("{"):
+        file_format = "jsonl"
+    return FilePart(path, file_format, compression, text_encoding, _delimiter(text))
 
 
 def _format_by_name(path: Path) -> Format:
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED_SUFFIXES]
-    found = FORMATS.get(suffixes[-1]) if suffixes else None
-    if found is None:
+    file_format = FORMATS.get(suffixes[-1]) if suffixes else None
+    if file_format is None:
         known = ", ".join(FORMATS)
         raise UsageError(f"{path}: unknown file format. Give it one of the endings {known}, also with .gz, .zst or .xz")
-    return found
+    return file_format
 
 
 def _decode_head(path: Path, head: bytes, encoding: str) -> str:

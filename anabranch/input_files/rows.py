@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from anabranch.errors import UsageError
-from anabranch.input_files.faults import Place, RowFault
+from anabranch.input_files.faults import Location, RowFault
 from anabranch.input_files.parts import FilePart, binary_lines
 
 PARQUET_BATCH_ROWS = 16_384
@@ -27,7 +27,7 @@ Cells = dict[str, Any]
 class FileRow(NamedTuple):
     """A row of a file."""
 
-    place: Place
+    location: Location
     cells: Cells
 
 
@@ -52,24 +52,24 @@ def _csv(part: FilePart) -> Iterator[FileRow | RowFault]:
     number = 0
     while True:
         number += 1
-        place = Place(part.path.name, number)
+        location = Location(part.path.name, number)
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield RowFault(place, _csv_remedy(error))
+            yield RowFault(location, _csv_remedy(error))
             continue
         if not cells:
             number -= 1  # an empty line
         elif len(cells) != len(header):
             yield RowFault(
-                place,
+                location,
                 f"{len(cells)} cells, but the header has {len(header)}; put a cell that contains {part.delimiter!r} "
                 "in quotes",
             )
         else:
-            yield FileRow(place, dict(zip(header, cells, strict=True)))
+            yield FileRow(location, dict(zip(header, cells, strict=True)))
 
 
 def _csv_remedy(error: csv.Error) -> str:
@@ -99,11 +99,11 @@ def _jsonl(part: FilePart) -> Iterator[FileRow | RowFault]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     lines = (line.encode() for line in _text_lines(part)) if part.encoding != "utf-8" else binary_lines(part)
     for number, line in enumerate((line for line in lines if not line.isspace()), start=1):
-        place = Place(part.path.name, number)
+        location = Location(part.path.name, number)
         try:
-            yield FileRow(place, decoder.decode(line))
+            yield FileRow(location, decoder.decode(line))
         except msgspec.DecodeError as error:
-            yield RowFault(place, f"not a JSON object: {error}")
+            yield RowFault(location, f"not a JSON object: {error}")
 
 
 def _json(part: FilePart) -> Iterator[FileRow | RowFault]:
@@ -113,8 +113,8 @@ def _json(part: FilePart) -> Iterator[FileRow | RowFault]:
     except msgspec.DecodeError as error:
         raise UsageError(f"{part.path} is not a JSON array of objects: {error}") from error
     for number, cells in enumerate(rows, start=1):
-        place = Place(part.path.name, number)
-        yield FileRow(place, cells) if isinstance(cells, dict) else RowFault(place, "not a JSON object")
+        location = Location(part.path.name, number)
+        yield FileRow(location, cells) if isinstance(cells, dict) else RowFault(location, "not a JSON object")
 
 
 def _parquet(part: FilePart) -> Iterator[FileRow | RowFault]:
@@ -127,7 +127,7 @@ def _parquet(part: FilePart) -> Iterator[FileRow | RowFault]:
             for batch in pq.ParquetFile(file).iter_batches(PARQUET_BATCH_ROWS):
                 for cells in _without_nanoseconds(batch).to_pylist():
                     number += 1
-                    yield FileRow(Place(part.path.name, number), cells)
+                    yield FileRow(Location(part.path.name, number), cells)
     except pa.ArrowException as error:
         raise UsageError(f"{part.path} cannot be read as parquet: {error}") from error
 
