@@ -93,7 +93,7 @@ def test_topics_are_as_provisioned(shop: Shop) -> None:
 def test_files_are_checked_and_joined_without_a_broker(shop: Shop) -> None:
     lines = shop.run("check", str(shop.items), str(shop.history)).splitlines()
     assert lines.count("  every row can be read") == 2
-    assert lines[-1] == f"{shop.history}: every event names an item of the catalogue"
+    assert re.fullmatch(r"\S+: [\d,]+ of [\d,]+ events name an item that is not in the catalogue", lines[-1])
 
 
 @runs("anabranch catalogue", "anabranch replay", "anabranch reshare", "anabranch releases list")
