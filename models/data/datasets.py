@@ -1,8 +1,8 @@
 """Benchmark data sets, folders of parquet files in one neutral format, as event logs.
 
 `train.parquet` and the other parts have the columns `user_id, position, item_id`, one row per event; `position` is the
-order within the user. `items.parquet`, if present, has `item_id, title, brand, category`. There are no time stamps, so
-events are given evenly spaced times that carry no information beyond their order.
+order within the user. `items.parquet`, if present, has `item_id, title, brand, category`. Ids are numbers or text.
+There are no time stamps, so events are given evenly spaced times that carry no information beyond their order.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
@@ -24,6 +26,8 @@ HOUR_MS = 60 * MINUTE_MS
 FIRST_TS = 1_600_000_000_000
 """UTC milliseconds at which the invented times begin."""
 COLUMNS = ("user_id", "position", "item_id")
+Ids = NDArray[Any]
+"""[n] whole numbers, or text"""
 _VIEW = EVENT_TYPES.index("view")
 
 
@@ -35,9 +39,9 @@ class DataError(AnabranchError):
 class Part:
     """N rows of one file, sorted by user and position."""
 
-    user: NDArray[np.int64]
+    user: Ids
     position: NDArray[np.int64]
-    item: NDArray[np.int64]
+    item: Ids
 
     def __len__(self) -> int:
         return len(self.user)
@@ -51,7 +55,8 @@ class Part:
         missing = [name for name in COLUMNS if name not in table.column_names]
         if missing:
             raise DataError(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(table.column_names)}")
-        user, position, item = (table[name].to_numpy().astype(np.int64) for name in COLUMNS)
+        user, item = (_ids(path, name, table[name]) for name in ("user_id", "item_id"))
+        position = table["position"].to_numpy().astype(np.int64)
         order = np.lexsort((position, user))
         return cls(user[order], position[order], item[order])
 
@@ -63,8 +68,8 @@ def sessions(folder: Path) -> tuple[EventLog, EventLog, list[Item]]:
     session are half a minute apart.
     """
     train, test = Part.read(folder / "train.parquet"), Part.read(folder / "test.parquet")
-    items = _items(folder, [train, test])
-    train_log, test_log = session_logs([train, test], items)
+    items, ids = _items(folder, [train, test])
+    train_log, test_log = session_logs([train, test], ids)
     return train_log, test_log, items
 
 
@@ -74,24 +79,23 @@ def periods(folder: Path) -> tuple[list[EventLog], list[Item]]:
     if len(paths) < 2:
         raise DataError(f"{folder} has {len(paths)} files period_*.parquet, but needs at least 2: to train and to test")
     parts = [Part.read(path) for path in paths]
-    items = _items(folder, parts)
-    return session_logs(parts, items), items
+    items, ids = _items(folder, parts)
+    return session_logs(parts, ids), items
 
 
-def session_logs(parts: Sequence[Part], items: Sequence[Item]) -> list[EventLog]:
-    """One log per part. Users, which are sessions, are numbered consecutively over all parts."""
+def session_logs(parts: Sequence[Part], items: Ids) -> list[EventLog]:
+    """One log per part; `items` [n] are sorted. Users, which are sessions, are numbered over all parts."""
     logs, users = [], 0
     by_part = [np.unique(part.user, return_inverse=True) for part in parts]
     user_ids = tuple(f"{number}-{user}" for number, (ids, _) in enumerate(by_part) for user in ids.tolist())
-    numbers = np.array([int(item.item_id) for item in items])  # `_items` sorts them
-    item_ids = tuple(item.item_id for item in items)
+    item_ids = tuple(map(str, items.tolist()))
     begin = FIRST_TS
     for part, (ids, index) in zip(parts, by_part, strict=True):
         user = users + index
         ts = begin + index * MINUTE_MS + part.position * (MINUTE_MS // 2)
         begin = int(ts.max()) + MINUTE_MS  # no session overlaps the next part
         log = EventLog.from_columns(
-            EventColumns(user, np.searchsorted(numbers, part.item), np.full(len(user), _VIEW), ts, user),
+            EventColumns(user, np.searchsorted(items, part.item), np.full(len(user), _VIEW), ts, user),
             user_ids=user_ids,
             item_ids=item_ids,
         )
@@ -123,9 +127,9 @@ def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
     for folder in folders:
         prefix = f"{folder.name}:" if len(folders) > 1 else ""
         parts = [Part.read(folder / f"{name}.parquet") for name in ("train", "val", "test")]
-        folder_items = _items(folder, parts, prefix, folder.name if prefix else None)
-        users = np.unique(np.concatenate([part.user for part in parts]))
-        columns += _leave_one_out_columns(parts, users, folder_items, len(user_ids), len(items))
+        folder_items, ids = _items(folder, parts, prefix, folder.name if prefix else None)
+        users = _distinct(folder, "user_id", [part.user for part in parts])
+        columns += _leave_one_out_columns(parts, users, ids, len(user_ids), len(items))
         user_ids += [f"{prefix}{user}" for user in users.tolist()]
         items += folder_items
     log = EventLog.from_columns(
@@ -137,10 +141,9 @@ def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
 
 
 def _leave_one_out_columns(
-    parts: Sequence[Part], users: NDArray[np.int64], items: Sequence[Item], first_user: int, first_item: int
+    parts: Sequence[Part], users: Ids, items: Ids, first_user: int, first_item: int
 ) -> list[EventColumns]:
     """Events of one folder's training, validation and test part, its users and items numbered from the given ones."""
-    numbers = np.array([int(item.item_id.rpartition(":")[2]) for item in items])  # `_items` sorts them
     training_events = np.bincount(np.searchsorted(users, parts[0].user), minlength=len(users))
     columns = []
     for hour, part in enumerate(parts, start=-1):  # the last training event, the validation event, the test event
@@ -150,7 +153,7 @@ def _leave_one_out_columns(
         columns.append(
             EventColumns(
                 user=first_user + user,
-                item=first_item + np.searchsorted(numbers, part.item),
+                item=first_item + np.searchsorted(items, part.item),
                 type=np.full(len(part), _VIEW),
                 ts=FIRST_TS + (hour - hours_before_last) * HOUR_MS,
                 session=np.full(len(part), NONE),
@@ -159,18 +162,42 @@ def _leave_one_out_columns(
     return columns
 
 
-def _items(folder: Path, parts: Sequence[Part], prefix: str = "", domain: str | None = None) -> list[Item]:
-    """Every item that is described or has an event, sorted by number; without a description its title is empty."""
-    path = folder / "items.parquet"
-    described = {row["item_id"]: row for row in parquet.read_table(path).to_pylist()} if path.is_file() else {}
-    numbers = np.unique(np.concatenate([part.item for part in parts] + [np.array(list(described), np.int64)]))
-    return [_item(number, described.get(number, {}), prefix, domain) for number in numbers.tolist()]
+def _items(folder: Path, parts: Sequence[Part], prefix: str = "", domain: str | None = None) -> tuple[list[Item], Ids]:
+    """Every item that is described or has an event, and their ids, both sorted by id; a missing title is empty."""
+    path, described, columns = folder / "items.parquet", dict[Any, dict[str, Any]](), [part.item for part in parts]
+    if path.is_file():
+        table = parquet.read_table(path)
+        columns.append(_ids(path, "item_id", table["item_id"]))
+        described = dict(zip(columns[-1].tolist(), table.to_pylist(), strict=True))
+    ids = _distinct(folder, "item_id", columns)
+    return [_item(item_id, described.get(item_id, {}), prefix, domain) for item_id in ids.tolist()], ids
 
 
-def _item(number: int, row: dict[str, str | None], prefix: str, domain: str | None) -> Item:
+def _distinct(folder: Path, name: str, columns: Sequence[Ids]) -> Ids:
+    """The distinct ids of all columns, sorted. Raises `DataError` if some are text and others numbers."""
+    kinds = {column.dtype.kind for column in columns if len(column)}
+    if len(kinds) > 1:
+        raise DataError(f"{folder}: {name} is a whole number in one file and text in another; make them alike")
+    return np.unique(np.concatenate([column for column in columns if len(column)] or list(columns)))
+
+
+def _ids(path: Path, name: str, column: pa.ChunkedArray) -> Ids:
+    """A column of ids. Raises `DataError`, naming file and column, if some are missing or are no ids."""
+    if column.null_count:
+        raise DataError(f"{path}: {name} is empty in {column.null_count:,} rows; remove these rows")
+    if pa.types.is_integer(column.type):
+        numbers: Ids = column.to_numpy().astype(np.int64)
+        return numbers
+    try:
+        return np.array(column.cast(pa.string()).to_pylist(), np.str_)
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: {name} is of type {column.type}; ids are whole numbers or text") from error
+
+
+def _item(item_id: int | str, row: dict[str, str | None], prefix: str, domain: str | None) -> Item:
     category = row.get("category")
     return Item(
-        item_id=f"{prefix}{number}",
+        item_id=f"{prefix}{item_id}",
         title=row.get("title") or "",
         brand=row.get("brand") or None,
         category=[category] if category else [],

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from models.data.datasets import DataError, leave_one_out, periods, sessions
+from models.data.datasets import COLUMNS, DataError, leave_one_out, periods, sessions
 from models.data.event_log import EventLog
 from tests.support.data_folders import write_folder
 
@@ -89,3 +89,30 @@ def test_an_error_names_missing_and_present_columns(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"user_id": [1], "item": [2]}), tmp_path / "train.parquet")
     with pytest.raises(DataError, match="lacks the column position, item_id; it has user_id, item"):
         sessions(tmp_path)
+
+
+def test_ids_may_be_text(tmp_path: Path) -> None:
+    _write(tmp_path / "train.parquet", [("u2", 0, "sku-9"), ("u1", 0, "sku-10"), ("u1", 1, "sku-9")])
+    _write(tmp_path / "test.parquet", [("u3", 0, "sku-10")])
+    train, test, items = sessions(tmp_path)
+    assert [item.item_id for item in items] == ["sku-10", "sku-9"]
+    assert [train.item_ids[item] for item in train.item.tolist()] == ["sku-10", "sku-9", "sku-9"]
+    assert [test.item_ids[item] for item in test.item.tolist()] == ["sku-10"]
+
+
+def test_ids_of_two_types_do_not_join(tmp_path: Path) -> None:
+    _write(tmp_path / "train.parquet", [("u2", 0, "1")])
+    _write(tmp_path / "test.parquet", [(3, 0, 1)])
+    with pytest.raises(DataError, match="item_id is a whole number in one file and text in another"):
+        sessions(tmp_path)
+
+
+def test_an_empty_id_is_named(tmp_path: Path) -> None:
+    _write(tmp_path / "train.parquet", [("u2", 0, "1"), ("u2", 1, None)])
+    _write(tmp_path / "test.parquet", [("u3", 0, "1")])
+    with pytest.raises(DataError, match=r"train\.parquet: item_id is empty in 1 rows"):
+        sessions(tmp_path)
+
+
+def _write(path: Path, rows: list[tuple[object, int, object]]) -> None:
+    parquet.write_table(pa.table(dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))), path)
