@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TypeVar
@@ -15,6 +14,7 @@ import msgspec
 
 from anabranch.input_files.faults import FaultyFile, RowFault, counted
 from anabranch.input_files.items import RemovedItem
+from anabranch.input_files.times import as_iso
 from anabranch.messages import Event, Item
 
 Message = TypeVar("Message", bound=Event | Item | RemovedItem)
@@ -79,13 +79,13 @@ class EventCheck:
 
     def lines(self) -> list[str]:
         """One line per fact."""
-        if not self.events:
+        if self.first_ts is None or self.last_ts is None:
             return ["no events"]
         types = ", ".join(f"{count:,} {name}" for name, count in self.types.most_common())
         lines = [
             f"{counted(self.events, 'event')}: {types}",
             f"{counted(len(self.user_ids), 'user')}, {counted(len(self.events_by_item), 'item')}",
-            f"from {_iso(self.first_ts)} to {_iso(self.last_ts)}",
+            f"from {as_iso(self.first_ts)} to {as_iso(self.last_ts)}",
         ]
         if not self.in_order:
             lines.append("not in order of time: pass --sort to `replay`")
@@ -175,7 +175,3 @@ def require_all(read: Iterable[Message | RowFault], file: Path) -> Iterator[Mess
         else:
             yield message
     faults.require_none(str(file), "Correct these rows, or remove them")
-
-
-def _iso(ms: int | None) -> str:
-    return "-" if ms is None else f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -29,6 +29,11 @@ class Moment(NamedTuple):
     form: str
 
 
+def as_iso(ms: int) -> str:
+    """A time (UTC milliseconds) in ISO 8601, to the second."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def parse_time(value: Any) -> Moment:
     """A cell as a time. Raises `ValueError`, which says what it looks like, with the remedy."""
     if isinstance(value, datetime):

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.errors import UsageError
+from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -90,9 +92,23 @@ def session_benchmark(folder: Path, config: ReleaseCandidateConfig) -> OfflineBe
 def time_split_benchmark(
     name: str, events: EventLog, items: list[Item], share: float, config: ReleaseCandidateConfig
 ) -> OfflineBenchmark:
-    """Split by time: the first `share` (0 to 1) of the events is for training, its last tenth for the list ranker."""
+    """Split by time: the first `share` (0 to 1) of the events is for training, its last tenth for the list ranker.
+
+    Raises `UsageError` if one of the three parts would be empty.
+    """
+    if not len(events):
+        raise UsageError(f"{name} holds no events")
     log = events.renumbered([item.item_id for item in items])
-    return OfflineBenchmark(name, log, items, log.time_at(0.9 * share), log.time_at(share), config)
+    order_from, test_from = log.time_at(0.9 * share), log.time_at(share)
+    sizes = np.diff(np.searchsorted(log.ts, [log.ts[0], order_from, test_from, log.ts[-1] + 1])).tolist()
+    if not all(sizes):
+        span = f"{as_iso(int(log.ts[0]))} to {as_iso(int(log.ts[-1]))}"
+        raise UsageError(
+            f"{name}: the {len(log):,} events lie from {span}, at too few different times to be divided: {sizes[0]:,} "
+            f"to learn from, {sizes[1]:,} for the list ranker, {sizes[2]:,} to test. Give events of a longer time, or "
+            "with times of day"
+        )
+    return OfflineBenchmark(name, log, items, order_from, test_from, config)
 
 
 def leave_one_out_benchmark(folders: Sequence[Path], config: ReleaseCandidateConfig) -> OfflineBenchmark:

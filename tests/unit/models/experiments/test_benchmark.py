@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anabranch.errors import UsageError
+from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
 from models.data.event_log import EventColumns, EventLog
@@ -19,6 +21,7 @@ from models.experiments.benchmark import (
     leave_one_out_benchmark,
     repeats,
     session_benchmark,
+    time_split_benchmark,
     validation_benchmark,
 )
 from models.experiments.continual import TrainingMethod, configure, run_periods
@@ -134,3 +137,21 @@ def test_an_event_repeats_what_its_user_had_before() -> None:
         item_ids=tuple("0123"),
     )
     assert repeats(log).tolist() == [False, False, True, False]
+
+
+def test_events_at_too_few_different_times_cannot_be_split() -> None:
+    """A column of dates is often the only time there is."""
+    count = 100
+    columns = EventColumns(
+        *(np.zeros(count, np.int64) for _ in range(3)), np.full(count, 10**12), np.zeros(count, np.int64)
+    )
+    log = EventLog.from_columns(columns, user_ids=("u",), item_ids=("i",))
+    with pytest.raises(
+        UsageError, match=r"100 events lie from 2001-09-09T01:46:40Z .* 0 to learn from, 0 .* 100 to test"
+    ):
+        time_split_benchmark("shop", log, [Item(item_id="i", title="Mug")], 0.8, CONFIG)
+
+
+def test_no_events_cannot_be_split() -> None:
+    with pytest.raises(UsageError, match="shop holds no events"):
+        time_split_benchmark("shop", EventLog.from_events([]), [], 0.8, CONFIG)
