@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +61,32 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
     if report.exists():
         description["report"] = str(report)
     typer.echo(msgspec.json.format(msgspec.json.encode(description), indent=2))
+
+
+@app.command()
+def announce(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="The release's folder, in `releases_dir`.", file_okay=False)],
+    reason: Annotated[str, typer.Option(help="Why, for `releases list`.")] = "announced by hand",
+) -> None:
+    """Make a release live: a first one trained from files, or an earlier one again, to roll back.
+
+    Its files are verified, but it passes no gate. The release that was live is retired. Rankers swap the new one in as
+    soon as its item vectors are complete, and the next release candidate has to beat it.
+
+    Example: anabranch releases announce .anabranch/releases/r0001 --reason "r0002 has lost clicks"
+    """
+    import time
+
+    from anabranch.kafka import clients, release_topic
+
+    settings = settings_of(ctx)
+    clients.require_topics(settings)
+    notice = release_topic.live_notice(settings, folder, time.time_ns() // 1_000_000, reason)
+    before = release_topic.read_release_notices(settings).live
+    release_topic.go_live(settings, notice, before)
+    retired = f"; {before.release} is retired" if before and before.release != notice.release else ""
+    typer.echo(f"release {notice.release} is live{retired}")
 
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from anabranch import release
-from anabranch.kafka.release_topic import read_release_notices
+from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, Neighbours, RankedItem, ReleaseNotice
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
@@ -97,9 +97,10 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
 
     run.publish_neighbours(co_visit, texts)
     notice = _notice(manifest, manifest_sha256, verdict)
-    topics_io.announce(settings, notice)
-    if verdict.accepted and incumbent is not None:
-        topics_io.announce(settings, msgspec.structs.replace(incumbent, status="retired", ts=topics_io.now_ms()))
+    if verdict.accepted:
+        go_live(settings, notice, incumbent)
+    else:
+        announce(settings, notice)
     report_path = release.report_path(settings.data_dir, manifest.id)
     write(Report(manifest, candidate, verdict, config.rule), report_path)
     return RunResult(notice, candidate, verdict, len(run.events), time.monotonic() - started, report_path)

@@ -60,12 +60,6 @@ def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance:
             delivery.send(topic, key(row.item_id), messages.encode(row))
 
 
-def announce(settings: Settings, notice: ReleaseNotice) -> None:
-    """Publish a release's notice, and wait for the broker's acknowledgement."""
-    with closing(clients.producer(settings)) as producer, CheckedProducer(producer) as delivery:
-        delivery.send(Topics(settings).releases, key(notice.release), messages.encode(notice))
-
-
 def now_ms() -> int:
     """Current time in UTC milliseconds since 1970."""
     return time.time_ns() // 1_000_000

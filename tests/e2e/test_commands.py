@@ -103,6 +103,13 @@ def test_a_catalogue_and_a_history_from_files_become_a_live_release(shop_with_re
     assert "r0001" in shop_with_release.run("releases", "list")
 
 
+@runs("anabranch releases announce")
+def test_the_live_release_can_be_announced_again(shop_with_release: Shop) -> None:
+    folder = shop_with_release.releases / "r0001"
+    said = shop_with_release.run("releases", "announce", "--reason", "again", str(folder))
+    assert said == "release r0001 is live\n"
+
+
 @runs("anabranch index", "anabranch rank")
 def test_every_event_replayed_to_a_running_ranker_has_a_ranking(shop_that_ranked: Shop) -> None:
     lines = shop_that_ranked.run("inspect", "topic", "rankings", "--limit", "1000").splitlines()

@@ -18,7 +18,7 @@ from anabranch import release
 from anabranch.errors import UsageError
 from anabranch.harness.environment.cluster import Cluster
 from anabranch.harness.environment.processes import Processes, ProcessFailed
-from anabranch.kafka import clients, topics
+from anabranch.kafka import clients, release_topic, topics
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Item, ReleaseNotice
@@ -129,7 +129,7 @@ class Testbed:
             manifest_sha256=release.digest(folder / release.MANIFEST),
             parent=parent,
         )
-        topics_io.announce(self.settings, notice)
+        release_topic.announce(self.settings, notice)
 
     def wait_until(
         self,
@@ -154,7 +154,7 @@ class Testbed:
         self.processes.start("reshare", "--once", "--random-seed", str(random_seed), on_terminal=True).wait()
         *_, notice = read_release_notices(self.settings).newest.values()
         withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
-        topics_io.announce(self.settings, withdrawn)
+        release_topic.announce(self.settings, withdrawn)
 
 
 def clear(data_dir: Path) -> None:
