@@ -8,12 +8,11 @@ from contextlib import contextmanager
 import pytest
 
 from anabranch import messages
-from anabranch.kafka import clients
+from anabranch.kafka import clients, release_topic
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
-from models.retraining import topics_io
 from models.retraining.job import JobConfig, run_once
 from models.retraining.windows import NotEnoughNewData
 from tests.kafka.world import World, purchases
@@ -33,7 +32,7 @@ def test_without_enough_new_events_for_the_gate_only_the_co_visit_table_is_publi
     notice = ReleaseNotice(
         release="r1", status="rejected", ts=1, location="r1", manifest_sha256="", gate_from=0, gate_to=last_gated_ms
     )
-    topics_io.announce(settings, notice)
+    release_topic.announce(settings, notice)
 
     with pytest.raises(NotEnoughNewData):
         run_once(settings, JobConfig(), no_bar)
