@@ -24,7 +24,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
 from anabranch.messages import Event, encode
 from anabranch.settings import Settings
-from producers.pace import FULL_SPEED, Pace
+from producers.pace import FULL_SPEED, DueTimes, Pace, sleep_until
 
 MAX_EVENTS = 2_000
 """Events of one transaction, at most."""
@@ -62,14 +62,13 @@ class FileReplay:
         event's `ts` stays the time when it happened. Raises `ReplayInterrupted`.
         """
         before = self._consumer.committed(self._progress_key) or 0
-        published, first_ts, started, batch = 0, None, time.monotonic(), list[OutboundRecord]()
+        published, due_times, batch = 0, DueTimes(self._pace), list[OutboundRecord]()
         for event in islice(events, before, None if limit is None else before + limit):
-            first_ts = event.ts if first_ts is None else first_ts
-            due_s = started + self._pace.due_s(published + len(batch), event.ts - first_ts)
+            due_s = due_times.due_s(published + len(batch), event.ts)
             if batch and (len(batch) == MAX_EVENTS or due_s > time.monotonic()):
                 published += self._publish(batch, before + published, progress)
                 batch = []
-            time.sleep(max(0.0, due_s - time.monotonic()))
+            sleep_until(due_s)
             batch.append(OutboundRecord(self._topic, topics.key(event.user_id), encode(event)))
         if batch:
             published += self._publish(batch, before + published, progress)

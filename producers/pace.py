@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from anabranch.errors import UsageError
+
+MIN_SLEEP_S = 0.001
+"""Shorter waits are not worth a system call."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,25 @@ class Pace:
 
 
 FULL_SPEED = Pace()
+
+
+@dataclass
+class DueTimes:
+    """When the events of one replay are due, on the clock `time.monotonic`. The replay starts now."""
+
+    pace: Pace
+    _started_s: float = field(default_factory=time.monotonic)
+    _first_ts: int | None = None
+
+    def due_s(self, number: int, ts: int) -> float:
+        """The time at which event `number` (from 0) is due, which happened at `ts` (UTC milliseconds)."""
+        if self._first_ts is None:
+            self._first_ts = ts
+        return self._started_s + self.pace.due_s(number, ts - self._first_ts)
+
+
+def sleep_until(due_s: float) -> None:
+    """Sleep until a time of the clock `time.monotonic`, or not at all if it comes within `MIN_SLEEP_S`."""
+    wait_s = due_s - time.monotonic()
+    if wait_s > MIN_SLEEP_S:
+        time.sleep(wait_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from kafka import KafkaProducer
@@ -10,10 +9,7 @@ from kafka import KafkaProducer
 from anabranch.kafka import topics
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.messages import Event, encode
-from producers.pace import FULL_SPEED, Pace
-
-MIN_SLEEP_S = 0.001
-"""Shorter waits are not worth a system call."""
+from producers.pace import FULL_SPEED, DueTimes, Pace, sleep_until
 
 
 def replay(
@@ -28,17 +24,10 @@ def replay(
     The record's timestamp is the time of publication, because retention and latency are measured from it; the event's
     `ts` stays the time when it happened. Raises `kafka.errors.KafkaError` if the broker refuses an event.
     """
-    published, first_ts, started = 0, None, time.monotonic()
+    published, due_times = 0, DueTimes(pace)
     with CheckedProducer(producer, progress) as checked:
         for event in events:
-            first_ts = event.ts if first_ts is None else first_ts
-            _sleep_until(started + pace.due_s(published, event.ts - first_ts))
+            sleep_until(due_times.due_s(published, event.ts))
             checked.send(topic, topics.key(event.user_id), encode(event))
             published += 1
     return published
-
-
-def _sleep_until(due_s: float) -> None:
-    wait_s = due_s - time.monotonic()
-    if wait_s > MIN_SLEEP_S:
-        time.sleep(wait_s)
