@@ -36,10 +36,9 @@ def command(
     from anabranch.progress_bar import bar
     from producers.catalogue import publish
 
-    settings, skipped = settings_of(ctx), None
+    settings = settings_of(ctx)
     items = ItemFile.open(file, parse_columns(columns, ITEM_ALIASES), encoding)
-    if skip_faulty:
-        skipped = settings.data_dir / "skipped" / f"{file.name}.jsonl"
+    skipped = file_options.skipped_path(settings, file, skip_faulty)
     check = ItemCheck.of(items.read(delete))
     file_options.say(file, [*items.notes(), *check.lines()], check.faults, skipped)
     clients.require_topics(settings)

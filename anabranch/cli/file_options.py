@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from anabranch.input_files.check import Faults
+    from anabranch.input_files.faults import Faults
+    from anabranch.settings import Settings
 
 Columns = Annotated[
     str | None,
@@ -30,6 +31,11 @@ Encoding = Annotated[str | None, typer.Option(help="Encoding of text files, such
 SkipFaulty = Annotated[
     bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be read, and list them in a file.")
 ]
+
+
+def skipped_path(settings: Settings, file: Path, skip_faulty: bool) -> Path | None:
+    """Where the rows that are left out are listed, None if none may be left out."""
+    return settings.data_dir / "skipped" / f"{file.name}.jsonl" if skip_faulty else None
 
 
 def say(file: Path, lines: Sequence[str], faults: Faults, skipped: Path | None) -> None:

@@ -39,7 +39,7 @@ class WholeNumbers:
 
     def add(self, value: Any) -> None:
         """Take the value of another row into account; None: the row has none."""
-        if value is None or value == "":
+        if not self._all_whole or value is None or value == "":
             return
         if isinstance(value, float):
             self._with_point |= not math.isnan(value)

@@ -12,32 +12,12 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from anabranch.input_files.faults import FaultyFile, RowFault, counted
+from anabranch.input_files.faults import Faults, RowFault, counted
 from anabranch.input_files.items import RemovedItem
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Event, Item
 
 Message = TypeVar("Message", bound=Event | Item | RemovedItem)
-REMEDY = "Nothing was published. Correct these rows, or leave them out with --skip-faulty"
-
-
-@dataclass
-class Faults:
-    """The first faults of a file, and their number."""
-
-    first: list[RowFault] = field(default_factory=list)
-    count: int = 0
-
-    def add(self, fault: RowFault) -> None:
-        """Count a fault."""
-        self.count += 1
-        if len(self.first) < FaultyFile.SHOWN:
-            self.first.append(fault)
-
-    def require_none(self, file: str, remedy: str = REMEDY) -> None:
-        """Raises `FaultyFile` if there are any."""
-        if self.count:
-            raise FaultyFile(file, self.first, self.count, remedy)
 
 
 @dataclass
@@ -61,11 +41,8 @@ class EventCheck:
     def of(cls, read: Iterable[Event | RowFault]) -> EventCheck:
         """Read everything."""
         check = cls()
-        for event in read:
-            if isinstance(event, RowFault):
-                check.faults.add(event)
-            else:
-                check._add(event)
+        for event in check.faults.collect(read):
+            check._add(event)
         return check
 
     @property
@@ -122,11 +99,9 @@ class ItemCheck:
     def of(cls, read: Iterable[Item | RemovedItem | RowFault]) -> ItemCheck:
         """Read everything."""
         check = cls()
-        for item in read:
-            if isinstance(item, RowFault):
-                check.faults.add(item)
-            else:
-                check._add(item)
+        items: Iterator[Item | RemovedItem] = check.faults.collect(read)
+        for item in items:
+            check._add(item)
         return check
 
     def __len__(self) -> int:
@@ -169,9 +144,5 @@ def without_faults(read: Iterable[Message | RowFault], skipped: Path | None = No
 def require_all(read: Iterable[Message | RowFault], file: Path) -> Iterator[Message]:
     """The messages. Raises `FaultyFile` at the end, with the first faults, if there are any."""
     faults = Faults()
-    for message in read:
-        if isinstance(message, RowFault):
-            faults.add(message)
-        else:
-            yield message
+    yield from faults.collect(read)
     faults.require_none(str(file), "Correct these rows, or remove them")

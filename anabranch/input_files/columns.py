@@ -98,11 +98,12 @@ def parse_columns(text: str | None, fields: Iterable[str]) -> dict[str, tuple[st
 def map_columns(header: Sequence[str], aliases: Aliases, given: Mapping[str, tuple[str, ...]]) -> ColumnMap:
     """The columns of a file by field: as given, or of the field's own name, or of a common other name.
 
-    Raises `UsageError` if a given column is not there, or if two columns could be meant.
+    Where several columns have a common name, the one that is named first in `aliases` counts. Raises `UsageError` if a
+    given column is not there.
     """
     columns: dict[str, tuple[str, ...]] = {}
     for name, names in given.items():
-        missing = [column for column in names if column.split(".")[0] not in header]
+        missing = [column for column in names if not is_column(column, header)]
         if missing:
             raise UsageError(f"--columns: there is no column {', '.join(missing)}; there are {', '.join(header)}")
         columns[name] = names
@@ -117,8 +118,17 @@ def map_columns(header: Sequence[str], aliases: Aliases, given: Mapping[str, tup
             best = sorted(matches, key=lambda column: alias.index(_normalised(column)))
             columns |= {name: (best[0],)} if best else {}
         taken.update(columns.get(name, ()))
-    read = {column.split(".")[0] for names in columns.values() for column in names}
+    read = {_top_level(column) for names in columns.values() for column in names}
     return ColumnMap(columns, tuple(column for column in header if column not in read))
+
+
+def is_column(column: str, header: Sequence[str]) -> bool:
+    """Whether a table with this header has a column, or the object that a path such as `product.title` starts from."""
+    return _top_level(column) in header
+
+
+def _top_level(column: str) -> str:
+    return column.split(".")[0]
 
 
 def _look_up(cells: Mapping[str, Any], column: str) -> Any:

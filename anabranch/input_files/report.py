@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from anabranch.errors import UsageError
-from anabranch.input_files.check import EventCheck, Faults, ItemCheck
-from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, map_columns
+from anabranch.input_files.check import EventCheck, ItemCheck
+from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, is_column, map_columns
 from anabranch.input_files.events import EventFile, EventOptions
-from anabranch.input_files.faults import counted
+from anabranch.input_files.faults import Faults, counted
 from anabranch.input_files.items import ItemFile
 from anabranch.input_files.table import Given, Table
 
@@ -59,7 +59,7 @@ def check_files(files: Sequence[Path], options: EventOptions) -> FilesReport:
 def _require_columns(given: Given, tables: Sequence[Table]) -> None:
     for names in given.values():
         for column in names:
-            if not any(column.split(".")[0] in table.header for table in tables):
+            if not any(is_column(column, table.header) for table in tables):
                 headers = "; ".join(f"{table.path} has {', '.join(table.header)}" for table in tables)
                 raise UsageError(f"--columns: there is no column {column}; {headers}")
 
@@ -69,15 +69,14 @@ def _of_table(given: Given, table: Table, fields: Container[str]) -> Given:
     return {
         name: columns
         for name, columns in given.items()
-        if name in fields and all(column.split(".")[0] in table.header for column in columns)
+        if name in fields and all(is_column(column, table.header) for column in columns)
     }
 
 
 def _fault_lines(faults: Faults) -> list[str]:
     if not faults.count:
         return ["every row can be read"]
-    more = [f"  and {faults.count - len(faults.first):,} more"] if faults.count > len(faults.first) else []
-    return [f"{counted(faults.count, 'row')} cannot be read:", *(f"  {fault}" for fault in faults.first), *more]
+    return [f"{counted(faults.count, 'row')} cannot be read:", *faults.lines()]
 
 
 def _join_line(path: Path, check: EventCheck, item_ids: set[str]) -> str:
