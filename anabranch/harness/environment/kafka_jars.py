@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 from anabranch.errors import BrokerUnavailable, UsageError
 from anabranch.progress_bar import bar
+from anabranch.release import digest
 
 CONNECTIONS = 8
 TIMEOUT_S = 60
@@ -39,7 +39,7 @@ class Jar:
     def is_in(self, folder: Path) -> bool:
         """Whether the folder has the jar, with the pinned content."""
         path = folder / self.file_name
-        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == self.sha256
+        return path.is_file() and digest(path) == self.sha256
 
 
 def pinned_jars() -> list[Jar]:
@@ -98,7 +98,7 @@ def _download_all(jars: list[Jar], folder: Path, download: Download) -> Iterator
             raise
         except Exception as error:  # of requests, of jgo, or of the file system
             raise BrokerUnavailable(f"{jar.file_name} of Apache Kafka cannot be downloaded: {error}") from error
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = digest(path)
         if sha256 != jar.sha256:
             raise BrokerUnavailable(f"{jar.file_name} was downloaded with sha256 {sha256}; pinned is {jar.sha256}")
         return jar, path
