@@ -22,6 +22,8 @@ GATES, READOUT = "gates.onnx", "readout.onnx"
 """The two halves of step.onnx, if the user encoder is a gated linear recurrence; optional."""
 PURCHASE_HEAD = "purchase.onnx"
 """An optional head."""
+BOOTSTRAP = "bootstrap"
+"""Name of the strategy of a release that was made without training."""
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 30
 """A file is read into memory as a whole. The largest, item.onnx, grows with the catalogue: it has 1 GiB for two million
@@ -49,6 +51,17 @@ class DataWindow(Struct, frozen=True, kw_only=True):
     events: int
 
 
+class ReleasePolicy(Struct, frozen=True, kw_only=True):
+    """How a release is meant to serve; it follows from the kind of data that it was trained for.
+
+    The settings of the same names go before it.
+    """
+
+    exclude_seen: bool = False
+    allow_session_repeats: bool = False
+    neighbours: int = 20
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """The properties of a release, how it was trained, and the sha256 of its files."""
 
@@ -71,6 +84,12 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """sha256 in hex by file name, for every file except the manifest."""
     heads: dict[str, dict[str, Any]] = {}
     """Measurements of each optional head in the release, by its name: `purchase`."""
+    policy: ReleasePolicy = ReleasePolicy()
+
+    @property
+    def is_bootstrap(self) -> bool:
+        """Whether it was made without training, so that something serves until a trained release beats it."""
+        return self.strategy.get("name") == BOOTSTRAP
 
 
 class ArtifactReader(Protocol):

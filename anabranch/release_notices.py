@@ -39,8 +39,13 @@ class ReleaseNotices:
         return next(reversed(self._live.values()), None)
 
     @property
+    def any_served(self) -> bool:
+        """Whether a release is or was live."""
+        return any(notice.status in ("live", "retired") for notice in self._newest.values())
+
+    @property
     def parent(self) -> ReleaseNotice | None:
-        """The newest notice of the release that the live one was trained from; None if it has none."""
+        """The newest notice of the release that the live one replaced; None if it replaced none."""
         live = self.live
         return None if live is None or live.parent is None else self._newest.get(live.parent)
 

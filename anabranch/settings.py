@@ -80,12 +80,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     in it, which is fewer under load. Both publish feedback for every event, joined with the last published slate."""
     retrieval_k: Count = 100
     """Items retrieved from the vector index for each ranking."""
-    neighbours: Count = 20
-    """Co-visited items proposed for each recent item. `reshare` publishes as many. More help where titles matter."""
-    exclude_seen: bool = False
-    """Never rank items the user has already interacted with."""
-    allow_session_repeats: bool = False
-    """Rank items of the current session too, for data where users return to items. `reshare` reads it as well."""
+    neighbours: Count | None = None
+    """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
+    says, which follows from the kind of data."""
+    exclude_seen: bool | None = None
+    """Whether items that the user has already interacted with are never ranked. None: what the release says."""
+    allow_session_repeats: bool | None = None
+    """Whether items of the current session are ranked too, for data where users return to items. None: what the release
+    says. `reshare` reads these three settings as well."""
     publish_purchase: bool = False
     """Add the purchase probability of every item to each ranking, if the release has a purchase head."""
     history_length: Count = 64

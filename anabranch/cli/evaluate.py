@@ -56,7 +56,6 @@ def command(
     from models.report.evaluation_table import show
 
     training = TrainingOptions(
-        kind=kind or DEFAULT_KIND[protocol],
         random_seed=random_seed,
         threads=threads,
         strategies=strategies,
@@ -69,7 +68,9 @@ def command(
         data=data,
         items=items,
         share=share,
-        config=replace(training.config(), comparison_points=0),  # seed models are evaluated on the test, if at all
+        config=replace(
+            training.config((kind or DEFAULT_KIND[protocol]).value), comparison_points=0
+        ),  # seed models are evaluated on the test, if at all
         release_dir=release,
         data_dir=settings_of(ctx).data_dir,
         with_seed_models=seed_models,

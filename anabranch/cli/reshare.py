@@ -26,8 +26,11 @@ def command(
     ] = 7.0,
     threads: options.Threads = 2,
     kind: Annotated[
-        DataKind, typer.Option(help="What the order of events means. It selects the preset that training starts from.")
-    ] = DataKind.BASKETS,
+        DataKind | None,
+        typer.Option(
+            help="What the order of events means, which selects the preset of training. Default: found from the events."
+        ),
+    ] = None,
     search_seconds: options.SearchSeconds = 0.0,
     text_model: options.TextModel = None,
     text_adapter: options.TextAdapter = TextAdapterKind.NONE,
@@ -36,13 +39,13 @@ def command(
 ) -> None:
     """Train a release candidate on the feedback so far. The gate decides whether it goes live.
 
+    Where no release has served yet, it first announces one that needs no training, so that ranking begins at once.
     Repeats every --every hours. Needs the `train` extra.
 
     Example: anabranch reshare --once
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: rankers on this machine need the cores
 
-    from dataclasses import replace
     from functools import partial
 
     from prometheus_client import CollectorRegistry
@@ -50,7 +53,6 @@ def command(
     from anabranch.kafka import clients
     from anabranch.metrics import ReshareMetrics
     from anabranch.progress_bar import bar
-    from anabranch.ranking.policy import Policy
     from anabranch.service import configure_logging, lower_priority, run_service
     from consumers.runtime.shutdown import stop_on_signals
     from models.experiments.training_options import TrainingOptions
@@ -65,15 +67,14 @@ def command(
     clients.require_topics(settings)
     lower_priority()
     training = TrainingOptions(
-        kind=kind,
         random_seed=random_seed,
         threads=threads,
         search_seconds=search_seconds,
         text_model=text_model,
         text_adapter=text_adapter,
     )
-    candidate = replace(training.config(), policy=Policy.from_settings(settings))
-    config = JobConfig(WindowLengths(order_days, gate_days), candidate)
+    windows = WindowLengths(order_days, gate_days)
+    config = JobConfig(windows, None if kind is None else kind.value, training.config)
     registry = CollectorRegistry()
     every_s, curves = None if once else every * 3600, partial(tensorboard, settings.data_dir)
     schedule = Schedule(settings, config, ReshareMetrics(registry), bar, every_s, curves)

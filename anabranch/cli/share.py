@@ -51,7 +51,6 @@ def command(
         raise UsageError(f"{out} exists already, and a release never changes: name a new folder with --out")
     settings = settings_of(ctx)
     training = TrainingOptions(
-        kind=kind or DEFAULT_KIND[protocol],
         random_seed=random_seed,
         threads=threads,
         strategies=strategies,
@@ -59,7 +58,7 @@ def command(
         text_model=text_model,
         text_adapter=text_adapter,
     )
-    benchmark = read_benchmark(protocol, data, items, share, training.config())
+    benchmark = read_benchmark(protocol, data, items, share, training.config((kind or DEFAULT_KIND[protocol]).value))
     with bar_by_stage(bar) as progress, tensorboard(settings.data_dir, out.name) as curve:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress, curve=curve)
     page = report_path(settings.data_dir, out.name)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import TypeVar
 
+from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Policy:
     retrieval_k: int = 100
     """Items retrieved from the item index."""
     neighbours: int = 20
-    """Co-visited items proposed for each of the newest history items."""
+    """Co-visited items proposed for each of the newest history items: the width of the co-visit table."""
     recent: int = 10
     """How many history items count as the newest."""
     exclude_seen: bool = False
@@ -29,16 +33,25 @@ class Policy:
     """Output the purchase probability of each item of a slate, if the release has a purchase head."""
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Policy:
-        """The policy that the settings describe."""
+    def from_settings(cls, settings: Settings, release: ReleasePolicy) -> Policy:
+        """The policy by which a release serves: what the settings leave open, the release decides."""
         return cls(
             slate=settings.slate_size,
             retrieval_k=settings.retrieval_k,
-            neighbours=settings.neighbours,
-            exclude_seen=settings.exclude_seen,
-            allow_session_repeats=settings.allow_session_repeats,
+            neighbours=_either(settings.neighbours, release.neighbours),
+            exclude_seen=_either(settings.exclude_seen, release.exclude_seen),
+            allow_session_repeats=_either(settings.allow_session_repeats, release.allow_session_repeats),
             latest=settings.rank == "latest",
             purchase=settings.publish_purchase,
+        )
+
+    @property
+    def for_release(self) -> ReleasePolicy:
+        """The part of it that a release's manifest records."""
+        return ReleasePolicy(
+            exclude_seen=self.exclude_seen,
+            allow_session_repeats=self.allow_session_repeats,
+            neighbours=self.neighbours,
         )
 
     def excludes(self, *, in_session: bool) -> bool:
@@ -53,3 +66,7 @@ class Policy:
         if self.excludes(in_session=False):
             excluded |= seen_items
         return excluded
+
+
+def _either(setting: Value | None, otherwise: Value) -> Value:
+    return otherwise if setting is None else setting

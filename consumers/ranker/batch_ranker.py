@@ -18,6 +18,7 @@ from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import FirstEvent, OffsetRange
@@ -48,11 +49,12 @@ class BatchRanker:
     def __init__(self, settings: Settings, store: StateStore, changelog: Changelog, metrics: RankerMetrics) -> None:
         use_one_thread_per_call()
         self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=use_one_thread_per_call)
-        self._policy = Policy.from_settings(settings)
+        self._settings = settings
+        self._policy = Policy.from_settings(settings, ReleasePolicy())
         self._store = store
         self._changelog = changelog
         self._metrics = metrics
-        self.co_visits = CoVisitRows(self._policy.neighbours)
+        self.co_visits = CoVisitRows(settings.neighbours)
         self._rebuilder, self._recall = IndexRebuilder(), RecallMonitor(metrics)
         self.live: ServableRelease | None = None
         """None until the first release is live here: nothing is ranked before."""
@@ -87,11 +89,12 @@ class BatchRanker:
         return RankedBatch(result, undo, ranges)
 
     def swap(self, release: ServableRelease) -> None:
-        """Rank with another release: encoder, index and list ranker at once. Users are re-encoded when they return."""
+        """Rank with another release: encoder, index, list ranker and policy at once. Users are re-encoded on return."""
         manifest = release.manifest
         if self.live is None:
             gc.freeze()  # what is loaded by now stays: the collector went through it with every few batches
         self.live = replace(release, number=self._store.releases.number(manifest.id))
+        self._policy = Policy.from_settings(self._settings, manifest.policy)
         self._store.users.resize_vectors(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()

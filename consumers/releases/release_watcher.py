@@ -278,6 +278,6 @@ class ReleaseWatcher:
             live.index.rebuild()
         else:
             run_in_background("index-of-next-release", live.index.rebuild).result()
-        rank.warm_up(live, Policy.from_settings(self._settings))
+        rank.warm_up(live, Policy.from_settings(self._settings, files.manifest.policy))
         log.info("release %s is loaded with %d items", notice.release, len(live.index))
         return live

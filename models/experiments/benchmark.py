@@ -182,7 +182,9 @@ def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -
     live = load_servable(release, item_ids, benchmark.items, cache, benchmark.config.threads)
     train_log = benchmark.train_log
     texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
-    policy = benchmark.config.policy
+    config = benchmark.config.policy
+    served = release.manifest.policy
+    policy = replace(config, exclude_seen=served.exclude_seen, allow_session_repeats=served.allow_session_repeats)
     table = CoVisitModel.fit(train_log, benchmark.config.co_visits).table(policy.neighbours, texts)
     return OfflineRanker(live, neighbour_table(table, item_ids, train_log, policy.neighbours), item_ids, policy)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from anabranch.errors import UsageError
-from models.experiments.choices import DataKind, TextAdapterKind
+from models.experiments.choices import TextAdapterKind
 from models.networks.text_transformer import TextConfig
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
-from models.pipeline.presets import STRATEGIES, preset
+from models.pipeline.presets import STRATEGIES, Kind, preset
 from models.sharing.strategy import Strategy
 
 
@@ -16,7 +16,6 @@ from models.sharing.strategy import Strategy
 class TrainingOptions:
     """How a release candidate is trained."""
 
-    kind: DataKind
     random_seed: int = 0
     threads: int = 2
     strategies: str | None = None
@@ -27,9 +26,9 @@ class TrainingOptions:
     """Folder or Hugging Face id of the text transformer; None: the default."""
     text_adapter: TextAdapterKind = TextAdapterKind.NONE
 
-    def config(self) -> ReleaseCandidateConfig:
+    def config(self, kind: Kind) -> ReleaseCandidateConfig:
         """The preset of the data's kind, with what the options change. Raises `UsageError`."""
-        default = preset(self.kind.value, self.random_seed, self.threads)
+        default = preset(kind, self.random_seed, self.threads)
         return replace(
             default,
             text=TextConfig(model=self.text_model, adapter=self.text_adapter.value),

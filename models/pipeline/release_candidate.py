@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.features import FEATURES
-from anabranch.release import DataWindow, Manifest, Release
+from anabranch.release import DataWindow, Manifest, Release, ReleasePolicy
 from models.data.purchase_examples import NoPurchaseHead
 from models.evaluation.seed_comparison import ComparisonPoints, SeedComparison, compare_seed_models
 from models.networks.onnx_export import export_encoder, export_purchase_head
@@ -58,6 +58,7 @@ class ReleaseCandidate:
     """Largest absolute difference of each ONNX file to PyTorch; `scan`: of the step form to the parallel form."""
     measured: dict[str, float]
     """Losses and other training metrics by name; `order_lists`: the lists that trained the list ranker."""
+    policy: ReleasePolicy
     heads: dict[str, dict[str, Any]]
     """Metrics of each optional head, by its name."""
     absent: dict[str, str]
@@ -88,6 +89,7 @@ class ReleaseCandidate:
             gate={},
             files=files,
             heads=self.heads,
+            policy=self.policy,
         )
 
 
@@ -152,6 +154,7 @@ def make_release_candidate(
         strategy=_stored_strategy(config, inputs.parent, search),
         parity=list_ranker.parity | (purchase.parity or {}) | encoder_parity,
         measured=metrics | {"order_lists": float(list_ranker.lists)},
+        policy=config.policy.for_release,
         heads={} if purchase.metrics is None else {"purchase": purchase.metrics},
         absent={} if purchase.absent is None else {"purchase": purchase.absent},
         seconds=stages.seconds,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
-from models.retraining.job import JobConfig, RunResult, run_once
+from models.retraining.job import GatedRelease, JobConfig, RunResult, run_once
 from models.retraining.windows import NotEnoughData
 from models.stages import Bar
 from models.training_curves import OpenCurve, no_curves
@@ -49,10 +49,19 @@ class Schedule:
     def _report(self, result: RunResult) -> None:
         self.metrics.events.set(result.events)
         self.metrics.seconds.set(result.seconds)
-        self.metrics.outcome(result.notice.status)
-        parity = ", ".join(f"{name} {difference:.1e}" for name, difference in result.candidate.parity.items())
-        log.info("parity of ONNX files with PyTorch, largest absolute difference: %s", parity)
-        for name, reason in result.candidate.absent.items():
-            log.info("release %s has no %s head: %s", result.notice.release, name, reason)
-        log.info("release %s is %s: %s", result.notice.release, result.notice.status, result.notice.reason)
-        log.info("report of release %s: %s", result.notice.release, result.report_path)
+        if result.gated is None:
+            self.metrics.outcome("waiting")
+            log.info("no release candidate yet: %s", result.waiting_for)
+        else:
+            self.metrics.outcome(result.gated.notice.status)
+            _log_release(result.gated)
+
+
+def _log_release(gated: GatedRelease) -> None:
+    name, notice = gated.notice.release, gated.notice
+    parity = ", ".join(f"{file} {difference:.1e}" for file, difference in gated.candidate.parity.items())
+    log.info("parity of ONNX files with PyTorch, largest absolute difference: %s", parity)
+    for head, reason in gated.candidate.absent.items():
+        log.info("release %s has no %s head: %s", name, head, reason)
+    log.info("release %s is %s: %s", name, notice.status, notice.reason)
+    log.info("report of release %s: %s", name, gated.report_path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from typing import TypeVar
 
@@ -12,9 +13,10 @@ from msgspec import structs
 
 from anabranch import messages
 from anabranch.kafka import clients
+from anabranch.kafka.offsets import ends
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics, key
-from anabranch.messages import Codec, Event, InvalidMessage, Item, Neighbours, ReleaseNotice
+from anabranch.messages import Codec, Event, Feedback, InvalidMessage, Item, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
 from models.data.event_store import EventStore, NextOffsets
 
@@ -22,15 +24,18 @@ Message = TypeVar("Message")
 Advance = Callable[[int], None]
 
 
-def collect(settings: Settings, store: EventStore, from_feedback: bool, advance: Advance) -> int:
+def collect(settings: Settings, store: EventStore, advance: Advance) -> int:
     """Append all new events on the broker to the event store; returns how many there are.
 
-    With a live release the job reads `feedback`. Before the first release nothing is ranked, so there is no feedback
-    and the job reads `events`; it stores the offsets, and later skips feedback on events that it has read.
+    The job learns from `feedback`. Events before a partition's first feedback were never ranked, so they are read from
+    `events`: all of them, while nothing ranks.
     """
     next_offsets: NextOffsets = {topic: dict(offsets) for topic, offsets in store.next_offsets.items()}
-    read = _new_feedback if from_feedback else _new_events
-    events = list(read(settings, next_offsets, advance))
+    next_event, next_feedback = (next_offsets.setdefault(topic, {}) for topic in ("events", "feedback"))
+    never_ranked = ends(settings, Topics(settings).events).keys() - next_feedback.keys()
+    feedback = list(_new_feedback(settings, next_feedback, advance))
+    events = list(_events_before_feedback(settings, never_ranked, feedback, next_event, advance))
+    events += _not_read_yet(feedback, next_event)
     if events:
         store.append(events, next_offsets)
     return len(events)
@@ -65,28 +70,47 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _new_events(settings: Settings, next_offsets: NextOffsets, advance: Advance) -> Iterator[Event]:
-    for record in _read_from(settings, Topics(settings).events, next_offsets.setdefault("events", {}), advance):
+def _new_feedback(settings: Settings, next_feedback: dict[int, int], advance: Advance) -> Iterator[Feedback]:
+    for record in clients.read_from(settings, Topics(settings).feedback, dict(next_feedback)):
+        next_feedback[record.partition] = record.offset + 1
+        advance(1)
+        feedback = _decode(messages.feedback, record)
+        if feedback is not None:
+            yield structs.replace(feedback, event=_not_in_future(feedback.event, record))
+
+
+def _events_before_feedback(
+    settings: Settings,
+    partitions: Set[int],
+    feedback: Sequence[Feedback],
+    next_event: dict[int, int],
+    advance: Advance,
+) -> Iterator[Event]:
+    """The events of some partitions from `next_event` to the first feedback, or to the end; updates `next_event`."""
+    topic = Topics(settings).events
+    first_ranked: dict[int, int] = {}
+    for message in feedback:
+        first_ranked.setdefault(message.partition, message.offset)
+    end_offsets = ends(settings, topic)
+    start = {name: next_event.get(name, 0) if name in partitions else end for name, end in end_offsets.items()}
+    if start == end_offsets:
+        return
+    for record in clients.read_from(settings, topic, start):
+        if record.partition not in partitions or record.offset >= first_ranked.get(record.partition, math.inf):
+            continue
+        next_event[record.partition] = record.offset + 1
+        advance(1)
         event = _decode(messages.events, record)
         if event is not None:
             yield _not_in_future(event, record)
 
 
-def _new_feedback(settings: Settings, next_offsets: NextOffsets, advance: Advance) -> Iterator[Event]:
-    next_event_offsets = next_offsets.setdefault("events", {})
-    for record in _read_from(settings, Topics(settings).feedback, next_offsets.setdefault("feedback", {}), advance):
-        feedback = _decode(messages.feedback, record)
-        if feedback is not None and feedback.offset >= next_event_offsets.get(feedback.partition, 0):
-            next_event_offsets[feedback.partition] = feedback.offset + 1
-            yield _not_in_future(feedback.event, record)
-
-
-def _read_from(settings: Settings, topic: str, offsets: dict[int, int], advance: Advance) -> Iterator[ConsumerRecord]:
-    """Records from `offsets` to the topic's end at the start of the call; updates `offsets` to the next ones."""
-    for record in clients.read_from(settings, topic, dict(offsets)):
-        offsets[record.partition] = record.offset + 1
-        advance(1)
-        yield record
+def _not_read_yet(feedback: Iterable[Feedback], next_event: dict[int, int]) -> Iterator[Event]:
+    """The events of feedback, but for those that were read from `events`; updates `next_event`."""
+    for message in feedback:
+        if message.offset >= next_event.get(message.partition, 0):
+            next_event[message.partition] = message.offset + 1
+            yield message.event
 
 
 def _not_in_future(event: Event, record: ConsumerRecord) -> Event:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from anabranch.errors import AnabranchError
 from anabranch.release import DataWindow
 from models.data.event_log import EventLog
@@ -62,6 +64,24 @@ def split_windows(
     return DataWindow(
         train_from=int(log.ts[0]), order_from=order_from, gate_from=gate_from, gate_to=end, events=len(log)
     )
+
+
+def require_users(log: EventLog, window: DataWindow, users: int) -> None:
+    """Raise `NotEnoughNewData` if fewer than `users` users have an event in the gate's window after an earlier one.
+
+    Only such an event finds a slate to be scored on. Without enough of them the gate could not decide, so nothing is
+    trained, and the window stays unused.
+    """
+    in_window = log.between(window.gate_from, window.gate_to).user
+    earlier = np.unique(log.split(window.gate_from)[0].user)
+    first = np.unique(in_window, return_index=True)[1]
+    later = np.delete(in_window, first)
+    ranked = len(np.union1d(np.intersect1d(in_window, earlier), later))
+    if ranked < users:
+        raise NotEnoughNewData(
+            f"{ranked:,} users have events in the gate's window after an earlier event, and the gate needs {users:,}: "
+            "run again when there are more, or lengthen --gate-days"
+        )
 
 
 def _require_new_days(end: int, gate_from: int, lengths: WindowLengths) -> None:

@@ -22,23 +22,51 @@ def as_event(event: Event) -> bytes:
     return encode(event)
 
 
-def as_feedback(event: Event) -> bytes:
-    return encode(Feedback(event=event, partition=0, offset=int(event.event_id.removeprefix("e"))))
+def as_feedback(event: Event, partition: int = 0) -> bytes:
+    """The feedback on an event whose offset is the number in its id."""
+    return encode(Feedback(event=event, partition=partition, offset=int(event.event_id.removeprefix("e"))))
 
 
-@pytest.mark.parametrize(("released", "write"), [(False, as_event), (True, as_feedback)], ids=["events", "feedback"])
+@pytest.mark.parametrize(("ranked", "write"), [(False, as_event), (True, as_feedback)], ids=["events", "feedback"])
 def test_an_event_from_the_future_is_learned_as_of_now_and_what_cannot_be_read_not_at_all(
-    settings: Settings, topics: Topics, released: bool, write: Callable[[Event], bytes]
+    settings: Settings, topics: Topics, ranked: bool, write: Callable[[Event], bytes]
 ) -> None:
     world = World(settings)
-    topic = topics.feedback if released else topics.events
+    topic = topics.feedback if ranked else topics.events
     past, future = purchases(2, users=1)
     for value in (write(past), write(msgspec.structs.replace(future, ts=FUTURE_MS)), b"junk", None):
         world.send(topic, key("u0"), value)
     event_store = EventStore.open(settings.data_dir / "journal")
 
-    assert topics_io.collect(settings, event_store, released, lambda n: None) == 2
+    assert topics_io.collect(settings, event_store, lambda n: None) == 2
 
     first, last = event_store.log().ts.tolist()
     assert first == past.ts
     assert past.ts < last <= time.time() * 1000
+
+
+def test_events_that_nothing_ranked_are_learned_from_the_events_and_the_others_once_from_their_feedback(
+    settings: Settings, topics: Topics
+) -> None:
+    world, store = World(settings), EventStore.open(settings.data_dir / "journal")
+
+    def collect() -> int:
+        return topics_io.collect(settings, store, lambda n: None)
+
+    def rank(*events: Event) -> None:
+        (partition,) = {record.partition for record in world.records(topics.events)}
+        for event in events:
+            world.send(topics.feedback, key("u0"), as_feedback(event, partition))
+
+    e0, e1, e2, e3, e4, e5 = purchases(6, users=1)
+    for event in (e0, e1):
+        world.send(topics.events, key("u0"), as_event(event))
+    assert collect() == 2, "nothing ranks yet"
+    for event in (e2, e3, e4, e5):
+        world.send(topics.events, key("u0"), as_event(event))
+    rank(e3, e4)  # the ranker began behind e2
+    assert collect() == 3
+    rank(e5)
+    assert collect() == 1
+    assert collect() == 0
+    assert store.log().ts.tolist() == [event.ts for event in (e0, e1, e2, e3, e4, e5)]

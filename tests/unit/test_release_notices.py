@@ -27,6 +27,12 @@ def test_without_a_live_notice_no_release_is_live() -> None:
     assert live(notice("r1", "candidate"), notice("r2", "rejected")) is None
 
 
+def test_a_release_has_served_if_it_is_live_or_retired_but_not_if_the_gate_rejected_it() -> None:
+    assert not fold(notice("r1", "candidate"), notice("r2", "rejected")).any_served
+    assert fold(notice("r1", "retired")).any_served
+    assert fold(notice("r1", "rejected"), notice("r2")).any_served
+
+
 def test_of_two_live_releases_the_one_announced_last_is_live_whatever_the_clocks_say() -> None:
     assert live(notice("r1", ts=9), notice("r2", ts=5)) == "r2"
 

@@ -39,7 +39,7 @@ class ReleaseSet:
     neighbours: CoVisitRows
     item_ids: ItemVocabulary
     numbers: ReleaseNumbers
-    policy: Policy
+    settings: Settings
 
     @classmethod
     def load(cls, settings: Settings, names: Iterable[str]) -> ReleaseSet:
@@ -54,7 +54,11 @@ class ReleaseSet:
             change = item_vector_update(name, entries[name], item_ids)
             if change is not None:
                 change.apply(live[name].index)
-        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, Policy.from_settings(settings))
+        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, settings)
+
+    def policy(self, release: str) -> Policy:
+        """The policy by which a release serves."""
+        return Policy.from_settings(self.settings, self.live[release].manifest.policy)
 
     def empty_states(self, layout: StateLayout, release: str) -> UserStates:
         """States of no users, with the vector sizes of the release."""
@@ -118,7 +122,7 @@ class ReferenceRun:
             return
         live = releases.live[release_name]
         self._states.resize_vectors(live.manifest.dims, live.manifest.state_dims)
-        result = rank.rank(live, releases.neighbours, self._states, batch, releases.policy)
+        result = rank.rank(live, releases.neighbours, self._states, batch, releases.policy(release_name))
         sizes = (result.slate >= 0).sum(axis=1).tolist()
         for event, scores, size in zip(received, result.score.tolist(), sizes, strict=True):
             self.scores[event.partition, event.offset] = scores[:size]

@@ -33,6 +33,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from anabranch.progress_bar import Advance, bar
 from anabranch.ranking.policy import Policy
+from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.report.prequential_table import prequential_as_json
@@ -204,13 +205,15 @@ class Demo:
             records = read_records(self._settings, first_offsets, advance)
         served = ServedLog.from_feedback(history.events(), records.feedback)
         with bar("Score the baselines on the same events", len(served.log), self._console) as advance:
-            prequential = evaluate_prequentially(served, policy=Policy.from_settings(self._settings), done=advance)
+            prequential = evaluate_prequentially(
+                served, policy=Policy.from_settings(self._settings, ReleasePolicy()), done=advance
+            )
         paced = events_within(records.events, (paced_from, self._end_offsets()))
         return Summary(
             broker=self._broker_kind,
             topic_prefix=self._settings.topic_prefix,
             random_seed=self._options.random_seed,
-            discover=self._settings.exclude_seen,
+            discover=bool(self._settings.exclude_seen),
             reconciliation=reconcile(
                 records.events,
                 records.rankings,

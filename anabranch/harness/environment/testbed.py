@@ -113,7 +113,8 @@ class Testbed:
             for source in release.folders(folder)[: len(self._training_weeks)]:
                 shutil.copytree(source, self.settings.releases_dir / source.name)
             publish_co_visits(self.settings, JobConfig(), bar)
-        names = [path.name for path in release.folders(self.settings.releases_dir)]
+        folders = release.folders(self.settings.releases_dir)
+        names = [path.name for path in folders if not release.open_release(path).manifest.is_bootstrap]
         if len(names) != len(self._training_weeks):
             raise UsageError(f"{folder} must hold {len(self._training_weeks)} releases; it holds {names}")
         return names
@@ -149,12 +150,12 @@ class Testbed:
     def _train_release(self, random_seed: int) -> None:
         """Train a release on the events so far, and withdraw it: the run decides when it goes live.
 
-        While no release is live the job reads `events`, so the next one sees the events that came meanwhile.
+        The bootstrap release that the job made before it is withdrawn too.
         """
         self.processes.start("reshare", "--once", "--random-seed", str(random_seed), on_terminal=True).wait()
-        *_, notice = read_release_notices(self.settings).newest.values()
-        withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
-        release_topic.announce(self.settings, withdrawn)
+        for notice in read_release_notices(self.settings).newest.values():
+            withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
+            release_topic.announce(self.settings, withdrawn)
 
 
 def clear(data_dir: Path) -> None:
@@ -174,9 +175,10 @@ def cluster_settings(settings: Settings, cluster: Cluster, session_timeout_ms: i
 
 
 def child_environment(settings: Settings, names: Sequence[str] = CHILD_SETTINGS) -> Mapping[str, str]:
-    """This process's environment, with the named settings as `ANABRANCH_*` variables."""
-    variables = {f"ANABRANCH_{name.upper()}": _as_text(getattr(settings, name)) for name in names}
-    return os.environ | variables
+    """This process's environment, with the named settings as `ANABRANCH_*` variables, unless they are None."""
+    values = {name: getattr(settings, name) for name in names}
+    named = {f"ANABRANCH_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+    return os.environ | named
 
 
 def _as_text(value: object) -> str:

@@ -32,9 +32,16 @@ class CoVisitColumns(NamedTuple):
 class CoVisitRows:
     """Growable columns by item row, filled from the `neighbours` topic or the co-visit seed model."""
 
-    def __init__(self, width: int = 20) -> None:
-        self.width = width
-        self.columns = _unknown(1024, width)
+    def __init__(self, max_width: int | None = None) -> None:
+        """Neighbours beyond `max_width` are dropped. None: the columns are as wide as the longest row so far."""
+        self._max_width = max_width
+        self.columns = _unknown(1024, max_width or 1)
+
+    @property
+    def width(self) -> int:
+        """Neighbours for which there is room in each row."""
+        width: int = self.columns.rows.shape[1]
+        return width
 
     def set(
         self,
@@ -45,12 +52,14 @@ class CoVisitRows:
         first_seen: int,
         repeat_rate: float,
     ) -> None:
-        """Set the columns of an item. Neighbours beyond `width` are dropped.
+        """Set the columns of an item.
 
         `rows` [n] and `weights` [n] are its neighbours, strongest first; `popularity` is its share of all decayed
         counts, `first_seen` in ms. One parameter per column.
         """
         self._reserve(row + 1)
+        if self._max_width is None and len(rows) > self.width:
+            self._widen(len(rows))
         n = min(len(rows), self.width)
         columns = self.columns
         columns.rows[row] = -1
@@ -72,6 +81,14 @@ class CoVisitRows:
             more = _unknown(max(missing, len(self.columns.rows)), self.width)
             pairs = zip(self.columns, more, strict=True)
             self.columns = CoVisitColumns(*(np.concatenate([column, new]) for column, new in pairs))
+
+    def _widen(self, width: int) -> None:
+        """Make room for rows of this many neighbours. Rows are published in one width, so it happens once or twice."""
+        rows, weights = self.columns.rows, self.columns.weights
+        missing = ((0, 0), (0, width - self.width))
+        self.columns = self.columns._replace(
+            rows=np.pad(rows, missing, constant_values=-1), weights=np.pad(weights, missing)
+        )
 
 
 def _unknown(n: int, width: int) -> CoVisitColumns:

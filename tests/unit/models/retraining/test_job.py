@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from anabranch.messages import ReleaseNotice
 from anabranch.release import DataWindow
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
@@ -32,9 +33,12 @@ def test_a_run_trains_beside_the_folder_of_a_release_whose_notice_is_gone(
     live.write_bytes(b"serves")
     window = DataWindow(train_from=0, order_from=1, gate_from=2, gate_to=3, events=0)
     events = EventStore.open(tmp_path / "events").log([])
-    monkeypatch.setattr(job, "read_release_notices", lambda settings: ReleaseNotices())
+    notices = ReleaseNotices()
+    notices.add(ReleaseNotice(release="by-hand", status="retired", ts=1, location="by-hand", manifest_sha256=""))
+    monkeypatch.setattr(job, "read_release_notices", lambda settings: notices)
     monkeypatch.setattr(job, "_collect", lambda *_: (events, []))
     monkeypatch.setattr(job, "split_windows", lambda *_: window)
+    monkeypatch.setattr(job, "require_users", lambda *_: None)
     monkeypatch.setattr(job, "make_release_candidate", record_folder)
 
     with pytest.raises(TrainingReached):

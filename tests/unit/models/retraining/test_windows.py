@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from anabranch.messages import ReleaseNotice
+from anabranch.release import DataWindow
 from models.data.event_log import EventColumns, EventLog
 from models.retraining.topics_io import last_gated_ms
-from models.retraining.windows import DAY_MS, NotEnoughData, NotEnoughNewData, WindowLengths, split_windows
+from models.retraining.windows import (
+    DAY_MS,
+    NotEnoughData,
+    NotEnoughNewData,
+    WindowLengths,
+    require_users,
+    split_windows,
+)
 
 WEEK = WindowLengths(order_days=14, gate_days=7)
 
@@ -101,3 +109,25 @@ def test_a_log_that_leaves_nothing_for_the_encoder_says_what_to_do() -> None:
 def test_an_empty_log_says_what_to_do() -> None:
     with pytest.raises(NotEnoughData, match="publish some to `events`"):
         split_windows(EventLog.from_events([]), WEEK)
+
+
+def visits(*rows: tuple[int, float]) -> EventLog:
+    """Events from (user, day)."""
+    user, day = zip(*rows, strict=True)
+    return EventLog.from_columns(
+        EventColumns(
+            np.array(user), np.zeros(len(user)), np.zeros(len(user)), np.array(day) * DAY_MS, -np.ones(len(user))
+        ),
+        user_ids=tuple(map(str, range(10))),
+        item_ids=("i",),
+    )
+
+
+GATE_FROM_DAY_5 = DataWindow(train_from=0, order_from=DAY_MS, gate_from=5 * DAY_MS, gate_to=10 * DAY_MS, events=6)
+
+
+def test_users_whose_first_event_is_in_the_gates_window_have_no_slate_to_be_scored_on() -> None:
+    log = visits((1, 0), (2, 1), (1, 6), (3, 6), (4, 7), (4, 8))  # 2 never returns, 3 is new and comes once
+    require_users(log, GATE_FROM_DAY_5, users=2)
+    with pytest.raises(NotEnoughNewData, match=r"^2 users have events in the gate's window .* needs 3"):
+        require_users(log, GATE_FROM_DAY_5, users=3)

@@ -22,7 +22,7 @@ from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
-from anabranch.release import PURCHASE_HEAD, ReleaseError
+from anabranch.release import PURCHASE_HEAD, ReleaseError, ReleasePolicy
 from anabranch.settings import Settings
 from tests.support.releases import DIMS, live_release, write_release
 
@@ -99,8 +99,8 @@ def test_empty_slates_have_probabilities_of_zero(tmp_path: Path) -> None:
 
 
 def test_the_setting_publish_purchase_sets_the_policy() -> None:
-    assert not Policy.from_settings(Settings()).purchase
-    assert Policy.from_settings(Settings(publish_purchase=True)).purchase
+    assert not Policy.from_settings(Settings(), ReleasePolicy()).purchase
+    assert Policy.from_settings(Settings(publish_purchase=True), ReleasePolicy()).purchase
 
 
 def test_a_modified_head_is_rejected(tmp_path: Path) -> None:

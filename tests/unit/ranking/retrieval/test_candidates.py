@@ -44,7 +44,7 @@ class RandomQueries:
         self.index.upsert(
             np.arange(ITEMS, dtype=np.int32), random.normal(size=(ITEMS, 4)).astype(np.float32), available
         )
-        self.neighbours = CoVisitRows(width=3)
+        self.neighbours = CoVisitRows(max_width=3)
         for item in range(0, ITEMS, 2):
             near = random.choice(ITEMS, random.integers(0, 4), replace=False).astype(np.int32)
             self.neighbours.set(item, near, random.random(len(near)).astype(np.float32), 0.1, 0, 0.2)
