@@ -45,8 +45,8 @@ from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.release_folder import new_release_folder
 from models.retraining.windows import DAY_MS, NotEnoughData, WindowLengths, require_users, split_windows
-from models.stages import Bar, bar_by_stage
-from models.training_curves import Curve, OpenCurve, no_curves
+from models.stages import Bar, Stages, bar_by_stage
+from models.training_curves import Curve, OpenCurve, no_curve, no_curves
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class _RetrainingRun:
         """Make a bootstrap release, publish the co-visit table that it needs, and announce it live."""
         reason = "no release served yet; it ranks until a trained release is better"
         with new_release_folder(self.settings.releases_dir, notices.newest) as folder:
-            with self.bar("Bootstrap release", 100) as advance:
+            with bar_by_stage(self.bar) as progress, Stages(progress, no_curve)("bootstrap release") as done:
                 manifest = make_bootstrap_release(
                     self.events,
                     self.items,
@@ -171,7 +171,7 @@ class _RetrainingRun:
                     config=self.candidate_config,
                     kind=self.kind,
                     reason=reason,
-                    done=lambda share: advance(round(100 * share)),
+                    done=done,
                 )
             manifest_sha256 = release.write(folder, manifest)
         self.publish_all_co_visits()

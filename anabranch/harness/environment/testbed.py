@@ -110,11 +110,10 @@ class Testbed:
                 self._train_release(random_seed + index)
         else:
             self.publish(self.history.events())
-            for source in release.folders(folder)[: len(self._training_weeks)]:
+            for source in _trained_releases(folder)[: len(self._training_weeks)]:
                 shutil.copytree(source, self.settings.releases_dir / source.name)
             publish_co_visits(self.settings, JobConfig(), bar)
-        folders = release.folders(self.settings.releases_dir)
-        names = [path.name for path in folders if not release.open_release(path).manifest.is_bootstrap]
+        names = [path.name for path in _trained_releases(self.settings.releases_dir)]
         if len(names) != len(self._training_weeks):
             raise UsageError(f"{folder} must hold {len(self._training_weeks)} releases; it holds {names}")
         return names
@@ -156,6 +155,11 @@ class Testbed:
         for notice in read_release_notices(self.settings).newest.values():
             withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
             release_topic.announce(self.settings, withdrawn)
+
+
+def _trained_releases(folder: Path) -> list[Path]:
+    """The releases in a folder, in order of name, but for a bootstrap release."""
+    return [path for path in release.folders(folder) if not release.open_release(path).manifest.is_bootstrap]
 
 
 def clear(data_dir: Path) -> None:
