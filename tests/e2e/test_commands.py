@@ -29,6 +29,7 @@ RUN_HERE: set[str] = set()
 RUN_ELSEWHERE = {
     "anabranch demo": "tests/e2e/test_demo.py",
     "anabranch chaos": "tests/chaos/test_chaos.py",
+    "anabranch standalone": "tests/e2e/test_standalone.py",
     "anabranch broker start": "tests/kafka/test_broker.py",
     "anabranch broker stop": "tests/kafka/test_broker.py",
 }
