@@ -35,6 +35,9 @@ ITEM_ALIASES: Aliases = {
     "deleted": ("deleted", "isdeleted"),
 }
 
+FIELDS: Aliases = {**EVENT_ALIASES, **ITEM_ALIASES}
+"""Of events and items together."""
+
 
 @dataclass(frozen=True)
 class ColumnMap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -55,10 +55,17 @@ class EventOptions:
 
     @classmethod
     def parse(
-        cls, columns: str | None, types: str | None, default_type: str = "purchase", encoding: str | None = None
+        cls,
+        columns: str | None,
+        types: str | None,
+        default_type: str = "purchase",
+        encoding: str | None = None,
+        fields: Iterable[str] = EVENT_ALIASES,
     ) -> EventOptions:
-        """From the options `--columns` and `--types`. Raises `UsageError`."""
-        return cls(parse_columns(columns, EVENT_ALIASES), parse_types(types), default_type, encoding)
+        """From the options of a command; `--columns` may name these fields. Raises `UsageError`."""
+        if default_type not in EVENT_TYPES:
+            raise UsageError(f"--type: {default_type!r} is none of {', '.join(EVENT_TYPES)}")
+        return cls(parse_columns(columns, fields), parse_types(types), default_type, encoding)
 
 
 def parse_types(text: str | None) -> dict[str, str]:
