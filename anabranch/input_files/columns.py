@@ -21,6 +21,7 @@ EVENT_ALIASES: Aliases = {
     "query": ("query", "searchquery", "searchterm", "keyword", "keywords"),
     "event_id": ("eventid", "messageid"),
     "domain": ("domain",),
+    "quantity": ("quantity", "qty"),
 }
 ITEM_ALIASES: Aliases = {
     "item_id": EVENT_ALIASES["item_id"],

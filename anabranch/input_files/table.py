@@ -12,7 +12,7 @@ from anabranch.input_files.cells import WholeNumbers, id_text
 from anabranch.input_files.columns import Aliases, is_column, map_columns
 from anabranch.input_files.faults import RowFault
 from anabranch.input_files.parts import FilePart, find_parts
-from anabranch.input_files.rows import FileRow, read_rows
+from anabranch.input_files.rows import FileRow, read_header, read_rows
 
 Value = TypeVar("Value")
 Given = Mapping[str, tuple[str, ...]]
@@ -50,7 +50,9 @@ class Table:
                     "parts of one table; give other files by themselves"
                 )
         if not numbers:
-            raise UsageError(f"{path} holds no rows")
+            header = dict.fromkeys(column for part in parts for column in read_header(part))
+            only = f", only the header {', '.join(header)}" if header else ""
+            raise UsageError(f"{path} holds no rows{only}")
         return cls(path, parts, list(numbers), {column for column in numbers if numbers[column].drop_point})
 
     def rows(self) -> Iterator[FileRow | RowFault]:
