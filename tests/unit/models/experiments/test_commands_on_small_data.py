@@ -214,3 +214,21 @@ def test_a_part_of_benchmark_data_without_rows_is_named(workplace: Workplace) ->
     failed = workplace.evaluate("--data", folder, "--protocol", "sessions")
     assert failed.exit_code == 1
     assert "test.parquet holds no rows" in failed.output
+
+
+def test_names_are_ids_of_benchmark_data(workplace: Workplace) -> None:
+    """`(user, position, item)` with text as ids, and a catalogue of such ids."""
+    folder = workplace.folder / "data"
+    folder.mkdir()
+    for part, users in (("train", range(40)), ("test", range(40, 44))):
+        rows = [(f"u{user}", place, f"sku-{(user + place) % 12}") for user in users for place in range(5)]
+        columns = zip(*rows, strict=True)
+        table = dict(zip(("user_id", "position", "item_id"), columns, strict=True))
+        parquet.write_table(
+            pa.table({name: list(column) for name, column in table.items()}), folder / f"{part}.parquet"
+        )
+    items = {"item_id": [f"sku-{n}" for n in range(12)], "title": [f"thing {n}" for n in range(12)]}
+    parquet.write_table(pa.table(items), folder / "items.parquet")
+    done = workplace.evaluate("--data", folder, "--protocol", "sessions")
+    assert done.exit_code == 0, done.output
+    assert msgspec.json.decode((workplace.folder / "figures.json").read_bytes())["all"]["events"] == 16
