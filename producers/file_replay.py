@@ -41,7 +41,7 @@ class ReplayInterrupted(AnabranchError):
     """A transaction of the replay was rolled back. What was committed before stays published."""
 
 
-class Unfinished(UsageError):
+class UnfinishedReplay(UsageError):
     """A file is to be published again before all of its events are published."""
 
 
@@ -89,7 +89,7 @@ class FileReplay:
 
         With `again`, all events count as not published yet: they get other ids, so that rankers take them as new. The
         record's timestamp is the time of publication, because retention and latency are measured from it; the event's
-        `ts` stays the time when it happened. Raises `ReplayInterrupted`, and `Unfinished` if `again` comes too early.
+        `ts` stays the time when it happened. Raises `ReplayInterrupted`, and `UnfinishedReplay` if `again` comes too early.
         """
         committed = self._consumer.committed(self._progress_key) or 0
         round, before = _round(committed, recorded.count, again)
@@ -143,7 +143,7 @@ def _round(committed: int, count: int, again: bool) -> tuple[int, int]:
         return 0, 0
     finished, unfinished = divmod(committed, count)
     if unfinished and again:
-        raise Unfinished(
+        raise UnfinishedReplay(
             f"{unfinished:,} of {count:,} events of the file are published: run the command without --again to publish "
             "the rest first"
         )

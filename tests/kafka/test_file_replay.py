@@ -16,7 +16,7 @@ from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from anabranch.settings import Settings
-from producers.file_replay import FileReplay, RecordedEvents, ReplayInterrupted, Unfinished, replay_file
+from producers.file_replay import FileReplay, RecordedEvents, ReplayInterrupted, UnfinishedReplay, replay_file
 
 COUNT = 5_000
 EVENTS = [
@@ -83,7 +83,9 @@ def test_a_file_published_again_is_new_events_each_once(settings: Settings, topi
     file = recorded(EVENTS[:100])
     replay_file(settings, file)
     assert replay_file(settings, file, limit=30, again=True).published == 30
-    with pytest.raises(Unfinished, match="30 of 100 events of the file are published: run the command without --again"):
+    with pytest.raises(
+        UnfinishedReplay, match="30 of 100 events of the file are published: run the command without --again"
+    ):
         replay_file(settings, file, again=True)
     rest = replay_file(settings, file)
     assert (rest.published_before, rest.published, rest.round) == (30, 70, 1)
