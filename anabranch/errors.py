@@ -4,6 +4,8 @@ AnabranchError
 ├── UsageError               a wrong option, file or setting; exit code 2
 │   ├── SettingsError        wrong settings, all in one error
 │   └── FaultyFile           rows of an input file that cannot be read (anabranch.input_files)
+├── DataError                a data folder that is not in the neutral format (models.data)
+├── NotEnoughData            too few events to train, to divide or to test (models.data)
 ├── ReleaseError             a release folder that must not serve (anabranch.release)
 ├── BrokerUnavailable        no broker answers at `bootstrap_servers`
 ├── BrokerRefused            authentication or TLS failed

@@ -4,6 +4,9 @@ Each transaction (KIP-98) publishes some events, and commits how many events of 
 of a consumer group that belongs to the file. So after a crash the next replay of the file goes on after the last event
 that was committed. Two replays of a file at the same time have the same transactional id: the second fences the first
 before it reads that offset.
+
+A file can be published again on demand, as events of their own: the offset counts on, so that it also tells in which
+round an interrupted replay was, and each round gives the events other ids.
 """
 
 from __future__ import annotations
@@ -12,12 +15,14 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import blake2b
 from itertools import islice
 
 from kafka import TopicPartition
 from kafka.errors import KafkaError
+from msgspec import structs
 
-from anabranch.errors import AnabranchError
+from anabranch.errors import AnabranchError, UsageError
 from anabranch.kafka import clients, topics
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
@@ -28,10 +33,26 @@ from producers.pace import FULL_SPEED, DueTimes, Pace, sleep_until
 
 MAX_EVENTS = 2_000
 """Events of one transaction, at most."""
+LONGEST_ID = 480
+"""Characters of an event's id to which the number of a round is appended; a longer id is replaced by its digest."""
 
 
 class ReplayInterrupted(AnabranchError):
     """A transaction of the replay was rolled back. What was committed before stays published."""
+
+
+class UnfinishedReplay(UsageError):
+    """A file is to be published again before all of its events are published."""
+
+
+@dataclass(frozen=True)
+class RecordedEvents:
+    """The events of a file, in order."""
+
+    file_id: str
+    """Names this sequence of events."""
+    count: int
+    events: Iterable[Event]
 
 
 @dataclass(frozen=True)
@@ -39,8 +60,10 @@ class FileReplayResult:
     """What a replay did."""
 
     published_before: int
-    """Events of the file that earlier replays had published."""
+    """Events of the file that earlier replays had published, in this round."""
     published: int
+    round: int
+    """0 for the first; every `again` begins another."""
 
 
 class FileReplay:
@@ -55,24 +78,32 @@ class FileReplay:
         self._producer = TransactionalProducer(settings, group)
         self._consumer = clients.group_consumer(settings, group)
 
-    def run(self, events: Iterable[Event], limit: int | None, progress: Callable[[int], None]) -> FileReplayResult:
+    def run(
+        self,
+        recorded: RecordedEvents,
+        limit: int | None = None,
+        progress: Callable[[int], None] = lambda n: None,
+        again: bool = False,
+    ) -> FileReplayResult:
         """Publish at most `limit` of the events that no replay has published yet; `progress(n)` after every n.
 
-        The record's timestamp is the time of publication, because retention and latency are measured from it; the
-        event's `ts` stays the time when it happened. Raises `ReplayInterrupted`.
+        With `again`, all events count as not published yet: they get other ids, so that rankers take them as new. The
+        record's timestamp is the time of publication, because retention and latency are measured from it; the event's
+        `ts` stays the time when it happened. Raises `ReplayInterrupted`; `UnfinishedReplay` if `again` comes too early.
         """
-        before = self._consumer.committed(self._progress_key) or 0
+        committed = self._consumer.committed(self._progress_key) or 0
+        round, before = _round(committed, recorded.count, again)
         published, due_times, batch = 0, DueTimes(self._pace), list[OutboundRecord]()
-        for event in islice(events, before, None if limit is None else before + limit):
+        for event in islice(recorded.events, before, None if limit is None else before + limit):
             due_s = due_times.due_s(published + len(batch), event.ts)
             if batch and (len(batch) == MAX_EVENTS or due_s > time.monotonic()):
-                published += self._publish(batch, before + published, progress)
+                published += self._publish(batch, committed + published, progress)
                 batch = []
             sleep_until(due_s)
-            batch.append(OutboundRecord(self._topic, topics.key(event.user_id), encode(event)))
+            batch.append(OutboundRecord(self._topic, topics.key(event.user_id), encode(_of_round(event, round))))
         if batch:
-            published += self._publish(batch, before + published, progress)
-        return FileReplayResult(before, published)
+            published += self._publish(batch, committed + published, progress)
+        return FileReplayResult(before, published, round)
 
     def close(self) -> None:
         """Close the connections."""
@@ -95,12 +126,35 @@ class FileReplay:
 
 def replay_file(
     settings: Settings,
-    file_id: str,
-    events: Iterable[Event],
+    recorded: RecordedEvents,
     pace: Pace = FULL_SPEED,
     limit: int | None = None,
     progress: Callable[[int], None] = lambda n: None,
+    again: bool = False,
 ) -> FileReplayResult:
-    """Publish the events of a file that no replay has published yet. Raises `ReplayInterrupted`."""
-    with closing(FileReplay(settings, file_id, pace)) as replay:
-        return replay.run(events, limit, progress)
+    """Publish the events of a file that no replay has published yet, or with `again` all: see `FileReplay.run`."""
+    with closing(FileReplay(settings, recorded.file_id, pace)) as replay:
+        return replay.run(recorded, limit, progress, again)
+
+
+def _round(committed: int, count: int, again: bool) -> tuple[int, int]:
+    """The round to publish in, and how many of its events are published; a round ends with all `count` events."""
+    if not committed or not count:
+        return 0, 0
+    finished, unfinished = divmod(committed, count)
+    if unfinished and again:
+        raise UnfinishedReplay(
+            f"{unfinished:,} of {count:,} events of the file are published: run the command without --again to publish "
+            "the rest first"
+        )
+    return (finished, unfinished) if unfinished or again else (finished - 1, count)
+
+
+def _of_round(event: Event, round: int) -> Event:
+    """The event as published in a round. An id of the first round is the file's own."""
+    if not round:
+        return event
+    event_id = event.event_id
+    if len(event_id) > LONGEST_ID:
+        event_id = blake2b(event_id.encode(), digest_size=12).hexdigest()
+    return structs.replace(event, event_id=f"{event_id}~{round + 1}")

@@ -23,11 +23,11 @@ def command(
 
     Example: anabranch check events.csv products.csv
     """
-    from anabranch.input_files.columns import parse_columns
-    from anabranch.input_files.events import EventOptions, parse_types
-    from anabranch.input_files.report import FIELDS, check_files
+    from anabranch.input_files.columns import FIELDS
+    from anabranch.input_files.events import EventOptions
+    from anabranch.input_files.report import check_files
 
-    report = check_files(files, EventOptions(parse_columns(columns, FIELDS), parse_types(types), type, encoding))
+    report = check_files(files, EventOptions.parse(columns, types, type, encoding, FIELDS))
     for line in report.lines:
         typer.echo(line)
     raise typer.Exit(1 if report.fault_count else 0)

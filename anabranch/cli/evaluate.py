@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from anabranch.cli import file_options
 from anabranch.cli import training_options as options
 from anabranch.cli.options import settings_of
 from models.experiments.choices import DEFAULT_KIND, EvaluationProtocol, TextAdapterKind, WeeklyUpdate
@@ -17,6 +18,10 @@ def command(
     data: options.Data,
     protocol: options.Protocol = EvaluationProtocol.PREQUENTIAL,
     items: options.Items = None,
+    columns: file_options.Columns = None,
+    types: file_options.Types = None,
+    type: file_options.DefaultType = "purchase",
+    encoding: file_options.Encoding = None,
     release: Annotated[
         Path | None, typer.Option(help="Release folder to evaluate. It must be trained on earlier events only.")
     ] = None,
@@ -65,8 +70,7 @@ def command(
     )
     evaluation = Evaluation(
         protocol=protocol,
-        data=data,
-        items=items,
+        files=options.input_files(data, items, columns, types, type, encoding),
         share=share,
         config=replace(
             training.config((kind or DEFAULT_KIND[protocol]).value), comparison_points=0

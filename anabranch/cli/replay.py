@@ -24,6 +24,10 @@ def command(
         str | None, typer.Option(help="1000x: a multiple of data time. 500/s: events per second. Default: full speed.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=0, help="Largest number of events to publish now.")] = None,
+    again: Annotated[
+        bool,
+        typer.Option("--again", help="Publish a file again that has been published, as new events with other ids."),
+    ] = False,
 ) -> None:
     """Publish recorded events in order of time, each once: after an interruption, the same command publishes the rest.
 
@@ -36,7 +40,7 @@ def command(
     from anabranch.input_files.events import EventFile, EventOptions, Order
     from anabranch.kafka import clients
     from anabranch.progress_bar import bar
-    from producers.file_replay import replay_file
+    from producers.file_replay import RecordedEvents, replay_file
     from producers.pace import Pace
 
     settings, pace = settings_of(ctx), Pace.parse(speed)
@@ -48,7 +52,8 @@ def command(
     clients.require_topics(settings)
     total = check.events if limit is None else min(limit, check.events)
     with bar(f"Replay {file.name}", total) as advance:
-        readable = without_faults(events.read(order), skipped)
-        result = replay_file(settings, check.file_id, readable, pace, limit, advance)
+        recorded = RecordedEvents(check.file_id, check.events, without_faults(events.read(order), skipped))
+        result = replay_file(settings, recorded, pace, limit, advance, again)
     before = f"; {result.published_before:,} had been published before" if result.published_before else ""
-    typer.echo(f"{result.published:,} of {check.events:,} events published{before}")
+    hint = " (--again publishes them as new events)" if result.published_before == check.events else ""
+    typer.echo(f"{result.published:,} of {check.events:,} events published{before}{hint}")

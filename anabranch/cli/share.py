@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from anabranch.cli import file_options
 from anabranch.cli import training_options as options
 from anabranch.cli.options import settings_of
 from models.experiments.choices import DEFAULT_KIND, EvaluationProtocol, TextAdapterKind
@@ -18,6 +19,10 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of the release; must not exist yet.", file_okay=False)],
     protocol: options.Protocol = EvaluationProtocol.SESSIONS,
     items: options.Items = None,
+    columns: file_options.Columns = None,
+    types: file_options.Types = None,
+    type: file_options.DefaultType = "purchase",
+    encoding: file_options.Encoding = None,
     kind: options.Kind = None,
     share: options.Share = 0.8,
     random_seed: options.RandomSeed = 0,
@@ -50,6 +55,7 @@ def command(
     if out.exists():
         raise UsageError(f"{out} exists already, and a release never changes: name a new folder with --out")
     settings = settings_of(ctx)
+    files = options.input_files(data, items, columns, types, type, encoding)
     training = TrainingOptions(
         random_seed=random_seed,
         threads=threads,
@@ -58,7 +64,7 @@ def command(
         text_model=text_model,
         text_adapter=text_adapter,
     )
-    benchmark = read_benchmark(protocol, data, items, share, training.config((kind or DEFAULT_KIND[protocol]).value))
+    benchmark = read_benchmark(protocol, files, share, training.config((kind or DEFAULT_KIND[protocol]).value))
     with bar_by_stage(bar) as progress, tensorboard(settings.data_dir, out.name) as curve:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress, curve=curve)
     page = report_path(settings.data_dir, out.name)

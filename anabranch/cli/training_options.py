@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from models.experiments.choices import DataKind, EvaluationProtocol, TextAdapterKind
 
+if TYPE_CHECKING:
+    from models.experiments.input_data import InputFiles
+
 Data = Annotated[
     list[Path],
-    typer.Option(help="Folder of parquet files, once per domain of a catalogue; or a file of events with column ts."),
+    typer.Option(help="Folder of parquet files, once per domain of a catalogue; or a file of events, as for `replay`."),
 ]
-Items = Annotated[
-    Path | None,
-    typer.Option(help="Catalogue of a file of events: parquet, CSV or JSONL with columns item_id and title."),
-]
+Items = Annotated[Path | None, typer.Option(help="Catalogue of a file of events: a file of items, as for `catalogue`.")]
 Protocol = Annotated[EvaluationProtocol, typer.Option(help="How the data is divided into training and test events.")]
 Kind = Annotated[
     DataKind | None, typer.Option(help="What the order of events means. Default: what is usual for the protocol.")
@@ -38,3 +38,20 @@ TextModel = Annotated[
     str | None, typer.Option(help="Text transformer: a folder, or the id of a Hugging Face model in the local cache.")
 ]
 TextAdapter = Annotated[TextAdapterKind, typer.Option(help="How to adapt the text transformer to the items' titles.")]
+
+
+def input_files(
+    data: list[Path],
+    items: Path | None,
+    columns: str | None,
+    types: str | None,
+    default_type: str,
+    encoding: str | None,
+) -> InputFiles:
+    """The files that the options of a command name; how they are read is printed on stderr. Raises `UsageError`."""
+    from anabranch.input_files.columns import FIELDS
+    from anabranch.input_files.events import EventOptions
+    from models.experiments.input_data import InputFiles
+
+    options = EventOptions.parse(columns, types, default_type, encoding, FIELDS)
+    return InputFiles(data, items, options, lambda line: typer.echo(line, err=True))

@@ -131,6 +131,11 @@ def price(value: Any) -> float | None:
     """A price, with a currency, thousands separators and a decimal comma if need be; None if it is empty."""
     if isinstance(value, (dict, list, tuple, bool)):
         raise ValueError(f"is {_kind(value)}, and a price is a number; say which is meant, such as price=price.amount")
+    return number(value)
+
+
+def number(value: Any) -> float | None:
+    """A number, written as a price may be; None if it is empty."""
     text = plain_text(value)
     if text is None:
         return None

@@ -21,6 +21,7 @@ EVENT_ALIASES: Aliases = {
     "query": ("query", "searchquery", "searchterm", "keyword", "keywords"),
     "event_id": ("eventid", "messageid"),
     "domain": ("domain",),
+    "quantity": ("quantity", "qty"),
 }
 ITEM_ALIASES: Aliases = {
     "item_id": EVENT_ALIASES["item_id"],
@@ -34,6 +35,9 @@ ITEM_ALIASES: Aliases = {
     "vectors": ("vectors",),
     "deleted": ("deleted", "isdeleted"),
 }
+
+FIELDS: Aliases = {**EVENT_ALIASES, **ITEM_ALIASES}
+"""Of events and items together."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from anabranch.errors import UsageError
-from anabranch.input_files.cells import plain_text
+from anabranch.input_files.cells import number, plain_text
 from anabranch.input_files.columns import EVENT_ALIASES, parse_columns
 from anabranch.input_files.faults import Location, RowFault, counted
 from anabranch.input_files.rows import Cells
@@ -23,6 +23,11 @@ from anabranch.messages import EVENT_TYPES, Event
 Order = Literal["any", "required", "sorted"]
 """Of the events of a file, by time."""
 IDS = ("user_id", "item_id", "session_id", "domain", "event_id")
+REFUND = "refund"
+"""The type of rows that tell of a return: words for it, and a quantity below 0. They are left out, because an item that
+came back is no sign of interest, and there is no event for it."""
+LEFT_OUT = ""
+"""The type of other rows that are not read."""
 TYPE_ALIASES = {
     "addtocart": "cart",
     "add_to_cart": "cart",
@@ -36,10 +41,11 @@ TYPE_ALIASES = {
     "page_view": "view",
     "detail": "view",
     "pv": "view",
+    "return": REFUND,
+    "returned": REFUND,
+    "refunded": REFUND,
 }
 """Words for event types in public data, in lower case."""
-LEFT_OUT = ""
-"""The event type of rows that are not read."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +54,24 @@ class EventOptions:
 
     columns: Given = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
-    """Word in the file → event type, or LEFT_OUT."""
+    """Word in the file → event type, REFUND or LEFT_OUT."""
     default_type: str = "purchase"
     """Of rows without a type."""
     encoding: str | None = None
 
     @classmethod
     def parse(
-        cls, columns: str | None, types: str | None, default_type: str = "purchase", encoding: str | None = None
+        cls,
+        columns: str | None,
+        types: str | None,
+        default_type: str = "purchase",
+        encoding: str | None = None,
+        fields: Iterable[str] = EVENT_ALIASES,
     ) -> EventOptions:
-        """From the options `--columns` and `--types`. Raises `UsageError`."""
-        return cls(parse_columns(columns, EVENT_ALIASES), parse_types(types), default_type, encoding)
+        """From the options of a command; `--columns` may name these fields. Raises `UsageError`."""
+        if default_type not in EVENT_TYPES:
+            raise UsageError(f"--type: {default_type!r} is none of {', '.join(EVENT_TYPES)}")
+        return cls(parse_columns(columns, fields), parse_types(types), default_type, encoding)
 
 
 def parse_types(text: str | None) -> dict[str, str]:
@@ -66,10 +79,10 @@ def parse_types(text: str | None) -> dict[str, str]:
     types: dict[str, str] = {}
     for pair in filter(None, (text or "").split(",")):
         word, equals, event_type = (part.strip() for part in pair.partition("="))
-        if not equals or event_type not in (*EVENT_TYPES, LEFT_OUT):
+        if not equals or event_type not in (*EVENT_TYPES, REFUND, LEFT_OUT):
             raise UsageError(
                 f"--types takes WORD=TYPE pairs, such as addtocart=cart, with the types {', '.join(EVENT_TYPES)}; "
-                f"WORD= leaves rows out; not {pair!r}"
+                f"WORD={REFUND} and WORD= leave rows out; not {pair!r}"
             )
         types[word] = event_type
     return types
@@ -152,11 +165,13 @@ class _RowReader:
         self._time_forms = Counter[str]()
         self._words = Counter[tuple[str, str]]()
         """Word of the file and its event type, where they differ."""
+        self._returns = 0
+        """Rows that are left out because of their quantity."""
 
     def fields(self, cells: Cells) -> dict[str, Any] | None:
         """The fields of the event in a row, None if it is left out. Raises `ValueError`."""
         event_type = self._type(cells)
-        if event_type == LEFT_OUT:
+        if event_type in (REFUND, LEFT_OUT) or self._is_return(cells):
             return None
         fields: dict[str, Any] = {"type": event_type, "ts": self._time(cells)}
         for name in IDS:
@@ -175,9 +190,12 @@ class _RowReader:
         column = self._fields.columns.column("ts")
         forms = [f"{column}: {form} ({counted(count, 'row')})" for form, count in self._time_forms.most_common()]
         words = [
-            f"type {word}: {f'read as {event_type}' if event_type else 'left out'} ({counted(count, 'row')})"
+            f"type {word}: {_treatment(event_type)} ({counted(count, 'row')})"
             for (word, event_type), count in self._words.most_common()
         ]
+        if self._returns:
+            quantity = self._fields.columns.column("quantity")
+            words.append(f"{quantity} below 0: {_treatment(REFUND)} ({counted(self._returns, 'row')})")
         return [*forms, *words]
 
     def _type(self, cells: Cells) -> str:
@@ -187,14 +205,20 @@ class _RowReader:
         event_type = self._options.types.get(word)
         if event_type is None:
             event_type = TYPE_ALIASES.get(word.lower(), word.lower())
-        if event_type != word:
+        if event_type != word or event_type == REFUND:
             self._words[word, event_type] += 1
-        if event_type not in (*EVENT_TYPES, LEFT_OUT):
+        if event_type not in (*EVENT_TYPES, REFUND, LEFT_OUT):
             raise ValueError(
                 f"{self._fields.columns.column('type')} {word!r} is none of {', '.join(EVENT_TYPES)}; say which it is, "
                 f"--types {word}=view, or leave such rows out, --types {word}="
             )
         return event_type
+
+    def _is_return(self, cells: Cells) -> bool:
+        quantity = self._fields.value(cells, "quantity", number)
+        is_return = quantity is not None and quantity < 0
+        self._returns += is_return
+        return is_return
 
     def _time(self, cells: Cells) -> int:
         moment: Moment = self._fields.value(cells, "ts", parse_time)
@@ -207,6 +231,13 @@ class _RowReader:
             self._unit = moment.form
         self._time_forms[moment.form] += 1
         return moment.ms
+
+
+def _treatment(event_type: str) -> str:
+    """What becomes of rows of a type, in words."""
+    if event_type == REFUND:
+        return f"a {REFUND}, left out"
+    return f"read as {event_type}" if event_type else "left out"
 
 
 def _require_order(drafts: Iterator[Draft | RowFault], column: str) -> Iterator[Draft | RowFault]:

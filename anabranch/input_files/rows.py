@@ -11,6 +11,7 @@ import csv
 import io
 import lzma
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,8 +41,22 @@ def read_rows(part: FilePart) -> Iterator[FileRow | RowFault]:
         raise UsageError(f"{part.path} cannot be read: {error}") from error
 
 
-def _csv(part: FilePart) -> Iterator[FileRow | RowFault]:
-    reader = csv.reader(_text_lines(part), delimiter=part.delimiter, strict=True)
+def read_header(part: FilePart) -> list[str]:
+    """The columns of a part, also if it has no rows; none if its format has no header. Raises `UsageError`."""
+    if part.format == "csv":
+        return _csv_header(part, _csv_reader(part))
+    if part.format == "parquet":
+        with _parquet_file(part) as file:
+            return list(file.schema_arrow.names)
+    return []
+
+
+def _csv_reader(part: FilePart) -> Iterator[list[str]]:
+    return csv.reader(_text_lines(part), delimiter=part.delimiter, strict=True)
+
+
+def _csv_header(part: FilePart, reader: Iterator[list[str]]) -> list[str]:
+    """The first line that the reader gives."""
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
@@ -49,6 +64,12 @@ def _csv(part: FilePart) -> Iterator[FileRow | RowFault]:
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise UsageError(f"{part.path}: the header has the column {', '.join(sorted(repeated))} more than once")
+    return header
+
+
+def _csv(part: FilePart) -> Iterator[FileRow | RowFault]:
+    reader = _csv_reader(part)
+    header = _csv_header(part, reader)
     number = 0
     while True:
         number += 1
@@ -108,8 +129,11 @@ def _jsonl(part: FilePart) -> Iterator[FileRow | RowFault]:
 
 def _json(part: FilePart) -> Iterator[FileRow | RowFault]:
     """An array of objects; the file is read as a whole."""
+    text = "".join(_text_lines(part))
+    if not text.strip():
+        return
     try:
-        rows = msgspec.json.decode("".join(_text_lines(part)), type=list[Any])
+        rows = msgspec.json.decode(text, type=list[Any])
     except msgspec.DecodeError as error:
         raise UsageError(f"{part.path} is not a JSON array of objects: {error}") from error
     for number, cells in enumerate(rows, start=1):
@@ -118,16 +142,23 @@ def _json(part: FilePart) -> Iterator[FileRow | RowFault]:
 
 
 def _parquet(part: FilePart) -> Iterator[FileRow | RowFault]:
+    number = 0
+    with _parquet_file(part) as file:
+        for batch in file.iter_batches(PARQUET_BATCH_ROWS):
+            for cells in _without_nanoseconds(batch).to_pylist():
+                number += 1
+                yield FileRow(Location(part.path.name, number), cells)
+
+
+@contextmanager
+def _parquet_file(part: FilePart) -> Iterator[Any]:
+    """The part as a `pyarrow.parquet.ParquetFile`. Raises `UsageError` if it is none, or damaged."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
     try:
         with part.open() as file:
-            for batch in pq.ParquetFile(file).iter_batches(PARQUET_BATCH_ROWS):
-                for cells in _without_nanoseconds(batch).to_pylist():
-                    number += 1
-                    yield FileRow(Location(part.path.name, number), cells)
+            yield pq.ParquetFile(file)
     except pa.ArrowException as error:
         raise UsageError(f"{part.path} cannot be read as parquet: {error}") from error
 

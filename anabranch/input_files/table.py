@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from anabranch.errors import UsageError
 from anabranch.input_files.cells import WholeNumbers, id_text
-from anabranch.input_files.columns import Aliases, map_columns
+from anabranch.input_files.columns import Aliases, is_column, map_columns
 from anabranch.input_files.faults import RowFault
 from anabranch.input_files.parts import FilePart, find_parts
-from anabranch.input_files.rows import FileRow, read_rows
+from anabranch.input_files.rows import FileRow, read_header, read_rows
 
 Value = TypeVar("Value")
 Given = Mapping[str, tuple[str, ...]]
@@ -50,13 +50,33 @@ class Table:
                     "parts of one table; give other files by themselves"
                 )
         if not numbers:
-            raise UsageError(f"{path} holds no rows")
+            header = dict.fromkeys(column for part in parts for column in read_header(part))
+            only = f", only the header {', '.join(header)}" if header else ""
+            raise UsageError(f"{path} holds no rows{only}")
         return cls(path, parts, list(numbers), {column for column in numbers if numbers[column].drop_point})
 
     def rows(self) -> Iterator[FileRow | RowFault]:
         """All rows, part by part."""
         for part in self.parts:
             yield from read_rows(part)
+
+
+def require_columns(given: Given, tables: Sequence[Table]) -> None:
+    """Raises `UsageError` if a given column is in none of several tables."""
+    for names in given.values():
+        for column in names:
+            if not any(is_column(column, table.header) for table in tables):
+                headers = "; ".join(f"{table.path} has {', '.join(table.header)}" for table in tables)
+                raise UsageError(f"--columns: there is no column {column}; {headers}")
+
+
+def columns_in(table: Table, given: Given, fields: Container[str]) -> Given:
+    """The given columns that are of these fields and in this table."""
+    return {
+        name: columns
+        for name, columns in given.items()
+        if name in fields and all(is_column(column, table.header) for column in columns)
+    }
 
 
 class Fields:

@@ -36,6 +36,11 @@ class NeighbourCounts:
         else:
             self.counts[index] += count
 
+    def scale(self, factor: float) -> None:
+        """Multiply all counts."""
+        self.total *= factor
+        self.counts = array("d", [count * factor for count in self.counts])
+
     def prune(self, n: int) -> None:
         """Remove all but the n strongest neighbours."""
         counts = dict(zip(self.items, self.counts, strict=True))

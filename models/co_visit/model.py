@@ -25,7 +25,7 @@ PROGRESS_EVERY = 1000
 
 
 class CoVisitModel:
-    """Pair counts by item number. One model can span at most a thousand half-lives (see `ForwardDecay`)."""
+    """Pair counts by item number."""
 
     name = "co_visit"
 
@@ -36,7 +36,7 @@ class CoVisitModel:
         self._first_seen: dict[int, int] = {}
         self._repeat_rates = RepeatRates()
         self._histories = Histories()
-        self._decay = ForwardDecay(self.rule.half_life_ms)
+        self._decay = ForwardDecay(self.rule.half_life_ms, self._rescale)
         self._newest_weight = 1.0
         """Weight of the newest event."""
         self._scratch: NDArray[np.float64] = np.zeros(1024)
@@ -94,11 +94,8 @@ class CoVisitModel:
     def table(self, width: int = 20, text_vectors: NDArray[np.float32] | None = None) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number.
 
-        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Raises `ValueError` before the
-        first event.
+        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Without events it has no rows.
         """
-        if not self._visits:
-            raise ValueError("the co-visit model has seen no event, so its table would have no rows")
         texts = None
         if text_vectors is not None and self.rule.text_prior:
             texts = TextNeighbours.from_text_vectors(text_vectors)
@@ -115,7 +112,7 @@ class CoVisitModel:
             item=np.array(items, np.int32),
             neighbours=neighbours,
             share=share,
-            popularity=(visit_counts / visit_counts.sum()).astype(np.float32),
+            popularity=(visit_counts / max(visit_counts.sum(), 1.0)).astype(np.float32),
             first_seen=np.array([self._first_seen[item] for item in items], np.int64),
             repeat_rate=np.array([self._repeat_rates.rate(item, self.rule.repeat_prior) for item in items], np.float32),
         )
@@ -149,6 +146,12 @@ class CoVisitModel:
                 own.add(earlier, pair * rule.backward)
         if len(own) > 2 * rule.row_bound:
             own.prune(rule.row_bound)
+
+    def _rescale(self, factor: float) -> None:
+        self._visits = {item: count * factor for item, count in self._visits.items()}
+        self._newest_weight *= factor
+        for row in self._rows.values():
+            row.scale(factor)
 
     def _row(self, item: int) -> NeighbourCounts:
         row = self._rows.get(item)

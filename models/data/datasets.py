@@ -55,6 +55,8 @@ class Part:
         missing = [name for name in COLUMNS if name not in table.column_names]
         if missing:
             raise DataError(f"{path} lacks the column {', '.join(missing)}; it has {', '.join(table.column_names)}")
+        if not len(table):
+            raise DataError(f"{path} holds no rows")
         user, item = (_ids(path, name, table[name]) for name in ("user_id", "item_id"))
         position = table["position"].to_numpy().astype(np.int64)
         order = np.lexsort((position, user))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.errors import AnabranchError
 from anabranch.messages import EVENT_TYPES, Event
 
 Int32 = NDArray[np.int32]
@@ -17,6 +18,10 @@ UInt8 = NDArray[np.uint8]
 
 NONE = -1
 """Item number of a `search`, and session number of an event without a session id."""
+
+
+class NotEnoughData(AnabranchError):
+    """A log with too little to train, to divide or to test; the message says what it has and what to do."""
 
 
 class EventColumns(NamedTuple):

@@ -114,7 +114,9 @@ class Sequences:
 
     def batches(self, bounds: Positions, events: int, random: np.random.Generator) -> list[Positions]:
         """Windows with bounds [W, 2] in shuffled batches of about `events` events; a batch has windows of similar
-        length, so that there is little padding."""
+        length, so that there is little padding. Without windows there are no batches."""
+        if not len(bounds):
+            return []
         length = bounds[:, 1] - bounds[:, 0]
         by_length = np.argsort(length + LENGTH_JITTER * random.random(len(bounds)), kind="stable")
         batch = np.cumsum(length[by_length]) // events

@@ -37,7 +37,7 @@ class Popularity:
     name = "popularity"
 
     def __init__(self, half_life_ms: int = WEEK_MS // 2, cached: int = 512) -> None:
-        self._decay = ForwardDecay(half_life_ms)
+        self._decay = ForwardDecay(half_life_ms, self._rescale)
         self._cached = cached
         self._scores: ItemScores = {}
         self._top: list[tuple[float, int]] = []
@@ -57,13 +57,18 @@ class Popularity:
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         if item == NONE:
             return
+        weight = self._decay.weight(ts)
         old = self._scores.get(item, 0.0)
-        new = self._scores[item] = old + self._decay.weight(ts)
+        new = self._scores[item] = old + weight
         index = bisect_left(self._top, (-old, item))
         if index < len(self._top) and self._top[index] == (-old, item):
             del self._top[index]
         insort(self._top, (-new, item))
         del self._top[self._cached :]
+
+    def _rescale(self, factor: float) -> None:
+        self._scores = {item: score * factor for item, score in self._scores.items()}
+        self._top = sorted((score * factor, item) for score, item in self._top)
 
 
 class PersonalFrequency:
@@ -72,7 +77,7 @@ class PersonalFrequency:
     name = "personal_frequency"
 
     def __init__(self, half_life_ms: int = 8 * WEEK_MS) -> None:
-        self._decay = ForwardDecay(half_life_ms)
+        self._decay = ForwardDecay(half_life_ms, self._rescale)
         self._users: dict[int, ItemScores] = {}
 
     def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
@@ -82,8 +87,13 @@ class PersonalFrequency:
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         if item == NONE:
             return
+        weight = self._decay.weight(ts)
         own = self._users.setdefault(user, {})
-        own[item] = own.get(item, 0.0) + self._decay.weight(ts)
+        own[item] = own.get(item, 0.0) + weight
+
+    def _rescale(self, factor: float) -> None:
+        for user, scores in self._users.items():
+            self._users[user] = {item: score * factor for item, score in scores.items()}
 
 
 def baselines() -> tuple[Baseline, Baseline, Baseline]:

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.errors import UsageError
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Release, digests, write
 from models.co_visit.model import CoVisitModel
+from models.data.catalogue_join import join_catalogue
 from models.data.datasets import leave_one_out, sessions
-from models.data.event_log import EventLog
+from models.data.event_log import EventLog, NotEnoughData
 from models.evaluation.slices import Mask, cut_slices, repeats
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import (
@@ -31,6 +31,7 @@ from models.offline.offline_ranker import (
 )
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
+from models.pipeline.release_folder import removed_on_error
 from models.stages import Advance, Progress
 from models.training_curves import Curve, no_curve
 
@@ -94,16 +95,16 @@ def time_split_benchmark(
 ) -> OfflineBenchmark:
     """Split by time: the first `share` (0 to 1) of the events is for training, its last tenth for the list ranker.
 
-    Raises `UsageError` if one of the three parts would be empty.
+    Raises `NotEnoughData` if one of the three parts would be empty.
     """
     if not len(events):
-        raise UsageError(f"{name} holds no events")
-    log = events.renumbered([item.item_id for item in items])
+        raise NotEnoughData(f"{name} holds no events")
+    log = join_catalogue(events, [item.item_id for item in items])
     order_from, test_from = log.time_at(0.9 * share), log.time_at(share)
     sizes = np.diff(np.searchsorted(log.ts, [log.ts[0], order_from, test_from, log.ts[-1] + 1])).tolist()
     if not all(sizes):
         span = f"{as_iso(int(log.ts[0]))} to {as_iso(int(log.ts[-1]))}"
-        raise UsageError(
+        raise NotEnoughData(
             f"{name}: the {len(log):,} events lie from {span}, at too few different times to be divided: {sizes[0]:,} "
             f"to learn from, {sizes[1]:,} for the list ranker, {sizes[2]:,} to test. Give events of a longer time, or "
             "with times of day"
@@ -143,7 +144,8 @@ def make_release(
 ) -> tuple[Release, ReleaseCandidate, Cost]:
     """Train a release on the events before the test; it passes no gate. `cache` holds text vectors between runs.
 
-    With a `parent`, the events that its own test began with, and later ones, are new.
+    With a `parent`, the events that its own test began with, and later ones, are new. If training fails, `folder` is
+    removed. Raises `NotEnoughData` if the events do not suffice.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     train_log = benchmark.train_log
@@ -154,9 +156,6 @@ def make_release(
         parent,
         new_since_ms=0 if parent is None else parent.manifest.window.gate_from,
     )
-    candidate = make_release_candidate(
-        inputs, folder, cache=cache, config=benchmark.config, progress=progress, curve=curve
-    )
     window = DataWindow(
         train_from=int(train_log.ts[0]),
         order_from=benchmark.order_from,
@@ -165,8 +164,12 @@ def make_release(
         events=len(train_log),
     )
     parent_id = None if parent is None else parent.manifest.id
-    manifest = candidate.manifest(folder.name, parent_id, int(time.time() * 1000), window, digests(folder))
-    write(folder, manifest)
+    with removed_on_error(folder):
+        candidate = make_release_candidate(
+            inputs, folder, cache=cache, config=benchmark.config, progress=progress, curve=curve
+        )
+        manifest = candidate.manifest(folder.name, parent_id, int(time.time() * 1000), window, digests(folder))
+        write(folder, manifest)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_bytes())
     return Release(folder, manifest), candidate, cost
 

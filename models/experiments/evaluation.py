@@ -18,6 +18,7 @@ from anabranch.progress_bar import bar
 from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from models.data.datasets import periods
+from models.data.event_log import NotEnoughData
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
@@ -25,7 +26,7 @@ from models.experiments import benchmark as bench
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
 from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
 from models.experiments.continual import run_periods
-from models.experiments.input_data import read_benchmark, read_log
+from models.experiments.input_data import InputFiles, read_benchmark
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import item_text_vectors, rank_events
 from models.pipeline.config import ReleaseCandidateConfig
@@ -39,9 +40,7 @@ class Evaluation:
     """An offline evaluation of one release, or of one training configuration."""
 
     protocol: EvaluationProtocol
-    data: list[Path]
-    items: Path | None
-    """Catalogue of a file of events."""
+    files: InputFiles
     share: float
     """Share of a file of events that comes before the test."""
     config: ReleaseCandidateConfig
@@ -55,10 +54,10 @@ class Evaluation:
     ways: list[WeeklyUpdate]
 
     def run(self) -> dict[str, Any]:
-        """The results, as JSON values. Raises `UsageError`, `DataError` and `ReleaseError`."""
+        """The results, as JSON values. Raises `UsageError`, `DataError`, `NotEnoughData` and `ReleaseError`."""
         header = {
             "protocol": self.protocol.value,
-            "data": [str(path) for path in self.data],
+            "data": [str(path) for path in self.files.data],
             "seed": self.config.random_seed,
         }
         if self.protocol is EvaluationProtocol.WEEKLY:
@@ -68,7 +67,8 @@ class Evaluation:
         return header | self._one_test()
 
     def _one_test(self) -> dict[str, Any]:
-        benchmark = read_benchmark(self.protocol, self.data, self.items, self.share, self.config)
+        benchmark = read_benchmark(self.protocol, self.files, self.share, self.config)
+        _require_predictions(benchmark)
         with self._release(benchmark) as (served_release, summary):
             ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
             with bar("Rank the test", None) as advance:
@@ -79,8 +79,8 @@ class Evaluation:
         return summary | _quality(tested.rank, tested) | {"seeds": self._seed_models(benchmark, tested, texts)}
 
     def _prequential(self) -> dict[str, Any]:
-        log, catalogue = read_log(self.data, self.items)
-        benchmark = bench.time_split_benchmark(self.data[0].stem, log, catalogue, self.share, self.config)
+        benchmark = read_benchmark(self.protocol, self.files, self.share, self.config)
+        _require_predictions(benchmark)
         with self._release(benchmark) as (served_release, summary):
             ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
             with bar("Rank", len(benchmark.log)) as advance:
@@ -91,7 +91,8 @@ class Evaluation:
         return summary | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
-        logs, items = periods(self.data[0])
+        self.files.check(self.protocol)
+        logs, items = periods(self.files.data[0])
         ways: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
             for way in self.ways:
@@ -155,6 +156,16 @@ class Evaluation:
     def _scratch_parent(self) -> Path:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         return self.data_dir
+
+
+def _require_predictions(benchmark: OfflineBenchmark) -> None:
+    """Raises `NotEnoughData` if no event of the test can be predicted."""
+    tested = len(benchmark.log) - benchmark.start
+    if not (benchmark.log.previous()[benchmark.start :] >= 0).any():
+        raise NotEnoughData(
+            f"{benchmark.name}: none of the {tested:,} test events has an earlier event of its user, so none can be "
+            "predicted: give more events of users who come back, or a smaller --share"
+        )
 
 
 def _quality(ranks: Ranks, tested: BenchmarkRanks) -> dict[str, Any]:

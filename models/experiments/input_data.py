@@ -2,41 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from anabranch.errors import UsageError
-from anabranch.input_files.check import require_all
-from anabranch.input_files.events import EventFile
-from anabranch.input_files.items import ItemFile
-from anabranch.messages import Item
+from anabranch.input_files.check import EventCheck, require_all
+from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES
+from anabranch.input_files.events import EventFile, EventOptions
+from anabranch.input_files.items import ItemFile, RemovedItem
+from anabranch.input_files.report import join_line
+from anabranch.input_files.table import Table, columns_in, require_columns
+from anabranch.messages import Event, Item
 from models.data.event_log import EventLog
 from models.experiments import benchmark
 from models.experiments.benchmark import OfflineBenchmark
 from models.experiments.choices import EvaluationProtocol
 from models.pipeline.config import ReleaseCandidateConfig
 
+FOLDER_PROTOCOLS = (EvaluationProtocol.SESSIONS, EvaluationProtocol.LEAVE_ONE_OUT, EvaluationProtocol.WEEKLY)
+"""Protocols that read folders of parquet files in the neutral format: see `models.data.datasets`."""
 
-def read_log(data: list[Path], items: Path | None) -> tuple[EventLog, list[Item]]:
-    """A file of events, sorted by time, and its catalogue. Raises `UsageError`, and `FaultyFile` if rows cannot
-    be read."""
-    if len(data) != 1 or not data[0].is_file():
-        raise UsageError("this protocol reads one file of events: give it as --data, and its catalogue as --items")
-    if items is None:
-        raise UsageError("a file of events needs its catalogue: give it as --items")
-    catalogue = [item for item in require_all(ItemFile.open(items).read(), items) if isinstance(item, Item)]
-    events = require_all(EventFile.open(data[0]).read("sorted"), data[0])
-    return EventLog.from_events(events, [item.item_id for item in catalogue]), catalogue
+
+@dataclass(frozen=True)
+class InputFiles:
+    """Where the data is, and how files of events and items are read."""
+
+    data: Sequence[Path]
+    """Folders of benchmark data, or one file of events, which may be a folder of parts."""
+    items: Path | None = None
+    """The catalogue of a file of events."""
+    options: EventOptions = field(default_factory=EventOptions)
+    """The columns may be of either file."""
+    say: Callable[[str], None] = lambda line: None
+    """Called with every line about how the files were read."""
+
+    def check(self, protocol: EvaluationProtocol) -> None:
+        """Raises `UsageError` unless data, catalogue and options are what a protocol reads."""
+        if protocol in FOLDER_PROTOCOLS:
+            self._require_folders(protocol)
+        elif len(self.data) != 1:
+            raise UsageError(f"protocol {protocol.value} reads one file of events: give one --data")
+        elif self.items is None:
+            raise UsageError("a file of events needs its catalogue: give it as --items")
+
+    def read_log(self) -> tuple[EventLog, list[Item]]:
+        """A file of events, sorted by time, and its catalogue.
+
+        Raises `UsageError`, and `FaultyFile` if rows cannot be read.
+        """
+        assert self.items is not None
+        tables = [Table.open(path, self.options.encoding) for path in (self.items, self.data[0])]
+        require_columns(self.options.columns, tables)
+        catalogue = self._read_items(tables[0])
+        events = self._read_events(tables[1], {item.item_id for item in catalogue})
+        return EventLog.from_events(events, [item.item_id for item in catalogue]), catalogue
+
+    def _require_folders(self, protocol: EvaluationProtocol) -> None:
+        files = [str(path) for path in self.data if path.is_file()]
+        if files:
+            raise UsageError(
+                f"protocol {protocol.value} reads folders of parquet files, and {', '.join(files)} is a file. For a "
+                "file of events pass --protocol time-split, and its catalogue as --items"
+            )
+        if len(self.data) > 1 and protocol is not EvaluationProtocol.LEAVE_ONE_OUT:
+            raise UsageError(f"protocol {protocol.value} reads one folder: give one --data")
+        if self.items is not None or self.options != EventOptions():
+            raise UsageError(
+                f"protocol {protocol.value} reads folders of parquet files: --items, --columns, --types, --type and "
+                "--encoding are for a file of events"
+            )
+
+    def _read_items(self, table: Table) -> list[Item]:
+        file = ItemFile(table, columns_in(table, self.options.columns, ITEM_ALIASES))
+        items = _newest(require_all(file.read(), table.path))
+        self._say_of(table.path, [*file.notes(), f"{len(items):,} items"])
+        return items
+
+    def _read_events(self, table: Table, item_ids: set[str]) -> list[Event]:
+        options = replace(self.options, columns=columns_in(table, self.options.columns, EVENT_ALIASES))
+        file = EventFile(table, options)
+        events = list(require_all(file.read("sorted"), table.path))
+        check = EventCheck.of(events)
+        self._say_of(table.path, [*file.notes(), *check.lines()])
+        self.say(join_line(table.path, check, item_ids))
+        return events
+
+    def _say_of(self, path: Path, facts: Sequence[str]) -> None:
+        for line in (f"{path}", *(f"  {fact}" for fact in facts)):
+            self.say(line)
 
 
 def read_benchmark(
-    protocol: EvaluationProtocol, data: list[Path], items: Path | None, share: float, config: ReleaseCandidateConfig
+    protocol: EvaluationProtocol, files: InputFiles, share: float, config: ReleaseCandidateConfig
 ) -> OfflineBenchmark:
-    """The data, divided once into events to learn from and a test. Raises `UsageError`, `FaultyFile`, `DataError`."""
+    """The data, divided once into events to learn from and a test.
+
+    `share` is the share of a file of events that comes before the test. Raises `UsageError`, `FaultyFile`, `DataError`
+    and `NotEnoughData`.
+    """
+    files.check(protocol)
+    if protocol is EvaluationProtocol.WEEKLY:
+        raise UsageError("protocol weekly compares releases of several periods: run it with `anabranch evaluate`")
     if protocol is EvaluationProtocol.LEAVE_ONE_OUT:
-        return benchmark.leave_one_out_benchmark(data, config)
+        return benchmark.leave_one_out_benchmark(files.data, config)
     if protocol is EvaluationProtocol.SESSIONS:
-        if len(data) != 1:
-            raise UsageError("sessions of several folders have no common order of time: give one --data")
-        return benchmark.session_benchmark(data[0], config)
-    log, catalogue = read_log(data, items)
-    return benchmark.time_split_benchmark(data[0].stem, log, catalogue, share, config)
+        return benchmark.session_benchmark(files.data[0], config)
+    log, catalogue = files.read_log()
+    return benchmark.time_split_benchmark(files.data[0].stem, log, catalogue, share, config)
+
+
+def _newest(rows: Iterable[Item | RemovedItem]) -> list[Item]:
+    """The catalogue after all rows: the last row of an id counts, as on the topic `items`."""
+    newest: dict[str, Item] = {}
+    for row in rows:
+        newest.pop(row.item_id, None)
+        if isinstance(row, Item):
+            newest[row.item_id] = row
+    return list(newest.values())

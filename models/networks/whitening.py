@@ -16,13 +16,15 @@ Vectors = NDArray[np.float32]
 SHRINKAGE = 0.05
 """This share of the largest variance is added to every direction's variance, so that noise is not amplified."""
 MIN_LENGTH = 1e-6
+MIN_VARIANCE = 1e-10
+"""Vectors whose largest variance is below this share of their mean square are equal but for rounding."""
 
 
 def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     """Mean [T] and matrix [T, dims] that map text vectors [n, T] to their leading directions with similar variance.
 
     Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021. The matrix is scaled
-    so that whitened vectors have length 1 on average (root mean square). If all vectors are 0, so is the matrix.
+    so that whitened vectors have length 1 on average (root mean square). If all vectors are equal, it is 0.
     """
     if not text_vectors.any():
         return torch.zeros(text_vectors.shape[1]), torch.zeros(text_vectors.shape[1], dims)
@@ -30,6 +32,8 @@ def whitening(text_vectors: Vectors, dims: int) -> tuple[Tensor, Tensor]:
     centred = text_vectors - mean
     variance, directions = np.linalg.eigh(centred.T @ centred / len(centred))  # ascending
     variance, directions = variance[::-1][:dims], directions[:, ::-1][:, :dims]
+    if variance[0] <= MIN_VARIANCE * np.square(text_vectors).sum(axis=1).mean():
+        return torch.tensor(mean), torch.zeros(directions.shape)
     matrix = directions / np.sqrt(variance + SHRINKAGE * variance[0])
     length = np.sqrt(np.square(centred @ matrix).sum(axis=1).mean())
     return torch.tensor(mean), torch.tensor(matrix / max(length, MIN_LENGTH), dtype=torch.float32)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
 from anabranch.release import Release
 from models.co_visit.rule import CoVisitRule
-from models.data.event_log import EventLog
+from models.data.catalogue_join import join_catalogue
+from models.data.event_log import EventLog, NotEnoughData
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.text_transformer import TextConfig
@@ -54,8 +56,19 @@ class PipelineInputs:
         return self.log.split(self.order_from_ms)[1]
 
     def numbered_by_catalogue(self) -> PipelineInputs:
-        """The same with item numbers that are rows of `items`; events about other items are dropped."""
-        return replace(self, log=self.log.renumbered([item.item_id for item in self.items]))
+        """The same with item numbers that are rows of `items`; events about other items are dropped.
+
+        Raises `NotEnoughData` if no event is left for the encoder, or none for the list ranker.
+        """
+        joined = replace(self, log=join_catalogue(self.log, [item.item_id for item in self.items]))
+        if not len(joined.before) or not len(joined.after):
+            raise NotEnoughData(
+                f"of the {len(joined.log):,} events about items of the catalogue, {len(joined.before):,} are before "
+                f"{as_iso(self.order_from_ms)}, to train the encoder, and {len(joined.after):,} are later, to train "
+                "the list ranker; both need some. Give events of a longer time, or change the length of the list "
+                "ranker's window (`reshare --order-days`)"
+            )
+        return joined
 
 
 @dataclass(frozen=True)

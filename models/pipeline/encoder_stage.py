@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from safetensors.torch import load as load_weights
 
+from anabranch.input_files.times import as_iso
 from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
-from models.data.event_log import EventLog
+from models.data.event_log import EventLog, NotEnoughData
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
 from models.pipeline.catalogue import Catalogue
@@ -61,7 +62,8 @@ def search_sharing(
 ) -> SearchResult | None:
     """Search strategies, weights and training settings for the data; None if the configuration asks for no search.
 
-    Trials train on the newest events before the list ranker's window and are scored on that window.
+    Trials train on the newest events before the list ranker's window and are scored on that window. Raises
+    `NotEnoughData` if nothing can be scored.
     """
     if config.search is None:
         return None
@@ -69,10 +71,15 @@ def search_sharing(
     log, before, scored_from_ms = inputs.log, inputs.before, inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
-        scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE)
+        scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
         before = log.split(scored_from_ms)[0]
     sequences, points = Sequences.from_log(log), config.search.prediction_points
     scorer = TrialScorer.draw(sequences, scored_from_ms, points, config.policy.exclude_seen, random)
+    if not len(scorer.row):
+        raise NotEnoughData(
+            f"no user has an event before {as_iso(scored_from_ms)} and one after it, so trials of the search cannot be "
+            "scored: leave out --search-seconds, or give more events of users who come back"
+        )
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
     data = catalogue.training_data(before.last(config.search.events), seed_models.models, new_since_ms)
 

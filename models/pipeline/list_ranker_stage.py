@@ -12,12 +12,15 @@ import numpy as np
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
+from anabranch.input_files.times import as_iso
 from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
 from models.co_visit.table import CoVisitTable
+from models.data.event_log import EventLog, NotEnoughData
 from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_points
 from models.metrics.calibration import PurchaseMetrics
 from models.networks.encoder import EncoderConfig
@@ -84,12 +87,17 @@ def train_list_ranker(
     config: ReleaseCandidateConfig,
     stages: Stages,
 ) -> ListRankerResult:
-    """Train the list ranker on lists of the provisional `ranker`, and export it to the folder."""
+    """Train the list ranker on lists of the provisional `ranker`, and export it to the folder.
+
+    Raises `NotEnoughData` if no list has the item that its user chose next.
+    """
     start = _first_list_row(inputs, config)
     sample = ListSample(start, held_out.rows, config.ranking_lists, config.random_seed)
     events = max(len(inputs.log), 1)
     with stages("order lists") as done:
         lists = ranking_lists(ranker, inputs.log, sample, lambda n: done(n / events))
+    if not len(lists):
+        raise _nothing_to_order(inputs.after, config.policy)
     trained, curve = max(len(lists) * config.list_ranker.epochs, 1), stages.curves.for_stage("order")
     parent = _parent_list_ranker(inputs.parent)
     with stages("order") as done:
@@ -113,6 +121,17 @@ def train_purchase_head(
     trained, curve = max(len(examples) * settings.epochs, 1), stages.curves.for_stage("purchase head")
     with stages("purchase head") as done:
         return fit_purchase_head(examples, settings, random_seed, lambda n: done(n / trained), curve)
+
+
+def _nothing_to_order(window: EventLog, policy: Policy) -> NotEnoughData:
+    users = len(np.unique(window.user))
+    repeats = "" if policy.allow_session_repeats else ", or --kind sessions if users return to items within a session"
+    return NotEnoughData(
+        "there is nothing to learn the order of candidates from: in the list ranker's window, from "
+        f"{as_iso(int(window.ts[0]))} to {as_iso(int(window.ts[-1]))}, {users:,} users have {len(window):,} events, "
+        "and none is about an item that was a candidate after the user's event before. Give more events of users who "
+        f"come back, or a longer window (`reshare --order-days`){repeats}"
+    )
 
 
 def _first_list_row(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> int:

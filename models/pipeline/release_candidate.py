@@ -115,7 +115,8 @@ def make_release_candidate(
 
     The order of the stages: text transformer, seed models, sharing into the encoder (on the events before the list
     ranker's window), list ranker and purchase head (on that window), fine-tuning of the encoder on that window.
-    `cache` holds text vectors between runs. `curve` receives the losses, under names such as `sharing/loss_log`.
+    `cache` holds text vectors between runs. `curve` receives the losses, under names such as `sharing/loss_log`. Raises
+    `NotEnoughData`, before or after some of the files are written, if the events do not suffice.
     """
     config = config or ReleaseCandidateConfig()
     torch.set_num_threads(config.threads)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from models.pipeline.release_folder import removed_on_error
 
 RELEASE_ID = re.compile(r"r([0-9]{1,9})")
 
@@ -18,12 +19,8 @@ def new_release_folder(releases_dir: Path, announced: Iterable[str]) -> Iterator
     An existing folder is never touched: it may be the live release's, whose notice was lost, or that of a run which is
     still training.
     """
-    folder = _create_next(releases_dir, announced)
-    try:
+    with removed_on_error(_create_next(releases_dir, announced)) as folder:
         yield folder
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # what stays is never mistaken for a release: its number is taken
-        raise
 
 
 def _create_next(releases_dir: Path, announced: Iterable[str]) -> Path:

@@ -6,18 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anabranch.errors import AnabranchError
+from anabranch.durations import duration_text
+from anabranch.input_files.times import as_iso
 from anabranch.release import DataWindow
 from models.data.event_log import EventLog
+from models.data.event_log import NotEnoughData as NotEnoughData
 
 DAY_MS = 24 * 3600 * 1000
 MIN_GATE_SHARE = 0.9
 """The gate's window may be this share of its configured length. The last event of a week does not come at the same hour
 every week, so a run exactly one window after another would often find the new window slightly too short."""
-
-
-class NotEnoughData(AnabranchError):
-    """A log that is too short to be split into the three windows."""
 
 
 class NotEnoughNewData(NotEnoughData):
@@ -56,11 +54,7 @@ def split_windows(
     if len(log.between(trained_until_ms, gate_from)):
         order_from = max(order_from, trained_until_ms)
     if int(log.ts[0]) >= order_from:
-        days = (end - int(log.ts[0])) / DAY_MS
-        raise NotEnoughData(
-            f"the events span {days:.1f} days, which leaves none to train the encoder: "
-            f"shorten --order-days ({lengths.order_days:g}) or --gate-days ({lengths.gate_days:g})"
-        )
+        raise _nothing_for_the_encoder(log, order_from, lengths)
     return DataWindow(
         train_from=int(log.ts[0]), order_from=order_from, gate_from=gate_from, gate_to=end, events=len(log)
     )
@@ -85,11 +79,25 @@ def require_users(log: EventLog, window: DataWindow, users: int) -> None:
 
 
 def _require_new_days(end: int, gate_from: int, lengths: WindowLengths) -> None:
-    new_days = max(0, end - gate_from) / DAY_MS
-    needed_days = MIN_GATE_SHARE * lengths.gate_days
-    if new_days < needed_days:
+    new_ms = max(0, end - gate_from)
+    needed_ms = MIN_GATE_SHARE * lengths.gate_days * DAY_MS
+    if new_ms < needed_ms:
         raise NotEnoughNewData(
-            f"{new_days:.1f} days of events are new and the gate needs {needed_days:.1f}, because it uses every event "
-            f"once: run again after {needed_days - new_days:.1f} more days of events, or shorten --gate-days "
-            f"({lengths.gate_days:g})"
+            f"{duration_text(new_ms)} of events are new and the gate needs {duration_text(needed_ms)}, because it uses "
+            f"every event once: run again after {duration_text(needed_ms - new_ms)} more of events, or shorten "
+            f"--gate-days ({lengths.gate_days:g})"
         )
+
+
+def _nothing_for_the_encoder(log: EventLog, order_from: int, lengths: WindowLengths) -> NotEnoughData:
+    first, last = int(log.ts[0]), int(log.ts[-1])
+    if first == last:
+        return NotEnoughData(
+            f"all {len(log):,} events are at one time, {as_iso(last)}, so they cannot be divided into earlier ones to "
+            "learn from and later ones to test: give them times of day"
+        )
+    return NotEnoughData(
+        f"the events span {duration_text(last + 1 - first)}, and the newest {duration_text(last + 1 - order_from)} are "
+        f"for list ranker and gate, which leaves none to train the encoder: shorten --order-days "
+        f"({lengths.order_days:g}) or --gate-days ({lengths.gate_days:g})"
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner, Result
 
 from anabranch import messages
@@ -15,13 +16,17 @@ from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from anabranch.settings import Settings
-from producers.file_replay import FileReplay, ReplayInterrupted, replay_file
+from producers.file_replay import FileReplay, RecordedEvents, ReplayInterrupted, UnfinishedReplay, replay_file
 
 COUNT = 5_000
 EVENTS = [
     Event(event_id=f"e{n}", user_id=f"u{n % 50}", type="view", item_id=f"i{n % 70}", ts=1_500_000_000_000 + n)
     for n in range(COUNT)
 ]
+
+
+def recorded(events: Sequence[Event], file_id: str = "a-file") -> RecordedEvents:
+    return RecordedEvents(file_id, len(events), events)
 
 
 def published(settings: Settings) -> list[str]:
@@ -31,22 +36,22 @@ def published(settings: Settings) -> list[str]:
 
 
 def test_every_event_is_published_once(settings: Settings, topics: Topics) -> None:
-    result = replay_file(settings, "a-file", EVENTS)
+    result = replay_file(settings, recorded(EVENTS))
     assert (result.published_before, result.published) == (0, COUNT)
     assert published(settings) == sorted(event.event_id for event in EVENTS)
 
 
 def test_a_second_replay_of_a_file_publishes_nothing(settings: Settings, topics: Topics) -> None:
-    replay_file(settings, "a-file", EVENTS[:100])
-    result = replay_file(settings, "a-file", EVENTS[:100])
+    replay_file(settings, recorded(EVENTS[:100]))
+    result = replay_file(settings, recorded(EVENTS[:100]))
     assert (result.published_before, result.published) == (100, 0)
     assert len(published(settings)) == 100
-    assert replay_file(settings, "another", EVENTS[100:150]).published == 50
+    assert replay_file(settings, recorded(EVENTS[100:150], "another")).published == 50
 
 
 def test_a_limited_replay_is_continued_by_the_next(settings: Settings, topics: Topics) -> None:
-    assert replay_file(settings, "a-file", EVENTS, limit=30).published == 30
-    result = replay_file(settings, "a-file", EVENTS, limit=50)
+    assert replay_file(settings, recorded(EVENTS), limit=30).published == 30
+    result = replay_file(settings, recorded(EVENTS), limit=50)
     assert (result.published_before, result.published) == (30, 50)
     assert published(settings) == sorted(event.event_id for event in EVENTS[:80])
 
@@ -59,19 +64,49 @@ def test_a_replay_that_dies_in_the_middle_is_continued_without_loss_or_repetitio
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        replay_file(settings, "a-file", dying())
+        replay_file(settings, RecordedEvents("a-file", COUNT, dying()))
     assert 0 < len(published(settings)) < 4_500, "whole transactions only"
-    replay_file(settings, "a-file", EVENTS)
+    replay_file(settings, recorded(EVENTS))
     assert published(settings) == sorted(event.event_id for event in EVENTS)
 
 
 def test_a_second_replay_at_the_same_time_ends_the_first(settings: Settings, topics: Topics) -> None:
     with closing(FileReplay(settings, "a-file")) as first:
-        first.run(EVENTS, limit=10, progress=lambda n: None)
-        assert replay_file(settings, "a-file", EVENTS, limit=10).published_before == 10
+        first.run(recorded(EVENTS), limit=10)
+        assert replay_file(settings, recorded(EVENTS), limit=10).published_before == 10
         with pytest.raises(ReplayInterrupted, match="unless another replay of the file is running"):
-            first.run(EVENTS, limit=10, progress=lambda n: None)
+            first.run(recorded(EVENTS), limit=10)
     assert published(settings) == sorted(event.event_id for event in EVENTS[:20])
+
+
+def test_a_file_published_again_is_new_events_each_once(settings: Settings, topics: Topics) -> None:
+    file = recorded(EVENTS[:100])
+    replay_file(settings, file)
+    assert replay_file(settings, file, limit=30, again=True).published == 30
+    with pytest.raises(
+        UnfinishedReplay, match="30 of 100 events of the file are published: run the command without --again"
+    ):
+        replay_file(settings, file, again=True)
+    rest = replay_file(settings, file)
+    assert (rest.published_before, rest.published, rest.round) == (30, 70, 1)
+    done = replay_file(settings, file)
+    assert (done.published_before, done.published) == (100, 0)
+    assert replay_file(settings, file, again=True).round == 2
+    ids = published(settings)
+    assert len(set(ids)) == len(ids) == 300
+    assert {f"e7{suffix}" for suffix in ("", "~2", "~3")} <= set(ids)
+
+
+def test_again_publishes_a_file_that_has_never_been_published_as_it_is(settings: Settings, topics: Topics) -> None:
+    assert replay_file(settings, recorded(EVENTS[:5]), again=True).published == 5
+    assert published(settings) == [event.event_id for event in EVENTS[:5]]
+
+
+def test_a_long_id_stays_within_its_bound_when_published_again(settings: Settings, topics: Topics) -> None:
+    long = [structs.replace(EVENTS[n], event_id=str(n) + "x" * 511) for n in range(2)]
+    replay_file(settings, recorded(long))
+    replay_file(settings, recorded(long), again=True)
+    assert len(set(published(settings))) == 4, "all four can be decoded"
 
 
 # --- anabranch replay -------------------------------------------------------------------------------------------------
@@ -96,8 +131,11 @@ def test_a_faulty_file_publishes_nothing_until_it_is_mended(settings: Settings, 
 
     path.write_text(HEADER + "".join(ROWS))
     assert "20 of 20 events published" in replay_command(settings, path).output
-    assert "0 of 20 events published; 20 had been published before" in replay_command(settings, path).output
+    nothing = replay_command(settings, path).output
+    assert "0 of 20 events published; 20 had been published before (--again publishes them as new events)" in nothing
     assert len(published(settings)) == 20
+    assert "20 of 20 events published\n" in replay_command(settings, path, "--again").output
+    assert len(published(settings)) == 40
 
 
 def test_faulty_rows_are_skipped_on_demand_and_listed(settings: Settings, topics: Topics, tmp_path: Path) -> None:

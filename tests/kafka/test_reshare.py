@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +13,15 @@ from anabranch import messages, release
 from anabranch.kafka import clients, release_topic
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Item, ReleaseNotice
+from anabranch.messages import Event, EventType, Item, ReleaseNotice
 from anabranch.settings import Settings
-from models.retraining.job import JobConfig, run_once
-from models.retraining.windows import NotEnoughData, NotEnoughNewData
+from models.data.event_log import NotEnoughData
+from models.experiments.training_options import TrainingOptions
+from models.pipeline.release_gate import GateRule
+from models.retraining.job import JobConfig, RunResult, run_once
+from models.retraining.windows import NotEnoughNewData, WindowLengths
 from tests.kafka.world import ITEMS, Process, World, purchases
+from tests.support.text_models import write_text_model
 
 
 @contextmanager
@@ -90,3 +96,72 @@ def test_after_a_release_was_retired_by_hand_no_bootstrap_release_takes_its_plac
     with pytest.raises(NotEnoughData):
         run_once(settings, JobConfig(), no_bar)
     assert read_release_notices(settings).newest == {"r1": retired}
+
+
+# --- data that does not suffice ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_text_model(tmp_path_factory.mktemp("text"), ["thing", *ITEMS])
+
+
+def hours_of_views(users: int, item_id: str = "i{}") -> list[Event]:
+    """Views and carts of three hours, by users in turn."""
+    types: tuple[EventType, ...] = ("view", "view", "cart")
+    return [
+        Event(
+            event_id=f"e{number}",
+            user_id=f"u{number % users}",
+            type=types[number % 3],
+            ts=1_500_000_000_000 + number * 20_000,
+            item_id=item_id.format(number * 7 % len(ITEMS)),
+        )
+        for number in range(540)
+    ]
+
+
+def reshare_sessions(settings: Settings, text_model: Path) -> RunResult:
+    """As `anabranch reshare --once --kind sessions --order-days 0.02 --gate-days 0.02`."""
+    options = TrainingOptions(threads=1, strategies="none", text_model=str(text_model))
+    config = JobConfig(WindowLengths(0.02, 0.02), "sessions", options.config, GateRule(users=6))
+    return run_once(settings, config, no_bar)
+
+
+def test_windows_of_half_an_hour_make_a_release_where_users_come_back(
+    settings: Settings, topics: Topics, text_model: Path
+) -> None:
+    world = World(settings)
+    world.publish_items([Item(item_id=item, title=f"thing {item}") for item in ITEMS])
+    world.publish(hours_of_views(users=6))
+    gated = reshare_sessions(settings, text_model).gated
+    assert gated is not None
+    assert gated.candidate.measured["order_lists"] > 0
+    assert gated.notice.gate_to is not None and gated.notice.gate_from is not None
+    assert gated.notice.gate_to - gated.notice.gate_from == 1_728_000
+
+
+@pytest.mark.parametrize(
+    ("events", "catalogue", "problem"),
+    [
+        (hours_of_views(users=540), ITEMS, "0 users have events in the gate.s window after an earlier event"),
+        (hours_of_views(users=6), [], "the catalogue has no items: publish them with `anabranch catalogue`"),
+        (hours_of_views(users=6, item_id="{}.0"), ITEMS, "none of the .* events is about an item of the catalogue"),
+        (hours_of_views(users=6)[:60], ITEMS, r"the events span 19\.7 minutes, and the newest"),
+        ([], ITEMS, "there are no events to train on"),
+    ],
+    ids=["nobody comes back", "no catalogue", "ids that join with nothing", "twenty minutes", "no events"],
+)
+def test_too_little_to_train_on_is_said_and_leaves_the_bootstrap_release_alone_behind(
+    events: list[Event], catalogue: list[str], problem: str, settings: Settings, topics: Topics, text_model: Path
+) -> None:
+    world = World(settings)
+    world.publish_items([Item(item_id=item, title=f"thing {item}") for item in catalogue])
+    world.publish(events)
+    result = reshare_sessions(settings, text_model)
+    assert result.gated is None
+    assert result.waiting_for is not None and re.search(problem, result.waiting_for)
+    assert [path.name for path in settings.releases_dir.iterdir()] == ["r0001"]
+    assert list(read_release_notices(settings).newest) == ["r0001"]
+    with pytest.raises(NotEnoughData, match=problem):
+        reshare_sessions(settings, text_model)

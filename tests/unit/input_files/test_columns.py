@@ -55,11 +55,11 @@ def test_a_nested_column_is_read_by_its_path() -> None:
 
 
 def test_renamed_and_unread_columns_are_said() -> None:
-    mapped = map_columns(["visitorid", "itemid", "ts", "quantity"], EVENT_ALIASES, {})
+    mapped = map_columns(["visitorid", "itemid", "ts", "invoice"], EVENT_ALIASES, {})
     assert mapped.notes() == [
         "user_id is read from the column visitorid",
         "item_id is read from the column itemid",
-        "columns not read: quantity",
+        "columns not read: invoice",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from anabranch.errors import UsageError
 from anabranch.input_files.events import EventFile, EventOptions, parse_types
+from anabranch.input_files.faults import RowFault
 from tests.support.input_files import event_faults, events_of, write
 
 CSV = "user_id,item_id,type,ts\nu1,i1,view,1500000000000\nu2,i2,purchase,1500000001000\n"
@@ -135,3 +136,38 @@ def test_a_missing_column_is_named(content: str, problem: str, tmp_path: Path) -
 def test_a_wrong_mapping_of_types_is_named(text: str) -> None:
     with pytest.raises(UsageError, match="--types takes WORD=TYPE pairs"):
         parse_types(text)
+
+
+def test_a_row_with_a_quantity_below_0_is_a_return_and_no_purchase(tmp_path: Path) -> None:
+    rows = ["u,i,1500000000000,-12,C489449", "u,i,1500000001000,12,489450", "u,i,1500000002000,,489451"]
+    path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,ts,quantity,invoice", *rows]))
+    file = EventFile.open(path, EventOptions())
+    events = [event for event in file.read() if not isinstance(event, RowFault)]
+    assert [(event.type, event.ts) for event in events] == [("purchase", 1500000001000), ("purchase", 1500000002000)]
+    assert "quantity below 0: a refund, left out (1 row)" in file.notes()
+    assert "columns not read: invoice" in file.notes()
+
+
+def test_a_quantity_of_another_name_is_read_by_a_mapping_and_named_without(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "user_id,item_id,ts,Menge\nu,i,1500000000000,-1\n")
+    assert [event.type for event in events_of(path)] == ["purchase"]
+    assert "columns not read: Menge" in EventFile.open(path).notes()
+    assert events_of(path, columns="quantity=Menge") == []
+
+
+def test_words_for_returns_are_no_events(tmp_path: Path) -> None:
+    rows = ["u,i,Return,1500000000000", "u,i,refund,1500000000001", "u,i,sent back,1500000000002"]
+    path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,type,ts", *rows, "u,i,view,1500000000003"]))
+    file = EventFile.open(path, EventOptions.parse(None, "sent back=refund"))
+    assert [event.type for event in file.read() if not isinstance(event, RowFault)] == ["view"]
+    assert {f"type {word}: a refund, left out (1 row)" for word in ("Return", "refund", "sent back")} <= {*file.notes()}
+
+
+def test_a_quantity_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "user_id,item_id,ts,qty\nu,i,1500000000000,a dozen\n")
+    assert event_faults(path) == ["a.csv, row 1: qty 'a dozen' is not a number"]
+
+
+def test_a_default_type_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search"):
+        EventOptions.parse(None, None, "sold")

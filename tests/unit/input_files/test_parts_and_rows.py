@@ -75,6 +75,27 @@ def test_a_folder_of_parts_is_read_in_the_order_of_their_names(tmp_path: Path) -
     assert [event.item_id for event in events_of(tmp_path / "events")] == ["i1", "i2"]
 
 
+def test_empty_parts_of_a_folder_are_passed_over(tmp_path: Path) -> None:
+    header, first, second = CSV.splitlines()
+    for name, content in enumerate(
+        ["", f"{header}\n", f"{header}\n{first}\n", f"{header}\n", f"{header}\n{second}\n", ""]
+    ):
+        write(tmp_path, f"events/part-{name}.csv", content)
+    assert [event.item_id for event in events_of(tmp_path / "events")] == ["i1", "i2"]
+
+
+def test_parquet_without_rows_shows_its_header(tmp_path: Path) -> None:
+    schema = pa.schema([("user_id", pa.string()), ("item_id", pa.string()), ("ts", pa.int64())])
+    pq.write_table(schema.empty_table(), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"a\.parquet holds no rows, only the header user_id, item_id, ts"):
+        events_of(tmp_path / "a.parquet")
+    (tmp_path / "folder").mkdir()
+    for part in range(2):
+        pq.write_table(schema.empty_table(), tmp_path / "folder" / f"{part}.parquet")
+    with pytest.raises(UsageError, match="folder holds no rows, only the header user_id, item_id, ts"):
+        events_of(tmp_path / "folder")
+
+
 def test_files_of_a_folder_with_other_columns_are_no_parts_of_one_table(tmp_path: Path) -> None:
     write(tmp_path, "shop/events.csv", CSV)
     write(tmp_path, "shop/items.csv", "item_id,title\ni1,Mug\n")
@@ -120,7 +141,10 @@ def test_text_in_another_encoding_needs_its_name(tmp_path: Path) -> None:
         ("a.csv.gz", gzip.compress(CSV.encode())[:-9], "cannot be read"),
         ("a.csv", "user_id,user_id,ts\n", "has the column user_id more than once"),
         ("a.csv", "", "holds no rows"),
-        ("a.csv", "user_id,item_id,ts\n", "holds no rows"),
+        ("a.csv", "user_id,item_id,ts\n", "a.csv holds no rows, only the header user_id, item_id, ts"),
+        ("a.json", " \n", "holds no rows"),
+        ("a.json", "[]", "holds no rows"),
+        ("a.jsonl", "", "holds no rows"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(name: str, content: str | bytes, problem: str, tmp_path: Path) -> None:

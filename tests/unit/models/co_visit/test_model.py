@@ -11,7 +11,7 @@ from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
 from models.co_visit.counts import top_items
 from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import WEEK_MS, CoVisitRule
-from models.data.event_log import EventLog
+from models.data.event_log import NONE, EventLog
 from models.seeds.seed_model import Vectors
 
 PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS)
@@ -151,9 +151,11 @@ def test_the_repeat_rate_of_an_item_with_few_users_is_near_the_usual() -> None:
     assert co_visit.table().repeat_rate[0] == pytest.approx(5 * UNKNOWN_REPEAT_RATE / 6)
 
 
-def test_a_table_before_any_event_is_an_error() -> None:
-    with pytest.raises(ValueError, match="has seen no event"):
-        CoVisitModel().table()
+def test_a_table_without_events_about_items_has_no_rows() -> None:
+    co_visit = CoVisitModel()
+    co_visit.learn(ANN, NONE, ts=0)
+    table = co_visit.table(width=3)
+    assert (table.item.shape, table.neighbours.shape, table.popularity.shape) == ((0,), (0, 3), (0,))
 
 
 def test_an_unknown_user_has_an_empty_slate() -> None:

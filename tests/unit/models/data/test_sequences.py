@@ -117,3 +117,10 @@ def test_the_loss_without_targets_is_0_and_has_a_gradient() -> None:
     loss = sampled_softmax(users, torch.zeros(0, 3), torch.ones(5, 3), torch.zeros(5))
     loss.backward()
     assert loss.item() == 0
+
+
+def test_no_windows_make_no_batches() -> None:
+    """A child without new events, whose old ones are not replayed, has none."""
+    sequences = Sequences.from_log(EventLog.from_events([]))
+    random = np.random.default_rng(0)
+    assert sequences.batches(sequences.windows(4, random), 8, random) == []

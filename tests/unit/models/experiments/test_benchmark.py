@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anabranch.errors import UsageError
 from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
-from models.data.event_log import EventColumns, EventLog
+from models.data.event_log import EventColumns, EventLog, NotEnoughData
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
 from models.experiments import benchmark
@@ -147,11 +146,11 @@ def test_events_at_too_few_different_times_cannot_be_split() -> None:
     )
     log = EventLog.from_columns(columns, user_ids=("u",), item_ids=("i",))
     with pytest.raises(
-        UsageError, match=r"100 events lie from 2001-09-09T01:46:40Z .* 0 to learn from, 0 .* 100 to test"
+        NotEnoughData, match=r"100 events lie from 2001-09-09T01:46:40Z .* 0 to learn from, 0 .* 100 to test"
     ):
         time_split_benchmark("shop", log, [Item(item_id="i", title="Mug")], 0.8, CONFIG)
 
 
 def test_no_events_cannot_be_split() -> None:
-    with pytest.raises(UsageError, match="shop holds no events"):
+    with pytest.raises(NotEnoughData, match="shop holds no events"):
         time_split_benchmark("shop", EventLog.from_events([]), [], 0.8, CONFIG)

@@ -5,9 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel
 
 from anabranch.errors import UsageError
 from anabranch.ranking.inference.item_encoder import TextEncoder
@@ -18,6 +15,7 @@ from models.networks.text_adapter import adapt, item_pairs
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
 from models.seeds.seed_model import Vectors
 from models.seeds.text import OwnTransformer, TextSeedModel
+from tests.support.text_models import write_text_model
 
 WORDS = ["red", "green", "blue", "shirt", "shoe", "hat", "bread", "milk", "tea", "cup", "bowl", "pan"]
 TEXTS = [f"{WORDS[index % 12]} {WORDS[(5 * index + 1) % 12]}" for index in range(12)]
@@ -27,20 +25,7 @@ ADAPTED = [LORA, replace(LORA, adapter="adalora", learning_rate=2e-2, steps=80)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT, as save_pretrained writes it, and its tokenizer."""
-    folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=16, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-            max_position_embeddings=16, initializer_range=0.2, hidden_dropout_prob=0, attention_probs_dropout_prob=0,
-        )
-    ).save_pretrained(folder)  # fmt: skip
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return write_text_model(tmp_path_factory.mktemp("bert"), WORDS)
 
 
 def log() -> EventLog:

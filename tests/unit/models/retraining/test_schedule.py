@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
+from models.data.event_log import NotEnoughData
 from models.retraining import schedule
 from models.retraining.job import JobConfig
 from models.retraining.windows import NotEnoughNewData
@@ -18,14 +19,14 @@ def no_bar(name: str, total: int | None) -> AbstractContextManager[Advance]:
     return nullcontext(lambda n: None)
 
 
-@pytest.fixture
-def too_little(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+@pytest.fixture(params=[NotEnoughNewData, NotEnoughData])
+def too_little(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Every run finds too little data, and is the last: the stop it sets."""
     stop = threading.Event()
 
     def run_once(*_: object) -> None:
         stop.set()
-        raise NotEnoughNewData("2.0 days of events are new")
+        raise request.param("2.0 days of events are new")
 
     monkeypatch.setattr(schedule, "run_once", run_once)
     return stop
@@ -39,5 +40,5 @@ def test_a_run_that_finds_too_little_waits_for_the_next_and_counts_as_a_run(too_
 
 
 def test_a_single_run_that_finds_too_little_fails(too_little: threading.Event) -> None:
-    with pytest.raises(NotEnoughNewData):
+    with pytest.raises(NotEnoughData):
         schedule.Schedule(Settings(), JobConfig(), ReshareMetrics(CollectorRegistry()), no_bar, None).run(too_little)

@@ -76,17 +76,17 @@ def test_an_old_parent_leaves_the_list_ranker_its_usual_days() -> None:
 
 def test_what_the_gate_has_used_it_does_not_use_again() -> None:
     first = split_windows(log_until(40), WEEK)
-    with pytest.raises(NotEnoughNewData, match=r"2\.0 days of events are new and the gate needs 6\.3") as raised:
+    with pytest.raises(NotEnoughNewData, match=r"2\.0 days of events are new and the gate needs 6\.3 days") as raised:
         split_windows(log_until(42), WEEK, first.gate_to)
-    assert "run again after 4.3 more days of events, or shorten --gate-days (7)" in str(raised.value)
+    assert "run again after 4.3 days more of events, or shorten --gate-days (7)" in str(raised.value)
     assert split_windows(log_until(42), WindowLengths(14, gate_days=2), first.gate_to).gate_from == first.gate_to
 
 
 def test_without_an_event_since_nothing_is_fresh() -> None:
     log = log_until(40)
-    with pytest.raises(NotEnoughNewData, match=r"0\.0 days"):
+    with pytest.raises(NotEnoughNewData, match="0 seconds of events are new"):
         split_windows(log, WEEK, split_windows(log, WEEK).gate_to)
-    with pytest.raises(NotEnoughNewData, match=r"0\.0 days"):
+    with pytest.raises(NotEnoughNewData, match="0 seconds of events are new"):
         split_windows(log, WEEK, 60 * DAY_MS)
 
 
@@ -102,7 +102,8 @@ def test_nothing_is_used_before_the_first_release() -> None:
 
 
 def test_a_log_that_leaves_nothing_for_the_encoder_says_what_to_do() -> None:
-    with pytest.raises(NotEnoughData, match=r"20\.9 days.*shorten --order-days \(14\) or --gate-days \(7\)"):
+    remedy = r"span 20\.9 days, and .* leaves none .* shorten --order-days \(14\) or --gate-days \(7\)"
+    with pytest.raises(NotEnoughData, match=remedy):
         split_windows(log_until(20.9), WEEK)
 
 
@@ -131,3 +132,23 @@ def test_users_whose_first_event_is_in_the_gates_window_have_no_slate_to_be_scor
     require_users(log, GATE_FROM_DAY_5, users=2)
     with pytest.raises(NotEnoughNewData, match=r"^2 users have events in the gate's window .* needs 3"):
         require_users(log, GATE_FROM_DAY_5, users=3)
+
+
+def test_windows_of_minutes_are_told_in_minutes() -> None:
+    minutes = WindowLengths(order_days=0.02, gate_days=0.02)
+    ts = np.arange(0, 180 * 60_000, 60_000)
+    one = np.zeros(len(ts), np.int64)
+    log = EventLog.from_columns(EventColumns(one, one, one, ts, one), user_ids=("u",), item_ids=("i",))
+    window = split_windows(log, minutes)
+    assert (window.gate_to - window.gate_from, window.gate_from - window.order_from) == (1_728_000, 1_728_000)
+    with pytest.raises(NotEnoughNewData, match=r"10\.0 minutes of events are new and the gate needs 25\.9 minutes"):
+        split_windows(log, minutes, int(log.ts[-1]) + 1 - 600_000)
+    with pytest.raises(NotEnoughData, match=r"span 30\.0 minutes, and the newest 30\.0 minutes are for"):
+        split_windows(log.take(slice(0, 31)), minutes)
+
+
+def test_events_at_one_time_cannot_be_split() -> None:
+    one = np.zeros(5, np.int64)
+    log = EventLog.from_columns(EventColumns(one, one, one, one + 10**12, one), user_ids=("u",), item_ids=("i",))
+    with pytest.raises(NotEnoughData, match=r"all 5 events are at one time, 2001-09-09T01:46:40Z, .* give them times"):
+        split_windows(log, WEEK)
