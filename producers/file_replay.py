@@ -89,7 +89,8 @@ class FileReplay:
 
         With `again`, all events count as not published yet: they get other ids, so that rankers take them as new. The
         record's timestamp is the time of publication, because retention and latency are measured from it; the event's
-        `ts` stays the time when it happened. Raises `ReplayInterrupted`; `UnfinishedReplay` if `again` comes too early.
+        `ts` stays the time when it happened. Raises `ReplayInterrupted`, and `UnfinishedReplay`
+        if `again` comes before the end of a round.
         """
         committed = self._consumer.committed(self._progress_key) or 0
         round, before = _round(committed, recorded.count, again)

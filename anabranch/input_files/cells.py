@@ -96,7 +96,9 @@ def plain_text(value: Any) -> str | None:
     if isinstance(value, (list, tuple)):
         value = " ".join(filter(None, map(plain_text, value)))
     if isinstance(value, dict):
-        raise ValueError(f"is an object with {', '.join(map(str, value))}; say which is meant, such as NAME=COLUMN.KEY")
+        raise ValueError(
+            f"is an object with {', '.join(map(str, value))}; say which is meant, --columns FIELD=COLUMN.KEY"
+        )
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     return str(value).strip() or None

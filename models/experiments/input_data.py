@@ -44,7 +44,10 @@ class InputFiles:
         elif len(self.data) != 1:
             raise UsageError(f"protocol {protocol.value} reads one file of events: give one --data")
         elif self.items is None:
-            raise UsageError("a file of events needs its catalogue: give it as --items")
+            raise UsageError(
+                f"protocol {protocol.value} reads a file of events and its catalogue: give it as --items. For a folder "
+                "of benchmark data pass --protocol sessions, leave-one-out or weekly"
+            )
 
     def read_log(self) -> tuple[EventLog, list[Item]]:
         """A file of events, sorted by time, and its catalogue.

@@ -83,9 +83,7 @@ def test_a_file_published_again_is_new_events_each_once(settings: Settings, topi
     file = recorded(EVENTS[:100])
     replay_file(settings, file)
     assert replay_file(settings, file, limit=30, again=True).published == 30
-    with pytest.raises(
-        UnfinishedReplay, match="30 of 100 events of the file are published: run the command without --again"
-    ):
+    with pytest.raises(UnfinishedReplay, match=r"30 of 100 events .* run the command without --again"):
         replay_file(settings, file, again=True)
     rest = replay_file(settings, file)
     assert (rest.published_before, rest.published, rest.round) == (30, 70, 1)

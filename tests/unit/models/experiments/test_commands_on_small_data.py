@@ -205,6 +205,13 @@ def test_a_folder_of_benchmark_data_takes_no_options_of_files(workplace: Workpla
     assert "protocol weekly compares releases of several periods: run it with `anabranch evaluate`" in failed.output
 
 
+def test_a_file_of_events_needs_its_catalogue(workplace: Workplace) -> None:
+    data, path, *_ = workplace.files(rows(60))
+    failed = workplace.share(data, path)
+    assert failed.exit_code == 2
+    assert "reads a file of events and its catalogue: give it as --items" in failed.output
+
+
 def test_a_part_of_benchmark_data_without_rows_is_named(workplace: Workplace) -> None:
     folder = write_folder(workplace.folder / "data", {"train": [(1, 0, 1), (1, 1, 2)]})
     parquet.write_table(
