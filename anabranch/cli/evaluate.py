@@ -10,7 +10,7 @@ import typer
 from anabranch.cli import file_options
 from anabranch.cli import training_options as options
 from anabranch.cli.options import settings_of
-from models.experiments.choices import DEFAULT_KIND, EvaluationProtocol, TextAdapterKind, WeeklyUpdate
+from models.experiments.choices import EvaluationProtocol, TextAdapterKind, WeeklyUpdate
 
 
 def command(
@@ -54,13 +54,12 @@ def command(
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
-    from dataclasses import replace
-
     from models.experiments.evaluation import Evaluation
     from models.experiments.training_options import TrainingOptions
     from models.report.evaluation_table import show
 
     training = TrainingOptions(
+        comparison_points=0,  # seed models are evaluated on the test, if at all
         random_seed=random_seed,
         threads=threads,
         strategies=strategies,
@@ -72,9 +71,9 @@ def command(
         protocol=protocol,
         files=options.input_files(data, items, columns, types, type, encoding),
         share=share,
-        config=replace(
-            training.config((kind or DEFAULT_KIND[protocol]).value), comparison_points=0
-        ),  # seed models are evaluated on the test, if at all
+        random_seed=random_seed,
+        kind=None if kind is None else kind.value,
+        configure=training.config,
         release_dir=release,
         data_dir=settings_of(ctx).data_dir,
         with_seed_models=seed_models,

@@ -10,7 +10,7 @@ import typer
 from anabranch.cli import file_options
 from anabranch.cli import training_options as options
 from anabranch.cli.options import settings_of
-from models.experiments.choices import DEFAULT_KIND, EvaluationProtocol, TextAdapterKind
+from models.experiments.choices import EvaluationProtocol, TextAdapterKind
 
 
 def command(
@@ -64,7 +64,7 @@ def command(
         text_model=text_model,
         text_adapter=text_adapter,
     )
-    benchmark = read_benchmark(protocol, files, share, training.config((kind or DEFAULT_KIND[protocol]).value))
+    benchmark = read_benchmark(protocol, files, share, None if kind is None else kind.value, training.config)
     with bar_by_stage(bar) as progress, tensorboard(settings.data_dir, out.name) as curve:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress, curve=curve)
     page = report_path(settings.data_dir, out.name)

@@ -19,7 +19,11 @@ Data = Annotated[
 Items = Annotated[Path | None, typer.Option(help="Catalogue of a file of events: a file of items, as for `catalogue`.")]
 Protocol = Annotated[EvaluationProtocol, typer.Option(help="How the data is divided into training and test events.")]
 Kind = Annotated[
-    DataKind | None, typer.Option(help="What the order of events means. Default: what is usual for the protocol.")
+    DataKind | None,
+    typer.Option(
+        help="What the order of events means, which selects the preset of training. Default: found in a file of "
+        "events; for a folder, what is usual for the protocol."
+    ),
 ]
 Share = Annotated[
     float, typer.Option(min=0.05, max=0.99, help="Share of a file of events that comes before the test events.")

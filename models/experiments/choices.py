@@ -40,11 +40,10 @@ class TextAdapterKind(StrEnum):
     ADALORA = "adalora"
 
 
-DEFAULT_KIND = {
+KIND_OF_FOLDERS = {
     EvaluationProtocol.SESSIONS: DataKind.SESSIONS,
     EvaluationProtocol.LEAVE_ONE_OUT: DataKind.HISTORIES,
     EvaluationProtocol.WEEKLY: DataKind.SESSIONS,
-    EvaluationProtocol.TIME_SPLIT: DataKind.BASKETS,
-    EvaluationProtocol.PREQUENTIAL: DataKind.BASKETS,
 }
-"""The kind of data, where the user does not name one."""
+"""Protocols that read folders of parquet files in the neutral format (see `models.data.datasets`), and the kind of that
+data where the user does not name one. The other protocols read a file of events, in which the kind is found."""

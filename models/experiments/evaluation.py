@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,13 @@ from models.evaluation.seed_model_ranks import prediction_points_before, seed_ra
 from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
 from models.experiments import benchmark as bench
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
-from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
+from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, WeeklyUpdate
 from models.experiments.continual import run_periods
 from models.experiments.input_data import InputFiles, read_benchmark
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import item_text_vectors, rank_events
 from models.pipeline.config import ReleaseCandidateConfig
+from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
 from models.seeds.co_visit import CoVisitSeedModel
 from models.stages import bar_by_stage
@@ -43,7 +44,11 @@ class Evaluation:
     files: InputFiles
     share: float
     """Share of a file of events that comes before the test."""
-    config: ReleaseCandidateConfig
+    random_seed: int
+    kind: Kind | None
+    """The kind of data; None: the usual one of the protocol's folders, or found from the events."""
+    configure: Callable[[Kind], ReleaseCandidateConfig]
+    """The configuration of training for a kind of data."""
     release_dir: Path | None
     """The release to evaluate; None: train one for the evaluation."""
     data_dir: Path
@@ -58,7 +63,7 @@ class Evaluation:
         header = {
             "protocol": self.protocol.value,
             "data": [str(path) for path in self.files.data],
-            "seed": self.config.random_seed,
+            "seed": self.random_seed,
         }
         if self.protocol is EvaluationProtocol.WEEKLY:
             return header | self._weekly()
@@ -67,7 +72,7 @@ class Evaluation:
         return header | self._one_test()
 
     def _one_test(self) -> dict[str, Any]:
-        benchmark = read_benchmark(self.protocol, self.files, self.share, self.config)
+        benchmark = read_benchmark(self.protocol, self.files, self.share, self.kind, self.configure)
         _require_predictions(benchmark)
         with self._release(benchmark) as (served_release, summary):
             ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
@@ -79,7 +84,7 @@ class Evaluation:
         return summary | _quality(tested.rank, tested) | {"seeds": self._seed_models(benchmark, tested, texts)}
 
     def _prequential(self) -> dict[str, Any]:
-        benchmark = read_benchmark(self.protocol, self.files, self.share, self.config)
+        benchmark = read_benchmark(self.protocol, self.files, self.share, self.kind, self.configure)
         _require_predictions(benchmark)
         with self._release(benchmark) as (served_release, summary):
             ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
@@ -92,13 +97,14 @@ class Evaluation:
 
     def _weekly(self) -> dict[str, Any]:
         self.files.check(self.protocol)
+        config = self.configure(self.kind or KIND_OF_FOLDERS[self.protocol].value)
         logs, items = periods(self.files.data[0])
         ways: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
             for way in self.ways:
                 results = []
                 with bar(f"Periods, {way.value}", len(logs) - 1) as advance:
-                    for period in run_periods(logs, items, self.config, way.value, Path(scratch), self.data_dir):
+                    for period in run_periods(logs, items, config, way.value, Path(scratch), self.data_dir):
                         results.append(period)
                         advance(1)
                 ways[way.value] = {
@@ -139,16 +145,14 @@ class Evaluation:
         """Metrics of every seed model, trained on all events before the test, and the release's improvement over it."""
         if not self.with_seed_models:
             return {}
-        train_log = benchmark.train_log
+        train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
-        points = prediction_points_before(
-            benchmark.log.take(rows), np.searchsorted(rows, tested.row), self.config.policy
-        )
+        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), config.policy)
         results = {}
-        for seed in [CoVisitSeedModel(self.config.co_visits), *self.config.seed_models(self.config)]:
+        for seed in [CoVisitSeedModel(config.co_visits), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
                 seed.fit(train_log, texts, lambda share: None)
-                ranks = seed_ranks(seed, points, tested.item, self.config.policy.slate)
+                ranks = seed_ranks(seed, points, tested.item, config.policy.slate)
                 advance(len(ranks))
             results[seed.name] = _quality(ranks, tested) | {"lead": _improvements(tested, ranks)}
         return results

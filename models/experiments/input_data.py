@@ -17,11 +17,10 @@ from anabranch.messages import Event, Item
 from models.data.event_log import EventLog
 from models.experiments import benchmark
 from models.experiments.benchmark import OfflineBenchmark
-from models.experiments.choices import EvaluationProtocol
+from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol
 from models.pipeline.config import ReleaseCandidateConfig
-
-FOLDER_PROTOCOLS = (EvaluationProtocol.SESSIONS, EvaluationProtocol.LEAVE_ONE_OUT, EvaluationProtocol.WEEKLY)
-"""Protocols that read folders of parquet files in the neutral format: see `models.data.datasets`."""
+from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.presets import Kind
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class InputFiles:
 
     def check(self, protocol: EvaluationProtocol) -> None:
         """Raises `UsageError` unless data, catalogue and options are what a protocol reads."""
-        if protocol in FOLDER_PROTOCOLS:
+        if protocol in KIND_OF_FOLDERS:
             self._require_folders(protocol)
         elif len(self.data) != 1:
             raise UsageError(f"protocol {protocol.value} reads one file of events: give one --data")
@@ -97,22 +96,42 @@ class InputFiles:
 
 
 def read_benchmark(
-    protocol: EvaluationProtocol, files: InputFiles, share: float, config: ReleaseCandidateConfig
+    protocol: EvaluationProtocol,
+    files: InputFiles,
+    share: float,
+    kind: Kind | None,
+    configure: Callable[[Kind], ReleaseCandidateConfig],
 ) -> OfflineBenchmark:
-    """The data, divided once into events to learn from and a test.
+    """The data, divided once into events to learn from and a test, with the configuration for its kind.
 
-    `share` is the share of a file of events that comes before the test. Raises `UsageError`, `FaultyFile`, `DataError`
+    `share` is the share of a file of events that comes before the test. Without a `kind`, it is the usual one of the
+    protocol's folders, or found from the events before the test. Raises `UsageError`, `FaultyFile`, `DataError`
     and `NotEnoughData`.
     """
     files.check(protocol)
     if protocol is EvaluationProtocol.WEEKLY:
         raise UsageError("protocol weekly compares releases of several periods: run it with `anabranch evaluate`")
+    data = _divide(protocol, files, share)
+    decision = _kind_of(protocol, data.train_log, kind)
+    files.say(f"kind of data: {decision.kind} ({decision.reason})")
+    return replace(data, config=configure(decision.kind))
+
+
+def _divide(protocol: EvaluationProtocol, files: InputFiles, share: float) -> OfflineBenchmark:
     if protocol is EvaluationProtocol.LEAVE_ONE_OUT:
-        return benchmark.leave_one_out_benchmark(files.data, config)
+        return benchmark.leave_one_out_benchmark(files.data, ReleaseCandidateConfig())
     if protocol is EvaluationProtocol.SESSIONS:
-        return benchmark.session_benchmark(files.data[0], config)
+        return benchmark.session_benchmark(files.data[0], ReleaseCandidateConfig())
     log, catalogue = files.read_log()
-    return benchmark.time_split_benchmark(files.data[0].stem, log, catalogue, share, config)
+    return benchmark.time_split_benchmark(files.data[0].stem, log, catalogue, share, ReleaseCandidateConfig())
+
+
+def _kind_of(protocol: EvaluationProtocol, log: EventLog, named: Kind | None) -> KindDecision:
+    if named is not None:
+        return KindDecision.named(named)
+    if protocol in KIND_OF_FOLDERS:
+        return KindDecision(KIND_OF_FOLDERS[protocol].value, f"usual for protocol {protocol.value}", {})
+    return find_kind(log)
 
 
 def _newest(rows: Iterable[Item | RemovedItem]) -> list[Item]:

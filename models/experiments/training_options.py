@@ -25,6 +25,8 @@ class TrainingOptions:
     text_model: str | None = None
     """Folder or Hugging Face id of the text transformer; None: the default."""
     text_adapter: TextAdapterKind = TextAdapterKind.NONE
+    comparison_points: int = ReleaseCandidateConfig.comparison_points
+    """Prediction points that compare the seed models with the shared ranking; 0: no comparison."""
 
     def config(self, kind: Kind) -> ReleaseCandidateConfig:
         """The preset of the data's kind, with what the options change. Raises `UsageError`."""
@@ -33,6 +35,7 @@ class TrainingOptions:
             default,
             text=TextConfig(model=self.text_model, adapter=self.text_adapter.value),
             search=SearchConfig(cpu_seconds=self.search_seconds) if self.search_seconds else default.search,
+            comparison_points=self.comparison_points,
             strategies=default.strategies if self.strategies is None else tuple(_strategies(self.strategies)),
         )
 

@@ -39,6 +39,7 @@ class Workplace:
     def __init__(self, folder: Path, text_model: Path) -> None:
         self.folder = folder
         self.release = folder / "release"
+        self.kind: tuple[str, ...] = ("--kind", "sessions")
         self._text_model = text_model
 
     def share(self, *options: str | Path) -> Result:
@@ -52,7 +53,7 @@ class Workplace:
         return "--data", data, "--items", catalogue
 
     def _run(self, command: str, *options: str | Path) -> Result:
-        common = ("--text-model", self._text_model, "--threads", "1", "--strategies", "none", "--kind", "sessions")
+        common = ("--text-model", self._text_model, "--threads", "1", "--strategies", "none", *self.kind)
         arguments: Sequence[str | Path] = ("--data-dir", self.folder / "work", command, *common, *options)
         return CliRunner().invoke(app, list(map(str, arguments)))
 
@@ -63,6 +64,14 @@ def workplace(tmp_path: Path, text_model: Path) -> Workplace:
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_kind_of_a_file_of_events_is_found_and_decides_how_the_release_serves(workplace: Workplace) -> None:
+    workplace.kind = ()
+    done = workplace.share(*workplace.files(rows(400)))
+    assert done.exit_code == 0, done.output
+    assert "kind of data: sessions (" in done.output
+    assert open_release(workplace.release).manifest.policy.allow_session_repeats
 
 
 def test_a_release_is_made_from_files_of_other_columns_types_and_encoding(workplace: Workplace) -> None:
