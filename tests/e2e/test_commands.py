@@ -267,6 +267,16 @@ def test_every_command_line_of_the_readme_is_one_that_the_parser_takes() -> None
             command.make_context(words[1], arguments, resilient_parsing=True)
 
 
+@pytest.mark.parametrize(
+    ("target", "extras"),
+    [("demo", ["train,demo"]), ("bench", ["train,demo"]), ("test", ["train,demo", "train,demo,dev"])],
+)
+def test_a_target_installs_what_it_needs(target: str, extras: list[str], tmp_path: Path) -> None:
+    plan = ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"]
+    recipe = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"pip install .* '\.\[(.*)\]'", recipe) == extras
+
+
 def test_make_help_lists_the_targets() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(f"  {target} " in listed for target in _targets_of_the_makefile())
