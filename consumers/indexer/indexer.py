@@ -89,13 +89,18 @@ class Indexer:
                 self._on_record(record)
             self._start_release(at_start=True)
             while not stop.is_set():
-                self._poll(0 if self._backlog else kafka_clients.IDLE_WAIT_MS)
+                self._poll(kafka_clients.IDLE_WAIT_MS if self._is_idle else 0)
                 self._start_release()
                 self._publish_changed()
                 self._publish_backlog()
                 self._report_metrics()
         finally:
             self._close()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to publish before the next record. A release is never complete without items."""
+        return self._is_complete or not self._catalogue
 
     def _poll(self, timeout_ms: int) -> None:
         for records in self._consumer.poll(timeout_ms=timeout_ms).values():
