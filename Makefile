@@ -14,8 +14,10 @@ PYTHON ?=
 ARGS ?=
 
 # The environment is rebuilt when the content of its inputs changes. A checkout changes time stamps.
+# It has what Anabranch needs to run, to train and to play; the targets that test and check add the tools of developers.
 KEY := $(shell (pwd; cat pyproject.toml constraints.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
+DEV_STAMP := $(VENV)/.installed-dev-$(KEY)
 BIN := $(VENV)/bin
 
 # Libraries of `peers` may need other versions of our dependencies, so they have their own environment.
@@ -32,13 +34,13 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do \
 		printf '  %-12s %s\n' "$$target" "$$what"; done
 
-setup: $(STAMP) ## create the virtual environment in .venv, with pinned dependencies
+setup: $(STAMP) ## create the virtual environment in .venv with pinned dependencies, without those of tests
 
 demo: $(STAMP) ## run the whole system on real purchases and print a summary
 	@echo '==> anabranch demo $(ARGS)'
 	@$(BIN)/anabranch demo $(ARGS)
 
-test: $(STAMP) ## run every test: unit, with a broker, end to end
+test: $(DEV_STAMP) ## run every test: unit, with a broker, end to end
 	@echo '==> pytest $(ARGS)'
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -58,7 +60,7 @@ peers: $(STAMP) $(PEERS_STAMP) ## compare the ranker with other libraries on the
 	@echo '==> python -m tests.benchmarks.peers $(ARGS)'
 	@$(BIN)/python -m tests.benchmarks.peers $(ARGS)
 
-check: $(STAMP) ## check lint, formatting and types
+check: $(DEV_STAMP) ## check lint, formatting and types
 	@echo '==> ruff check'
 	@$(BIN)/python -m ruff check .
 	@echo '==> ruff format --check'
@@ -66,11 +68,11 @@ check: $(STAMP) ## check lint, formatting and types
 	@echo '==> mypy'
 	@$(BIN)/python -m mypy
 
-format: $(STAMP) ## format the code and fix lint with ruff
+format: $(DEV_STAMP) ## format the code and fix lint with ruff
 	@$(BIN)/python -m ruff check --fix .
 	@$(BIN)/python -m ruff format .
 
-lint-deploy: $(STAMP) ## lint the Dockerfile, YAML and shell scripts, and test them against the commands
+lint-deploy: $(DEV_STAMP) ## lint the Dockerfile, YAML and shell scripts, and test them against the commands
 	@echo '==> hadolint, yamllint, shellcheck'
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m yamllint --strict --config-file deploy/yamllint.yaml deploy
@@ -105,10 +107,15 @@ $(STAMP):
 		"$$python" -m venv --clear '$(VENV)'; \
 	fi; \
 	rm -f '$(VENV)'/.installed-*; \
-	echo '==> Installing the pinned dependencies: about 3 GB to download, most of it PyTorch'; \
-	'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo,dev]'; \
+	echo '==> Installing the pinned dependencies: about 3.5 GB to download, most of it PyTorch'; \
+	'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo]'; \
 	touch '$@'; \
 	echo '==> $(VENV) is ready'
+
+$(DEV_STAMP): | $(STAMP)
+	@echo '==> Adding the tools of tests and checks to $(VENV)'
+	@'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo,dev]'
+	@touch '$@'
 
 $(PEERS_STAMP): | $(STAMP)
 	@set -eu; \

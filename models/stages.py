@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
+from anabranch.progress_bar import PERCENT
 from models.training_curves import Curve, CurveRecorder
 
 Advance = Callable[[int], None]
@@ -28,7 +29,7 @@ TITLES = {
 
 @contextmanager
 def bar_by_stage(bar: Bar) -> Iterator[Progress]:
-    """Show the progress of stages as one bar of 100 steps per stage; a new stage closes the bar before it."""
+    """Show the progress of stages as one bar of percent per stage; a new stage closes the bar before it."""
     with ExitStack() as stack:
         bars: dict[str, tuple[Advance, int]] = {}
 
@@ -36,7 +37,7 @@ def bar_by_stage(bar: Bar) -> Iterator[Progress]:
             if stage not in bars:
                 stack.close()
                 title = TITLES.get(stage, stage.capitalize())
-                bars[stage] = (stack.enter_context(bar(title, 100)), 0)
+                bars[stage] = (stack.enter_context(bar(title, PERCENT)), 0)
             advance, before = bars[stage]
             percent = int(100 * share)
             advance(percent - before)

@@ -8,50 +8,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anabranch.cli import bench_options as option
+
 if TYPE_CHECKING:
     from anabranch.harness.bench.fixture import BenchFixture
 
 app = typer.Typer()
 
-Releases = Annotated[
-    Path | None, typer.Option(help="A folder with a release to serve. Default: train one.", file_okay=False)
-]
-Json = Annotated[Path | None, typer.Option(help="Write the figures to this file.")]
-DataDir = Annotated[Path, typer.Option(help="Folder for the broker, releases and logs.")]
-Households = Annotated[int, typer.Option(min=1, help="Households whose purchases are streamed.")]
-RandomSeed = Annotated[int, typer.Option(help="Seed of the choice of households and of training.")]
-Repeats = Annotated[int, typer.Option(min=1, help="How often each thing is measured, in turn.")]
-Backlog = Annotated[int, typer.Option(min=100, help="Events of the backlog that is ranked at full load.")]
-Batch = Annotated[int, typer.Option(min=1, help="The ranker's batch_max.")]
-Rankers = Annotated[int, typer.Option(min=1, help="Ranker processes that share the events.")]
-NoopBatches = Annotated[
-    list[int] | None,
-    typer.Option("--noop-batch", min=1, help="batch_max of the no-op baseline; may be repeated, the fastest counts."),
-]
-Items = Annotated[int, typer.Option(min=1, help="Smallest number of items in the catalogue.")]
-Rate = Annotated[float, typer.Option(min=1, help="Events per second.")]
-LatencySeconds = Annotated[float, typer.Option(min=1, help="How long latency is measured.")]
-CalmSeconds = Annotated[float, typer.Option(min=0.5, help="Seconds of stream before and after each change.")]
-BENCH_DIR = Path(".anabranch/bench")
-CATALOGUE_SIZE = 68_492
-"""Items of the demo."""
-NOOP_BATCHES = (512, 2048)
-USER_COUNTS = (10_000, 100_000, 1_000_000)
-ITEM_COUNTS = (10_000, CATALOGUE_SIZE, 1_000_000)
-
 
 @app.command("exactly-once")
 def exactly_once(
     ctx: typer.Context,
-    repeats: Repeats = 5,
-    events: Backlog = 10_000,
+    repeats: option.Repeats = 5,
+    events: option.Backlog = 10_000,
     rate: Annotated[float, typer.Option(min=1, help="Events per second while latency is measured.")] = 300.0,
-    seconds: LatencySeconds = 10.0,
-    households: Households = 300,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    seconds: option.LatencySeconds = 10.0,
+    households: option.Households = 300,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure the cost of transactions: events per second and latency, exactly-once and at-least-once in turn.
 
@@ -73,15 +49,15 @@ def users(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Restarts and backlogs for each number of users.")] = 5,
     events_per_user: Annotated[int, typer.Option(min=1, help="Mean number of events in a user's state.")] = 20,
-    events: Backlog = 20_000,
-    batch: Batch = 2048,
+    events: option.Backlog = 20_000,
+    batch: option.Batch = 2048,
     rate: Annotated[float, typer.Option(min=1, help="Events per second while latency is measured.")] = 1000.0,
-    seconds: LatencySeconds = 10.0,
+    seconds: option.LatencySeconds = 10.0,
     households: Annotated[int, typer.Option(min=1, help="Households whose items the synthetic users buy.")] = 300,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure time and memory to restore synthetic users, then the ranker's speed and latency for them.
 
@@ -90,7 +66,7 @@ def users(
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.users import UsersConfig, run
 
-    counts = tuple(user_counts or USER_COUNTS)
+    counts = tuple(user_counts or option.USER_COUNTS)
     config = UsersConfig(counts, repeats, events_per_user, events, batch, rate, seconds)
     options = FixtureOptions(households, random_seed, releases)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
@@ -100,13 +76,13 @@ def users(
 def rebalance(
     ctx: typer.Context,
     repeats: Annotated[int, typer.Option(min=1, help="How often each kind of change is measured.")] = 5,
-    rate: Rate = 200.0,
-    calm_seconds: CalmSeconds = 4.0,
-    households: Households = 300,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    rate: option.Rate = 200.0,
+    calm_seconds: option.CalmSeconds = 4.0,
+    households: option.Households = 300,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure how long partitions pause when a ranker joins, leaves or is killed: those that move, those that stay.
 
@@ -123,17 +99,17 @@ def rebalance(
 @app.command()
 def throughput(
     ctx: typer.Context,
-    repeats: Repeats = 5,
-    events: Backlog = 30_000,
-    batch: Batch = 2048,
-    rankers: Rankers = 1,
-    noop_batches: NoopBatches = None,
-    items: Items = CATALOGUE_SIZE,
-    households: Households = 2000,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    repeats: option.Repeats = 5,
+    events: option.Backlog = 30_000,
+    batch: option.Batch = 2048,
+    rankers: option.Rankers = 1,
+    noop_batches: option.NoopBatches = None,
+    items: option.Items = option.CATALOGUE_SIZE,
+    households: option.Households = 2000,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure events per second of rankers, and of the no-op baseline: the same messages without any work.
 
@@ -142,7 +118,7 @@ def throughput(
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.throughput import ThroughputConfig, run
 
-    config = ThroughputConfig(repeats, events, batch, rankers, tuple(noop_batches or NOOP_BATCHES))
+    config = ThroughputConfig(repeats, events, batch, rankers, tuple(noop_batches or option.NOOP_BATCHES))
     options = FixtureOptions(households, random_seed, releases, items)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
@@ -150,20 +126,20 @@ def throughput(
 @app.command()
 def latency(
     ctx: typer.Context,
-    repeats: Repeats = 5,
-    seconds: LatencySeconds = 10.0,
+    repeats: option.Repeats = 5,
+    seconds: option.LatencySeconds = 10.0,
     rate: Annotated[
         float | None, typer.Option(min=1, help="Events per second. Default: half of the rate at full load.")
     ] = None,
-    events: Backlog = 30_000,
-    batch: Batch = 2048,
-    rankers: Rankers = 1,
-    items: Items = CATALOGUE_SIZE,
-    households: Households = 2000,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    events: option.Backlog = 30_000,
+    batch: option.Batch = 2048,
+    rankers: option.Rankers = 1,
+    items: option.Items = option.CATALOGUE_SIZE,
+    households: option.Households = 2000,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure latency at a steady rate, and that of the no-op baseline. Events are published at fixed times.
 
@@ -183,19 +159,19 @@ def items(
     sizes: Annotated[
         list[int] | None, typer.Option("--size", min=1000, help="Items of the catalogue; may be repeated.")
     ] = None,
-    repeats: Repeats = 5,
-    events: Backlog = 20_000,
+    repeats: option.Repeats = 5,
+    events: option.Backlog = 20_000,
     rate: Annotated[float, typer.Option(min=1, help="Events per second while items change.")] = 1000.0,
-    batch: Batch = 2048,
-    calm_seconds: CalmSeconds = 5.0,
+    batch: option.Batch = 2048,
+    calm_seconds: option.CalmSeconds = 5.0,
     rebuild_seconds: Annotated[
         float, typer.Option(min=0.5, help="Seconds measured without changes, and during an index rebuild.")
     ] = 20.0,
-    households: Households = 2000,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    households: option.Households = 2000,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure a ranker by catalogue size: speed, recall, delay of changes, and latency during an index rebuild.
 
@@ -207,22 +183,22 @@ def items(
     from anabranch.harness.bench.items import ItemsConfig, measure_sizes
 
     config = ItemsConfig(repeats, events, batch, rate, calm_seconds, rebuild_seconds)
-    options = FixtureOptions(households, random_seed, releases, CATALOGUE_SIZE)
-    _write(measure_sizes(_settings(ctx, data_dir), options, sizes or ITEM_COUNTS, config), json)
+    options = FixtureOptions(households, random_seed, releases, option.CATALOGUE_SIZE)
+    _write(measure_sizes(_settings(ctx, data_dir), options, sizes or option.ITEM_COUNTS, config), json)
 
 
 @app.command()
 def swap(
     ctx: typer.Context,
-    repeats: Repeats = 5,
-    rate: Rate = 1000.0,
-    calm_seconds: CalmSeconds = 4.0,
-    items: Items = CATALOGUE_SIZE,
-    households: Households = 2000,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    repeats: option.Repeats = 5,
+    rate: option.Rate = 1000.0,
+    calm_seconds: option.CalmSeconds = 4.0,
+    items: option.Items = option.CATALOGUE_SIZE,
+    households: option.Households = 2000,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure how long rankings pause when a release is swapped under load, and whether a partition mixes two.
 
@@ -236,17 +212,43 @@ def swap(
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
+@app.command()
+def idle(
+    ctx: typer.Context,
+    repeats: option.Repeats = 5,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=40, help="How long CPU time is measured before each event.")
+    ] = 20.0,
+    items: option.Items = option.CATALOGUE_SIZE,
+    households: option.Households = 300,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
+) -> None:
+    """Measure the CPU time of ranker and indexer without events, then how soon the next event is ranked.
+
+    Example: anabranch bench idle --json idle.json
+    """
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.idle import IdleConfig, run
+
+    config = IdleConfig(repeats, seconds)
+    options = FixtureOptions(households, random_seed, releases, items)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+
+
 @app.command("noop-baseline")
 def noop_baseline(
     ctx: typer.Context,
-    repeats: Repeats = 5,
-    events: Backlog = 30_000,
-    noop_batches: NoopBatches = None,
-    households: Households = 300,
-    random_seed: RandomSeed = 0,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    repeats: option.Repeats = 5,
+    events: option.Backlog = 30_000,
+    noop_batches: option.NoopBatches = None,
+    households: option.Households = 300,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Measure the no-op baseline alone: a ranker's transactions with a ranker's messages, by batch size.
 
@@ -255,21 +257,21 @@ def noop_baseline(
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.noop_baseline import NoopBaselineConfig, run
 
-    config = NoopBaselineConfig(repeats, events, tuple(noop_batches or NOOP_BATCHES))
+    config = NoopBaselineConfig(repeats, events, tuple(noop_batches or option.NOOP_BATCHES))
     options = FixtureOptions(households, random_seed, releases)
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command("all")
 def run_all(
-    repeats: Repeats = 5,
+    repeats: option.Repeats = 5,
     small: Annotated[
         bool, typer.Option("--small", help="Run each with little data: a check that it works, no measurement.")
     ] = False,
     only: Annotated[list[str] | None, typer.Option(help="Run this benchmark alone; may be repeated.")] = None,
-    releases: Releases = None,
-    json: Json = None,
-    data_dir: DataDir = BENCH_DIR,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
     """Run every benchmark of the ranker and print one table. A benchmark whose figures are there is not run again.
 
@@ -292,7 +294,7 @@ def run_all(
 def plot(
     figures: Annotated[
         Path, typer.Option(help="The folder where `bench all` keeps its figures.", file_okay=False)
-    ] = BENCH_DIR / "figures",
+    ] = option.BENCH_DIR / "figures",
     out: Annotated[Path, typer.Option(help="Folder for the plots.", file_okay=False)] = Path("docs/growth"),
 ) -> None:
     """Draw events per second and latency by items, users, partitions and rankers, from the figures of `bench all`.

@@ -57,6 +57,6 @@ def command(
     clients.require_topics(settings)
     registry = CollectorRegistry()
     metrics, store = RankerMetrics(registry), StateStore.new(settings)
-    watcher = ReleaseWatcher(settings, store.items, metrics, partial(clients.reader, settings))
+    watcher = ReleaseWatcher(settings, store.items, metrics, partial(clients.follower, settings))
     ranker = Ranker(settings, store, connect(settings), watcher, metrics)
     run_service(settings, registry, stop, ranker.run)

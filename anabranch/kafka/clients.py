@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError, RetriableError
+from kafka.errors import IllegalStateError, KafkaError, RetriableError
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, tls_context
@@ -20,6 +20,11 @@ from anabranch.settings import Settings
 
 POLL_RECORDS = 5_000
 """Most records of one poll."""
+IDLE_WAIT_MS = 500
+"""How long a process without work waits for a record: at the broker, which answers a waiting fetch as soon as there is
+one, and in its own poll. Each of these waits costs about 1 ms of CPU time when it ends, so short ones add up."""
+READ_WAIT_MS = 100
+"""How long a fetch of other consumers waits at the broker: their next request on its connection waits behind it."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
 RETRY_INTERVAL_S = 0.5
 STALLED_AFTER_S = 60
@@ -90,6 +95,11 @@ def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaCo
     if assign(consumer, topics):
         consumer.seek_to_beginning()
     return consumer
+
+
+def follower(settings: Settings, topics: Iterable[str]) -> KafkaConsumer:
+    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU."""
+    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS)
 
 
 def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
@@ -170,6 +180,21 @@ def reached(consumer: KafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
     return all((consumer.position(partition) or 0) >= end for partition, end in ends.items() if end > 0)
 
 
+def fetched_ends(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    """The ends of partitions as the newest fetch saw them; a partition that was not fetched yet is left out.
+
+    They include the records of open transactions. To ask the broker would take as long as a waiting fetch, up to
+    `fetch_max_wait_ms`.
+    """
+    ends: dict[TopicPartition, int] = {}
+    for partition in partitions:
+        with suppress(IllegalStateError):  # the group has taken it away
+            end = consumer.highwater(partition)
+            if end is not None:
+                ends[partition] = end
+    return ends
+
+
 def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
     """The ends of partitions, with the records of open transactions."""
     with closing(admin(settings)) as client:
@@ -209,7 +234,7 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "auto_offset_reset": "earliest",
                 "isolation_level": "read_committed",
                 "allow_auto_create_topics": False,
-                "fetch_max_wait_ms": 100,
+                "fetch_max_wait_ms": READ_WAIT_MS,
                 "max_partition_fetch_bytes": max(settings.max_message_bytes + ENVELOPE_BYTES, 1_048_576),
                 "metrics_enabled": False,
             }

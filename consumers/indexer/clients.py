@@ -36,7 +36,12 @@ def connect(settings: Settings) -> IndexerClients:
     """The clients for these settings. Raises `BrokerUnavailable` and `BrokerRefused`."""
     topics = Topics(settings)
     producer = clients.producer(settings)
-    consumer = clients.group_consumer(settings, settings.group("indexer"), max_poll_records=clients.POLL_RECORDS)
+    consumer = clients.group_consumer(
+        settings,
+        settings.group("indexer"),
+        max_poll_records=clients.POLL_RECORDS,
+        fetch_max_wait_ms=clients.IDLE_WAIT_MS,
+    )
     clients.assign(consumer, [topics.items, topics.releases])
     consumer.seek_to_beginning()
     return IndexerClients(consumer, producer, KafkaLogReader(settings))

@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 CHUNK_ITEMS = 1024
 CHUNK_NEW_TEXTS = 64
 """Texts that the transformer embeds between two polls: this bounds how long a changed item waits."""
-IDLE_POLL_MS = 50
-END_OFFSETS_TIMEOUT_MS = 1_000
 
 
 class CatalogueEntry(Struct, frozen=True):
@@ -91,13 +89,18 @@ class Indexer:
                 self._on_record(record)
             self._start_release(at_start=True)
             while not stop.is_set():
-                self._poll(0 if self._backlog else IDLE_POLL_MS)
+                self._poll(kafka_clients.IDLE_WAIT_MS if self._is_idle else 0)
                 self._start_release()
                 self._publish_changed()
                 self._publish_backlog()
                 self._report_metrics()
         finally:
             self._close()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to publish before the next record. A release is never complete without items."""
+        return self._is_complete or not self._catalogue
 
     def _poll(self, timeout_ms: int) -> None:
         for records in self._consumer.poll(timeout_ms=timeout_ms).values():
@@ -245,8 +248,7 @@ class Indexer:
         self._metrics.backlog.set(len(self._backlog) + len(self._changed))
         with suppress(RetriableError):  # no broker is available: the next call tries again
             positions = self._commit()
-            end_offsets = self._consumer.end_offsets(list(positions), timeout_ms=END_OFFSETS_TIMEOUT_MS)
-            self._report_lag(positions, end_offsets)
+            self._report_lag(positions, kafka_clients.fetched_ends(self._consumer, positions))
 
     def _report_lag(self, positions: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]) -> None:
         for partition, end_offset in end_offsets.items():

@@ -76,6 +76,11 @@ class Committer:
         """Whether enough time has passed since the last transaction that was rolled back."""
         return self._backoff.ready
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether there is a transaction for `await_commit` to end."""
+        return self._pending is not None
+
     def publish(self, plans: Sequence[CheckpointPlan], content: TransactionContent, stopwatch: Stopwatch) -> None:
         """Begin a transaction with this content and the user states as they are now; `await_commit` ends it."""
         assert self._pending is None, "one transaction at a time: await_commit comes first"

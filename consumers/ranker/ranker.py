@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from kafka.consumer.fetcher import ConsumerRecord
 
+from anabranch.kafka.clients import IDLE_WAIT_MS
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.metrics import RankerMetrics, Stopwatch
@@ -42,6 +43,8 @@ THREAD_SWITCH_S = 0.0005
 for a moment between two long calls, from both cores."""
 FINAL_CHECKPOINT_S = 2.0
 """How long a process that was told to stop saves states, so that its successor has fewer events to replay."""
+BUSY_WAIT_MS = 50
+"""How long a poll waits for events before other work that is due gets its turn."""
 WAITING_LOG_INTERVAL_S = 10.0
 
 
@@ -96,7 +99,7 @@ class Ranker:
         self._apply_updates()
         self._advance_recovery()
         self._resume_partitions()
-        records = self._clients.group.poll_batch(self.tasks.running, self._committer.wait)
+        records = self._clients.group.poll_batch(self.tasks.running, self._committer.wait, self._poll_timeout_ms())
         self._report.polled(records)
         if records:
             self._process(records)
@@ -105,6 +108,15 @@ class Ranker:
         self._evict_idle_users()
         self._report.state(self._store.users, self._dirty_users(), self.batch_ranker.live)
         self._report.lag(self._topics.events, self._lag)
+
+    def _poll_timeout_ms(self) -> int:
+        """How long to wait for events: long if nothing but an event, a rebalance or an update gives work.
+
+        A ranker without a live release has nothing to resume.
+        """
+        waits_for_events = self.batch_ranker.live is None or len(self.tasks.running) == len(self.tasks)
+        is_idle = waits_for_events and not self._committer.is_pending and not self._watcher.has_updates
+        return IDLE_WAIT_MS if is_idle else BUSY_WAIT_MS
 
     def _process(self, records: Sequence[ConsumerRecord]) -> None:
         """Decode and rank one batch; publish it once the batch before it is committed.

@@ -21,6 +21,10 @@ class ReleaseSource(Protocol):
         """Up to `limit` of the updates that are ready (None: all), oldest first."""
 
     @property
+    def has_updates(self) -> bool:
+        """Whether there are updates to take."""
+
+    @property
     def waiting_for(self) -> str:
         """What is missing before the first release can serve, for the log."""
 

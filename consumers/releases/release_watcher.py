@@ -47,7 +47,6 @@ log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 1.0
 RECONNECT_DELAY_S = 1.0
-POLL_MS = 100
 MAX_POLL_RECORDS = 500
 """Records in one update: the main loop applies one update between two batches."""
 
@@ -114,6 +113,11 @@ class ReleaseWatcher:
             limit = None if limit is None else limit - 1
 
     @property
+    def has_updates(self) -> bool:
+        """Whether updates are queued."""
+        return bool(self._updates)
+
+    @property
     def waiting_for(self) -> str:
         """What is missing before the first release can serve, for the log."""
         live = self._notices.live
@@ -154,7 +158,7 @@ class ReleaseWatcher:
     def poll(self, consumer: KafkaConsumer) -> None:
         """Take the records that arrived, and queue the next release if its vectors are complete."""
         yield_cpu = CpuThrottle()
-        polled = consumer.poll(timeout_ms=POLL_MS, max_records=MAX_POLL_RECORDS)
+        polled = consumer.poll(timeout_ms=clients.IDLE_WAIT_MS, max_records=MAX_POLL_RECORDS)
         for partition, records in polled.items():
             self._on_records(consumer, partition.topic, records)
         if self._serving is not None:

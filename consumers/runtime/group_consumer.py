@@ -12,14 +12,15 @@ from kafka.errors import CommitFailedError, RebalanceInProgressError, RetriableE
 from kafka.structs import MemberState
 
 from anabranch.kafka import clients, group_membership
+from anabranch.kafka.clients import IDLE_WAIT_MS
 from anabranch.kafka.records import Offsets, offsets_and_metadata
 from anabranch.settings import Settings
 from consumers.runtime.assignment import AssignmentListener, Rebalance
 
-IDLE_MS = 50
-"""How long a poll waits for a first record before other work gets its turn."""
 OFFSET_TIMEOUT_MS = 200
 """How long other work waits for an offset. An open transaction of a partition's last owner withholds the group's."""
+LOG_END_TIMEOUT_MS = 2 * IDLE_WAIT_MS
+"""How long a rebalance waits for the ends of logs, whose request may wait behind an idle fetch."""
 
 
 class GroupConsumer(Protocol):
@@ -33,8 +34,13 @@ class GroupConsumer(Protocol):
     def is_stable(self) -> bool:
         """Whether the group would accept offsets now: no rebalance is under way or still to be taken."""
 
-    def poll_batch(self, running: Collection[int], wait_for_pending: Callable[[float], object]) -> list[ConsumerRecord]:
-        """A batch of records of the running partitions; empty if the group rebalances meanwhile."""
+    def poll_batch(
+        self, running: Collection[int], wait_for_pending: Callable[[float], object], timeout_ms: int = IDLE_WAIT_MS
+    ) -> list[ConsumerRecord]:
+        """A batch of records of the running partitions; empty if the group rebalances meanwhile.
+
+        It waits up to `timeout_ms` for the first record.
+        """
 
     def take_rebalance(self) -> Rebalance | None:
         """What rebalances changed since the last call, None for nothing. Assigned partitions are paused."""
@@ -49,7 +55,7 @@ class GroupConsumer(Protocol):
         """Fetch no more records of the partitions."""
 
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
-        """The log end of each partition; empty if the broker does not answer at once."""
+        """The log end of each partition as the newest fetch saw it; without those that were not fetched yet."""
 
     def commit(self, offsets: Offsets) -> None:
         """Commit offsets outside any transaction. Raises `KafkaError`."""
@@ -68,7 +74,10 @@ class KafkaGroupConsumer:
         self._topic = topic
         self._listener = AssignmentListener()
         self._consumer: KafkaConsumer = clients.group_consumer(
-            settings, settings.group("ranker"), partition_assignment_strategy=[self._listener.assignor]
+            settings,
+            settings.group("ranker"),
+            partition_assignment_strategy=[self._listener.assignor],
+            fetch_max_wait_ms=IDLE_WAIT_MS,
         )
         group_membership.report_every_loss(self._consumer)
         self._consumer.subscribe([topic], listener=self._listener)
@@ -91,7 +100,9 @@ class KafkaGroupConsumer:
         joined = metadata.state is MemberState.STABLE and metadata.generation_id >= 0
         return joined and not self._listener.has_changes
 
-    def poll_batch(self, running: Collection[int], wait_for_pending: Callable[[float], object]) -> list[ConsumerRecord]:
+    def poll_batch(
+        self, running: Collection[int], wait_for_pending: Callable[[float], object], timeout_ms: int = IDLE_WAIT_MS
+    ) -> list[ConsumerRecord]:
         """Up to `batch_max` records of the running partitions; none if the group rebalances meanwhile.
 
         After the first records, the batch grows while the transaction before it is being published, since it would
@@ -101,7 +112,7 @@ class KafkaGroupConsumer:
         During a rebalance the group would refuse the offsets of the records: they are fetched again, by this process or
         by another.
         """
-        records = self._poll(running, IDLE_MS, self._batch_max)
+        records = self._poll(running, timeout_ms, self._batch_max)
         if records and len(records) < self._batch_max:
             wait_for_pending(self._linger_s)
             records += self._poll(running, 0, self._batch_max - len(records))
@@ -152,7 +163,7 @@ class KafkaGroupConsumer:
 
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         """See `GroupConsumer`."""
-        ends = self._read_ends([self._topic_partition(partition) for partition in partitions])
+        ends = clients.fetched_ends(self._consumer, map(self._topic_partition, partitions))
         return {topic_partition.partition: end for topic_partition, end in ends.items()}
 
     def commit(self, offsets: Offsets) -> None:
@@ -181,7 +192,7 @@ class KafkaGroupConsumer:
 
     def _read_ends(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, int]:
         with suppress(RetriableError):
-            ends: Mapping[TopicPartition, int] = self._consumer.end_offsets(partitions, timeout_ms=OFFSET_TIMEOUT_MS)
+            ends: Mapping[TopicPartition, int] = self._consumer.end_offsets(partitions, timeout_ms=LOG_END_TIMEOUT_MS)
             return ends
         return {}
 

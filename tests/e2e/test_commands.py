@@ -198,7 +198,7 @@ def test_the_schemas_of_the_package_are_current(tmp_path: Path) -> None:
 @runs("anabranch bench all")
 def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
-    only = [word for name in ("throughput", "swap") for word in ("--only", name)]
+    only = [word for name in ("throughput", "swap", "idle") for word in ("--only", name)]
     options = ("--small", "--repeats", "1", *only, "--releases", str(shop_with_release.releases))
     table = _run(
         "bench", "all", *options, "--data-dir", str(tmp_path / "bench"), "--json", str(target), data_dir=tmp_path
@@ -207,7 +207,9 @@ def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: 
     assert figures["throughput"]["events_per_second"]["mean"] > 0
     assert figures["throughput"]["echo_events_per_second"]["512"]["mean"] > 0
     assert figures["swap"]["partitions_that_mixed_releases"] == 0
+    assert figures["idle"]["next_event_ms"]["ranker"]["mean"] > 0
     assert "events/s, one ranker" in table and "largest latency at a swap" in table
+    assert "CPU of an idle ranker" in table
 
 
 @runs("python -m tests.benchmarks.peers")
@@ -272,6 +274,16 @@ def test_every_command_line_of_the_readme_is_one_that_the_parser_takes() -> None
             while hasattr(command, "get_command"):
                 command, arguments = command.get_command(None, arguments[0]), arguments[1:]
             command.make_context(words[1], arguments, resilient_parsing=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "extras"),
+    [("demo", ["train,demo"]), ("bench", ["train,demo"]), ("test", ["train,demo", "train,demo,dev"])],
+)
+def test_a_target_installs_what_it_needs(target: str, extras: list[str], tmp_path: Path) -> None:
+    plan = ["make", "--dry-run", target, f"VENV={tmp_path / 'venv'}"]
+    recipe = subprocess.run(plan, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"pip install .* '\.\[(.*)\]'", recipe) == extras
 
 
 def test_make_help_lists_the_targets() -> None:

@@ -144,6 +144,11 @@ class Process:
         self._process.send_signal(number)
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def ended(self) -> bool:
         """Whether it has."""
         return self._process.poll() is not None

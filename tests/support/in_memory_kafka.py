@@ -13,6 +13,7 @@ from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import RetriableError
 
+from anabranch.kafka.clients import IDLE_WAIT_MS
 from anabranch.kafka.records import Offsets, OutboundRecord
 from consumers.runtime.assignment import Rebalance
 from consumers.runtime.clock import Clock
@@ -116,6 +117,8 @@ class InMemoryGroupConsumer:
         self.assigned: set[int] = set()
         self.withhold_offsets = 0
         """Answers to `committed_offset` that stay None, as while a transaction of the last owner is open."""
+        self.waits_ms: list[int] = []
+        """How long each poll would have waited for a first record."""
         self.closed = False
 
     def assign(self, *partitions: int) -> None:
@@ -146,7 +149,10 @@ class InMemoryGroupConsumer:
     def is_stable(self) -> bool:
         return not self._rebalances
 
-    def poll_batch(self, running: Collection[int], wait_for_pending: Callable[[float], object]) -> list[ConsumerRecord]:
+    def poll_batch(
+        self, running: Collection[int], wait_for_pending: Callable[[float], object], timeout_ms: int = IDLE_WAIT_MS
+    ) -> list[ConsumerRecord]:
+        self.waits_ms.append(timeout_ms)
         wait_for_pending(0.0)
         if not self.is_stable:
             return []

@@ -55,6 +55,10 @@ class ScriptedReleases:
             yield self.updates.popleft()
             limit = None if limit is None else limit - 1
 
+    @property
+    def has_updates(self) -> bool:
+        return bool(self.updates)
+
     def close(self) -> None:
         self.closed = True
 

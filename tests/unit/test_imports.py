@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
+from importlib.metadata import packages_distributions
 
 import pytest
 
@@ -82,6 +85,11 @@ SERVERS = {
 """Command of a process that runs until it is stopped → the modules behind it."""
 
 
+def canonical_name(distribution: str) -> str:
+    """One spelling of a distribution's name (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 def area(module: str) -> str:
     return max((name for name in AREAS if within(module, [name])), key=len)
 
@@ -130,6 +138,20 @@ def test_no_server_process_loads_the_harness(command: str) -> None:
 @pytest.mark.parametrize("command", ["rank", "index"])
 def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
     assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
+
+
+def test_only_the_plots_of_benchmarks_need_what_make_test_adds() -> None:
+    """`make demo` installs the extras `train` and `demo`, not `dev`."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    dev = {canonical_name(re.split(r"[\[<>=!~ ;]", line)[0]) for line in extras["dev"]}
+    distributions = packages_distributions()
+    users = {
+        module
+        for module in sources()
+        for name in imported_names(module)
+        if dev & set(map(canonical_name, distributions.get(name.partition(".")[0], ())))
+    }
+    assert users == {"anabranch.harness.bench.figures.plots"}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -17,7 +17,7 @@ from anabranch import messages
 from anabranch.errors import UsageError
 from anabranch.harness.bench.ranker_process import RankerProcess
 from anabranch.harness.environment.cluster import start_cluster
-from anabranch.harness.environment.processes import Processes, free_ports
+from anabranch.harness.environment.processes import ChildProcess, Processes, free_ports
 from anabranch.harness.environment.ranker_probe import RankerProbe
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking
 from anabranch.harness.environment.testbed import Testbed, child_environment, clear, cluster_settings
@@ -45,9 +45,10 @@ class FixtureOptions:
 class BenchFixture:
     """A testbed with a live release, and what benchmarks do with it. Offsets are those of `events`."""
 
-    def __init__(self, testbed: Testbed, machine: dict[str, Any]) -> None:
+    def __init__(self, testbed: Testbed, indexer: ChildProcess, machine: dict[str, Any]) -> None:
         self.testbed = testbed
         self.settings = testbed.settings
+        self.indexer = indexer
         self.machine = machine
         """The machine and the catalogue, for the figures."""
 
@@ -175,7 +176,7 @@ def open_fixture(settings: Settings, options: FixtureOptions) -> Iterator[BenchF
             testbed.provision(len(testbed.ahead), options.items)
             (name,) = testbed.prepare_releases(options.releases, options.random_seed)
             testbed.announce(name)
-            processes.start("index")
+            indexer = processes.start("index")
             machine = {
                 "broker": "Apache Kafka, one node, on the same machine",
                 "python": platform.python_version(),
@@ -183,4 +184,4 @@ def open_fixture(settings: Settings, options: FixtureOptions) -> Iterator[BenchF
                 "items": len(testbed.items),
                 "partitions": settings.partitions,
             }
-            yield BenchFixture(testbed, machine)
+            yield BenchFixture(testbed, indexer, machine)

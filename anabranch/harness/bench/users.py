@@ -90,7 +90,7 @@ def _topics_for(fixture: BenchFixture, user_count: int) -> Iterator[BenchFixture
     processes = fixture.testbed.processes
     before, processes.environment = processes.environment, child_environment(settings)
     try:
-        yield BenchFixture(fixture.testbed.with_settings(settings), fixture.machine)
+        yield BenchFixture(fixture.testbed.with_settings(settings), fixture.indexer, fixture.machine)
     finally:
         processes.environment = before
 

@@ -71,9 +71,13 @@ class ChildProcess:
     @property
     def resident_bytes(self) -> int:
         """Resident memory, as the kernel counts it. Raises `ProcessFailed` if it does not run."""
-        if self._process is None or not self.alive:
-            raise ProcessFailed(f"`{self.name}` does not run")
-        return int(self._process.memory_info().rss)
+        return int(self._running().memory_info().rss)
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU time that its threads have used. Raises `ProcessFailed` if it does not run."""
+        times = self._running().cpu_times()
+        return float(times.user + times.system)
 
     def start(self) -> None:
         """Start the process unless it runs."""
@@ -139,6 +143,11 @@ class ChildProcess:
     def log_tail(self) -> str:
         """The end of its log as a part of a message, or nothing."""
         return "\n".join([f"; the end of {self.log}:", *self.log_lines()[-TAIL_LINES:]]) if self.log else ""
+
+    def _running(self) -> psutil.Popen:
+        if self._process is None or not self.alive:
+            raise ProcessFailed(f"`{self.name}` does not run")
+        return self._process
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self.pid is not None:

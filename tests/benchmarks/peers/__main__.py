@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from anabranch.cli.bench import (
+from anabranch.cli.bench_options import (
     BENCH_DIR,
     CATALOGUE_SIZE,
     Backlog,

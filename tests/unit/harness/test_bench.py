@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -12,13 +14,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from anabranch.errors import UsageError
 from anabranch.harness.bench.catalogue import NOISE, add_noise, max_households
 from anabranch.harness.bench.figures.plots import curves, draw
 from anabranch.harness.bench.figures.statistics import Rate, percentiles, rate_by_segment, spread
 from anabranch.harness.bench.figures.table import BENCHMARKS, BenchAllConfig, measure, rows, show
+from anabranch.harness.bench.idle import cpu_shares
 from anabranch.harness.bench.noop_loop import NoopWork
 from anabranch.harness.bench.streaming import repeat_forever
 from anabranch.harness.bench.swap import mixes_releases
+from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed
 from anabranch.harness.environment.reconciliation import LoggedRanking
 from anabranch.messages import Cause, Ranking
 from producers import completejourney
@@ -141,18 +146,24 @@ FIGURES = {
         ],
     },
     "swap": {"pause_ms": _spread(150), "without_swap_ms": {"p99": 60}, "partitions_that_mixed_releases": 0},
+    "idle": {
+        "cpu_share": {"ranker": _spread(0.012), "indexer": _spread(0.025), "echo": _spread(0.008)},
+        "next_event_ms": {"ranker": _spread(15), "echo": _spread(9)},
+    },
 }
 
 
 def test_the_table_holds_each_figure_against_its_bar() -> None:
     table = {row.name: row for row in rows(FIGURES)}
     missed = [row.name for row in table.values() if not row.met]
-    assert missed == ["events/s, one ranker", "p99 at 4,000 events/s"]
+    assert missed == ["events/s, one ranker", "p99 at 4,000 events/s", "CPU of an idle indexer"]
     assert table["two rankers / one ranker"].figure == pytest.approx(1.6)
     assert table["events/s with 1,000,000 items / 68,492"].figure == pytest.approx(0.55)
     assert table["restore of a partition with 250,000 users"].figure == pytest.approx(10)
     assert table["GB with 1,000,000 users"].figure == pytest.approx(1.1)
     assert table["events/s, one ranker"].baseline == "no-op 16,000"
+    assert table["CPU of an idle ranker"].figure == pytest.approx(1.2), "percent of a core"
+    assert table["CPU of an idle ranker"].baseline == "no-op 0.8 %"
 
 
 def test_the_table_is_printed_with_spread_and_verdict() -> None:
@@ -188,6 +199,35 @@ def test_every_curve_whose_figures_are_kept_is_drawn(tmp_path: Path) -> None:
     drawn = list(draw(tmp_path, tmp_path / "growth"))
     assert [path.name for path in drawn] == ["items.svg", "rankers.svg"]
     assert all(path.read_text().count("<svg") == 1 for path in drawn)
+
+
+def test_the_cpu_share_of_a_process_is_what_it_uses_of_one_core(tmp_path: Path) -> None:
+    half_busy = """
+import time
+while True:
+    end = time.thread_time() + 0.05
+    while time.thread_time() < end:
+        pass
+    time.sleep(0.05)
+"""
+    with Processes({}, tmp_path) as processes:
+        waiting, working = (
+            processes.add(ChildProcess(name, [sys.executable, "-c", code], tmp_path / name))
+            for name, code in (("waiting", "import time; time.sleep(60)"), ("working", half_busy))
+        )
+        time.sleep(0.5)
+        shares = cpu_shares({"waiting": waiting, "working": working}, seconds=1.0)
+        assert shares["waiting"] < 0.05
+        assert 0.1 < shares["working"] <= 0.6
+        working.kill()
+        with pytest.raises(ProcessFailed, match="working"):
+            cpu_shares({"working": working}, seconds=0.1)
+
+
+def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anabranch.harness.bench.figures.plots.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        list(draw(tmp_path, tmp_path / "growth"))
 
 
 def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from anabranch.errors import UsageError
 
 Figures = Mapping[str, Any]
 SIZE_INCHES = (8.0, 2.8)
@@ -73,7 +76,12 @@ def _latency_point(size: int, figures: Figures, rate: Figures | None = None) -> 
 
 
 def draw(figures: Path, out: Path) -> Iterator[Path]:
-    """Draw every curve whose figures are in the folder, as SVG. Yields the paths of the files."""
+    """Draw every curve whose figures are in the folder, as SVG. Yields the paths of the files.
+
+    Raises `UsageError` if matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise UsageError("plots are drawn by matplotlib, which is not installed: pip install 'anabranch[dev]'")
     by_name = {path.stem: json.loads(path.read_bytes()) for path in sorted(figures.glob("*.json"))}
     out.mkdir(parents=True, exist_ok=True)
     for curve in curves(by_name):

@@ -50,6 +50,7 @@ BENCHMARKS: Mapping[str, BenchCall] = {
         ("--households", "30", "--users", "200", "--events", "200", "--rate", "50", "--seconds", "1"),
     ),
     "swap": BenchCall(("swap",), (*_SMALL, "--rate", "50", "--calm-seconds", "1")),
+    "idle": BenchCall(("idle",), (*_SMALL, "--seconds", "2")),
     "latency-two-rankers": BenchCall(("latency", "--rankers", "2"), _SMALL_LATENCY, in_table=False),
     "latency-1-partition": BenchCall(("latency",), _SMALL_LATENCY, ("--set", "partitions=1"), in_table=False),
     "latency-16-partitions": BenchCall(("latency",), _SMALL_LATENCY, ("--set", "partitions=16"), in_table=False),
@@ -137,6 +138,8 @@ def rows(figures: Mapping[str, Figures]) -> Iterator[Row]:
         yield from _users_rows(figures["users"])
     if "swap" in figures:
         yield from _swap_rows(figures["swap"])
+    if "idle" in figures:
+        yield from _idle_rows(figures["idle"])
 
 
 def _throughput_rows(figures: Figures) -> Iterator[Row]:
@@ -201,6 +204,17 @@ def _swap_rows(figures: Figures) -> Iterator[Row]:
     yield _row("largest latency at a swap", pause, "ms", 200, at_most=True, baseline=f"p99 without {calm_ms:,.0f} ms")
     mixed = figures["partitions_that_mixed_releases"]
     yield Row("partitions that mixed releases", mixed, 0.0, "", 0, at_most=True)
+
+
+def _idle_rows(figures: Figures) -> Iterator[Row]:
+    shares, first_ms = figures["cpu_share"], figures["next_event_ms"]
+    noop = f"no-op {100 * shares['echo']['mean']:.2g} %"
+    for name in ("ranker", "indexer"):
+        yield _row(f"CPU of an idle {name}", shares[name], "% of a core", 2, at_most=True, baseline=noop, scale=100)
+    noop_ms = first_ms["echo"]["mean"]
+    yield _row(
+        "ranking of the next event", first_ms["ranker"], "ms", 100, at_most=True, baseline=f"no-op {noop_ms:,.0f} ms"
+    )
 
 
 def _row(name: str, figures: Mapping[str, float], *rest: Any, scale: float = 1.0, **named: Any) -> Row:
