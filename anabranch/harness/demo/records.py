@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from anabranch import messages
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking
 from anabranch.kafka import clients
-from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Feedback
 from anabranch.settings import Settings
@@ -16,7 +17,7 @@ from anabranch.settings import Settings
 
 @dataclass(frozen=True)
 class DemoRecords:
-    """The events of the replay and all messages that they led to."""
+    """The events of a demo and all messages that they led to."""
 
     events: dict[EventPosition, LoggedEvent]
     rankings: list[LoggedRanking]
@@ -24,16 +25,17 @@ class DemoRecords:
     dead_letters: list[EventPosition]
 
 
-def read_records(settings: Settings, first_offsets: Offsets, advance: Callable[[int], None]) -> DemoRecords:
-    """Read `events` from `first_offsets` on, and the topics of rankings, feedback and dead letters from their start."""
+def read_records(settings: Settings, advance: Callable[[int], None]) -> DemoRecords:
+    """Read the topics of events, rankings, feedback and dead letters; without slates, since a year of them is large."""
     topics = Topics(settings)
     records = DemoRecords({}, [], [], [])
-    for record in clients.read_from(settings, topics.events, first_offsets):
+    for record in clients.read_to_end(settings, [topics.events]):
         position = (record.partition, record.offset)
         records.events[position] = LoggedEvent(messages.events.decode(record.value), record.timestamp)
         advance(1)
     for record in clients.read_to_end(settings, [topics.rankings]):
-        records.rankings.append(LoggedRanking(messages.rankings.decode(record.value), record.timestamp))
+        ranking = structs.replace(messages.rankings.decode(record.value), slate=[])
+        records.rankings.append(LoggedRanking(ranking, record.timestamp))
         advance(1)
     for record in clients.read_to_end(settings, [topics.feedback]):
         records.feedback.append(messages.feedback.decode(record.value))

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from anabranch.harness.demo.summary import Summary
-from models.report.prequential_table import format_leads, prequential_table
+from models.evaluation.prequential import SERVED
+from models.report.prequential_table import RANKER_NAMES, format_leads, prequential_table
 
 
 def show(summary: Summary, console: Console) -> None:
-    """Print the counts, the speed, the releases and the prequential evaluation."""
+    """Print the counts, the speed, what each stage took, the releases, and how good the rankings were."""
     console.print(_run_table(summary))
+    console.print(_stage_table(summary))
     console.print(_release_table(summary))
-    console.print(prequential_table(summary.prequential))
+    console.print(prequential_table(summary.prequential | {"releases": {}}))
     for line in format_leads(summary.prequential):
         console.print(line, highlight=False)
+    console.print(_served_table(summary.prequential["releases"]))
+    for name, comparison in summary.prequential["releases"].items():
+        for line in format_leads(comparison):
+            console.print(f"while {name} {line}", highlight=False, soft_wrap=True)
 
 
 def _run_table(summary: Summary) -> Table:
     counts, latency = summary.reconciliation, summary.latency_ms
-    table = Table("demo run", "", title="The demo", title_justify="left")
+    table = Table("demo run", "", title=escape(summary.data), title_justify="left")
     rows: dict[str, str] = {
         "events published": f"{counts.events_published:,}",
         "events ranked": f"{counts.events_ranked:,}",
@@ -38,8 +47,26 @@ def _run_table(summary: Summary) -> Table:
     return table
 
 
+def _stage_table(summary: Summary) -> Table:
+    title = "What each stage took; CPU of all processes of the demo"
+    table = Table("stage", "seconds", "CPU seconds", title=title, title_justify="left")
+    for cost in summary.stages:
+        table.add_row(escape(cost.stage), f"{cost.seconds:.1f}", f"{cost.cpu_seconds:.1f}")
+    return table
+
+
 def _release_table(summary: Summary) -> Table:
-    table = Table("release", "status", "gate", title="Releases", title_justify="left")
+    table = Table("release", "status", "reason", title="Releases", title_justify="left")
     for row in summary.releases:
         table.add_row(row["id"], row["status"], escape(row["reason"] or ""))
+    return table
+
+
+def _served_table(releases: Mapping[str, Any]) -> Table:
+    """Each release on the events that it served, next to the baselines on the same events."""
+    title = "Served by each release: NDCG@20 of its slates, and of the baselines on the same events"
+    table = Table("release", "events", *RANKER_NAMES, title=title, title_justify="left")
+    for name, comparison in releases.items():
+        scores = (f"{comparison[ranker]['ndcg_at_20']:.4f}" for ranker in RANKER_NAMES)
+        table.add_row(name, f"{comparison[SERVED]['events']:,}", *scores)
     return table

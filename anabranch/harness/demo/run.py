@@ -1,18 +1,21 @@
-"""The demo from start to end: broker, topics, first release, processes, replay with re-shares, evaluation."""
+"""The demo from start to end: broker, bootstrap release, ranking, events with re-shares while they flow, evaluation."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
-from anabranch.harness.demo.records import read_records
-from anabranch.harness.demo.schedule import DemoSchedule, count_paced
+from anabranch import release
+from anabranch.harness.demo.data import DemoData, Segment, held_back
+from anabranch.harness.demo.flow import Flow
+from anabranch.harness.demo.records import DemoRecords, read_records
+from anabranch.harness.demo.stage_clock import StageClock
 from anabranch.harness.demo.summary import (
     OffsetSpan,
     Summary,
@@ -21,31 +24,25 @@ from anabranch.harness.demo.summary import (
     ranked_per_second,
     release_rows,
 )
+from anabranch.harness.demo.system import System
 from anabranch.harness.environment import broker
 from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed, free_ports
 from anabranch.harness.environment.ranker_probe import RankerProbe
 from anabranch.harness.environment.reconciliation import reconcile
 from anabranch.harness.environment.testbed import child_environment
-from anabranch.kafka import clients, topics
-from anabranch.kafka.offsets import Offsets, ends, lag
+from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.release_topic import read_release_notices
-from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
-from anabranch.progress_bar import Advance, bar
+from anabranch.progress_bar import bar
 from anabranch.ranking.policy import Policy
-from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
-from models.evaluation.prequential import ServedLog, evaluate_prequentially
+from models.data.event_log import EventLog
+from models.evaluation.prequential import Prequential, ServedLog, evaluate_prequentially
+from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
-from producers import catalogue, completejourney
-from producers.completejourney import Purchases
-from producers.pace import Pace
-from producers.replay import replay
+from producers.pace import FULL_SPEED, Pace
 
-RESHARE_PACE = Pace(speed_up=2000.0)
-"""Pace of the events while a retraining job runs. At full speed the job's minute would span months of the data; at a
-multiple of data time the gates of two jobs are as many days apart as the segments, so each gate has new events."""
-READY_TIMEOUT_S = 300.0
 RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
 """Folders that belong to one run. The text vectors stay: they depend on the texts alone."""
 CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "exclude_seen")
@@ -55,208 +52,205 @@ CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix
 class DemoOptions:
     """The options of the command line."""
 
-    schedule: DemoSchedule
+    load: Callable[[], DemoData]
+    """Reads the data. Nothing is started before it has returned."""
     random_seed: int
     pace: Pace
+    """Of the events between two re-shares."""
     bootstrap_servers: str | None
+    kind: Kind | None = None
+    """None: found from the history."""
 
 
 def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
     """Run the demo in `settings.data_dir`; the broker and every process are stopped at the end."""
-    started = time.monotonic()
+    clock = StageClock()
+    with clock("read the data"):
+        data = options.load()
     for name in RUN_FOLDERS:
         shutil.rmtree(settings.data_dir / name, ignore_errors=True)
-    with broker.open_broker(options.bootstrap_servers, settings.data_dir / "broker") as opened:
-        console.print(f"[bold]Broker[/]  {opened.kind}, {opened.bootstrap_servers}: {opened.limitations}.")
+    with clock("start the broker"):
+        opened = broker.open_broker(options.bootstrap_servers, settings.data_dir / "broker")
+    with opened:
         settings = msgspec.structs.replace(settings, bootstrap_servers=opened.bootstrap_servers)
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:
-            return Demo(options, settings, console, processes, opened.kind).run(started)
+            system = System(settings, processes, RankerProbe(free_ports(1)[0]), console)
+            return Demo(options, data, system, opened, clock).run()
 
 
 class Demo:
     """The steps, in the order in which `run` takes them."""
 
     def __init__(
-        self, options: DemoOptions, settings: Settings, console: Console, processes: Processes, broker_kind: str
+        self, options: DemoOptions, data: DemoData, system: System, opened: broker.Broker, clock: StageClock
     ) -> None:
         self._options = options
-        self._settings = settings
-        self._topics = Topics(settings)
-        self._console = console
-        self._processes = processes
-        self._broker_kind = broker_kind
-        self._ranker = RankerProbe(free_ports(1)[0])
+        self._data = data
+        self._system = system
+        self._broker = opened
+        self._clock = clock
+        log = EventLog.from_events(data.history)
+        self._kind = find_kind(log) if options.kind is None else KindDecision.named(options.kind)
+        self._windows = data.windows()
+        self._spans: list[OffsetSpan] = []
+        """What was published at full load."""
+        self._ranked, self._ranked_s = 0, 0.0
+        """Events of these spans, and the time until they were ranked."""
 
-    def run(self, started: float) -> Summary:
-        """All steps; `started` is on the monotonic clock, in seconds."""
-        schedule, purchases = self._options.schedule, self._load_purchases()
-        history = purchases.in_weeks(*schedule.history)
-        self._provision_topics()
-        self._publish_catalogue(purchases)
-        with bar("History", len(history), self._console) as advance:
-            self._publish(history.events(), Pace(), advance)
-        first_offsets = self._end_offsets()
-        self._make_first_release()
+    def run(self) -> Summary:
+        """All steps."""
+        self._introduce()
+        self._publish_catalogue()
+        self._make_bootstrap_release()
         self._start_serving()
-        segments = [purchases.in_weeks(*weeks) for weeks in schedule.segments]
-        segments[-1], paced = segments[-1].split(len(segments[-1]) - count_paced(len(segments[-1])))
-        events_per_second, spans = self._replay(segments)
-        paced_from = self._replay_paced(paced, events_per_second / 2)
-        self._processes.check()
-        return self._summarise(history, first_offsets, spans, paced_from, started)
+        self._replay("the history", self._data.history)
+        flows = [(segment, Flow(segment.events)) for segment in self._data.segments]
+        last = flows[-1][1]
+        for segment, flow in flows:
+            self._reshare_during(segment, flow)
+            rest = flow.rest()
+            paced = rest[len(rest) - held_back(len(rest)) :] if flow is last else []
+            self._replay(f"the rest of {segment.name}", rest[: len(rest) - len(paced)], self._options.pace)
+        paced_from = self._replay_paced(paced)
+        self._system.check()
+        return self._summarise(paced_from)
 
-    def _load_purchases(self) -> Purchases:
-        schedule, random_seed = self._options.schedule, self._options.random_seed
+    def _introduce(self) -> None:
+        self._say("Broker", f"{self._broker.kind}, {self._broker.bootstrap_servers}: {self._broker.limitations}")
+        self._say("Data", self._data.title)
+        for note in self._data.notes:
+            self._system.console.print(f"  {note}", highlight=False, soft_wrap=True)
+        self._say("Kind", f"{self._kind.kind}: {self._kind.reason}")
+        segments, windows = self._data.segments, self._windows
+        following = sum(len(segment.events) for segment in segments)
         self._say(
-            "Data",
-            f"The Complete Journey, weeks {schedule.weeks[0]} to {schedule.weeks[1]}. Its baskets are sorted by "
-            "product under one time stamp, an order that a model could learn, so the items of each basket are shuffled "
-            f"(random seed {random_seed}) and spaced by a few seconds. The basket number is the session",
+            "Plan",
+            f"{len(self._data.history):,} events, then {following:,} more in {len(segments)} segments, with a re-share "
+            f"during each: --order-days {windows.order_days:.3g} --gate-days {windows.gate_days:.3g}",
         )
-        purchases = completejourney.purchases(random_seed, schedule.weeks)
-        return purchases if schedule.households is None else purchases.of_households(schedule.households, random_seed)
 
-    def _provision_topics(self) -> None:
-        with closing(clients.admin(self._settings)) as admin:
-            created = topics.provision(admin, self._settings)
-        self._say("Topics", f"{len(created)} created; {self._topics.events} has {self._settings.partitions} partitions")
+    def _publish_catalogue(self) -> None:
+        with self._clock("publish the catalogue"):
+            created = self._system.provision_topics()
+            self._say("Topics", f"{created} created, with {self._system.settings.partitions} partitions for events")
+            self._system.publish_items(self._data.items)
 
-    def _publish_catalogue(self, purchases: Purchases) -> None:
-        items = completejourney.catalogue()
-        if self._options.schedule.households is not None:
-            bought = purchases.bought()
-            items = [item for item in items if item.item_id in bought]
-        with (
-            closing(clients.producer(self._settings)) as producer,
-            bar("Catalogue", len(items), self._console) as advance,
-        ):
-            catalogue.publish(items, producer, self._topics.items, advance)
-
-    def _make_first_release(self) -> None:
-        self._say("Re-share", "the first release, from the history")
-        self._start_reshare(on_terminal=True).wait()
-        if self._live_release() is None:
-            raise ProcessFailed("the gate rejected the first release, so there is none to serve; see its figures above")
+    def _make_bootstrap_release(self) -> None:
+        self._say("Re-share", "there are no events yet: a bootstrap release, which needs no training")
+        with self._clock("make the bootstrap release"):
+            self._start_reshare(on_terminal=True).wait()
+        if self._system.live_release() is None:
+            raise ProcessFailed("the retraining job announced no release to begin with; see its output above")
 
     def _start_serving(self) -> None:
-        """Start the indexer and the ranker, and wait until the ranker ranks."""
-        self._say("Serve", f"`anabranch index` and `anabranch rank`, with release {self._live_release()}")
-        self._processes.start("index")
-        self._processes.start("rank", "--start", "latest", "--metrics-port", str(self._ranker.port))
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        with bar("Embed the catalogue, compute user states from the history", None, self._console):
-            while self._ranker.live_release() is None:
-                self._processes.check()
-                if time.monotonic() > deadline:
-                    raise ProcessFailed(f"the ranker did not start to rank in {READY_TIMEOUT_S:.0f} s: see its log")
-                time.sleep(0.1)
+        self._say("Serve", f"`anabranch index` and `anabranch rank`, with release {self._system.live_release()}")
+        with self._clock("start to rank"):
+            self._system.start_serving()
+        self._say("Serve", f"every event is ranked from now on, {self._clock.seconds:.0f} s after the start")
 
-    def _replay(self, segments: list[Purchases]) -> tuple[float, list[OffsetSpan]]:
-        """Replay the segments, with a re-share between two. Returns events ranked per second, and their offsets."""
-        spans: list[OffsetSpan] = []
-        ranked, seconds = 0, 0.0
-        for index, segment in enumerate(segments):
-            events = segment.events()
-            if index > 0:
-                self._reshare_during(events)
-            first_offsets, segment_started = self._end_offsets(), time.monotonic()
-            self._publish(events, self._options.pace)
-            weeks = self._options.schedule.segments[index]
-            ranked += self._wait_until_ranked(first_offsets, f"Replay, weeks {weeks[0]} to {weeks[1]}")
-            seconds += time.monotonic() - segment_started
-            spans.append((first_offsets, self._end_offsets()))
-        return ranked / seconds, spans
+    def _replay(self, label: str, events: Iterable[Event], pace: Pace = FULL_SPEED) -> None:
+        """Publish events, and wait until they are ranked."""
+        first_offsets, started = self._system.end_offsets(), time.monotonic()
+        with self._clock(f"replay {label}"):
+            self._system.publish(events, pace)
+            self._ranked += self._system.wait_until_ranked(first_offsets, f"Rank {label}")
+        self._ranked_s += time.monotonic() - started
+        self._spans.append((first_offsets, self._system.end_offsets()))
 
-    def _reshare_during(self, events: Iterator[Event]) -> None:
-        """Run the retraining job while events flow, until it has ended and the ranker serves what it released."""
-        pace = f"{RESHARE_PACE.speed_up:,.0f} times as fast as in the data"
-        self._say("Re-share", f"a release candidate from the feedback so far, while events flow {pace}")
-        incumbent = self._live_release()
-        job = self._start_reshare()
+    def _reshare_during(self, segment: Segment, flow: Flow) -> None:
+        """Run the retraining job while events flow, until it has ended and the ranker serves what is live."""
+        self._say("Re-share", f"a release candidate from what was ranked so far, while events of {segment.name} flow")
+        known = self._system.notices().keys()
+        with self._clock(f"re-share during {segment.name}"):
+            job = self._start_reshare()
+            with bar("Events while a candidate is trained", None, self._system.console) as advance:
+                self._system.publish(self._until_swapped(job, flow), advance=advance)
+            refused = self._system.wait_for(job)
+            self._system.wait_until_swapped()
+        self._say("Gate", self._decision(known, refused))
 
-        def events_until_swapped() -> Iterator[Event]:
-            while job.alive and (event := next(events, None)) is not None:
-                yield event
-            expected = self._live_release()
-            while self._ranker.live_release() != expected and (event := next(events, None)) is not None:
-                yield event
+    def _until_swapped(self, job: ChildProcess, flow: Flow) -> Iterator[Event]:
+        yield from flow.while_(lambda: job.alive)
+        live = self._system.live_release()
+        yield from flow.while_(lambda: self._system.ranker.live_release() != live)
 
-        with bar("Events during the re-share", None, self._console) as advance:
-            self._publish(events_until_swapped(), RESHARE_PACE, advance)
-        job.wait()
-        live = self._live_release()
-        self._say("Gate", f"rejected: {incumbent} stays live" if live == incumbent else f"accepted: {live} is live")
+    def _decision(self, known: Iterable[str], refused: str | None) -> str:
+        live = self._system.live_release()
+        if refused is not None:
+            return f"no candidate, {live} stays live: {refused}"
+        [notice] = [notice for name, notice in self._system.notices().items() if name not in known]
+        if notice.release == live:
+            return f"accepted: {live} is live, and was swapped in while events flowed: {notice.reason}"
+        return f"{notice.release} is rejected, {live} stays live: {notice.reason}"
 
-    def _replay_paced(self, purchases: Purchases, events_per_second: float) -> Offsets:
-        """Replay the last events at a rate that the ranker keeps up with, to measure latency without a backlog.
+    def _replay_paced(self, events: list[Event]) -> Offsets:
+        """Replay the last events at half the rate of full load, to measure latency without a backlog.
 
         Returns the offsets of the first of them.
         """
-        first_offsets = self._end_offsets()
-        with bar(f"Replay at {events_per_second:,.0f} events/s", len(purchases), self._console) as advance:
-            self._publish(purchases.events(), Pace(events_per_second=events_per_second), advance)
-        self._wait_until_ranked(first_offsets, "Rank the last of them")
+        first_offsets = self._system.end_offsets()
+        with self._clock("measure the latency"):
+            rate = self._events_per_second() / 2
+            if events and rate:
+                self._say("Latency", f"the last {len(events):,} events at {rate:,.0f} events/s, half of the full load")
+                self._system.publish(events, Pace(events_per_second=rate))
+                self._system.wait_until_ranked(first_offsets, "Rank the last of them")
         return first_offsets
 
-    def _summarise(
-        self, history: Purchases, first_offsets: Offsets, spans: list[OffsetSpan], paced_from: Offsets, started: float
-    ) -> Summary:
-        with bar("Read the topics", None, self._console) as advance:
-            records = read_records(self._settings, first_offsets, advance)
-        served = ServedLog.from_feedback(history.events(), records.feedback)
-        with bar("Score the baselines on the same events", len(served.log), self._console) as advance:
-            prequential = evaluate_prequentially(
-                served, policy=Policy.from_settings(self._settings, ReleasePolicy()), done=advance
-            )
-        paced = events_within(records.events, (paced_from, self._end_offsets()))
+    def _summarise(self, paced_from: Offsets) -> Summary:
+        settings = self._system.settings
+        with self._clock("read back and evaluate"):
+            with bar("Read the topics", None, self._system.console) as advance:
+                records = read_records(settings, advance)
+            prequential = self._evaluate(records)
+        paced = events_within(records.events, (paced_from, self._system.end_offsets()))
         return Summary(
-            broker=self._broker_kind,
-            topic_prefix=self._settings.topic_prefix,
+            broker=self._broker.kind,
+            topic_prefix=settings.topic_prefix,
             random_seed=self._options.random_seed,
-            discover=bool(self._settings.exclude_seen),
+            data=self._data.title,
+            kind=self._kind.kind,
+            discover=bool(settings.exclude_seen),
             reconciliation=reconcile(
                 records.events,
                 records.rankings,
                 records.feedback,
                 records.dead_letters,
-                latest_only=self._settings.rank == "latest",
+                latest_only=settings.rank == "latest",
             ),
-            events_per_second=ranked_per_second(
-                [(events_within(records.events, span), records.rankings) for span in spans]
-            ),
+            events_per_second=self._ranked_per_second(records),
             latency_ms=latency_percentiles_ms(paced, records.rankings),
-            releases=release_rows(read_release_notices(self._settings).newest),
+            releases=release_rows(self._system.notices()),
             prequential=prequential_as_json(prequential),
-            seconds=time.monotonic() - started,
+            stages=self._clock.stages,
+            seconds=self._clock.seconds,
         )
 
+    def _evaluate(self, records: DemoRecords) -> Prequential:
+        """Score what was served and the baselines on the same events, with the filters by which the ranker served."""
+        settings = self._system.settings
+        notice = read_release_notices(settings).live
+        assert notice is not None
+        manifest = release.open_announced(settings.releases_dir, notice).manifest
+        served = ServedLog.from_feedback([], records.feedback)
+        with bar("Score the baselines on the same events", len(served.log), self._system.console) as advance:
+            return evaluate_prequentially(served, policy=Policy.from_settings(settings, manifest.policy), done=advance)
+
+    def _ranked_per_second(self, records: DemoRecords) -> float:
+        return ranked_per_second([(events_within(records.events, span), records.rankings) for span in self._spans])
+
+    def _events_per_second(self) -> float:
+        """Events ranked per second at full load so far, as seen by their publisher."""
+        return self._ranked / self._ranked_s if self._ranked_s else 0.0
+
     def _start_reshare(self, on_terminal: bool = False) -> ChildProcess:
-        random_seed = str(self._options.random_seed)
-        return self._processes.start("reshare", "--once", "--random-seed", random_seed, on_terminal=on_terminal)
-
-    def _live_release(self) -> str | None:
-        live = read_release_notices(self._settings).live
-        return None if live is None else live.release
-
-    def _publish(self, events: Iterator[Event], pace: Pace, advance: Advance = lambda n: None) -> None:
-        with closing(clients.producer(self._settings)) as producer:
-            replay(events, producer, self._topics.events, pace, advance)
-
-    def _wait_until_ranked(self, first_offsets: Offsets, label: str) -> int:
-        """Wait until every event from `first_offsets` on is ranked. Returns their number."""
-        total = sum(self._end_offsets().values()) - sum(first_offsets.values())
-        with bar(label, total, self._console) as advance:
-            remaining = total
-            while remaining:
-                self._processes.check()
-                time.sleep(0.2)
-                not_ranked = min(remaining, lag(self._settings))
-                advance(remaining - not_ranked)
-                remaining = not_ranked
-        return total
-
-    def _end_offsets(self) -> Offsets:
-        return ends(self._settings, self._topics.events)
+        return self._system.start_reshare(
+            f"--random-seed={self._options.random_seed}",
+            f"--kind={self._kind.kind}",
+            f"--order-days={self._windows.order_days}",
+            f"--gate-days={self._windows.gate_days}",
+            on_terminal=on_terminal,
+        )
 
     def _say(self, step: str, text: str) -> None:
-        self._console.print(f"[bold]{step}[/]  {text.rstrip('.')}.", highlight=False)
+        self._system.console.print(f"[bold]{step}[/]  {escape(text.rstrip('.'))}.", highlight=False, soft_wrap=True)

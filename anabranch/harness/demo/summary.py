@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct, field, to_builtins
 
+from anabranch.harness.demo.stage_clock import StageCost
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking, Reconciliation
 from anabranch.kafka.offsets import Offsets
 from anabranch.messages import ReleaseNotice
@@ -22,12 +23,16 @@ class Summary(Struct, frozen=True, kw_only=True):
     broker: str
     topic_prefix: str
     random_seed: int = field(name="seed")
+    data: str
+    kind: str
     discover: bool
     reconciliation: Reconciliation
     events_per_second: float
     latency_ms: dict[str, float]
     releases: list[dict[str, Any]]
     prequential: dict[str, Any]
+    """Of all events that found a slate; under `releases`, of those that each release served."""
+    stages: list[StageCost]
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
