@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.co_visit.model import CoVisitModel
+from models.co_visit.rule import CoVisitRule
 from models.data.event_log import EventColumns, EventLog
 from models.data.forward_decay import MAX_EXPONENT, ForwardDecay
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
@@ -37,12 +38,18 @@ def test_a_baseline_learns_from_events_of_many_decades_and_prefers_the_newest(ba
 
 
 def test_a_co_visit_table_of_many_decades_is_that_of_the_newest_events() -> None:
-    years = np.repeat(np.arange(0, 8000, 100), 6)  # up to the largest time that an event may have
-    ones = np.zeros(len(years), np.int64)
-    items = np.tile([0, 1, 0, 1, 0, 1], len(years) // 6)
+    """Items 0 and 1 are visited in the first decades, 0 and 2 in the last ones, to the largest time there is."""
+    years = np.repeat(np.arange(0, 8000, 50), 6)
+    ones = np.ones(len(years), np.int64)
+    items = np.where(np.arange(len(years)) % 2, np.where(years < 4000, 1, 2), 0)
     log = EventLog.from_columns(
-        EventColumns(ones, items, ones, years * YEAR_MS, ones - 1), user_ids=("u",), item_ids=("a", "b")
+        EventColumns(ones * 0, items, ones, years * YEAR_MS, ones), user_ids=("u",), item_ids=("a", "b", "c")
     )
-    table = CoVisitModel.fit(log).table()
-    assert np.isfinite(table.share).all()
-    assert table.popularity == pytest.approx([0.5, 0.5], abs=1e-6)
+    texts = np.eye(3, 4, dtype=np.float32) + 0.5
+    rule = CoVisitRule(text_prior=5.0)
+    whole = CoVisitModel.fit(log, rule).table(2, texts)
+    newest = CoVisitModel.fit(log.split(4000 * YEAR_MS)[1], rule).table(2, texts)
+    of_both = [0, 2]  # rows of the items of the newest events
+    assert whole.popularity == pytest.approx([*newest.popularity[:1], 0, *newest.popularity[1:]], abs=1e-6)
+    assert (whole.neighbours[of_both] == newest.neighbours).all()
+    np.testing.assert_allclose(whole.share[of_both], newest.share, rtol=1e-5)
