@@ -37,17 +37,20 @@ class NeighbourCounts:
             self.counts[index] += count
 
     def scale(self, factor: float) -> None:
-        """Multiply all counts."""
+        """Multiply all counts, and forget neighbours whose count becomes 0."""
         self.total *= factor
-        self.counts = array("d", [count * factor for count in self.counts])
+        scaled = zip(self.items, (count * factor for count in self.counts), strict=True)
+        self._replace({item: count for item, count in scaled if count})
 
     def prune(self, n: int) -> None:
         """Remove all but the n strongest neighbours."""
         counts = dict(zip(self.items, self.counts, strict=True))
-        strongest = top_items(counts, n)
-        self._index = {item: index for index, item in enumerate(strongest)}
-        self.items = array("i", strongest)
-        self.counts = array("d", [counts[item] for item in strongest])
+        self._replace({item: counts[item] for item in top_items(counts, n)})
+
+    def _replace(self, counts: ItemScores) -> None:
+        self._index = {item: index for index, item in enumerate(counts)}
+        self.items = array("i", counts)
+        self.counts = array("d", counts.values())
 
 
 def top_items(scores: ItemScores, k: int) -> list[int]:

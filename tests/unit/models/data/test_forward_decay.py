@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models.co_visit.model import CoVisitModel
+from models.co_visit.rule import CoVisitRule
 from models.data.event_log import EventColumns, EventLog
 from models.data.forward_decay import MAX_EXPONENT, ForwardDecay
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
@@ -28,21 +29,28 @@ def test_sums_are_rescaled_before_weights_become_too_large() -> None:
     assert factors[1] == 0, "earlier events count nothing any more"
 
 
-@pytest.mark.parametrize("baseline", [Popularity(), PersonalFrequency(), CoVisitModel()], ids=lambda model: model.name)
-def test_a_baseline_learns_from_events_of_many_decades_and_prefers_the_newest(baseline: Baseline) -> None:
-    for year in range(60):
-        for item in (0, 1, 0) if year < 30 else (2, 3, 2):
+@pytest.mark.parametrize("baseline", [Popularity(), Popularity(cached=1), PersonalFrequency()])
+def test_a_baseline_learns_from_events_of_many_centuries_and_prefers_the_newest(baseline: Baseline) -> None:
+    for year in range(0, 600, 10):
+        for item in (0, 1, 0) if year < 500 else (2, 3, 2, 3):
             baseline.learn(0, item, year * YEAR_MS)
-    assert set(baseline.slate(0, 2)) == {2, 3}
+    baseline.learn(0, 0, 590 * YEAR_MS)
+    assert set(baseline.slate(0, 2)) == {2, 3}, "what item 0 had centuries ago counts nothing"
 
 
-def test_a_co_visit_table_of_many_decades_is_that_of_the_newest_events() -> None:
-    years = np.repeat(np.arange(0, 8000, 100), 6)  # up to the largest time that an event may have
-    ones = np.zeros(len(years), np.int64)
-    items = np.tile([0, 1, 0, 1, 0, 1], len(years) // 6)
+def test_a_co_visit_table_of_many_centuries_is_that_of_the_newest_events() -> None:
+    """Items 0 and 1 are visited in the first centuries, 0 and 2 in the last ones."""
+    years = np.repeat(np.arange(0, 7901, 50), 6)
+    ones = np.ones(len(years), np.int64)
+    items = np.where(np.arange(len(years)) % 2, np.where(years < 4000, 1, 2), 0)
     log = EventLog.from_columns(
-        EventColumns(ones, items, ones, years * YEAR_MS, ones - 1), user_ids=("u",), item_ids=("a", "b")
+        EventColumns(ones * 0, items, ones, years * YEAR_MS, ones), user_ids=("u",), item_ids=tuple("abcdef")
     )
-    table = CoVisitModel.fit(log).table()
-    assert np.isfinite(table.share).all()
-    assert table.popularity == pytest.approx([0.5, 0.5], abs=1e-6)
+    texts = np.repeat(np.eye(2, 4), 3, axis=0) + np.random.default_rng(0).normal(scale=0.01, size=(6, 4))
+    rule = CoVisitRule(text_prior=5.0, window=3, across_window=3)
+    whole = CoVisitModel.fit(log, rule).table(3, texts.astype(np.float32))
+    newest = CoVisitModel.fit(log.split(7850 * YEAR_MS)[1], rule).table(3, texts.astype(np.float32))
+    of_both = [0, 2]  # rows of the items of the newest events
+    assert whole.popularity == pytest.approx([*newest.popularity[:1], 0, *newest.popularity[1:]], abs=1e-6)
+    assert (whole.neighbours[of_both] == newest.neighbours).all()
+    np.testing.assert_allclose(whole.share[of_both], newest.share, rtol=1e-5)
