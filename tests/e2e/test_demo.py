@@ -20,7 +20,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
 from producers import completejourney
 
-HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 150, 6, 2, 3
+HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 200, 6, 2, 3
 BASELINES = ("popularity", "personal_frequency", "co_visit")
 
 

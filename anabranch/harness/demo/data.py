@@ -10,6 +10,7 @@ from models.retraining.windows import DAY_MS, WindowLengths
 
 USUAL_WINDOWS = WindowLengths()
 """Those of `anabranch reshare`. No demo needs longer ones."""
+MAX_HELD_BACK = 8_000
 SHORTEST_DAYS = 0.01
 """Of the windows of `anabranch reshare`: a quarter of an hour."""
 GATE_SHARE = 0.75
@@ -54,6 +55,8 @@ def span_ms(events: Sequence[Event]) -> int:
     return events[-1].ts - events[0].ts if events else 0
 
 
-def held_back(events: int) -> int:
-    """How many events of the last segment, which has `events`, are held back for the latency measurement."""
-    return min(events // 5, 8_000)
+def hold_back(segments: Sequence[Segment]) -> tuple[Sequence[Segment], Sequence[Event]]:
+    """The segments without the last events, and these, which latency is measured on: a fifth of a segment at most."""
+    *others, last = segments
+    count = len(last.events) - min(len(last.events) // 5, MAX_HELD_BACK)
+    return [*others, Segment(last.name, last.events[:count])], last.events[count:]

@@ -25,7 +25,7 @@ def show(summary: Summary, console: Console) -> None:
     console.print(_served_table(summary.prequential["releases"]))
     for name, comparison in summary.prequential["releases"].items():
         for line in format_leads(comparison):
-            console.print(f"while {name} {line}", highlight=False, soft_wrap=True)
+            console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
 
 
 def _run_table(summary: Summary) -> Table:
@@ -41,6 +41,7 @@ def _run_table(summary: Summary) -> Table:
         "events/s at full load": f"{summary.events_per_second:,.0f}",
         "ms from event to ranking at half load": ", ".join(f"{name} {value:.0f}" for name, value in latency.items()),
         "seconds in total": f"{summary.seconds:.0f}",
+        "CPU seconds in total": f"{sum(cost.cpu_seconds for cost in summary.stages):.0f}",
     }
     for name, value in rows.items():
         table.add_row(name, value)

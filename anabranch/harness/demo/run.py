@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from anabranch import release
-from anabranch.harness.demo.data import DemoData, Segment, held_back
+from anabranch.harness.demo.data import DemoData, Segment, hold_back
 from anabranch.harness.demo.flow import Flow
 from anabranch.harness.demo.records import DemoRecords, read_records
 from anabranch.harness.demo.stage_clock import StageClock
@@ -98,19 +98,17 @@ class Demo:
         """Events of these spans, and the time until they were ranked."""
 
     def run(self) -> Summary:
-        """All steps."""
+        """All steps; this is the one place where their order is decided."""
         self._introduce()
         self._publish_catalogue()
         self._make_bootstrap_release()
         self._start_serving()
         self._replay("the history", self._data.history)
-        flows = [(segment, Flow(segment.events)) for segment in self._data.segments]
-        last = flows[-1][1]
-        for segment, flow in flows:
+        segments, paced = hold_back(self._data.segments)
+        for segment in segments:
+            flow = Flow(segment.events)
             self._reshare_during(segment, flow)
-            rest = flow.rest()
-            paced = rest[len(rest) - held_back(len(rest)) :] if flow is last else []
-            self._replay(f"the rest of {segment.name}", rest[: len(rest) - len(paced)], self._options.pace)
+            self._replay(f"the rest of {segment.name}", flow.rest(), self._options.pace)
         paced_from = self._replay_paced(paced)
         self._system.check()
         return self._summarise(paced_from)
@@ -183,7 +181,7 @@ class Demo:
             return f"accepted: {live} is live, and was swapped in while events flowed: {notice.reason}"
         return f"{notice.release} is rejected, {live} stays live: {notice.reason}"
 
-    def _replay_paced(self, events: list[Event]) -> Offsets:
+    def _replay_paced(self, events: Sequence[Event]) -> Offsets:
         """Replay the last events at half the rate of full load, to measure latency without a backlog.
 
         Returns the offsets of the first of them.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from anabranch.errors import UsageError
-from anabranch.harness.demo.data import GATE_SHARE, DemoData, Segment, span_ms, window_lengths
+from anabranch.harness.demo.data import GATE_SHARE, DemoData, Segment, hold_back, span_ms, window_lengths
 from anabranch.harness.demo.households import HouseholdSchedule, household_data
 from anabranch.messages import Event
 from models.data.event_log import EventLog
@@ -44,6 +44,13 @@ def test_windows_of_a_short_history_leave_half_of_its_time_before_the_gate_to_th
 
 def test_events_at_one_time_have_the_shortest_windows_that_the_retraining_job_takes() -> None:
     assert window_lengths(0, 0) == WindowLengths(order_days=0.01, gate_days=0.01)
+
+
+def test_the_last_fifth_of_the_last_segment_is_held_back() -> None:
+    events = _events(0, DAY_MS, 100)
+    segments, paced = hold_back([Segment("1", events), Segment("2", events[:41])])
+    assert [len(segment.events) for segment in segments] == [100, 33]
+    assert [*segments[-1].events, *paced] == events[:41]
 
 
 def test_no_events_span_no_time() -> None:
