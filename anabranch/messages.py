@@ -21,10 +21,10 @@ from anabranch.codec import encode as encode
 from anabranch.codec import encode_binary as encode_binary
 from anabranch.codec import shortened as shortened
 
-EVENT_TYPES = ("view", "cart", "purchase", "search")
-"""The position in this tuple is the number of the event type in `step.onnx`."""
+EVENT_TYPES = ("view", "cart", "purchase", "search", "refund")
+"""The position in this tuple is the number of the event type in `step.onnx`, which never reads a refund."""
 
-EventType = Literal["view", "cart", "purchase", "search"]
+EventType = Literal["view", "cart", "purchase", "search", "refund"]
 NO_CONTROL_CHARACTER = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
 """Ids are used in keys, logs and terminals, and U+001F separates the parts of a key."""
 Identifier = Annotated[str, Meta(min_length=1, max_length=512, pattern=NO_CONTROL_CHARACTER)]
@@ -58,6 +58,11 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     context: Annotated[
         dict[Annotated[str, Meta(max_length=128)], Annotated[str, Meta(max_length=4096)]], Meta(max_length=64)
     ] = {}
+
+    @property
+    def item_of_interest(self) -> str | None:
+        """The item in which the user shows interest; None for most searches, and for a refund: the item came back."""
+        return None if self.type == "refund" else self.item_id
 
     def __post_init__(self) -> None:
         if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():

@@ -24,10 +24,9 @@ Order = Literal["any", "required", "sorted"]
 """Of the events of a file, by time."""
 IDS = ("user_id", "item_id", "session_id", "domain", "event_id")
 REFUND = "refund"
-"""The type of rows that tell of a return: words for it, and a quantity below 0. They are left out, because an item that
-came back is no sign of interest, and there is no event for it."""
+"""The event type of rows with a quantity below 0, whatever their type is."""
 LEFT_OUT = ""
-"""The type of other rows that are not read."""
+"""The type of rows that are not read."""
 TYPE_ALIASES = {
     "addtocart": "cart",
     "add_to_cart": "cart",
@@ -54,7 +53,7 @@ class EventOptions:
 
     columns: Given = field(default_factory=dict)
     types: Mapping[str, str] = field(default_factory=dict)
-    """Word in the file → event type, REFUND or LEFT_OUT."""
+    """Word in the file → event type, or LEFT_OUT."""
     default_type: str = "purchase"
     """Of rows without a type."""
     encoding: str | None = None
@@ -79,10 +78,10 @@ def parse_types(text: str | None) -> dict[str, str]:
     types: dict[str, str] = {}
     for pair in filter(None, (text or "").split(",")):
         word, equals, event_type = (part.strip() for part in pair.partition("="))
-        if not equals or event_type not in (*EVENT_TYPES, REFUND, LEFT_OUT):
+        if not equals or event_type not in (*EVENT_TYPES, LEFT_OUT):
             raise UsageError(
                 f"--types takes WORD=TYPE pairs, such as addtocart=cart, with the types {', '.join(EVENT_TYPES)}; "
-                f"WORD={REFUND} and WORD= leave rows out; not {pair!r}"
+                f"WORD= leaves rows out; not {pair!r}"
             )
         types[word] = event_type
     return types
@@ -166,13 +165,15 @@ class _RowReader:
         self._words = Counter[tuple[str, str]]()
         """Word of the file and its event type, where they differ."""
         self._returns = 0
-        """Rows that are left out because of their quantity."""
+        """Rows that are refunds because of their quantity."""
 
     def fields(self, cells: Cells) -> dict[str, Any] | None:
         """The fields of the event in a row, None if it is left out. Raises `ValueError`."""
         event_type = self._type(cells)
-        if event_type in (REFUND, LEFT_OUT) or self._is_return(cells):
+        if event_type == LEFT_OUT:
             return None
+        if self._is_return(cells):
+            event_type = REFUND
         fields: dict[str, Any] = {"type": event_type, "ts": self._time(cells)}
         for name in IDS:
             value = self._fields.id(cells, name)
@@ -195,7 +196,7 @@ class _RowReader:
         ]
         if self._returns:
             quantity = self._fields.columns.column("quantity")
-            words.append(f"{quantity} below 0: {_treatment(REFUND)} ({counted(self._returns, 'row')})")
+            words.append(f"{quantity} below 0: read as {REFUND} ({counted(self._returns, 'row')})")
         return [*forms, *words]
 
     def _type(self, cells: Cells) -> str:
@@ -205,9 +206,9 @@ class _RowReader:
         event_type = self._options.types.get(word)
         if event_type is None:
             event_type = TYPE_ALIASES.get(word.lower(), word.lower())
-        if event_type != word or event_type == REFUND:
+        if event_type != word:
             self._words[word, event_type] += 1
-        if event_type not in (*EVENT_TYPES, REFUND, LEFT_OUT):
+        if event_type not in (*EVENT_TYPES, LEFT_OUT):
             raise ValueError(
                 f"{self._fields.columns.column('type')} {word!r} is none of {', '.join(EVENT_TYPES)}; say which it is, "
                 f"--types {word}=view, or leave such rows out, --types {word}="
@@ -235,8 +236,6 @@ class _RowReader:
 
 def _treatment(event_type: str) -> str:
     """What becomes of rows of a type, in words."""
-    if event_type == REFUND:
-        return f"a {REFUND}, left out"
     return f"read as {event_type}" if event_type else "left out"
 
 

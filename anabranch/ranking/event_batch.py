@@ -20,7 +20,7 @@ class BatchColumns(NamedTuple):
     slots: Slots
     """[B] the slot of each event's user"""
     items: Rows
-    """[B] -1 where the event has no item"""
+    """[B] -1 where the event shows interest in no item"""
     types: NDArray[np.uint8]
     """[B] by `EVENT_TYPES`"""
     ts: NDArray[np.int64]
@@ -60,7 +60,7 @@ class EventBatch:
         columns = BatchColumns(
             slots=slots,
             items=np.array(
-                [-1 if event.item_id is None else item_ids.row(event.item_id) for event in events], np.int32
+                [-1 if (item := event.item_of_interest) is None else item_ids.row(item) for event in events], np.int32
             ),
             types=np.array([EVENT_TYPES.index(event.type) for event in events], np.uint8),
             ts=np.array(ts, np.int64),

@@ -17,7 +17,8 @@ Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
 NONE = -1
-"""Item number of a `search`, and session number of an event without a session id."""
+"""Item number of an event that shows interest in no item (a `search`, a `refund`), and session number of an event
+without a session id."""
 
 
 class NotEnoughData(AnabranchError):
@@ -43,7 +44,7 @@ class EventLog:
     """
 
     user: Int32  # [N]
-    item: Int32  # [N], NONE for a search
+    item: Int32  # [N], NONE for a search and a refund
     type: UInt8  # [N], index in EVENT_TYPES
     ts: Int64  # [N], UTC milliseconds
     session: Int64  # [N], equal for events of one session, NONE without a session
@@ -62,7 +63,7 @@ class EventLog:
         rows = [
             (
                 users.setdefault(event.user_id, len(users)),
-                NONE if event.item_id is None else items.setdefault(event.item_id, len(items)),
+                NONE if (item := event.item_of_interest) is None else items.setdefault(item, len(items)),
                 EVENT_TYPES.index(event.type),
                 event.ts,
                 NONE

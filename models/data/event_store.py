@@ -61,12 +61,13 @@ class EventStore:
         table = pa.concat_tables(tables).combine_chunks()
         users = table["user_id"].combine_chunks().dictionary_encode()
         sessions = table["session_id"].combine_chunks().dictionary_encode()
-        items, all_item_ids = _numbered(table["item_id"].combine_chunks(), item_ids)
+        types = pc.index_in(table["type"].combine_chunks(), pa.array(EVENT_TYPES))
+        items, all_item_ids = _numbered(_items_of_interest(table), item_ids)
         return EventLog.from_columns(
             EventColumns(
                 user=users.indices.to_numpy(),
                 item=items,
-                type=pc.index_in(table["type"].combine_chunks(), pa.array(EVENT_TYPES)).to_numpy(),
+                type=types.to_numpy(),
                 ts=table["ts"].to_numpy(),
                 session=sessions.indices.fill_null(NONE).to_numpy(),
             ),
@@ -79,6 +80,12 @@ class EventStore:
 
 
 _SCHEMA = pa.schema([(name, pa.int64() if name == "ts" else pa.string()) for name in _COLUMNS])
+
+
+def _items_of_interest(table: pa.Table) -> pa.Array:
+    """Item ids [N], null as `Event.item_of_interest` is None."""
+    items, is_refund = table["item_id"].combine_chunks(), pc.equal(table["type"].combine_chunks(), "refund")
+    return pc.if_else(is_refund, pa.scalar(None, pa.string()), items)
 
 
 def _numbered(items: pa.Array, item_ids: Sequence[str]) -> tuple[pa.Array, tuple[str, ...]]:

@@ -65,7 +65,7 @@ def test_words_of_public_data_are_event_types_and_others_need_a_mapping(tmp_path
     path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,event,ts", *rows]))
     (fault,) = event_faults(path)
     assert fault == (
-        "a.csv, row 2: event 'remove_from_cart' is none of view, cart, purchase, search; say which it is, "
+        "a.csv, row 2: event 'remove_from_cart' is none of view, cart, purchase, search, refund; say which it is, "
         "--types remove_from_cart=view, or leave such rows out, --types remove_from_cart="
     )
     assert [event.type for event in events_of(path, types="remove_from_cart=")] == ["cart", "purchase"]
@@ -138,13 +138,13 @@ def test_a_wrong_mapping_of_types_is_named(text: str) -> None:
         parse_types(text)
 
 
-def test_a_row_with_a_quantity_below_0_is_a_return_and_no_purchase(tmp_path: Path) -> None:
+def test_a_row_with_a_quantity_below_0_is_a_refund_and_no_purchase(tmp_path: Path) -> None:
     rows = ["u,i,1500000000000,-12,C489449", "u,i,1500000001000,12,489450", "u,i,1500000002000,,489451"]
     path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,ts,quantity,invoice", *rows]))
     file = EventFile.open(path, EventOptions())
     events = [event for event in file.read() if not isinstance(event, RowFault)]
-    assert [(event.type, event.ts) for event in events] == [("purchase", 1500000001000), ("purchase", 1500000002000)]
-    assert "quantity below 0: a refund, left out (1 row)" in file.notes()
+    assert [event.type for event in events] == ["refund", "purchase", "purchase"]
+    assert "quantity below 0: read as refund (1 row)" in file.notes()
     assert "columns not read: invoice" in file.notes()
 
 
@@ -152,15 +152,15 @@ def test_a_quantity_of_another_name_is_read_by_a_mapping_and_named_without(tmp_p
     path = write(tmp_path, "a.csv", "user_id,item_id,ts,Menge\nu,i,1500000000000,-1\n")
     assert [event.type for event in events_of(path)] == ["purchase"]
     assert "columns not read: Menge" in EventFile.open(path).notes()
-    assert events_of(path, columns="quantity=Menge") == []
+    assert [event.type for event in events_of(path, columns="quantity=Menge")] == ["refund"]
 
 
-def test_words_for_returns_are_no_events(tmp_path: Path) -> None:
+def test_words_for_returns_are_refunds(tmp_path: Path) -> None:
     rows = ["u,i,Return,1500000000000", "u,i,refund,1500000000001", "u,i,sent back,1500000000002"]
     path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,type,ts", *rows, "u,i,view,1500000000003"]))
     file = EventFile.open(path, EventOptions.parse(None, "sent back=refund"))
-    assert [event.type for event in file.read() if not isinstance(event, RowFault)] == ["view"]
-    assert {f"type {word}: a refund, left out (1 row)" for word in ("Return", "refund", "sent back")} <= {*file.notes()}
+    assert [event.type for event in file.read() if not isinstance(event, RowFault)] == ["refund"] * 3 + ["view"]
+    assert {f"type {word}: read as refund (1 row)" for word in ("Return", "sent back")} <= {*file.notes()}
 
 
 def test_a_quantity_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
@@ -169,5 +169,5 @@ def test_a_quantity_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_default_type_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search"):
+    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search, refund"):
         EventOptions.parse(None, None, "sold")

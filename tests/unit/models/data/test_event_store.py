@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from anabranch.messages import Event
+from models.data.event_log import NONE, EventLog
 from models.data.event_store import EventStore
 
 
@@ -30,6 +33,16 @@ def test_a_search_has_no_item(tmp_path: Path) -> None:
     store = EventStore.open(tmp_path)
     store.append([Event(event_id="e", user_id="u", type="search", ts=1, query="soup")], {})
     assert store.log().item.tolist() == [-1]
+
+
+def test_a_refund_shows_interest_in_no_item(tmp_path: Path) -> None:
+    refund = msgspec.structs.replace(_purchase(2, "b"), type="refund")
+    store = EventStore.open(tmp_path)
+    store.append([_purchase(1, "a"), refund], {})
+    stored, direct = store.log(), EventLog.from_events([_purchase(1, "a"), refund])
+    assert stored.item.tolist() == direct.item.tolist() == [0, NONE]
+    assert stored.type.tolist() == direct.type.tolist()
+    assert stored.item_ids == direct.item_ids == ("a",), "an item that only came back is none of the log's"
 
 
 def test_an_empty_store_is_an_empty_log(tmp_path: Path) -> None:

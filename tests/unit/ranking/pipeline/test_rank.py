@@ -338,6 +338,18 @@ def test_a_search_changes_the_vector_by_its_text(shop: Shop) -> None:
     assert shop.states.columns.event_count[0] == 0
 
 
+def test_a_refund_is_ranked_after_and_changes_neither_history_nor_vector(shop: Shop) -> None:
+    bought = Event(event_id="p", user_id="ann", type="purchase", ts=1_000, item_id="item 7")
+    shop.rank(bought)
+    vector = shop.states.columns.vector[0].copy()
+    result = shop.rank(msgspec.structs.replace(bought, event_id="r", type="refund", ts=2_000))
+    assert result.ranked.tolist() == [True]
+    assert (result.slate[0] >= 0).any()
+    assert result.unknown_item.tolist() == [False]
+    assert np.array_equal(shop.states.columns.vector[0], vector)
+    assert shop.states.columns.event_count[0] == 1
+
+
 def test_a_search_with_an_item_changes_the_vector_by_its_text_and_enters_the_history(shop: Shop) -> None:
     text_alone = Event(event_id="q", user_id="ann", type="search", ts=1_000, query="item 42")
     shop.rank(text_alone, msgspec.structs.replace(text_alone, user_id="bob", item_id="item 7"))
