@@ -57,7 +57,7 @@ def command(
     from consumers.runtime.shutdown import stop_on_signals
     from models.experiments.training_options import TrainingOptions
     from models.report.tensorboard import tensorboard
-    from models.retraining.job import JobConfig
+    from models.retraining.run import JobConfig
     from models.retraining.schedule import Schedule
     from models.retraining.windows import WindowLengths
 

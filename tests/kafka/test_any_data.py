@@ -29,7 +29,8 @@ from consumers.releases.updates import SwapRelease
 from models.experiments.training_options import TrainingOptions
 from models.pipeline.presets import Kind
 from models.pipeline.release_gate import GateRule
-from models.retraining.job import JobConfig, RunResult, run_once
+from models.retraining.job import RunResult, run_once
+from models.retraining.run import JobConfig
 from models.retraining.windows import WindowLengths
 from tests.support.ranker_world import RankerWorld
 from tests.support.releases import live_release

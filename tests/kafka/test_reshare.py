@@ -18,7 +18,8 @@ from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.experiments.training_options import TrainingOptions
 from models.pipeline.release_gate import GateRule
-from models.retraining.job import JobConfig, RunResult, run_once
+from models.retraining.job import RunResult, run_once
+from models.retraining.run import JobConfig
 from models.retraining.windows import NotEnoughNewData, WindowLengths
 from tests.kafka.world import ITEMS, Process, World, purchases
 from tests.support.text_models import write_text_model
@@ -86,6 +87,29 @@ def test_a_second_run_makes_no_second_bootstrap_release_and_a_ranker_serves_the_
     assert [notice.status for notice in read_release_notices(settings).newest.values()] == ["live"]
     assert {ranking.release for ranking in rankings} == {"r0001"}
     assert all(ranking.slate for ranking in rankings)
+
+
+def test_a_bootstrap_release_of_nothing_gives_way_to_one_of_the_catalogue_and_that_to_one_for_the_kind_of_data(
+    settings: Settings, topics: Topics
+) -> None:
+    def reshare() -> str:
+        bootstrap = run_once(settings, JobConfig(), no_bar).bootstrap
+        assert bootstrap is not None and bootstrap.reason is not None
+        return bootstrap.reason
+
+    world = World(settings)
+    assert reshare() == "no release served yet; it ranks until a trained release is better"
+    world.publish_items([Item(item_id=item_id, title=f"thing {item_id}") for item_id in ITEMS])
+    assert reshare() == "r0001 was made before there were items"
+    world.publish(hours_of_views(users=60))
+    assert reshare() == "the data is of kind sessions, and r0002 was made for baskets"
+
+    with pytest.raises(NotEnoughData):
+        run_once(settings, JobConfig(), no_bar)
+    statuses = {name: notice.status for name, notice in read_release_notices(settings).newest.items()}
+    assert statuses == {"r0001": "retired", "r0002": "retired", "r0003": "live"}
+    manifest = release.open_release(settings.releases_dir / "r0003").manifest
+    assert manifest.policy.allow_session_repeats
 
 
 def test_after_a_release_was_retired_by_hand_no_bootstrap_release_takes_its_place(

@@ -25,7 +25,8 @@ from anabranch.messages import Event, Item, ReleaseNotice
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
 from models.retraining import topics_io
-from models.retraining.job import JobConfig, publish_co_visits
+from models.retraining.job import publish_co_visits
+from models.retraining.run import JobConfig
 from producers import catalogue, completejourney
 from producers.completejourney import Purchases
 from producers.pace import Pace

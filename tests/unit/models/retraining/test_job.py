@@ -11,8 +11,9 @@ from anabranch.release import DataWindow
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.data.event_store import EventStore
-from models.retraining import job
-from models.retraining.job import JobConfig, run_once
+from models.retraining import job, run
+from models.retraining.job import run_once
+from models.retraining.run import JobConfig
 
 
 class TrainingReached(Exception):
@@ -36,10 +37,10 @@ def test_a_run_trains_beside_the_folder_of_a_release_whose_notice_is_gone(
     notices = ReleaseNotices()
     notices.add(ReleaseNotice(release="by-hand", status="retired", ts=1, location="by-hand", manifest_sha256=""))
     monkeypatch.setattr(job, "read_release_notices", lambda settings: notices)
-    monkeypatch.setattr(job, "_collect", lambda *_: (events, []))
-    monkeypatch.setattr(job, "split_windows", lambda *_: window)
-    monkeypatch.setattr(job, "require_users", lambda *_: None)
-    monkeypatch.setattr(job, "make_release_candidate", record_folder)
+    monkeypatch.setattr(run, "_collect", lambda *_: (events, []))
+    monkeypatch.setattr(run, "split_windows", lambda *_: window)
+    monkeypatch.setattr(run, "require_users", lambda *_: None)
+    monkeypatch.setattr(run, "make_release_candidate", record_folder)
 
     with pytest.raises(TrainingReached):
         run_once(settings, JobConfig(), lambda name, total: nullcontext(lambda n: None))

@@ -10,7 +10,7 @@ from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.retraining import schedule
-from models.retraining.job import JobConfig
+from models.retraining.run import JobConfig
 from models.retraining.windows import NotEnoughNewData
 from models.stages import Advance
 

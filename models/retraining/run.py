@@ -1,0 +1,250 @@
+"""The data of one run of the retraining job, and the steps that the run takes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self
+
+import msgspec
+import numpy as np
+
+from anabranch import release
+from anabranch.kafka.release_topic import announce, go_live
+from anabranch.messages import Item, ReleaseNotice
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.types import Vectors
+from anabranch.ranking.vocabulary import ItemVocabulary
+from anabranch.release import DataWindow, Manifest, Release
+from anabranch.release_notices import ReleaseNotices
+from anabranch.settings import Settings
+from models.co_visit.model import CoVisitModel
+from models.co_visit.table import CoVisitTable
+from models.data.event_log import NONE, EventLog
+from models.data.event_store import EventStore
+from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
+from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
+from models.pipeline.bootstrap_release import make_bootstrap_release
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
+from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.presets import Kind, preset
+from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
+from models.pipeline.release_gate import GateRule, Verdict, decide
+from models.report.page import write
+from models.report.report import Report
+from models.retraining import topics_io
+from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
+from models.retraining.release_folder import new_release_folder
+from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
+from models.stages import Bar, Stages, bar_by_stage
+from models.training_curves import Curve, OpenCurve, no_curve
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """Configuration of training and gate; the settings configure topics and folders."""
+
+    windows: WindowLengths = field(default_factory=WindowLengths)
+    kind: Kind | None = None
+    """None: found from the events."""
+    candidate_of: Callable[[Kind], ReleaseCandidateConfig] = preset
+    """The configuration of training for a kind of data."""
+    rule: GateRule = field(default_factory=GateRule)
+
+
+@dataclass(frozen=True)
+class GatedRelease:
+    """A release candidate, and what the gate decided."""
+
+    notice: ReleaseNotice
+    candidate: ReleaseCandidate
+    verdict: Verdict
+    report_path: Path
+
+
+@dataclass(frozen=True)
+class RetrainingRun:
+    """The data of one run, and its steps."""
+
+    settings: Settings
+    config: JobConfig
+    bar: Bar
+    events: EventLog
+    """All events; their item numbers are rows of `items`, then of items that left the catalogue."""
+    items: list[Item]
+    kind: KindDecision
+    candidate_config: ReleaseCandidateConfig
+    incumbent: Release | None
+    """The live release."""
+
+    @classmethod
+    def open(cls, settings: Settings, config: JobConfig, bar: Bar, live: ReleaseNotice | None) -> Self:
+        """Collect events and items, and find the kind of data."""
+        incumbent = None if live is None else release.open_announced(settings.releases_dir, live)
+        events, items = _collect(settings, bar)
+        kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
+        log.info("kind of data: %s (%s)", kind.kind, kind.reason)
+        candidate = config.candidate_of(kind.kind)
+        policy = Policy.from_settings(settings, candidate.policy.for_release)
+        return cls(settings, config, bar, events, items, kind, replace(candidate, policy=policy), incumbent)
+
+    def with_incumbent(self, notice: ReleaseNotice) -> Self:
+        """The same, after a release went live."""
+        return replace(self, incumbent=release.open_announced(self.settings.releases_dir, notice))
+
+    @property
+    def parent(self) -> Release | None:
+        """The release whose weights training starts from; a bootstrap release has none that were learned."""
+        return None if self.incumbent is None or self.incumbent.manifest.is_bootstrap else self.incumbent
+
+    @property
+    def neighbours(self) -> int:
+        """Width of the co-visit table, which all releases share."""
+        return self.candidate_config.policy.neighbours
+
+    def reason_for_bootstrap(self, notices: ReleaseNotices) -> str | None:
+        """Why a bootstrap release is needed; None if it is not.
+
+        One that was made of too little to find the kind of data, or the words of the catalogue, gives way to another.
+        """
+        if not notices.any_served:
+            return "no release served yet; it ranks until a trained release is better"
+        if self.incumbent is None or not self.incumbent.manifest.is_bootstrap:
+            return None
+        manifest = self.incumbent.manifest
+        kind, texts = manifest.strategy["kind"]["name"], manifest.strategy["measured"]["texts"]
+        if kind != self.kind.kind:
+            return f"the data is of kind {self.kind.kind}, and {manifest.id} was made for {kind}"
+        return f"{manifest.id} was made before there were items" if not texts and self.items else None
+
+    def announce_bootstrap(self, notices: ReleaseNotices, reason: str) -> ReleaseNotice:
+        """Make a bootstrap release, publish the co-visit table that it needs, and announce it live."""
+        with new_release_folder(self.settings.releases_dir, notices.newest) as folder:
+            with bar_by_stage(self.bar) as progress, Stages(progress, no_curve)("bootstrap release") as done:
+                manifest = make_bootstrap_release(
+                    self.events,
+                    self.items,
+                    folder,
+                    cache=self.settings.data_dir,
+                    config=self.candidate_config,
+                    kind=self.kind,
+                    reason=reason,
+                    done=done,
+                )
+            manifest_sha256 = release.write(folder, manifest)
+        self.publish_all_co_visits()
+        notice = release_notice(manifest, manifest_sha256, "live", reason)
+        go_live(self.settings, notice, notices.live)
+        return notice
+
+    def split_windows(self, notices: ReleaseNotices) -> DataWindow:
+        """The windows of this run's events; see `models.retraining.windows`."""
+        last_gated_ms = topics_io.last_gated_ms(notices.newest)
+        trained_until_ms = 0 if self.parent is None else self.parent.manifest.window.gate_from
+        window = split_windows(self.events, self.config.windows, last_gated_ms, trained_until_ms)
+        require_users(self.events, window, self.config.rule.users)
+        return window
+
+    def gate_candidate(self, window: DataWindow, notices: ReleaseNotices, curves: OpenCurve) -> GatedRelease:
+        """Train a candidate, compare it with what serves, announce what the gate decides, and write a report."""
+        with new_release_folder(self.settings.releases_dir, notices.newest) as folder:
+            with curves(folder.name) as curve:
+                candidate = self.train(window, folder, curve)
+            manifest = self.describe(candidate, folder, window)
+            texts = item_text_vectors(Release(folder, manifest), self.items, self.settings.data_dir)
+            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0])
+            paired = self.evaluate(Release(folder, manifest), co_visit, texts)
+            verdict = decide(paired, self.config.rule)
+            manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
+            manifest_sha256 = release.write(folder, manifest)
+
+        self.publish_neighbours(co_visit, texts)
+        notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
+        if verdict.accepted:
+            go_live(self.settings, notice, notices.live)
+        else:
+            announce(self.settings, notice)
+        report_path = release.report_path(self.settings.data_dir, manifest.id)
+        write(Report(manifest, candidate, verdict, self.config.rule), report_path)
+        return GatedRelease(notice, candidate, verdict, report_path)
+
+    def describe(self, candidate: ReleaseCandidate, folder: Path, window: DataWindow) -> Manifest:
+        """The candidate's manifest, without the gate's metrics."""
+        parent_id = None if self.parent is None else self.parent.manifest.id
+        manifest = candidate.manifest(folder.name, parent_id, topics_io.now_ms(), window, release.digests(folder))
+        return msgspec.structs.replace(manifest, strategy=manifest.strategy | {"kind": self.kind.describe()})
+
+    def train(self, window: DataWindow, folder: Path, curve: Curve) -> ReleaseCandidate:
+        """Train a release candidate on the events before the gate's window, and write its files into `folder`."""
+        inputs = PipelineInputs(
+            self.events.split(window.gate_from)[0],
+            self.items,
+            window.order_from,
+            self.parent,
+            new_since_ms=0 if self.parent is None else self.parent.manifest.window.gate_from,
+            purchases_from_ms=window.gate_from - int(self.config.windows.order_days * DAY_MS),
+        )
+        with bar_by_stage(self.bar) as progress:
+            return make_release_candidate(
+                inputs,
+                folder,
+                cache=self.settings.data_dir,
+                config=self.candidate_config,
+                progress=progress,
+                curve=curve,
+            )
+
+    def fit_co_visits(self, events: EventLog) -> CoVisitModel:
+        """The co-visit model of some events."""
+        with self.bar("Co-visit table", len(events)) as advance:
+            return CoVisitModel.fit(events, self.candidate_config.co_visits, advance)
+
+    def evaluate(self, candidate: Release, co_visit: CoVisitModel, text_vectors: Vectors) -> PairedRanks:
+        """Rank the gate's window with release candidate, incumbent and co-visit model.
+
+        `co_visit` was trained on the events before the window and is trained on the window too. Candidate and incumbent
+        read the same co-visit table, as they would where they serve.
+        """
+        start = int(np.searchsorted(self.events.ts, candidate.manifest.window.gate_from))
+        table = co_visit.table(self.neighbours, text_vectors)
+        incumbent = None if self.incumbent is None else self._offline_ranker(self.incumbent, table)
+        contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
+        domains = [item.domain for item in self.items]
+        with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
+            return evaluate_contenders(contenders, self.events, start, domains, advance)
+
+    def publish_all_co_visits(self) -> None:
+        """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""
+        if not (self.events.item != NONE).any():
+            return
+        texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
+        self.publish_neighbours(self.fit_co_visits(self.events), texts)
+
+    def publish_neighbours(self, co_visit: CoVisitModel, text_vectors: Vectors | None) -> None:
+        """Publish the co-visit table. It does not depend on the gate's decision."""
+        table = co_visit.table(self.neighbours, text_vectors)
+        rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
+        with self.bar("Publish neighbours", len(table.item)) as advance:
+            topics_io.publish_neighbours(self.settings, rows, advance)
+
+    def _offline_ranker(self, files: Release, table: CoVisitTable) -> OfflineRanker:
+        """A release as it would serve, with the co-visit table as it was before the gate's window."""
+        item_ids = ItemVocabulary()
+        live = load_servable(files, item_ids, self.items, self.settings.data_dir)
+        policy = Policy.from_settings(self.settings, files.manifest.policy)
+        return OfflineRanker(live, neighbour_table(table, item_ids, self.events, self.neighbours), item_ids, policy)
+
+
+def _collect(settings: Settings, bar: Bar) -> tuple[EventLog, list[Item]]:
+    """Bring the event store up to date, and read the catalogue: all events, and all items."""
+    store = EventStore.open(settings.data_dir / "reshare" / "journal")
+    with bar("Collect new events", None) as advance:
+        topics_io.collect(settings, store, advance)
+    with bar("Read the catalogue", None) as advance:
+        items = topics_io.read_catalogue(settings)
+        advance(len(items))
+    return store.log([item.item_id for item in items]), items
