@@ -62,8 +62,9 @@ def household_data(schedule: HouseholdSchedule, random_seed: int) -> DemoData:
         ),
         items=items,
         history=list(purchases.in_weeks(1, schedule.history_weeks).events()),
-        segments=[
-            Segment(f"weeks {first} to {last}", list(purchases.in_weeks(first, last).events()))
-            for first, last in segments
-        ],
+        segments=[Segment(_name(*weeks), list(purchases.in_weeks(*weeks).events())) for weeks in segments],
     )
+
+
+def _name(first: int, last: int) -> str:
+    return f"week {first}" if first == last else f"weeks {first} to {last}"

@@ -120,12 +120,14 @@ def _divide(
     rest, count = events[first:], schedule.reshares
     bounds = [index * len(rest) // count for index in range(count + 1)]
     parts = [rest[start:end] for start, end in pairwise(bounds)]
+    segments = [Segment(f"segment {number}", part) for number, part in enumerate(parts, start=1)]
+    spans = [("history", events[:first]), *((segment.name, segment.events) for segment in segments)]
     return DemoData(
         title=f"{name}: {counted(len(events), 'event')} about {counted(len(items), 'item')}",
-        notes=notes,
+        notes=[*notes, *(f"{part}: {as_iso(of[0].ts)} to {as_iso(of[-1].ts)}" for part, of in spans)],
         items=items,
         history=events[:first],
-        segments=[Segment(f"{as_iso(part[0].ts)} to {as_iso(part[-1].ts)}", part) for part in parts],
+        segments=segments,
     )
 
 

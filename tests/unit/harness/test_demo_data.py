@@ -60,7 +60,7 @@ def test_no_events_span_no_time() -> None:
 def test_households_are_played_in_order_of_time_with_the_items_that_they_bought() -> None:
     schedule = HouseholdSchedule(households=5, history_weeks=4, replay_weeks=3, reshare_every=2)
     data = household_data(schedule, random_seed=0)
-    assert [segment.name for segment in data.segments] == ["weeks 5 to 6", "weeks 7 to 7"]
+    assert [segment.name for segment in data.segments] == ["weeks 5 to 6", "week 7"]
     events = [*data.history, *data.segments[0].events, *data.segments[1].events]
     assert [event.ts for event in events] == sorted(event.ts for event in events)
     assert len({event.user_id for event in events}) == 5
