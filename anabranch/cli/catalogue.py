@@ -38,7 +38,7 @@ def command(
 
     settings = settings_of(ctx)
     items = ItemFile.open(file, parse_columns(columns, ITEM_ALIASES), encoding)
-    skipped = file_options.skipped_path(settings, file, skip_faulty)
+    skipped = file_options.skipped_path(settings, file, "items", skip_faulty)
     check = ItemCheck.of(items.read(delete))
     file_options.say(file, [*items.notes(), *check.lines()], check.faults, skipped)
     clients.require_topics(settings)

@@ -17,6 +17,7 @@ from models.experiments.choices import DataKind
 if TYPE_CHECKING:
     from anabranch.harness.demo.data import DemoData
     from anabranch.harness.demo.shop_files import ShopFiles
+    from anabranch.input_files.check import Content
     from anabranch.input_files.events import EventOptions
     from anabranch.input_files.faults import Faults
     from anabranch.settings import Settings
@@ -158,8 +159,8 @@ def _shop_files(
     """The files; how each was read is printed on stderr."""
     from anabranch.harness.demo.shop_files import ShopFiles
 
-    def say(file: Path, lines: Sequence[str], faults: Faults) -> Path | None:
-        skipped = file_options.skipped_path(settings, file, skip_faulty)
+    def say(file: Path, content: Content, lines: Sequence[str], faults: Faults) -> Path | None:
+        skipped = file_options.skipped_path(settings, file, content, skip_faulty)
         file_options.say(file, lines, faults, skipped)
         return skipped
 
@@ -168,8 +169,7 @@ def _shop_files(
 
 def _event_options(columns: str | None, types: str | None, type: str | None, encoding: str | None) -> EventOptions:
     """How the files are read; the columns may be of either."""
-    from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, parse_columns
-    from anabranch.input_files.events import EventOptions, parse_types
+    from anabranch.input_files.columns import FIELDS
+    from anabranch.input_files.events import EventOptions
 
-    fields = {**EVENT_ALIASES, **ITEM_ALIASES}
-    return EventOptions(parse_columns(columns, fields), parse_types(types), type or "purchase", encoding)
+    return EventOptions.parse(columns, types, type or "purchase", encoding, FIELDS)

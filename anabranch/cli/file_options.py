@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from anabranch.input_files.check import Content
     from anabranch.input_files.faults import Faults
     from anabranch.settings import Settings
 
@@ -33,17 +34,19 @@ SkipFaulty = Annotated[
 ]
 
 
-def skipped_path(settings: Settings, file: Path, skip_faulty: bool) -> Path | None:
-    """Where the rows that are left out are listed, None if none may be left out."""
-    return settings.data_dir / "skipped" / f"{file.name}.jsonl" if skip_faulty else None
+def skipped_path(settings: Settings, file: Path, content: Content, skip_faulty: bool) -> Path | None:
+    """Where the rows that are left out are listed, None if none may be left out. One file may hold both contents."""
+    return settings.data_dir / "skipped" / f"{file.name}.{content}.jsonl" if skip_faulty else None
 
 
 def say(file: Path, lines: Sequence[str], faults: Faults, skipped: Path | None) -> None:
     """Print how a file was read, on stderr. Raises `FaultyFile` if rows cannot be read, unless they are skipped."""
+    from anabranch.input_files.faults import counted
+
     typer.echo(f"{file}", err=True)
     for line in lines:
         typer.echo(f"  {line}", err=True)
     if skipped is None:
         faults.require_none(str(file))
     elif faults.count:
-        typer.echo(f"  {faults.count:,} rows are left out; {skipped} lists them with the reasons", err=True)
+        typer.echo(f"  left out: {counted(faults.count, 'row')}, listed with the reasons in {skipped}", err=True)

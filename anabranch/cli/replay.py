@@ -46,7 +46,7 @@ def command(
     settings, pace = settings_of(ctx), Pace.parse(speed)
     events = EventFile.open(file, EventOptions.parse(columns, types, type, encoding))
     order: Order = "sorted" if sort else "required"
-    skipped = file_options.skipped_path(settings, file, skip_faulty)
+    skipped = file_options.skipped_path(settings, file, "events", skip_faulty)
     check = EventCheck.of(events.read(order))
     file_options.say(file, [*events.notes(), *check.lines()], check.faults, skipped)
     clients.require_topics(settings)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Literal, TypeVar
 
 import msgspec
 
@@ -17,6 +17,8 @@ from anabranch.input_files.items import RemovedItem
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Event, Item
 
+Content = Literal["events", "items"]
+"""What a file is read as."""
 Message = TypeVar("Message", bound=Event | Item | RemovedItem)
 
 

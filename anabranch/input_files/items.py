@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,15 @@ class RemovedItem(Struct, frozen=True):
     """An item to remove from the catalogue."""
 
     item_id: str
+
+
+def newest_items(rows: Iterable[Item | RemovedItem]) -> list[Item]:
+    """The catalogue after all rows: the last row of an id counts, as on the topic `items`."""
+    newest: dict[str, Item | RemovedItem] = {}
+    for row in rows:
+        newest.pop(row.item_id, None)
+        newest[row.item_id] = row
+    return [row for row in newest.values() if isinstance(row, Item)]
 
 
 class ItemFile:

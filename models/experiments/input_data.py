@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from anabranch.errors import UsageError
 from anabranch.input_files.check import EventCheck, require_all
 from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES
 from anabranch.input_files.events import EventFile, EventOptions
-from anabranch.input_files.items import ItemFile, RemovedItem
+from anabranch.input_files.items import ItemFile, newest_items
 from anabranch.input_files.report import join_line
 from anabranch.input_files.table import Table, columns_in, require_columns
 from anabranch.messages import Event, Item
@@ -77,7 +77,7 @@ class InputFiles:
 
     def _read_items(self, table: Table) -> list[Item]:
         file = ItemFile(table, columns_in(table, self.options.columns, ITEM_ALIASES))
-        items = _newest(require_all(file.read(), table.path))
+        items = newest_items(require_all(file.read(), table.path))
         self._say_of(table.path, [*file.notes(), f"{len(items):,} items"])
         return items
 
@@ -132,13 +132,3 @@ def _kind_of(protocol: EvaluationProtocol, log: EventLog, named: Kind | None) ->
     if protocol in KIND_OF_FOLDERS:
         return KindDecision(KIND_OF_FOLDERS[protocol].value, f"usual for protocol {protocol.value}", {})
     return find_kind(log)
-
-
-def _newest(rows: Iterable[Item | RemovedItem]) -> list[Item]:
-    """The catalogue after all rows: the last row of an id counts, as on the topic `items`."""
-    newest: dict[str, Item] = {}
-    for row in rows:
-        newest.pop(row.item_id, None)
-        if isinstance(row, Item):
-            newest[row.item_id] = row
-    return list(newest.values())

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 from anabranch.errors import UsageError
 from anabranch.harness.demo.data import DemoData, Segment
-from anabranch.input_files.check import EventCheck, ItemCheck, without_faults
-from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, is_column
+from anabranch.input_files.check import Content, EventCheck, ItemCheck, without_faults
+from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES
 from anabranch.input_files.events import EventFile, EventOptions
 from anabranch.input_files.faults import Faults, counted
-from anabranch.input_files.items import ItemFile, RemovedItem
-from anabranch.input_files.table import Given, Table
+from anabranch.input_files.items import ItemFile, newest_items
+from anabranch.input_files.table import Table, columns_in, require_columns
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Event, Item
 
 MIN_EVENTS = 20
 """With fewer there is not an event for each part of the demo."""
 
-Say = Callable[[Path, Sequence[str], Faults], Path | None]
+Say = Callable[[Path, Content, Sequence[str], Faults], Path | None]
 """Says how a file was read. Raises `FaultyFile` if rows cannot be read, unless they are left out: then it returns the
 file in which they are listed."""
 
@@ -51,7 +51,7 @@ class ShopFiles:
     def data(self, schedule: PlaySchedule) -> DemoData:
         """Everything is read first. Raises `UsageError`, and `FaultyFile` if rows cannot be read."""
         tables = {path: Table.open(path, self.options.encoding) for path in (self.events, self.items) if path}
-        _require_columns(self.options.columns, tables.values())
+        require_columns(self.options.columns, list(tables.values()))
         events = self._read_events(tables[self.events])
         played = events if schedule.max_events is None else events[-schedule.max_events :]
         if self.items is None:
@@ -64,11 +64,11 @@ class ShopFiles:
 
     def _read_events(self, table: Table) -> list[Event]:
         """The events, sorted by time."""
-        columns = _columns_of(table, self.options.columns, EVENT_ALIASES)
+        columns = columns_in(table, self.options.columns, EVENT_ALIASES)
         file = EventFile(table, replace(self.options, columns=columns))
         read = list(file.read("sorted"))
         check = EventCheck.of(read)
-        skipped = self.say(table.path, [*file.notes(), *check.lines()], check.faults)
+        skipped = self.say(table.path, "events", [*file.notes(), *check.lines()], check.faults)
         return list(without_faults(read, skipped))
 
     def _catalogue(self, table: Table, events: Sequence[Event], everything: bool) -> tuple[list[Item], list[str]]:
@@ -87,14 +87,11 @@ class ShopFiles:
         return known, [*notes, f"the catalogue has the {len(known):,} of {len(items):,} items that the events name"]
 
     def _read_items(self, table: Table) -> list[Item]:
-        """The items after all rows: the last row of an id counts, as on the topic `items`."""
-        file = ItemFile(table, _columns_of(table, self.options.columns, ITEM_ALIASES))
+        file = ItemFile(table, columns_in(table, self.options.columns, ITEM_ALIASES))
         read = list(file.read())
         check = ItemCheck.of(read)
-        skipped = self.say(table.path, [*file.notes(), *check.lines()], check.faults)
-        readable: Iterator[Item | RemovedItem] = without_faults(read, skipped)
-        rows = {row.item_id: row for row in readable}
-        return [row for row in rows.values() if isinstance(row, Item)]
+        skipped = self.say(table.path, "items", [*file.notes(), *check.lines()], check.faults)
+        return newest_items(without_faults(read, skipped))
 
 
 def _items_named_by(events: Iterable[Event]) -> tuple[list[Item], list[str]]:
@@ -129,20 +126,3 @@ def _divide(
         history=events[:first],
         segments=segments,
     )
-
-
-def _require_columns(given: Given, tables: Iterable[Table]) -> None:
-    headers = {table.path: table.header for table in tables}
-    for column in (column for columns in given.values() for column in columns):
-        if not any(is_column(column, header) for header in headers.values()):
-            has = "; ".join(f"{path} has {', '.join(header)}" for path, header in headers.items())
-            raise UsageError(f"--columns: there is no column {column}; {has}")
-
-
-def _columns_of(table: Table, given: Given, fields: Container[str]) -> Given:
-    """The given columns that are of these fields, and in this table."""
-    return {
-        name: columns
-        for name, columns in given.items()
-        if name in fields and all(is_column(column, table.header) for column in columns)
-    }

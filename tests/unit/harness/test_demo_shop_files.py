@@ -8,6 +8,7 @@ import pytest
 from anabranch.errors import UsageError
 from anabranch.harness.demo.data import DemoData
 from anabranch.harness.demo.shop_files import PlaySchedule, ShopFiles
+from anabranch.input_files.check import Content
 from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, parse_columns
 from anabranch.input_files.events import EventOptions, parse_types
 from anabranch.input_files.faults import Faults, FaultyFile
@@ -20,7 +21,7 @@ class Said:
         self.lines: list[str] = []
         self._skipped = skipped
 
-    def __call__(self, file: Path, lines: Sequence[str], faults: Faults) -> Path | None:
+    def __call__(self, file: Path, content: Content, lines: Sequence[str], faults: Faults) -> Path | None:
         self.lines += lines
         if self._skipped is None:
             faults.require_none(str(file))
