@@ -46,14 +46,14 @@ def command(
         bool, typer.Option("--full", help="Everything: the year of all households, or all of --events and --items.")
     ] = False,
     households: Annotated[
-        int | None, typer.Option(min=1, help="So many households, drawn with the random seed.  [default: 300]")
+        int | None, typer.Option(min=1, help="So many households, drawn with the random seed.  [default: 400]")
     ] = None,
     history_weeks: Annotated[
-        int | None, typer.Option(min=4, help="Weeks before the first re-share.  [default: 8]")
+        int | None, typer.Option(min=4, help="Weeks before the first re-share.  [default: 9]")
     ] = None,
-    replay_weeks: Annotated[int | None, typer.Option(min=1, help="Weeks after them.  [default: 2]")] = None,
+    replay_weeks: Annotated[int | None, typer.Option(min=1, help="Weeks after them.  [default: 4]")] = None,
     reshare_every: Annotated[
-        int | None, typer.Option(min=1, help="Weeks of data between two re-shares.  [default: 1]")
+        int | None, typer.Option(min=1, help="Weeks of data between two re-shares.  [default: 2]")
     ] = None,
     kind: Annotated[
         DataKind | None, typer.Option(help="What the order of events means. Default: found from the events.")

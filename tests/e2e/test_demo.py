@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
 from producers import completejourney
 
-HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 200, 6, 2, 3
+HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 250, 9, 4, 3
 BASELINES = ("popularity", "personal_frequency", "co_visit")
 
 
@@ -30,13 +31,18 @@ def demo(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> tu
     data_dir = tmp_path_factory.mktemp("demo")
     sizes = {"--households": HOUSEHOLDS, "--history-weeks": HISTORY_WEEKS, "--replay-weeks": REPLAY_WEEKS}
     options = [str(part) for pair in sizes.items() for part in pair]
-    where = ["--bootstrap-servers", bootstrap_servers, "--data-dir", str(data_dir), "--seed", str(SEED)]
+    summary, _ = _run(bootstrap_servers, data_dir, "--seed", str(SEED), *options)
+    place = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
+    return summary, Settings(**place, topic_prefix=summary["topic_prefix"])
+
+
+def _run(bootstrap_servers: str, data_dir: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """The summary of a demo that ended well, and what it printed."""
+    where = ["--bootstrap-servers", bootstrap_servers, "--data-dir", str(data_dir)]
     command = [sys.executable, "-m", "anabranch", "demo", *where, *options]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    summary = msgspec.json.decode((data_dir / "summary.json").read_bytes())
-    place = {"bootstrap_servers": bootstrap_servers, "data_dir": data_dir}
-    return summary, Settings(**place, topic_prefix=summary["topic_prefix"])
+    return msgspec.json.decode((data_dir / "summary.json").read_bytes()), done.stdout + done.stderr
 
 
 pytestmark = pytest.mark.timeout(900)
@@ -148,3 +154,17 @@ def test_speed_and_latency_were_measured(demo: tuple[dict[str, Any], Settings]) 
     summary, _ = demo
     assert summary["events_per_second"] > 0
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"] <= summary["latency_ms"]["p99"]
+
+
+def test_a_file_with_too_few_events_to_train_on_is_ranked_by_the_release_that_needs_no_data(
+    bootstrap_servers: str, tmp_path: Path
+) -> None:
+    rows = [f"{1_700_000_000 + 20 * number},v{number % 7},addtocart,i{number % 11}" for number in range(60)]
+    events = tmp_path / "events.csv"
+    events.write_text("\n".join(["timestamp,visitorid,event,itemid", *rows]) + "\n")
+    summary, printed = _run(bootstrap_servers, tmp_path / "demo", "--events", str(events))
+    assert summary["events_published"] == summary["events_ranked"] == len(rows)
+    assert [row["status"] for row in summary["releases"]] == ["live"]
+    assert "type addtocart: read as cart (60 rows)" in printed
+    assert printed.count("no candidate, r0001 stays live") == 2, "each re-share says why it trained nothing"
+    assert summary["prequential"]["served"]["events"] == len(rows) - 7, "a user's first event finds no slate"

@@ -18,12 +18,13 @@ Weeks = tuple[int, int]
 class HouseholdSchedule:
     """Whose purchases a demo plays, and of which weeks."""
 
-    households: int | None = 300
-    """Drawn with the random seed; None: all."""
-    history_weeks: int = 8
-    replay_weeks: int = 2
+    households: int | None = 400
+    """Drawn with the random seed; None: all. With fewer, or with shorter segments, the gate has too few users to tell a
+    trained release from the one that needs no data."""
+    history_weeks: int = 9
+    replay_weeks: int = 4
     """Weeks after the history."""
-    reshare_every: int = 1
+    reshare_every: int = 2
     """Weeks of a segment."""
 
     @classmethod

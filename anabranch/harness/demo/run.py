@@ -117,7 +117,7 @@ class Demo:
         self._say("Broker", f"{self._broker.kind}, {self._broker.bootstrap_servers}: {self._broker.limitations}")
         self._say("Data", self._data.title)
         for note in self._data.notes:
-            self._system.console.print(f"  {note}", highlight=False, soft_wrap=True)
+            self._system.console.print(f"  {note}", markup=False, highlight=False, soft_wrap=True)
         self._say("Kind", f"{self._kind.kind}: {self._kind.reason}")
         segments, windows = self._data.segments, self._windows
         following = sum(len(segment.events) for segment in segments)
