@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,27 +53,34 @@ FEATURE_SCALE = 2.0
 """Features are divided by it, so that all of them are inside the list ranker's clamp."""
 
 
+@dataclass(frozen=True)
+class BootstrapInputs:
+    """What is known of a shop that begins: perhaps no event, perhaps no item."""
+
+    log: EventLog
+    items: list[Item]
+    kind: KindDecision
+    reason: str
+    """Why no trained release serves."""
+
+
 def make_bootstrap_release(
-    log: EventLog,
-    items: list[Item],
+    inputs: BootstrapInputs,
     folder: Path,
     *,
     cache: Path,
     config: ReleaseCandidateConfig,
-    kind: KindDecision,
-    reason: str,
     done: Done = lambda share: None,
 ) -> Manifest:
     """Write every file of the release except the manifest into `folder`, which names it; return the manifest.
 
-    The log may be empty and so may the catalogue. `reason` says why there is no trained release. `cache` holds text
-    vectors between runs.
+    `cache` holds text vectors between runs.
     """
     started = time.perf_counter()
     torch.set_num_threads(config.threads)
     export_text(folder, config.quantise_text, load_transformer(config.text.model))
     done(0.5)
-    texts = _sample_texts(items, folder, config.random_seed)
+    texts = _sample_texts(inputs.items, folder, config.random_seed)
     vectors = text_vectors(texts, folder, cache, config.threads, lambda n: done(0.4 * n / len(texts)))
     encoder = decayed_mean_encoder(vectors, config.dims)
     list_ranker = fixed_list_ranker()
@@ -88,8 +96,8 @@ def make_bootstrap_release(
         text_dims=encoder.config.text_dims,
         features=list(FEATURES),
         seeds=["text", "co_visit"],
-        strategy=_strategy(log, items, kind, reason, time.perf_counter() - started),
-        window=_window(log),
+        strategy=_strategy(inputs, time.perf_counter() - started),
+        window=_window(inputs.log),
         parity=parity,
         gate={},
         files=digests(folder),
@@ -125,17 +133,17 @@ def _distinct_texts(items: list[Item]) -> list[str]:
     return sorted({item_text(item) for item in items} - {""})
 
 
-def _strategy(log: EventLog, items: list[Item], kind: KindDecision, reason: str, seconds: float) -> dict[str, Any]:
+def _strategy(inputs: BootstrapInputs, seconds: float) -> dict[str, Any]:
     return {
         "name": BOOTSTRAP,
-        "reason": reason,
-        "kind": kind.describe(),
+        "reason": inputs.reason,
+        "kind": inputs.kind.describe(),
         "order_weights": dict(FIXED_WEIGHTS),
         "measured": {
-            "items": float(len(items)),
-            "texts": float(len(_distinct_texts(items))),
-            "events": float(len(log)),
-            "users": float(len(np.unique(log.user))),
+            "items": float(len(inputs.items)),
+            "texts": float(len(_distinct_texts(inputs.items))),
+            "events": float(len(inputs.log)),
+            "users": float(len(np.unique(inputs.log.user))),
         },
         "seconds": {BOOTSTRAP: seconds},
     }

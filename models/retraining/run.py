@@ -26,7 +26,7 @@ from models.data.event_log import NONE, EventLog
 from models.data.event_store import EventStore
 from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
-from models.pipeline.bootstrap_release import make_bootstrap_release
+from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
 from models.pipeline.presets import Kind, preset
@@ -126,13 +126,10 @@ class RetrainingRun:
         with new_release_folder(self.settings.releases_dir, notices.newest) as folder:
             with bar_by_stage(self.bar) as progress, Stages(progress, no_curve)("bootstrap release") as done:
                 manifest = make_bootstrap_release(
-                    self.events,
-                    self.items,
+                    BootstrapInputs(self.events, self.items, self.kind, reason),
                     folder,
                     cache=self.settings.data_dir,
                     config=self.candidate_config,
-                    kind=self.kind,
-                    reason=reason,
                     done=done,
                 )
             manifest_sha256 = release.write(folder, manifest)

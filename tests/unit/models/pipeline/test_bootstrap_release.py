@@ -17,7 +17,7 @@ from anabranch.release import Manifest, ReleasePolicy
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_events
-from models.pipeline.bootstrap_release import FIXED_WEIGHTS, make_bootstrap_release
+from models.pipeline.bootstrap_release import FIXED_WEIGHTS, BootstrapInputs, make_bootstrap_release
 from models.pipeline.data_kind import find_kind
 from models.pipeline.presets import preset
 
@@ -28,9 +28,8 @@ ITEMS = [Item(item_id=f"i{number}", title=title) for number, title in enumerate(
 def make(folder: Path, items: Sequence[Item], log: EventLog, policy: Policy | None = None) -> Manifest:
     folder.mkdir(parents=True)
     config = replace(preset("baskets", threads=1), policy=policy or Policy(slate=3))
-    manifest = make_bootstrap_release(
-        log, list(items), folder, cache=folder.parent, config=config, kind=find_kind(log), reason="nothing serves"
-    )
+    inputs = BootstrapInputs(log, list(items), find_kind(log), "nothing serves")
+    manifest = make_bootstrap_release(inputs, folder, cache=folder.parent, config=config)
     release.write(folder, manifest)
     return manifest
 
