@@ -120,10 +120,16 @@ class KafkaNode:
         java, class_path = java_executable(), ["-cp", str(ensure_jars(cache_folder()) / "*")]
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_privately(self._properties_path, self._properties_text())
+        self._temporary_files.mkdir(exist_ok=True)
         if not (self.folder / "log" / "meta.properties").is_file():
-            self._format_storage([java, *_jvm_options(FORMAT_HEAP), *class_path])
+            self._format_storage([java, *self._jvm_options(FORMAT_HEAP), *class_path])
         heap = CLUSTER_HEAP if self.quorum.is_cluster else HEAP
-        return [java, *_jvm_options(heap), *class_path, "kafka.Kafka", str(self._properties_path)]
+        return [java, *self._jvm_options(heap), *class_path, "kafka.Kafka", str(self._properties_path)]
+
+    @property
+    def _temporary_files(self) -> Path:
+        """A broker that is killed leaves the libraries behind that it unpacked."""
+        return self.folder / "tmp"
 
     @property
     def _properties_path(self) -> Path:
@@ -142,6 +148,12 @@ class KafkaNode:
         of_kind = CLUSTER_PROPERTIES if self.quorum.is_cluster else SINGLE_NODE_PROPERTIES
         properties = COMMON_PROPERTIES | of_kind | own | dict(self.properties)
         return "".join(f"{name}={value}\n" for name, value in properties.items())
+
+    def _jvm_options(self, heap: Sequence[str]) -> list[str]:
+        options = [*heap, *JVM_OPTIONS, f"-Djava.io.tmpdir={self._temporary_files}"]
+        if (os.cpu_count() or 1) < FEW_PROCESSORS:
+            options.append("-XX:TieredStopAtLevel=1")  # the optimising compiler would take the processors for minutes
+        return options
 
     def _format_storage(self, java: Sequence[str]) -> None:
         arguments = ["format", "--cluster-id", self.quorum.cluster_id, "--config", str(self._properties_path)]
@@ -163,13 +175,6 @@ def java_executable() -> str:
     except ImportError as error:
         raise UsageError("Java is not installed: pip install 'anabranch[demo]', or name a broker") from error
     return str(JAVA)
-
-
-def _jvm_options(heap: Sequence[str]) -> list[str]:
-    options = [*heap, *JVM_OPTIONS]
-    if (os.cpu_count() or 1) < FEW_PROCESSORS:
-        options.append("-XX:TieredStopAtLevel=1")  # the optimising compiler would take the processors for minutes
-    return options
 
 
 def _quoted(argument: str) -> str:
