@@ -39,8 +39,13 @@ class DemoData:
     segments: Sequence[Segment]
 
     def windows(self) -> WindowLengths:
-        """Windows of the retraining job that fit these spans of time."""
-        return window_lengths(span_ms(self.history), min(span_ms(segment.events) for segment in self.segments))
+        """Windows of the retraining job that fit these spans of time.
+
+        The last segment may be short: the job that runs beside it judges by the segment before.
+        """
+        history_ms = span_ms(self.history)
+        judged_ms = (span_ms(segment.events) for segment in self.segments[:-1])
+        return window_lengths(history_ms, min(judged_ms, default=history_ms // 4))
 
 
 def window_lengths(history_ms: int, segment_ms: int) -> WindowLengths:

@@ -10,6 +10,8 @@ from anabranch.messages import Event
 
 HORIZON_S = 120.0
 """While a job runs, this is the time in which the events would run out if their rate did not fall."""
+MAX_EVENTS_PER_S = 200.0
+"""Enough to see them flow, and few enough to leave the processor to the training."""
 POLL_S = 0.1
 
 
@@ -31,7 +33,7 @@ class Flow:
                 self.sleep(min(wait_s, POLL_S))
             if not runs():
                 return
-            due += HORIZON_S / (len(self.events) - self.taken)
+            due += max(HORIZON_S / (len(self.events) - self.taken), 1 / MAX_EVENTS_PER_S)
             yield self._take()
 
     def rest(self) -> list[Event]:

@@ -30,6 +30,7 @@ from anabranch.harness.environment.processes import ChildProcess, Processes, Pro
 from anabranch.harness.environment.ranker_probe import RankerProbe
 from anabranch.harness.environment.reconciliation import reconcile
 from anabranch.harness.environment.testbed import child_environment
+from anabranch.input_files.faults import counted
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import Event
@@ -123,8 +124,8 @@ class Demo:
         following = sum(len(segment.events) for segment in segments)
         self._say(
             "Plan",
-            f"{len(self._data.history):,} events, then {following:,} more in {len(segments)} segments, with a re-share "
-            f"during each: --order-days {windows.order_days:.3g} --gate-days {windows.gate_days:.3g}",
+            f"{len(self._data.history):,} events, then {following:,} more in {counted(len(segments), 'segment')}, "
+            f"with a re-share during each: --order-days {windows.order_days:.3g} --gate-days {windows.gate_days:.3g}",
         )
 
     def _publish_catalogue(self) -> None:

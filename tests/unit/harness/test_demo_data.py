@@ -36,6 +36,21 @@ def test_two_re_shares_find_their_windows_in_data_of_hours_and_of_years(unit_ms:
     assert later.gate_from >= window.gate_to
 
 
+def test_a_short_last_segment_shortens_no_window() -> None:
+    history, segment, last = (
+        _events(0, 70 * DAY_MS),
+        _events(70 * DAY_MS, 90 * DAY_MS),
+        _events(90 * DAY_MS, 91 * DAY_MS),
+    )
+    data = DemoData("", (), (), history, [Segment("1", segment), Segment("2", last)])
+    assert data.windows() == WindowLengths()
+
+
+def test_a_single_segment_is_judged_by_the_history_alone() -> None:
+    data = DemoData("", (), (), _events(0, 8 * DAY_MS), [Segment("1", _events(8 * DAY_MS, 9 * DAY_MS))])
+    assert data.windows() == WindowLengths(order_days=3.0, gate_days=1.5)
+
+
 def test_windows_of_a_short_history_leave_half_of_its_time_before_the_gate_to_the_encoder() -> None:
     lengths = window_lengths(2 * DAY_MS, DAY_MS)
     assert lengths.gate_days == GATE_SHARE

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from anabranch.harness.demo.flow import HORIZON_S, Flow
+import pytest
+
+from anabranch.harness.demo.flow import HORIZON_S, MAX_EVENTS_PER_S, Flow
 from anabranch.harness.demo.stage_clock import StageClock
 from anabranch.messages import Event
 
@@ -38,6 +40,12 @@ def test_events_are_left_after_a_job_that_takes_three_times_as_long_as_expected(
     clock = Clock()
     flow = _flow(1000, clock)
     assert len(list(flow.while_(clock.before(3 * HORIZON_S)))) < 1000
+
+
+def test_many_events_flow_at_a_rate_that_leaves_the_processor_to_the_training() -> None:
+    clock = Clock()
+    flow = _flow(100_000, clock)
+    assert len(list(flow.while_(clock.before(10.0)))) == pytest.approx(10 * MAX_EVENTS_PER_S, rel=0.05)
 
 
 def test_a_job_that_has_ended_lets_no_event_flow() -> None:
