@@ -24,13 +24,20 @@ def prequential_as_json(prequential: Prequential) -> dict[str, Any]:
 def prequential_table(prequential: Mapping[str, Any]) -> Table:
     """Recall@20 and NDCG@20 of each ranker: over all events, by slice and by release."""
     title = "Prequential evaluation: each slate scored by the user's next event; all rankers on the same events"
-    table = Table("Events", "n", *RANKER_NAMES, title=title, title_justify="left", caption="recall@20 / NDCG@20")
+    table = Table(title=title, title_justify="left", caption="recall@20 / NDCG@20")
+    for name in ("Events", "n", *RANKER_NAMES):
+        table.add_column(_words(name))
     table.add_row("all", *_row(prequential))
     for name, comparison in prequential["slices"].items():
-        table.add_row(name, *_row(comparison))
+        table.add_row(_words(name), *_row(comparison))
     for name, comparison in prequential["releases"].items():
         table.add_row(f"while {name} served", *_row(comparison))
     return table
+
+
+def _words(name: str) -> str:
+    """A name that a narrow terminal can break, instead of cutting its end off."""
+    return name.replace("_", " ")
 
 
 def format_leads(prequential: Mapping[str, Any]) -> Iterator[str]:
