@@ -50,7 +50,8 @@ def run(options: StandaloneOptions, settings: Settings, console: Console, stop: 
             release = None
             while not stop.wait(POLL_S):
                 processes.check()
-                if release != (release := ranker.live_release() or release):
+                if ranker.live_release() != release and ranker.ranks(settings.partitions):
+                    release = ranker.live_release()
                     console.print(f"Events are ranked by release {release} now.", highlight=False)
 
 

@@ -141,4 +141,4 @@ def test_faulty_rows_are_skipped_on_demand_and_listed(settings: Settings, topics
     path.write_text(HEADER + "u1,i1,view,never\n" + "".join(ROWS))
     done = replay_command(settings, path, "--skip-faulty")
     assert "20 of 20 events published" in done.output
-    assert b'"row":1' in (settings.data_dir / "skipped" / "events.csv.jsonl").read_bytes()
+    assert b'"row":1' in (settings.data_dir / "skipped" / "events.csv.events.jsonl").read_bytes()

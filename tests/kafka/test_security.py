@@ -69,6 +69,7 @@ COMMANDS = (
     ("inspect", "event", "e1"),
     ("inspect", "user", "u1"),
     ("demo", "--data-dir", "demo"),
+    ("standalone",),
 )
 WITHOUT_THIS_BROKER = {"share", "evaluate", "results", "schema", "chaos", "bench", "broker", "check"}
 """They need none, or start their own."""

@@ -86,7 +86,7 @@ class System:
         self.processes.start("index")
         self.processes.start("rank", "--start", "latest", "--metrics-port", str(self.ranker.port))
         with bar("Embed the catalogue, load the release", None, self.console):
-            self._wait_until(lambda: self.ranker.live_release() is not None, "the ranker did not start to rank")
+            self._wait_until(lambda: self.ranker.ranks(self.settings.partitions), "the ranker did not start to rank")
 
     def wait_until_swapped(self) -> None:
         """Wait until the ranker ranks with the live release."""

@@ -51,6 +51,14 @@ class RankerProbe:
             self._live_release_read_at = time.monotonic()
         return self._live_release
 
+    def ranks(self, partitions: int) -> bool:
+        """Whether a single ranker ranks what comes on all `partitions` from now on: it has a release, and every
+        partition is restored. Before that, a group without offsets has not decided where it starts."""
+        if self.live_release() is None:
+            return False
+        remaining = self.by_label("anabranch_restore_remaining", "partition")
+        return len(remaining) == partitions and not any(remaining.values())
+
     def _read_live_release(self) -> str | None:
         try:
             samples = self.samples("anabranch_live_release_info")
