@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,20 @@ class TrainingObserver:
     """Called with each loss at each step."""
 
 
+@contextmanager
+def _denormals_as_zero() -> Iterator[None]:
+    """Products of many decays are tiny, and denormal floats are ten times slower.
+
+    The processor's mode is that of the whole thread, so it is set back: other code may count on IEEE 754.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_denormals_as_zero()
 def train(
     encoder: SharedEncoder,
     data: TrainingData,
@@ -72,7 +87,6 @@ def train(
     observer: TrainingObserver = TrainingObserver(),
 ) -> dict[str, float]:
     """Train the encoder in place. Returns the mean losses of the last epoch, and what the strategies measured."""
-    torch.set_flush_denormal(True)  # products of many decays are tiny, and denormal floats are ten times slower
     torch.manual_seed(random_seed)
     random = np.random.default_rng(random_seed)
     measured: dict[str, float] = {}

@@ -37,7 +37,7 @@ from tests.support.releases import live_release
 from tests.support.small_shops import SMALL_SHOPS, SmallShop
 from tests.support.text_models import write_text_model
 
-EXAMPLES = 15
+EXAMPLES = 10
 REPEATABLE = hypothesis_settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -147,3 +147,10 @@ def test_settings_and_measurements_of_every_strategy_survive_json() -> None:
 def test_a_strategy_is_chosen_by_the_name_it_has_in_the_manifest() -> None:
     assert {name: make().name for name, make in STRATEGIES.items()} == {name: name for name in STRATEGIES}
     assert {strategy.name for strategy in every()} == set(STRATEGIES)
+
+
+def test_training_leaves_the_processors_floating_point_mode_as_it_was() -> None:
+    half_of_the_smallest_normal = np.array([np.finfo(np.float64).tiny]) / 2
+    assert half_of_the_smallest_normal[0] > 0
+    train(encoder(), training_data(), [], TRAINING, random_seed=0)
+    assert (np.array([np.finfo(np.float64).tiny]) / 2)[0] > 0
