@@ -131,20 +131,11 @@ class KafkaGroupConsumer:
         return rebalance
 
     def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
-        """See `GroupConsumer`. A group without an offset commits its first one: the start or the end of the log.
-
-        With `start` "latest" it is the end as of now: what precedes it is history.
-        """
+        """See `GroupConsumer`. A group without an offset commits its first ones: the starts or the ends of the logs."""
         topic_partition = self._topic_partition(partition)
         try:
             committed: int | None = self._consumer.committed(topic_partition, timeout_ms=timeout_ms)
-            if committed is not None:
-                return committed
-            latest = self._start == "latest"
-            read_bounds = self._consumer.end_offsets if latest else self._consumer.beginning_offsets
-            offset: int = read_bounds([topic_partition])[topic_partition]
-            self.commit({topic_partition: offset})
-            return offset
+            return self._commit_first_offsets(timeout_ms).get(topic_partition) if committed is None else committed
         except (RetriableError, CommitFailedError, RebalanceInProgressError):
             return None
 
@@ -173,6 +164,19 @@ class KafkaGroupConsumer:
     def close(self) -> None:
         """See `GroupConsumer`."""
         self._consumer.close(autocommit=False)
+
+    def _commit_first_offsets(self, timeout_ms: int) -> dict[TopicPartition, int]:
+        """Commit an offset for every assigned partition without one, and return them.
+
+        With `start` "latest" they are the ends as of now: what precedes them is history. They are read at once, since
+        the request may wait behind an idle fetch.
+        """
+        assigned = sorted(self._consumer.assignment())
+        new = [source for source in assigned if self._consumer.committed(source, timeout_ms=timeout_ms) is None]
+        read_bounds = self._consumer.end_offsets if self._start == "latest" else self._consumer.beginning_offsets
+        offsets: dict[TopicPartition, int] = read_bounds(new)
+        self.commit(offsets)
+        return offsets
 
     def _poll(self, running: Collection[int], timeout_ms: int, limit: int) -> list[ConsumerRecord]:
         polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)

@@ -85,3 +85,17 @@ def test_a_batch_takes_what_comes_while_the_one_before_is_published(settings: Se
         group.resume(0, 0)
         await_true(comes_with_what_came_meanwhile, "a batch that has what came meanwhile")
         assert set(waited) == {settings.linger_ms / 1000}
+
+
+def test_a_group_without_offsets_starts_on_every_partition_where_the_log_ended_at_one_time(
+    group: KafkaGroupConsumer, settings: Settings, topics: Topics
+) -> None:
+    def publish_on_each_partition() -> None:
+        with closing(clients.producer(settings)) as producer:
+            for partition in (0, 1):
+                producer.send(topics.events, b"an event", partition=partition).get(timeout=10)
+
+    publish_on_each_partition()
+    assert group.committed_offset(0, timeout_ms=5_000) == 1
+    publish_on_each_partition()  # before anybody has asked for the second partition
+    assert group.committed_offset(1, timeout_ms=5_000) == 1
