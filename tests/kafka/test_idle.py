@@ -15,7 +15,7 @@ from anabranch.messages import Item
 from anabranch.settings import Settings
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
-SETTLE_S, MEASURED_S = 3.0, 8.0
+SETTLE_S, MEASURED_S = 2.0, 6.0
 MAX_CPU_SHARE = 0.03
 """Of one core. `anabranch bench idle` measures it without the load of other tests, and holds it against 0.02."""
 EVENTS = 9
