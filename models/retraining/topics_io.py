@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -32,9 +32,15 @@ def collect(settings: Settings, store: EventStore, advance: Advance) -> int:
     """
     next_offsets: NextOffsets = {topic: dict(offsets) for topic, offsets in store.next_offsets.items()}
     next_event, next_feedback = (next_offsets.setdefault(topic, {}) for topic in ("events", "feedback"))
-    never_ranked = ends(settings, Topics(settings).events).keys() - next_feedback.keys()
+    end_offsets = ends(settings, Topics(settings).events)
+    never_ranked = end_offsets.keys() - next_feedback.keys()
+    start_offsets = end_offsets | {name: next_event.get(name, 0) for name in never_ranked}
     feedback = list(_new_feedback(settings, next_feedback, advance))
-    events = list(_events_before_feedback(settings, never_ranked, feedback, next_event, advance))
+    events = list[Event]()
+    if start_offsets != end_offsets:
+        read = clients.read_from(settings, Topics(settings).events, start_offsets)
+        unranked = (record for record in read if record.partition in never_ranked)
+        events += _events_before_feedback(unranked, feedback, next_event, advance)
     events += _not_read_yet(feedback, next_event)
     if events:
         store.append(events, next_offsets)
@@ -80,23 +86,14 @@ def _new_feedback(settings: Settings, next_feedback: dict[int, int], advance: Ad
 
 
 def _events_before_feedback(
-    settings: Settings,
-    partitions: Set[int],
-    feedback: Sequence[Feedback],
-    next_event: dict[int, int],
-    advance: Advance,
+    records: Iterable[ConsumerRecord], feedback: Sequence[Feedback], next_event: dict[int, int], advance: Advance
 ) -> Iterator[Event]:
-    """The events of some partitions from `next_event` to the first feedback, or to the end; updates `next_event`."""
-    topic = Topics(settings).events
+    """The events of the records before each partition's first feedback; updates `next_event`."""
     first_ranked: dict[int, int] = {}
     for message in feedback:
         first_ranked.setdefault(message.partition, message.offset)
-    end_offsets = ends(settings, topic)
-    start = {name: next_event.get(name, 0) if name in partitions else end for name, end in end_offsets.items()}
-    if start == end_offsets:
-        return
-    for record in clients.read_from(settings, topic, start):
-        if record.partition not in partitions or record.offset >= first_ranked.get(record.partition, math.inf):
+    for record in records:
+        if record.offset >= first_ranked.get(record.partition, math.inf):
             continue
         next_event[record.partition] = record.offset + 1
         advance(1)
