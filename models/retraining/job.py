@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
+from models.data.event_log import NotEnoughData
 from models.pipeline.data_kind import KindDecision
 from models.retraining.run import GatedRelease, JobConfig, RetrainingRun
-from models.retraining.windows import NotEnoughData
 from models.stages import Bar
 from models.training_curves import OpenCurve, no_curves
 

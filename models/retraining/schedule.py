@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
+from models.data.event_log import NotEnoughData
 from models.retraining.job import RunResult, run_once
 from models.retraining.run import GatedRelease, JobConfig
-from models.retraining.windows import NotEnoughData
 from models.stages import Bar
 from models.training_curves import OpenCurve, no_curves
 

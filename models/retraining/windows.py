@@ -9,8 +9,7 @@ import numpy as np
 from anabranch.durations import duration_text
 from anabranch.input_files.times import as_iso
 from anabranch.release import DataWindow
-from models.data.event_log import EventLog
-from models.data.event_log import NotEnoughData as NotEnoughData
+from models.data.event_log import EventLog, NotEnoughData
 
 DAY_MS = 24 * 3600 * 1000
 MIN_GATE_SHARE = 0.9
