@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ from anabranch.input_files.cells import number, plain_text
 from anabranch.input_files.columns import EVENT_ALIASES, parse_columns
 from anabranch.input_files.faults import Location, RowFault, counted
 from anabranch.input_files.rows import Cells
-from anabranch.input_files.table import Fields, Given, Table
+from anabranch.input_files.table import Fields, Given, Table, columns_in
 from anabranch.input_files.times import Moment, parse_time
 from anabranch.messages import EVENT_TYPES, Event
 
@@ -104,6 +104,11 @@ class EventFile:
         self._fields = Fields(table, EVENT_ALIASES, IDS, options.columns)
         self._fields.require(("user_id",), ("item_id", "query"), ("ts",))
         self._reader = _RowReader(self._fields, options)
+
+    @classmethod
+    def among(cls, table: Table, options: EventOptions) -> EventFile:
+        """One of several files: the columns that the options name may be of any of them. Raises `UsageError`."""
+        return cls(table, replace(options, columns=columns_in(table, options.columns, EVENT_ALIASES)))
 
     @classmethod
     def open(cls, path: Path, options: EventOptions | None = None) -> EventFile:

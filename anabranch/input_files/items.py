@@ -14,7 +14,7 @@ from anabranch.input_files.cells import category_path, flag, plain_text, price
 from anabranch.input_files.columns import ITEM_ALIASES
 from anabranch.input_files.faults import RowFault
 from anabranch.input_files.rows import Cells
-from anabranch.input_files.table import Fields, Given, Table
+from anabranch.input_files.table import Fields, Given, Table, columns_in
 from anabranch.messages import Item
 
 IDS = ("item_id", "domain")
@@ -44,6 +44,11 @@ class ItemFile:
         self._table = table
         self._fields = Fields(table, ITEM_ALIASES, IDS, columns or {})
         self._fields.require(("item_id",))
+
+    @classmethod
+    def among(cls, table: Table, columns: Given) -> ItemFile:
+        """One of several files: the given columns may be of any of them. Raises `UsageError`."""
+        return cls(table, columns_in(table, columns, ITEM_ALIASES))
 
     @classmethod
     def open(cls, path: Path, columns: Given | None = None, encoding: str | None = None) -> ItemFile:

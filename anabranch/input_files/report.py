@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.input_files.check import EventCheck, ItemCheck
-from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES, map_columns
+from anabranch.input_files.columns import EVENT_ALIASES, map_columns
 from anabranch.input_files.events import EventFile, EventOptions
 from anabranch.input_files.faults import Faults, counted
 from anabranch.input_files.items import ItemFile
@@ -37,12 +37,12 @@ def check_files(files: Sequence[Path], options: EventOptions) -> FilesReport:
         given = columns_in(table, options.columns, EVENT_ALIASES)
         columns = map_columns(table.header, EVENT_ALIASES, given)
         if "user_id" in columns and "ts" in columns:
-            event_file = EventFile(table, replace(options, columns=given))
+            event_file = EventFile.among(table, options)
             event_check = EventCheck.of(event_file.read())
             events.append((table.path, event_check))
             facts, faults = [*event_file.notes(), *event_check.lines()], event_check.faults
         else:
-            item_file = ItemFile(table, columns_in(table, options.columns, ITEM_ALIASES))
+            item_file = ItemFile.among(table, options.columns)
             items.append(ItemCheck.of(item_file.read(delete=not item_file.has_titles)))
             facts, faults = [*item_file.notes(), *items[-1].lines()], items[-1].faults
         lines += [f"{table.path}", *(f"  {line}" for line in (*facts, *_fault_lines(faults)))]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from anabranch.errors import UsageError
 from anabranch.input_files.check import EventCheck, require_all
-from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES
 from anabranch.input_files.events import EventFile, EventOptions
 from anabranch.input_files.items import ItemFile, newest_items
 from anabranch.input_files.report import join_line
-from anabranch.input_files.table import Table, columns_in, require_columns
+from anabranch.input_files.table import Table, require_columns
 from anabranch.messages import Event, Item
 from models.data.event_log import EventLog
 from models.experiments import benchmark
@@ -76,14 +75,13 @@ class InputFiles:
             )
 
     def _read_items(self, table: Table) -> list[Item]:
-        file = ItemFile(table, columns_in(table, self.options.columns, ITEM_ALIASES))
+        file = ItemFile.among(table, self.options.columns)
         items = newest_items(require_all(file.read(), table.path))
         self._say_of(table.path, [*file.notes(), f"{len(items):,} items"])
         return items
 
     def _read_events(self, table: Table, item_ids: set[str]) -> list[Event]:
-        options = replace(self.options, columns=columns_in(table, self.options.columns, EVENT_ALIASES))
-        file = EventFile(table, options)
+        file = EventFile.among(table, self.options)
         events = list(require_all(file.read("sorted"), table.path))
         check = EventCheck.of(events)
         self._say_of(table.path, [*file.notes(), *check.lines()])

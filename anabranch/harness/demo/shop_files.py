@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from anabranch.errors import UsageError
 from anabranch.harness.demo.data import DemoData, Segment
 from anabranch.input_files.check import Content, EventCheck, ItemCheck, without_faults
-from anabranch.input_files.columns import EVENT_ALIASES, ITEM_ALIASES
 from anabranch.input_files.events import EventFile, EventOptions
 from anabranch.input_files.faults import Faults, counted
 from anabranch.input_files.items import ItemFile, newest_items
-from anabranch.input_files.table import Table, columns_in, require_columns
+from anabranch.input_files.table import Table, require_columns
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Event, Item
 
@@ -64,8 +63,7 @@ class ShopFiles:
 
     def _read_events(self, table: Table) -> list[Event]:
         """The events, sorted by time."""
-        columns = columns_in(table, self.options.columns, EVENT_ALIASES)
-        file = EventFile(table, replace(self.options, columns=columns))
+        file = EventFile.among(table, self.options)
         read = list(file.read("sorted"))
         check = EventCheck.of(read)
         skipped = self.say(table.path, "events", [*file.notes(), *check.lines()], check.faults)
@@ -75,19 +73,19 @@ class ShopFiles:
         """The items, or those that some events name, and what is to be said of them."""
         items = self._read_items(table)
         named = {event.item_id for event in events if event.item_id is not None}
-        known = [item for item in items if item.item_id in named]
-        if not known:
+        played = [item for item in items if item.item_id in named]
+        if not played:
             raise UsageError(
                 f"no event of {self.events} names an item of {table.path}: write the ids in both in the same way"
             )
-        unknown = len(named) - len(known)
+        unknown = len(named) - len(played)
         notes = [f"{counted(unknown, 'item')} of the events are not in {table.path.name}"] if unknown else []
-        if everything or len(known) == len(items):
+        if everything or len(played) == len(items):
             return items, notes
-        return known, [*notes, f"the catalogue has the {len(known):,} of {len(items):,} items that the events name"]
+        return played, [*notes, f"the catalogue has the {len(played):,} of {len(items):,} items that the events name"]
 
     def _read_items(self, table: Table) -> list[Item]:
-        file = ItemFile(table, columns_in(table, self.options.columns, ITEM_ALIASES))
+        file = ItemFile.among(table, self.options.columns)
         read = list(file.read())
         check = ItemCheck.of(read)
         skipped = self.say(table.path, "items", [*file.notes(), *check.lines()], check.faults)
@@ -121,7 +119,7 @@ def _divide(
     spans = [("history", events[:first]), *((segment.name, segment.events) for segment in segments)]
     return DemoData(
         title=f"{name}: {counted(len(events), 'event')} about {counted(len(items), 'item')}",
-        notes=[*notes, *(f"{part}: {as_iso(of[0].ts)} to {as_iso(of[-1].ts)}" for part, of in spans)],
+        notes=[*notes, *(f"{part}: {as_iso(span[0].ts)} to {as_iso(span[-1].ts)}" for part, span in spans)],
         items=items,
         history=events[:first],
         segments=segments,
