@@ -80,8 +80,9 @@ def make_bootstrap_release(
     torch.set_num_threads(config.threads)
     export_text(folder, config.quantise_text, load_transformer(config.text.model))
     done(0.5)
-    texts = _sample_texts(inputs.items, folder, config.random_seed)
-    vectors = text_vectors(texts, folder, cache, config.threads, lambda n: done(0.4 * n / len(texts)))
+    texts = sorted({item_text(item) for item in inputs.items} - {""})
+    sample = _sample_texts(texts, folder, config.random_seed)
+    vectors = text_vectors(sample, folder, cache, config.threads, lambda n: done(0.4 * n / len(sample)))
     encoder = decayed_mean_encoder(vectors, config.dims)
     list_ranker = fixed_list_ranker()
     (folder / ITEMS).write_bytes(b"{}")  # no item has a residual
@@ -96,7 +97,7 @@ def make_bootstrap_release(
         text_dims=encoder.config.text_dims,
         features=list(FEATURES),
         seeds=["text", "co_visit"],
-        strategy=_strategy(inputs, time.perf_counter() - started),
+        strategy=_strategy(inputs, len(texts), time.perf_counter() - started),
         window=_window(inputs.log),
         parity=parity,
         gate={},
@@ -117,10 +118,9 @@ def fixed_list_ranker() -> ListRanker:
     return ranker.eval()
 
 
-def _sample_texts(items: list[Item], folder: Path, random_seed: int) -> list[str]:
-    """`SAMPLE_TEXTS` distinct texts: of the items; and words that the text transformer knows where these are few, so
+def _sample_texts(texts: list[str], folder: Path, random_seed: int) -> list[str]:
+    """`SAMPLE_TEXTS` of the items' distinct texts; and words that the text transformer knows where these are few, so
     that items which come later differ in other directions than the first ones."""
-    texts = _distinct_texts(items)
     if len(texts) < SAMPLE_TEXTS:
         vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
         words = (word for word in sorted(vocabulary, key=vocabulary.__getitem__) if WORD.fullmatch(word))
@@ -129,11 +129,7 @@ def _sample_texts(items: list[Item], folder: Path, random_seed: int) -> list[str
     return [texts[index] for index in np.sort(chosen)]
 
 
-def _distinct_texts(items: list[Item]) -> list[str]:
-    return sorted({item_text(item) for item in items} - {""})
-
-
-def _strategy(inputs: BootstrapInputs, seconds: float) -> dict[str, Any]:
+def _strategy(inputs: BootstrapInputs, texts: int, seconds: float) -> dict[str, Any]:
     return {
         "name": BOOTSTRAP,
         "reason": inputs.reason,
@@ -141,7 +137,7 @@ def _strategy(inputs: BootstrapInputs, seconds: float) -> dict[str, Any]:
         "order_weights": dict(FIXED_WEIGHTS),
         "measured": {
             "items": float(len(inputs.items)),
-            "texts": float(len(_distinct_texts(inputs.items))),
+            "texts": float(texts),
             "events": float(len(inputs.log)),
             "users": float(len(np.unique(inputs.log.user))),
         },
