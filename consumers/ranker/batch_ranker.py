@@ -18,7 +18,6 @@ from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import FirstEvent, OffsetRange
@@ -50,7 +49,6 @@ class BatchRanker:
         use_one_thread_per_call()
         self._pool = ThreadPoolExecutor(settings.threads, "rank", initializer=use_one_thread_per_call)
         self._settings = settings
-        self._policy = Policy.from_settings(settings, ReleasePolicy())
         self._store = store
         self._changelog = changelog
         self._metrics = metrics
@@ -81,7 +79,8 @@ class BatchRanker:
         batch = EventBatch.from_events(
             [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
         )
-        result = rank.rank(self.live, self.co_visits, users, batch, self._policy, stopwatch.start_timer, self._pool.map)
+        policy = self._policy_of(self.live)
+        result = rank.rank(self.live, self.co_visits, users, batch, policy, stopwatch.start_timer, self._pool.map)
         users.columns.next_offset[slots] = [event.offset + 1 for event in events]
         users.touch(distinct_slots)
         self._recall.observe(self.live.index.base, users.columns.vector, distinct_slots)
@@ -94,12 +93,11 @@ class BatchRanker:
         if self.live is None:
             gc.freeze()  # what is loaded by now stays: the collector went through it with every few batches
         self.live = replace(release, number=self._store.releases.number(manifest.id))
-        self._policy = Policy.from_settings(self._settings, manifest.policy)
         self._store.users.resize_vectors(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
         log.info("release %s %s %d items", manifest.id, RELEASE_IS_LIVE, len(release.index))
-        warn_of_missing_heads(release, self._policy)
+        warn_of_missing_heads(release, self._policy_of(release))
 
     def apply(self, update: ItemVectorUpdate | CoVisitUpdate) -> None:
         """Update the index or the co-visits; vectors of any release but the live one are ignored."""
@@ -116,6 +114,9 @@ class BatchRanker:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+
+    def _policy_of(self, release: ServableRelease) -> Policy:
+        return Policy.from_settings(self._settings, release.manifest.policy)
 
     def _load_evicted(self, events: Sequence[DecodedEvent]) -> None:
         user_ids: dict[int, list[str]] = {}
