@@ -15,7 +15,8 @@ from anabranch.harness.environment.processes import Processes, free_ports
 from anabranch.harness.environment.ranker_probe import RankerProbe
 from anabranch.harness.environment.testbed import child_environment
 from anabranch.kafka import clients, topics
-from anabranch.settings import Secret, Settings
+from anabranch.settings import Settings
+from anabranch.settings_loader import SECRETS
 
 POLL_S = 0.5
 NEXT_STEPS = (
@@ -84,10 +85,4 @@ def _start_services(
 
 def _shared_settings() -> list[str]:
     """The names of the settings that the children get; secrets reach them through the environment, if at all."""
-    return [
-        field.name for field in msgspec.structs.fields(Settings) if field.name not in OWN and not _is_secret(field.type)
-    ]
-
-
-def _is_secret(kind: object) -> bool:
-    return Secret in getattr(kind, "__args__", (kind,))
+    return [name for name in Settings.__struct_fields__ if name not in SECRETS and name not in OWN]

@@ -75,7 +75,7 @@ def shop_that_ranked(shop_with_release: Shop) -> Iterator[Shop]:
     ranker = shop.start("rank", "--start", "latest", "--metrics-port", str(ranker_port))
     try:
         probe = RankerProbe(ranker_port)
-        _await(lambda: probe.live_release() is not None and probe.total("anabranch_restore_remaining") == 0)
+        _await(lambda: probe.ranks(partitions=2))
         shop.run("replay", str(shop.live))
         _await(lambda: probe.total("anabranch_rankings_total") >= LIVE_EVENTS)
         yield shop

@@ -159,25 +159,25 @@ class Demo:
     def _reshare_during(self, segment: Segment, flow: Flow) -> None:
         """Run the retraining job while events flow, until it has ended and the ranker serves what is live."""
         self._say("Re-share", f"a release candidate from what was ranked so far, while events of {segment.name} flow")
-        known = self._system.notices().keys()
+        announced_before = self._system.notices().keys()
         with self._clock(f"re-share during {segment.name}"):
             job = self._start_reshare()
             with bar("Events while a candidate is trained", None, self._system.console) as advance:
                 self._system.publish(self._until_swapped(job, flow), advance=advance)
             refused = self._system.wait_for(job)
             self._system.wait_until_swapped()
-        self._say("Gate", self._decision(known, refused))
+        self._say("Gate", self._decision(announced_before, refused))
 
     def _until_swapped(self, job: ChildProcess, flow: Flow) -> Iterator[Event]:
         yield from flow.while_(lambda: job.alive)
         live = self._system.live_release()
         yield from flow.while_(lambda: self._system.ranker.live_release() != live)
 
-    def _decision(self, known: Iterable[str], refused: str | None) -> str:
+    def _decision(self, announced_before: Iterable[str], refused: str | None) -> str:
         live = self._system.live_release()
         if refused is not None:
             return f"no candidate, {live} stays live: {refused}"
-        [notice] = [notice for name, notice in self._system.notices().items() if name not in known]
+        [notice] = [notice for name, notice in self._system.notices().items() if name not in announced_before]
         if notice.release == live:
             return f"accepted: {live} is live, and was swapped in while events flowed: {notice.reason}"
         return f"{notice.release} is rejected, {live} stays live: {notice.reason}"

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed
+from anabranch.harness.environment.processes import ChildProcess, Processes
 from anabranch.harness.environment.ranker_probe import RankerProbe
+from anabranch.harness.environment.testbed import wait_until
 from anabranch.kafka import clients, topics
 from anabranch.kafka.offsets import Offsets, ends, lag
 from anabranch.kafka.release_topic import read_release_notices
@@ -22,7 +23,6 @@ from producers import catalogue
 from producers.pace import FULL_SPEED, Pace
 from producers.replay import replay
 
-READY_TIMEOUT_S = 300.0
 POLL_S = 0.1
 EXPLAINED = "anabranch: "
 """How a command begins the line that says why it could not do what it was asked for; a defect ends in a traceback."""
@@ -86,12 +86,12 @@ class System:
         self.processes.start("index")
         self.processes.start("rank", "--start", "latest", "--metrics-port", str(self.ranker.port))
         with bar("Embed the catalogue, load the release", None, self.console):
-            self._wait_until(lambda: self.ranker.ranks(self.settings.partitions), "the ranker did not start to rank")
+            self._wait_until(lambda: self.ranker.ranks(self.settings.partitions), "the ranker ranks")
 
     def wait_until_swapped(self) -> None:
         """Wait until the ranker ranks with the live release."""
         live = self.live_release()
-        self._wait_until(lambda: self.ranker.live_release() == live, f"the ranker did not swap {live} in")
+        self._wait_until(lambda: self.ranker.live_release() == live, f"the ranker swaps {live} in")
 
     def wait_until_ranked(self, first_offsets: Offsets, label: str) -> int:
         """Wait until every event from `first_offsets` on is ranked. Returns their number."""
@@ -119,10 +119,5 @@ class System:
         live = read_release_notices(self.settings).live
         return None if live is None else live.release
 
-    def _wait_until(self, condition: Callable[[], bool], failure: str) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not condition():
-            self.check()
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"{failure} in {READY_TIMEOUT_S:.0f} s; logs in {self.processes.logs}")
-            time.sleep(POLL_S)
+    def _wait_until(self, condition: Callable[[], bool], description: str) -> None:
+        wait_until(condition, f"{description}; logs in {self.processes.logs}", on_poll=self.check)

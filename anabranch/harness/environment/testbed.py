@@ -139,13 +139,8 @@ class Testbed:
         timeout_s: float = WAIT_TIMEOUT_S,
         on_poll: Callable[[], None] = lambda: None,
     ) -> None:
-        """Poll a condition until it holds, calling `on_poll` each time. Raises `ProcessFailed` after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
-        while not _holds(condition):
-            on_poll()
-            if time.monotonic() > deadline:
-                raise ProcessFailed(f"timed out after {timeout_s:.0f} s: {description}; logs in {self.processes.logs}")
-            time.sleep(POLL_INTERVAL_S)
+        """See `wait_until`."""
+        wait_until(condition, f"{description}; logs in {self.processes.logs}", timeout_s, on_poll)
 
     def _train_release(self, random_seed: int) -> None:
         """Train a release on the events so far, and withdraw it: the run decides when it goes live.
@@ -156,6 +151,21 @@ class Testbed:
         for notice in read_release_notices(self.settings).newest.values():
             withdrawn = msgspec.structs.replace(notice, status="retired", ts=topics_io.now_ms())
             release_topic.announce(self.settings, withdrawn)
+
+
+def wait_until(
+    condition: Callable[[], bool],
+    description: str,
+    timeout_s: float = WAIT_TIMEOUT_S,
+    on_poll: Callable[[], None] = lambda: None,
+) -> None:
+    """Poll a condition until it holds, calling `on_poll` each time. Raises `ProcessFailed` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not _holds(condition):
+        on_poll()
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"timed out after {timeout_s:.0f} s: {description}")
+        time.sleep(POLL_INTERVAL_S)
 
 
 def _trained_releases(folder: Path) -> list[Path]:
