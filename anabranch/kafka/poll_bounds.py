@@ -1,8 +1,9 @@
 """Polls that are bounded by bytes and by time, and not by the number of records alone.
 
 kafka-python 3.0.12 bounds a poll by `max_records`, and a fetch by the bytes on the wire. A compressed megabyte can hold
-thousands of records of a megabyte each, or records with a hundred thousand headers, whose parsing takes a second: such a
-poll would take more memory than the machine has, or longer than the group waits for a member. No upstream issue is known.
+thousands of records of a megabyte each, or records with a hundred thousand headers, whose parsing takes a second. Such
+a poll would take more memory than the machine has, or longer than the group waits for a member. No upstream issue is
+known.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""When to do something again, and how much at once: at most once per interval, after a growing delay, what time allows.
-"""
+"""When to do something again: at most once per interval, or after a growing delay. And how much to do at once."""
 
 from __future__ import annotations
 
