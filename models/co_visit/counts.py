@@ -48,10 +48,14 @@ class NeighbourCounts:
             self.counts[index] += count
             self.users[index] |= 1 << (user & 63)
 
-    def shared_counts(self, min_users: int) -> NDArray[np.float64]:
-        """The count of each neighbour, 0 where fewer than `min_users` users made it."""
-        counts = np.frombuffer(self.counts, np.float64)
-        return counts * (np.bitwise_count(np.frombuffer(self.users, np.uint64)) >= min_users)
+    def shared_counts(self, own_item: int, min_users: int) -> NDArray[np.float64]:
+        """The count of each neighbour, 0 where fewer than `min_users` users made it.
+
+        That somebody came back to the item itself, `own_item`, tells nothing about them: it always counts.
+        """
+        counts, items = np.frombuffer(self.counts, np.float64), np.frombuffer(self.items, np.int32)
+        has_users = np.bitwise_count(np.frombuffer(self.users, np.uint64)) >= min_users
+        return counts * (has_users | (items == own_item))
 
     def scale(self, factor: float) -> None:
         """Multiply all counts, and forget neighbours whose count becomes 0."""

@@ -144,7 +144,7 @@ class CoVisitModel:
                 continue
             weight = 1.0 if age < history.session_length else rule.earlier_session
             items.append(np.frombuffer(row.items, np.int32))
-            shares.append(row.shared_counts(self.rule.min_users) * (weight * self._share_per_count(item)))
+            shares.append(row.shared_counts(item, self.rule.min_users) * (weight * self._share_per_count(item)))
         return np.concatenate(items), np.concatenate(shares)
 
     def _take_from_cap(self, user: int, item: int, weight: float) -> float:
@@ -198,7 +198,7 @@ class CoVisitModel:
     def _shares(self, item: int, texts: TextNeighbours | None) -> ItemScores:
         """Neighbour → share of the item's co-visits, the text prior included."""
         row, text_shares = self._rows[item], {} if texts is None else texts.shares(item)
-        shared = row.shared_counts(self.rule.min_users)
+        shared = row.shared_counts(item, self.rule.min_users)
         counts = {item: count for item, count in zip(row.items, shared.tolist(), strict=True) if count}
         prior = self.rule.text_prior * self._newest_weight if text_shares else 0.0
         for neighbour, share in text_shares.items():
