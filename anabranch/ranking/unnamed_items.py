@@ -1,7 +1,7 @@
 """Items of which only a hash is kept: those that events are about while no catalogue has them.
 
-Anybody who can write events can name any number of items. So such an item takes some 30 bytes whatever the length of its
-id, and a sweep forgets those that no user state contains any more.
+Anybody who can write events can name any number of items. So such an item takes at most 36 bytes whatever the length of
+its id, and a sweep forgets those that no user state contains any more.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Table(NamedTuple):
 
 
 class UnnamedItems:
-    """Numbers for hashes. A number is used again once its item was removed; the caller sees to it that nobody has it."""
+    """Numbers for hashes. The number of a removed item is used again: the caller removes none that somebody has."""
 
     def __init__(self) -> None:
         self._multiplier = np.uint64(secrets.randbits(64) | 1)
@@ -129,7 +129,7 @@ def _new_table(capacity: int, multiplier: np.uint64) -> _Table:
 def _entry_of(table: _Table, item_hash: np.uint64) -> int:
     """The entry of a hash or, if it has none, the free one where it belongs."""
     mask = len(table.entries) - 1
-    entry = np.int64((item_hash * table.multiplier) >> np.uint64(32)) & mask
+    entry = int(np.int64((item_hash * table.multiplier) >> np.uint64(32))) & mask
     while table.entries[entry] != FREE and table.hashes[table.entries[entry] - 1] != item_hash:
         entry = (entry + 1) & mask
     return entry

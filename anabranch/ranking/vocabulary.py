@@ -55,8 +55,8 @@ class Renumbered(NamedTuple):
 class ItemVocabulary:
     """Assigns rows 0, 1, 2 … to the items of catalogues and co-visits, for the life of a process.
 
-    Items that events or saved states contain and that have no row are unnamed: they get numbers from `FIRST_UNNAMED` on,
-    beyond the end of all arrays by row, and only their hashes are kept. An unnamed item that is given a row keeps its
+    Items of events and saved states that have no row are unnamed: they get numbers from `FIRST_UNNAMED` on, beyond the
+    end of all arrays by row, and only their hashes are kept. An unnamed item that is given a row keeps its
     number in the user states until `settle`, whose caller renumbers the states; `sweep` forgets the unnamed items that
     are in no user state. Any thread may name items: the release watcher does so while the main loop ranks. All else is
     the main loop's.

@@ -133,7 +133,9 @@ def item_vector_update(
 
     Raises `InvalidItemVectors` if the vectors have different lengths.
     """
-    accepted = {item_id: message for item_id, message in messages_by_item.items() if item_id and item_ids.accepts(item_id)}
+    accepted = {
+        item_id: message for item_id, message in messages_by_item.items() if item_id and item_ids.accepts(item_id)
+    }
     vectors = [message for message in accepted.values() if isinstance(message, ItemVector)]
     removed = [item_id for item_id, message in accepted.items() if message is None]
     if not vectors and not removed:

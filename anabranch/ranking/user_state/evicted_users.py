@@ -90,7 +90,7 @@ def _entry_of(table: _Table, user: int, check: int) -> int:
 
 @compiled
 def _ideal(user: int, capacity: int) -> int:
-    return np.int64(np.uint64(user) % np.uint64(capacity))
+    return int(np.int64(np.uint64(user) % np.uint64(capacity)))
 
 
 @compiled
@@ -108,7 +108,7 @@ def _add(table: _Table, users: NDArray[np.int64], places: NDArray[np.int64]) -> 
 def _find(table: _Table, users: NDArray[np.int64], checks: NDArray[np.uint16]) -> Offsets:
     offsets = np.empty(len(users), np.int64)
     for n in range(len(users)):
-        place = table.places[_entry_of(table, users[n], np.int64(checks[n]))]
+        place = table.places[_entry_of(table, users[n], int(checks[n]))]
         offsets[n] = NOT_EVICTED if place == FREE else place >> CHECK_BITS
     return offsets
 
@@ -118,7 +118,7 @@ def _remove(table: _Table, users: NDArray[np.int64], checks: NDArray[np.uint16])
     """How many of the users were there."""
     capacity, removed = len(table.users), 0
     for n in range(len(users)):
-        hole = _entry_of(table, users[n], np.int64(checks[n]))
+        hole = _entry_of(table, users[n], int(checks[n]))
         if table.places[hole] == FREE:
             continue
         removed += 1

@@ -17,11 +17,14 @@ STEPS = st.lists(st.tuples(st.integers(0, USERS - 1), st.integers(0, PARTITIONS 
 def test_the_index_finds_what_a_dictionary_finds_after_insertions_and_removals(
     steps: list[tuple[int, int]],
 ) -> None:
-    """A step inserts a user who is not in the index, and removes one who is. Hashes collide in their low bits, and those
-    of half of the users in all bits: only the check tells them from the others."""
+    """A step inserts a user who is not in the index, and removes one who is. Hashes collide in their low bits, and two
+    users each in all bits: only the check tells them apart."""
     hashed = [(user % 3) + (user // 3 % 2 << 40) for user in range(USERS)]
     checks = [user // 6 for user in range(USERS)]
-    table, keys = SlotIndex(ROOM), SlotKeys(np.zeros(ROOM, np.int64), np.zeros(ROOM, np.uint16), np.full(ROOM, -1, np.int32))
+    table, keys = (
+        SlotIndex(ROOM),
+        SlotKeys(np.zeros(ROOM, np.int64), np.zeros(ROOM, np.uint16), np.full(ROOM, -1, np.int32)),
+    )
     slots: dict[tuple[int, int], int] = {}
     for user, partition in steps:
         if (user, partition) in slots:
