@@ -129,8 +129,9 @@ def group_by_release(
 def item_vector_update(
     release: str, messages_by_item: dict[str, VectorMessage], item_ids: ItemVocabulary
 ) -> ItemVectorUpdate | None:
-    """One release's messages as arrays; None if no item is among them. Items whose ids collide with others' are left out.
+    """One release's messages as arrays; None if no item is among them.
 
+    Items whose ids collide with others' are left out.
     Raises `InvalidItemVectors` if the vectors have different lengths.
     """
     accepted = {
