@@ -239,7 +239,7 @@ def test_a_user_with_the_key_of_an_evicted_one_stops_the_ranker_and_the_next_pro
     with monkeypatch.context() as patched:
         patched.setattr(store, "user_keys", lambda ids: user_keys(evicted if one == other else one for one in ids))
         world.send(replace(purchases(1, first=9)[0], user_id=other))
-        with pytest.raises(StateMissing, match="another user.s state is there. Start the ranker again".replace(".", r"\.")):
+        with pytest.raises(StateMissing, match=r"another user's state is there\. Start the ranker again"):
             process.settle()
     world.assert_exactly_once(world.process())
 
