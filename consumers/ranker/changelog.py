@@ -106,8 +106,13 @@ class Changelog:
         missing = f"{self._topic}, partition {partition} has no state of user {user.user_id!r} at offset {user.offset}"
         if record is None:
             raise BrokerUnavailable(f"{missing}: nothing came within {RECORD_TIMEOUT_S} s")
-        if record.offset != user.offset or record.key != user.user_id.encode():
+        if record.offset != user.offset:
             raise StateMissing(f"{missing}; offset {record.offset} is there instead")
+        if record.key != user.user_id.encode():
+            raise StateMissing(
+                f"{missing}: another user's state is there. Start the ranker again: if the ids of both have the same "
+                "hash, they have different ones in the next process, which restores all states from the topic"
+            )
         return record
 
 
