@@ -87,6 +87,7 @@ class RecordBatch(DefaultRecordBatch):  # type: ignore[misc]
     """A batch of the current format. Iteration gives its records, those that cannot be read with `UnreadableValue`."""
 
     _buffer: bytes
+    _pos: int
 
     def __init__(self, fetched: memoryview, max_bytes: int) -> None:
         super().__init__(fetched)
