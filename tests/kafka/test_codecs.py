@@ -103,7 +103,7 @@ def test_batches_that_decompress_to_64_megabytes_become_dead_letters_with_their_
     assert {(record.key, record.value) for record in dead} == {(None, b"")}
     added = [dict(record.headers) for record in dead]
     assert {headers["category"] for headers in added} == {b"too_large"}
-    assert [int(headers["offset"]) for headers in added] == list(range(5, 68))
+    assert sorted(int(headers["offset"]) for headers in added) == list(range(5, 68))
     with Process(world.settings, "rank"):  # its recovery reads all of it again
         world.publish(purchases(5, users=1, first=10))
         assert len(world.await_rankings(15)) == 15
