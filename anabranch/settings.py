@@ -128,7 +128,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Threads. A ranker ranks parts of 64 events of a batch in parallel; the indexer runs its models on them. At most
     256: the largest batches have no more parts that are worth a thread."""
 
-    compression: Literal["none", "gzip", "lz4", "zstd"] = "lz4"
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     transaction_timeout_ms: Annotated[int, Meta(ge=1000, le=900_000)] = 10_000
     """How long the broker keeps the transaction of a dead ranker open. Meanwhile, consumers that read committed
     messages wait at it."""

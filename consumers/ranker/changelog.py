@@ -11,6 +11,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
 from anabranch.kafka.log_reader import RECORD_TIMEOUT_S, LogReader
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.codec import load
@@ -53,7 +54,7 @@ class Changelog:
 
     def load(self, partition: int, records: Iterable[ConsumerRecord]) -> LoadedStates:
         """Load a chunk of the partition's changelog into memory. Raises `StateUnreadable`."""
-        newest = {record.key or STATE_MARKER_KEY: record for record in records}
+        newest = {record.key or STATE_MARKER_KEY: _readable(record) for record in records}
         marker = newest.pop(STATE_MARKER_KEY, None)
         saved = {}
         for record in newest.values():
@@ -114,6 +115,13 @@ class Changelog:
                 "hash, they have different ones in the next process, which restores all states from the topic"
             )
         return record
+
+
+def _readable(record: ConsumerRecord) -> ConsumerRecord:
+    """The record, unless nobody can read it: without a key, it would pass for a marker, which a later one replaces."""
+    if isinstance(record.value, UnreadableValue):
+        raise _unreadable(record, ValueError(record.value.reason))
+    return record
 
 
 def _user_id(record: ConsumerRecord) -> str:
