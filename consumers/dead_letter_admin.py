@@ -18,8 +18,9 @@ from anabranch.kafka.headers import sendable
 from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadata
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, send
+from anabranch.messages import DeadLetterCategory
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import Category, NotReplayable, StoredDeadLetter, too_large
+from consumers.runtime.dead_letter import NotReplayable, StoredDeadLetter, too_large
 from consumers.runtime.publishers import TransactionAborted
 
 CHUNK_RECORDS = 100
@@ -62,7 +63,7 @@ class ReplayResult(Struct, frozen=True):
     """Position and reason of each dead letter that cannot be replayed."""
 
 
-def list_newest(settings: Settings, limit: int, category: Category | None = None) -> list[DeadLetterView]:
+def list_newest(settings: Settings, limit: int, category: DeadLetterCategory | None = None) -> list[DeadLetterView]:
     """The newest `limit` dead letters (of one category, if given), the newest last. Reads the whole topic."""
     replayed_to = _replayed_offsets(settings)
     newest: list[tuple[int, int, int, DeadLetterView]] = []

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 
 from anabranch.errors import AnabranchError
 from anabranch.kafka.headers import Header, sendable
 from anabranch.kafka.records import OutboundRecord
+from anabranch.messages import DeadLetterCategory
 
-Category = Literal["empty", "invalid", "wrong_key", "too_large"]
-"""A metric has these as labels, so there are few of them; the header `reason` gives the details."""
 ADDED_HEADERS = ("topic", "partition", "offset", "category", "reason")
 """Headers of a dead letter, in this order, after the producer's headers, which may have the same names."""
 MAX_DIGITS = 19
@@ -23,7 +20,7 @@ class DeadLetter(Struct, frozen=True):
     """A record that cannot be decoded, and the reason."""
 
     record: ConsumerRecord
-    category: Category
+    category: DeadLetterCategory
     reason: str
 
     def to_record(self, topic: str) -> OutboundRecord:
