@@ -72,7 +72,7 @@ class RankerProcess:
         self.metrics = RankerMetrics(self.registry)
         self.store = StateStore.new(self.settings)
         self.releases = ScriptedReleases()
-        self.group = InMemoryGroupConsumer(world.kafka, world.topics.events, self.settings.batch_max)
+        self.group = InMemoryGroupConsumer(world.kafka, world.topics.events)
         self.publisher = InMemoryPublisher(world.kafka)
         self.log_reader = world.kafka.log_reader()
         clients = RankerClients(self.group, self.publisher, LazyExecutor(), self.log_reader, world.clock.clock())
