@@ -16,6 +16,7 @@ import yaml
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Item
 from anabranch.settings import Settings
+from models.retraining.run_history import history_path
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
 COMPOSE = Path(__file__).parents[2] / "deploy/compose.yaml"
@@ -109,3 +110,18 @@ def test_an_indexer_is_ready_once_every_item_has_its_vector(world: World) -> Non
         await_true(lambda: asked.get("/ready") == (200, "ok\n"), "a ready indexer", indexer.log)
         assert asked.passes_health_check("indexer")
         assert f"indexing of release r1 is complete: {len(ITEMS)} items" in indexer.log.read_text()
+
+
+def test_a_retraining_run_that_is_killed_is_shown_as_failed_by_the_next_process(world: World) -> None:
+    world.announce("r1")  # else the run makes a bootstrap release first, which takes a while
+    history = history_path(world.settings)
+    with Process(world.settings, "reshare", "--every", "1", "--metrics-port", "0") as killed:
+        await_true(lambda: history.exists() and b'"begun_s":null' not in history.read_bytes(), "a run", killed.log)
+        killed.kill()
+    with Process(world.settings, "reshare", "--every", "1", "--metrics-port", "0") as reshare:
+        asked, scrape = Endpoints(reshare), Scrape.of(reshare)
+        reshare.await_log("the last run did not end")
+        await_true(lambda: asked.get("/ready") == (200, "ok\n"), "a run that ends", reshare.log)
+        name = "anabranch_reshare_timestamp_seconds"
+        assert 0 < scrape.value(name, outcome="failed") <= scrape.value(name, outcome="waiting")
+        assert scrape.value("anabranch_reshare_runs_total", outcome="failed") == 1
