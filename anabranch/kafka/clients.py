@@ -15,6 +15,7 @@ from kafka.errors import IllegalStateError, KafkaError, RetriableError
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, tls_context
 from anabranch.kafka.headers import read_any_name
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.poll_bounds import bound_polls
 from anabranch.kafka.topics import largest_record_bytes, require
 from anabranch.settings import Settings
@@ -196,11 +197,18 @@ def fetched_ends(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) 
     return ends
 
 
-def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The ends of partitions, with the records of open transactions."""
+def log_bounds(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
+    """The ends of partitions, with the records of open transactions, and the ids of their topics."""
+    partitions = list(partitions)
     with closing(admin(settings)) as client:
+        starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
         ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    return {partition: end.offset for partition, end in ends.items()}
+        topics = client.describe_topics(sorted({partition.topic for partition in partitions}))
+    ids = {topic["name"]: str(topic.get("topic_id") or "") for topic in topics}
+    return {
+        partition: LogBounds(starts[partition].offset, ends[partition].offset, ids.get(partition.topic, ""))
+        for partition in partitions
+    }
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

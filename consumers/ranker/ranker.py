@@ -220,9 +220,9 @@ class Ranker:
         return sum(len(checkpoint.dirty) for checkpoint in self.tasks.checkpoints.values())
 
     def _lag(self) -> dict[int, int]:
-        """Events between what is ranked and the end of each partition's log."""
+        """Events between what is ranked and the end of each partition's log; below 0 if the log lost its end."""
         ends = self._clients.group.end_offsets(self.tasks.partitions)
-        return {partition: max(0, end - self.tasks[partition].next_offset) for partition, end in ends.items()}
+        return {partition: end - self.tasks[partition].next_offset for partition, end in ends.items()}
 
     def close(self) -> None:
         """Close everything, whatever fails; the group first, since other members wait for its partitions."""

@@ -47,6 +47,11 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
         """Called by the client for partitions that are new to it."""
         self._changes.append((True, frozenset(partition.partition for partition in assigned)))
 
+    def reassign(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin partitions again, which the group has not moved."""
+        self.on_partitions_revoked(partitions)
+        self.on_partitions_assigned(partitions)
+
     def take(self) -> Rebalance:
         """The changes since the last call, as one."""
         revoked: frozenset[int] = frozenset()

@@ -1,0 +1,277 @@
+"""Where the ranking of a partition begins: the group's offset, judged by what the log still has.
+
+A group whose offset has expired (`offsets.retention.minutes`) remembers it by what it published.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from msgspec.structs import replace
+
+from anabranch import messages
+from anabranch.errors import EventsLost
+from anabranch.kafka.log_bounds import BreakReason, HeldPosition, LogBounds, LogLoss, describe, find_loss
+from anabranch.kafka.log_reader import PartitionReader
+from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.topics import Topics
+from anabranch.messages import STATE_MARKER_KEY, InvalidMessage, Rebase, StateMarker, encode_binary
+from anabranch.metrics import RankerMetrics
+from anabranch.settings import Settings
+from consumers.ranker.changelog import decode_marker, decode_state
+from consumers.ranker.clients import RankerClients
+from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
+from consumers.ranker.partition_task import PartitionTasks
+from consumers.runtime.group_consumer import NO_OFFSET
+
+log = logging.getLogger(__name__)
+
+TAIL_RECORDS, TAIL_GROWTH = 2048, 4
+"""Offsets that are read first from the end of a log, and how much more each time that this was not enough. A
+transaction saves at most 1,024 states, and a marker behind them."""
+TRUNCATION_GRACE_S = 5.0
+"""How long a log must be seen to be too short: a broker that has just become the leader may not know its end yet."""
+NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
+
+Found = TypeVar("Found")
+Steps = Generator[None, None, Found]
+
+
+class PartitionLogs(NamedTuple):
+    """One partition of each topic that its recovery reads."""
+
+    events: TopicPartition
+    user_state: TopicPartition
+    rankings: TopicPartition
+    feedback: TopicPartition
+
+    @classmethod
+    def of(cls, topics: Topics, partition: int) -> PartitionLogs:
+        """By the number of the partition."""
+        names = (topics.events, topics.user_state, topics.rankings, topics.feedback)
+        return cls(*(TopicPartition(name, partition) for name in names))
+
+
+class StartPosition(NamedTuple):
+    """Where ranking begins, and what the saved states hold."""
+
+    offset: int
+    """The group's committed offset, which is final."""
+    marker: StateMarker | None
+    """The newest; None: no state has been saved."""
+    bounds: dict[TopicPartition, LogBounds]
+    """Of every topic of `PartitionLogs`, as of after the offset was known."""
+
+
+class Damage(NamedTuple):
+    """What is lost, and how ranking can go on."""
+
+    reason: BreakReason
+    description: str
+    """Which log, what it holds, and what is lost."""
+    events: int
+    """Events whose loss is known."""
+    resume_at: int
+    marker: StateMarker
+    """The one to go on with."""
+
+
+class StartPositions:
+    """Finds where partitions begin."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clients: RankerClients,
+        tasks: PartitionTasks,
+        dead_letters: DeadLetterOffsets,
+        metrics: RankerMetrics,
+    ) -> None:
+        self._topics = Topics(settings)
+        self._group_name = settings.group("ranker")
+        self._continues = settings.on_lost_events == "continue"
+        self._clients = clients
+        self._tasks = tasks
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+
+    def find(self, reader: PartitionReader, logs: PartitionLogs) -> Steps[StartPosition]:
+        """Yields between steps. Raises `EventsLost`, and `TransactionAborted`, after which it may be tried again.
+
+        Whatever is decided is committed first, and then the group is asked again.
+        """
+        partition, confirms_truncation = logs.events.partition, False
+        while True:
+            offset = self._clients.group.committed_offset(partition)
+            if offset is None:
+                yield
+                continue
+            bounds = self._clients.log_reader.bounds(logs)
+            marker = yield from find_newest(reader, logs.user_state, bounds[logs.user_state], _read_marker)
+            is_known = offset != NO_OFFSET
+            if not is_known and marker is None:
+                self._begin_new_partitions(partition)
+                yield
+                continue
+            if not is_known:
+                offset = yield from self._remembered_offset(reader, logs, bounds, marker or NO_MARKER)
+            held = HeldPosition(offset, *((None, "") if marker is None else (marker.offset, marker.events_topic_id)))
+            damage = find_damage(logs, bounds, held, marker or NO_MARKER)
+            if damage is None and is_known:
+                return StartPosition(offset, marker, bounds)
+            if damage is None:
+                self._remember(partition, offset)
+            elif damage.reason == "truncated" and not confirms_truncation:
+                yield from self._wait(TRUNCATION_GRACE_S)
+                confirms_truncation = True
+            else:
+                self._continue_with(damage, logs)
+            yield
+
+    def _begin_new_partitions(self, partition: int) -> None:
+        """Commit first offsets for this partition, and at the same time for the others that certainly are new."""
+        others = {task.partition: TopicPartition(self._topics.user_state, task.partition) for task in self._tasks}
+        bounds = self._clients.log_reader.bounds(others.values())
+        is_empty = {number for number, log in others.items() if bounds[log].start == bounds[log].end}
+        self._clients.group.begin(
+            number for number in is_empty | {partition} if self._clients.group.committed_offset(number) == NO_OFFSET
+        )
+
+    def _remembered_offset(
+        self,
+        reader: PartitionReader,
+        logs: PartitionLogs,
+        bounds: dict[TopicPartition, LogBounds],
+        marker: StateMarker,
+    ) -> Steps[int]:
+        """The offset behind the last event that became a ranking, feedback, a dead letter or part of a saved state.
+
+        What may follow are duplicates, which are recognised again.
+        """
+        saved = marker.offset
+        for records in reader.read(logs.user_state, *bounds[logs.user_state][:2]):
+            states = (record for record in records if record.key and record.value is not None)
+            saved = max([saved, *(decode_state(record, marker.rebases).next_offset for record in states)])
+            yield
+        yield from self._dead_letters.catch_up()
+        ranked = yield from find_newest(reader, logs.rankings, bounds[logs.rankings], _read_ranking_end)
+        joined = yield from find_newest(reader, logs.feedback, bounds[logs.feedback], _read_feedback_end)
+        return max(saved, ranked or 0, joined or 0, self._dead_letters.end(logs.events.partition))
+
+    def _remember(self, partition: int, offset: int) -> None:
+        log.warning(
+            "partition %d: the committed offset of group %s has expired or was deleted; it goes on at offset %d, "
+            "behind the last event that it ranked",
+            partition,
+            self._group_name,
+            offset,
+        )
+        self._clients.group.remember(partition, offset)
+
+    def _wait(self, seconds: float) -> Steps[None]:
+        deadline = self._clients.clock.monotonic() + seconds
+        while self._clients.clock.monotonic() < deadline:
+            yield
+
+    def _continue_with(self, damage: Damage, logs: PartitionLogs) -> None:
+        """Commit where ranking goes on, with a marker that tells how to read the states; or raise `EventsLost`."""
+        if not self._continues:
+            raise EventsLost(
+                f"{damage.description}. Nothing is ranked until you decide: restore the topic, or set "
+                f"on_lost_events=continue to rank from offset {damage.resume_at} of {logs.events.topic} on "
+                "(docs/exactly-once.md, Lost events)"
+            )
+        partition = logs.events.partition
+        record = OutboundRecord(logs.user_state.topic, STATE_MARKER_KEY, encode_binary(damage.marker), partition)
+        self._clients.publish_executor.submit(
+            self._clients.publisher.publish,
+            [record],
+            {logs.events: damage.resume_at},
+            self._clients.group.group_metadata,
+        ).result()
+        log.warning(
+            "%s. Ranking goes on at offset %d, because on_lost_events is continue", damage.description, damage.resume_at
+        )
+        self._metrics.events_lost.labels(str(partition), damage.reason).inc(damage.events)
+        self._metrics.log_breaks.labels(str(partition), damage.reason).inc()
+
+
+def find_damage(
+    logs: PartitionLogs, bounds: dict[TopicPartition, LogBounds], held: HeldPosition, marker: StateMarker
+) -> Damage | None:
+    """What the logs no longer have of what the partition needs, and how to go on without it."""
+    loss = find_loss(held, bounds[logs.events])
+    if loss is not None:
+        description = f"{logs.events.topic}, partition {logs.events.partition} "
+        description += describe(loss, held, bounds[logs.events])
+        after = marker_after(loss, marker, bounds[logs.events], bounds[logs.user_state].end)
+        return Damage(loss.reason, description, loss.events, loss.resume_at, after)
+    rankings = bounds[logs.rankings]
+    if marker.offset < held.next_offset and not rankings.start <= marker.rankings_offset <= rankings.end:
+        description = (
+            f"{logs.rankings.topic}, partition {logs.rankings.partition} holds offsets {rankings.start} up to "
+            f"{rankings.end}, and the saved user states need those from {marker.rankings_offset} on: the feedback on "
+            f"slates of the newest {held.next_offset - marker.offset} events will not name them"
+        )
+        after = replace(marker, rankings_offset=min(max(marker.rankings_offset, rankings.start), rankings.end))
+        return Damage("slates", description, 0, held.next_offset, after)
+    return None
+
+
+def marker_after(loss: LogLoss, marker: StateMarker, events: LogBounds, states_end: int) -> StateMarker:
+    """The marker with which ranking goes on at `loss.resume_at`; `states_end` is the end of `user-state`.
+
+    Where offsets mean other events than before, states that were saved before hold none of those.
+    """
+    if loss.reason == "trimmed":
+        offset, epochs, rebases = max(marker.offset, events.start), marker.epochs, marker.rebases
+    else:
+        offset = events.start if loss.reason == "recreated" else min(marker.offset, events.end)
+        epochs = [epoch for epoch in marker.epochs if epoch.offset < loss.resume_at and loss.reason == "truncated"]
+        earlier = [rebase for rebase in marker.rebases if rebase.offset < loss.resume_at]
+        rebases = [*earlier, Rebase(states_end, loss.resume_at)]
+    return replace(marker, offset=offset, epochs=epochs, rebases=rebases, events_topic_id=events.topic_id)
+
+
+def find_newest(
+    reader: PartitionReader,
+    partition: TopicPartition,
+    bounds: LogBounds,
+    read: Callable[[ConsumerRecord], Found | None],
+) -> Steps[Found | None]:
+    """What `read` returns for the newest committed record for which that is not None; None if there is none.
+
+    It reads the end of the log, and more of it each time that this is not enough.
+    """
+    end, length = bounds.end, TAIL_RECORDS
+    while end > bounds.start:
+        start = max(bounds.start, end - length)
+        newest = None
+        for records in reader.read(partition, start, end):
+            newest = next((found for record in reversed(records) if (found := read(record)) is not None), newest)
+            yield
+        if newest is not None:
+            return newest
+        end, length = start, length * TAIL_GROWTH
+    return None
+
+
+def _read_marker(record: ConsumerRecord) -> StateMarker | None:
+    return decode_marker(record) if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY else None
+
+
+def _read_ranking_end(record: ConsumerRecord) -> int | None:
+    with suppress(InvalidMessage):
+        return messages.rankings.decode(record.value or b"").cause.offset + 1
+    return None
+
+
+def _read_feedback_end(record: ConsumerRecord) -> int | None:
+    with suppress(InvalidMessage):
+        return messages.feedback.decode(record.value or b"").offset + 1
+    return None
