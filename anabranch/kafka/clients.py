@@ -132,9 +132,9 @@ def read_to_end(
         consumer.close()
 
 
-def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+def read_from(settings: Settings, topic: str, start: Mapping[int, int], **configs: Any) -> Iterator[ConsumerRecord]:
     """Every committed record of a topic from `start` (partition → offset, default 0) to its end when called."""
-    consumer = reader(settings, [topic])
+    consumer = reader(settings, [topic], **configs)
     try:
         for partition, offset in start.items():
             consumer.seek(TopicPartition(topic, partition), offset)

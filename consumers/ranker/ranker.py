@@ -177,6 +177,8 @@ class Ranker:
         if rebalance is None:
             return
         self._committer.await_commit()
+        if rebalance.out_of_range:  # what is in memory can no longer be replayed
+            self.final_checkpoint()
         for partition in rebalance.revoked:
             self.tasks.close(partition)
         for partition in rebalance.assigned:

@@ -221,7 +221,8 @@ class KafkaGroupConsumer:
         try:
             polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
         except (OffsetOutOfRangeError, LogTruncationError) as error:
-            self._listener.reassign(group_membership.lost_positions(error))
+            lost = group_membership.lost_positions(error)
+            self._listener.reassign(group_membership.still_assigned(self._consumer, lost))
             return []
         except NoOffsetForPartitionError as error:  # the next rebalance to be taken is theirs, unless its pause failed
             self.pause(partition.partition for partition in group_membership.lost_positions(error))

@@ -18,7 +18,8 @@ from anabranch.kafka import clients, offsets
 from anabranch.kafka.topics import Topics, provision
 from anabranch.messages import Event
 from anabranch.settings import Settings
-from tests.kafka.world import Process, Scrape, World, await_true, purchases
+from tests.kafka.world import Process, Scrape, World, await_true
+from tests.kafka.world import purchases as purchases_of
 
 CONTINUE = ("--set", "on_lost_events=continue")
 
@@ -26,6 +27,11 @@ CONTINUE = ("--set", "on_lost_events=continue")
 @pytest.fixture
 def world(settings: Settings, topics: Topics) -> World:
     return World(settings)
+
+
+def purchases(count: int) -> list[Event]:
+    """Of enough users for every partition to have some."""
+    return purchases_of(count, users=12)
 
 
 def rank_and_stop(world: World, events: list[Event]) -> None:

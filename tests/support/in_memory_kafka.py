@@ -202,8 +202,8 @@ class InMemoryGroupConsumer:
             try:
                 records = self._kafka.read(source, position, position + limit - len(batch))
             except OffsetOutOfRangeError:
-                self.reassign(partition)
-                return []
+                self._rebalances.append(Rebalance(*[frozenset({partition})] * 3))
+                continue
             self._positions[partition] = position + len(records)
             batch += records
         return batch

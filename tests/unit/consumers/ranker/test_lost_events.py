@@ -269,7 +269,7 @@ def test_a_marker_of_an_earlier_version_names_no_topic_and_is_not_judged_by_it(w
         marker = newest_marker(world, partition)
         old = encode_binary(replace(marker, events_topic_id=""))
         world.kafka.append(OutboundRecord(world.topics.user_state, STATE_MARKER_KEY, old, partition))
-    rank(world, 8)
+    rank(world, 8).stop()
     assert newest_marker(world, 0).events_topic_id == "events 0"
 
 
