@@ -11,7 +11,7 @@ AnabranchError
 ├── BrokerRefused            authentication or TLS failed
 ├── BrokerFailed             a broker answered with an error that a retry does not solve
 ├── TopicsDiffer             topics are missing or differ from their specification
-├── EventsLost               the log no longer has events that were to be ranked
+├── EventsLost               a log no longer has what a process is about to read of it
 ├── Fenced                   another process uses this one's transactional id
 └── BackgroundFailure        a background thread of this process failed
 """
@@ -64,7 +64,7 @@ class TopicsDiffer(AnabranchError):
 
 
 class EventsLost(AnabranchError):
-    """The log no longer has events that were to be ranked, or replayed into user states."""
+    """A log no longer has what a process is about to read of it: events to be ranked or replayed, or items."""
 
 
 class Fenced(AnabranchError):

@@ -295,6 +295,8 @@ class Rebase(Struct, frozen=True, array_like=True):
     """Saved states before this offset of `user-state` count in the log as it was before."""
     offset: int
     """Those states hold no event of the present log from this offset on, whatever `UserState.next_offset` says."""
+    feedback_end: int
+    """Feedback before this offset of `feedback` is about the log as it was before."""
 
 
 class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):

@@ -100,8 +100,12 @@ def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaCo
 
 
 def follower(settings: Settings, topics: Iterable[str]) -> KafkaConsumer:
-    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU."""
-    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS)
+    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU.
+
+    Its `poll` raises `OffsetOutOfRangeError` or `LogTruncationError` if a log no longer has the position: what it has
+    read before may be gone.
+    """
+    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS, auto_offset_reset="none")
 
 
 def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:

@@ -6,9 +6,8 @@ A group whose offset has expired (`offsets.retention.minutes`) remembers it by w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -16,8 +15,17 @@ from msgspec.structs import replace
 
 from anabranch import messages
 from anabranch.errors import EventsLost
-from anabranch.kafka.log_bounds import BreakReason, HeldPosition, LogBounds, LogLoss, describe, find_loss
+from anabranch.kafka.log_bounds import (
+    BreakReason,
+    HeldPosition,
+    LogBounds,
+    LogLoss,
+    describe,
+    find_loss,
+    is_other_topic,
+)
 from anabranch.kafka.log_reader import PartitionReader
+from anabranch.kafka.log_tail import Steps, find_newest
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, InvalidMessage, Rebase, StateMarker, encode_binary
@@ -26,20 +34,15 @@ from anabranch.settings import Settings
 from consumers.ranker.changelog import decode_marker, decode_state
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
+from consumers.ranker.log_agreement import LogPart, find_agreed_end, read_ranked_event
 from consumers.ranker.partition_task import PartitionTasks
 from consumers.runtime.group_consumer import NO_OFFSET
 
 log = logging.getLogger(__name__)
 
-TAIL_RECORDS, TAIL_GROWTH = 2048, 4
-"""Offsets that are read first from the end of a log, and how much more each time that this was not enough. A
-transaction saves at most 1,024 states, and a marker behind them."""
 TRUNCATION_GRACE_S = 5.0
 """How long a log must be seen to be too short: a broker that has just become the leader may not know its end yet."""
 NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
-
-Found = TypeVar("Found")
-Steps = Generator[None, None, Found]
 
 
 class PartitionLogs(NamedTuple):
@@ -121,7 +124,8 @@ class StartPositions:
             if not is_known:
                 offset = yield from self._remembered_offset(reader, logs, bounds, marker or NO_MARKER)
             held = HeldPosition(offset, *((None, "") if marker is None else (marker.offset, marker.events_topic_id)))
-            damage = find_damage(logs, bounds, held, marker or NO_MARKER)
+            agreed_end = yield from self._agreed_end(reader, logs, bounds, held, marker or NO_MARKER)
+            damage = find_damage(logs, bounds, held, marker or NO_MARKER, agreed_end)
             if damage is None and is_known:
                 return StartPosition(offset, marker, bounds)
             if damage is None:
@@ -132,6 +136,21 @@ class StartPositions:
             else:
                 self._continue_with(damage, logs)
             yield
+
+    def _agreed_end(
+        self,
+        reader: PartitionReader,
+        logs: PartitionLogs,
+        bounds: dict[TopicPartition, LogBounds],
+        held: HeldPosition,
+        marker: StateMarker,
+    ) -> Steps[int]:
+        events, feedback = bounds[logs.events], bounds[logs.feedback]
+        if is_other_topic(held, events):
+            return held.next_offset  # there is nothing to compare
+        about_this_log = max([feedback.start, *(rebase.feedback_end for rebase in marker.rebases)])
+        part = LogPart(logs.feedback, feedback._replace(start=about_this_log))
+        return (yield from find_agreed_end(reader, LogPart(logs.events, events), part, held.next_offset))
 
     def _begin_new_partitions(self, partition: int) -> None:
         """Commit first offsets for this partition, and at the same time for the others that certainly are new."""
@@ -202,14 +221,19 @@ class StartPositions:
 
 
 def find_damage(
-    logs: PartitionLogs, bounds: dict[TopicPartition, LogBounds], held: HeldPosition, marker: StateMarker
+    logs: PartitionLogs,
+    bounds: dict[TopicPartition, LogBounds],
+    held: HeldPosition,
+    marker: StateMarker,
+    agreed_end: int,
 ) -> Damage | None:
     """What the logs no longer have of what the partition needs, and how to go on without it."""
-    loss = find_loss(held, bounds[logs.events])
+    loss = find_loss(held, bounds[logs.events], agreed_end)
     if loss is not None:
         description = f"{logs.events.topic}, partition {logs.events.partition} "
         description += describe(loss, held, bounds[logs.events])
-        after = marker_after(loss, marker, bounds[logs.events], bounds[logs.user_state].end)
+        rebase = Rebase(bounds[logs.user_state].end, loss.resume_at, bounds[logs.feedback].end)
+        after = marker_after(loss, marker, bounds[logs.events], rebase)
         return Damage(loss.reason, description, loss.events, loss.resume_at, after)
     rankings = bounds[logs.rankings]
     if marker.offset < held.next_offset and not rankings.start <= marker.rankings_offset <= rankings.end:
@@ -223,42 +247,15 @@ def find_damage(
     return None
 
 
-def marker_after(loss: LogLoss, marker: StateMarker, events: LogBounds, states_end: int) -> StateMarker:
-    """The marker with which ranking goes on at `loss.resume_at`; `states_end` is the end of `user-state`.
-
-    Where offsets mean other events than before, states that were saved before hold none of those.
-    """
+def marker_after(loss: LogLoss, marker: StateMarker, events: LogBounds, rebase: Rebase) -> StateMarker:
+    """The marker with which ranking goes on at `loss.resume_at`, with the `rebase` where offsets mean other events."""
     if loss.reason == "trimmed":
         offset, epochs, rebases = max(marker.offset, events.start), marker.epochs, marker.rebases
     else:
-        offset = events.start if loss.reason == "recreated" else min(marker.offset, events.end)
+        offset = events.start if loss.reason == "recreated" else min(marker.offset, loss.resume_at)
         epochs = [epoch for epoch in marker.epochs if epoch.offset < loss.resume_at and loss.reason == "truncated"]
-        earlier = [rebase for rebase in marker.rebases if rebase.offset < loss.resume_at]
-        rebases = [*earlier, Rebase(states_end, loss.resume_at)]
+        rebases = [*(earlier for earlier in marker.rebases if earlier.offset < rebase.offset), rebase]
     return replace(marker, offset=offset, epochs=epochs, rebases=rebases, events_topic_id=events.topic_id)
-
-
-def find_newest(
-    reader: PartitionReader,
-    partition: TopicPartition,
-    bounds: LogBounds,
-    read: Callable[[ConsumerRecord], Found | None],
-) -> Steps[Found | None]:
-    """What `read` returns for the newest committed record for which that is not None; None if there is none.
-
-    It reads the end of the log, and more of it each time that this is not enough.
-    """
-    end, length = bounds.end, TAIL_RECORDS
-    while end > bounds.start:
-        start = max(bounds.start, end - length)
-        newest = None
-        for records in reader.read(partition, start, end):
-            newest = next((found for record in reversed(records) if (found := read(record)) is not None), newest)
-            yield
-        if newest is not None:
-            return newest
-        end, length = start, length * TAIL_GROWTH
-    return None
 
 
 def _read_marker(record: ConsumerRecord) -> StateMarker | None:
@@ -272,6 +269,5 @@ def _read_ranking_end(record: ConsumerRecord) -> int | None:
 
 
 def _read_feedback_end(record: ConsumerRecord) -> int | None:
-    with suppress(InvalidMessage):
-        return messages.feedback.decode(record.value or b"").offset + 1
-    return None
+    ranked = read_ranked_event(record)
+    return None if ranked is None else ranked.offset + 1

@@ -31,6 +31,12 @@ def test_a_log_that_ends_before_the_position_lost_its_end() -> None:
     assert find_loss(HeldPosition(12, saved_to=3), LogBounds(5, 9)) == LogLoss("truncated", 9, 0, unsaved=3)
 
 
+def test_a_log_with_other_records_before_the_position_lost_what_it_had_there() -> None:
+    held, log = HeldPosition(12, saved_to=12), LogBounds(0, 900)
+    assert find_loss(held, log, agreed_end=9) == LogLoss("truncated", 9, 0, unsaved=0)
+    assert find_loss(held, log, agreed_end=12) is None
+
+
 def test_a_topic_with_another_id_is_another_topic_however_long_its_log_is() -> None:
     held = HeldPosition(7, saved_to=6, topic_id="old")
     assert find_loss(held, LogBounds(0, 900, "new")) == LogLoss("recreated", 0, unranked=0, unsaved=1)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from anabranch import messages
 from anabranch.errors import EventsLost
+from anabranch.kafka import log_tail
 from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import STATE_MARKER_KEY, StateMarker, encode_binary
 from consumers.ranker.partition_task import TaskState
@@ -149,7 +150,8 @@ def truncated(world: RankerWorld, saved: bool = True) -> None:
 def test_a_log_that_ends_before_the_position_stops_the_ranker(world: RankerWorld) -> None:
     truncated(world)
     with pytest.raises(
-        EventsLost, match=r"holds offsets 0 up to 9, .* position in it is 12: the log lost its last 3 events"
+        EventsLost,
+        match=r"holds offsets 0 up to 9, .* position in it is 12: from offset 9 on the log lost what it had, 3 events",
     ):
         world.process().settle()
 
@@ -161,6 +163,44 @@ def test_states_that_are_ahead_of_a_truncated_log_are_kept_and_new_events_are_ra
     process = rank(world, 24, **CONTINUE)
     assert lost(process, "truncated") == 0 and breaks(process, "truncated") == 1
     assert_as_uninterrupted(world, process, tmp_path)
+
+
+@pytest.mark.parametrize("new_events", [4, 6, 40])
+def test_a_truncated_log_that_has_grown_again_is_told_by_the_events_it_holds(
+    world: RankerWorld, tmp_path: Path, new_events: int
+) -> None:
+    """Up to before the position, up to it, and beyond: by then no offset tells."""
+    truncated(world)
+    send(world, new_events)
+    with pytest.raises(EventsLost, match=r"partition 0 .* from offset 9 on the log lost what it had, 3 events"):
+        world.process().settle()
+    process = world.process(**CONTINUE)
+    process.settle()
+    assert breaks(process, "truncated") == 1 and breaks(process, "truncated", partition=1) == 0
+    assert_as_uninterrupted(world, process, tmp_path)
+
+
+def test_a_log_that_lost_more_than_the_newest_events_is_searched_for_where_it_agrees(
+    world: RankerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_tail, "WINDOW_RECORDS", 2)
+    rank(world, 48).stop()
+    world.kafka.truncate(world.topics.events, 0, 3)
+    send(world, 60)
+    with pytest.raises(EventsLost, match="from offset 3 on the log lost what it had, 21 events"):
+        world.process().settle()
+
+
+def test_feedback_about_the_log_before_a_loss_is_not_compared_with_the_log_after_it(world: RankerWorld) -> None:
+    """A duplicate and a message that is no event have no feedback that would replace the old one."""
+    truncated(world)
+    process = rank(world, 0, **CONTINUE)
+    world.kafka.append(OutboundRecord(world.topics.events, b"u0", messages.encode(world.sent[16]), 0))
+    world.send_bytes(b"no event", "u0")
+    process.settle()
+    process.stop()
+    process = rank(world, 8)
+    assert breaks(process, "truncated") == 0
 
 
 def test_new_events_at_old_offsets_are_replayed_after_a_kill(world: RankerWorld, tmp_path: Path) -> None:
