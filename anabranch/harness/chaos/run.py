@@ -164,7 +164,12 @@ class Chaos:
         messages = generate_messages(testbed.ahead, titles, options.random_seed)
         stream = EventStream(self._settings, testbed.topics.events, messages, options.events_per_second)
         stream.start()
-        self._await(lambda: any(ends(self._settings, testbed.topics.rankings).values()), "first ranking", fleet)
+
+        def has_ranking() -> bool:
+            stream.check()
+            return any(ends(self._settings, testbed.topics.rankings).values())
+
+        self._await(has_ranking, "first ranking", fleet)
         return stream
 
     def _inject_faults(self, fleet: Fleet, stream: EventStream, first: str, second: str) -> None:
