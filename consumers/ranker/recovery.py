@@ -119,7 +119,7 @@ class RecoveryManager:
         dirty: dict[int, DirtyUser] = {}
         with closing(self._clients.log_reader.partition_reader()) as reader:
             start = yield from self._starts.find(reader, logs)
-            offset, events, rankings = start.offset, start.bounds[logs.events], start.bounds[logs.rankings]
+            offset, events, rankings = start.offset, start.view.events, start.view.bounds[logs.rankings]
             task.restore_to(offset)
             marker = yield from self._load_states(reader, logs.user_state, start)
             segments = missing_segments(marker, max(marker.offset, events.start), offset)
@@ -157,7 +157,7 @@ class RecoveryManager:
         The release that ranked last may be one that this process is only loading. The states it encoded are of no use
         to any other release, so they are loaded once it is live here.
         """
-        marker = start.marker or NO_MARKER
+        marker = start.view.marker
         while self._live is None:
             yield
         ranked_by = marker.epochs[-1].release if marker.epochs else None
@@ -166,7 +166,7 @@ class RecoveryManager:
             yield from self._wait_for_release(str(ranked_by))
         self._changelog.begin(partition.partition, marker)
         max_next_offset = marker.offset
-        for records in self._chunks(reader, partition, *start.bounds[partition][:2]):
+        for records in self._chunks(reader, partition, *start.view.bounds[partition][:2]):
             max_next_offset = max(max_next_offset, self._changelog.load(partition.partition, records))
             self._changelog.evict_idle_users()
             yield

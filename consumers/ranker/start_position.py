@@ -60,15 +60,45 @@ class PartitionLogs(NamedTuple):
         return cls(*(TopicPartition(name, partition) for name in names))
 
 
+class PartitionView(NamedTuple):
+    """What the topics hold about a partition at one time."""
+
+    logs: PartitionLogs
+    bounds: dict[TopicPartition, LogBounds]
+    """Of every topic of `logs`."""
+    saved: StateMarker | None
+    """The newest marker; None: no state has been saved."""
+
+    @property
+    def marker(self) -> StateMarker:
+        """The newest marker, or one that says that nothing is saved."""
+        return self.saved or NO_MARKER
+
+    @property
+    def events(self) -> LogBounds:
+        """The ends of the log of events."""
+        return self.bounds[self.logs.events]
+
+    @property
+    def feedback(self) -> LogPart:
+        """The feedback about the log as it is, without that about a log which it replaced."""
+        bounds = self.bounds[self.logs.feedback]
+        start = max([bounds.start, *(rebase.feedback_end for rebase in self.marker.rebases)])
+        return LogPart(self.logs.feedback, bounds._replace(start=start))
+
+    def held(self, offset: int) -> HeldPosition:
+        """What a group with this offset remembers."""
+        saved_to = None if self.saved is None else self.saved.offset
+        return HeldPosition(offset, saved_to, self.marker.events_topic_id)
+
+
 class StartPosition(NamedTuple):
-    """Where ranking begins, and what the saved states hold."""
+    """Where ranking begins."""
 
     offset: int
     """The group's committed offset, which is final."""
-    marker: StateMarker | None
-    """The newest; None: no state has been saved."""
-    bounds: dict[TopicPartition, LogBounds]
-    """Of every topic of `PartitionLogs`, as of after the offset was known."""
+    view: PartitionView
+    """As of after the offset was known."""
 
 
 class Damage(NamedTuple):
@@ -108,49 +138,47 @@ class StartPositions:
 
         Whatever is decided is committed first, and then the group is asked again.
         """
-        partition, confirms_truncation = logs.events.partition, False
+        is_confirmed = False
         while True:
-            offset = self._clients.group.committed_offset(partition)
-            if offset is None:
-                yield
+            offset = yield from self._committed_offset(logs.events.partition)
+            view = yield from self._view(reader, logs)
+            if offset == NO_OFFSET:
+                yield from self._commit_offset(reader, view)
                 continue
-            bounds = self._clients.log_reader.bounds(logs)
-            marker = yield from find_newest(reader, logs.user_state, bounds[logs.user_state], _read_marker)
-            is_known = offset != NO_OFFSET
-            if not is_known and marker is None:
-                self._begin_new_partitions(partition)
-                yield
-                continue
-            if not is_known:
-                offset = yield from self._remembered_offset(reader, logs, bounds, marker or NO_MARKER)
-            held = HeldPosition(offset, *((None, "") if marker is None else (marker.offset, marker.events_topic_id)))
-            agreed_end = yield from self._agreed_end(reader, logs, bounds, held, marker or NO_MARKER)
-            damage = find_damage(logs, bounds, held, marker or NO_MARKER, agreed_end)
-            if damage is None and is_known:
-                return StartPosition(offset, marker, bounds)
+            damage = yield from find_damage(reader, view, offset)
             if damage is None:
-                self._remember(partition, offset)
-            elif damage.reason == "truncated" and not confirms_truncation:
+                return StartPosition(offset, view)
+            if damage.reason == "truncated" and not is_confirmed:
                 yield from self._wait(TRUNCATION_GRACE_S)
-                confirms_truncation = True
+                is_confirmed = True
             else:
                 self._continue_with(damage, logs)
-            yield
 
-    def _agreed_end(
-        self,
-        reader: PartitionReader,
-        logs: PartitionLogs,
-        bounds: dict[TopicPartition, LogBounds],
-        held: HeldPosition,
-        marker: StateMarker,
-    ) -> Steps[int]:
-        events, feedback = bounds[logs.events], bounds[logs.feedback]
-        if is_other_topic(held, events):
-            return held.next_offset  # there is nothing to compare
-        about_this_log = max([feedback.start, *(rebase.feedback_end for rebase in marker.rebases)])
-        part = LogPart(logs.feedback, feedback._replace(start=about_this_log))
-        return (yield from find_agreed_end(reader, LogPart(logs.events, events), part, held.next_offset))
+    def _committed_offset(self, partition: int) -> Steps[int]:
+        while (offset := self._clients.group.committed_offset(partition)) is None:
+            yield
+        return offset
+
+    def _view(self, reader: PartitionReader, logs: PartitionLogs) -> Steps[PartitionView]:
+        bounds = self._clients.log_reader.bounds(logs)
+        marker = yield from find_newest(reader, logs.user_state, bounds[logs.user_state], _read_marker)
+        return PartitionView(logs, bounds, marker)
+
+    def _commit_offset(self, reader: PartitionReader, view: PartitionView) -> Steps[None]:
+        """Give the group an offset where it has none: the remembered one, which is judged as if it had been committed.
+
+        That of another topic is not committed for this one.
+        """
+        if view.saved is None:
+            self._begin_new_partitions(view.logs.events.partition)
+        else:
+            offset = yield from self._remembered_offset(reader, view)
+            damage = yield from find_damage(reader, view, offset)
+            if damage is None:
+                self._remember(view.logs.events.partition, offset)
+            else:
+                self._continue_with(damage, view.logs)
+        yield
 
     def _begin_new_partitions(self, partition: int) -> None:
         """Commit first offsets for this partition, and at the same time for the others that certainly are new."""
@@ -161,26 +189,24 @@ class StartPositions:
             number for number in is_empty | {partition} if self._clients.group.committed_offset(number) == NO_OFFSET
         )
 
-    def _remembered_offset(
-        self,
-        reader: PartitionReader,
-        logs: PartitionLogs,
-        bounds: dict[TopicPartition, LogBounds],
-        marker: StateMarker,
-    ) -> Steps[int]:
+    def _remembered_offset(self, reader: PartitionReader, view: PartitionView) -> Steps[int]:
         """The offset behind the last event that became a ranking, feedback, a dead letter or part of a saved state.
 
-        What may follow are duplicates, which are recognised again.
+        What may follow are duplicates, which are recognised again. Rankings and dead letters from before the log was
+        replaced cannot be told from those about this one, and do not count; feedback can.
         """
-        saved = marker.offset
-        for records in reader.read(logs.user_state, *bounds[logs.user_state][:2]):
+        logs, marker = view.logs, view.marker
+        end = marker.offset
+        for records in reader.read(logs.user_state, *view.bounds[logs.user_state][:2]):
             states = (record for record in records if record.key and record.value is not None)
-            saved = max([saved, *(decode_state(record, marker.rebases).next_offset for record in states)])
+            end = max([end, *(decode_state(record, marker.rebases).next_offset for record in states)])
             yield
+        joined = yield from find_newest(reader, *view.feedback, _read_feedback_end)
+        if marker.rebases:
+            return max(end, joined or 0)
         yield from self._dead_letters.catch_up()
-        ranked = yield from find_newest(reader, logs.rankings, bounds[logs.rankings], _read_ranking_end)
-        joined = yield from find_newest(reader, logs.feedback, bounds[logs.feedback], _read_feedback_end)
-        return max(saved, ranked or 0, joined or 0, self._dead_letters.end(logs.events.partition))
+        ranked = yield from find_newest(reader, logs.rankings, view.bounds[logs.rankings], _read_ranking_end)
+        return max(end, joined or 0, ranked or 0, self._dead_letters.end(logs.events.partition))
 
     def _remember(self, partition: int, offset: int) -> None:
         log.warning(
@@ -220,31 +246,36 @@ class StartPositions:
         self._metrics.log_breaks.labels(str(partition), damage.reason).inc()
 
 
-def find_damage(
-    logs: PartitionLogs,
-    bounds: dict[TopicPartition, LogBounds],
-    held: HeldPosition,
-    marker: StateMarker,
-    agreed_end: int,
-) -> Damage | None:
-    """What the logs no longer have of what the partition needs, and how to go on without it."""
-    loss = find_loss(held, bounds[logs.events], agreed_end)
-    if loss is not None:
-        description = f"{logs.events.topic}, partition {logs.events.partition} "
-        description += describe(loss, held, bounds[logs.events])
-        rebase = Rebase(bounds[logs.user_state].end, loss.resume_at, bounds[logs.feedback].end)
-        after = marker_after(loss, marker, bounds[logs.events], rebase)
-        return Damage(loss.reason, description, loss.events, loss.resume_at, after)
-    rankings = bounds[logs.rankings]
-    if marker.offset < held.next_offset and not rankings.start <= marker.rankings_offset <= rankings.end:
-        description = (
-            f"{logs.rankings.topic}, partition {logs.rankings.partition} holds offsets {rankings.start} up to "
-            f"{rankings.end}, and the saved user states need those from {marker.rankings_offset} on: the feedback on "
-            f"slates of the newest {held.next_offset - marker.offset} events will not name them"
-        )
-        after = replace(marker, rankings_offset=min(max(marker.rankings_offset, rankings.start), rankings.end))
-        return Damage("slates", description, 0, held.next_offset, after)
-    return None
+def find_damage(reader: PartitionReader, view: PartitionView, offset: int) -> Steps[Damage | None]:
+    """What the logs no longer have of what a group with this offset needs, and how to go on without it."""
+    held, events = view.held(offset), view.events
+    agreed_end = None
+    if not is_other_topic(held, events):
+        agreed_end = yield from find_agreed_end(reader, LogPart(view.logs.events, events), view.feedback, offset)
+    loss = find_loss(held, events, agreed_end)
+    return _missing_slates(view, offset) if loss is None else _damage(loss, held, view)
+
+
+def _damage(loss: LogLoss, held: HeldPosition, view: PartitionView) -> Damage:
+    logs, bounds = view.logs, view.bounds
+    what = f"{logs.events.topic}, partition {logs.events.partition} {describe(loss, held, view.events)}"
+    rebase = Rebase(bounds[logs.user_state].end, loss.resume_at, bounds[logs.feedback].end)
+    return Damage(loss.reason, what, loss.events, loss.resume_at, marker_after(loss, view.marker, view.events, rebase))
+
+
+def _missing_slates(view: PartitionView, offset: int) -> Damage | None:
+    """The rankings that the replay of events needs, if they are gone."""
+    marker, source = view.marker, view.logs.rankings
+    rankings = view.bounds[source]
+    if marker.offset >= offset or rankings.start <= marker.rankings_offset <= rankings.end:
+        return None
+    what = (
+        f"{source.topic}, partition {source.partition} holds offsets {rankings.start} up to {rankings.end}, and "
+        f"the saved user states need those from {marker.rankings_offset} on: the last slates of the users of the newest "
+        f"{offset - marker.offset} events are lost, and their next feedback names none"
+    )
+    rankings_offset = min(max(marker.rankings_offset, rankings.start), rankings.end)
+    return Damage("slates", what, 0, offset, replace(marker, rankings_offset=rankings_offset))
 
 
 def marker_after(loss: LogLoss, marker: StateMarker, events: LogBounds, rebase: Rebase) -> StateMarker:
