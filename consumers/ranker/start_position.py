@@ -271,8 +271,8 @@ def _missing_slates(view: PartitionView, offset: int) -> Damage | None:
         return None
     what = (
         f"{source.topic}, partition {source.partition} holds offsets {rankings.start} up to {rankings.end}, and "
-        f"the saved user states need those from {marker.rankings_offset} on: the last slates of the users of the newest "
-        f"{offset - marker.offset} events are lost, and their next feedback names none"
+        f"the saved user states need those from {marker.rankings_offset} on: the last slates of users of the "
+        f"newest {offset - marker.offset} events are lost, and their next feedback names none"
     )
     rankings_offset = min(max(marker.rankings_offset, rankings.start), rankings.end)
     return Damage("slates", what, 0, offset, replace(marker, rankings_offset=rankings_offset))
