@@ -291,6 +291,17 @@ class Epoch(Struct, frozen=True, array_like=True):
     release: str
 
 
+class Rebase(Struct, frozen=True, array_like=True):
+    """The log of `events` lost its end, or was replaced: offsets from `offset` on mean other events than before."""
+
+    states_end: int
+    """Saved states before this offset of `user-state` count in the log as it was before."""
+    offset: int
+    """Those states hold no event of the present log from this offset on, whatever `UserState.next_offset` says."""
+    feedback_end: int
+    """Feedback before this offset of `feedback` is about the log as it was before."""
+
+
 class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """How far the saved states of a partition go. Topic `user-state`, empty key, which no user has."""
 
@@ -300,6 +311,10 @@ class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """The rankings of the events from `offset` on are at this offset of `rankings` or later."""
     epochs: list[Epoch]
     """The releases that ranked the events from `offset` on, oldest first. Earlier events have no ranking."""
+    events_topic_id: str = ""
+    """The id of the topic `events` that the offsets count in; empty in markers of earlier versions."""
+    rebases: list[Rebase] = []
+    """Oldest first. As a rule there is none."""
 
 
 STATE_MARKER_KEY = b""

@@ -125,6 +125,18 @@ class RankerMetrics(ConsumerMetrics):
         self.events = new.counter("anabranch_events", "Events read from the log, counted when their batch is committed")
         self.ignored = new.counter("anabranch_events_ignored", "Events that changed nothing", "reason")
         self.ignored.labels("duplicate")
+        self.events_lost = new.counter(
+            "anabranch_events_lost",
+            "Events that the log lost before they were ranked, or before a saved user state had them",
+            "partition",
+            "reason",
+        )
+        self.log_breaks = new.counter(
+            "anabranch_log_breaks",
+            "Times that ranking went on with a log that lost events, whether their number is known or not",
+            "partition",
+            "reason",
+        )
         self.corrected = new.counter("anabranch_events_corrected", "Events applied with a corrected field", "reason")
         self.corrected.labels("clock_skew")
         self.rankings = new.counter("anabranch_rankings", "Rankings committed")

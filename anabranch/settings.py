@@ -82,6 +82,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     have the same name."""
     start: Literal["latest", "earliest"] = "latest"
     """Where a ranker group without committed offsets starts to rank. Earlier events only update the user states."""
+    on_lost_events: Literal["stop", "continue"] = "stop"
+    """What a ranker does if `events` no longer has what the group needs of it, because it was trimmed, truncated or
+    created again. stop: end with an error that says what is lost. continue: log and count what is lost, and rank what
+    the log has."""
 
     linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
     """Longest time a batch waits for more events while the previous batch is being published."""

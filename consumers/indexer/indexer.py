@@ -16,13 +16,14 @@ from hashlib import blake2b
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
 from msgspec import Struct
 
 from anabranch import messages, release
+from anabranch.errors import EventsLost
 from anabranch.kafka import clients as kafka_clients
 from anabranch.kafka import topics
+from anabranch.kafka.group_membership import lost_positions
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
@@ -32,6 +33,7 @@ from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.indexer.clients import IndexerClients
+from consumers.indexer.committed_offsets import CommittedOffsets
 from consumers.indexer.item_embedder import ItemEmbedder
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import decode_item, decode_own
@@ -76,6 +78,7 @@ class Indexer:
         self._backlog: list[str] = []
         self._is_complete = True
         """Whether `IndexingComplete` has been published for the live release."""
+        self._group_offsets = CommittedOffsets(self._consumer, clients.log_reader)
         self._committed_offsets: dict[TopicPartition, int] = {}
         self._lag: int | None = None
         """Messages behind the end of the partition that is furthest behind; None while that is not known."""
@@ -84,9 +87,7 @@ class Indexer:
     def run(self, stop: threading.Event) -> None:
         """Index until `stop` is set. Then wait until the broker has everything that was sent, and close the clients."""
         try:
-            self._committed_offsets = {
-                partition: self._consumer.committed(partition) or 0 for partition in self._consumer.assignment()
-            }
+            self._committed_offsets = self._group_offsets.load()
             for record in kafka_clients.drain(self._consumer):
                 self._on_record(record)
             self._start_release(at_start=True)
@@ -119,7 +120,16 @@ class Indexer:
         return f"{self._lag} messages behind: more than ready_max_lag, {limit}" if self._lag > limit else None
 
     def _poll(self, timeout_ms: int) -> None:
-        for records in self._consumer.poll(timeout_ms=timeout_ms).values():
+        """Take what has arrived. Raises `EventsLost` if a log no longer has the position of this process."""
+        try:
+            polled = self._consumer.poll(timeout_ms=timeout_ms)
+        except (OffsetOutOfRangeError, LogTruncationError) as error:
+            lost = ", ".join(f"{topic}, partition {partition}" for topic, partition in lost_positions(error))
+            raise EventsLost(
+                f"{lost} was trimmed, truncated or created again under the indexer: start it again, and it reads all "
+                "items that the log has, and publishes what differs"
+            ) from error
+        for records in polled.values():
             for record in records:
                 self._on_record(record)
 
@@ -271,7 +281,7 @@ class Indexer:
             self._report_lag(positions, kafka_clients.fetched_ends(self._consumer, positions))
 
     def _report_lag(self, positions: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]) -> None:
-        lags = {partition: max(0, end - positions[partition]) for partition, end in end_offsets.items()}
+        lags = {partition: end - positions[partition] for partition, end in end_offsets.items()}
         for partition, lag in lags.items():
             self._metrics.lag.labels(partition.topic, str(partition.partition)).set(lag)
         self._lag = max(lags.values(), default=None) if len(lags) == len(positions) else None
@@ -281,9 +291,7 @@ class Indexer:
         positions = {partition: self._consumer.position(partition) or 0 for partition in self._committed_offsets}
         if positions != self._committed_offsets:
             self._delivery.flush()
-            self._consumer.commit(
-                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()}
-            )
+            self._group_offsets.commit(positions)
             self._committed_offsets = positions
         return positions
 

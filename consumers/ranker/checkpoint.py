@@ -15,6 +15,7 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from anabranch.kafka import topics
 from anabranch.kafka.records import UNKNOWN_OFFSET, OutboundRecord
@@ -221,9 +222,8 @@ def _plan(
     epochs = _epochs(checkpoint.marker.epochs, complete_to, events, release if events.first_events else None)
     is_new_epoch = len(epochs) > 0 and epochs[-1] not in checkpoint.marker.epochs
     is_marker_due = complete_to > checkpoint.marker.offset and now - checkpoint.marker_written_at >= interval_s
-    marker = StateMarker(
-        offset=complete_to, rankings_offset=_rankings_offset(checkpoint, complete_to, events), epochs=epochs
-    )
+    rankings_offset = _rankings_offset(checkpoint, complete_to, events)
+    marker = replace(checkpoint.marker, offset=complete_to, rankings_offset=rankings_offset, epochs=epochs)
     needs_marker = bool(due_slots) or is_new_epoch or is_marker_due
     return CheckpointPlan(partition, due_slots, newly_dirty, events, marker if needs_marker else None)
 

@@ -24,7 +24,8 @@ class DeadLetterOffsets:
     def __init__(self, log_reader: LogReader, topics: Topics) -> None:
         self._log_reader = log_reader
         self._topics = topics
-        self._offsets: dict[int, set[int]] = defaultdict(set)
+        self._letters: dict[int, dict[int, int | None]] = defaultdict(dict)
+        """Partition → offset → hash of the bytes, None where the dead letter does not have them."""
         self._next_offset: dict[int, int] = {}
 
     def catch_up(self) -> Iterator[None]:
@@ -37,8 +38,18 @@ class DeadLetterOffsets:
                 yield
 
     def holds(self, partition: int, offset: int) -> bool:
-        """Whether the event at this offset became a dead letter."""
-        return offset in self._offsets[partition]
+        """Whether an event at this offset became a dead letter."""
+        return offset in self._letters[partition]
+
+    def holds_event(self, event: ConsumerRecord) -> bool:
+        """Whether this very event did: of a log that was truncated or created again, another had its offset before."""
+        if not self.holds(event.partition, event.offset):
+            return False
+        return self._letters[event.partition][event.offset] in (None, _hash(event.key, event.value))
+
+    def end(self, partition: int) -> int:
+        """The offset behind the last event of the partition that became a dead letter, 0 if none did."""
+        return max(self._letters[partition], default=-1) + 1
 
     def _note(self, record: ConsumerRecord) -> None:
         try:
@@ -46,4 +57,10 @@ class DeadLetterOffsets:
         except NotReplayable:
             return
         if letter.topic == self._topics.events:
-            self._offsets[letter.partition].add(letter.offset)
+            has_bytes = letter.category != "too_large"
+            self._letters[letter.partition][letter.offset] = _hash(letter.key, letter.value) if has_bytes else None
+
+
+def _hash(key: bytes | None, value: bytes | None) -> int:
+    """A dead letter does not tell an empty value from none."""
+    return hash((key, value or b""))

@@ -181,6 +181,8 @@ class Ranker:
         if rebalance is None:
             return
         self._committer.await_commit()
+        if rebalance.out_of_range:  # what is in memory can no longer be replayed
+            self.final_checkpoint()
         for partition in rebalance.revoked:
             self.tasks.close(partition)
         for partition in rebalance.assigned:
@@ -230,13 +232,13 @@ class Ranker:
         return sum(len(checkpoint.dirty) for checkpoint in self.tasks.checkpoints.values())
 
     def _lag(self) -> dict[int, int]:
-        """Events between what is ranked and the end of each partition's log.
+        """Events between what is ranked and the end of each partition's log; below 0 if the log lost its end.
 
         Where the group's offset is not known yet, neither is the lag.
         """
         known = [task.partition for task in self.tasks if task.state is not TaskState.ASSIGNED]
         ends = self._clients.group.end_offsets(known)
-        return {partition: max(0, end - self.tasks[partition].next_offset) for partition, end in ends.items()}
+        return {partition: end - self.tasks[partition].next_offset for partition, end in ends.items()}
 
     def _waits_for(self) -> str | None:
         """What is missing before this process ranks what comes; None if nothing is."""

@@ -16,7 +16,7 @@ from contextlib import closing
 import faiss
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from anabranch import messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 1.0
 RECONNECT_DELAY_S = 1.0
+READ_ALL_AGAIN = (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, LogTruncationError)
+"""After these errors all topics are read from the beginning, since updates are idempotent."""
 MAX_POLL_RECORDS = 500
 """Records in one update: the main loop applies one update between two batches."""
 
@@ -135,10 +137,7 @@ class ReleaseWatcher:
                     with closing(self.connect()) as consumer:
                         while not self._stop.is_set():
                             self.poll(consumer)
-                except (
-                    RetriableError,
-                    BrokerUnavailable,
-                ) as error:  # updates are idempotent: read all again
+                except READ_ALL_AGAIN as error:
                     log.warning("the release watcher reconnects: %s", error)
                     self._stop.wait(RECONNECT_DELAY_S)
         except BaseException as error:

@@ -11,12 +11,14 @@ from typing import Any
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import OffsetOutOfRangeError, RetriableError
 
 from anabranch.kafka.clients import IDLE_WAIT_MS
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.records import Offsets, OutboundRecord
 from consumers.runtime.assignment import Rebalance
 from consumers.runtime.clock import Clock
+from consumers.runtime.group_consumer import NO_OFFSET
 from consumers.runtime.publishers import TransactionAborted
 
 APPENDED_MS = 1_700_000_000_000
@@ -42,12 +44,14 @@ class InMemoryKafka:
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
         self.committed: dict[int, int] = {}
         self.generation = 1
+        self._starts: dict[TopicPartition, int] = defaultdict(int)
+        self._creations: dict[str, int] = defaultdict(int)
 
     def append(self, record: OutboundRecord) -> int:
         """Append a record to its partition, 0 where none is named; its offset."""
         source = TopicPartition(record.topic, record.partition or 0)
         log = self.logs[source]
-        offset, headers = len(log), list(record.headers or [])
+        offset, headers = self.end(*source), list(record.headers or [])
         place = (record.topic, source.partition, 0, offset, APPENDED_MS, 0)
         log.append(ConsumerRecord(*place, record.key, record.value, headers, None, 0, 0, 0))
         return offset
@@ -58,7 +62,36 @@ class InMemoryKafka:
         return [record for source in sources for record in self.logs[source]]
 
     def end(self, topic: str, partition: int) -> int:
-        return len(self.logs[TopicPartition(topic, partition)])
+        source = TopicPartition(topic, partition)
+        return self._starts[source] + len(self.logs[source])
+
+    def bounds(self, source: TopicPartition) -> LogBounds:
+        return LogBounds(self._starts[source], self.end(*source), f"{source.topic} {self._creations[source.topic]}")
+
+    def trim(self, topic: str, partition: int, start: int) -> None:
+        """Delete the records before an offset, as retention does."""
+        source = TopicPartition(topic, partition)
+        self.logs[source] = self.read(source, start, self.end(*source))
+        self._starts[source] = start
+
+    def truncate(self, topic: str, partition: int, end: int) -> None:
+        """Lose the records from an offset on, as a broker does that lost its power."""
+        source = TopicPartition(topic, partition)
+        self.logs[source] = self.read(source, self._starts[source], end)
+
+    def recreate(self, topic: str) -> None:
+        """Delete the topic and create it again. The group's offsets go with it."""
+        for source in list(self.logs):
+            if source.topic == topic:
+                self.logs[source], self._starts[source] = [], 0
+        self._creations[topic] += 1
+
+    def read(self, source: TopicPartition, start: int, end: int) -> list[ConsumerRecord]:
+        """The records from an offset up to another. Raises `OffsetOutOfRangeError` if the log cannot have them."""
+        log_start = self._starts[source]
+        if not log_start <= start <= self.end(*source):
+            raise OffsetOutOfRangeError({source: start})
+        return self.logs[source][start - log_start : end - log_start]
 
     def log_reader(self) -> InMemoryLogReader:
         return InMemoryLogReader(self)
@@ -79,14 +112,14 @@ class InMemoryLogReader:
     def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
         for first in range(start, end, self._chunk):
             self._fail()
-            yield self._kafka.logs[partition][first : min(first + self._chunk, end)]
+            yield self._kafka.read(partition, first, min(first + self._chunk, end))
 
     def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
         self._fail()
         return next((record for record in self._kafka.logs[partition] if record.offset >= offset), None)
 
-    def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {partition: len(self._kafka.logs[partition]) for partition in partitions}
+    def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
+        return {partition: self._kafka.bounds(partition) for partition in partitions}
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         return iter([record for topic in topics for record in self._kafka.records(topic)])
@@ -164,9 +197,13 @@ class InMemoryGroupConsumer:
             return []
         batch: list[ConsumerRecord] = []
         for partition in sorted(running):
-            log = self._kafka.logs[TopicPartition(self._topic, partition)]
             position = self._positions[partition]
-            records = log[position : position + limit - len(batch)]
+            source = TopicPartition(self._topic, partition)
+            try:
+                records = self._kafka.read(source, position, position + limit - len(batch))
+            except OffsetOutOfRangeError:
+                self._rebalances.append(Rebalance(*[frozenset({partition})] * 3))
+                continue
             self._positions[partition] = position + len(records)
             batch += records
         return batch
@@ -182,7 +219,13 @@ class InMemoryGroupConsumer:
         if self.withhold_offsets:
             self.withhold_offsets -= 1
             return None
-        return self._kafka.committed.setdefault(partition, 0)
+        return self._kafka.committed.get(partition, NO_OFFSET)
+
+    def begin(self, partitions: Iterable[int]) -> None:
+        self._kafka.committed |= dict.fromkeys(partitions, 0)
+
+    def remember(self, partition: int, offset: int) -> None:
+        self._kafka.committed[partition] = offset
 
     def resume(self, partition: int, offset: int) -> bool:
         if partition not in self.assigned:

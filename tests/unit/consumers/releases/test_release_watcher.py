@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kafka.errors import KafkaConnectionError
+from kafka import TopicPartition
+from kafka.errors import KafkaConnectionError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from prometheus_client import CollectorRegistry
 
 from anabranch.errors import BackgroundFailure
@@ -317,11 +318,21 @@ def until(condition: object, watcher: ReleaseWatcher) -> None:
         time.sleep(0.01)
 
 
-def test_the_thread_reconnects_after_a_lost_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaConnectionError("lost"),
+        OffsetOutOfRangeError({TopicPartition("releases", 0): 7}),
+        LogTruncationError({TopicPartition("releases", 0): None}),
+    ],
+)
+def test_the_thread_reads_all_again_after_a_lost_connection_or_position(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: KafkaError
+) -> None:
     monkeypatch.setattr(release_watcher, "RECONNECT_DELAY_S", 0.01)
     world.watcher.start()
     until(lambda: len(world.consumers) == 2, world.watcher)
-    world.consumers[1].error = KafkaConnectionError("lost")
+    world.consumers[1].error = error
     until(lambda: len(world.consumers) == 4, world.watcher)
     assert world.consumers[1].closed
     world.watcher.close()
