@@ -13,7 +13,7 @@ from kafka.structs import MemberState
 
 from anabranch.kafka import clients, group_membership
 from anabranch.kafka.clients import IDLE_WAIT_MS
-from anabranch.kafka.records import Offsets, offsets_and_metadata
+from anabranch.kafka.records import offsets_and_metadata
 from anabranch.settings import Settings
 from consumers.runtime.assignment import AssignmentListener, Rebalance
 
@@ -56,9 +56,6 @@ class GroupConsumer(Protocol):
 
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         """The log end of each partition as the newest fetch saw it; without those that were not fetched yet."""
-
-    def commit(self, offsets: Offsets) -> None:
-        """Commit offsets outside any transaction. Raises `KafkaError`."""
 
     def close(self) -> None:
         """Leave the group, so that its partitions move at once."""
@@ -157,10 +154,6 @@ class KafkaGroupConsumer:
         ends = clients.fetched_ends(self._consumer, map(self._topic_partition, partitions))
         return {topic_partition.partition: end for topic_partition, end in ends.items()}
 
-    def commit(self, offsets: Offsets) -> None:
-        """See `GroupConsumer`."""
-        self._consumer.commit(offsets_and_metadata(offsets))
-
     def close(self) -> None:
         """See `GroupConsumer`."""
         self._consumer.close(autocommit=False)
@@ -175,7 +168,7 @@ class KafkaGroupConsumer:
         new = [source for source in assigned if self._consumer.committed(source, timeout_ms=timeout_ms) is None]
         read_bounds = self._consumer.end_offsets if self._start == "latest" else self._consumer.beginning_offsets
         offsets: dict[TopicPartition, int] = read_bounds(new)
-        self.commit(offsets)
+        self._consumer.commit(offsets_and_metadata(offsets))
         return offsets
 
     def _poll(self, running: Collection[int], timeout_ms: int, limit: int) -> list[ConsumerRecord]:

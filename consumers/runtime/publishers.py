@@ -1,11 +1,12 @@
-"""Publishing a batch: its records and its consumed offsets in one transaction, or at least once."""
+"""Publishing a batch: its records and its consumed offsets in one transaction, or its outputs before that."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
@@ -82,13 +83,12 @@ class TransactionalPublisher:
         clock: Clock | None = None,
     ) -> None:
         """`new_producer` makes a producer with the id, which fences the one before. Raises `BrokerUnavailable`."""
-        self._settings = settings
         self._id = transactional_id
         self._new_producer = new_producer
         self._clock = clock or Clock()
         self._producer = self._connect()
         self._fenced_at: deque[float] = deque(maxlen=MAX_FENCINGS)
-        self._aborts_in_a_row = 0
+        self._failures = _Failures(settings, f"the topics and to the transactional id {transactional_id}")
 
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
         """One transaction. If the group has moved on from this generation, nothing of it is published."""
@@ -96,31 +96,18 @@ class TransactionalPublisher:
             record_offsets = self._producer.publish(records, offsets, group_metadata)
         except KafkaError as error:
             cause = self._producer.root_cause(error)
-            self._raise_permanent(cause, error)
-            self._aborts_in_a_row += 1
-            if self._aborts_in_a_row == MAX_ABORTS_IN_A_ROW:
-                raise BrokerFailed(f"{MAX_ABORTS_IN_A_ROW} transactions in a row were aborted: {cause}") from error
+            if isinstance(cause, ProducerFencedError):
+                self._count_fencing(error)
+            self._failures.count(cause, error)
             self._producer.abandon()
             self._producer = self._connect()
             raise TransactionAborted(f"the transaction was aborted: {cause}") from error
-        self._aborts_in_a_row = 0
+        self._failures.reset()
         return record_offsets
 
     def close(self) -> None:
         """Close the producer; no transaction is open between two calls of `publish`."""
         self._producer.close()
-
-    def _raise_permanent(self, cause: Exception, error: KafkaError) -> None:
-        """Raise what another try does not mend."""
-        if is_refusal(cause):
-            raise refused(self._settings, cause) from error
-        if isinstance(cause, PERMANENT_ERRORS):
-            raise BrokerFailed(
-                f"the broker does not accept what this process publishes: {cause}. It needs write access to the "
-                f"topics and to the transactional id {self._id}; `anabranch topics check` compares their settings"
-            ) from error
-        if isinstance(cause, ProducerFencedError):
-            self._count_fencing(error)
 
     def _count_fencing(self, error: KafkaError) -> None:
         self._fenced_at.append(self._clock.monotonic())
@@ -143,34 +130,72 @@ class TransactionalPublisher:
 
 
 class AtLeastOncePublisher:
-    """Without transactions: records are published, then offsets follow. A crash between them publishes twice."""
+    """Outputs first, then one transaction with user states and offsets. A crash between them publishes outputs twice.
 
-    def __init__(self, producer: KafkaProducer, commit: Callable[[Offsets], None], state_topic: str) -> None:
+    Outputs do not wait for the commit, so they are visible sooner. States must: if they were written outside the
+    transaction, a member that the group has replaced would overwrite those of its successor. A saved state must not
+    hold events beyond the committed offsets either, so both are committed together.
+    """
+
+    def __init__(
+        self, settings: Settings, producer: KafkaProducer, transactions: Publisher, topic_of_states: str
+    ) -> None:
+        """`producer` is idempotent, without transactions."""
         self._producer = producer
-        self._commit = commit
-        self._state_topic = state_topic
+        self._transactions = transactions
+        self._topic_of_states = topic_of_states
+        self._failures = _Failures(settings, "the topics")
 
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
-        """Send rankings, feedback and dead letters; commit the offsets; then send user states.
-
-        A saved state must not hold events beyond the committed offsets.
-        """
-        outputs = [index for index, record in enumerate(records) if record.topic != self._state_topic]
-        states = [index for index, record in enumerate(records) if record.topic == self._state_topic]
-        try:
-            offset_by_index = self._send(records, outputs)
-            self._commit(offsets)
-            offset_by_index |= self._send(records, states)
-        except KafkaError as error:
-            raise TransactionAborted(f"the batch was not published completely: {error}") from error
+        """Send rankings, feedback and dead letters; then commit user states, markers and offsets."""
+        outputs = [index for index, record in enumerate(records) if record.topic != self._topic_of_states]
+        states = [index for index, record in enumerate(records) if record.topic == self._topic_of_states]
+        output_offsets = self._send([records[index] for index in outputs])
+        state_offsets = self._transactions.publish([records[index] for index in states], offsets, group_metadata)
+        offset_by_index = dict(zip([*outputs, *states], [*output_offsets, *state_offsets], strict=True))
         return [offset_by_index[index] for index in range(len(records))]
 
     def close(self) -> None:
-        """Close the producer."""
-        self._producer.close(timeout=CLOSE_TIMEOUT_S)
+        """Close both producers."""
+        with closing(self._transactions):
+            self._producer.close(timeout=CLOSE_TIMEOUT_S)
 
-    def _send(self, records: Sequence[OutboundRecord], indexes: Sequence[int]) -> dict[int, int]:
-        """Send some of the records; the offset of each by its index, once the broker has all of them."""
-        futures = {index: send(self._producer, records[index]) for index in indexes}
-        self._producer.flush(FLUSH_TIMEOUT_S)
-        return {index: offset_of(future, deadline=time.monotonic()) for index, future in futures.items()}
+    def _send(self, records: Iterable[OutboundRecord]) -> list[int]:
+        """Send outputs; the offset of each, once the broker has all of them."""
+        try:
+            futures = [send(self._producer, record) for record in records]
+            if futures:
+                self._producer.flush(FLUSH_TIMEOUT_S)
+            offsets = [offset_of(future, deadline=time.monotonic()) for future in futures]
+        except KafkaError as error:
+            self._failures.count(error, error)
+            raise TransactionAborted(f"the batch was not published completely: {error}") from error
+        self._failures.reset()
+        return offsets
+
+
+class _Failures:
+    """Ends the process when another try does not help."""
+
+    def __init__(self, settings: Settings, needed_access: str) -> None:
+        """`needed_access`: what the broker has to let this process write to."""
+        self._settings = settings
+        self._needed_access = needed_access
+        self._in_a_row = 0
+
+    def count(self, cause: Exception, error: KafkaError) -> None:
+        """Raises `BrokerRefused` and `BrokerFailed` for what is permanent, or has failed too often in a row."""
+        if is_refusal(cause):
+            raise refused(self._settings, cause) from error
+        if isinstance(cause, PERMANENT_ERRORS):
+            raise BrokerFailed(
+                f"the broker does not accept what this process publishes: {cause}. It needs write access to "
+                f"{self._needed_access}; `anabranch topics check` compares the settings of the topics"
+            ) from error
+        self._in_a_row += 1
+        if self._in_a_row == MAX_ABORTS_IN_A_ROW:
+            raise BrokerFailed(f"{MAX_ABORTS_IN_A_ROW} transactions in a row were aborted: {cause}") from error
+
+    def reset(self) -> None:
+        """A batch was published."""
+        self._in_a_row = 0

@@ -42,6 +42,8 @@ class InMemoryKafka:
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
         self.committed: dict[int, int] = {}
         self.generation = 1
+        self.before_publish: Callable[[Sequence[OutboundRecord]], None] = lambda records: None
+        """Called by every producer with what it is about to publish."""
 
     def append(self, record: OutboundRecord) -> int:
         """Append a record to its partition, 0 where none is named; its offset."""
@@ -191,9 +193,6 @@ class InMemoryGroupConsumer:
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         return {partition: self._kafka.end(self._topic, partition) for partition in partitions}
 
-    def commit(self, offsets: Offsets) -> None:
-        self._kafka.committed |= {source.partition: offset for source, offset in offsets.items()}
-
     def close(self) -> None:
         self.closed = True
 
@@ -238,6 +237,7 @@ class InMemoryPublisher:
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
         before_commit, self.before_commit = self.before_commit, lambda: None
         before_commit()
+        self._kafka.before_publish(records)
         outcome = self.script.popleft() if self.script else Outcome.COMMITTED
         if group_metadata != self._kafka.generation:
             outcome = Outcome.ABORTED
@@ -254,6 +254,36 @@ class InMemoryPublisher:
 
     def close(self) -> None:
         self.closed = True
+
+
+class InMemoryProducer:
+    """A `kafka.KafkaProducer` without transactions: what it sends is in the log at once."""
+
+    def __init__(self, kafka: InMemoryKafka) -> None:
+        self._kafka = kafka
+        self.closed = False
+
+    def send(self, topic: str, *, partition: int | None = None, **record: Any) -> AcknowledgedFuture:
+        outbound = OutboundRecord(topic=topic, partition=partition, **record)
+        self._kafka.before_publish([outbound])
+        return AcknowledgedFuture(self._kafka.append(outbound))
+
+    def flush(self, timeout: float) -> None:
+        pass
+
+    def close(self, timeout: float) -> None:
+        self.closed = True
+
+
+class AcknowledgedFuture:
+    """The future of a record that the broker has acknowledged."""
+
+    def __init__(self, offset: int) -> None:
+        self.value = self
+        self.offset = offset
+
+    def succeeded(self) -> bool:
+        return True
 
 
 class LazyExecutor(Executor):
