@@ -15,7 +15,8 @@ from kafka.errors import IllegalStateError, KafkaError, RetriableError
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, tls_context
 from anabranch.kafka.headers import read_any_name
-from anabranch.kafka.topics import ENVELOPE_BYTES, require
+from anabranch.kafka.poll_bounds import bound_polls
+from anabranch.kafka.topics import largest_record_bytes, require
 from anabranch.settings import Settings
 
 POLL_RECORDS = 5_000
@@ -42,7 +43,7 @@ def producer(settings: Settings, **configs: Any) -> KafkaProducer:
                 "allow_auto_create_topics": False,
                 "linger_ms": 5,
                 "batch_size": min(256 * 1024, settings.max_message_bytes),
-                "max_request_size": settings.max_message_bytes + ENVELOPE_BYTES,
+                "max_request_size": largest_record_bytes(settings),
                 "metrics_enabled": False,
             }
             | configs,
@@ -226,6 +227,7 @@ def require_topics(settings: Settings) -> None:
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
     read_any_name()
+    bound_polls()
     with _translated(settings):
         return KafkaConsumer(
             **_connection(settings, "consumer"),
@@ -235,7 +237,7 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "isolation_level": "read_committed",
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": READ_WAIT_MS,
-                "max_partition_fetch_bytes": max(settings.max_message_bytes + ENVELOPE_BYTES, 1_048_576),
+                "max_partition_fetch_bytes": largest_record_bytes(settings),
                 "metrics_enabled": False,
             }
             | configs,

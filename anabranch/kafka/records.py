@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from kafka import TopicPartition
+from kafka.record.default_records import DefaultRecordBatchBuilder
 from kafka.structs import OffsetAndMetadata
 
 UNKNOWN_OFFSET = -1
@@ -23,6 +24,15 @@ class OutboundRecord(NamedTuple):
     value: bytes | None
     partition: int | None = None
     headers: list[tuple[str, bytes]] | None = None
+
+
+def batch_bytes(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> int:
+    """At most how large an uncompressed batch of this record alone is: producers and brokers limit that size.
+
+    It counts what frames the batch, the record and each header: 40,000 empty headers are 80,000 bytes.
+    """
+    size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(key, value, headers)
+    return size
 
 
 def offsets_and_metadata(offsets: Offsets) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -28,6 +28,10 @@ SEPARATOR = "\x1f"
 DAY_MS = 86_400_000
 ENVELOPE_BYTES = 65_536
 """Most bytes that feedback or a dead letter adds to its event."""
+OWN_BYTES = 1_048_576
+"""Room for a user state, an item vector or an item's neighbours, however small `max_message_bytes` is."""
+RANKED_ITEM_BYTES = 4 * 512 + 64
+"""Most bytes of an item of a slate: an id of 512 characters, the score and the purchase probability."""
 
 
 class Topic(Struct, frozen=True):
@@ -119,6 +123,12 @@ def split_vector_key(payload: bytes) -> tuple[str, str]:
     return item_id, release
 
 
+def largest_record_bytes(settings: Settings) -> int:
+    """Most bytes of a batch of one record that Anabranch publishes: dead letters, feedback and rankings are largest."""
+    slate_bytes = settings.slate_size * RANKED_ITEM_BYTES
+    return max(settings.max_message_bytes, OWN_BYTES, slate_bytes) + ENVELOPE_BYTES
+
+
 def provision(admin: KafkaAdminClient, settings: Settings) -> list[str]:
     """Create missing topics and return their names. Raises `TopicsDiffer` if existing ones differ."""
     topics = Topics(settings).all
@@ -170,14 +180,15 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "releases": compact,
         "events.dead-letter": delete,
     }
-    derived = ("rankings", "feedback", "events.dead-letter", "user-state")  # larger than the event they contain
+    own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
+    foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)
+    sizes = foreign | dict.fromkeys(("rankings", "feedback", "events.dead-letter", "user-state"), largest)
     for name, config in configs.items():
-        size = settings.max_message_bytes + (ENVELOPE_BYTES if name in derived else 0)
         yield Topic(
             name=f"{settings.topic_prefix}{name}",
             partitions=1 if name == "releases" else settings.partitions,
             replication_factor=settings.replication_factor,
-            configs=config | {"max.message.bytes": str(size)},
+            configs=config | {"max.message.bytes": str(sizes.get(name, own))},
         )
 
 

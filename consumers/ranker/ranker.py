@@ -34,7 +34,7 @@ from consumers.ranker.release_source import ReleaseSource
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
-from consumers.runtime.pacing import Throttle
+from consumers.runtime.pacing import BatchLimit, Throttle
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ class Ranker:
         self._watcher = watcher
         self._metrics = metrics
         self._report = MetricsReporter(metrics, settings.batch_max, clients.clock)
+        self._batch_limit = BatchLimit(settings.batch_max)
         self._waiting_log_due = Throttle(WAITING_LOG_INTERVAL_S, clients.clock.monotonic)
 
         self.tasks = PartitionTasks(store.users, metrics, clients.clock)
@@ -99,7 +100,9 @@ class Ranker:
         self._apply_updates()
         self._advance_recovery()
         self._resume_partitions()
-        records = self._clients.group.poll_batch(self.tasks.running, self._committer.wait, self._poll_timeout_ms())
+        records = self._clients.group.poll_batch(
+            self.tasks.running, self._batch_limit.records, self._committer.wait, self._poll_timeout_ms()
+        )
         self._report.polled(records)
         if records:
             self._process(records)
@@ -127,12 +130,14 @@ class Ranker:
         records = [record for record in records if record.offset >= self.tasks[record.partition].next_offset]
         if not records:  # all of them were ranked before a rebalance rewound the consumer
             return
+        started_at = self._clients.clock.monotonic()
         stopwatch = Stopwatch(self._metrics.stage)
         lap = stopwatch.start_timer()
         events, dead_letters = decode_events(records, self._max_message_bytes)
         lap("decode")
         end_offsets = {record.partition: record.offset + 1 for record in records}
         batch = self.batch_ranker.rank(events, end_offsets, stopwatch)
+        self._batch_limit.took(len(records), self._clients.clock.monotonic() - started_at)
         release, ranked_at_ms = self.batch_ranker.live_release_id, int(self._clients.clock.wall() * 1000)
 
         def make_records() -> Iterator[OutboundRecord]:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from anabranch.errors import AnabranchError
 from anabranch.kafka.headers import Header, sendable
-from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.records import OutboundRecord, batch_bytes
 
 Category = Literal["empty", "invalid", "wrong_key", "too_large"]
 """A metric has these as labels, so there are few of them; the header `reason` gives the details."""
@@ -17,6 +17,8 @@ ADDED_HEADERS = ("topic", "partition", "offset", "category", "reason")
 """Headers of a dead letter, in this order, after the producer's headers, which may have the same names."""
 MAX_DIGITS = 19
 """Digits of the largest offset."""
+FRAME_BYTES = 128
+"""More than a batch adds to the key and the value of its only record, if that has no headers."""
 
 
 class DeadLetter(Struct, frozen=True):
@@ -84,16 +86,19 @@ class StoredDeadLetter(Struct, frozen=True):
 
 
 def too_large(record: ConsumerRecord, max_bytes: int) -> DeadLetter | None:
-    """A dead letter if key, value and headers of the record have more than `max_bytes` together, else None.
+    """A dead letter if a batch of the record alone would have more than `max_bytes`, else None.
 
-    The broker limits the size of a compressed batch. Only this check limits what it decompresses to.
+    The broker limits the size of a compressed batch; this check limits what is decoded and published. So every other
+    dead letter fits its topic, whose limit is `ENVELOPE_BYTES` higher than that of the events.
     """
-    size = len(record.value or b"") + len(record.key or b"")
-    if record.headers:
-        size += sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
+    if not record.headers and len(record.value or b"") + len(record.key or b"") <= max_bytes - FRAME_BYTES:
+        return None
+    size = batch_bytes(record.key, record.value, record.headers)
     if size <= max_bytes:
         return None
-    return DeadLetter(record, "too_large", f"{size} bytes, including key and headers: max_message_bytes is {max_bytes}")
+    return DeadLetter(
+        record, "too_large", f"{size} bytes with key, headers and framing: max_message_bytes is {max_bytes}"
+    )
 
 
 def _parse_number(headers: dict[str, str], name: str) -> int:

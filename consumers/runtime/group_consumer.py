@@ -35,9 +35,13 @@ class GroupConsumer(Protocol):
         """Whether the group would accept offsets now: no rebalance is under way or still to be taken."""
 
     def poll_batch(
-        self, running: Collection[int], wait_for_pending: Callable[[float], object], timeout_ms: int = IDLE_WAIT_MS
+        self,
+        running: Collection[int],
+        limit: int,
+        wait_for_pending: Callable[[float], object],
+        timeout_ms: int = IDLE_WAIT_MS,
     ) -> list[ConsumerRecord]:
-        """A batch of records of the running partitions; empty if the group rebalances meanwhile.
+        """A batch of up to `limit` records of the running partitions; empty if the group rebalances meanwhile.
 
         It waits up to `timeout_ms` for the first record.
         """
@@ -66,7 +70,7 @@ class KafkaGroupConsumer:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         """Join the group of the rankers. Raises `BrokerUnavailable`."""
-        self._batch_max, self._linger_s = settings.batch_max, settings.linger_ms / 1000
+        self._linger_s = settings.linger_ms / 1000
         self._start = settings.start
         self._topic = topic
         self._listener = AssignmentListener()
@@ -98,9 +102,13 @@ class KafkaGroupConsumer:
         return joined and not self._listener.has_changes
 
     def poll_batch(
-        self, running: Collection[int], wait_for_pending: Callable[[float], object], timeout_ms: int = IDLE_WAIT_MS
+        self,
+        running: Collection[int],
+        limit: int,
+        wait_for_pending: Callable[[float], object],
+        timeout_ms: int = IDLE_WAIT_MS,
     ) -> list[ConsumerRecord]:
-        """Up to `batch_max` records of the running partitions; none if the group rebalances meanwhile.
+        """See `GroupConsumer`. There are fewer records if they are large or slow to parse: see `PollBudget`.
 
         After the first records, the batch grows while the transaction before it is being published, since it would
         wait for that anyway: `wait_for_pending(seconds)` returns when that is over, or after `linger_ms`. So batches
@@ -109,10 +117,10 @@ class KafkaGroupConsumer:
         During a rebalance the group would refuse the offsets of the records: they are fetched again, by this process or
         by another.
         """
-        records = self._poll(running, timeout_ms, self._batch_max)
-        if records and len(records) < self._batch_max:
+        records = self._poll(running, timeout_ms, limit)
+        if records and len(records) < limit:
             wait_for_pending(self._linger_s)
-            records += self._poll(running, 0, self._batch_max - len(records))
+            records += self._poll(running, 0, limit - len(records))
         if not self.is_stable:
             self._rewind(records)
             return []

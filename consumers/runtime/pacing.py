@@ -1,4 +1,4 @@
-"""When to do something again: at most once per interval, or after a growing delay."""
+"""When to do something again: at most once per interval, or after a growing delay. And how much to do at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
+BATCH_S = 5.0
+"""A batch should take no longer: the group waits for a busy member for a minute, and then takes its partitions away."""
 
 
 class Throttle:
@@ -45,3 +47,22 @@ class Backoff:
     def succeeded(self) -> None:
         """Reset the delay to `FIRST_DELAY_S`."""
         self._delay_s = FIRST_DELAY_S
+
+
+class BatchLimit:
+    """How many records a batch may have: all that is allowed, but fewer after a batch that took longer than `BATCH_S`.
+
+    Whatever makes records slow, a batch of them that the group took away is smaller when it is polled again, so that
+    it is processed in the end. The limit doubles with each batch in time.
+    """
+
+    def __init__(self, max_records: int) -> None:
+        self._max_records = max_records
+        self.records = max_records
+
+    def took(self, records: int, seconds: float) -> None:
+        """Note how long a batch of so many records took."""
+        if seconds > BATCH_S:
+            self.records = max(1, int(records * BATCH_S / seconds))
+        else:
+            self.records = min(2 * self.records, self._max_records)

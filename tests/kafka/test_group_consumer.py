@@ -24,7 +24,7 @@ def group(settings: Settings, topics: Topics) -> Iterator[KafkaGroupConsumer]:
     with closing(KafkaGroupConsumer(settings, topics.events)) as made:
 
         def given() -> bool:
-            made.poll_batch({0, 1}, nothing_is)
+            made.poll_batch({0, 1}, 99, nothing_is)
             change = made.take_rebalance()
             return change is not None and change.assigned == {0, 1}
 
@@ -42,7 +42,7 @@ def test_a_member_thrown_out_while_it_rejoins_is_told_of_its_loss(group: KafkaGr
     told: list[frozenset[int]] = []
 
     def lost_and_given_back() -> bool:
-        group.poll_batch({0}, nothing_is)
+        group.poll_batch({0}, 99, nothing_is)
         change = group.take_rebalance()
         if change is not None:
             told.extend((change.revoked, change.assigned))
@@ -72,15 +72,15 @@ def test_a_batch_takes_what_comes_while_the_one_before_is_published(settings: Se
             waited.append(seconds)
 
         def comes_with_what_came_meanwhile() -> bool:
-            group.poll_batch({0}, nothing_is)  # of nothing: it leaves a fetch waiting at the broker
+            group.poll_batch({0}, 99, nothing_is)  # of nothing: it leaves a fetch waiting at the broker
             put(b"before")
             time.sleep(1)
-            values = [one.value for one in group.poll_batch({0}, publishing)]
+            values = [one.value for one in group.poll_batch({0}, 99, publishing)]
             return values == [b"before", b"meanwhile"]
 
         waited: list[float] = []
         await_true(
-            lambda: not group.poll_batch({0}, nothing_is) and group.take_rebalance() is not None, "the partitions"
+            lambda: not group.poll_batch({0}, 99, nothing_is) and group.take_rebalance() is not None, "the partitions"
         )
         group.resume(0, 0)
         await_true(comes_with_what_came_meanwhile, "a batch that has what came meanwhile")

@@ -10,9 +10,12 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import messages
+from anabranch.codec import NESTING
 from anabranch.kafka import clients
 from anabranch.kafka.headers import HeaderName
-from anabranch.kafka.topics import Topics, key, vector_key
+from anabranch.kafka.poll_bounds import PollBudget
+from anabranch.kafka.records import batch_bytes
+from anabranch.kafka.topics import Topics, key, largest_record_bytes, vector_key
 from anabranch.messages import Event, Item, ReleaseNotice, encode
 from anabranch.settings import Settings
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
@@ -195,3 +198,33 @@ def test_an_item_id_with_the_key_separator_is_a_dead_letter_and_affects_no_other
     with Process(world.settings, "rank", "--start", "earliest"):
         world.publish([Event(event_id="e", user_id="u", type="view", ts=1, item_id="a/b")])
         assert len(world.await_rankings(1)[0].slate) == 20
+
+
+def test_a_record_with_forty_thousand_empty_headers_is_a_dead_letter_that_fits(world: World) -> None:
+    """Its headers have no bytes of their own, and make a dead letter larger than the producer or the topic takes."""
+    value, many = b"x" * 1_048_000, [("", b"")] * 40_000
+    assert batch_bytes(b"u0", value, many) > largest_record_bytes(world.settings)
+    world.go_live("r1")
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        send(world, world.topics.events, b"u0", value, many, compression_type="gzip", max_request_size=2_000_000)
+        world.publish(purchases(5))
+        world.await_rankings(5)
+        (dead,) = await_dead_letters(world, 1)
+        assert ranker.terminate() == 0
+    assert (dead.value, dict(dead.headers)["category"]) == (b"", b"too_large")
+
+
+def test_three_hundred_large_and_deep_events_are_ranked_in_batches_that_are_bounded_by_bytes(world: World) -> None:
+    """They are valid, and compress so well that one fetch has all of them."""
+    world.go_live("r1")
+    nested = b",".join([b"[" * (NESTING - 2) + b"]" * (NESTING - 2)] * 5000)
+    deep = [encode(event)[:-1] + b',"x":[' + nested + b"]}" for event in purchases(300, users=1)]
+    with closing(clients.producer(world.settings, compression_type="zstd", batch_size=1 << 26)) as producer:
+        for value in deep:
+            producer.send(world.topics.events, key=b"u0", value=value)
+    with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+        scrape = Scrape.of(ranker)
+        world.await_rankings(300)
+        most = PollBudget().bytes_left // len(deep[0]) + 1
+        await_true(lambda: (scrape.value("anabranch_batch_events_count") or 0) >= 300 / (2 * most), "bounded batches")
+        assert ranker.terminate() == 0

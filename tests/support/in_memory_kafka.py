@@ -109,16 +109,17 @@ class InMemoryLogReader:
 class InMemoryGroupConsumer:
     """A `GroupConsumer`: a test assigns and revokes, as the group's coordinator would."""
 
-    def __init__(self, kafka: InMemoryKafka, topic: str, batch_max: int) -> None:
+    def __init__(self, kafka: InMemoryKafka, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
-        self._batch_max = batch_max
         self._rebalances: deque[Rebalance] = deque()
         self._positions: dict[int, int] = {}
         self._generation = kafka.generation
         self.assigned: set[int] = set()
         self.withhold_offsets = 0
         """Answers to `committed_offset` that stay None, as while a transaction of the last owner is open."""
+        self.limits: list[int] = []
+        """How many records each poll was allowed."""
         self.waits_ms: list[int] = []
         """How long each poll would have waited for a first record."""
         self.closed = False
@@ -152,8 +153,13 @@ class InMemoryGroupConsumer:
         return not self._rebalances
 
     def poll_batch(
-        self, running: Collection[int], wait_for_pending: Callable[[float], object], timeout_ms: int = IDLE_WAIT_MS
+        self,
+        running: Collection[int],
+        limit: int,
+        wait_for_pending: Callable[[float], object],
+        timeout_ms: int = IDLE_WAIT_MS,
     ) -> list[ConsumerRecord]:
+        self.limits.append(limit)
         self.waits_ms.append(timeout_ms)
         wait_for_pending(0.0)
         if not self.is_stable:
@@ -162,7 +168,7 @@ class InMemoryGroupConsumer:
         for partition in sorted(running):
             log = self._kafka.logs[TopicPartition(self._topic, partition)]
             position = self._positions[partition]
-            records = log[position : position + self._batch_max - len(batch)]
+            records = log[position : position + limit - len(batch)]
             self._positions[partition] = position + len(records)
             batch += records
         return batch

@@ -35,6 +35,7 @@ TOKENS = (
     *(b'"' + b"x" * size + b'"' for size in (512, 513, 4096, 4097, 10_000)),
     *(b"[]", b"{}", b"[1]", b'["a"]', b'{"a":"b"}', b'{"a":"1","a":"2"}', rb'{"a":"1","\u0061":"2"}', b'{"a":1}'),
     *(b"[" * depth + b"]" * depth for depth in (10, NESTING - 1, NESTING, 2000)),
+    b"[" + b",".join([b"[" * (NESTING - 10) + b"]" * (NESTING - 10)] * 30) + b"]",
     *(b'{"a":' * 10_000, b"[" * 10_000, b'{"a":' * 50 + b"1" + b"}" * 50),
     *(b'"view"', b'"cart"', b'"purchase"', b'"search"', b'"bought"', b'"VIEW"'),
     b"{" + b",".join(b'"%d":""' % number for number in range(65)) + b"}",
@@ -62,6 +63,8 @@ HEADERS: tuple[list[tuple[str, bytes | None]], ...] = (
     [(HeaderName(b"\xff"), b"\x00"), ("reason", b"a producer's own")],
     [("large", b"x" * 10_000)],
 )
+MANY_HEADERS: list[tuple[str, bytes | None]] = [("", b"")] * 4000
+"""They have no bytes, and take 8,000 in a batch."""
 
 
 class OddRecords:
@@ -87,6 +90,9 @@ class OddRecords:
         key = self._user if draw() < 0.95 else self._random.choice(KEYS)
         appended = NOW_MS + offset if draw() < 0.9 else self._random.choice(TIMES)
         headers = [] if draw() < 0.9 else self._random.choice(HEADERS)
+        if draw() < 0.0005:
+            headers = MANY_HEADERS
+            value = b"x" * int(draw() * MAX_BYTES) if draw() < 0.5 else value
         return ConsumerRecord("events", offset % 4, 0, offset, appended, 1, key, value, headers, None, 0, 0, 0)
 
     def _fields(self) -> dict[bytes, bytes]:

@@ -74,7 +74,7 @@ class RankerProcess:
         metrics = RankerMetrics(self.registry)
         self.store = StateStore.new(self.settings)
         self.releases = ScriptedReleases()
-        self.group = InMemoryGroupConsumer(world.kafka, world.topics.events, self.settings.batch_max)
+        self.group = InMemoryGroupConsumer(world.kafka, world.topics.events)
         self.publisher = InMemoryPublisher(world.kafka)
         self.log_reader = world.kafka.log_reader()
         publisher: Publisher = self.publisher

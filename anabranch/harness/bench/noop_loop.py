@@ -61,7 +61,7 @@ def run_noop_loop(settings: Settings, work: NoopWork) -> None:
             rebalance = group.take_rebalance()
             for partition in rebalance.assigned if rebalance is not None else ():
                 group.resume(partition, work.first_offsets[partition])
-            records = group.poll_batch(work.first_offsets, lambda seconds: None)
+            records = group.poll_batch(work.first_offsets, settings.batch_max, lambda seconds: None)
             if records:
                 last_event_at = time.monotonic()
                 next_offsets = {

@@ -7,13 +7,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kafka.consumer.fetcher import ConsumerRecord
-
 from anabranch.harness.chaos.contents import TopicContents
 from anabranch.harness.chaos.reference import ReferenceRun, ReleaseSet, restore_states
 from anabranch.harness.chaos.slate_comparison import is_same_slate
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, LoggedRanking
 from anabranch.kafka.offsets import Offsets
+from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Feedback
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.settings import Settings
@@ -31,8 +31,8 @@ class PartitionFindings:
 
     expected: dict[EventPosition, LoggedEvent] = field(default_factory=dict)
     """Events that had to be ranked."""
-    rejected: dict[EventPosition, ConsumerRecord] = field(default_factory=dict)
-    """Messages that had to become dead letters."""
+    rejected: dict[EventPosition, OutboundRecord] = field(default_factory=dict)
+    """The dead letters that there had to be, by the position of the original message."""
     ignored: int = 0
     mislabelled: int = 0
     misranked: int = 0
@@ -49,6 +49,7 @@ class PartitionAuditor:
         self, settings: Settings, contents: TopicContents, releases: ReleaseSet, first_offsets: Offsets
     ) -> None:
         self._max_message_bytes = settings.max_message_bytes
+        self._dead_letter = Topics(settings).dead_letter
         self._contents = contents
         self._releases = releases
         self._first_offsets = first_offsets
@@ -69,7 +70,7 @@ class PartitionAuditor:
         findings = PartitionFindings(
             expected={(partition, event.offset): LoggedEvent(event.event, event.appended_ms) for event in accepted},
             rejected={
-                (partition, letter.record.offset): letter.record
+                (partition, letter.record.offset): letter.to_record(self._dead_letter)
                 for letter in letters
                 if letter.record.offset >= first_offset
             },

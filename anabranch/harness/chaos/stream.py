@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -20,17 +20,23 @@ from anabranch.settings import Settings
 from producers.completejourney import Purchases
 
 DUPLICATE_SHARE, SEARCH_SHARE, LATE_SHARE, INVALID_SHARE = 0.04, 0.03, 0.02, 0.02
+LARGE_SHARE = 0.002
 """Per purchase."""
 DUPLICATE_WINDOW = 8
 """A duplicate repeats one of the user's newest 8 events, well within the ranker's deduplication window."""
 DAY_MS = 86_400_000
+NESTED = b"[" + b",".join([b"[" * 90 + b"]" * 90] * 5000) + b"]"
+"""900 kB of nested arrays, the value of a field that no reader knows."""
+MANY_HEADERS = (("", b""),) * 10_000
+"""Headers without a byte of their own, which take 20 kB in a batch."""
 
 
 class Message(NamedTuple):
-    """Key and value of a record on `events`."""
+    """A record on `events`."""
 
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def generate_messages(purchases: Purchases, titles: dict[str, str], random_seed: int) -> Iterator[Message]:
@@ -39,6 +45,8 @@ def generate_messages(purchases: Purchases, titles: dict[str, str], random_seed:
     recent: dict[str, deque[Event]] = {}
     for number, event in enumerate(purchases.events()):
         yield _message(event if random.random() >= LATE_SHARE else _late(event, random))
+        if random.random() < LARGE_SHARE:
+            yield _large(event, number)
         of_user = recent.setdefault(event.user_id, deque(maxlen=DUPLICATE_WINDOW))
         of_user.append(event)
         if random.random() < DUPLICATE_SHARE:
@@ -63,6 +71,12 @@ def _search(event: Event, title: str, number: int) -> Event:
     )
 
 
+def _large(event: Event, number: int) -> Message:
+    """A valid event of almost the largest size, nearly as deep as may be, which compresses to a few kilobytes."""
+    large = _message(msgspec.structs.replace(event, event_id=f"large-{number}"))
+    return large._replace(value=(large.value or b"")[:-1] + b',"unknown":' + NESTED + b"}")
+
+
 def _invalid(event: Event, number: int, random: np.random.Generator) -> Message:
     """One of the kinds of message that no ranker can decode; `number` makes each unique."""
     user = event.user_id
@@ -80,6 +94,7 @@ def _invalid(event: Event, number: int, random: np.random.Generator) -> Message:
         Message(valid, b"[" * 100_000),
         Message(b"somebody else", msgspec.json.encode(fields)),
         Message(None, msgspec.json.encode(fields)),
+        Message(valid, b"%d: many headers" % number + b"x" * 1_040_000, MANY_HEADERS),
     ]
     return kinds[random.integers(len(kinds))]
 
@@ -131,7 +146,7 @@ class EventStream:
         started, sent_before = time.monotonic(), self.sent
         with CheckedProducer(producer) as delivery:
             for message in self._messages:
-                delivery.send(self._topic, message.key, message.value)
+                delivery.send(self._topic, *message)
                 self.sent += 1
                 due = started + (self.sent - sent_before) / self._messages_per_second
                 self._stop.wait(max(0.0, due - time.monotonic()))

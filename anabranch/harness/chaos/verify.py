@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 
 from anabranch.harness.chaos.contents import TopicContents
@@ -13,6 +12,7 @@ from anabranch.harness.chaos.partition_audit import PartitionAuditor, PartitionF
 from anabranch.harness.chaos.reference import ReleaseSet
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, reconcile
 from anabranch.kafka.offsets import Offsets
+from anabranch.kafka.records import OutboundRecord
 from anabranch.settings import Settings
 from consumers.runtime.dead_letter import StoredDeadLetter
 
@@ -38,7 +38,7 @@ class Findings(Struct, frozen=True, kw_only=True):
     """Rankings in aborted transactions, which a reader with `read_committed` does not see."""
     users: int
     lost: int
-    """Accepted events without a ranking or feedback, and rejected messages without a dead letter of the same bytes."""
+    """Accepted events without a ranking or feedback, and rejected messages without the dead letter they must have."""
     duplicated: int
     """Rankings, feedback and dead letters beyond an event's first, and those for events that had to have none."""
     out_of_order: int
@@ -70,7 +70,7 @@ def verify(settings: Settings, first_offsets: Offsets) -> Findings:
 
 def _combine(contents: TopicContents, partitions: Sequence[PartitionFindings]) -> Findings:
     expected: dict[EventPosition, LoggedEvent] = {}
-    rejected: dict[EventPosition, ConsumerRecord] = {}
+    rejected: dict[EventPosition, OutboundRecord] = {}
     for findings in partitions:
         expected |= findings.expected
         rejected |= findings.rejected
@@ -115,10 +115,12 @@ def _count_excess(
 
 
 def _count_altered_dead_letters(
-    rejected: Mapping[EventPosition, ConsumerRecord], letters: Mapping[EventPosition, list[StoredDeadLetter]]
+    rejected: Mapping[EventPosition, OutboundRecord], letters: Mapping[EventPosition, list[StoredDeadLetter]]
 ) -> int:
-    """Rejected messages that have no dead letter with the same key and value."""
+    """Rejected messages that have no dead letter with the key and value that theirs must have."""
     return sum(
-        not any((letter.key, letter.value) == (record.key, record.value) for letter in letters.get(position, ()))
-        for position, record in rejected.items()
+        not any(
+            (letter.key, letter.value or b"") == (due.key, due.value or b"") for letter in letters.get(position, ())
+        )
+        for position, due in rejected.items()
     )

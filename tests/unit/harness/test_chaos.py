@@ -9,6 +9,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch.harness.chaos.faults import draw_faults
 from anabranch.harness.chaos.slate_comparison import count_score_pairs
 from anabranch.harness.chaos.stream import generate_messages
+from anabranch.settings import Settings
 from consumers.runtime.decoding import decode_events
 from producers import completejourney
 
@@ -32,14 +33,15 @@ def test_the_stream_has_duplicates_searches_and_poison_of_every_kind() -> None:
     titles = dict.fromkeys(purchases.bought(), "a title")
     stream = list(generate_messages(purchases, titles, random_seed=0))
     records = [
-        ConsumerRecord("events", 0, 0, offset, 0, 1, message.key, message.value, [], None, 0, 0, 0)
+        ConsumerRecord("events", 0, 0, offset, 0, 1, message.key, message.value, message.headers, None, 0, 0, 0)
         for offset, message in enumerate(stream)
     ]
-    received, dead = decode_events(records, max_bytes=1_000_000)
+    received, dead = decode_events(records, Settings().max_message_bytes)
     ids = Counter(event.event.event_id for event in received)
     assert sum(count - 1 for count in ids.values()) > 0.02 * len(purchases)
     assert sum(event.event.type == "search" for event in received) > 0.02 * len(purchases)
-    assert {letter.category for letter in dead} == {"empty", "invalid", "wrong_key"}
+    assert any(event.event.event_id.startswith("large-") for event in received)
+    assert {letter.category for letter in dead} == {"empty", "invalid", "wrong_key", "too_large"}
     assert len({letter.reason[:20] for letter in dead}) >= 6
 
 

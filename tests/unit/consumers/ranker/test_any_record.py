@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from anabranch import messages
 from anabranch.kafka.headers import sendable
-from anabranch.kafka.topics import Topics
+from anabranch.kafka.records import batch_bytes
+from anabranch.kafka.topics import ENVELOPE_BYTES, Topics
 from anabranch.messages import REASON_LENGTH, encode
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
@@ -40,6 +41,8 @@ A_MILLION = 1_000_000
 REPLAYED, RANKED = 2_450, 200
 """Records of one example that are only replayed, and that are both ranked and replayed."""
 EXAMPLES = 400
+ADDED_BYTES = 4096
+"""More than a dead letter adds to its record."""
 BATCH = 256
 LAYOUT = StateLayout(history=8, long_term_items=4, slate=5)
 LATEST_MS = 253_402_300_799_999
@@ -115,6 +118,7 @@ def assert_complete(dead: DeadLetter) -> None:
     """The dead letter can be sent, and holds the original record."""
     record, sent = dead.record, dead.to_record("dead")
     assert sent.key is not None or sent.value is not None
+    assert batch_bytes(sent.key, sent.value, sent.headers or []) <= MAX_BYTES + ADDED_BYTES < MAX_BYTES + ENVELOPE_BYTES
     assert 0 < len(dead.reason) <= REASON_LENGTH
     assert all(isinstance(name, str) and isinstance(value, bytes) for name, value in sent.headers or [])
     stored = StoredDeadLetter.from_record(record._replace(key=sent.key, value=sent.value, headers=sent.headers))

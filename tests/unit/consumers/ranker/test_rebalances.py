@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
+from consumers.ranker.batch_ranker import RankedBatch
 from consumers.ranker.partition_task import TaskState
+from consumers.runtime.decoding import DecodedEvent
 from tests.support.in_memory_kafka import Outcome
 from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
+
+MAX_POLL_INTERVAL_S = 60
 
 
 def tasks(process: RankerProcess) -> dict[int, TaskState]:
@@ -114,8 +121,32 @@ def test_a_batch_polled_during_a_rebalance_is_not_ranked(world: RankerWorld) -> 
     process = running(world, 0, 1)
     world.send(*purchases(4))
     process.group.revoke(1)
-    records = process.group.poll_batch({0, 1}, lambda seconds: None)
+    records = process.group.poll_batch({0, 1}, 9, lambda seconds: None)
     assert records == []
+
+
+def test_a_member_removed_for_a_slow_batch_polls_smaller_ones_and_gets_through(
+    world: RankerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would be removed for the same batch again and again, and so would every other member."""
+    process = running(world, 0, 1)
+    batch_ranker = process.ranker.batch_ranker
+    rank, allowed = batch_ranker.rank, len(process.group.limits)
+
+    def rank_slowly(events: Sequence[DecodedEvent], *arguments: Any) -> RankedBatch:
+        seconds = 20.0 * len(events)
+        world.clock.advance(seconds)
+        if seconds > MAX_POLL_INTERVAL_S:
+            process.group.be_removed()
+            process.group.reassign(0, 1)
+        return rank(events, *arguments)
+
+    monkeypatch.setattr(batch_ranker, "rank", rank_slowly)
+    world.send(*purchases(8))
+    world.assert_exactly_once(process)
+    assert process.group.limits[allowed] == 4
+    assert process.group.limits[-1] == 1
+    assert len(world.slates()) == 8
 
 
 def test_a_second_partition_is_restored_while_the_first_is_ranked(world: RankerWorld) -> None:

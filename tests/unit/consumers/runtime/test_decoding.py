@@ -4,7 +4,8 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch.kafka.headers import HeaderName
-from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.records import OutboundRecord, batch_bytes
+from anabranch.kafka.topics import ENVELOPE_BYTES
 from anabranch.messages import REASON_LENGTH, Event, Item, encode
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
@@ -115,6 +116,18 @@ def test_key_and_headers_count_towards_the_limit() -> None:
     assert letter(record(b"junk", key=large)).category == "too_large"
     assert letter(record(b"junk", headers=[("name", large)])).category == "too_large"
     assert letter(record(None, headers=[("n" * MAX_BYTES, None)])).category == "too_large"
+
+
+@pytest.mark.parametrize("headers", [0, 100, 1000, 2000])
+@pytest.mark.parametrize("bytes_less", [4000, 2000, 150, 100, 0])
+def test_what_frames_a_record_counts_so_that_every_dead_letter_can_be_sent(headers: int, bytes_less: int) -> None:
+    """Empty headers have no bytes of their own, and take two each in a batch."""
+    limit, added_bytes = 8192, 4096
+    value = b"x" * (limit - bytes_less)
+    _, (dead,) = decode_events([record(value, headers=[("", b"")] * headers)], limit)
+    sent = dead.to_record("dead")
+    assert sent.value == (b"" if dead.category == "too_large" else value)
+    assert batch_bytes(sent.key, sent.value, sent.headers or []) <= limit + added_bytes < limit + ENVELOPE_BYTES
 
 
 def test_headers_that_clients_cannot_decode_are_sent_unchanged() -> None:
