@@ -178,7 +178,8 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "user-state": compact | {"segment.bytes": str(64 << 20)},
         "neighbours": compact,
         "releases": compact,
-        "events.dead-letter": delete,
+        # By the time of the append a recovery finds the dead letters of the events that it replays.
+        "events.dead-letter": delete | append_time,
     }
     own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
     foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)

@@ -40,6 +40,8 @@ REPLAY_EVENTS = 512
 LOG_INTERVAL_S = 5.0
 RELEASE_CHECK_INTERVAL_S = 2.0
 NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
+LOG_APPEND_TIME = 1
+"""The `timestamp_type` of a record of a topic with `message.timestamp.type=LogAppendTime`."""
 RECOVERING = (TaskState.ASSIGNED, TaskState.RESTORING)
 Steps = Generator[None, None, None]
 
@@ -101,6 +103,8 @@ class RecoveryManager:
         except StopIteration as end:
             self._backoff.succeeded()
             task.complete(end.value)
+            if len(waiting) == 1:  # no other partition is being recovered
+                self._dead_letters.forget()
             self._metrics.restore_remaining.labels(str(task.partition)).set(0)
             self._metrics.restore_seconds.observe(self._clients.clock.monotonic() - task.assigned_at)
 
@@ -123,10 +127,7 @@ class RecoveryManager:
         with closing(self._clients.log_reader.partition_reader()) as reader:
             marker = yield from self._load_states(reader, user_state, ends[user_state], offset)
             dirty: dict[int, DirtyUser] = {}
-            segments = missing_segments(marker, offset)
-            if segments:
-                yield from self._dead_letters.catch_up()
-            for segment in segments:
+            for segment in missing_segments(marker, offset):
                 yield from self._replay(reader, events, segment, dirty)
             yield from self._restore_last_slates(reader, rankings, marker.rankings_offset, ends[rankings])
         log.info(
@@ -209,7 +210,11 @@ class RecoveryManager:
         A state that another release encoded is encoded again by the live one at its user's next event, as it would have
         been without a break.
         """
+        has_dead_letters = False
         for records in self._chunks(reader, partition, segment.start, segment.end):
+            if records and not has_dead_letters:
+                yield from self._dead_letters.catch_up(_append_time_ms(records[0]))
+                has_dead_letters = True
             readable = (
                 record for record in records if not self._dead_letters.holds(partition.partition, record.offset)
             )
@@ -279,6 +284,12 @@ class RecoveryManager:
                     partition.topic,
                 )
             yield records
+
+
+def _append_time_ms(event: ConsumerRecord) -> int:
+    """When the broker appended an event; 0 if the topic has the times of producers, which say nothing about that."""
+    appended_ms: int = event.timestamp
+    return appended_ms if event.timestamp_type == LOG_APPEND_TIME else 0
 
 
 def missing_segments(marker: StateMarker, committed_offset: int) -> list[ReplaySegment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from contextlib import closing
 from typing import Any
@@ -14,10 +15,12 @@ from typer.testing import CliRunner, Result
 from anabranch.cli.main import app
 from anabranch.kafka import clients
 from anabranch.kafka.headers import HeaderName
+from anabranch.kafka.log_reader import KafkaLogReader
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Item, encode
 from anabranch.settings import Settings
 from consumers.dead_letter_admin import replay
+from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.publishers import TransactionAborted
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
@@ -69,7 +72,7 @@ def publish_dead_letters(world: World, *dead_letters: DeadLetter) -> None:
     with closing(clients.producer(world.settings)) as producer:
         for dead_letter in dead_letters:
             record = dead_letter.to_record(world.topics.dead_letter)
-            producer.send(record.topic, key=record.key, value=record.value, headers=record.headers)
+            producer.send(record.topic, key=record.key, value=record.value, headers=record.headers, timestamp_ms=1)
         producer.flush()
 
 
@@ -290,6 +293,41 @@ def test_an_error_of_show_is_one_line(world: World, arguments: list[str], expect
     assert result.exit_code != 0
     assert expected in result.output
     assert "Traceback" not in result.output
+
+
+def test_dead_letters_are_found_by_the_time_at_which_the_broker_appended_them(world: World) -> None:
+    """Their producers' clocks are not asked: these are of 1970."""
+    publish_dead_letters(world, *numbered(world, 50))
+    time.sleep(1.1)
+    since_ms = time.time_ns() // 1_000_000 - 500
+    assert clients.ranges_since(world.settings, world.topics.dead_letter, since_ms) == {}
+    publish_dead_letters(world, *numbered(world, 7))
+    ranges = clients.ranges_since(world.settings, world.topics.dead_letter, since_ms)
+    assert sum(map(len, ranges.values())) == 7
+    everything = clients.ranges_since(world.settings, world.topics.dead_letter, 0)
+    assert sum(map(len, everything.values())) == 57
+    assert {(partition, offsets.stop) for partition, offsets in everything.items()} >= {
+        (partition, offsets.stop) for partition, offsets in ranges.items()
+    }
+
+
+def test_a_dead_letter_behind_another_rankers_open_transaction_is_waited_for(world: World) -> None:
+    other = clients.transactional_producer(world.settings, f"{world.settings.topic_prefix}other")
+    other.begin_transaction()
+    for partition in range(world.settings.partitions):
+        other.send(world.topics.dead_letter, key=b"u1", value=b"of another ranker", partition=partition)
+    other.flush()
+    publish_dead_letters(world, dead_letter(world, b"{", offset=17))
+    offsets = DeadLetterOffsets(KafkaLogReader(world.settings), world.topics)
+    steps = offsets.catch_up()
+    for _ in range(20):
+        next(steps)
+    assert not offsets.holds(1, 17), "committed records behind an open transaction cannot be read yet"
+    other.abort_transaction()
+    for _ in steps:
+        pass
+    assert offsets.holds(1, 17)
+    other.close()
 
 
 def test_a_replayed_item_keeps_its_key(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from consumers.runtime.clock import Clock
 from consumers.runtime.publishers import TransactionAborted
 
 APPENDED_MS = 1_700_000_000_000
+LOG_APPEND_TIME = 1
 
 
 class ManualClock:
@@ -42,6 +43,8 @@ class InMemoryKafka:
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
         self.committed: dict[int, int] = {}
         self.generation = 1
+        self.now_ms = APPENDED_MS
+        """The broker's clock, which times appended records."""
         self.before_publish: Callable[[Sequence[OutboundRecord]], None] = lambda records: None
         """Called by every producer with what it is about to publish."""
 
@@ -50,8 +53,8 @@ class InMemoryKafka:
         source = TopicPartition(record.topic, record.partition or 0)
         log = self.logs[source]
         offset, headers = len(log), list(record.headers or [])
-        place = (record.topic, source.partition, 0, offset, APPENDED_MS, 0)
-        log.append(ConsumerRecord(*place, record.key, record.value, headers, None, 0, 0, 0))
+        position = (record.topic, source.partition, 0, offset, self.now_ms, LOG_APPEND_TIME)
+        log.append(ConsumerRecord(*position, record.key, record.value, headers, None, 0, 0, 0))
         return offset
 
     def records(self, topic: str) -> list[ConsumerRecord]:
@@ -74,6 +77,8 @@ class InMemoryLogReader:
         self._chunk = chunk
         self.fail_next = 0
         self.closed = 0
+        self.records_read = Counter[str]()
+        """By topic, how many records were read in ranges."""
 
     def partition_reader(self) -> InMemoryLogReader:
         return self
@@ -81,7 +86,9 @@ class InMemoryLogReader:
     def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
         for first in range(start, end, self._chunk):
             self._fail()
-            yield self._kafka.logs[partition][first : min(first + self._chunk, end)]
+            records = self._kafka.logs[partition][first : min(first + self._chunk, end)]
+            self.records_read[partition.topic] += len(records)
+            yield records
 
     def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
         self._fail()
@@ -89,6 +96,14 @@ class InMemoryLogReader:
 
     def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {partition: len(self._kafka.logs[partition]) for partition in partitions}
+
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        logs = {source: log for source, log in self._kafka.logs.items() if source.topic == topic}
+        starts = {
+            source: next((record.offset for record in log if record.timestamp >= timestamp_ms), None)
+            for source, log in logs.items()
+        }
+        return {source: range(start, len(logs[source])) for source, start in starts.items() if start is not None}
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         return iter([record for topic in topics for record in self._kafka.records(topic)])
