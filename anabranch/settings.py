@@ -68,7 +68,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     indexer_group: str = "anabranch-indexer"
     reshare_group: str = "anabranch-reshare"
     dead_letter_group: str = "anabranch-dead-letters"
-    """Consumer group whose committed offsets record which dead letters have been replayed."""
+    """Names the transactions that replay dead letters. Earlier versions recorded in its committed offsets which dead
+    letters had been replayed: they count until the first replay, which records them on topic `dead-letter-replays`."""
     instance: str | None = None
     """A name that stays the same across restarts, such as the pod's. The restarted process then ends the open
     transaction of its predecessor at once, instead of after `transaction_timeout_ms`. No two running processes may
