@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
 
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
@@ -16,7 +18,9 @@ from consumers.runtime.dead_letter import NotReplayable, StoredDeadLetter
 RECORDS_PER_STEP = 1_000
 CLOCK_MARGIN_MS = 600_000
 """How far the clocks of two brokers may be apart: a dead letter is appended after its event, but by another broker."""
-PAGE_BITS = 4_096
+MIN_ADDED = 1 << 14
+POSITION_ONLY = 0
+"""Instead of a hash: the dead letter does not have the bytes of its event."""
 
 
 class DeadLetterOffsets:
@@ -32,7 +36,7 @@ class DeadLetterOffsets:
     def __init__(self, log_reader: LogReader, topics: Topics) -> None:
         self._log_reader = log_reader
         self._topics = topics
-        self._offsets: dict[int, OffsetSet] = defaultdict(OffsetSet)
+        self._letters: dict[int, _Letters] = defaultdict(_Letters)
         self._read_ranges: dict[TopicPartition, range] = {}
         self._is_reading = False
 
@@ -51,12 +55,23 @@ class DeadLetterOffsets:
 
     def forget(self) -> None:
         """Free the memory: no partition is being recovered."""
-        self._offsets.clear()
+        self._letters.clear()
         self._read_ranges.clear()
 
     def holds(self, partition: int, offset: int) -> bool:
-        """Whether the event at this offset became a dead letter."""
-        return partition in self._offsets and offset in self._offsets[partition]
+        """Whether an event at this offset became a dead letter."""
+        return partition in self._letters and bool(self._letters[partition].hashes(offset))
+
+    def holds_event(self, event: ConsumerRecord) -> bool:
+        """Whether this very event did: of a log that was truncated or created again, another had its offset before."""
+        if event.partition not in self._letters:
+            return False
+        hashes = self._letters[event.partition].hashes(event.offset)
+        return bool(hashes) and (POSITION_ONLY in hashes or _hash(event.key, event.value) in hashes)
+
+    def end(self, partition: int) -> int:
+        """The offset behind the last event of the partition that became a dead letter, 0 if none did."""
+        return self._letters[partition].end if partition in self._letters else 0
 
     def _read_since(self, timestamp_ms: int) -> Iterator[None]:
         ranges = self._log_reader.ranges_since(self._topics.dead_letter, timestamp_ms)
@@ -85,22 +100,50 @@ class DeadLetterOffsets:
         except NotReplayable:
             return
         if letter.topic == self._topics.events:
-            self._offsets[letter.partition].add(letter.offset)
+            hash_of_bytes = POSITION_ONLY if letter.category == "too_large" else _hash(letter.key, letter.value)
+            self._letters[letter.partition].add(letter.offset, hash_of_bytes)
 
 
-class OffsetSet:
-    """A set of offsets, one bit for each, in pages of `PAGE_BITS`: a range of n offsets takes at most n / 8 bytes."""
+class _Letters:
+    """The dead letters of one partition, by offset: 16 bytes each, and once more as much while some are added."""
 
     def __init__(self) -> None:
-        self._pages: dict[int, bytearray] = {}
+        self._offsets = np.empty(0, np.int64)
+        """Ascending."""
+        self._hashes = np.empty(0, np.int64)
+        self._added = array("q")
+        """Pairs of offset and hash that are not in the columns yet."""
 
-    def add(self, offset: int) -> None:
-        """Add an offset, which may be in the set already."""
-        page, bit = divmod(offset, PAGE_BITS)
-        if page not in self._pages:
-            self._pages[page] = bytearray(PAGE_BITS // 8)
-        self._pages[page][bit // 8] |= 1 << bit % 8
+    def add(self, offset: int, hash_of_bytes: int) -> None:
+        """Add a dead letter, which may have been added before."""
+        self._added.extend((offset, hash_of_bytes))
+        if len(self._added) > max(MIN_ADDED, len(self._offsets)):
+            self._settle()
 
-    def __contains__(self, offset: int) -> bool:
-        page, bit = divmod(offset, PAGE_BITS)
-        return page in self._pages and bool(self._pages[page][bit // 8] >> bit % 8 & 1)
+    def hashes(self, offset: int) -> list[int]:
+        """The hash of each dead letter of an event with this offset."""
+        self._settle()
+        first, last = np.searchsorted(self._offsets, (offset, offset + 1))
+        hashes: list[int] = self._hashes[first:last].tolist()
+        return hashes
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last one; 0 if there is none."""
+        self._settle()
+        return int(self._offsets[-1]) + 1 if len(self._offsets) else 0
+
+    def _settle(self) -> None:
+        if not self._added:
+            return
+        added = np.frombuffer(self._added, np.int64).reshape(-1, 2)
+        offsets = np.concatenate([self._offsets, added[:, 0]])
+        order = np.argsort(offsets, kind="stable")
+        hashes = np.concatenate([self._hashes, added[:, 1]])[order]
+        self._offsets, self._hashes = offsets[order], hashes
+        self._added = array("q")
+
+
+def _hash(key: bytes | None, value: bytes | None) -> int:
+    """Of the bytes of an event; a dead letter does not tell an empty value from none."""
+    return hash((key, value or b"")) or 1

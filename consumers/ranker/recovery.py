@@ -215,9 +215,7 @@ class RecoveryManager:
             if records and not has_dead_letters:
                 yield from self._dead_letters.catch_up(_append_time_ms(records[0]))
                 has_dead_letters = True
-            readable = (
-                record for record in records if not self._dead_letters.holds(partition.partition, record.offset)
-            )
+            readable = (record for record in records if not self._dead_letters.holds_event(record))
             events, _ = decode_events(readable, self._max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
             for start in range(0, len(events), REPLAY_EVENTS):

@@ -207,11 +207,13 @@ def purchases(count: int, users: int = 5, first: int = 0) -> list[Event]:
     ]
 
 
-def await_true(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
+def await_true(
+    condition: Callable[[], bool], what: str, log: Path | None = None, patience_s: float = PATIENCE_S
+) -> None:
     """Wait for a condition; fail, with the end of a log, if it does not come."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
             tail = "" if log is None else "\n" + "\n".join(log.read_text().splitlines()[-20:])
-            raise AssertionError(f"waited {PATIENCE_S:.0f} s for {what}{tail}")
+            raise AssertionError(f"waited {patience_s:.0f} s for {what}{tail}")
         time.sleep(0.1)
