@@ -19,7 +19,7 @@ RECORDS_PER_STEP = 1_000
 CLOCK_MARGIN_MS = 600_000
 """How far the clocks of two brokers may be apart: a dead letter is appended after its event, but by another broker."""
 MIN_ADDED = 1 << 14
-POSITION_ONLY = 0
+NO_BYTES = 0
 """Instead of a hash: the dead letter does not have the bytes of its event."""
 
 
@@ -67,7 +67,7 @@ class DeadLetterOffsets:
         if event.partition not in self._letters:
             return False
         hashes = self._letters[event.partition].hashes(event.offset)
-        return bool(hashes) and (POSITION_ONLY in hashes or _hash(event.key, event.value) in hashes)
+        return bool(hashes) and (NO_BYTES in hashes or _hash(event.key, event.value) in hashes)
 
     def end(self, partition: int) -> int:
         """The offset behind the last event of the partition that became a dead letter, 0 if none did."""
@@ -100,7 +100,7 @@ class DeadLetterOffsets:
         except NotReplayable:
             return
         if letter.topic == self._topics.events:
-            hash_of_bytes = POSITION_ONLY if letter.category == "too_large" else _hash(letter.key, letter.value)
+            hash_of_bytes = NO_BYTES if letter.category == "too_large" else _hash(letter.key, letter.value)
             self._letters[letter.partition].add(letter.offset, hash_of_bytes)
 
 
