@@ -106,8 +106,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """User states in memory. States of idle users stay in the changelog only and are read back at their next event.
     `anabranch inspect state` prints how much memory this takes."""
     processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
-    """at_least_once publishes rankings before the transaction that commits user states and offsets: they are visible
-    sooner, and a crash can publish them twice."""
+    """at_least_once publishes rankings outside transactions: they are visible sooner, and a crash can publish them
+    twice. User states are saved by transactions in both cases."""
     dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
     """Newest event ids kept for each user. An event with one of these ids is a duplicate. 8 bytes per user and id."""
     threads: Count = 2

@@ -12,6 +12,7 @@ from anabranch.kafka.log_reader import KafkaLogReader, LogReader
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
 from anabranch.settings import Settings
+from consumers.ranker.pending_transaction import SynchronousExecutor
 from consumers.runtime.clock import Clock
 from consumers.runtime.group_consumer import GroupConsumer, KafkaGroupConsumer
 from consumers.runtime.publishers import AtLeastOncePublisher, Publisher, TransactionalPublisher
@@ -41,10 +42,13 @@ def connect(settings: Settings) -> RankerClients:
     """The clients that the settings ask for. Raises `BrokerUnavailable` and `BrokerRefused`."""
     topics = Topics(settings)
     group = KafkaGroupConsumer(settings, topics.events)
-    publisher: Publisher = transactional_publisher(settings)
-    if settings.processing_guarantee == "at_least_once":
-        publisher = AtLeastOncePublisher(settings, clients.producer(settings), publisher, topics.user_state)
-    return RankerClients(group, publisher, ThreadPoolExecutor(1, "publish"), KafkaLogReader(settings))
+    log_reader = KafkaLogReader(settings)
+    transactions = transactional_publisher(settings)
+    if settings.processing_guarantee == "exactly_once":
+        return RankerClients(group, transactions, ThreadPoolExecutor(1, "publish"), log_reader)
+    publisher = AtLeastOncePublisher(settings, clients.producer(settings), group.commit, transactions)
+    # It commits through the group's consumer, which belongs to the main thread.
+    return RankerClients(group, publisher, SynchronousExecutor(), log_reader)
 
 
 def transactional_publisher(settings: Settings) -> TransactionalPublisher:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from anabranch.kafka.records import OutboundRecord
 from anabranch.ranking.types import Slots
@@ -51,3 +51,16 @@ class PendingTransaction:
     on_commit: Callable[[float], None]
     """Called with the time of the commit, in seconds since 1970."""
     future: Future[CommittedTransaction]
+
+
+class SynchronousExecutor(Executor):
+    """Runs a call at once, in the thread that submits it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future that is done, with the result or the exception."""
+        future = Future[Any]()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future

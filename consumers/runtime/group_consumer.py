@@ -13,7 +13,7 @@ from kafka.structs import MemberState
 
 from anabranch.kafka import clients, group_membership
 from anabranch.kafka.clients import IDLE_WAIT_MS
-from anabranch.kafka.records import offsets_and_metadata
+from anabranch.kafka.records import Offsets, offsets_and_metadata
 from anabranch.settings import Settings
 from consumers.runtime.assignment import AssignmentListener, Rebalance
 
@@ -60,6 +60,9 @@ class GroupConsumer(Protocol):
 
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         """The log end of each partition as the newest fetch saw it; without those that were not fetched yet."""
+
+    def commit(self, offsets: Offsets) -> None:
+        """Commit offsets outside any transaction, in the generation of `group_metadata`. Raises `KafkaError`."""
 
     def close(self) -> None:
         """Leave the group, so that its partitions move at once."""
@@ -161,6 +164,13 @@ class KafkaGroupConsumer:
         """See `GroupConsumer`."""
         ends = clients.fetched_ends(self._consumer, map(self._topic_partition, partitions))
         return {topic_partition.partition: end for topic_partition, end in ends.items()}
+
+    def commit(self, offsets: Offsets) -> None:
+        """See `GroupConsumer`. The client commits in its own generation, which must not be a newer one."""
+        known, current = self._group_metadata, self._consumer.group_metadata()
+        if known is None or (known.member_id, known.generation_id) != (current.member_id, current.generation_id):
+            raise CommitFailedError("the group has moved on from the generation in which the offsets were consumed")
+        self._consumer.commit(offsets_and_metadata(offsets))
 
     def close(self) -> None:
         """See `GroupConsumer`."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kafka import KafkaProducer
 from kafka.errors import (
@@ -22,6 +22,7 @@ from kafka.errors import (
 from anabranch.errors import AnabranchError, BrokerFailed, BrokerUnavailable, Fenced
 from anabranch.kafka.connections import is_refusal, refused
 from anabranch.kafka.records import Offsets, OutboundRecord
+from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, offset_of, send
 from anabranch.settings import Settings
 from consumers.runtime.clock import Clock
@@ -35,6 +36,8 @@ CLUSTER_TIMEOUT_S = 60
 """How long a cluster may be away before the process ends, for its supervisor to see."""
 FLUSH_TIMEOUT_S = 30
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class TransactionAborted(AnabranchError):
@@ -130,28 +133,38 @@ class TransactionalPublisher:
 
 
 class AtLeastOncePublisher:
-    """Outputs first, then one transaction with user states and offsets. A crash between them publishes outputs twice.
+    """Outputs first, then the offsets. A crash between them publishes outputs twice.
 
-    Outputs do not wait for the commit, so they are visible sooner. States must: if they were written outside the
-    transaction, a member that the group has replaced would overwrite those of its successor. A saved state must not
-    hold events beyond the committed offsets either, so both are committed together.
+    A batch with user states is committed by one transaction of states and offsets: a member that the group has replaced
+    can write neither, and no saved state holds events beyond the committed offsets. States outside a transaction would
+    overwrite those that the successor has saved. Other batches commit their offsets alone, which costs less.
     """
 
     def __init__(
-        self, settings: Settings, producer: KafkaProducer, transactions: Publisher, topic_of_states: str
+        self,
+        settings: Settings,
+        producer: KafkaProducer,
+        commit: Callable[[Offsets], None],
+        transactions: Publisher,
     ) -> None:
-        """`producer` is idempotent, without transactions."""
+        """`producer` is idempotent, without transactions. `commit` raises `KafkaError` if the group has moved on."""
         self._producer = producer
+        self._commit_alone = commit
         self._transactions = transactions
-        self._topic_of_states = topic_of_states
+        self._topic_of_states = Topics(settings).user_state
         self._failures = _Failures(settings, "the topics")
 
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
         """Send rankings, feedback and dead letters; then commit user states, markers and offsets."""
         outputs = [index for index, record in enumerate(records) if record.topic != self._topic_of_states]
         states = [index for index, record in enumerate(records) if record.topic == self._topic_of_states]
-        output_offsets = self._send([records[index] for index in outputs])
-        state_offsets = self._transactions.publish([records[index] for index in states], offsets, group_metadata)
+        output_offsets = self._attempt(lambda: self._send([records[index] for index in outputs]))
+        state_offsets: list[int] = []
+        if states:
+            state_offsets = self._transactions.publish([records[index] for index in states], offsets, group_metadata)
+        else:
+            self._attempt(lambda: self._commit_alone(offsets))
+        self._failures.reset()
         offset_by_index = dict(zip([*outputs, *states], [*output_offsets, *state_offsets], strict=True))
         return [offset_by_index[index] for index in range(len(records))]
 
@@ -160,18 +173,19 @@ class AtLeastOncePublisher:
         with closing(self._transactions):
             self._producer.close(timeout=CLOSE_TIMEOUT_S)
 
-    def _send(self, records: Iterable[OutboundRecord]) -> list[int]:
-        """Send outputs; the offset of each, once the broker has all of them."""
+    def _attempt(self, step: Callable[[], Result]) -> Result:
         try:
-            futures = [send(self._producer, record) for record in records]
-            if futures:
-                self._producer.flush(FLUSH_TIMEOUT_S)
-            offsets = [offset_of(future, deadline=time.monotonic()) for future in futures]
+            return step()
         except KafkaError as error:
             self._failures.count(error, error)
             raise TransactionAborted(f"the batch was not published completely: {error}") from error
-        self._failures.reset()
-        return offsets
+
+    def _send(self, records: Sequence[OutboundRecord]) -> list[int]:
+        """Send outputs; the offset of each, once the broker has all of them."""
+        futures = [send(self._producer, record) for record in records]
+        if futures:
+            self._producer.flush(FLUSH_TIMEOUT_S)
+        return [offset_of(future, deadline=time.monotonic()) for future in futures]
 
 
 class _Failures:

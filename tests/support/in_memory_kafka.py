@@ -11,7 +11,7 @@ from typing import Any
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import CommitFailedError, RetriableError
 
 from anabranch.kafka.clients import IDLE_WAIT_MS
 from anabranch.kafka.records import Offsets, OutboundRecord
@@ -46,7 +46,7 @@ class InMemoryKafka:
         self.now_ms = APPENDED_MS
         """The broker's clock, which times appended records."""
         self.before_publish: Callable[[Sequence[OutboundRecord]], None] = lambda records: None
-        """Called by every producer with what it is about to publish."""
+        """Called by every producer with what it is about to publish, and with nothing before offsets alone."""
 
     def append(self, record: OutboundRecord) -> int:
         """Append a record to its partition, 0 where none is named; its offset."""
@@ -213,6 +213,12 @@ class InMemoryGroupConsumer:
 
     def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
         return {partition: self._kafka.end(self._topic, partition) for partition in partitions}
+
+    def commit(self, offsets: Offsets) -> None:
+        self._kafka.before_publish([])
+        if self._generation != self._kafka.generation:
+            raise CommitFailedError("the group has moved on")
+        self._kafka.committed |= {source.partition: offset for source, offset in offsets.items()}
 
     def close(self) -> None:
         self.closed = True

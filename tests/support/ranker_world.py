@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from anabranch.metrics import RankerMetrics
 from anabranch.settings import Settings
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import TaskState
+from consumers.ranker.pending_transaction import SynchronousExecutor
 from consumers.ranker.ranker import Ranker
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease, Update
-from consumers.runtime.publishers import AtLeastOncePublisher, Publisher
+from consumers.runtime.publishers import AtLeastOncePublisher
 from tests.support.in_memory_kafka import (
     InMemoryGroupConsumer,
     InMemoryKafka,
@@ -77,11 +79,11 @@ class RankerProcess:
         self.group = InMemoryGroupConsumer(world.kafka, world.topics.events)
         self.publisher = InMemoryPublisher(world.kafka)
         self.log_reader = world.kafka.log_reader()
-        publisher: Publisher = self.publisher
+        clients = RankerClients(self.group, self.publisher, LazyExecutor(), self.log_reader, world.clock.clock())
         if self.settings.processing_guarantee == "at_least_once":
             producer = InMemoryProducer(world.kafka)
-            publisher = AtLeastOncePublisher(self.settings, producer, publisher, world.topics.user_state)
-        clients = RankerClients(self.group, publisher, LazyExecutor(), self.log_reader, world.clock.clock())
+            publisher = AtLeastOncePublisher(self.settings, producer, self.group.commit, self.publisher)
+            clients = replace(clients, publisher=publisher, publish_executor=SynchronousExecutor())
         self.ranker = Ranker(self.settings, self.store, clients, self.releases, metrics)
         self._world = world
 

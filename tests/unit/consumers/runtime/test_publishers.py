@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 from kafka.errors import (
+    CommitFailedError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
@@ -184,6 +185,10 @@ class CallRecorder:
         self._record_call(" ".join(["transaction of", *(record.topic for record in records)]))
         return [70 + index for index in range(len(records))]
 
+    def commit(self, offsets: Offsets) -> None:
+        assert offsets == OFFSETS
+        self._record_call("commit")
+
     def close(self, timeout: float = 0) -> None:
         self._record_call("close")
 
@@ -194,7 +199,7 @@ class CallRecorder:
 
 
 def at_least_once(recorder: CallRecorder) -> AtLeastOncePublisher:
-    return AtLeastOncePublisher(Settings(), recorder, recorder, "user-state")
+    return AtLeastOncePublisher(Settings(), recorder, recorder.commit, recorder)
 
 
 def test_at_least_once_publishes_rankings_then_states_and_offsets_in_one_transaction() -> None:
@@ -209,6 +214,19 @@ def test_at_least_once_a_batch_without_outputs_is_a_transaction_alone() -> None:
     recorder = CallRecorder()
     assert at_least_once(recorder).publish(RECORDS[1:], OFFSETS, "generation 5") == [70]
     assert recorder.calls == ["transaction of user-state"]
+
+
+def test_at_least_once_a_batch_without_states_commits_its_offsets_alone() -> None:
+    recorder = CallRecorder()
+    assert at_least_once(recorder).publish(RECORDS[:1], OFFSETS, "generation 5") == [1]
+    assert recorder.calls == ["rankings", "flush", "commit"]
+
+
+def test_at_least_once_offsets_that_the_group_refuses_are_an_abort() -> None:
+    recorder = CallRecorder("commit", CommitFailedError)
+    with pytest.raises(TransactionAborted, match="not published completely"):
+        at_least_once(recorder).publish(RECORDS[:1], OFFSETS, "generation 5")
+    assert recorder.calls == ["rankings", "flush"]
 
 
 @pytest.mark.parametrize("fail_at", ["rankings", "flush"])
