@@ -26,11 +26,11 @@ from consumers.runtime.publishers import AtLeastOncePublisher
 from tests.support.in_memory_kafka import (
     InMemoryGroupConsumer,
     InMemoryKafka,
-    InMemoryProducer,
     InMemoryPublisher,
     LazyExecutor,
     ManualClock,
 )
+from tests.support.in_memory_producer import InMemoryProducer
 from tests.support.releases import live_release, write_release
 
 CATALOGUE = [f"item {number}" for number in range(40)]

@@ -22,7 +22,8 @@ from anabranch.errors import BrokerFailed, BrokerRefused, BrokerUnavailable, Fen
 from anabranch.kafka.records import Offsets, OutboundRecord
 from anabranch.settings import Settings
 from consumers.runtime.publishers import AtLeastOncePublisher, TransactionAborted, TransactionalPublisher
-from tests.support.in_memory_kafka import AcknowledgedFuture, ManualClock
+from tests.support.in_memory_kafka import ManualClock
+from tests.support.in_memory_producer import AcknowledgedFuture
 
 OFFSETS = {TopicPartition("events", 0): 7}
 RECORDS = [OutboundRecord("rankings", b"u", b"{}", 0), OutboundRecord("user-state", b"u", b"s", 0)]
