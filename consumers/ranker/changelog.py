@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
 from anabranch.kafka.log_reader import RECORD_TIMEOUT_S, LogReader
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, Rebase, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.codec import load
@@ -53,7 +54,7 @@ class Changelog:
 
         Returns the offset up to which the states hold events, 0 if the chunk has none.
         """
-        newest = {record.key or STATE_MARKER_KEY: record for record in records}
+        newest = {record.key or STATE_MARKER_KEY: _readable(record) for record in records}
         if STATE_MARKER_KEY in newest:
             decode_marker(newest.pop(STATE_MARKER_KEY))  # what rankers did not write is no state either
         saved = {}
@@ -107,8 +108,13 @@ class Changelog:
         missing = f"{self._topic}, partition {partition} has no state of user {user.user_id!r} at offset {user.offset}"
         if record is None:
             raise BrokerUnavailable(f"{missing}: nothing came within {RECORD_TIMEOUT_S} s")
-        if record.offset != user.offset or record.key != user.user_id.encode():
+        if record.offset != user.offset:
             raise StateMissing(f"{missing}; offset {record.offset} is there instead")
+        if record.key != user.user_id.encode():
+            raise StateMissing(
+                f"{missing}: another user's state is there. Start the ranker again: if the ids of both have the same "
+                "hash, they have different ones in the next process, which restores all states from the topic"
+            )
         return record
 
 
@@ -129,6 +135,13 @@ def decode_marker(record: ConsumerRecord) -> StateMarker:
     return _decode(messages.state_markers, record)
 
 
+def _readable(record: ConsumerRecord) -> ConsumerRecord:
+    """The record, unless nobody can read it: without a key, it would pass for a marker, which a later one replaces."""
+    if isinstance(record.value, UnreadableValue):
+        raise _unreadable(record, ValueError(record.value.reason))
+    return record
+
+
 def _user_id(record: ConsumerRecord) -> str:
     try:
         return str((record.key or b"").decode())
@@ -138,7 +151,7 @@ def _user_id(record: ConsumerRecord) -> str:
 
 def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
     try:
-        return codec.decode(record.value or b"")
+        return codec.decode(_readable(record).value or b"")
     except InvalidMessage as error:
         raise _unreadable(record, error) from error
 

@@ -273,7 +273,7 @@ class RecoveryManager:
         slot = self._store.users.slot_of(ranking.user_id, partition)
         if slot is None:
             return
-        slate = self._store.items.rows(item.item_id for item in ranking.slate)
+        slate = self._store.items.mentioned(item.item_id for item in ranking.slate)
         self._store.users.set_last_slate(slot, slate, self._store.releases.number(ranking.release))
         columns = self._store.users.columns
         if ranking.cause.offset >= columns.next_offset[slot]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from anabranch.errors import SettingsError
 from anabranch.settings import Settings
-from anabranch.settings_loader import RENAMED, load
+from anabranch.settings_loader import FIELDS, RENAMED, load
 
 
 def problems_of(env: dict[str, str], path: Path | None = None, **overrides: object) -> tuple[str, ...]:
@@ -84,8 +85,29 @@ def test_a_secret_shows_nowhere() -> None:
     assert "hush" not in repr(settings)
     assert "hush" not in str(settings.public())
     with pytest.raises(SettingsError) as raised:
-        load(None, env | {"ANABRANCH_LINGER_MS": "x"}, {"sasl_password": 5})
+        load(None, env | {"ANABRANCH_LINGER_MS": "x"}, {"sasl_password": "hush2"})
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["sasl_password", "ssl_key_password"])
+def test_a_secret_on_the_command_line_is_refused_for_all_of_the_machine_can_read_it(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"set ANABRANCH_{name.upper()}, or {name}_file to a file"):
+        load(None, {}, {name: "hush"})
+
+
+def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("hush\n")
+    env = {
+        "ANABRANCH_SECURITY_PROTOCOL": "SASL_SSL",
+        "ANABRANCH_SASL_MECHANISM": "PLAIN",
+        "ANABRANCH_SASL_USERNAME": "me",
+        "ANABRANCH_SASL_PASSWORD_FILE": str(path),
+    }
+    assert load(None, env).sasl_password_file == path
+    assert "give one" in problems_of(env | {"ANABRANCH_SASL_PASSWORD": "hush"})[0]
+    path.unlink()
+    assert "there is no such file" in problems_of(env)[0]
 
 
 @pytest.mark.parametrize(
@@ -128,3 +150,19 @@ def test_the_name_of_today_beats_the_old_one_in_the_same_source_and_a_later_sour
     env = {"ANABRANCH_RETRIEVAL_K": "7", "ANABRANCH_RETRIEVE": "5"}
     assert load(None, env).retrieval_k == 7
     assert load(None, env, {"retrieve": 3}).retrieval_k == 3
+
+
+NUMBERS = [name for name, kind in FIELDS.items() if any(number in str(kind) for number in ("<class 'int'>", "float"))]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_an_upper_bound_and_the_error_names_setting_bound_and_remedy(name: str) -> None:
+    (problem,) = problems_of({f"ANABRANCH_{name.upper()}": str(10**12)})
+    assert f"ANABRANCH_{name.upper()} = '{10**12}'" in problem
+    assert re.search(r"expected `(int|float)( \| null)?` <= \d+", problem)
+    assert "leave it out" in problem
+
+
+def test_users_and_events_that_together_have_more_blocks_than_numbers_are_refused() -> None:
+    problems = problems_of({}, max_users=50_000_000, history_length=4096, own_items=128)
+    assert [problem.split(" needs ")[0] for problem in problems] == ["max_users 50000000 with history_length 4096"]
