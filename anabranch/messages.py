@@ -40,6 +40,9 @@ UNKNOWN_REPEAT_RATE = 0.2
 
 ReleaseStatus = Literal["candidate", "shadow", "live", "retired", "rejected"]
 
+DeadLetterCategory = Literal["empty", "invalid", "wrong_key", "too_large", "unreadable"]
+"""A metric has these as labels, so there are few of them; a dead letter's header `reason` gives the details."""
+
 LARGEST_FLOAT = 3.4e38
 """Largest float32, rounded down."""
 

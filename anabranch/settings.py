@@ -144,7 +144,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     releases_dir: Path = DEFAULT_RELEASES_DIR
     metrics_host: str = "127.0.0.1"
     metrics_port: Port | None = None
-    """None: serve no metrics. 0: any free port, which the log names."""
+    """None: serve no metrics. 0: any free port, which the log names. `/ready` and `/health` are on it too."""
+    ready_max_lag: Annotated[int, Meta(ge=0)] = 10_000
+    """A ranker or an indexer is ready if it is at most so many messages behind the end of each partition."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def __post_init__(self) -> None:

@@ -19,8 +19,9 @@ from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadata
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, send
+from anabranch.messages import DeadLetterCategory
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import POSITION_ONLY, Category, NotReplayable, StoredDeadLetter, undecodable
+from consumers.runtime.dead_letter import POSITION_ONLY, NotReplayable, StoredDeadLetter, undecodable
 from consumers.runtime.publishers import TransactionAborted
 
 CHUNK_RECORDS = 100
@@ -63,7 +64,7 @@ class ReplayResult(Struct, frozen=True):
     """Position and reason of each dead letter that cannot be replayed."""
 
 
-def list_newest(settings: Settings, limit: int, category: Category | None = None) -> list[DeadLetterView]:
+def list_newest(settings: Settings, limit: int, category: DeadLetterCategory | None = None) -> list[DeadLetterView]:
     """The newest `limit` dead letters (of one category, if given), the newest last. Reads the whole topic."""
     replayed_to = _replayed_offsets(settings)
     newest: list[tuple[int, int, int, DeadLetterView]] = []

@@ -11,8 +11,8 @@ import typer
 from anabranch.cli.options import settings_of
 
 if TYPE_CHECKING:
+    from anabranch.messages import DeadLetterCategory
     from consumers.dead_letter_admin import ReplayResult
-    from consumers.runtime.dead_letter import Category
 
 app = typer.Typer()
 
@@ -85,13 +85,13 @@ def _say(replayed: Iterable[ReplayResult], verb: str) -> None:
         typer.echo(f"{refused} cannot be replayed" if refused else "there is nothing to replay")
 
 
-def _category(name: str) -> Category:
+def _category(name: str) -> DeadLetterCategory:
     from typing import get_args
 
     from anabranch.errors import UsageError
-    from consumers.runtime.dead_letter import Category
+    from anabranch.messages import DeadLetterCategory
 
-    categories: tuple[Category, ...] = get_args(Category)
+    categories: tuple[DeadLetterCategory, ...] = get_args(DeadLetterCategory)
     for category in categories:
         if category == name:
             return category

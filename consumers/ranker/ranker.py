@@ -29,6 +29,7 @@ from consumers.ranker.log_messages import ASSIGNED_PARTITIONS
 from consumers.ranker.metrics_reporter import MetricsReporter
 from consumers.ranker.output import OutputBuilder
 from consumers.ranker.partition_task import PartitionTasks, TaskState
+from consumers.ranker.readiness import waits_for
 from consumers.ranker.recovery import RecoveryManager
 from consumers.ranker.release_source import ReleaseSource
 from consumers.ranker.state_store import StateStore
@@ -63,6 +64,7 @@ class Ranker:
         topics = Topics(settings)
         self._topics = topics
         self._max_message_bytes = settings.max_message_bytes
+        self._ready_max_lag = settings.ready_max_lag
         self._store = store
         self._clients = clients
         self._watcher = watcher
@@ -111,7 +113,8 @@ class Ranker:
         self._evict_idle_users()
         self._update_items()
         self._report.state(self._store, self._dirty_users(), self.batch_ranker.live)
-        self._report.lag(self._topics.events, self._lag)
+        self._report.lag(self._topics.events, self.tasks.partitions, self._lag)
+        self._metrics.loop.turned(self._waits_for())
 
     def _poll_timeout_ms(self) -> int:
         """How long to wait for events: long if nothing but an event, a rebalance or an update gives work.
@@ -229,9 +232,21 @@ class Ranker:
         return sum(len(checkpoint.dirty) for checkpoint in self.tasks.checkpoints.values())
 
     def _lag(self) -> dict[int, int]:
-        """Events between what is ranked and the end of each partition's log; below 0 if the log lost its end."""
-        ends = self._clients.group.end_offsets(self.tasks.partitions)
+        """Events between what is ranked and the end of each partition's log; below 0 if the log lost its end.
+
+        Where the group's offset is not known yet, neither is the lag.
+        """
+        known = [task.partition for task in self.tasks if task.state is not TaskState.ASSIGNED]
+        ends = self._clients.group.end_offsets(known)
         return {partition: end - self.tasks[partition].next_offset for partition, end in ends.items()}
+
+    def _waits_for(self) -> str | None:
+        """What is missing before this process ranks what comes; None if nothing is."""
+        if self.batch_ranker.live is None:
+            return f"waiting for {self._watcher.waiting_for}"
+        if not self._clients.group.is_stable:
+            return "waiting for the consumer group, which rebalances"
+        return waits_for(self.tasks, self._report.lags, self._ready_max_lag)
 
     def close(self) -> None:
         """Close everything, whatever fails; the group first, since other members wait for its partitions."""

@@ -23,7 +23,7 @@ from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailabl
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
-from anabranch.metrics import ConsumerMetrics
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
@@ -64,7 +64,7 @@ class ReleaseWatcher:
         self,
         settings: Settings,
         item_ids: ItemVocabulary,
-        metrics: ConsumerMetrics,
+        metrics: RankerMetrics,
         open_consumer: Callable[[Iterable[str]], KafkaConsumer],
     ) -> None:
         """`open_consumer` opens a consumer at the beginning of every partition of the given topics.
@@ -90,6 +90,7 @@ class ReleaseWatcher:
         self._discarded: set[str] = set()
         """Releases with discarded vectors: if one becomes live again, the topic is read from the beginning."""
         self._initial_end_offsets: dict[TopicPartition, int] = {}
+        self._newest_co_visit_ms = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -210,7 +211,13 @@ class ReleaseWatcher:
 
     def _co_visit_row(self, record: ConsumerRecord) -> CoVisitRow | None:
         decoded = decode_own(messages.neighbours, bytes.decode, record, self._metrics)
-        return None if decoded is None else co_visit_row(*decoded, self._item_ids)
+        if decoded is None:
+            return None
+        item_id, neighbours = decoded
+        if neighbours is not None:
+            self._newest_co_visit_ms = max(self._newest_co_visit_ms, neighbours.ts)
+            self._metrics.co_visits_at.set(self._newest_co_visit_ms / 1000)
+        return co_visit_row(item_id, neighbours, self._item_ids)
 
     @property
     def _fallback_release(self) -> ReleaseNotice | None:

@@ -69,14 +69,14 @@ class RankerProcess:
     def __init__(self, world: RankerWorld, **settings: Any) -> None:
         self.settings = Settings(**world.settings | settings)
         self.registry = CollectorRegistry()
-        metrics = RankerMetrics(self.registry)
+        self.metrics = RankerMetrics(self.registry)
         self.store = StateStore.new(self.settings)
         self.releases = ScriptedReleases()
         self.group = InMemoryGroupConsumer(world.kafka, world.topics.events)
         self.publisher = InMemoryPublisher(world.kafka)
         self.log_reader = world.kafka.log_reader()
         clients = RankerClients(self.group, self.publisher, LazyExecutor(), self.log_reader, world.clock.clock())
-        self.ranker = Ranker(self.settings, self.store, clients, self.releases, metrics)
+        self.ranker = Ranker(self.settings, self.store, clients, self.releases, self.metrics)
         self._world = world
 
     def go_live(self, release_id: str = "r1") -> None:

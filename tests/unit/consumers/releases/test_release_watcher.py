@@ -25,7 +25,7 @@ from anabranch.messages import (
     ReleaseStatus,
     encode,
 )
-from anabranch.metrics import ConsumerMetrics
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import MANIFEST
 from anabranch.settings import Settings
@@ -53,7 +53,7 @@ class World:
         self.consumers: list[FakeConsumer] = []
         write_release(self.settings.releases_dir / "r1", "r1", ITEMS)
         write_release(self.settings.releases_dir / "r2", "r2", ITEMS, seed=1, parent="r1")
-        self.watcher = ReleaseWatcher(self.settings, self.item_ids, ConsumerMetrics(self.registry), self.open_consumer)
+        self.watcher = ReleaseWatcher(self.settings, self.item_ids, RankerMetrics(self.registry), self.open_consumer)
 
     def open_consumer(self, topics: Iterable[str]) -> FakeConsumer:
         self.consumers.append(FakeConsumer(self.kafka, topics))
@@ -182,6 +182,18 @@ def test_the_first_release_waits_for_the_neighbours_in_the_topic_at_the_start(
     world.connect()
     kinds = [type(update) for update in world.updates(polls=MANY_POLLS)]
     assert kinds == [CoVisitUpdate] * len(ITEMS) + [SwapRelease]
+
+
+def test_the_age_of_the_co_visit_table_is_that_of_its_newest_row(world: World) -> None:
+    """Every retraining run publishes the table: this is its sign of life that needs no scrape of the job."""
+    assert world.registry.get_sample_value("anabranch_co_visits_timestamp_seconds") == 0
+    for ts in (2_000, 7_000, 3_000):
+        message = Neighbours(item_id=f"i{ts}", neighbours=[], popularity=0.1, first_seen=1, ts=ts)
+        world.send(world.topics.neighbours, key(message.item_id), encode(message))
+    world.send(world.topics.neighbours, key("i2000"), None)
+    world.connect()
+    world.updates(polls=MANY_POLLS)
+    assert world.registry.get_sample_value("anabranch_co_visits_timestamp_seconds") == 7
 
 
 def test_the_parent_serves_until_the_live_release_is_indexed(world: World) -> None:
