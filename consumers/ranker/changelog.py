@@ -118,6 +118,13 @@ class Changelog:
         return record
 
 
+def _readable(record: ConsumerRecord) -> ConsumerRecord:
+    """The record, unless nobody can read it: without a key, it would pass for a marker, which a later one replaces."""
+    if isinstance(record.value, UnreadableValue):
+        raise _unreadable(record, ValueError(record.value.reason))
+    return record
+
+
 def decode_state(record: ConsumerRecord, rebases: Sequence[Rebase]) -> SavedState:
     """The state in a record, which holds the events of the present log before its `next_offset`.
 
@@ -133,13 +140,6 @@ def decode_state(record: ConsumerRecord, rebases: Sequence[Rebase]) -> SavedStat
 def decode_marker(record: ConsumerRecord) -> StateMarker:
     """The marker in a record. Raises `StateUnreadable`."""
     return _decode(messages.state_markers, record)
-
-
-def _readable(record: ConsumerRecord) -> ConsumerRecord:
-    """The record, unless nobody can read it: without a key, it would pass for a marker, which a later one replaces."""
-    if isinstance(record.value, UnreadableValue):
-        raise _unreadable(record, ValueError(record.value.reason))
-    return record
 
 
 def _user_id(record: ConsumerRecord) -> str:
