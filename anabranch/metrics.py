@@ -183,6 +183,9 @@ class ReshareMetrics:
         self.runs = new.counter("anabranch_reshare_runs", "Runs by outcome", "outcome")
         self.seconds = new.gauge("anabranch_reshare_seconds", "Duration of the last run")
         self.events = new.gauge("anabranch_reshare_events", "Events that the last run was trained on")
+        self.missed = new.counter(
+            "anabranch_reshare_missed_records", "Records that retention deleted before a run could read them"
+        )
         self._finished_s = time.time()
         age = new.gauge("anabranch_reshare_age_seconds", "Time since the end of the last run, or since the start")
         age.set_function(lambda: time.time() - self._finished_s)
