@@ -28,7 +28,8 @@ def resources_checked(folders: tuple[Path, ...]) -> Iterator[None]:
     except Exception as error:
         if any(_is_disk_full(cause) for cause in _causes(error)):
             raise OutOfResources(
-                f"the disk is full, or a quota is used up ({_free(folders)}): make room. {_first_line(error)}"
+                f"the disk is full, or a quota is used up ({_free(folders)}, without what this run had begun): "
+                f"make room. {_first_line(error)}"
             ) from error
         if any(_is_memory_error(cause) for cause in _causes(error)):
             raise OutOfResources(
