@@ -15,8 +15,9 @@ from kafka.errors import IllegalStateError, KafkaError, RetriableError
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, sasl_password, tls_context
-from anabranch.kafka.headers import read_any_name
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.poll_bounds import bound_polls
+from anabranch.kafka.record_batches import read_every_record
 from anabranch.kafka.topics import largest_record_bytes, require
 from anabranch.settings import Settings
 
@@ -29,6 +30,10 @@ READ_WAIT_MS = 100
 """How long a fetch of other consumers waits at the broker: their next request on its connection waits behind it."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
 RETRY_INTERVAL_S = 0.5
+BATCH_RATIO = 32
+"""A batch may decompress to this many of the largest records: 34 MiB by default. A batch of events has at most
+`max_message_bytes` compressed, and JSON rarely compresses to less than a twentieth. A reader holds one decompressed
+batch of each partition at most."""
 STALLED_AFTER_S = 60
 """A read to the end fails after this long without a record."""
 
@@ -100,8 +105,12 @@ def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaCo
 
 
 def follower(settings: Settings, topics: Iterable[str]) -> KafkaConsumer:
-    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU."""
-    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS)
+    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU.
+
+    Its `poll` raises `OffsetOutOfRangeError` or `LogTruncationError` if a log no longer has the position: what it has
+    read before may be gone.
+    """
+    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS, auto_offset_reset="none")
 
 
 def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
@@ -132,9 +141,9 @@ def read_to_end(
         consumer.close()
 
 
-def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+def read_from(settings: Settings, topic: str, start: Mapping[int, int], **configs: Any) -> Iterator[ConsumerRecord]:
     """Every committed record of a topic from `start` (partition → offset, default 0) to its end when called."""
-    consumer = reader(settings, [topic])
+    consumer = reader(settings, [topic], **configs)
     try:
         for partition, offset in start.items():
             consumer.seek(TopicPartition(topic, partition), offset)
@@ -197,11 +206,35 @@ def fetched_ends(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) 
     return ends
 
 
-def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The ends of partitions, with the records of open transactions."""
+def log_bounds(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
+    """The ends of partitions, with the records of open transactions, and the ids of their topics."""
+    partitions = list(partitions)
     with closing(admin(settings)) as client:
+        starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
         ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    return {partition: end.offset for partition, end in ends.items()}
+        topics = client.describe_topics(sorted({partition.topic for partition in partitions}))
+    ids = {topic["name"]: str(topic.get("topic_id") or "") for topic in topics}
+    return {
+        partition: LogBounds(starts[partition].offset, ends[partition].offset, ids.get(partition.topic, ""))
+        for partition in partitions
+    }
+
+
+def ranges_since(settings: Settings, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+    """By partition, the offsets from the first record with this timestamp or a later one to the end of the log.
+
+    The ends include the records of open transactions. A partition without such a record is left out.
+    """
+    with closing(admin(settings)) as client:
+        [description] = client.describe_topics([topic])
+        partitions = [TopicPartition(topic, part["partition_index"]) for part in description["partitions"]]
+        starts = client.list_partition_offsets(dict.fromkeys(partitions, timestamp_ms))
+        ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {
+        partition: range(start.offset, ends[partition].offset)
+        for partition, start in starts.items()
+        if start.offset >= 0
+    }
 
 
 def admin(settings: Settings) -> KafkaAdminClient:
@@ -227,10 +260,10 @@ def require_topics(settings: Settings) -> None:
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
-    read_any_name()
     bound_polls()
+    largest_record = largest_record_bytes(settings)
     with _translated(settings):
-        return KafkaConsumer(
+        consumer = KafkaConsumer(
             **_connection(settings, "consumer"),
             **{
                 "enable_auto_commit": False,
@@ -238,11 +271,13 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "isolation_level": "read_committed",
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": READ_WAIT_MS,
-                "max_partition_fetch_bytes": largest_record_bytes(settings),
+                "max_partition_fetch_bytes": largest_record,
                 "metrics_enabled": False,
             }
             | configs,
         )
+    read_every_record(consumer, BATCH_RATIO * largest_record)
+    return consumer
 
 
 def _connection(settings: Settings, role: str) -> dict[str, Any]:

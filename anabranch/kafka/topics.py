@@ -22,9 +22,12 @@ TopicName = Literal[
     "neighbours",
     "releases",
     "events.dead-letter",
+    "dead-letter-replays",
 ]
 SEPARATOR = "\x1f"
 """Between item and release in the key of an item vector: the ASCII unit separator, which ids must not contain."""
+ONE_PARTITION: tuple[TopicName, ...] = ("releases", "dead-letter-replays")
+"""Topics with few records."""
 DAY_MS = 86_400_000
 ENVELOPE_BYTES = 65_536
 """Most bytes that feedback or a dead letter adds to its event."""
@@ -32,6 +35,13 @@ OWN_BYTES = 1_048_576
 """Room for a user state, an item vector or an item's neighbours, however small `max_message_bytes` is."""
 RANKED_ITEM_BYTES = 4 * 512 + 64
 """Most bytes of an item of a slate: an id of 512 characters, the score and the purchase probability."""
+
+
+CODEC_OF_PRODUCER = {"compression.type": "producer"}
+"""A batch stays as its producer compressed it, whatever the broker's default. With any other value, the broker would
+compress every batch of another codec again, and hold all that it decompresses to in its own memory meanwhile; a value
+of `uncompressed` would also give up the room that compression saves. Readers need no such help: they have every codec,
+and bound what they decompress."""
 
 
 class Topic(Struct, frozen=True):
@@ -98,6 +108,11 @@ class Topics:
     def dead_letter(self) -> str:
         """Records that could not be read, with their original bytes."""
         return self.name("events.dead-letter")
+
+    @property
+    def dead_letter_replays(self) -> str:
+        """How far the dead letters have been replayed, keyed by partition of their topic."""
+        return self.name("dead-letter-replays")
 
 
 def key(identifier: str) -> bytes:
@@ -178,7 +193,9 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "user-state": compact | {"segment.bytes": str(64 << 20)},
         "neighbours": compact,
         "releases": compact,
-        "events.dead-letter": delete,
+        # By the time of the append a recovery finds the dead letters of the events that it replays.
+        "events.dead-letter": delete | append_time,
+        "dead-letter-replays": compact,
     }
     own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
     foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)
@@ -186,9 +203,9 @@ def _topics(settings: Settings) -> Iterator[Topic]:
     for name, config in configs.items():
         yield Topic(
             name=f"{settings.topic_prefix}{name}",
-            partitions=1 if name == "releases" else settings.partitions,
+            partitions=1 if name in ONE_PARTITION else settings.partitions,
             replication_factor=settings.replication_factor,
-            configs=config | {"max.message.bytes": str(sizes.get(name, own))},
+            configs=config | CODEC_OF_PRODUCER | {"max.message.bytes": str(sizes.get(name, own))},
         )
 
 
@@ -223,7 +240,11 @@ def _differences(
     for name, expected in topic.configs.items():
         actual = configs.get(topic.name, {}).get(name, {}).get("value")
         if actual is not None and _words(actual) != _words(expected):
-            yield f"{topic.name} has {name}={actual}, not {expected}: change it with the broker's tools"
+            value = f"[{expected}]" if "," in expected else expected
+            yield (
+                f"{topic.name} has {name}={actual}, not {expected}: change it with the broker's tools, "
+                f"`kafka-configs.sh --alter --topic {topic.name} --add-config {name}={value}`"
+            )
 
 
 def _words(value: str) -> set[str]:

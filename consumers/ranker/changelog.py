@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from msgspec.structs import replace
 
 from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
 from anabranch.kafka.log_reader import RECORD_TIMEOUT_S, LogReader
-from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, SavedState, StateMarker
+from anabranch.kafka.record_batches import UnreadableValue
+from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, Rebase, SavedState, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.codec import load
 from anabranch.ranking.user_state.store import Evicted
@@ -30,15 +31,6 @@ class StateUnreadable(AnabranchError):
     """A record of the changelog is no state. Without it, its user's events would be lost from the state."""
 
 
-class LoadedStates(NamedTuple):
-    """What a chunk of the changelog held besides the states."""
-
-    marker: StateMarker | None
-    """The newest, if there was one."""
-    max_next_offset: int
-    """The states hold events up to here."""
-
-
 class Changelog:
     """Moves user states between the topic `user-state` and memory."""
 
@@ -50,11 +42,21 @@ class Changelog:
         self._store = store
         self._max_users = max_users
         self._metrics = metrics
+        self._rebases: dict[int, Sequence[Rebase]] = {}
+        """By partition, of its newest marker."""
 
-    def load(self, partition: int, records: Iterable[ConsumerRecord]) -> LoadedStates:
-        """Load a chunk of the partition's changelog into memory. Raises `StateUnreadable`."""
-        newest = {record.key or STATE_MARKER_KEY: record for record in records}
-        marker = newest.pop(STATE_MARKER_KEY, None)
+    def begin(self, partition: int, marker: StateMarker) -> None:
+        """From now on, load the states of a partition as its newest marker says."""
+        self._rebases[partition] = marker.rebases
+
+    def load(self, partition: int, records: Iterable[ConsumerRecord]) -> int:
+        """Load a chunk of the partition's changelog into memory. Raises `StateUnreadable`.
+
+        Returns the offset up to which the states hold events, 0 if the chunk has none.
+        """
+        newest = {record.key or STATE_MARKER_KEY: _readable(record) for record in records}
+        if STATE_MARKER_KEY in newest:
+            decode_marker(newest.pop(STATE_MARKER_KEY))  # what rankers did not write is no state either
         saved = {}
         for record in newest.values():
             user_id = _user_id(record)
@@ -62,8 +64,7 @@ class Changelog:
                 self._store.users.delete(user_id, partition)
             else:
                 saved[user_id] = record
-        max_next_offset = self._load(partition, saved)
-        return LoadedStates(None if marker is None else _decode(messages.state_markers, marker), max_next_offset)
+        return self._load(partition, saved)
 
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
         """Load those of a partition's users who were evicted, with one request each.
@@ -92,7 +93,8 @@ class Changelog:
     def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
         if not records:
             return 0
-        saved: Sequence[SavedState] = [_decode(messages.user_states, record) for record in records.values()]
+        rebases = self._rebases.get(partition, ())
+        saved: Sequence[SavedState] = [decode_state(record, rebases) for record in records.values()]
         slots = self._store.users.slots(records, partition)
         load(self._store.users, slots, saved, self._store.items, self._store.releases)
         columns = self._store.users.columns
@@ -106,9 +108,38 @@ class Changelog:
         missing = f"{self._topic}, partition {partition} has no state of user {user.user_id!r} at offset {user.offset}"
         if record is None:
             raise BrokerUnavailable(f"{missing}: nothing came within {RECORD_TIMEOUT_S} s")
-        if record.offset != user.offset or record.key != user.user_id.encode():
+        if record.offset != user.offset:
             raise StateMissing(f"{missing}; offset {record.offset} is there instead")
+        if record.key != user.user_id.encode():
+            raise StateMissing(
+                f"{missing}: another user's state is there. Start the ranker again: if the ids of both have the same "
+                "hash, they have different ones in the next process, which restores all states from the topic"
+            )
         return record
+
+
+def _readable(record: ConsumerRecord) -> ConsumerRecord:
+    """The record, unless nobody can read it: without a key, it would pass for a marker, which a later one replaces."""
+    if isinstance(record.value, UnreadableValue):
+        raise _unreadable(record, ValueError(record.value.reason))
+    return record
+
+
+def decode_state(record: ConsumerRecord, rebases: Sequence[Rebase]) -> SavedState:
+    """The state in a record, which holds the events of the present log before its `next_offset`.
+
+    Raises `StateUnreadable`.
+    """
+    state: SavedState = _decode(messages.user_states, record)
+    for rebase in rebases:
+        if record.offset < rebase.states_end and state.next_offset > rebase.offset:
+            state = replace(state, next_offset=rebase.offset)
+    return state
+
+
+def decode_marker(record: ConsumerRecord) -> StateMarker:
+    """The marker in a record. Raises `StateUnreadable`."""
+    return _decode(messages.state_markers, record)
 
 
 def _user_id(record: ConsumerRecord) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
@@ -12,8 +12,8 @@ from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemIdCollision, ReleaseNumbers
+from consumers.ranker.state_store import StateStore
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent
@@ -21,7 +21,7 @@ from consumers.runtime.pacing import Throttle
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""
-GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S = 1, 2, 60
+GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S, COLLISION_LOG_INTERVAL_S = 1, 2, 60, 10
 MAX_UNKNOWN_ITEM_SHARE = 0.5
 """Of the events of an interval. Items that have left the catalogue, or are too new, are a smaller share."""
 MIN_EVENTS = 100
@@ -40,10 +40,14 @@ class MetricsReporter:
         self._gauges_due = Throttle(GAUGE_INTERVAL_S, self._clock.monotonic)
         self._lag_due = Throttle(LAG_INTERVAL_S, self._clock.monotonic)
         self._unknown_items_due = Throttle(UNKNOWN_ITEMS_INTERVAL_S, self._clock.monotonic)
+        self._collision_log_due = Throttle(COLLISION_LOG_INTERVAL_S, self._clock.monotonic)
         self._events_since = self._unknown_items_since = 0
+        self.lags: dict[int, int] = {}
+        """Events behind the end of each assigned partition, as far as that is known."""
 
     def polled(self, records: Sequence[ConsumerRecord]) -> None:
         """These records were polled, or there were none."""
+        self._metrics.polled.inc(len(records))
         oldest_ms = min((record.timestamp for record in records if record.timestamp >= 0), default=None)
         self._metrics.waited.set(0 if oldest_ms is None else max(0.0, self._clock.wall() - oldest_ms / 1000))
         self._metrics.full.inc(len(records) >= self._batch_max)
@@ -64,9 +68,12 @@ class MetricsReporter:
             self._count_events(events, result, committed_at_s)
             self._count_hits(result, releases)
 
-    def state(self, users: UserStates, dirty_users: int, live: ServableRelease | None) -> None:
-        """Set the gauges of this process, if they are due."""
+    def state(self, store: StateStore, dirty_users: int, live: ServableRelease | None) -> None:
+        """Set the gauges of this process, and count the item ids that collided, if that is due."""
         if self._gauges_due():
+            users = store.users
+            self._count_collisions(store.items.take_collisions())
+            self._metrics.unnamed_items.set(store.items.unnamed)
             self._metrics.users.set(len(users))
             self._metrics.away.set(users.evicted)
             self._metrics.states_dirty.set(dirty_users)
@@ -74,11 +81,17 @@ class MetricsReporter:
             self._metrics.index_items.set(0 if live is None else len(live.index))
             self._metrics.index_unfolded.set(0 if live is None else live.index.pending_changes)
 
-    def lag(self, topic: str, read_lag: Callable[[], Mapping[int, int]]) -> None:
-        """Set the lag of each partition, if it is due: `read_lag` asks the broker."""
-        if self._lag_due():
-            for partition, lag in read_lag().items():
-                self._metrics.lag.labels(topic, str(partition)).set(lag)
+    def lag(self, topic: str, assigned: Collection[int], read_lag: Callable[[], Mapping[int, int]]) -> None:
+        """Set the lag of each assigned partition as far as it is known, if it is due; other processes report the lag of
+        the others."""
+        if not self._lag_due():
+            return
+        for partition in self.lags.keys() - set(assigned):
+            self._metrics.lag.remove(topic, str(partition))
+            del self.lags[partition]
+        for partition, lag in read_lag().items():
+            self._metrics.lag.labels(topic, str(partition)).set(lag)
+            self.lags[partition] = lag
 
     def _count_events(self, events: Sequence[DecodedEvent], result: RankingResult, committed_at_s: float) -> None:
         fresh = np.flatnonzero(~result.duplicate).tolist()
@@ -106,6 +119,11 @@ class MetricsReporter:
                     self._events_since,
                 )
             self._events_since = self._unknown_items_since = 0
+
+    def _count_collisions(self, collisions: Sequence[ItemIdCollision]) -> None:
+        self._metrics.item_id_collisions.inc(len(collisions))
+        if collisions and self._collision_log_due():
+            log.warning("%s", collisions[-1])
 
     def _count_hits(self, result: RankingResult, releases: ReleaseNumbers) -> None:
         """Prequential hits: the slate that each user had before the event, by the release that made it."""

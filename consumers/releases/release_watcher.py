@@ -16,14 +16,14 @@ from contextlib import closing
 import faiss
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from anabranch import messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
-from anabranch.metrics import ConsumerMetrics
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 1.0
 RECONNECT_DELAY_S = 1.0
+READ_ALL_AGAIN = (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, LogTruncationError)
+"""After these errors all topics are read from the beginning, since updates are idempotent."""
 MAX_POLL_RECORDS = 500
 """Records in one update: the main loop applies one update between two batches."""
 
@@ -62,7 +64,7 @@ class ReleaseWatcher:
         self,
         settings: Settings,
         item_ids: ItemVocabulary,
-        metrics: ConsumerMetrics,
+        metrics: RankerMetrics,
         open_consumer: Callable[[Iterable[str]], KafkaConsumer],
     ) -> None:
         """`open_consumer` opens a consumer at the beginning of every partition of the given topics.
@@ -88,6 +90,7 @@ class ReleaseWatcher:
         self._discarded: set[str] = set()
         """Releases with discarded vectors: if one becomes live again, the topic is read from the beginning."""
         self._initial_end_offsets: dict[TopicPartition, int] = {}
+        self._newest_co_visit_ms = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -134,10 +137,7 @@ class ReleaseWatcher:
                     with closing(self.connect()) as consumer:
                         while not self._stop.is_set():
                             self.poll(consumer)
-                except (
-                    RetriableError,
-                    BrokerUnavailable,
-                ) as error:  # updates are idempotent: read all again
+                except READ_ALL_AGAIN as error:
                     log.warning("the release watcher reconnects: %s", error)
                     self._stop.wait(RECONNECT_DELAY_S)
         except BaseException as error:
@@ -214,9 +214,10 @@ class ReleaseWatcher:
         if decoded is None:
             return None
         item_id, neighbours = decoded
-        return (
-            CoVisitRow(self._item_ids.row(item_id)) if neighbours is None else co_visit_row(neighbours, self._item_ids)
-        )
+        if neighbours is not None:
+            self._newest_co_visit_ms = max(self._newest_co_visit_ms, neighbours.ts)
+            self._metrics.co_visits_at.set(self._newest_co_visit_ms / 1000)
+        return co_visit_row(item_id, neighbours, self._item_ids)
 
     @property
     def _fallback_release(self) -> ReleaseNotice | None:

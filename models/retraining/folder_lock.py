@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from anabranch.durable_files import create_folder
 from anabranch.errors import AnabranchError, UsageError
+from anabranch.settings import Settings
 
 MAX_BYTES = 10_000
 """Of a lock file that are read; it has some lines."""
@@ -58,6 +59,23 @@ def locked(path: Path, purpose: str) -> Iterator[Lock]:
             yield Lock(left[0] if left else None, tuple(left[1:]), file)
         finally:
             file.truncate(0)
+
+
+def lock_path(settings: Settings) -> Path:
+    """The file of the lock that every run in a data folder holds."""
+    return settings.data_dir / "reshare" / "lock"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def _lock(file: BinaryIO, path: Path, purpose: str) -> None:

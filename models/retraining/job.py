@@ -41,22 +41,33 @@ class RunResult:
     """What a release candidate lacks; None if there is one."""
 
 
+@dataclass(frozen=True)
+class RunCallbacks:
+    """What is called in a run."""
+
+    begun: Callable[[], None] = lambda: None
+    """Called once no other run can begin."""
+    missed: Callable[[int], None] = lambda records: None
+    """Called with the number of records that retention had deleted unread."""
+
+
 def run_once(
     settings: Settings,
     config: JobConfig,
     bar: Bar,
     curves: OpenCurve = no_curves,
-    on_missed: Callable[[int], None] = lambda records: None,
+    callbacks: RunCallbacks = RunCallbacks(),
 ) -> RunResult:
     """Train a release candidate on the events so far, let the gate decide, report and announce the decision.
 
     Where no release has served yet, or a bootstrap release that does not fit the data, one is made and announced first;
-    the candidate has to beat it. The co-visit table is published either way. `on_missed` is called with the number of
-    records that retention had deleted unread. Raises `NotEnoughData` if there is too little for a candidate and no
-    bootstrap release was made, and as `open_workspace` and `topics_io.collect` do.
+    the candidate has to beat it. The co-visit table is published either way. Raises `NotEnoughData` if there is too
+    little for a candidate and no bootstrap release was made, `ReleasesChanged` if somebody else announced a release
+    meanwhile, and as `open_workspace` and `topics_io.collect` do.
     """
     with open_workspace(settings) as workspace:
-        on_missed(_collect(settings, workspace.store, bar))
+        callbacks.begun()
+        callbacks.missed(_collect(settings, workspace.store, bar))
         return _run(settings, workspace, config, bar, curves)
 
 

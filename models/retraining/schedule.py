@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from anabranch.durations import duration_text
@@ -12,13 +14,16 @@ from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.retraining.folder_lock import FolderInUse
-from models.retraining.job import RunResult, run_once
+from models.retraining.job import RunCallbacks, RunResult, run_once
 from models.retraining.resources import OutOfResources, resources_checked
 from models.retraining.run import GatedRelease, JobConfig, ReleasesChanged
-from models.stages import Bar, Stopped, stoppable
+from models.retraining.run_history import RunHistory
+from models.stages import Advance, Bar, Stopped, stoppable
 from models.training_curves import OpenCurve, no_curves
 
 log = logging.getLogger(__name__)
+
+BEAT_INTERVAL_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,49 +43,80 @@ class Schedule:
         A failed run raises, unless its cause may be gone by the next run, if there is one: too little data, a full
         disk, missing memory, another run in the same folder, or one that announced a release meanwhile.
         """
+        history = RunHistory.open(self.settings, self.metrics)
         while not stop.is_set():
             started = time.monotonic()
             try:
-                self._run_once(stop)
+                self._run_once(history, stop)
             except Stopped:
                 log.info("the run was stopped: nothing more is announced, and its unfinished release is removed")
                 return
             if self.every_s is None:
                 return
-            stop.wait(max(0.0, started + self.every_s - time.monotonic()))
+            self._wait_until(started + self.every_s, stop)
 
-    def _run_once(self, stop: threading.Event) -> None:
+    def _run_once(self, history: RunHistory, stop: threading.Event) -> None:
         try:
-            with resources_checked((self.settings.data_dir, self.settings.releases_dir)):
-                bar = stoppable(self.bar, stop.is_set)
-                self._report(run_once(self.settings, self.config, bar, self.curves, self.metrics.missed.inc))
-        except Stopped:
-            raise
+            self._report(self._run(history, stop), history)
         except NotEnoughData as error:
-            if self.every_s is None:
-                raise
-            self.metrics.outcome("waiting")
+            history.end("waiting")
+            self._raise_if_last(error)
             log.info("no release candidate yet: %s", error)
-        except (OutOfResources, FolderInUse, ReleasesChanged) as error:
-            self.metrics.outcome("failed")
-            if self.every_s is None:
-                raise
-            log.error(
-                "the run failed, and the next one tries again in %s: %s", duration_text(1000 * self.every_s), error
-            )
+        except FolderInUse as error:  # what becomes of the other run is its own history
+            self._raise_if_last(error)
+            log.error("no run, and the next attempt is in %s: %s", self._interval, error)
+        except (OutOfResources, ReleasesChanged) as error:
+            history.end("failed")
+            self._raise_if_last(error)
+            log.error("the run failed, and the next one tries again in %s: %s", self._interval, error)
+        except (Stopped, KeyboardInterrupt, SystemExit):
+            history.abandon()
+            raise
         except Exception:
-            self.metrics.outcome("failed")
+            history.end("failed")
             raise
 
-    def _report(self, result: RunResult) -> None:
+    def _run(self, history: RunHistory, stop: threading.Event) -> RunResult:
+        callbacks = RunCallbacks(begun=history.begin, missed=self.metrics.missed.inc)
+        with resources_checked((self.settings.data_dir, self.settings.releases_dir)):
+            bar = stoppable(self._beating_bar, stop.is_set)
+            return run_once(self.settings, self.config, bar, self.curves, callbacks)
+
+    def _raise_if_last(self, error: Exception) -> None:
+        if self.every_s is None:
+            raise error
+
+    @property
+    def _interval(self) -> str:
+        return duration_text(1000 * (self.every_s or 0))
+
+    def _report(self, result: RunResult, history: RunHistory) -> None:
         self.metrics.events.set(result.events)
         self.metrics.seconds.set(result.seconds)
         if result.gated is None:
-            self.metrics.outcome("waiting")
+            history.end("waiting")
             log.info("no release candidate yet: %s", result.waiting_for)
         else:
-            self.metrics.outcome(result.gated.notice.status)
+            history.end(result.gated.notice.status)
             _log_release(result.gated)
+
+    def _wait_until(self, deadline: float, stop: threading.Event) -> None:
+        """Wait for the next run; a loop that waits is not stuck."""
+        while not stop.is_set() and (left_s := deadline - time.monotonic()) > 0:
+            self.metrics.loop.beat()
+            stop.wait(min(left_s, BEAT_INTERVAL_S))
+
+    @contextmanager
+    def _beating_bar(self, title: str, total: int | None) -> Iterator[Advance]:
+        """A progress bar whose every step shows that the run makes progress."""
+        with self.bar(title, total) as advance:
+            self.metrics.loop.beat()
+
+            def beat_and_advance(steps: int) -> None:
+                self.metrics.loop.beat()
+                advance(steps)
+
+            yield beat_and_advance
 
 
 def _log_release(gated: GatedRelease) -> None:

@@ -18,7 +18,7 @@ from anabranch.kafka.log_identity import LogIdentity
 from anabranch.release import MANIFEST
 from anabranch.settings import Settings
 from models.data.event_store import EventStore
-from models.retraining.folder_lock import Lock, locked
+from models.retraining.folder_lock import Lock, lock_path, locked
 from models.retraining.release_folder import RELEASE_ID, new_release_folder
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def open_workspace(settings: Settings) -> Iterator[Workspace]:
     folder = settings.data_dir / "reshare"
     identity = LogIdentity.read(settings, ("events", "feedback"))
     with (
-        locked(folder / "lock", f"re-shares in {folder}"),
+        locked(lock_path(settings), f"re-shares in {folder}"),
         locked(
             _releases_lock(settings, identity), f"makes releases of the same topics in {settings.releases_dir}"
         ) as lock,

@@ -20,7 +20,7 @@ from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.data.event_store import EventStore
 from models.retraining.folder_lock import FolderInUse
-from models.retraining.job import run_once
+from models.retraining.job import RunCallbacks, run_once
 from models.retraining.log_bounds import LogTruncated
 from models.retraining.run import JobConfig, ReleasesChanged
 from models.retraining.workspace import AnotherLog, open_workspace
@@ -37,7 +37,7 @@ def no_bar(name: str, total: int | None) -> Iterator[Callable[[int], None]]:
 def reshare(settings: Settings, on_missed: Callable[[int], None] = lambda records: None) -> None:
     """One run, which may find too little to train on."""
     with suppress(NotEnoughData):
-        run_once(settings, JobConfig(), no_bar, on_missed=on_missed)
+        run_once(settings, JobConfig(), no_bar, callbacks=RunCallbacks(missed=on_missed))
 
 
 def stored_events(settings: Settings) -> list[str]:

@@ -110,7 +110,8 @@ class World:
 class Process:
     """An `anabranch` command as a process of its own."""
 
-    def __init__(self, settings: Settings, *arguments: str) -> None:
+    def __init__(self, settings: Settings, *arguments: str, program: Sequence[str] = ("-m", "anabranch")) -> None:
+        """`program` is what Python runs: a test may wrap the command to stop it where no signal would."""
         self.log = settings.data_dir / f"{arguments[0]}-{time.time_ns()}.log"
         environment = os.environ | {
             "ANABRANCH_SESSION_TIMEOUT_MS": "6000",
@@ -119,7 +120,7 @@ class Process:
         }
         with self.log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "anabranch", *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, *program, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT
             )
 
     def await_log(self, text: str, patience_s: float = PATIENCE_S) -> str:
