@@ -196,6 +196,14 @@ class ReleaseNotice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The gate used the events from `gate_from` to before `gate_to` for this release, and must not use them again."""
 
 
+class DeadLetterReplay(Struct, frozen=True, kw_only=True):
+    """How far a partition of `events.dead-letter` has been replayed. Topic `dead-letter-replays`, key the partition."""
+
+    next_offset: Annotated[int, Meta(ge=0)]
+    """The first dead letter that has not been replayed."""
+    ts: Milliseconds
+
+
 class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """The saved state of a user. Topic `user-state`, key `user_id`; a tombstone removes the user.
 
@@ -327,6 +335,7 @@ rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
+dead_letter_replays: Codec[DeadLetterReplay] = Codec(DeadLetterReplay)
 user_states: BinaryCodec[SavedState] = BinaryCodec(SavedState)  # type: ignore[arg-type]
 state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
@@ -338,6 +347,7 @@ TOPIC_SCHEMAS: dict[str, object] = {
     "feedback": Feedback,
     "neighbours": Neighbours,
     "releases": ReleaseNotice,
+    "dead-letter-replays": DeadLetterReplay,
 }
 """Topic → messages, for the JSON Schemas. `user-state` is binary, and dead letters keep their original bytes."""
 

@@ -53,6 +53,7 @@ def replay_letters(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be replayed, and publish nothing.")
     ] = False,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Replay also what was replayed before.")] = False,
 ) -> None:
     """Publish every dead letter to its original topic again, exactly once, unless it was replayed before.
 
@@ -66,7 +67,9 @@ def replay_letters(
     settings = settings_of(ctx)
     clients.require_topics(settings)
     _say(
-        [dead_letter_admin.preview_replay(settings)] if dry_run else dead_letter_admin.replay(settings),
+        [dead_letter_admin.preview_replay(settings, from_start)]
+        if dry_run
+        else dead_letter_admin.replay(settings, from_start=from_start),
         "would go" if dry_run else "went",
     )
 

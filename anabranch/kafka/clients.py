@@ -220,6 +220,23 @@ def log_bounds(settings: Settings, partitions: Iterable[TopicPartition]) -> dict
     }
 
 
+def ranges_since(settings: Settings, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+    """By partition, the offsets from the first record with this timestamp or a later one to the end of the log.
+
+    The ends include the records of open transactions. A partition without such a record is left out.
+    """
+    with closing(admin(settings)) as client:
+        [description] = client.describe_topics([topic])
+        partitions = [TopicPartition(topic, part["partition_index"]) for part in description["partitions"]]
+        starts = client.list_partition_offsets(dict.fromkeys(partitions, timestamp_ms))
+        ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {
+        partition: range(start.offset, ends[partition].offset)
+        for partition, start in starts.items()
+        if start.offset >= 0
+    }
+
+
 def admin(settings: Settings) -> KafkaAdminClient:
     """An admin client. Raises `BrokerUnavailable`."""
     with _translated(settings):

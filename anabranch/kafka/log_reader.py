@@ -51,6 +51,12 @@ class LogReader(Protocol):
     def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         """The ends of partitions, records of open transactions included."""
 
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        """By partition, the offsets from the first record with this timestamp or a later one to the end as of now.
+
+        Records of open transactions are included. A partition without such a record is left out.
+        """
+
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         """Every committed record of the topics up to their ends as of now."""
 
@@ -119,6 +125,10 @@ class KafkaLogReader:
     def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         """See `LogReader`."""
         return clients.log_bounds(self._settings, partitions)
+
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        """See `LogReader`."""
+        return clients.ranges_since(self._settings, topic, timestamp_ms)
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         """See `LogReader`."""

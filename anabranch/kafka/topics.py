@@ -22,9 +22,12 @@ TopicName = Literal[
     "neighbours",
     "releases",
     "events.dead-letter",
+    "dead-letter-replays",
 ]
 SEPARATOR = "\x1f"
 """Between item and release in the key of an item vector: the ASCII unit separator, which ids must not contain."""
+ONE_PARTITION: tuple[TopicName, ...] = ("releases", "dead-letter-replays")
+"""Topics with few records."""
 DAY_MS = 86_400_000
 ENVELOPE_BYTES = 65_536
 """Most bytes that feedback or a dead letter adds to its event."""
@@ -106,6 +109,11 @@ class Topics:
         """Records that could not be read, with their original bytes."""
         return self.name("events.dead-letter")
 
+    @property
+    def dead_letter_replays(self) -> str:
+        """How far the dead letters have been replayed, keyed by partition of their topic."""
+        return self.name("dead-letter-replays")
+
 
 def key(identifier: str) -> bytes:
     """The key in every topic that is keyed by one id: user, item or release."""
@@ -185,7 +193,9 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "user-state": compact | {"segment.bytes": str(64 << 20)},
         "neighbours": compact,
         "releases": compact,
-        "events.dead-letter": delete,
+        # By the time of the append a recovery finds the dead letters of the events that it replays.
+        "events.dead-letter": delete | append_time,
+        "dead-letter-replays": compact,
     }
     own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
     foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)
@@ -193,7 +203,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
     for name, config in configs.items():
         yield Topic(
             name=f"{settings.topic_prefix}{name}",
-            partitions=1 if name == "releases" else settings.partitions,
+            partitions=1 if name in ONE_PARTITION else settings.partitions,
             replication_factor=settings.replication_factor,
             configs=config | CODEC_OF_PRODUCER | {"max.message.bytes": str(sizes.get(name, own))},
         )

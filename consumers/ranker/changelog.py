@@ -151,7 +151,7 @@ def _user_id(record: ConsumerRecord) -> str:
 
 def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
     try:
-        return codec.decode(record.value or b"")
+        return codec.decode(_readable(record).value or b"")
     except InvalidMessage as error:
         raise _unreadable(record, error) from error
 

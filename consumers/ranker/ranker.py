@@ -22,7 +22,7 @@ from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.settings import Settings
 from consumers.ranker.batch_ranker import BatchRanker
 from consumers.ranker.changelog import Changelog
-from consumers.ranker.checkpoint import CheckpointCoordinator
+from consumers.ranker.checkpoint import AT_LEAST_ONCE_GAP_S, CheckpointCoordinator
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.committer import Committer, TransactionContent
 from consumers.ranker.log_messages import ASSIGNED_PARTITIONS
@@ -75,7 +75,8 @@ class Ranker:
 
         self.tasks = PartitionTasks(store.users, metrics, clients.clock)
         self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
-        self._checkpoints = CheckpointCoordinator(topics, store, settings.checkpoint_ms / 1000)
+        gap_s = AT_LEAST_ONCE_GAP_S if settings.processing_guarantee == "at_least_once" else 0.0
+        self._checkpoints = CheckpointCoordinator(topics, store, settings.checkpoint_ms / 1000, gap_s)
         self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
         self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
         self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)

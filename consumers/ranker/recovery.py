@@ -42,6 +42,8 @@ REPLAY_EVENTS = 512
 """Events replayed at once: the states of users who were evicted are loaded one by one."""
 LOG_INTERVAL_S = 5.0
 RELEASE_CHECK_INTERVAL_S = 2.0
+LOG_APPEND_TIME = 1
+"""The `timestamp_type` of a record of a topic with `message.timestamp.type=LogAppendTime`."""
 RECOVERING = (TaskState.ASSIGNED, TaskState.RESTORING)
 Steps = Generator[None, None, None]
 
@@ -104,6 +106,8 @@ class RecoveryManager:
         except StopIteration as end:
             self._backoff.succeeded()
             task.complete(end.value)
+            if len(waiting) == 1:  # no other partition is being recovered
+                self._dead_letters.forget()
             self._metrics.restore_remaining.labels(str(task.partition)).set(0)
             self._metrics.restore_seconds.observe(self._clients.clock.monotonic() - task.assigned_at)
 
@@ -122,10 +126,7 @@ class RecoveryManager:
             offset, events, rankings = start.offset, start.view.events, start.view.bounds[logs.rankings]
             task.restore_to(offset)
             marker = yield from self._load_states(reader, logs.user_state, start)
-            segments = missing_segments(marker, max(marker.offset, events.start), offset)
-            if segments:
-                yield from self._dead_letters.catch_up()
-            for segment in segments:
+            for segment in missing_segments(marker, max(marker.offset, events.start), offset):
                 yield from self._replay(reader, logs.events, segment, dirty)
             first_ranking = min(max(marker.rankings_offset, rankings.start), rankings.end)
             slates = ReplaySegment(first_ranking, rankings.end, None)
@@ -208,7 +209,11 @@ class RecoveryManager:
         A state that another release encoded is encoded again by the live one at its user's next event, as it would have
         been without a break.
         """
+        has_dead_letters = False
         for records in self._chunks(reader, partition, segment.start, segment.end):
+            if records and not has_dead_letters:
+                yield from self._dead_letters.catch_up(_append_time_ms(records[0]))
+                has_dead_letters = True
             readable = (record for record in records if not self._dead_letters.holds_event(record))
             events, _ = decode_events(readable, self._max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
@@ -298,6 +303,12 @@ class RecoveryManager:
                     partition.topic,
                 )
             yield records
+
+
+def _append_time_ms(event: ConsumerRecord) -> int:
+    """When the broker appended an event; 0 if the topic has the times of producers, which say nothing about that."""
+    appended_ms: int = event.timestamp
+    return appended_ms if event.timestamp_type == LOG_APPEND_TIME else 0
 
 
 def missing_segments(marker: StateMarker, start: int, end: int) -> list[ReplaySegment]:

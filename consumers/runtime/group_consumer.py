@@ -89,7 +89,7 @@ class GroupConsumer(Protocol):
         """The log end of each partition as the newest fetch saw it; without those that were not fetched yet."""
 
     def commit(self, offsets: Offsets) -> None:
-        """Commit offsets outside any transaction. Raises `KafkaError`."""
+        """Commit offsets outside any transaction, in the generation of `group_metadata`. Raises `KafkaError`."""
 
     def close(self) -> None:
         """Leave the group, so that its partitions move at once."""
@@ -184,12 +184,12 @@ class KafkaGroupConsumer:
         new = group_membership.still_assigned(self._consumer, map(self._topic_partition, sorted(partitions)))
         read_bounds = self._consumer.end_offsets if self._start == "latest" else self._consumer.beginning_offsets
         with suppress(*NOT_NOW):
-            self.commit(read_bounds(new))
+            self._consumer.commit(offsets_and_metadata(read_bounds(new)))
 
     def remember(self, partition: int, offset: int) -> None:
         """See `GroupConsumer`."""
         with suppress(*NOT_NOW):
-            self.commit({self._topic_partition(partition): offset})
+            self._consumer.commit(offsets_and_metadata({self._topic_partition(partition): offset}))
 
     def resume(self, partition: int, offset: int) -> bool:
         """See `GroupConsumer`."""
@@ -210,7 +210,10 @@ class KafkaGroupConsumer:
         return {topic_partition.partition: end for topic_partition, end in ends.items()}
 
     def commit(self, offsets: Offsets) -> None:
-        """See `GroupConsumer`."""
+        """See `GroupConsumer`. The client commits in its own generation, which must not be a newer one."""
+        known, current = self._group_metadata, self._consumer.group_metadata()
+        if known is None or (known.member_id, known.generation_id) != (current.member_id, current.generation_id):
+            raise CommitFailedError("the group has moved on from the generation in which the offsets were consumed")
         self._consumer.commit(offsets_and_metadata(offsets))
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import OffsetOutOfRangeError, RetriableError
+from kafka.errors import CommitFailedError, OffsetOutOfRangeError, RetriableError
 
 from anabranch.kafka.clients import IDLE_WAIT_MS
 from anabranch.kafka.log_bounds import LogBounds
@@ -22,6 +22,7 @@ from consumers.runtime.group_consumer import NO_OFFSET
 from consumers.runtime.publishers import TransactionAborted
 
 APPENDED_MS = 1_700_000_000_000
+LOG_APPEND_TIME = 1
 
 
 class ManualClock:
@@ -46,14 +47,18 @@ class InMemoryKafka:
         self.generation = 1
         self._starts: dict[TopicPartition, int] = defaultdict(int)
         self._creations: dict[str, int] = defaultdict(int)
+        self.now_ms = APPENDED_MS
+        """The broker's clock, which times appended records."""
+        self.before_publish: Callable[[Sequence[OutboundRecord]], None] = lambda records: None
+        """Called by every producer with what it is about to publish, and with nothing before offsets alone."""
 
     def append(self, record: OutboundRecord) -> int:
         """Append a record to its partition, 0 where none is named; its offset."""
         source = TopicPartition(record.topic, record.partition or 0)
         log = self.logs[source]
         offset, headers = self.end(*source), list(record.headers or [])
-        place = (record.topic, source.partition, 0, offset, APPENDED_MS, 0)
-        log.append(ConsumerRecord(*place, record.key, record.value, headers, None, 0, 0, 0))
+        position = (record.topic, source.partition, 0, offset, self.now_ms, LOG_APPEND_TIME)
+        log.append(ConsumerRecord(*position, record.key, record.value, headers, None, 0, 0, 0))
         return offset
 
     def records(self, topic: str) -> list[ConsumerRecord]:
@@ -105,6 +110,8 @@ class InMemoryLogReader:
         self._chunk = chunk
         self.fail_next = 0
         self.closed = 0
+        self.records_read = Counter[str]()
+        """By topic, how many records were read in ranges."""
 
     def partition_reader(self) -> InMemoryLogReader:
         return self
@@ -112,7 +119,9 @@ class InMemoryLogReader:
     def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
         for first in range(start, end, self._chunk):
             self._fail()
-            yield self._kafka.read(partition, first, min(first + self._chunk, end))
+            records = self._kafka.read(partition, first, min(first + self._chunk, end))
+            self.records_read[partition.topic] += len(records)
+            yield records
 
     def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
         self._fail()
@@ -120,6 +129,14 @@ class InMemoryLogReader:
 
     def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         return {partition: self._kafka.bounds(partition) for partition in partitions}
+
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        logs = {source: log for source, log in self._kafka.logs.items() if source.topic == topic}
+        starts = {
+            source: next((record.offset for record in log if record.timestamp >= timestamp_ms), None)
+            for source, log in logs.items()
+        }
+        return {source: range(start, self._kafka.end(*source)) for source, start in starts.items() if start is not None}
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         return iter([record for topic in topics for record in self._kafka.records(topic)])
@@ -241,6 +258,9 @@ class InMemoryGroupConsumer:
         return {partition: self._kafka.end(self._topic, partition) for partition in partitions}
 
     def commit(self, offsets: Offsets) -> None:
+        self._kafka.before_publish([])
+        if self._generation != self._kafka.generation:
+            raise CommitFailedError("the group has moved on")
         self._kafka.committed |= {source.partition: offset for source, offset in offsets.items()}
 
     def close(self) -> None:
@@ -287,6 +307,7 @@ class InMemoryPublisher:
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
         before_commit, self.before_commit = self.before_commit, lambda: None
         before_commit()
+        self._kafka.before_publish(records)
         outcome = self.script.popleft() if self.script else Outcome.COMMITTED
         if group_metadata != self._kafka.generation:
             outcome = Outcome.ABORTED
