@@ -141,8 +141,8 @@ def test_a_group_with_reset_offsets_ranks_again_from_there(world: World) -> None
         world.publish(purchases(100))
         world.await_rankings(100)
         assert ranker.terminate() == 0
-    again = ("--set", "ranker_group=again", "rank", "--start", "earliest")
-    with Process(world.settings, *again) as ranker:
+    world.reset_offsets()
+    with Process(world.settings, "rank") as ranker:
         rankings = world.await_rankings(200)
         assert "states go beyond the group's offset" in ranker.log.read_text()
     assert slates(rankings[:100]) == slates(rankings) == offline_slates(world, 100, users=5)
