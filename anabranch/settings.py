@@ -96,6 +96,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Long-term items kept for each user, as decayed counts of the events that left the history."""
     checkpoint_ms: Annotated[int, Meta(ge=0)] = 5_000
     """Longest time between a change of a user state and its save. Shorter: faster restores. Longer: fewer writes."""
+    state_format: Literal[1, 2] = 2
+    """The format of saved user states that rankers write; both are read. The default is one that the version of
+    Anabranch before this one reads, so that going back to it works."""
     max_users: Count = 200_000
     """User states in memory. States of idle users stay in the changelog only and are read back at their next event.
     `anabranch inspect state` prints how much memory this takes."""

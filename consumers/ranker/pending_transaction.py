@@ -25,7 +25,7 @@ class BatchUndo:
     def apply(self, users: UserStates) -> None:
         """Restore the states; users whose first event was in the batch are forgotten."""
         users.restore(self.slots, self.pre_image)
-        users.free_slots(self.slots[self.pre_image.columns.next_offset == 0])
+        users.free_slots(self.slots[self.pre_image.columns.dedupe_count == 0])
 
 
 class CommittedTransaction(NamedTuple):

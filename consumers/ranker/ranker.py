@@ -31,6 +31,7 @@ from consumers.ranker.output import OutputBuilder
 from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.recovery import RecoveryManager
 from consumers.ranker.release_source import ReleaseSource
+from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
@@ -73,7 +74,9 @@ class Ranker:
 
         self.tasks = PartitionTasks(store.users, metrics, clients.clock)
         self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
-        self._checkpoints = CheckpointCoordinator(topics, store, settings.checkpoint_ms / 1000)
+        self._checkpoints = CheckpointCoordinator(
+            topics, store, settings.checkpoint_ms / 1000, StateOwner.from_settings(settings), settings.state_format
+        )
         self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
         self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
         self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)

@@ -29,6 +29,7 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
+from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_own
 from consumers.runtime.pacing import Backoff, Throttle
@@ -65,6 +66,7 @@ class RecoveryManager:
         metrics: RankerMetrics,
     ) -> None:
         self._topics = Topics(settings)
+        self._owner = StateOwner.from_settings(settings)
         self._max_message_bytes = settings.max_message_bytes
         self._clients = clients
         self._store = store
@@ -166,6 +168,7 @@ class RecoveryManager:
                 max_next_offset = max(max_next_offset, loaded.max_next_offset)
                 self._changelog.evict_idle_users()
                 yield
+            self._owner.require(marker, partition)
             if max(max_next_offset, marker.offset) > committed_offset:
                 log.warning(
                     "partition %d: user states go beyond the group's offset %d and are not used",
