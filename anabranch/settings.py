@@ -53,6 +53,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     topic_prefix: TopicPrefix = ""
     """Prefix of every topic and consumer group, so that several installations can share a broker."""
     partitions: Count = 4
+    """Of events, rankings, feedback, user states and dead letters. `anabranch topics repartition` adds some."""
+    item_partitions: Count | None = None
+    """Partitions of items, item vectors and neighbours, which stay as they are. None: as many as `partitions`."""
     replication_factor: Count = 1
     retention_days: Annotated[float, Meta(gt=0)] = 30.0
     """Retention of events, rankings, feedback and dead letters. A user state is restored from these events."""

@@ -45,7 +45,8 @@ class TransactionalProducer:
         futures = [send(self._producer, record) for record in records]
         self._producer._accumulator.begin_flush()  # only now: a transaction's records go in as few requests as possible
         manager = self._producer._transaction_manager
-        self._await(manager.send_offsets_to_transaction(offsets_and_metadata(offsets), group_metadata), deadline)
+        if offsets:
+            self._await(manager.send_offsets_to_transaction(offsets_and_metadata(offsets), group_metadata), deadline)
         self._await_flush(deadline)
         # Before the commit: kafka-python reports success for a commit after a refused record (no issue is known).
         record_offsets = [offset_of(future, deadline) for future in futures]

@@ -23,6 +23,7 @@ from msgspec import Struct
 from anabranch import messages, release
 from anabranch.kafka import clients as kafka_clients
 from anabranch.kafka import topics
+from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
@@ -103,6 +104,7 @@ class Indexer:
         return self._is_complete or not self._catalogue
 
     def _poll(self, timeout_ms: int) -> None:
+        refuse_added_partitions(self._consumer, [self._topics.items])
         for records in self._consumer.poll(timeout_ms=timeout_ms).values():
             for record in records:
                 self._on_record(record)

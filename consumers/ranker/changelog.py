@@ -77,7 +77,7 @@ class Changelog:
             else:
                 saved[user_id] = record
         max_next_offset = self._load(partition, saved)
-        return LoadedStates(None if marker is None else _decode(messages.state_markers, marker), max_next_offset)
+        return LoadedStates(None if marker is None else decode_saved(messages.state_markers, marker), max_next_offset)
 
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
         """Load those of a partition's users who were evicted, with one request each.
@@ -106,7 +106,7 @@ class Changelog:
     def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
         if not records:
             return 0
-        saved: Sequence[SavedState] = [_decode(messages.user_states, record) for record in records.values()]
+        saved: Sequence[SavedState] = [decode_saved(messages.user_states, record) for record in records.values()]
         slots = self._store.users.slots(records, partition)
         load(self._store.users, slots, saved, self._store.items, self._store.releases)
         columns = self._store.users.columns
@@ -132,7 +132,8 @@ def _user_id(record: ConsumerRecord) -> str:
         raise _unreadable(record, error) from error
 
 
-def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
+def decode_saved(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
+    """A state or marker from its record. Raises `StateUnreadable`, with the record's place."""
     try:
         return codec.decode(record.value or b"")
     except InvalidMessage as error:

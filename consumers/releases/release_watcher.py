@@ -21,6 +21,7 @@ from kafka.errors import RetriableError
 from anabranch import messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
 from anabranch.kafka import clients
+from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
 from anabranch.metrics import ConsumerMetrics
@@ -158,6 +159,7 @@ class ReleaseWatcher:
     def poll(self, consumer: KafkaConsumer) -> None:
         """Take the records that arrived, and queue the next release if its vectors are complete."""
         yield_cpu = CpuThrottle()
+        refuse_added_partitions(consumer, (self._topics.neighbours, self._topics.item_vectors))
         polled = consumer.poll(timeout_ms=clients.IDLE_WAIT_MS, max_records=MAX_POLL_RECORDS)
         for partition, records in polled.items():
             self._on_records(consumer, partition.topic, records)

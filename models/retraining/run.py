@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from anabranch import release
+from anabranch.kafka import clients
 from anabranch.kafka.release_topic import announce, go_live
 from anabranch.messages import Item, ReleaseNotice
 from anabranch.ranking.policy import Policy
@@ -84,6 +85,7 @@ class RetrainingRun:
     @classmethod
     def open(cls, settings: Settings, config: JobConfig, bar: Bar, live: ReleaseNotice | None) -> Self:
         """Collect events and items, and find the kind of data."""
+        clients.require_topics(settings)  # somebody may have added partitions since the run before
         incumbent = None if live is None else release.open_announced(settings.releases_dir, live)
         events, items = _collect(settings, bar)
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
