@@ -224,7 +224,7 @@ class Ranker:
     def _advance_recovery(self) -> None:
         if self.tasks.is_restoring:
             self._committer.await_commit()  # recovery evicts users, and an evicted user cannot be undone
-            self._recovery.advance(self.batch_ranker.live)
+            self._recovery.advance(self.batch_ranker.live, self._watcher.is_unservable)
 
     def _resume_partitions(self) -> None:
         """Poll the restored partitions, once a release is live."""
