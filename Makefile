@@ -15,15 +15,18 @@ ARGS ?=
 
 # The environment is rebuilt when the content of its inputs changes. A checkout changes time stamps.
 # It has what Anabranch needs to run, to train and to play; the targets that test and check add the tools of developers.
-KEY := $(shell (pwd; cat pyproject.toml constraints.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
+# A file whose hash is not in the pins is not installed, and nothing is that the pins do not name. To renew: deploy/pins/renew
+PINS := deploy/pins
+KEY := $(shell (pwd; cat pyproject.toml $(PINS)/*.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(KEY)
 DEV_STAMP := $(VENV)/.installed-dev-$(KEY)
 BIN := $(VENV)/bin
+INSTALL := -m pip install --no-deps --only-binary :all: --require-hashes
+INSTALL_THIS := -m pip install --no-deps --no-build-isolation --editable .
 
 # Libraries of `peers` may need other versions of our dependencies, so they have their own environment.
 PEERS := .venv-peers
-PEERS_PINS := tests/benchmarks/peers/constraints.txt
-PEERS_STAMP := $(PEERS)/.installed-$(shell (pwd; cat pyproject.toml $(PEERS_PINS)) 2>/dev/null | cksum | cut -d ' ' -f 1)
+PEERS_STAMP := $(PEERS)/.installed-$(shell (pwd; cat pyproject.toml $(PINS)/peers.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos results bench peers check format lint-deploy clean
@@ -76,7 +79,7 @@ lint-deploy: $(DEV_STAMP) ## lint the Dockerfile, YAML and shell scripts, and te
 	@echo '==> hadolint, yamllint, shellcheck'
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m yamllint --strict --config-file deploy/yamllint.yaml deploy
-	@$(BIN)/shellcheck .ci/run
+	@$(BIN)/shellcheck .ci/run $(PINS)/renew
 	@echo '==> pytest tests/unit/deploy'
 	@$(BIN)/python -m pytest -q tests/unit/deploy
 
@@ -86,7 +89,7 @@ clean: ## remove the virtual environments, the caches and .anabranch
 	rm -rf .anabranch build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find anabranch producers consumers models tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# constraints.txt is pinned for python3.11. A pyenv shim can be on the path without working, so each is tried.
+# The pins are for python3.11. A pyenv shim can be on the path without working, so each is tried.
 $(STAMP):
 	@set -eu; \
 	python=; \
@@ -108,13 +111,14 @@ $(STAMP):
 	fi; \
 	rm -f '$(VENV)'/.installed-*; \
 	echo '==> Installing the pinned dependencies: about 3.5 GB to download, most of it PyTorch'; \
-	'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo]'; \
+	'$(BIN)/python' $(INSTALL) $(foreach set,serving train demo,--requirement $(PINS)/$(set).txt); \
+	'$(BIN)/python' $(INSTALL_THIS); \
 	touch '$@'; \
 	echo '==> $(VENV) is ready'
 
 $(DEV_STAMP): | $(STAMP)
 	@echo '==> Adding the tools of tests and checks to $(VENV)'
-	@'$(BIN)/python' -m pip install --constraint constraints.txt --editable '.[train,demo,dev]'
+	@'$(BIN)/python' $(INSTALL) --requirement $(PINS)/dev.txt
 	@touch '$@'
 
 $(PEERS_STAMP): | $(STAMP)
@@ -122,5 +126,6 @@ $(PEERS_STAMP): | $(STAMP)
 	echo '==> Installing the libraries to compare with in $(PEERS)'; \
 	[ -e '$(PEERS)/pyvenv.cfg' ] || '$(BIN)/python' -m venv '$(PEERS)'; \
 	rm -f '$(PEERS)'/.installed-*; \
-	'$(PEERS)/bin/python' -m pip install --constraint '$(PEERS_PINS)' --editable . implicit quixstreams rtrec; \
+	'$(PEERS)/bin/python' $(INSTALL) --requirement $(PINS)/peers.txt; \
+	'$(PEERS)/bin/python' $(INSTALL_THIS); \
 	touch '$@'

@@ -34,6 +34,11 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(max(logging.CRITICAL, level))
     for name in ("anabranch", "consumers", "models", "producers"):
         logging.getLogger(name).setLevel(level)
+    if settings.security_protocol == "SASL_PLAINTEXT":
+        log.warning(
+            "security_protocol is SASL_PLAINTEXT: events, rankings and, with PLAIN, the password cross the network "
+            "unencrypted. Use SASL_SSL"
+        )
 
 
 def lower_priority() -> None:

@@ -44,10 +44,15 @@ class Settings(Struct, frozen=True, kw_only=True):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: str | None = None
     sasl_password: Secret | None = None
+    sasl_password_file: Path | None = None
+    """A file that holds the password, in place of `sasl_password`. It is read again for every new connection, so that a
+    password can change while processes run."""
     ssl_cafile: Path | None = None
     ssl_certfile: Path | None = None
     ssl_keyfile: Path | None = None
     ssl_key_password: Secret | None = None
+    ssl_key_password_file: Path | None = None
+    """A file that holds the password of the key, in place of `ssl_key_password`. Read at the start."""
     ssl_check_hostname: bool = True
 
     topic_prefix: TopicPrefix = ""

@@ -20,7 +20,8 @@ RENAMED = {"discover": "exclude_seen", "session_repeats": "allow_session_repeats
 """Old name → today's. The old names are accepted for one version; where a source gives both, today's counts."""
 
 FIELDS: dict[str, Any] = get_type_hints(Settings, include_extras=True)
-SECRETS = frozenset({"sasl_password", "ssl_key_password"})
+SECRETS = ("sasl_password", "ssl_key_password")
+"""Each has a setting with `_file` behind its name, for a file that holds it."""
 INVALID = object()
 
 
@@ -54,7 +55,12 @@ def _sources(
     for name, variable in _old_names_first({name.removeprefix(PREFIX).lower(): name for name in variables}):
         yield variable, RENAMED.get(name, name), env[variable]
     for name, value in _old_names_first(overrides):
-        if value is not None:
+        if name in SECRETS:
+            problems.append(
+                f"--set {name}=… shows the secret to whoever lists this machine's processes; set "
+                f"{PREFIX}{name.upper()}, or {name}_file to a file that holds it"
+            )
+        elif value is not None:
             yield f"--{name.replace('_', '-')}", RENAMED.get(name, name), value
 
 
@@ -109,19 +115,23 @@ def _suggest(source: str, name: str) -> str:
 def _contradictions(settings: Settings) -> Iterator[str]:
     """Settings that are valid alone but not together."""
     uses_sasl = settings.security_protocol.startswith("SASL")
-    if uses_sasl and None in (settings.sasl_mechanism, settings.sasl_username, settings.sasl_password):
+    password = settings.sasl_password or settings.sasl_password_file
+    if uses_sasl and None in (settings.sasl_mechanism, settings.sasl_username, password):
         yield (
-            f"security_protocol {settings.security_protocol} needs sasl_mechanism, sasl_username and sasl_password; "
-            "set all three"
+            f"security_protocol {settings.security_protocol} needs sasl_mechanism, sasl_username and sasl_password or "
+            "sasl_password_file; set all three"
         )
-    if not uses_sasl and settings.sasl_password is not None:
+    if not uses_sasl and password is not None:
         yield (
             f"sasl_password is given but security_protocol is {settings.security_protocol}, which would not use it; "
             "set security_protocol to SASL_SSL"
         )
+    for name in SECRETS:
+        if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None:
+            yield f"{name} and {name}_file are both given; give one"
     if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
         yield "ssl_keyfile is given without ssl_certfile; give both"
-    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile"):
+    for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", *(f"{name}_file" for name in SECRETS)):
         path = getattr(settings, name)
         if path is not None and not path.is_file():
             yield f"{name} = {str(path)!r}: there is no such file; correct the path"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -13,7 +14,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import IllegalStateError, KafkaError, RetriableError
 
 from anabranch.errors import BrokerUnavailable
-from anabranch.kafka.connections import is_refusal, net_client, refused, tls_context
+from anabranch.kafka.connections import is_refusal, net_client, refused, sasl_password, tls_context
 from anabranch.kafka.headers import read_any_name
 from anabranch.kafka.partitions import REFRESH_MS
 from anabranch.kafka.poll_bounds import bound_polls
@@ -248,28 +249,18 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
 
 def _connection(settings: Settings, role: str) -> dict[str, Any]:
     """The configuration that all clients share."""
-    password = settings.sasl_password
+    password = sasl_password(settings)
     return {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
         "client_id": f"{settings.client_id}-{role}",
         "security_protocol": settings.security_protocol,
         "sasl_mechanism": settings.sasl_mechanism,
         "sasl_plain_username": settings.sasl_username,
-        "sasl_plain_password": RedactedStr(password.reveal()) if password else None,
+        "sasl_plain_password": password,
         "ssl_context": tls_context(settings),
-        "kafka_client": net_client,
+        "kafka_client": partial(net_client, settings),
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
     }
-
-
-class RedactedStr(str):
-    """A string without a readable repr: kafka-python logs a client's whole configuration at DEBUG.
-
-    No upstream issue is known.
-    """
-
-    def __repr__(self) -> str:
-        return "…"
 
 
 @contextmanager

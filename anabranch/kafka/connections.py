@@ -8,8 +8,10 @@ issue is known for either fault.
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +23,57 @@ from kafka.net.selector import NetworkSelector
 from anabranch.errors import BrokerRefused, UsageError
 from anabranch.settings import Settings
 
+log = logging.getLogger(__name__)
 
-def net_client(**configs: Any) -> KafkaNetClient:
-    """For the option `kafka_client` of a client: does not retry after a refused authentication."""
+
+def net_client(settings: Settings, **configs: Any) -> KafkaNetClient:
+    """For the option `kafka_client` of a client: see `FailFastConnectionManager`."""
     net = NetworkSelector(**configs)
-    return KafkaNetClient(net, FailFastConnectionManager(net, **configs), **configs)
+    manager = FailFastConnectionManager(net, **configs)
+    manager.password = partial(sasl_password, settings)
+    return KafkaNetClient(net, manager, **configs)
+
+
+class RedactedStr(str):
+    """A string without a readable repr: kafka-python logs a client's whole configuration at DEBUG.
+
+    No upstream issue is known.
+    """
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+def sasl_password(settings: Settings) -> RedactedStr | None:
+    """The password as of now; None if none is set. Raises `UsageError` if its file cannot be read."""
+    return _secret(settings, "sasl_password")
+
+
+def _secret(settings: Settings, name: str) -> RedactedStr | None:
+    """A secret from its setting or from the file of the setting `<name>_file`, without a line break at its end."""
+    path: Path | None = getattr(settings, f"{name}_file")
+    if path is None:
+        secret = getattr(settings, name)
+        return None if secret is None else RedactedStr(secret.reveal())
+    try:
+        return RedactedStr(path.read_text("utf-8").rstrip("\r\n"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name}_file = {str(path)!r} cannot be read: {error}") from error
 
 
 class FailFastConnectionManager(KafkaConnectionManager):  # type: ignore[misc]
-    """Raises a refused authentication at the next use of the node."""
+    """Raises a refused authentication at the next use of the node, and reads the password for each new connection.
+
+    kafka-python keeps the password that a client was created with. No upstream issue is known.
+    """
+
+    password: Callable[[], RedactedStr | None]
 
     async def _connect(self, node: Any, conn: Any, *arguments: Any, **options: Any) -> None:
+        try:
+            conn.config["sasl_plain_password"] = self.password()
+        except UsageError as error:  # the file is just being replaced: the password before may still hold
+            log.warning("%s; connecting with the password that was read before", error)
         await super()._connect(node, conn, *arguments, **options)
         if conn.init_future.failed() and is_refusal(conn.init_future.exception):
             self._auth_failures[node.node_id] = conn.init_future.exception
@@ -120,8 +162,7 @@ def _load_ca(context: ssl.SSLContext, path: Path) -> None:
 
 
 def _load_certificate(context: ssl.SSLContext, path: Path, settings: Settings) -> None:
-    secret = settings.ssl_key_password
-    password = "" if secret is None else secret.reveal()  # with None, OpenSSL asks at the terminal
+    password = _secret(settings, "ssl_key_password") or ""  # with None, OpenSSL asks at the terminal
     try:
         context.load_cert_chain(path, settings.ssl_keyfile, password)
     except (OSError, ValueError) as error:

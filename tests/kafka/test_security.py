@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from kafka.admin import NewTopic
+from kafka.errors import SaslAuthenticationFailedError
 
 from anabranch.cli import main
 from anabranch.errors import BrokerRefused
@@ -128,6 +130,22 @@ def test_a_client_is_let_in_by_its_certificate(secured: Secured) -> None:
 def test_a_client_without_the_certificate_that_is_asked_for_is_told_so(secured: Secured) -> None:
     with pytest.raises(BrokerRefused, match="If it needs a client certificate, set ssl_certfile"):
         clients.admin(changed(secured.mutual, ssl_certfile=None))
+
+
+def test_a_password_that_changes_in_its_file_counts_from_the_next_connection_on(
+    secured: Secured, tmp_path: Path
+) -> None:
+    path = tmp_path / "password"
+    path.write_text(f"{PASSWORD}\n")
+    settings = changed(secured.scram, sasl_password=None, sasl_password_file=path)
+    with closing(clients.admin(settings)) as admin:  # connected to the bootstrap address, not yet to the controller
+        path.write_text(WRONG)
+        with pytest.raises(SaslAuthenticationFailedError):
+            admin.create_topics([NewTopic("a", 1, 1)])
+    path.write_text(PASSWORD)
+    with closing(clients.admin(settings)) as admin:
+        path.unlink()
+        assert admin.create_topics([NewTopic("a", 1, 1)]), "the password read before"
 
 
 def test_kafka_python_logs_no_password_even_at_debug(secured: Secured, caplog: pytest.LogCaptureFixture) -> None:

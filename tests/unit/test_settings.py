@@ -84,8 +84,29 @@ def test_a_secret_shows_nowhere() -> None:
     assert "hush" not in repr(settings)
     assert "hush" not in str(settings.public())
     with pytest.raises(SettingsError) as raised:
-        load(None, env | {"ANABRANCH_LINGER_MS": "x"}, {"sasl_password": 5})
+        load(None, env | {"ANABRANCH_LINGER_MS": "x"}, {"sasl_password": "hush2"})
     assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["sasl_password", "ssl_key_password"])
+def test_a_secret_on_the_command_line_is_refused_for_all_of_the_machine_can_read_it(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"set ANABRANCH_{name.upper()}, or {name}_file to a file"):
+        load(None, {}, {name: "hush"})
+
+
+def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("hush\n")
+    env = {
+        "ANABRANCH_SECURITY_PROTOCOL": "SASL_SSL",
+        "ANABRANCH_SASL_MECHANISM": "PLAIN",
+        "ANABRANCH_SASL_USERNAME": "me",
+        "ANABRANCH_SASL_PASSWORD_FILE": str(path),
+    }
+    assert load(None, env).sasl_password_file == path
+    assert "give one" in problems_of(env | {"ANABRANCH_SASL_PASSWORD": "hush"})[0]
+    path.unlink()
+    assert "there is no such file" in problems_of(env)[0]
 
 
 @pytest.mark.parametrize(

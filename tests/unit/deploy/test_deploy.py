@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import promql_parser
 import pytest
 import yaml
 from jsonschema import Draft7Validator
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
@@ -106,9 +110,14 @@ def test_only_this_host_reaches_what_is_published() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_every_image_is_pinned() -> None:
+def test_every_foreign_image_is_pinned() -> None:
+    """By its digest; the broker by its version, which is the one that the tests run on."""
+    (python,) = instruction("ARG")[:1]
+    assert re.fullmatch(r"PYTHON=python:3\.11[\w.-]*@sha256:[0-9a-f]{64}", python)
+    assert {line.partition(" AS ")[0] for line in instruction("FROM")} <= {"${PYTHON}", "build", "runtime"}
     for name, service in services.items():
-        assert re.fullmatch(r"[\w./-]+:[\w.-]+", service["image"]), name
+        digest = "" if name in OURS or name == "broker" else "@sha256:[0-9a-f]{64}"
+        assert re.fullmatch(rf"[\w./-]+:[\w.-]+{digest}", service["image"]), name
         assert not service["image"].endswith(":latest"), name
 
 
@@ -139,7 +148,7 @@ def test_the_image_runs_our_command_line() -> None:
 
 
 def test_the_image_sets_what_are_settings() -> None:
-    environment = dict(pair.split("=", 1) for line in instruction("ENV") for pair in line.split())
+    environment = dict(pair.split("=", 1) for line in instruction("ENV") for pair in shlex.split(line))
 
     load_settings(None, environment)
 
@@ -153,8 +162,49 @@ def test_every_service_is_built_from_a_stage_of_the_dockerfile() -> None:
 def test_the_serving_image_has_no_torch() -> None:
     serving = (DEPLOY / "Dockerfile").read_text("utf-8").partition("AS build\n")[2].partition("\nFROM ")[0]
 
-    assert "pip install" in serving
-    assert "[train]" not in serving
+    assert "pins/serving.txt" in serving
+    assert "pins/train.txt" not in serving
+    assert "torch" not in pinned("serving")
+
+
+# --- pins -------------------------------------------------------------------------------------------------------------
+
+SETS = ("serving", "train", "demo", "dev")
+
+
+def pinned(name: str) -> dict[str, str]:
+    """Distribution → version of a file of pins, each of which must have the hash of at least one file."""
+    text = (DEPLOY / "pins" / f"{name}.txt").read_text("utf-8").replace("\\\n", " ")
+    pins = {}
+    for line in text.splitlines():
+        pin = re.fullmatch(r"(\S+?)==(\S+)((?: +--hash=sha256:[0-9a-f]{64})+)", line.strip())
+        assert pin is not None, f"{name}.txt: {line[:80]}"
+        pins[canonicalize_name(pin[1])] = pin[2]
+    return pins
+
+
+def test_every_dependency_is_pinned_once_in_a_version_that_the_project_takes() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = {"serving": project["dependencies"], **project["optional-dependencies"]}
+    seen: dict[str, str] = {}
+    for name in SETS:
+        pins = pinned(name)
+        assert not pins.keys() & seen.keys(), f"{name}.txt repeats what a set before it has"
+        seen |= pins
+        for requirement in map(Requirement, wanted[name]):
+            assert requirement.specifier.contains(seen[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_peers_are_pinned() -> None:
+    assert {"implicit", "quixstreams", "rtrec", "kafka-python"} <= pinned("peers").keys()
+
+
+def test_nothing_is_installed_without_its_hash() -> None:
+    for path in (DEPLOY / "Dockerfile", DEPLOY.parent / "Makefile"):
+        text = path.read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"pip install.*", text):
+            assert "--no-deps" in line, line
+            assert "--require-hashes" in line or "--no-build-isolation" in line, line
 
 
 # --- Prometheus -------------------------------------------------------------------------------------------------------
