@@ -124,11 +124,12 @@ def test_a_restored_ranker_ranks_as_one_that_never_stopped(world: World) -> None
         world.publish(events[:60])
         world.await_rankings(60)
         assert ranker.terminate() == 0
-    with Process(world.settings, "rank"):
+    with Process(world.settings, "rank") as ranker:
         world.publish(events[60:])
         restarted = {ranking.cause.event_id: ranking.slate for ranking in world.await_rankings(120)}
-    other = msgspec.structs.replace(world.settings, ranker_group="other")
-    with Process(other, "--set", "ranker_group=other", "rank", "--start", "earliest"):
+        assert ranker.terminate() == 0
+    world.reset_offsets()
+    with Process(world.settings, "rank"):
         rankings = world.await_rankings(240)
     unbroken = {ranking.cause.event_id: ranking.slate for ranking in rankings[-240:]}
     for event in events[60:]:
