@@ -79,6 +79,11 @@ class Changelog:
         max_next_offset = self._load(partition, saved)
         return LoadedStates(None if marker is None else decode_saved(messages.state_markers, marker), max_next_offset)
 
+    def newest_marker(self, records: Iterable[ConsumerRecord]) -> StateMarker | None:
+        """The newest marker among records of the topic. Raises `StateUnreadable`."""
+        newest = [record for record in records if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY][-1:]
+        return decode_saved(messages.state_markers, newest[0]) if newest else None
+
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
         """Load those of a partition's users who were evicted, with one request each.
 

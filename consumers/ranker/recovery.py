@@ -172,6 +172,8 @@ class RecoveryManager:
                 max_next_offset = max(max_next_offset, loaded.max_next_offset)
                 self._changelog.evict_idle_users()
                 yield
+            if marker is NO_MARKER:  # a partition that is new to these users, if another one has a marker
+                yield from self._require_own_neighbours(reader, partition)
             self._owner.require(marker, partition)
             if max(max_next_offset, marker.offset) > committed_offset:
                 log.warning(
@@ -187,6 +189,22 @@ class RecoveryManager:
             log.info("partition %d was last ranked by release %s: waiting for it", partition.partition, ranked_by)
             yield from self._wait_for_release(str(ranked_by))
             self._store.users.drop_partition(partition.partition)
+
+    def _require_own_neighbours(self, reader: PartitionReader, partition: TopicPartition) -> Steps:
+        """Raise `StatesOfOthers` if the newest marker of another partition is not of these rankers. One is enough."""
+        others = [
+            TopicPartition(partition.topic, number)
+            for number in range(self._owner.partitions)
+            if number != partition.partition
+        ]
+        ends = self._clients.log_reader.high_watermarks(others)
+        for source in others:
+            marker = None
+            for records in reader.read(source, 0, ends[source]):
+                marker = self._changelog.newest_marker(records) or marker
+                yield
+            if marker is not None:
+                return self._owner.require(marker, source)
 
     def _wait_for_release(self, release: str) -> Steps:
         """Until the release is live here, or will not be: another has been announced, or it cannot serve here."""

@@ -97,6 +97,19 @@ def test_states_over_another_number_of_partitions_stop_the_ranker(world: RankerW
     )
 
 
+def test_a_ranker_that_is_given_only_new_partitions_stops_too(world: RankerWorld) -> None:
+    """It would rank the events of users whose states are in other partitions, and move the group's offsets."""
+    ranked_and_stopped(world)
+    world.kafka.append(OutboundRecord(world.topics.events, b"u5", b"an event", 3))
+    fails(
+        world.process(partitions=4, assigned=(2, 3)),
+        StatesOfOthers,
+        "partition 0: users are spread over 2 partitions and `partitions` is 4",
+    )
+    assert world.kafka.committed.get(3, 0) == 0
+    assert world.kafka.end(world.topics.dead_letter, 0) == 0
+
+
 def test_users_that_are_being_moved_stop_the_ranker(world: RankerWorld) -> None:
     ranked_and_stopped(world)
     for partition, marker in enumerate(markers(world)):
