@@ -106,6 +106,10 @@ class RankerMetrics(ConsumerMetrics):
         self.unknown_item = new.counter(
             "anabranch_events_unknown_item", "Events about an item without a vector in the index"
         )
+        self.item_id_collisions = new.counter(
+            "anabranch_item_id_collisions",
+            "Items of events and catalogues that were not used: another item's id has the same hash",
+        )
         self.batch = new.histogram("anabranch_batch_events", "Events per transaction", BATCH)
         self.waited = new.gauge(
             "anabranch_backpressure_seconds",
@@ -140,6 +144,9 @@ class RankerMetrics(ConsumerMetrics):
 
     def _add_state_metrics(self, new: MetricFactory) -> None:
         self.users = new.gauge("anabranch_user_states", "User states in memory")
+        self.unnamed_items = new.gauge(
+            "anabranch_unnamed_items", "Items of user states that are in no catalogue: only their hashes are kept"
+        )
         self.state_bytes = new.gauge("anabranch_user_state_bytes", "Bytes of all user states in memory")
         self.restore_remaining = new.gauge(
             "anabranch_restore_remaining", "Events to replay before a partition is ranked", "partition"

@@ -10,9 +10,14 @@ from msgspec import Meta, Struct
 
 DEFAULT_RELEASES_DIR = Path("<data_dir>/releases")
 
-Count = Annotated[int, Meta(ge=1)]
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+Partitions = Annotated[int, Meta(ge=1, le=10_000)]
 TopicPrefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,100}$")]
+
+
+MAX_BLOCKS = 2**31 - 1
+"""Blocks of eight events, or of eight long-term items, that all users together have at most: their numbers have 32
+bits."""
 
 
 class Secret:
@@ -57,13 +62,16 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     topic_prefix: TopicPrefix = ""
     """Prefix of every topic and consumer group, so that several installations can share a broker."""
-    partitions: Count = 4
-    """Of events, rankings, feedback, user states and dead letters. `anabranch topics repartition` adds some."""
-    item_partitions: Count | None = None
-    """Partitions of items, item vectors and neighbours, which stay as they are. None: as many as `partitions`."""
-    replication_factor: Count = 1
-    retention_days: Annotated[float, Meta(gt=0)] = 30.0
-    """Retention of events, rankings, feedback and dead letters. A user state is restored from these events."""
+    partitions: Partitions = 4
+    """Of events, rankings, feedback, user states and dead letters. `anabranch topics repartition` adds some. A broker
+    holds some 4,000 partitions in all, of all topics."""
+    item_partitions: Partitions | None = None
+    """Of items, item vectors and neighbours, which stay as they are. None: as many as `partitions`."""
+    replication_factor: Annotated[int, Meta(ge=1, le=32_767)] = 1
+    """Copies of each partition. Kafka has 16 bits for the number."""
+    retention_days: Annotated[float, Meta(gt=0, le=36_500)] = 30.0
+    """Retention of events, rankings, feedback and dead letters. A user state is restored from these events. At most a
+    century: the broker counts milliseconds."""
     max_message_bytes: Annotated[int, Meta(ge=1024, le=100_000_000)] = 1_048_576
 
     client_id: str = "anabranch"
@@ -82,15 +90,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
     """Longest time a batch waits for more events while the previous batch is being published."""
     batch_max: Annotated[int, Meta(ge=1, le=65_536)] = 2048
+    """Most events of a batch, which is one transaction: an abort repeats all of it."""
     slate_size: Annotated[int, Meta(ge=1, le=1000)] = 20
+    """Items of a ranking. At most 1,000: the slate is in each ranking's message and in each user's state."""
     rank: Literal["every", "latest"] = "every"
     """every: one ranking for every event. latest: one ranking for every user in a batch, after the user's last event
     in it, which is fewer under load. Both publish feedback for every event, joined with the last published slate."""
-    retrieval_k: Count = 100
-    """Items retrieved from the vector index for each ranking."""
-    neighbours: Count | None = None
+    retrieval_k: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Items retrieved from the vector index for each ranking. At most 10,000: every one of them is scored for
+    every event."""
+    neighbours: Annotated[int, Meta(ge=1, le=400)] | None = None
     """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
-    says, which follows from the kind of data."""
+    says, which follows from the kind of data. At most 400, which fit
+    into a message even with ids of 512 characters."""
     exclude_seen: bool | None = None
     """Whether items that the user has already interacted with are never ranked. None: what the release says."""
     allow_session_repeats: bool | None = None
@@ -98,31 +110,38 @@ class Settings(Struct, frozen=True, kw_only=True):
     says. `reshare` reads these three settings as well."""
     publish_purchase: bool = False
     """Add the purchase probability of every item to each ranking, if the release has a purchase head."""
-    history_length: Count = 64
-    """Newest events kept for each user. A user with fewer events takes less memory."""
-    own_items: Count = 128
-    """Long-term items kept for each user, as decayed counts of the events that left the history."""
-    checkpoint_ms: Annotated[int, Meta(ge=0)] = 5_000
-    """Longest time between a change of a user state and its save. Shorter: faster restores. Longer: fewer writes."""
+    history_length: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Newest events kept for each user. A user with fewer events takes less memory. At most 4,096: every ranking reads
+    all of them, and the whole state, saved, has to fit into a message."""
+    own_items: Annotated[int, Meta(ge=1, le=4096)] = 128
+    """Long-term items kept for each user, as decayed counts of the events that left the history. At most 4,096, as for
+    `history_length`."""
+    checkpoint_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
+    """Longest time between a change of a user state and its save. Shorter: faster restores. Longer: fewer writes. At
+    most a day: a restart replays the events of this time."""
     state_format: Literal[1, 2] = 2
     """The format of saved user states that rankers write; both are read. The default is one that the version of
     Anabranch before this one reads, so that going back to it works."""
-    max_users: Count = 200_000
+    max_users: Annotated[int, Meta(ge=1, le=100_000_000)] = 200_000
     """User states in memory. States of idle users stay in the changelog only and are read back at their next event.
-    `anabranch inspect state` prints how much memory this takes."""
+    `anabranch inspect state` prints how much memory this takes. At most 100 million, and fewer with a long history or
+    many long-term items: all users together have at most `MAX_BLOCKS` blocks of eight of either."""
     processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
     """at_least_once publishes without transactions: a crash can publish rankings twice."""
     dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    """Newest event ids kept for each user. An event with one of these ids is a duplicate. 8 bytes per user and id."""
-    threads: Count = 2
-    """Threads. A ranker ranks parts of 64 events of a batch in parallel; the indexer runs its models on them."""
+    """Newest event ids kept for each user. An event with one of these ids is a duplicate. 8 bytes per user and id. At
+    most 65,536: every event is compared with all of them, and the whole state, saved, has to fit into a message."""
+    threads: Annotated[int, Meta(ge=1, le=256)] = 2
+    """Threads. A ranker ranks parts of 64 events of a batch in parallel; the indexer runs its models on them. At most
+    256: the largest batches have no more parts that are worth a thread."""
 
-    compression: Literal["none", "gzip", "lz4", "zstd"] = "lz4"
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
     transaction_timeout_ms: Annotated[int, Meta(ge=1000, le=900_000)] = 10_000
     """How long the broker keeps the transaction of a dead ranker open. Meanwhile, consumers that read committed
     messages wait at it."""
-    session_timeout_ms: Annotated[int, Meta(ge=1000)] = 10_000
-    """How long a ranker may send no heartbeat before its partitions go to another."""
+    session_timeout_ms: Annotated[int, Meta(ge=1000, le=1_800_000)] = 10_000
+    """How long a ranker may send no heartbeat before its partitions go to another. At most half an hour: brokers refuse
+    more (`group.max.session.timeout.ms`)."""
 
     data_dir: Path = Path(".anabranch")
     releases_dir: Path = DEFAULT_RELEASES_DIR

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from anabranch.errors import SettingsError
-from anabranch.settings import DEFAULTS, Secret, Settings
+from anabranch.settings import DEFAULTS, MAX_BLOCKS, Secret, Settings
 
 PREFIX = "ANABRANCH_"
 NOT_SETTINGS = frozenset({"ANABRANCH_CONFIG", "ANABRANCH_BENCHMARK_DATA"})
@@ -129,6 +129,14 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for name in SECRETS:
         if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None:
             yield f"{name} and {name}_file are both given; give one"
+    for name in ("history_length", "own_items"):
+        users, length = settings.max_users, getattr(settings, name)
+        blocks = users * -(-length // 8)
+        if blocks > MAX_BLOCKS:
+            yield (
+                f"max_users {users} with {name} {length} needs {blocks} blocks of memory, more than {MAX_BLOCKS}; "
+                "lower one of the two"
+            )
     if settings.ssl_keyfile is not None and settings.ssl_certfile is None:
         yield "ssl_keyfile is given without ssl_certfile; give both"
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", *(f"{name}_file" for name in SECRETS)):

@@ -15,11 +15,12 @@ from msgspec import Struct, structs
 
 from anabranch.kafka import clients
 from anabranch.kafka.headers import sendable
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadata
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, send
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import Category, NotReplayable, StoredDeadLetter, too_large
+from consumers.runtime.dead_letter import POSITION_ONLY, Category, NotReplayable, StoredDeadLetter, undecodable
 from consumers.runtime.publishers import TransactionAborted
 
 CHUNK_RECORDS = 100
@@ -77,15 +78,19 @@ def list_newest(settings: Settings, limit: int, category: Category | None = None
 def original_payload(settings: Settings, partition: int, offset: int) -> bytes:
     """The original value of the dead letter at a position of the dead-letter topic; empty if it was null.
 
-    Raises `NotReplayable` if there is no dead letter, or if the original of a too large record no longer exists.
+    Raises `NotReplayable` if there is no dead letter, or if it has only the position of an original that no longer
+    exists or cannot be read.
     """
     topic = Topics(settings).dead_letter
     record = clients.record_at(settings, topic, partition, offset)
     if record is None:
         raise NotReplayable(f"{topic} holds nothing in partition {partition} at offset {offset}")
     dead_letter = StoredDeadLetter.from_record(record)
-    if dead_letter.category == "too_large":
-        return _read_original(settings, dead_letter).value or b""
+    if dead_letter.category in POSITION_ONLY:
+        value = _read_original(settings, dead_letter).value
+        if isinstance(value, UnreadableValue):
+            raise NotReplayable(f"the original cannot be read: {value.reason}")
+        return value or b""
     return dead_letter.value or b""
 
 
@@ -181,14 +186,14 @@ def _originals(settings: Settings, records: Iterable[ConsumerRecord]) -> tuple[l
 def _original(settings: Settings, dead_letter: StoredDeadLetter) -> OutboundRecord:
     """The original record, for its original partition, which holds its user's state. Raises `NotReplayable`.
 
-    A record that is still too large becomes a dead letter again.
+    A record that is still too large or still cannot be read becomes a dead letter again.
     """
     _require_own(settings, dead_letter)
     topic, partition = dead_letter.topic, dead_letter.partition
-    if dead_letter.category != "too_large":
+    if dead_letter.category not in POSITION_ONLY:
         return OutboundRecord(topic, dead_letter.key, dead_letter.value, partition, dead_letter.headers)
     record = _read_original(settings, dead_letter)
-    new_dead_letter = too_large(record, settings.max_message_bytes)
+    new_dead_letter = undecodable(record, settings.max_message_bytes)
     if new_dead_letter is not None:
         return new_dead_letter.to_record(Topics(settings).dead_letter)
     return OutboundRecord(topic, record.key, record.value, partition, sendable(record.headers))

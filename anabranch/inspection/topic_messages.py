@@ -11,6 +11,7 @@ from msgspec import Struct
 from anabranch import messages
 from anabranch.errors import UsageError
 from anabranch.kafka import clients
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.kafka.topics import TopicName, Topics
 from anabranch.settings import Settings
 
@@ -77,6 +78,8 @@ def _message(topic: TopicName, record: ConsumerRecord) -> TopicMessage:
 
 
 def _decode(topic: TopicName, value: bytes | None) -> Any:
+    if isinstance(value, UnreadableValue):
+        return {"invalid": value.reason, "payload": ""}
     codec: messages.Codec[Any] | None = getattr(messages, topic.replace("-", "_"), None)
     if value is None or codec is None:
         return None if value is None else value.decode(errors="replace")

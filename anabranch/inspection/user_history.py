@@ -48,6 +48,7 @@ class InspectedUser:
         layout = StateLayout.from_settings(settings)
         states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemVocabulary()
         slots = states.slots(event.user_id for event in self.events)
+        item_ids.rows(event.item_of_interest for event in self.events if event.item_of_interest is not None)
         replay(states, EventBatch.from_events(self.events, slots, item_ids, self.appended_ms))
         columns, slot = states.columns, int(slots[0])
         recent = [item_ids.id(int(row)) for row in states.recent_items(slots[:1], layout.history)[0] if row >= 0]

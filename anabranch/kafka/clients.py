@@ -15,9 +15,9 @@ from kafka.errors import IllegalStateError, KafkaError, RetriableError
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, sasl_password, tls_context
-from anabranch.kafka.headers import read_any_name
 from anabranch.kafka.partitions import REFRESH_MS
 from anabranch.kafka.poll_bounds import bound_polls
+from anabranch.kafka.record_batches import read_every_record
 from anabranch.kafka.topics import largest_record_bytes, require
 from anabranch.settings import Settings
 
@@ -30,6 +30,10 @@ READ_WAIT_MS = 100
 """How long a fetch of other consumers waits at the broker: their next request on its connection waits behind it."""
 BOOTSTRAP_TIMEOUT_MS = 15_000
 RETRY_INTERVAL_S = 0.5
+BATCH_RATIO = 32
+"""A batch may decompress to this many of the largest records: 34 MiB by default. A batch of events has at most
+`max_message_bytes` compressed, and JSON rarely compresses to less than a twentieth. A reader holds one decompressed
+batch of each partition at most."""
 STALLED_AFTER_S = 60
 """A read to the end fails after this long without a record."""
 
@@ -229,10 +233,10 @@ def require_topics(settings: Settings, more: bool = False) -> None:
 
 
 def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
-    read_any_name()
     bound_polls()
+    largest_record = largest_record_bytes(settings)
     with _translated(settings):
-        return KafkaConsumer(
+        consumer = KafkaConsumer(
             **_connection(settings, "consumer"),
             **{
                 "enable_auto_commit": False,
@@ -240,11 +244,13 @@ def _consumer(settings: Settings, **configs: Any) -> KafkaConsumer:
                 "isolation_level": "read_committed",
                 "allow_auto_create_topics": False,
                 "fetch_max_wait_ms": READ_WAIT_MS,
-                "max_partition_fetch_bytes": largest_record_bytes(settings),
+                "max_partition_fetch_bytes": largest_record,
                 "metrics_enabled": False,
             }
             | configs,
         )
+    read_every_record(consumer, BATCH_RATIO * largest_record)
+    return consumer
 
 
 def _connection(settings: Settings, role: str) -> dict[str, Any]:

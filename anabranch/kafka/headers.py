@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kafka.record import memory_records
-from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 
 Header = tuple[str, bytes]
 
@@ -37,22 +36,16 @@ def sendable(headers: Iterable[tuple[str, bytes | None]]) -> list[Header]:
     return [(name, value or b"") for name, value in headers]
 
 
-def read_any_name() -> None:
-    """Make every consumer in this process read header names that are not UTF-8 as `HeaderName`."""
-    memory_records.DefaultRecordBatch = _Batch
+def read_record(batch: DefaultRecordBatch) -> DefaultRecord:
+    """The next record of a decompressed batch. Header names that are not UTF-8 are read as `HeaderName`.
 
-
-class _Batch(DefaultRecordBatch):  # type: ignore[misc]
-    """Switches to `_Buffer` at the first name that does not decode."""
-
-    _buffer: bytearray
-
-    def _read_msg(self) -> Any:
-        try:
-            return super()._read_msg()
-        except UnicodeDecodeError:
-            self._buffer = _Buffer(self._buffer)
-            return super()._read_msg()
+    Raises `CorruptRecordError`, `ValueError` and `IndexError` if the bytes are no record.
+    """
+    try:
+        return batch._read_msg()
+    except UnicodeDecodeError:
+        batch._buffer = _Buffer(batch._buffer)
+        return batch._read_msg()
 
 
 class _Buffer(bytearray):

@@ -40,6 +40,13 @@ RANKED_ITEM_BYTES = 4 * 512 + 64
 """Most bytes of an item of a slate: an id of 512 characters, the score and the purchase probability."""
 
 
+CODEC_OF_PRODUCER = {"compression.type": "producer"}
+"""A batch stays as its producer compressed it, whatever the broker's default. With any other value, the broker would
+compress every batch of another codec again, and hold all that it decompresses to in its own memory meanwhile; a value
+of `uncompressed` would also give up the room that compression saves. Readers need no such help: they have every codec,
+and bound what they decompress."""
+
+
 class Topic(Struct, frozen=True):
     """The specification of a topic."""
 
@@ -202,7 +209,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
             name=f"{settings.topic_prefix}{name}",
             partitions=_partitions(name, settings),
             replication_factor=settings.replication_factor,
-            configs=config | {"max.message.bytes": str(sizes.get(name, own))},
+            configs=config | CODEC_OF_PRODUCER | {"max.message.bytes": str(sizes.get(name, own))},
         )
 
 
@@ -246,7 +253,11 @@ def _differences(
     for name, expected in topic.configs.items():
         actual = configs.get(topic.name, {}).get(name, {}).get("value")
         if actual is not None and _words(actual) != _words(expected):
-            yield f"{topic.name} has {name}={actual}, not {expected}: change it with the broker's tools"
+            value = f"[{expected}]" if "," in expected else expected
+            yield (
+                f"{topic.name} has {name}={actual}, not {expected}: change it with the broker's tools, "
+                f"`kafka-configs.sh --alter --topic {topic.name} --add-config {name}={value}`"
+            )
 
 
 def _words(value: str) -> set[str]:

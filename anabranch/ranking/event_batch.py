@@ -20,7 +20,7 @@ class BatchColumns(NamedTuple):
     slots: Slots
     """[B] the slot of each event's user"""
     items: Rows
-    """[B] -1 where the event shows interest in no item"""
+    """[B] -1 where the event shows interest in no item, or in one whose id is refused (`ItemIdCollision`)"""
     types: NDArray[np.uint8]
     """[B] by `EVENT_TYPES`"""
     ts: NDArray[np.int64]
@@ -59,9 +59,7 @@ class EventBatch:
             ]
         columns = BatchColumns(
             slots=slots,
-            items=np.array(
-                [-1 if (item := event.item_of_interest) is None else item_ids.row(item) for event in events], np.int32
-            ),
+            items=item_ids.mentioned([event.item_of_interest for event in events]),
             types=np.array([EVENT_TYPES.index(event.type) for event in events], np.uint8),
             ts=np.array(ts, np.int64),
             sessions=np.array(

@@ -13,7 +13,7 @@ Vectors = NDArray[np.float32]
 """Vectors [..., d]."""
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int32]
-"""Item rows in an `ItemVocabulary`; -1: no item."""
+"""Item rows in an `ItemVocabulary`, or from `FIRST_UNNAMED` on the numbers of items without a row; -1: no item."""
 Slots = NDArray[np.int64]
 """User slots in `UserStates`."""
 Positions = NDArray[np.int64]

@@ -11,6 +11,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
 from anabranch.kafka.log_reader import RECORD_TIMEOUT_S, LogReader
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.messages import (
     NEWEST_MARKER_FORMAT,
     NEWEST_STATE_FORMAT,
@@ -67,7 +68,7 @@ class Changelog:
 
     def load(self, partition: int, records: Iterable[ConsumerRecord]) -> LoadedStates:
         """Load a chunk of the partition's changelog into memory. Raises `StateUnreadable`."""
-        newest = {record.key or STATE_MARKER_KEY: record for record in records}
+        newest = {record.key or STATE_MARKER_KEY: _readable(record) for record in records}
         marker = newest.pop(STATE_MARKER_KEY, None)
         saved = {}
         for record in newest.values():
@@ -81,7 +82,9 @@ class Changelog:
 
     def newest_marker(self, records: Iterable[ConsumerRecord]) -> StateMarker | None:
         """The newest marker among records of the topic. Raises `StateUnreadable`."""
-        newest = [record for record in records if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY][-1:]
+        newest = [record for record in map(_readable, records) if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY][
+            -1:
+        ]
         return decode_saved(messages.state_markers, newest[0]) if newest else None
 
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
@@ -125,9 +128,21 @@ class Changelog:
         missing = f"{self._topic}, partition {partition} has no state of user {user.user_id!r} at offset {user.offset}"
         if record is None:
             raise BrokerUnavailable(f"{missing}: nothing came within {RECORD_TIMEOUT_S} s")
-        if record.offset != user.offset or record.key != user.user_id.encode():
+        if record.offset != user.offset:
             raise StateMissing(f"{missing}; offset {record.offset} is there instead")
+        if record.key != user.user_id.encode():
+            raise StateMissing(
+                f"{missing}: another user's state is there. Start the ranker again: if the ids of both have the same "
+                "hash, they have different ones in the next process, which restores all states from the topic"
+            )
         return record
+
+
+def _readable(record: ConsumerRecord) -> ConsumerRecord:
+    """The record, unless nobody can read it: without a key, it would pass for a marker, which a later one replaces."""
+    if isinstance(record.value, UnreadableValue):
+        raise _unreadable(record, ValueError(record.value.reason))
+    return record
 
 
 def _user_id(record: ConsumerRecord) -> str:
@@ -140,7 +155,7 @@ def _user_id(record: ConsumerRecord) -> str:
 def decode_saved(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
     """A state or marker from its record. Raises `StateUnreadable`, with the record's place."""
     try:
-        return codec.decode(record.value or b"")
+        return codec.decode(_readable(record).value or b"")
     except InvalidMessage as error:
         version = format_of(record.value or b"")
         known = NEWEST_STATE_FORMAT if record.key else NEWEST_MARKER_FORMAT

@@ -12,8 +12,8 @@ from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ReleaseNumbers
+from anabranch.ranking.vocabulary import ItemIdCollision, ReleaseNumbers
+from consumers.ranker.state_store import StateStore
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent
@@ -21,7 +21,7 @@ from consumers.runtime.pacing import Throttle
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""
-GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S = 1, 2, 60
+GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S, COLLISION_LOG_INTERVAL_S = 1, 2, 60, 10
 MAX_UNKNOWN_ITEM_SHARE = 0.5
 """Of the events of an interval. Items that have left the catalogue, or are too new, are a smaller share."""
 MIN_EVENTS = 100
@@ -40,6 +40,7 @@ class MetricsReporter:
         self._gauges_due = Throttle(GAUGE_INTERVAL_S, self._clock.monotonic)
         self._lag_due = Throttle(LAG_INTERVAL_S, self._clock.monotonic)
         self._unknown_items_due = Throttle(UNKNOWN_ITEMS_INTERVAL_S, self._clock.monotonic)
+        self._collision_log_due = Throttle(COLLISION_LOG_INTERVAL_S, self._clock.monotonic)
         self._events_since = self._unknown_items_since = 0
 
     def polled(self, records: Sequence[ConsumerRecord]) -> None:
@@ -64,9 +65,12 @@ class MetricsReporter:
             self._count_events(events, result, committed_at_s)
             self._count_hits(result, releases)
 
-    def state(self, users: UserStates, dirty_users: int, live: ServableRelease | None) -> None:
-        """Set the gauges of this process, if they are due."""
+    def state(self, store: StateStore, dirty_users: int, live: ServableRelease | None) -> None:
+        """Set the gauges of this process, and count the item ids that collided, if that is due."""
         if self._gauges_due():
+            users = store.users
+            self._count_collisions(store.items.take_collisions())
+            self._metrics.unnamed_items.set(store.items.unnamed)
             self._metrics.users.set(len(users))
             self._metrics.away.set(users.evicted)
             self._metrics.states_dirty.set(dirty_users)
@@ -106,6 +110,11 @@ class MetricsReporter:
                     self._events_since,
                 )
             self._events_since = self._unknown_items_since = 0
+
+    def _count_collisions(self, collisions: Sequence[ItemIdCollision]) -> None:
+        self._metrics.item_id_collisions.inc(len(collisions))
+        if collisions and self._collision_log_due():
+            log.warning("%s", collisions[-1])
 
     def _count_hits(self, result: RankingResult, releases: ReleaseNumbers) -> None:
         """Prequential hits: the slate that each user had before the event, by the release that made it."""

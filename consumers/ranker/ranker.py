@@ -119,7 +119,8 @@ class Ranker:
         elif self._committer.await_commit() and self._clients.group.is_stable and self._committer.is_ready:
             self._checkpoint()
         self._evict_idle_users()
-        self._report.state(self._store.users, self._dirty_users(), self.batch_ranker.live)
+        self._update_items()
+        self._report.state(self._store, self._dirty_users(), self.batch_ranker.live)
         self._report.lag(self._topics.events, self._lag)
 
     @property
@@ -214,6 +215,7 @@ class Ranker:
         """Apply what the release watcher has ready: all of it before the first release is live, then one per turn."""
         limit = None if self.batch_ranker.live is None else 1
         for update in self._watcher.take_updates(limit):
+            self._update_items()  # after the update was taken, since it may have the rows of items unnamed so far
             if isinstance(update, SwapRelease):
                 self._committer.await_commit()  # its undo has arrays of the old release's sizes
                 self.batch_ranker.swap(update.live)
@@ -242,6 +244,11 @@ class Ranker:
         if self._changelog.is_full:
             self._committer.await_commit()  # it may have to be undone, and an evicted user cannot be
             self._changelog.evict_idle_users()
+
+    def _update_items(self) -> None:
+        if self._store.is_item_update_due:
+            self._committer.await_commit()  # its undo has the old numbers of items
+            self._store.update_items()
 
     def _dirty_users(self) -> int:
         return sum(len(checkpoint.dirty) for checkpoint in self.tasks.checkpoints.values())

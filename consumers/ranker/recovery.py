@@ -288,7 +288,7 @@ class RecoveryManager:
     def _restore_slate(self, partition: int, ranking: messages.Ranking) -> None:
         slot = self._store.users.slot_of(ranking.user_id, partition)
         if slot is not None:  # an evicted user's saved state has the slate
-            slate = self._store.items.rows(item.item_id for item in ranking.slate)
+            slate = self._store.items.mentioned(item.item_id for item in ranking.slate)
             self._store.users.set_last_slate(slot, slate, self._store.releases.number(ranking.release))
 
     def _chunks(

@@ -227,12 +227,7 @@ class ReleaseWatcher:
 
     def _co_visit_row(self, record: ConsumerRecord) -> CoVisitRow | None:
         decoded = decode_own(messages.neighbours, bytes.decode, record, self._metrics)
-        if decoded is None:
-            return None
-        item_id, neighbours = decoded
-        return (
-            CoVisitRow(self._item_ids.row(item_id)) if neighbours is None else co_visit_row(neighbours, self._item_ids)
-        )
+        return None if decoded is None else co_visit_row(*decoded, self._item_ids)
 
     @property
     def _fallback_release(self) -> ReleaseNotice | None:

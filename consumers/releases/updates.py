@@ -96,12 +96,17 @@ class CoVisitUpdate:
 Update = SwapRelease | ItemVectorUpdate | CoVisitUpdate
 
 
-def co_visit_row(message: Neighbours, item_ids: ItemVocabulary) -> CoVisitRow:
-    """A message of `neighbours` as a row of the table."""
+def co_visit_row(item_id: str, message: Neighbours | None, item_ids: ItemVocabulary) -> CoVisitRow | None:
+    """A message of `neighbours` as a row of the table; None for an item whose id collides with another one's."""
+    if not item_ids.accepts(item_id):
+        return None
+    if message is None:
+        return CoVisitRow(item_ids.row(item_id))
+    neighbours = [neighbour for neighbour in message.neighbours if item_ids.accepts(neighbour.item_id)]
     return CoVisitRow(
-        row=item_ids.row(message.item_id),
-        rows=item_ids.rows(neighbour.item_id for neighbour in message.neighbours),
-        weights=np.array([neighbour.score for neighbour in message.neighbours], np.float32),
+        row=item_ids.row(item_id),
+        rows=item_ids.rows(neighbour.item_id for neighbour in neighbours),
+        weights=np.array([neighbour.score for neighbour in neighbours], np.float32),
         popularity=message.popularity,
         first_seen=message.first_seen,
         repeat_rate=message.repeat_rate,
@@ -126,10 +131,14 @@ def item_vector_update(
 ) -> ItemVectorUpdate | None:
     """One release's messages as arrays; None if no item is among them.
 
+    Items whose ids collide with others' are left out.
     Raises `InvalidItemVectors` if the vectors have different lengths.
     """
-    vectors = [message for message in messages_by_item.values() if isinstance(message, ItemVector)]
-    removed = [item_id for item_id, message in messages_by_item.items() if message is None and item_id]
+    accepted = {
+        item_id: message for item_id, message in messages_by_item.items() if item_id and item_ids.accepts(item_id)
+    }
+    vectors = [message for message in accepted.values() if isinstance(message, ItemVector)]
+    removed = [item_id for item_id, message in accepted.items() if message is None]
     if not vectors and not removed:
         return None
     lengths = {len(message.vector) for message in vectors}

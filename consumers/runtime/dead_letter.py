@@ -9,10 +9,14 @@ from msgspec import Struct
 
 from anabranch.errors import AnabranchError
 from anabranch.kafka.headers import Header, sendable
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.kafka.records import OutboundRecord, batch_bytes
+from anabranch.messages import shortened
 
-Category = Literal["empty", "invalid", "wrong_key", "too_large"]
+Category = Literal["empty", "invalid", "wrong_key", "too_large", "unreadable"]
 """A metric has these as labels, so there are few of them; the header `reason` gives the details."""
+POSITION_ONLY: frozenset[str] = frozenset({"too_large", "unreadable"})
+"""Categories of records that cannot be published, or not even be read: their dead letters say only where they are."""
 ADDED_HEADERS = ("topic", "partition", "offset", "category", "reason")
 """Headers of a dead letter, in this order, after the producer's headers, which may have the same names."""
 MAX_DIGITS = 19
@@ -33,10 +37,10 @@ class DeadLetter(Struct, frozen=True):
 
         A record that is too large to decode may also be too large to publish, because it came out of a compressed
         batch. Its dead letter has no key and no value: the original stays in its topic, at the given offset, for about
-        as long as the dead letter is retained.
+        as long as the dead letter is retained. So does a record that could not be read out of its batch.
         """
         record = self.record
-        if self.category == "too_large":
+        if self.category in POSITION_ONLY:
             return OutboundRecord(topic=topic, key=None, value=b"", headers=self._added_headers())
         headers = [*sendable(record.headers), *self._added_headers()]
         value = b"" if record.key is None and record.value is None else record.value  # no client sends two nulls
@@ -83,6 +87,13 @@ class StoredDeadLetter(Struct, frozen=True):
             value=None if values["category"] == "empty" else record.value,
             headers=sendable(producer_headers),
         )
+
+
+def undecodable(record: ConsumerRecord, max_bytes: int) -> DeadLetter | None:
+    """A dead letter for a record that could not be read out of its batch, or that is larger than `max_bytes`."""
+    if isinstance(record.value, UnreadableValue):
+        return DeadLetter(record, record.value.category, shortened(record.value.reason))
+    return too_large(record, max_bytes)
 
 
 def too_large(record: ConsumerRecord, max_bytes: int) -> DeadLetter | None:

@@ -15,9 +15,10 @@ from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import messages
 from anabranch.kafka import topics
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.messages import Codec, Event, Identifier, InvalidMessage, Item, shortened
 from anabranch.metrics import ConsumerMetrics
-from consumers.runtime.dead_letter import DeadLetter, too_large
+from consumers.runtime.dead_letter import DeadLetter, undecodable
 
 Key = TypeVar("Key")
 Message = TypeVar("Message")
@@ -58,7 +59,7 @@ def decode_events(records: Iterable[ConsumerRecord], max_bytes: int) -> tuple[li
 
 def decode_item(record: ConsumerRecord, max_bytes: int) -> DecodedItem | DeadLetter:
     """The item or tombstone in a record; a dead letter if it is neither, or has more than `max_bytes`."""
-    if dead_letter := too_large(record, max_bytes):
+    if dead_letter := undecodable(record, max_bytes):
         return dead_letter
     if record.value is None:
         return _decode_tombstone(record)
@@ -81,6 +82,8 @@ def decode_own(
     stop the process, which would otherwise stop at the same record after every restart.
     """
     try:
+        if isinstance(record.value, UnreadableValue):
+            raise ValueError(record.value.reason)
         return decode_key(record.key or b""), None if record.value is None else codec.decode(record.value)
     except ValueError as error:
         log.warning(
@@ -91,7 +94,7 @@ def decode_own(
 
 
 def _decode_event(record: ConsumerRecord, max_bytes: int) -> DecodedEvent | DeadLetter:
-    if dead_letter := too_large(record, max_bytes):
+    if dead_letter := undecodable(record, max_bytes):
         return dead_letter
     if record.value is None:
         return DeadLetter(record, "empty", "an event has a value; a tombstone has no meaning on this topic")

@@ -3,54 +3,76 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from heapq import nlargest
+
+import numpy as np
+from numpy.typing import NDArray
 
 ItemScores = dict[int, float]
 """Item number → score."""
 
 
 class NeighbourCounts:
-    """One item's co-visit count per neighbour, in C arrays that numpy can read without copying."""
+    """One item's co-visit count per neighbour, in C arrays that numpy can read without copying.
 
-    __slots__ = ("_index", "counts", "items", "total")
+    The users of a neighbour are 64 bits, of which each user sets one (linear counting; Whang, Vander-Zanden and Taylor,
+    1990). Two users may share a bit and one never sets two, so that there are at least as many users as bits.
+    """
+
+    __slots__ = ("_index", "counts", "items", "total", "users")
 
     def __init__(self) -> None:
         self._index: dict[int, int] = {}
         """Neighbour → its index in `items` and `counts`."""
         self.items = array("i")
         self.counts = array("d")
+        self.users = array("Q")
+        """The bits of each neighbour's users."""
         self.total = 0.0
         """Sum over all neighbours ever counted, pruned ones included."""
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def add(self, item: int, count: float) -> None:
-        """Count a co-visit with `item`."""
+    def add(self, item: int, count: float, user: int) -> None:
+        """Count a co-visit of a user with `item`."""
         self.total += count
         index = self._index.get(item)
         if index is None:
             self._index[item] = len(self.items)
             self.items.append(item)
             self.counts.append(count)
+            self.users.append(1 << (user & 63))
         else:
             self.counts[index] += count
+            self.users[index] |= 1 << (user & 63)
+
+    def shared_counts(self, own_item: int, min_users: int) -> NDArray[np.float64]:
+        """The count of each neighbour, 0 where fewer than `min_users` users made it.
+
+        That somebody came back to the item itself, `own_item`, tells nothing about them: it always counts.
+        """
+        counts, items = np.frombuffer(self.counts, np.float64), np.frombuffer(self.items, np.int32)
+        has_users = np.bitwise_count(np.frombuffer(self.users, np.uint64)) >= min_users
+        return counts * (has_users | (items == own_item))
 
     def scale(self, factor: float) -> None:
         """Multiply all counts, and forget neighbours whose count becomes 0."""
         self.total *= factor
-        scaled = zip(self.items, (count * factor for count in self.counts), strict=True)
-        self._replace({item: count for item, count in scaled if count})
+        self.counts = array("d", (count * factor for count in self.counts))
+        self._keep([index for index, count in enumerate(self.counts) if count])
 
     def prune(self, n: int) -> None:
         """Remove all but the n strongest neighbours."""
         counts = dict(zip(self.items, self.counts, strict=True))
-        self._replace({item: counts[item] for item in top_items(counts, n)})
+        self._keep([self._index[item] for item in top_items(counts, n)])
 
-    def _replace(self, counts: ItemScores) -> None:
-        self._index = {item: index for index, item in enumerate(counts)}
-        self.items = array("i", counts)
-        self.counts = array("d", counts.values())
+    def _keep(self, indexes: Sequence[int]) -> None:
+        self.items = array("i", (self.items[index] for index in indexes))
+        self.counts = array("d", (self.counts[index] for index in indexes))
+        self.users = array("Q", (self.users[index] for index in indexes))
+        self._index = {item: index for index, item in enumerate(self.items)}
 
 
 def top_items(scores: ItemScores, k: int) -> list[int]:

@@ -12,6 +12,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.messages import UNKNOWN_REPEAT_RATE
 from models.co_visit.counts import ItemScores, NeighbourCounts, top_items
 from models.co_visit.repeat_rates import RepeatRates
 from models.co_visit.rule import CoVisitRule
@@ -20,6 +21,7 @@ from models.co_visit.text_neighbours import TextNeighbours
 from models.data.event_log import NONE, EventLog
 from models.data.forward_decay import ForwardDecay
 from models.data.history import Histories, ItemHistory, visits
+from models.data.unusual_users import DAY_MS, unusual_users
 
 PROGRESS_EVERY = 1000
 
@@ -33,6 +35,10 @@ class CoVisitModel:
         self.rule = rule or CoVisitRule()
         self._rows: dict[int, NeighbourCounts] = {}
         self._visits: ItemScores = {}
+        self.unusual_users: frozenset[int] = frozenset()
+        """Users who leave no trace in the counts. They have slates like others."""
+        self._counted: dict[int, ItemScores] = {}
+        """User → item → what the user's visits of the item count together."""
         self._first_seen: dict[int, int] = {}
         self._repeat_rates = RepeatRates()
         self._histories = Histories()
@@ -48,8 +54,9 @@ class CoVisitModel:
     def fit(
         cls, log: EventLog, rule: CoVisitRule | None = None, done: Callable[[int], None] = lambda n: None
     ) -> CoVisitModel:
-        """Learn a whole log. `done(n)` is called after every n events."""
+        """Learn a whole log, but for its unusual users. `done(n)` is called after every n events."""
         model = cls(rule)
+        model.unusual_users = unusual_users(log)
         model.learn_all(log, done)
         return model
 
@@ -67,13 +74,19 @@ class CoVisitModel:
         history.enter(NONE, ts, session)  # before pairing, which must know whether a pair spans two sessions
         if item == NONE:
             return
-        weight = self._decay.weight(ts)
-        self._newest_weight = max(self._newest_weight, weight)
+        if user not in self.unusual_users:
+            self._count(user, item, ts, history)
+        history.enter(item, ts, session)
+
+    def _count(self, user: int, item: int, ts: int, history: ItemHistory) -> None:
+        """Count one visit; `history` is the user's before it."""
+        newest = self._decay.weight(ts)
+        self._newest_weight = max(self._newest_weight, newest)
+        weight = self._take_from_cap(user, item, newest)
         self._visits[item] = self._visits.get(item, 0.0) + weight
         self._first_seen.setdefault(item, ts)
         self._repeat_rates.learn(user, item, history)
-        self._count_pairs(item, history, weight)
-        history.enter(item, ts, session)
+        self._count_pairs(user, item, history, weight)
 
     def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
         """The k items with the highest sum of shares over the user's newest items, best first.
@@ -94,7 +107,8 @@ class CoVisitModel:
     def table(self, width: int = 20, text_vectors: NDArray[np.float32] | None = None) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number.
 
-        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Without events it has no rows.
+        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Without events it has no rows. Of an
+        item that fewer than the rule's `min_users` visited, it has the day of the first visit and neighbours by text.
         """
         texts = None
         if text_vectors is not None and self.rule.text_prior:
@@ -108,13 +122,16 @@ class CoVisitModel:
             neighbours[row, : len(top)] = top
             share[row, : len(top)] = [shares[neighbour] for neighbour in top]
         visit_counts = np.array([self._visits[item] for item in items])
+        first_seen = np.array([self._first_seen[item] for item in items], np.int64)
+        repeat_rate = np.array([self._repeat_rates.rate(item, self.rule.repeat_prior) for item in items], np.float32)
+        shared = np.array([self._repeat_rates.users(item) >= self.rule.min_users for item in items], np.bool_)
         return CoVisitTable(
             item=np.array(items, np.int32),
             neighbours=neighbours,
             share=share,
-            popularity=(visit_counts / max(visit_counts.sum(), 1.0)).astype(np.float32),
-            first_seen=np.array([self._first_seen[item] for item in items], np.int64),
-            repeat_rate=np.array([self._repeat_rates.rate(item, self.rule.repeat_prior) for item in items], np.float32),
+            popularity=np.where(shared, visit_counts / max(visit_counts.sum(), 1.0), 0).astype(np.float32),
+            first_seen=np.where(shared, first_seen, first_seen - first_seen % DAY_MS),
+            repeat_rate=np.where(shared, repeat_rate, np.float32(UNKNOWN_REPEAT_RATE)),
         )
 
     def _neighbours(self, user: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
@@ -122,34 +139,51 @@ class CoVisitModel:
         rule, history = self.rule, self._histories.get(user)
         items, shares = [_NO_ITEMS], [_NO_SHARES]
         for age, item in enumerate(islice(reversed(history.items), rule.recent)):
-            row = self._rows[item]
+            row = self._rows.get(item)
+            if row is None or not len(row):
+                continue
             weight = 1.0 if age < history.session_length else rule.earlier_session
             items.append(np.frombuffer(row.items, np.int32))
-            shares.append(np.frombuffer(row.counts, np.float64) * (weight * self._share_per_count(item)))
+            shares.append(row.shared_counts(item, self.rule.min_users) * (weight * self._share_per_count(item)))
         return np.concatenate(items), np.concatenate(shares)
 
-    def _count_pairs(self, item: int, history: ItemHistory, weight: float) -> None:
-        """Count the pairs of one event with the items before it."""
+    def _take_from_cap(self, user: int, item: int, weight: float) -> float:
+        """What a visit counts: its weight, or less where the user's visits of the item have reached `user_cap`."""
+        counted = self._counted.setdefault(user, {})
+        before = counted.get(item, 0.0)
+        taken = min(weight, max(0.0, self.rule.user_cap * weight - before))
+        counted[item] = before + taken
+        return taken
+
+    def _count_pairs(self, user: int, item: int, history: ItemHistory, weight: float) -> None:
+        """Count the pairs of one event with the items before it, each of them once: with its newest visit."""
         rule, own = self.rule, self._row(item)
+        if not weight:
+            return
+        paired: set[int] = set()
         for gap, earlier in enumerate(reversed(history.items)):
             same_session = gap < history.session_length
             if gap >= (rule.window if same_session else rule.across_window):
                 break
-            if earlier == item and not rule.repeats:
+            if earlier in paired or (earlier == item and not rule.repeats):
                 continue
+            paired.add(earlier)
             pair = weight * self._gap_weight[gap] * (1.0 if same_session else rule.across)
             row = self._rows[earlier]
-            row.add(item, pair)
+            row.add(item, pair, user)
             if len(row) > 2 * rule.row_bound:
                 row.prune(rule.row_bound)
             if rule.backward and earlier != item:
-                own.add(earlier, pair * rule.backward)
+                own.add(earlier, pair * rule.backward, user)
         if len(own) > 2 * rule.row_bound:
             own.prune(rule.row_bound)
 
     def _rescale(self, factor: float) -> None:
         self._visits = {item: count * factor for item, count in self._visits.items()}
         self._newest_weight *= factor
+        self._counted = {
+            user: {item: count * factor for item, count in counted.items()} for user, counted in self._counted.items()
+        }
         for row in self._rows.values():
             row.scale(factor)
 
@@ -164,7 +198,8 @@ class CoVisitModel:
     def _shares(self, item: int, texts: TextNeighbours | None) -> ItemScores:
         """Neighbour → share of the item's co-visits, the text prior included."""
         row, text_shares = self._rows[item], {} if texts is None else texts.shares(item)
-        counts = dict(zip(row.items, row.counts, strict=True))
+        shared = row.shared_counts(item, self.rule.min_users)
+        counts = {item: count for item, count in zip(row.items, shared.tolist(), strict=True) if count}
         prior = self.rule.text_prior * self._newest_weight if text_shares else 0.0
         for neighbour, share in text_shares.items():
             counts[neighbour] = counts.get(neighbour, 0.0) + prior * share

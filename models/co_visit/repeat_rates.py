@@ -25,6 +25,10 @@ class RepeatRates:
             own[item] = True
             self._returned[item] = self._returned.get(item, 0) + 1
 
+    def users(self, item: int) -> int:
+        """Number of users who visited the item."""
+        return self._users.get(item, 0)
+
     def rate(self, item: int, prior: float) -> float:
         """Share of the item's users who returned, smoothed with `prior` users at `UNKNOWN_REPEAT_RATE`."""
         returned = self._returned.get(item, 0) + prior * UNKNOWN_REPEAT_RATE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -30,8 +30,9 @@ class CoVisitSeedModel:
     name: str = "co_visit"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Count the log's co-visits, with the text prior of the rule."""
-        model = CoVisitModel.fit(log, self.rule, lambda events: done(events / len(log)))
+        """Count the log's co-visits, with the text prior of the rule, and those of few users: they are not published."""
+        rule = replace(self.rule, min_users=1)
+        model = CoVisitModel.fit(log, rule, lambda events: done(events / len(log)))
         self.table = model.table(self.width, text_vectors)
         self._shares = _share_matrix(self.table, len(text_vectors))
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from anabranch.errors import SettingsError
 from anabranch.settings import Settings
-from anabranch.settings_loader import RENAMED, load
+from anabranch.settings_loader import FIELDS, RENAMED, load
 
 
 def problems_of(env: dict[str, str], path: Path | None = None, **overrides: object) -> tuple[str, ...]:
@@ -149,3 +150,19 @@ def test_the_name_of_today_beats_the_old_one_in_the_same_source_and_a_later_sour
     env = {"ANABRANCH_RETRIEVAL_K": "7", "ANABRANCH_RETRIEVE": "5"}
     assert load(None, env).retrieval_k == 7
     assert load(None, env, {"retrieve": 3}).retrieval_k == 3
+
+
+NUMBERS = [name for name, kind in FIELDS.items() if any(number in str(kind) for number in ("<class 'int'>", "float"))]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_has_an_upper_bound_and_the_error_names_setting_bound_and_remedy(name: str) -> None:
+    (problem,) = problems_of({f"ANABRANCH_{name.upper()}": str(10**12)})
+    assert f"ANABRANCH_{name.upper()} = '{10**12}'" in problem
+    assert re.search(r"expected `(int|float)( \| null)?` <= \d+", problem)
+    assert "leave it out" in problem
+
+
+def test_users_and_events_that_together_have_more_blocks_than_numbers_are_refused() -> None:
+    problems = problems_of({}, max_users=50_000_000, history_length=4096, own_items=128)
+    assert [problem.split(" needs ")[0] for problem in problems] == ["max_users 50000000 with history_length 4096"]

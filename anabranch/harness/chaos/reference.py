@@ -102,7 +102,7 @@ class ReferenceRun:
         """Put a user's last published slate into the state, as a ranker does when it restores it."""
         slot = self._states.slot_of(ranking.user_id)
         if slot is not None:
-            rows = self._releases.item_ids.rows(item.item_id for item in ranking.slate)
+            rows = self._releases.item_ids.mentioned(item.item_id for item in ranking.slate)
             self._states.set_last_slate(slot, rows, self._releases.numbers.number(ranking.release))
 
     def final_states(self) -> dict[str, UserState]:
@@ -141,5 +141,8 @@ def restore_states(
 def _load_neighbours(settings: Settings, item_ids: ItemVocabulary) -> CoVisitRows:
     table = CoVisitRows(settings.neighbours)
     for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
-        co_visit_row(messages.neighbours.decode(record.value), item_ids).apply(table)
+        message = messages.neighbours.decode(record.value)
+        row = co_visit_row(message.item_id, message, item_ids)
+        if row is not None:
+            row.apply(table)
     return table

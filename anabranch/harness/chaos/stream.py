@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy as np
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from anabranch.errors import BrokerUnavailable
 from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.messages import Event, encode
@@ -24,6 +26,9 @@ LARGE_SHARE = 0.002
 """Per purchase."""
 DUPLICATE_WINDOW = 8
 """A duplicate repeats one of the user's newest 8 events, well within the ranker's deduplication window."""
+CODECS = (None, "gzip", "snappy", "lz4", "zstd")
+MESSAGES_PER_CODEC = 500
+"""A producer publishes these, then one with the next codec does."""
 DAY_MS = 86_400_000
 NESTED = b"[" + b",".join([b"[" * 90 + b"]" * 90] * 5000) + b"]"
 """900 kB of nested arrays, the value of a field that no reader knows."""
@@ -100,7 +105,10 @@ def _invalid(event: Event, number: int, random: np.random.Generator) -> Message:
 
 
 class EventStream:
-    """Publishes messages at a fixed rate in a thread until stopped, in spite of broken connections and dead brokers."""
+    """Publishes messages at a fixed rate in a thread until stopped, in spite of broken connections and dead brokers.
+
+    Its producers take every codec of Kafka in turn, as the producers of several applications might.
+    """
 
     def __init__(self, settings: Settings, topic: str, messages: Iterator[Message], messages_per_second: float) -> None:
         self._settings = settings
@@ -131,25 +139,33 @@ class EventStream:
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
-                producer = clients.producer(self._settings)
+            for codec in cycle(CODECS):
+                if self._stop.is_set():
+                    return
                 try:
-                    self._publish(producer)
-                except KafkaError:
+                    self._publish_with(codec)
+                except (KafkaError, BrokerUnavailable):
                     self.failures += 1
-                finally:
-                    producer.close(timeout=5)
         except BaseException as error:
             self._failure = error
 
+    def _publish_with(self, codec: str | None) -> None:
+        producer = clients.producer(self._settings, compression_type=codec)
+        try:
+            self._publish(producer)
+        finally:
+            producer.close(timeout=5)
+
     def _publish(self, producer: KafkaProducer) -> None:
+        """Publish the next messages; wait for the end of the run if there are none."""
         started, sent_before = time.monotonic(), self.sent
         with CheckedProducer(producer) as delivery:
-            for message in self._messages:
+            for message in islice(self._messages, MESSAGES_PER_CODEC):
                 delivery.send(self._topic, *message)
                 self.sent += 1
                 due = started + (self.sent - sent_before) / self._messages_per_second
                 self._stop.wait(max(0.0, due - time.monotonic()))
                 if self._stop.is_set():
                     return
-        self._stop.wait()
+        if self.sent == sent_before:
+            self._stop.wait()

@@ -90,8 +90,15 @@ def warm_up(live: ServableRelease, policy: Policy) -> None:
     inputs, user = np.zeros((1, live.index.dims), np.float32), np.zeros(1, np.int64)
     event = EncoderInputs(user, inputs, np.zeros(1, np.uint8), inputs[:, 0])
     live.encoder.update(states.columns.recurrent[slots].astype(np.float32), event)
-    states.free_slots(slots)
-    batch = EventBatch.from_events([], states.slots([]), ItemVocabulary())
+    item_ids = ItemVocabulary()
+    item_ids.mentioned(["named later"])
+    item_ids.row("named later")
+    states.renumber_items(*item_ids.settle())
+    item_ids.sweep(states.unnamed_in_use(item_ids.unnamed_end))
+    states.columns.saved_at[slots] = 0
+    states.evict(slots)
+    states.free_slots(states.slots(["nobody"]))
+    batch = EventBatch.from_events([], states.slots([]), item_ids)
     rank(live, CoVisitRows(policy.neighbours), states, batch, policy)
 
 

@@ -98,7 +98,8 @@ def load(
         _with_strongest_items(upgraded(message, layout.half_life_s), layout.long_term_items) for message in messages
     ]
     columns, lists = states.blank_columns(len(saved)), UserLists.empty(len(saved), layout)
-    columns.user[:], columns.partition[:] = states.columns.user[slots], states.columns.partition[slots]
+    for name in ("user", "user_check", "partition"):
+        getattr(columns, name)[:] = getattr(states.columns, name)[slots]
     _load_scalars(columns, saved, layout, releases)
     _load_vectors(columns, saved, releases)
     _load_history(columns, lists, saved, item_ids)

@@ -69,6 +69,8 @@ class UserColumns(NamedTuple):
     dedupe_count: NDArray[np.int64]
     user: NDArray[np.int64]
     """[n] hash of the user id; `consumers.ranker.checkpoint` keeps the ids of users whose states are dirty"""
+    user_check: NDArray[np.uint16]
+    """[n] second hash of the user id, see `UserKeys`"""
     partition: NDArray[np.int32]
     """[n] input partition of the user, -1 for a free slot"""
     next_offset: NDArray[np.int64]
@@ -95,6 +97,7 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
             ("user", "i8"),
             *((name, "i4") for name in ("encoded_by", "session_length", "slate_release", "partition")),
             *((name, "i4") for name in ("history_block", "long_term_block", "long_term_size")),
+            ("user_check", "u2"),
             ("dirty", "?"),
         ],
         align=True,

@@ -12,14 +12,28 @@ from anabranch.ranking.jit import compiled
 from anabranch.ranking.types import Slots
 
 UserHashes = NDArray[np.int64]
+UserChecks = NDArray[np.uint16]
 Partitions = NDArray[np.int32]
 Entries = NDArray[np.int32]
 """[2 ** n] a slot plus one, or FREE"""
 
 FREE = 0
 NO_SLOT = -1
+CHECK_SUFFIX = "\0"
 PARTITION_STRIDE = 1_000_003
 """A prime, so that a user's states in several partitions do not compete for the same entries."""
+
+
+class UserKeys(NamedTuple):
+    """What stands for n user ids: 80 bits, so that no two of a billion users share a key.
+
+    Both hashes are Python's own, with a random key per process, so that nobody can make them collide.
+    """
+
+    hash: UserHashes
+    """[n]"""
+    check: UserChecks
+    """[n] a second hash, which fits into the padding of a user's record"""
 
 
 class SlotKeys(NamedTuple):
@@ -27,17 +41,17 @@ class SlotKeys(NamedTuple):
 
     user: UserHashes
     """[slots]"""
+    check: UserChecks
+    """[slots]"""
     partition: Partitions
     """[slots]"""
 
 
-def hashes(user_ids: Iterable[str]) -> UserHashes:
-    """Hashes [n] of user ids: Python's own, of 64 bits, with a random key per process, so that nobody can make them
-    collide.
-
-    The probability that any two of a million users collide, and share a state, is 3e-8.
-    """
-    return np.fromiter(map(hash, user_ids), np.int64)
+def user_keys(user_ids: Iterable[str]) -> UserKeys:
+    """The keys of user ids [n]."""
+    user_ids = list(user_ids)
+    checks = [hash(user_id + CHECK_SUFFIX) & 0xFFFF for user_id in user_ids]
+    return UserKeys(np.array(list(map(hash, user_ids)), np.int64), np.array(checks, np.uint16))
 
 
 class SlotIndex:
@@ -48,9 +62,9 @@ class SlotIndex:
         """For up to `capacity` users."""
         self._entries = np.zeros(1 << (2 * capacity).bit_length(), np.int32)
 
-    def find(self, users: UserHashes, partitions: Partitions, keys: SlotKeys) -> Slots:
+    def find(self, users: UserKeys, partitions: Partitions, keys: SlotKeys) -> Slots:
         """Slots [n] of users [n] of partitions [n], NO_SLOT where a user has none."""
-        return _find(self._entries, users, partitions, keys)
+        return _find(self._entries, SlotKeys(users.hash, users.check, partitions), keys)
 
     def insert(self, slots: Slots, keys: SlotKeys) -> None:
         """Insert the users that `keys` has for the slots [n]; none of them has a slot yet."""
@@ -68,14 +82,15 @@ def _hash(user: int, partition: int) -> int:
 
 
 @compiled
-def _find(entries: Entries, users: UserHashes, partitions: Partitions, keys: SlotKeys) -> Slots:
-    mask, slots = len(entries) - 1, np.empty(len(users), np.int64)
-    for n in range(len(users)):
+def _find(entries: Entries, wanted: SlotKeys, keys: SlotKeys) -> Slots:
+    mask, slots = len(entries) - 1, np.empty(len(wanted.user), np.int64)
+    for n in range(len(wanted.user)):
         slots[n] = NO_SLOT
-        entry = _hash(users[n], partitions[n]) & mask
+        user, check, partition = wanted.user[n], wanted.check[n], wanted.partition[n]
+        entry = _hash(user, partition) & mask
         while entries[entry] != FREE:
             slot = entries[entry] - 1
-            if keys.user[slot] == users[n] and keys.partition[slot] == partitions[n]:
+            if keys.user[slot] == user and keys.check[slot] == check and keys.partition[slot] == partition:
                 slots[n] = slot
                 break
             entry = (entry + 1) & mask

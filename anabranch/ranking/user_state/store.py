@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.event_batch import BatchColumns
 from anabranch.ranking.types import Floats, Mask, Positions, Rows, Slots
+from anabranch.ranking.unnamed_items import FIRST_UNNAMED
 from anabranch.ranking.user_state import block_pool, update, user_lists
 from anabranch.ranking.user_state.block_pool import blocks_for, history_pool, long_term_pool
 from anabranch.ranking.user_state.columns import (
@@ -21,8 +22,10 @@ from anabranch.ranking.user_state.columns import (
     columns_of,
     record_type,
 )
+from anabranch.ranking.user_state.evicted_users import NOT_EVICTED, EvictedUsers
+from anabranch.ranking.user_state.item_references import mark_items, renumber_items
 from anabranch.ranking.user_state.layout import StateLayout
-from anabranch.ranking.user_state.slot_index import NO_SLOT, SlotIndex, SlotKeys, hashes
+from anabranch.ranking.user_state.slot_index import NO_SLOT, SlotIndex, SlotKeys, UserKeys, user_keys
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.user_lists import UserLists, UserMemory
 
@@ -58,8 +61,8 @@ class UserStates:
         self._slots_used = 0
         """Slots from here on have never had a user."""
         self._free_slots: list[int] = []
-        self._evicted: dict[int, dict[int, int]] = {}
-        """Partition → hash of the user id → offset in the changelog."""
+        self._evicted: dict[int, EvictedUsers] = {}
+        """By partition."""
         self._batches = 0
         self._records = np.zeros(capacity, record_type(layout, dims, state_dims))
         self._slot_index = SlotIndex(capacity)
@@ -97,17 +100,17 @@ class UserStates:
 
     def slots(self, user_ids: Iterable[str], partition: int | Iterable[int] = 0) -> Slots:
         """Slots [B] of the users of one partition, or of one each. New users get blank states."""
-        users = hashes(user_ids)
-        partitions = _partitions(partition, len(users))
+        users = user_keys(user_ids)
+        partitions = _partitions(partition, len(users.hash))
         slots = self._slot_index.find(users, partitions, self._keys)
         new = np.flatnonzero(slots == NO_SLOT)
         if len(new):
-            slots[new] = self._add_users(users[new], partitions[new])
+            slots[new] = self._add_users(SlotKeys(users.hash[new], users.check[new], partitions[new]))
         return slots
 
     def slot_of(self, user_id: str, partition: int = 0) -> int | None:
         """The slot of a partition's user, or None if the user is not in memory."""
-        slot = int(self._slot_index.find(hashes([user_id]), _partitions(partition, 1), self._keys)[0])
+        slot = int(self._slot_index.find(user_keys([user_id]), _partitions(partition, 1), self._keys)[0])
         return None if slot == NO_SLOT else slot
 
     def mark_duplicates(self, events: BatchColumns) -> Mask:
@@ -187,9 +190,10 @@ class UserStates:
     def evict(self, slots: Slots) -> None:
         """Remove users from memory whose states are saved; `evicted_among` finds them."""
         columns = self.columns
-        evicted = (columns.user[slots].tolist(), columns.partition[slots].tolist(), columns.saved_at[slots].tolist())
-        for user, partition, saved_at in zip(*evicted, strict=True):
-            self._evicted.setdefault(partition, {})[user] = saved_at
+        for partition in np.unique(columns.partition[slots]).tolist():
+            of_partition = slots[columns.partition[slots] == partition]
+            users = UserKeys(columns.user[of_partition], columns.user_check[of_partition])
+            self._evicted.setdefault(partition, EvictedUsers()).add(users, columns.saved_at[of_partition])
         self.free_slots(slots)
 
     def evicted_among(self, user_ids: Iterable[str], partition: int) -> list[Evicted]:
@@ -197,12 +201,18 @@ class UserStates:
         evicted = self._evicted.get(partition)
         if not evicted:
             return []
-        distinct = dict.fromkeys(user_ids)
-        return [Evicted(user_id, partition, evicted[hash(user_id)]) for user_id in distinct if hash(user_id) in evicted]
+        distinct = list(dict.fromkeys(user_ids))
+        offsets = evicted.find(user_keys(distinct)).tolist()
+        return [
+            Evicted(user_id, partition, offset)
+            for user_id, offset in zip(distinct, offsets, strict=True)
+            if offset != NOT_EVICTED
+        ]
 
     def delete(self, user_id: str, partition: int) -> None:
         """Delete the user's state, whether it is in memory or evicted."""
-        self._evicted.get(partition, {}).pop(hash(user_id), None)
+        if partition in self._evicted:
+            self._evicted[partition].remove(user_keys([user_id]))
         slot = self.slot_of(user_id, partition)
         if slot is not None:
             self.free_slots(np.array([slot]))
@@ -229,19 +239,37 @@ class UserStates:
         self._move_records(np.zeros(len(self._records), record_type(self.layout, dims, state_dims)))
         self.columns.encoded_by[:] = NOT_ENCODED
 
+    def unnamed_in_use(self, end: int) -> Mask:
+        """Which of the unnamed items [end - FIRST_UNNAMED] are in a user's lists or slate."""
+        in_use = np.zeros(end - FIRST_UNNAMED, np.bool_)
+        slots = np.flatnonzero(self.columns.partition[: self._slots_used] >= 0)
+        mark_items(self._memory, slots, self.layout.history, FIRST_UNNAMED, in_use)
+        return in_use
+
+    def renumber_items(self, numbers: Rows, rows: Rows) -> None:
+        """Unnamed items [n], with these numbers so far, have these rows from now on."""
+        new = np.full(max(numbers.max(initial=0) + 1 - FIRST_UNNAMED, 0), -1, np.int32)
+        new[numbers - FIRST_UNNAMED] = rows
+        renumber_items(self.columns.slate[: self._slots_used], FIRST_UNNAMED, new)
+        for pool in (self._memory.history, self._memory.long_term):
+            renumber_items(pool.item[: pool.free_list[1]], FIRST_UNNAMED, new)
+
     @property
     def _keys(self) -> SlotKeys:
-        return SlotKeys(self.columns.user, self.columns.partition)
+        return SlotKeys(self.columns.user, self.columns.user_check, self.columns.partition)
 
-    def _add_users(self, users: NDArray[np.int64], partitions: NDArray[np.int32]) -> Slots:
-        """Slots [n] of new users [n], who may be repeated."""
-        keys = list(zip(users.tolist(), partitions.tolist(), strict=True))
+    def _add_users(self, users: SlotKeys) -> Slots:
+        """Slots [n] of new users [n], who may be repeated; none of them is evicted any more."""
+        keys = list(zip(*(key.tolist() for key in users), strict=True))
         slot_by_key = {key: self._allocate_slot() for key in dict.fromkeys(keys)}
         slots = np.array(list(slot_by_key.values()), np.int64)
         self._records[slots] = blank_record(self._records.dtype)
-        for (user, partition), slot in slot_by_key.items():
-            self.columns.user[slot], self.columns.partition[slot] = user, partition
-            self._evicted.get(partition, {}).pop(user, None)
+        for (user, check, partition), slot in slot_by_key.items():
+            self.columns.user[slot], self.columns.user_check[slot] = user, check
+            self.columns.partition[slot] = partition
+        for partition, evicted in self._evicted.items():
+            is_of_partition = users.partition == partition
+            evicted.remove(UserKeys(users.user[is_of_partition], users.check[is_of_partition]))
         self._slot_index.insert(slots, self._keys)
         return np.array([slot_by_key[key] for key in keys], np.int64)
 

@@ -6,7 +6,9 @@ import pytest
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
-from anabranch.messages import STATE_MARKER_KEY
+from anabranch.codec import encode_binary
+from anabranch.kafka.record_batches import UnreadableValue
+from anabranch.messages import STATE_MARKER_KEY, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
@@ -32,3 +34,17 @@ def test_an_invalid_saved_state_is_an_error_with_its_position_and_the_remedy(
     with pytest.raises(StateUnreadable, match="user-state, partition 1, offset 17") as raised:
         changelog.load(1, [record])
     assert "Only rankers should write there" in str(raised.value)
+
+
+def test_a_state_in_an_unreadable_batch_is_an_error_even_with_a_marker_behind_it(changelog: Changelog) -> None:
+    """It has no key, as a marker has."""
+    values = (
+        UnreadableValue("unreadable", "no zstd"),
+        encode_binary(StateMarker(offset=0, rankings_offset=0, epochs=[])),
+    )
+    records = [
+        ConsumerRecord("user-state", 1, 0, offset, 1, 0, None, value, [], None, 0, 0, 0)
+        for offset, value in enumerate(values)
+    ]
+    with pytest.raises(StateUnreadable, match="user-state, partition 1, offset 0: no zstd"):
+        changelog.load(1, records)

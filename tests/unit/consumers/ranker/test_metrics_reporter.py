@@ -18,6 +18,7 @@ from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.ranker.metrics_reporter import MIN_EVENTS, MetricsReporter
+from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent
 from tests.support.releases import DIMS, live_release, write_release
 
@@ -69,10 +70,10 @@ def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
 def test_index_changes_that_are_searched_exhaustively_are_counted(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", "r1", ["a", "b"])
     live = live_release(tmp_path / "r1", ItemVocabulary(), ["a", "b"])
-    states = UserStates(StateLayout(), DIMS, DIMS)
+    store = StateStore(UserStates(StateLayout(), DIMS, DIMS), ItemVocabulary(), ReleaseNumbers())
     for changes in (0, 1):
         live.index.rebuild()
         live.index.remove(np.arange(changes, dtype=np.int32))
         registry = CollectorRegistry()
-        MetricsReporter(RankerMetrics(registry), batch_max=3).state(states, 0, live)
+        MetricsReporter(RankerMetrics(registry), batch_max=3).state(store, 0, live)
         assert registry.get_sample_value("anabranch_index_unfolded") == changes

@@ -10,6 +10,8 @@ from msgspec.structs import replace
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import STATE_MARKER_KEY
+from anabranch.ranking.user_state import store
+from anabranch.ranking.user_state.slot_index import user_keys
 from consumers.ranker.changelog import StateMissing
 from consumers.ranker.partition_task import TaskState
 from consumers.runtime.dead_letter import DeadLetter
@@ -224,6 +226,22 @@ def test_an_evicted_state_that_is_missing_from_the_topic_is_an_error_with_its_po
     with pytest.raises(StateMissing, match=r"user-state, partition \d has no state of user 'u\d' at offset \d"):
         process.settle()
     assert len(world.rankings()) == published
+
+
+def test_a_user_with_the_key_of_an_evicted_one_stops_the_ranker_and_the_next_process_ranks_both(
+    world: RankerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = ranked(world, 4, max_users=1)
+    world.clock.advance(10)
+    process.turn(5)
+    evicted = next(user for user in ("u0", "u2") if process.store.users.evicted_among([user], 0))
+    other = {"u0": "u4", "u2": "u6"}[evicted]
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "user_keys", lambda ids: user_keys(evicted if one == other else one for one in ids))
+        world.send(replace(purchases(1, first=9)[0], user_id=other))
+        with pytest.raises(StateMissing, match=r"another user's state is there\. Start the ranker again"):
+            process.settle()
+    world.assert_exactly_once(world.process())
 
 
 def test_without_saved_states_the_marker_alone_tells_which_release_ranked(world: RankerWorld) -> None:

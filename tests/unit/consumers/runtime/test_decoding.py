@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client import CollectorRegistry
 
+from anabranch import messages
 from anabranch.kafka.headers import HeaderName
+from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.kafka.records import OutboundRecord, batch_bytes
 from anabranch.kafka.topics import ENVELOPE_BYTES
 from anabranch.messages import REASON_LENGTH, Event, Item, encode
+from anabranch.metrics import ConsumerMetrics
 from consumers.runtime.dead_letter import DeadLetter
-from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
+from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item, decode_own
 
 EVENT = Event(event_id="e", user_id="u", type="view", ts=5, item_id="i")
 ITEM = Item(item_id="i", title="Soup")
@@ -165,3 +171,26 @@ def test_a_tombstone_whose_key_is_not_an_item_id_is_a_dead_letter(key: bytes) ->
 
 def test_a_tombstone_without_a_key_is_a_dead_letter() -> None:
     assert item_letter(None, None).category == "empty"
+
+
+@pytest.mark.parametrize("category", ["too_large", "unreadable"])
+def test_a_record_that_could_not_be_read_out_of_its_batch_becomes_a_dead_letter_with_its_position(
+    category: Any,
+) -> None:
+    unreadable = record(UnreadableValue(category, "why " * 200), key=None, headers=[])
+    for dead in (letter(unreadable), decode_item(unreadable, MAX_BYTES)):
+        assert isinstance(dead, DeadLetter)
+        sent = dead.to_record("dead")
+        assert (sent.key, sent.value, dead.category) == (None, b"", category)
+        added = dict(sent.headers or [])
+        assert (added["topic"], added["partition"], added["offset"]) == (b"events", b"2", b"7")
+        assert added["reason"].startswith(b"why why")
+        assert len(added["reason"].decode()) <= REASON_LENGTH
+
+
+def test_a_record_of_our_own_topics_that_nobody_could_read_is_counted_and_skipped() -> None:
+    registry = CollectorRegistry()
+    metrics = ConsumerMetrics(registry)
+    unreadable = record(UnreadableValue("too_large", "why"), key=None, headers=[], topic="neighbours")
+    assert decode_own(messages.neighbours, bytes.decode, unreadable, metrics) is None
+    assert registry.get_sample_value("anabranch_messages_passed_over_total", {"topic": "neighbours"}) == 1

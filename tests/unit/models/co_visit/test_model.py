@@ -11,10 +11,11 @@ from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
 from models.co_visit.counts import top_items
 from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import WEEK_MS, CoVisitRule
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.unusual_users import DAY_MS, MIN_EVENTS
 from models.seeds.seed_model import Vectors
 
-PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS)
+PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS, min_users=1)
 BREAD, MILK, SOUP, BEER = range(4)
 ANN, BOB = range(2)
 
@@ -145,8 +146,91 @@ def test_the_table_has_popularity_first_seen_and_repeat_rate() -> None:
     assert table.repeat_rate.tolist() == [0.5, 0], "Ann's second bread is of the same session, Bob's is not"
 
 
-def test_the_repeat_rate_of_an_item_with_few_users_is_near_the_usual() -> None:
+def visit_together(co_visit: CoVisitModel, users: int, *items: int, first_user: int = 0) -> None:
+    """So many users visit the items, each in a session of their own."""
+    for user in range(first_user, first_user + users):
+        for item in items:
+            co_visit.learn(user, item, ts=user, session=user)
+
+
+def test_a_bot_does_not_outweigh_the_neighbours_that_two_thousand_people_made() -> None:
+    """One with 200 visits to two items in turn would have had the first place with nine times the share of any other."""
     co_visit = CoVisitModel()
+    random = np.random.default_rng(0)
+    for user in range(2000):
+        visit_together(co_visit, 1, BREAD, *random.choice(np.arange(10, 110), 3, replace=False), first_user=user)
+    for n in range(200):
+        co_visit.learn(9999, (BREAD, BEER)[n % 2], ts=2000 + n, session=9999)
+    with_bot = shares(co_visit, BREAD)
+    assert BEER not in with_bot, "it is not a neighbour at all, for one user made it"
+    visit_together(co_visit, 2, BREAD, BEER, first_user=3000)
+    table = co_visit.table(width=200)
+    row = table.item.tolist().index(BREAD)
+    neighbours = table.neighbours[row].tolist()
+    assert neighbours.index(BEER) > 90, "with two people more it is the last of all"
+
+
+def test_a_users_visits_of_an_item_count_no_more_than_the_cap_in_its_popularity() -> None:
+    co_visit = CoVisitModel(replace(PLAIN, user_cap=2.0))
+    for _ in range(50):
+        co_visit.learn(ANN, BREAD, ts=0, session=1)
+    visit_together(co_visit, 8, MILK, first_user=1)
+    np.testing.assert_allclose(co_visit.table().popularity, [0.2, 0.8])
+
+
+def test_what_a_user_may_add_comes_back_as_earlier_visits_decay() -> None:
+    co_visit = CoVisitModel(replace(PLAIN, user_cap=1.0))
+    for ts in (0, 0, WEEK_MS):
+        co_visit.learn(ANN, BREAD, ts=ts, session=1)
+    co_visit.learn(BOB, MILK, ts=WEEK_MS, session=2)
+    np.testing.assert_allclose(co_visit.table().popularity, [0.5, 0.5])
+
+
+@pytest.mark.parametrize(("users", "neighbours"), [(1, {}), (2, {}), (3, {MILK: 0.25}), (70, {MILK: 0.25})])
+def test_a_pair_is_a_neighbour_only_once_three_people_made_it(users: int, neighbours: dict[int, float]) -> None:
+    """Otherwise, who sees bread and asks for its neighbours learns what a person had with it."""
+    co_visit = CoVisitModel()
+    visit_together(co_visit, users, BREAD, MILK)
+    assert shares(co_visit, BREAD) == neighbours
+    assert co_visit.slate(0, 5) == ([BREAD, MILK] if neighbours else [])
+
+
+def test_the_neighbours_that_a_text_gives_need_no_users() -> None:
+    co_visit = CoVisitModel(CoVisitRule(text_prior=1.0))
+    visit_together(co_visit, 1, BREAD, SOUP)
+    assert set(shares(co_visit, BREAD, TEXTS)) == {MILK}
+
+
+def test_of_an_item_that_fewer_than_three_people_visited_only_the_day_is_known() -> None:
+    co_visit = CoVisitModel()
+    for user, session in ((0, 1), (1, 2), (1, 3)):
+        co_visit.learn(user, BREAD, ts=DAY_MS + 5, session=session)
+    visit_together(co_visit, 3, MILK, first_user=DAY_MS + 7)
+    table = co_visit.table()
+    assert table.item.tolist() == [BREAD, MILK]
+    assert table.popularity[0] == 0 and table.popularity[1] > 0
+    assert table.repeat_rate[0] == np.float32(UNKNOWN_REPEAT_RATE)
+    assert table.first_seen.tolist() == [DAY_MS, DAY_MS + 7]
+
+
+def test_an_unusual_user_leaves_no_trace_and_is_counted() -> None:
+    """But is recommended to, as anybody else."""
+    people = [(user, item, user) for user in range(40) for item in (BREAD, MILK)]
+    bot = [(99, 100 + n % 300, 1) for n in range(MIN_EVENTS + 1)] + [(99, BREAD, 1)]
+
+    def log(visits: list[tuple[int, int, int]]) -> EventLog:
+        columns = np.array([(user, item, 2, n, session) for n, (user, item, session) in enumerate(visits)]).T
+        return EventLog.from_columns(EventColumns(*columns), user_ids=("",) * 100, item_ids=("",) * 400)
+
+    without, with_bot = CoVisitModel.fit(log(people)), CoVisitModel.fit(log(people + bot))
+    assert (without.unusual_users, with_bot.unusual_users) == (frozenset(), {99})
+    for name in ("item", "neighbours", "share", "popularity", "first_seen", "repeat_rate"):
+        np.testing.assert_array_equal(getattr(without.table(), name), getattr(with_bot.table(), name))
+    assert with_bot.slate(99, 5) == [MILK]
+
+
+def test_the_repeat_rate_of_an_item_with_few_users_is_near_the_usual() -> None:
+    co_visit = CoVisitModel(PLAIN)
     co_visit.learn(ANN, BREAD, ts=0, session=1)
     assert co_visit.table().repeat_rate[0] == pytest.approx(5 * UNKNOWN_REPEAT_RATE / 6)
 
@@ -185,7 +269,7 @@ def test_fitting_a_log_equals_learning_its_events_one_by_one() -> None:
 def test_a_slate_sums_the_shares_of_the_newest_items(
     visits: list[tuple[int, int, int]], exclude: set[int], k: int
 ) -> None:
-    rule = replace(CoVisitRule(), recent=4)
+    rule = replace(CoVisitRule(), recent=4, min_users=2)
     co_visit = CoVisitModel(rule)
     newest: list[tuple[int, int]] = []
     for ts, (user, item, session) in enumerate(visits):

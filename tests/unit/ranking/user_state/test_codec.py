@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from anabranch import messages
+from anabranch.kafka.topics import ENVELOPE_BYTES, OWN_BYTES
 from anabranch.messages import Event, UserState, UserStateV1, encode_binary
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
@@ -19,8 +21,10 @@ from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.codec import load, save
 from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
 from anabranch.ranking.user_state.layout import StateLayout
-from anabranch.ranking.user_state.store import UserStates
-from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
+from anabranch.ranking.user_state.store import StateSnapshot, UserStates
+from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers, stable_hash
+from anabranch.settings import Settings
+from anabranch.settings_loader import FIELDS
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
@@ -151,16 +155,19 @@ def test_a_state_with_vectors_of_other_lengths_is_encoded_again_from_its_history
     assert np.abs(other.states.columns.vector[0]).sum() > 0
 
 
-def test_an_item_known_from_a_saved_state_alone_gets_its_name_from_the_first_message_that_has_it() -> None:
-    one, other = ItemVocabulary(), ItemVocabulary()
-    hashes = one.hashes(one.rows(["a", "b"]))
-    rows = other.rows_of_hashes(hashes)
-    assert other.label(rows[0]).startswith("#")
-    with pytest.raises(LookupError):
-        other.id(int(rows[0]))
-    assert other.row("a") == rows[0]
-    assert other.id(int(rows[0])) == "a"
-    assert other.rows_of_hashes(np.zeros(1, np.uint64)).tolist() == [-1]
+def test_an_item_of_a_saved_state_gets_its_name_from_the_first_message_that_has_it(folder: Path) -> None:
+    one, other = Process(folder), Process(folder)
+    one.item_ids.rows(["named here", "nowhere"])
+    item_ids = [CATALOGUE[3], "named here", "nowhere"]
+    one.rank([msgspec.structs.replace(event, item_id=item_ids[n % 3]) for n, event in enumerate(events(20))])
+    payloads = one.save("ann")
+    other.load(payloads, "ann")
+    assert other.item_ids.unnamed == 2
+    other.item_ids.row("named here")
+    other.states.renumber_items(*other.item_ids.settle())
+    labels = [other.item_ids.label(row) for row in other.states.recent_items(np.array([0]), 8)[0].tolist()]
+    assert set(labels) == {CATALOGUE[3], "named here", f"#{stable_hash('nowhere'):016x}"}
+    assert other.save("ann") == payloads
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.msgpack")), ids=lambda path: path.stem)
@@ -200,3 +207,24 @@ def own_counts(states: UserStates, item_ids: ItemVocabulary) -> dict[str, float]
 def test_there_is_a_sample_of_the_version_that_is_written() -> None:
     tag = UserState.__struct_config__.tag
     assert (SAMPLES / f"v{tag}.msgpack").exists()
+
+
+def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None:
+    """With an id of 512 characters for each release, and vectors of 4,096 numbers."""
+    largest = {
+        name: int(re.findall(r"le=(\d+)", str(FIELDS[name]))[0])
+        for name in ("history_length", "own_items", "slate_size", "dedupe_window")
+    }
+    layout, item_ids, releases = StateLayout.from_settings(Settings(**largest)), ItemVocabulary(), ReleaseNumbers()
+    states = UserStates(layout, 4096, 4096, capacity=2)
+    slots = states.slots(["ann"])
+    columns, lists = states.snapshot(slots)
+    columns.event_count[:] = columns.dedupe_count[:] = 1 << 40
+    columns.long_term_size[:] = layout.long_term_items
+    columns.encoded_by[:] = columns.slate_release[:] = releases.number("é" * 512)
+    items = item_ids.mentioned(f"{n}" for n in range(5000))
+    lists.history_item[:], lists.long_term.item[:] = items[: layout.history], items[: layout.long_term_items]
+    columns.slate[:] = items[: layout.slate]
+    states.overwrite(slots, StateSnapshot(columns, lists))
+    [state] = save(states, slots, item_ids, releases)
+    assert 600_000 < len(encode_binary(state)) < OWN_BYTES - ENVELOPE_BYTES

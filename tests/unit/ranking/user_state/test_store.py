@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
 from anabranch.ranking.event_batch import BatchColumns
+from anabranch.ranking.user_state import store
 from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.slot_index import UserKeys
 from anabranch.ranking.user_state.store import Evicted, UserStates
 
 
@@ -46,6 +50,26 @@ def test_an_evicted_user_has_an_offset_in_the_changelog(states: UserStates) -> N
     assert (len(states), states.evicted) == (2, 1)
     assert states.evicted_among(["ann", "bob", "bob", "dan"], 1) == [Evicted("bob", 1, 11)]
     assert states.evicted_among(["bob"], 2) == []
+
+
+def test_users_whose_ids_have_the_same_hash_have_states_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hashes of an id make its key. Here the first is the same for all."""
+
+    def keys(user_ids: Iterable[str]) -> UserKeys:
+        checks = [ord(user_id) for user_id in user_ids]
+        return UserKeys(np.zeros(len(checks), np.int64), np.array(checks, np.uint16))
+
+    monkeypatch.setattr(store, "user_keys", keys)
+    states = UserStates(StateLayout(), 4, 4)
+    slots = states.slots("abcabc", 1)
+    assert len(set(slots[:3].tolist())) == 3
+    assert slots[:3].tolist() == slots[3:].tolist()
+    states.columns.saved_at[slots[:3]] = [10, 11, 12]
+    states.evict(slots[:2])
+    assert states.evicted_among("abc", 1) == [Evicted("a", 1, 10), Evicted("b", 1, 11)]
+    states.delete("a", 1)
+    assert states.evicted_among("abc", 1) == [Evicted("b", 1, 11)]
+    assert states.slot_of("c", 1) == slots[2]
 
 
 def test_a_user_who_returns_is_no_longer_evicted(states: UserStates) -> None:

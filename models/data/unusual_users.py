@@ -1,0 +1,36 @@
+"""Users whose activity no person has: programs that read a shop, and test accounts.
+
+What many people share, such as co-visits and popularity, should not be made by them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.data.event_log import NONE, EventLog
+
+DAY_MS = 86_400_000
+QUANTILE, FACTOR = 0.95, 10
+"""A user is unusual beyond this multiple of this quantile of all users' busiest days."""
+MIN_EVENTS, MIN_ITEMS = 500, 250
+"""A day of no more events, and of no more different items, is never unusual, however small the data is."""
+
+
+def unusual_users(log: EventLog) -> frozenset[int]:
+    """The numbers of users who had a day (UTC) of unusually many events, or of unusually many different items."""
+    log = log.take(log.item != NONE)
+    if not len(log):
+        return frozenset()
+    day = log.user.astype(np.int64) << 32 | log.ts // DAY_MS
+    visited = np.unique(np.stack([day, log.item.astype(np.int64)]), axis=1)[0]
+    return frozenset(_beyond(day, MIN_EVENTS) | _beyond(visited, MIN_ITEMS))
+
+
+def _beyond(day: NDArray[np.int64], minimum: int) -> set[int]:
+    """Users with more entries on a day than is usual; `day` has the user in its upper half, and one value an entry."""
+    days, counts = np.unique(day, return_counts=True)
+    users, starts = np.unique(days >> 32, return_index=True)
+    busiest = np.maximum.reduceat(counts, starts)
+    limit = max(minimum, FACTOR * np.quantile(busiest, QUANTILE))
+    return set(users[busiest > limit].tolist())
