@@ -88,7 +88,6 @@ class RetrainingRun:
     @classmethod
     def open(cls, settings: Settings, config: JobConfig, bar: Bar, live: ReleaseNotice | None) -> Self:
         """Collect events and items, and find the kind of data."""
-        clients.require_topics(settings)  # somebody may have added partitions since the run before
         incumbent, unservable = _open_incumbent(settings, live)
         events, items = _collect(settings, bar)
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
@@ -264,6 +263,7 @@ def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Rel
 
 def _collect(settings: Settings, bar: Bar) -> tuple[EventLog, list[Item]]:
     """Bring the event store up to date, and read the catalogue: all events, and all items."""
+    clients.require_topics(settings)  # somebody may have added partitions since the run before
     store = EventStore.open(settings.data_dir / "reshare" / "journal")
     with bar("Collect new events", None) as advance:
         topics_io.collect(settings, store, advance)
