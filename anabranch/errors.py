@@ -11,6 +11,7 @@ AnabranchError
 ├── BrokerRefused            authentication or TLS failed
 ├── BrokerFailed             a broker answered with an error that a retry does not solve
 ├── TopicsDiffer             topics are missing or differ from their specification
+├── EventsLost               a log no longer has what a process is about to read of it
 ├── Fenced                   another process uses this one's transactional id
 └── BackgroundFailure        a background thread of this process failed
 """
@@ -60,6 +61,10 @@ class TopicsDiffer(AnabranchError):
             "\n".join(["the topics differ from their specification:", *(f"  {line}" for line in differences)])
         )
         self.differences = tuple(differences)
+
+
+class EventsLost(AnabranchError):
+    """A log no longer has what a process is about to read of it: events to be ranked or replayed, or items."""
 
 
 class Fenced(AnabranchError):

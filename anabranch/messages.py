@@ -40,6 +40,9 @@ UNKNOWN_REPEAT_RATE = 0.2
 
 ReleaseStatus = Literal["candidate", "shadow", "live", "retired", "rejected"]
 
+DeadLetterCategory = Literal["empty", "invalid", "wrong_key", "too_large", "unreadable"]
+"""A metric has these as labels, so there are few of them; a dead letter's header `reason` gives the details."""
+
 LARGEST_FLOAT = 3.4e38
 """Largest float32, rounded down."""
 
@@ -193,6 +196,14 @@ class ReleaseNotice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The gate used the events from `gate_from` to before `gate_to` for this release, and must not use them again."""
 
 
+class DeadLetterReplay(Struct, frozen=True, kw_only=True):
+    """How far a partition of `events.dead-letter` has been replayed. Topic `dead-letter-replays`, key the partition."""
+
+    next_offset: Annotated[int, Meta(ge=0)]
+    """The first dead letter that has not been replayed."""
+    ts: Milliseconds
+
+
 class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """The saved state of a user. Topic `user-state`, key `user_id`; a tombstone removes the user.
 
@@ -306,6 +317,17 @@ class Epoch(Struct, frozen=True, array_like=True):
     release: str
 
 
+class Rebase(Struct, frozen=True, array_like=True):
+    """The log of `events` lost its end, or was replaced: offsets from `offset` on mean other events than before."""
+
+    states_end: int
+    """Saved states before this offset of `user-state` count in the log as it was before."""
+    offset: int
+    """Those states hold no event of the present log from this offset on, whatever `UserState.next_offset` says."""
+    feedback_end: int
+    """Feedback before this offset of `feedback` is about the log as it was before."""
+
+
 class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """How far the saved states of a partition go. Topic `user-state`, empty key, which no user has."""
 
@@ -315,6 +337,10 @@ class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """The rankings of the events from `offset` on are at this offset of `rankings` or later."""
     epochs: list[Epoch]
     """The releases that ranked the events from `offset` on, oldest first. Earlier events have no ranking."""
+    events_topic_id: str = ""
+    """The id of the topic `events` that the offsets count in; empty in markers of earlier versions."""
+    rebases: list[Rebase] = []
+    """Oldest first. As a rule there is none."""
     group: str = ""
     """The consumer group of the rankers whose states these are; empty: not known."""
     partitions: int = 0
@@ -334,6 +360,7 @@ rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
+dead_letter_replays: Codec[DeadLetterReplay] = Codec(DeadLetterReplay)
 user_states: BinaryCodec[SavedState] = BinaryCodec(SavedState)  # type: ignore[arg-type]
 state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
@@ -345,6 +372,7 @@ TOPIC_SCHEMAS: dict[str, object] = {
     "feedback": Feedback,
     "neighbours": Neighbours,
     "releases": ReleaseNotice,
+    "dead-letter-replays": DeadLetterReplay,
 }
 """Topic → messages, for the JSON Schemas. `user-state` is binary, and dead letters keep their original bytes."""
 

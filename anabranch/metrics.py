@@ -1,24 +1,28 @@
-"""The metrics of every process, each in its own registry, and the server that exposes a registry."""
+"""The metrics of every process, each in its own registry.
+
+A counter whose labels are known has all of them from the start, at 0: Prometheus sees no increase in a series that
+begins with its first increment.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Self
-from wsgiref.simple_server import WSGIServer
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from anabranch.errors import UsageError
+from anabranch.loop_status import LoopStatus
+from anabranch.messages import DeadLetterCategory
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STAGE_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+RANKER_STAGES = ("decode", "encode", "retrieve", "features", "order", "join", "write", "publish")
+INDEXER_STAGES = ("text", "item")
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -66,15 +70,37 @@ class MetricFactory:
         return Info(name, documentation, registry=self.registry)
 
 
-class ConsumerMetrics:
+class ProcessMetrics:
+    """Metrics of every process: its main loop, and what the operating system says of it."""
+
+    LOOP_LIMIT_S = 120.0
+    """Between two turns of the main loop. Waits for a broker that does not answer take up to a minute."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        new = MetricFactory(registry)
+        self.loop = LoopStatus(self.LOOP_LIMIT_S)
+        ProcessCollector(registry=registry)
+        age = new.gauge("anabranch_loop_age_seconds", "Time since the main loop last turned")
+        age.set_function(lambda: self.loop.age_s)
+        new.gauge("anabranch_loop_limit_seconds", "A main loop without a turn for longer is stuck").set(
+            self.loop.limit_s
+        )
+        ready = new.gauge("anabranch_ready", "Whether the process does its work, as at /ready")
+        ready.set_function(lambda: self.loop.not_ready is None)
+
+
+class ConsumerMetrics(ProcessMetrics):
     """Metrics of every consuming process: lag and unreadable messages."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
         new = MetricFactory(registry)
         self.lag = new.gauge("anabranch_consumer_lag", "Messages behind the end of the log", "topic", "partition")
         self.dead_letters = new.counter("anabranch_dead_letters", "Messages sent to the dead letters", "reason")
         """The label `reason` holds the dead letter's category, such as `invalid`, not the free text of its reason.
         The label keeps its name, because dashboards and alerts use it."""
+        for category in get_args(DeadLetterCategory):
+            self.dead_letters.labels(category)
         self.passed_over = new.counter(
             "anabranch_messages_passed_over",
             "Messages of releases, item-vectors, neighbours and rankings that could not be read",
@@ -93,9 +119,26 @@ class RankerMetrics(ConsumerMetrics):
         self._add_state_metrics(new)
 
     def _add_event_metrics(self, new: MetricFactory) -> None:
-        self.events = new.counter("anabranch_events", "Events read from the log")
+        self.polled = new.counter(
+            "anabranch_events_polled", "Records polled from the log; those of a batch that was rolled back again"
+        )
+        self.events = new.counter("anabranch_events", "Events read from the log, counted when their batch is committed")
         self.ignored = new.counter("anabranch_events_ignored", "Events that changed nothing", "reason")
+        self.ignored.labels("duplicate")
+        self.events_lost = new.counter(
+            "anabranch_events_lost",
+            "Events that the log lost before they were ranked, or before a saved user state had them",
+            "partition",
+            "reason",
+        )
+        self.log_breaks = new.counter(
+            "anabranch_log_breaks",
+            "Times that ranking went on with a log that lost events, whether their number is known or not",
+            "partition",
+            "reason",
+        )
         self.corrected = new.counter("anabranch_events_corrected", "Events applied with a corrected field", "reason")
+        self.corrected.labels("clock_skew")
         self.rankings = new.counter("anabranch_rankings", "Rankings committed")
         self.latency = BulkHistogram(
             "anabranch_event_to_ranking_seconds",
@@ -120,11 +163,12 @@ class RankerMetrics(ConsumerMetrics):
         )
         self.stage = new.histogram(
             "anabranch_stage_seconds",
-            "Time of a batch in a stage, all threads together: decode, encode, retrieve, features, order, join, write, "
-            "publish",
+            f"Time of a batch in a stage, all threads together: {', '.join(RANKER_STAGES)}",
             STAGE_S,
             "stage",
         )
+        for stage in RANKER_STAGES:
+            self.stage.labels(stage)
         self.aborted = new.counter("anabranch_transactions_aborted", "Transactions that were rolled back")
         self.prequential_events = new.counter("anabranch_prequential_events", "Events of users with a slate", "release")
         self.prequential_hits = new.counter(
@@ -139,7 +183,15 @@ class RankerMetrics(ConsumerMetrics):
             "anabranch_index_unfolded", "Item changes since the last rebuild of the index, searched exhaustively"
         )
         self.index_recall = new.gauge(
-            "anabranch_index_recall", "Recall of the index against exact search, on a sample of users"
+            "anabranch_index_recall",
+            "Recall of the index against exact search, on a sample of users; NaN unless it was measured lately",
+        )
+        self.index_recall_users = new.gauge(
+            "anabranch_index_recall_users", "Users in the sample of anabranch_index_recall; 0 while that is NaN"
+        )
+        self.co_visits_at = new.gauge(
+            "anabranch_co_visits_timestamp_seconds",
+            "Time, since 1970, at which the retraining job made the newest row of the co-visit table; 0 without a row",
         )
 
     def _add_state_metrics(self, new: MetricFactory) -> None:
@@ -173,33 +225,53 @@ class IndexerMetrics(ConsumerMetrics):
         self.removed = new.counter("anabranch_item_vectors_removed", "Item vectors removed")
         self.backlog = new.gauge("anabranch_items_waiting", "Items that wait for a vector")
         self.stage = new.histogram(
-            "anabranch_stage_seconds", "Time of a chunk of items in a stage: text, item", STAGE_S, "stage"
+            "anabranch_stage_seconds",
+            f"Time of a chunk of items in a stage: {', '.join(INDEXER_STAGES)}",
+            STAGE_S,
+            "stage",
         )
+        for stage in INDEXER_STAGES:
+            self.stage.labels(stage)
         self.live_release = new.info("anabranch_live_release", "The release whose item vectors are published")
 
 
-class ReshareMetrics:
-    """Metrics of the retraining job. `outcome` is called at the end of every run."""
+class ReshareMetrics(ProcessMetrics):
+    """Metrics of the retraining job. What became of its runs outlives the process: see `RunHistory`."""
 
+    LOOP_LIMIT_S = 3600.0
+    """Between two steps that the progress bars show: some stages of training take minutes."""
     OUTCOMES = ("live", "rejected", "waiting", "failed")
     """`waiting`: too few new events to train a release candidate, or to judge it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
         new = MetricFactory(registry)
         self._last = new.gauge("anabranch_reshare_last", "1 for the outcome of the last run", "outcome")
-        self.runs = new.counter("anabranch_reshare_runs", "Runs by outcome", "outcome")
+        self._ended_at = new.gauge(
+            "anabranch_reshare_timestamp_seconds",
+            "Time, since 1970, at which the last run with this outcome ended; 0 if none did",
+            "outcome",
+        )
+        self.runs = new.counter("anabranch_reshare_runs", "Runs of this process by outcome", "outcome")
         self.seconds = new.gauge("anabranch_reshare_seconds", "Duration of the last run")
         self.events = new.gauge("anabranch_reshare_events", "Events that the last run was trained on")
-        self._finished_s = time.time()
-        age = new.gauge("anabranch_reshare_age_seconds", "Time since the end of the last run, or since the start")
-        age.set_function(lambda: time.time() - self._finished_s)
+        self._succeeded_at_s = time.time()
+        age = new.gauge(
+            "anabranch_reshare_age_seconds",
+            "Time since the end of the last run that did not fail, or since the first start",
+        )
+        age.set_function(lambda: time.time() - self._succeeded_at_s)
+        for outcome in self.OUTCOMES:
+            self.runs.labels(outcome)
 
-    def outcome(self, outcome: str) -> None:
-        """Record the outcome of a run, one of OUTCOMES."""
-        for name in self.OUTCOMES:
-            self._last.labels(name).set(name == outcome)
-        self.runs.labels(outcome).inc()
-        self._finished_s = time.time()
+    def show(self, last: str | None, ended_at_s: Mapping[str, float], first_start_s: float) -> None:
+        """Show the outcome of the last run, the time at which the last run with each outcome ended, and the time of the
+        first start, in seconds since 1970."""
+        for outcome in self.OUTCOMES:
+            self._last.labels(outcome).set(outcome == last)
+            self._ended_at.labels(outcome).set(ended_at_s.get(outcome, 0.0))
+        successes = [ended for outcome, ended in ended_at_s.items() if outcome != "failed"]
+        self._succeeded_at_s = max(successes, default=first_start_s)
 
 
 class Stopwatch:
@@ -229,39 +301,6 @@ class Stopwatch:
             total_s[stage] = total_s.get(stage, 0.0) + seconds
         for stage, seconds in total_s.items():
             self._histogram.labels(stage).observe(seconds)
-
-
-class MetricsServer:
-    """Serves one registry at /metrics until it is closed. `port` is the bound port."""
-
-    def __init__(self, server: WSGIServer, thread: threading.Thread) -> None:
-        self._server = server
-        self._thread = thread
-        self.port = int(server.server_port)
-
-    def close(self) -> None:
-        """Stop serving and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def serve(registry: CollectorRegistry, port: int, host: str = "127.0.0.1") -> MetricsServer:
-    """Serve the registry's metrics; port 0 is any free one. Raises `UsageError` if the port is in use."""
-    try:
-        return MetricsServer(*start_http_server(port, host, registry))
-    except OSError as error:
-        raise UsageError(
-            f"metrics cannot be served on {host}:{port}: {error}; choose another --metrics-port"
-        ) from error
 
 
 def release_info(release: str, strategy: Mapping[str, object], created: int) -> dict[str, str]:

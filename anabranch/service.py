@@ -10,7 +10,8 @@ from contextlib import nullcontext
 
 from prometheus_client import CollectorRegistry
 
-from anabranch import metrics
+from anabranch.loop_status import LoopStatus
+from anabranch.metrics_server import serve
 from anabranch.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -47,11 +48,15 @@ def lower_priority() -> None:
 
 
 def run_service(
-    settings: Settings, registry: CollectorRegistry, stop: threading.Event, work: Callable[[threading.Event], None]
+    settings: Settings,
+    registry: CollectorRegistry,
+    loop: LoopStatus,
+    stop: threading.Event,
+    work: Callable[[threading.Event], None],
 ) -> None:
-    """Run `work(stop)` until it returns, and serve the registry's metrics meanwhile if `metrics_port` is set."""
+    """Run `work(stop)` until it returns. If `metrics_port` is set, serve metrics and the loop's status meanwhile."""
     port = settings.metrics_port
-    with nullcontext() if port is None else metrics.serve(registry, port, settings.metrics_host) as server:
+    with nullcontext() if port is None else serve(registry, loop, port, settings.metrics_host) as server:
         if server is not None:
             log.info("metrics at http://%s:%d/metrics", settings.metrics_host, server.port)
         work(stop)

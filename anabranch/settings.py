@@ -79,13 +79,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     indexer_group: str = "anabranch-indexer"
     reshare_group: str = "anabranch-reshare"
     dead_letter_group: str = "anabranch-dead-letters"
-    """Consumer group whose committed offsets record which dead letters have been replayed."""
+    """Names the transactions that replay dead letters. Earlier versions recorded in its committed offsets which dead
+    letters had been replayed: they count until the first replay, which records them on topic `dead-letter-replays`."""
     instance: str | None = None
     """A name that stays the same across restarts, such as the pod's. The restarted process then ends the open
     transaction of its predecessor at once, instead of after `transaction_timeout_ms`. No two running processes may
     have the same name."""
     start: Literal["latest", "earliest"] = "latest"
     """Where a ranker group without committed offsets starts to rank. Earlier events only update the user states."""
+    on_lost_events: Literal["stop", "continue"] = "stop"
+    """What a ranker does if `events` no longer has what the group needs of it, because it was trimmed, truncated or
+    created again. stop: end with an error that says what is lost. continue: log and count what is lost, and rank what
+    the log has."""
 
     linger_ms: Annotated[int, Meta(ge=0, le=10_000)] = 20
     """Longest time a batch waits for more events while the previous batch is being published."""
@@ -127,7 +132,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     `anabranch inspect state` prints how much memory this takes. At most 100 million, and fewer with a long history or
     many long-term items: all users together have at most `MAX_BLOCKS` blocks of eight of either."""
     processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
-    """at_least_once publishes without transactions: a crash can publish rankings twice."""
+    """at_least_once publishes rankings outside transactions: they are visible sooner, and a crash can publish them
+    twice. User states are saved by transactions in both cases."""
     dedupe_window: Annotated[int, Meta(ge=1, le=65_536)] = 16
     """Newest event ids kept for each user. An event with one of these ids is a duplicate. 8 bytes per user and id. At
     most 65,536: every event is compared with all of them, and the whole state, saved, has to fit into a message."""
@@ -147,7 +153,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     releases_dir: Path = DEFAULT_RELEASES_DIR
     metrics_host: str = "127.0.0.1"
     metrics_port: Port | None = None
-    """None: serve no metrics. 0: any free port, which the log names."""
+    """None: serve no metrics. 0: any free port, which the log names. `/ready` and `/health` are on it too."""
+    ready_max_lag: Annotated[int, Meta(ge=0)] = 10_000
+    """A ranker or an indexer is ready if it is at most so many messages behind the end of each partition."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     def __post_init__(self) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
-from typing import Any
+from contextlib import closing
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from msgspec import Struct, structs
@@ -16,11 +16,14 @@ from msgspec import Struct, structs
 from anabranch.kafka import clients
 from anabranch.kafka.headers import sendable
 from anabranch.kafka.record_batches import UnreadableValue
-from anabranch.kafka.records import Offsets, OutboundRecord, offsets_and_metadata
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, send
+from anabranch.kafka.transactional_producer import TransactionalProducer
+from anabranch.messages import DeadLetterCategory
 from anabranch.settings import Settings
-from consumers.runtime.dead_letter import POSITION_ONLY, Category, NotReplayable, StoredDeadLetter, undecodable
+from consumers import replay_progress
+from consumers.replay_progress import NextOffsets
+from consumers.runtime.dead_letter import POSITION_ONLY, NotReplayable, StoredDeadLetter, undecodable
 from consumers.runtime.publishers import TransactionAborted
 
 CHUNK_RECORDS = 100
@@ -63,9 +66,12 @@ class ReplayResult(Struct, frozen=True):
     """Position and reason of each dead letter that cannot be replayed."""
 
 
-def list_newest(settings: Settings, limit: int, category: Category | None = None) -> list[DeadLetterView]:
-    """The newest `limit` dead letters (of one category, if given), the newest last. Reads the whole topic."""
-    replayed_to = _replayed_offsets(settings)
+def list_newest(settings: Settings, limit: int, category: DeadLetterCategory | None = None) -> list[DeadLetterView]:
+    """The newest `limit` dead letters (of one category, if given), the newest last. Reads the whole topic.
+
+    Raises `ReplayProgressError`.
+    """
+    replayed_to = replay_progress.read(settings).next_offsets
     newest: list[tuple[int, int, int, DeadLetterView]] = []
     for record in clients.read_to_end(settings, [Topics(settings).dead_letter]):
         view = _view(settings, record, replayed_to)
@@ -94,10 +100,11 @@ def original_payload(settings: Settings, partition: int, offset: int) -> bytes:
     return dead_letter.value or b""
 
 
-def preview_replay(settings: Settings) -> ReplayResult:
+def preview_replay(settings: Settings, from_start: bool = False) -> ReplayResult:
     """What a replay would publish and refuse now."""
     total = ReplayResult(Counter(), [])
-    with closing(_consumer(settings)) as consumer:
+    start = {} if from_start else replay_progress.read(settings).next_offsets
+    with closing(_consumer(settings, start)) as consumer:
         for records in _chunks(consumer, CHUNK_RECORDS):
             _, result = _originals(settings, records)
             total.sent.update(result.sent)
@@ -105,56 +112,61 @@ def preview_replay(settings: Settings) -> ReplayResult:
     return total
 
 
-def replay(settings: Settings, chunk: int = CHUNK_RECORDS) -> Iterator[ReplayResult]:
+def replay(settings: Settings, chunk: int = CHUNK_RECORDS, from_start: bool = False) -> Iterator[ReplayResult]:
     """Publish the original of every dead letter not replayed before, up to the topic's current end, in log order.
 
-    One transaction publishes a chunk and commits its offsets; its result is yielded after the commit. A record that is
-    still too large becomes a new dead letter, after that end. Raises `TransactionAborted` if a chunk does not commit,
-    for example because another replay has started: no dead letter is lost or replayed twice, and the next replay
-    continues there.
+    With `from_start`, publish those that were replayed before too. One transaction publishes a chunk and records that
+    it was replayed; its result is yielded after the commit. A record that is still too large becomes a new dead letter,
+    after that end. Raises `ReplayProgressError`, and `TransactionAborted` if a chunk does not commit, for example
+    because another replay has started: no dead letter is lost or replayed twice, and the next replay continues there.
     """
-    group = settings.group("dead_letter")
-    # All replays share a transactional id. The new producer fences any other before offsets are read, so none moves.
-    producer = clients.transactional_producer(settings, f"{group}-replay")
+    # All replays share a transactional id. The new producer fences any other, and ends its transaction, before the
+    # progress is read: nobody else changes it then.
+    producer = TransactionalProducer(settings, f"{settings.group('dead_letter')}-replay")
     try:
-        with closing(_consumer(settings)) as consumer:
+        start = _start(settings, producer, from_start)
+        with closing(_consumer(settings, start)) as consumer:
             for records in _chunks(consumer, chunk):
                 originals, result = _originals(settings, records)
-                next_offsets = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-                _publish(producer, originals, next_offsets, consumer.group_metadata())
+                _publish(settings, producer, originals, {record.partition: record.offset + 1 for record in records})
                 yield result
     finally:
-        producer.close(timeout=CLOSE_TIMEOUT_S)
+        producer.abandon()
 
 
-def _publish(producer: KafkaProducer, records: Iterable[OutboundRecord], offsets: Offsets, group_metadata: Any) -> None:
+def _start(settings: Settings, producer: TransactionalProducer, from_start: bool) -> NextOffsets:
+    """Where a replay starts, which is on the topic when this returns, also if there is nothing to replay."""
+    if from_start:
+        start: NextOffsets = dict.fromkeys(range(settings.partitions), 0)
+        is_recorded = False
+    else:
+        start, is_recorded = replay_progress.read(settings)
+    if not is_recorded:
+        _publish(settings, producer, [], start)
+    return start
+
+
+def _publish(
+    settings: Settings, producer: TransactionalProducer, originals: Iterable[OutboundRecord], next_offsets: NextOffsets
+) -> None:
     """One transaction. A fenced producer is not replaced: the replay that fenced it continues the work."""
+    progress = replay_progress.records(settings, next_offsets, time.time_ns() // 1_000_000)
     try:
-        producer.begin_transaction()
-        for record in records:
-            send(producer, record)
-        producer.send_offsets_to_transaction(offsets_and_metadata(offsets), group_metadata)
-        producer.commit_transaction()
+        producer.publish([*originals, *progress], offsets={}, group_metadata=None)
     except KafkaError as error:
-        with suppress(KafkaError):  # the next replay would abort it in any case
-            producer.abort_transaction()
         raise TransactionAborted(
-            f"the last transaction of the replay was rolled back: {error}. Earlier ones are committed. Run the command "
-            "again to replay the rest, unless another replay is running"
+            f"the last transaction of the replay was rolled back: {producer.root_cause(error)}. Earlier ones are "
+            "committed. Run the command again to replay the rest, unless another replay is running"
         ) from error
 
 
-def _consumer(settings: Settings) -> KafkaConsumer:
-    """A consumer at the first dead letter of each partition that was not replayed. It does not join the group."""
-    consumer = clients.group_consumer(settings, settings.group("dead_letter"))
-    clients.assign(consumer, [Topics(settings).dead_letter])
+def _consumer(settings: Settings, start: NextOffsets) -> KafkaConsumer:
+    """A consumer at these dead letters, or behind those of them that retention has deleted."""
+    topic = Topics(settings).dead_letter
+    consumer = clients.reader(settings, [topic])
+    for partition, offset in start.items():
+        consumer.seek(TopicPartition(topic, partition), offset)
     return consumer
-
-
-def _replayed_offsets(settings: Settings) -> dict[int, int]:
-    """By partition, the offset of the first dead letter that was not replayed."""
-    with closing(_consumer(settings)) as consumer:
-        return {partition.partition: consumer.committed(partition) or 0 for partition in consumer.assignment()}
 
 
 def _chunks(consumer: KafkaConsumer, size: int) -> Iterator[list[ConsumerRecord]]:

@@ -11,8 +11,8 @@ import typer
 from anabranch.cli.options import settings_of
 
 if TYPE_CHECKING:
+    from anabranch.messages import DeadLetterCategory
     from consumers.dead_letter_admin import ReplayResult
-    from consumers.runtime.dead_letter import Category
 
 app = typer.Typer()
 
@@ -53,6 +53,7 @@ def replay_letters(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be replayed, and publish nothing.")
     ] = False,
+    from_start: Annotated[bool, typer.Option("--from-start", help="Replay also what was replayed before.")] = False,
 ) -> None:
     """Publish every dead letter to its original topic again, exactly once, unless it was replayed before.
 
@@ -66,7 +67,9 @@ def replay_letters(
     settings = settings_of(ctx)
     clients.require_topics(settings)
     _say(
-        [dead_letter_admin.preview_replay(settings)] if dry_run else dead_letter_admin.replay(settings),
+        [dead_letter_admin.preview_replay(settings, from_start)]
+        if dry_run
+        else dead_letter_admin.replay(settings, from_start=from_start),
         "would go" if dry_run else "went",
     )
 
@@ -85,13 +88,13 @@ def _say(replayed: Iterable[ReplayResult], verb: str) -> None:
         typer.echo(f"{refused} cannot be replayed" if refused else "there is nothing to replay")
 
 
-def _category(name: str) -> Category:
+def _category(name: str) -> DeadLetterCategory:
     from typing import get_args
 
     from anabranch.errors import UsageError
-    from consumers.runtime.dead_letter import Category
+    from anabranch.messages import DeadLetterCategory
 
-    categories: tuple[Category, ...] = get_args(Category)
+    categories: tuple[DeadLetterCategory, ...] = get_args(DeadLetterCategory)
     for category in categories:
         if category == name:
             return category

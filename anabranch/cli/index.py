@@ -33,5 +33,6 @@ def command(
     clients.require_topics(settings)
     lower_priority()
     registry = CollectorRegistry()
-    indexer = Indexer(settings, connect(settings), IndexerMetrics(registry))
-    run_service(settings, registry, stop, indexer.run)
+    metrics = IndexerMetrics(registry)
+    indexer = Indexer(settings, connect(settings), metrics)
+    run_service(settings, registry, metrics.loop, stop, indexer.run)

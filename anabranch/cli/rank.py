@@ -63,4 +63,4 @@ def command(
     metrics, store = RankerMetrics(registry), StateStore.new(settings)
     watcher = ReleaseWatcher(settings, store.items, metrics, partial(clients.follower, settings))
     ranker = Ranker(settings, store, connect(settings), watcher, metrics)
-    run_service(settings, registry, stop, partial(ranker.run, drain=drain))
+    run_service(settings, registry, metrics.loop, stop, partial(ranker.run, drain=drain))

@@ -15,6 +15,7 @@ from kafka.errors import IllegalStateError, KafkaError, RetriableError
 
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, sasl_password, tls_context
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.partitions import REFRESH_MS
 from anabranch.kafka.poll_bounds import bound_polls
 from anabranch.kafka.record_batches import read_every_record
@@ -106,8 +107,18 @@ def reader(settings: Settings, topics: Iterable[str], **configs: Any) -> KafkaCo
 
 
 def follower(settings: Settings, topics: Iterable[str]) -> KafkaConsumer:
-    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU."""
-    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS, metadata_max_age_ms=REFRESH_MS)
+    """A `reader` that goes on at the end of the topics, where it waits for records without using the CPU.
+
+    Its `poll` raises `OffsetOutOfRangeError` or `LogTruncationError` if a log no longer has the position: what it has
+    read before may be gone.
+    """
+    return reader(
+        settings,
+        topics,
+        fetch_max_wait_ms=IDLE_WAIT_MS,
+        auto_offset_reset="none",
+        metadata_max_age_ms=REFRESH_MS,
+    )
 
 
 def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
@@ -138,9 +149,9 @@ def read_to_end(
         consumer.close()
 
 
-def read_from(settings: Settings, topic: str, start: Mapping[int, int]) -> Iterator[ConsumerRecord]:
+def read_from(settings: Settings, topic: str, start: Mapping[int, int], **configs: Any) -> Iterator[ConsumerRecord]:
     """Every committed record of a topic from `start` (partition → offset, default 0) to its end when called."""
-    consumer = reader(settings, [topic])
+    consumer = reader(settings, [topic], **configs)
     try:
         for partition, offset in start.items():
             consumer.seek(TopicPartition(topic, partition), offset)
@@ -203,11 +214,35 @@ def fetched_ends(consumer: KafkaConsumer, partitions: Iterable[TopicPartition]) 
     return ends
 
 
-def high_watermarks(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-    """The ends of partitions, with the records of open transactions."""
+def log_bounds(settings: Settings, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
+    """The ends of partitions, with the records of open transactions, and the ids of their topics."""
+    partitions = list(partitions)
     with closing(admin(settings)) as client:
+        starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
         ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-    return {partition: end.offset for partition, end in ends.items()}
+        topics = client.describe_topics(sorted({partition.topic for partition in partitions}))
+    ids = {topic["name"]: str(topic.get("topic_id") or "") for topic in topics}
+    return {
+        partition: LogBounds(starts[partition].offset, ends[partition].offset, ids.get(partition.topic, ""))
+        for partition in partitions
+    }
+
+
+def ranges_since(settings: Settings, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+    """By partition, the offsets from the first record with this timestamp or a later one to the end of the log.
+
+    The ends include the records of open transactions. A partition without such a record is left out.
+    """
+    with closing(admin(settings)) as client:
+        [description] = client.describe_topics([topic])
+        partitions = [TopicPartition(topic, part["partition_index"]) for part in description["partitions"]]
+        starts = client.list_partition_offsets(dict.fromkeys(partitions, timestamp_ms))
+        ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    return {
+        partition: range(start.offset, ends[partition].offset)
+        for partition, start in starts.items()
+        if start.offset >= 0
+    }
 
 
 def admin(settings: Settings) -> KafkaAdminClient:

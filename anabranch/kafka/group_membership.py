@@ -8,7 +8,7 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import IllegalStateError
+from kafka.errors import IllegalStateError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 NOT_ASSIGNED = (ValueError, IllegalStateError)
 """What kafka-python raises for a partition that was revoked this very moment."""
@@ -48,6 +48,20 @@ def drop_claim(assignor: CooperativeStickyAssignor) -> None:
     issue is known.
     """
     assignor.member_assignment = None
+
+
+def lost_positions(
+    error: OffsetOutOfRangeError | LogTruncationError | NoOffsetForPartitionError,
+) -> list[TopicPartition]:
+    """The partitions that an error of `poll` is about."""
+    partitions = error.divergent_offsets if isinstance(error, LogTruncationError) else error.args[0]
+    return list(partitions)
+
+
+def topic_id(consumer: KafkaConsumer, topic: str) -> str | None:
+    """The id of a topic by the newest metadata of the consumer (KIP-516); None if the broker has not said it."""
+    known = consumer._cluster.topic_id(topic)
+    return None if known is None else str(known)
 
 
 def seek_all(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:

@@ -12,6 +12,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka import clients
 from anabranch.kafka.clients import STALLED_AFTER_S
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.settings import Settings
 
 CHUNK_RECORDS = 4096
@@ -30,7 +31,8 @@ class PartitionReader(Protocol):
     def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
         """Committed records from offset `start` up to `end`, in chunks; an empty chunk while none arrives.
 
-        Raises `BrokerUnavailable` after `STALLED_AFTER_S` without progress.
+        Raises `BrokerUnavailable` after `STALLED_AFTER_S` without progress, and `OffsetOutOfRangeError` if the log does
+        not hold the range: nothing is skipped.
         """
 
     def close(self) -> None:
@@ -46,8 +48,14 @@ class LogReader(Protocol):
     def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
         """The first committed record at `offset` or behind it; None if none arrives within `RECORD_TIMEOUT_S`."""
 
-    def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         """The ends of partitions, records of open transactions included."""
+
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        """By partition, the offsets from the first record with this timestamp or a later one to the end as of now.
+
+        Records of open transactions are included. A partition without such a record is left out.
+        """
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         """Every committed record of the topics up to their ends as of now."""
@@ -63,7 +71,9 @@ class KafkaPartitionReader:
     """A `PartitionReader` on a consumer of its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self._consumer: KafkaConsumer = clients.reader(settings, [], max_partition_fetch_bytes=RANGE_FETCH_BYTES)
+        self._consumer: KafkaConsumer = clients.reader(
+            settings, [], max_partition_fetch_bytes=RANGE_FETCH_BYTES, auto_offset_reset="none"
+        )
 
     def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
         """See `PartitionReader`. The consumer's position counts, for a transaction's markers are no records."""
@@ -112,9 +122,13 @@ class KafkaLogReader:
                 return record
         return None
 
-    def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         """See `LogReader`."""
-        return clients.high_watermarks(self._settings, partitions)
+        return clients.log_bounds(self._settings, partitions)
+
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        """See `LogReader`."""
+        return clients.ranges_since(self._settings, topic, timestamp_ms)
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         """See `LogReader`."""

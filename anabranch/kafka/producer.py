@@ -31,7 +31,8 @@ class CheckedProducer:
     ) -> None:
         """Send one record. Raises the error of an earlier record, once it is known."""
         self._check()
-        self._producer.send(topic, value=value, key=key, headers=headers).add_errback(self._on_error)
+        listed = list(headers or ())  # which is all that kafka-python takes
+        self._producer.send(topic, value=value, key=key, headers=listed).add_errback(self._on_error)
         self._unreported += 1
         if time.monotonic() - self._reported_at_s > PROGRESS_INTERVAL_S:
             self._report_progress()

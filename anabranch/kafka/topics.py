@@ -23,9 +23,12 @@ TopicName = Literal[
     "neighbours",
     "releases",
     "events.dead-letter",
+    "dead-letter-replays",
 ]
 SEPARATOR = "\x1f"
 """Between item and release in the key of an item vector: the ASCII unit separator, which ids must not contain."""
+ONE_PARTITION: tuple[TopicName, ...] = ("releases", "dead-letter-replays")
+"""Topics with few records."""
 DAY_MS = 86_400_000
 KEYED_BY_USER: tuple[TopicName, ...] = ("events", "rankings", "feedback", "user-state", "events.dead-letter")
 """An event, its user's state, its ranking, feedback and dead letter are in partitions of the same number. `topics
@@ -111,6 +114,11 @@ class Topics:
     def dead_letter(self) -> str:
         """Records that could not be read, with their original bytes."""
         return self.name("events.dead-letter")
+
+    @property
+    def dead_letter_replays(self) -> str:
+        """How far the dead letters have been replayed, keyed by partition of their topic."""
+        return self.name("dead-letter-replays")
 
 
 def key(identifier: str) -> bytes:
@@ -199,7 +207,9 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "user-state": compact | {"segment.bytes": str(64 << 20)},
         "neighbours": compact,
         "releases": compact,
-        "events.dead-letter": delete,
+        # By the time of the append a recovery finds the dead letters of the events that it replays.
+        "events.dead-letter": delete | append_time,
+        "dead-letter-replays": compact,
     }
     own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
     foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)
@@ -214,7 +224,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
 
 
 def _partitions(name: TopicName, settings: Settings) -> int:
-    if name == "releases":
+    if name in ONE_PARTITION:
         return 1
     return (settings.item_partitions if name in KEYED_BY_ITEM else None) or settings.partitions
 

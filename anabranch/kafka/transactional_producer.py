@@ -33,7 +33,7 @@ class TransactionalProducer:
         self._producer: KafkaProducer = clients.transactional_producer(settings, transactional_id)
 
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
-        """Commit the records and the consumed offsets in one transaction; the offset of each record.
+        """Commit the records and the consumed offsets, if any, in one transaction; the offset of each record.
 
         Raises `KafkaError`; `root_cause` says what lies behind it. Nothing is committed then, except where the answer
         to the commit was lost. The producer must not be used again after an error: with kafka-python 3.0.12, offsets

@@ -41,6 +41,7 @@ def connect(settings: Settings) -> IndexerClients:
         settings.group("indexer"),
         max_poll_records=clients.POLL_RECORDS,
         fetch_max_wait_ms=clients.IDLE_WAIT_MS,
+        auto_offset_reset="none",
     )
     clients.assign(consumer, [topics.items, topics.releases])
     consumer.seek_to_beginning()

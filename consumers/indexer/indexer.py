@@ -16,13 +16,14 @@ from hashlib import blake2b
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
-from kafka.structs import OffsetAndMetadata
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
 from msgspec import Struct
 
 from anabranch import messages, release
+from anabranch.errors import EventsLost
 from anabranch.kafka import clients as kafka_clients
 from anabranch.kafka import topics
+from anabranch.kafka.group_membership import lost_positions
 from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
@@ -33,6 +34,7 @@ from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.indexer.clients import IndexerClients
+from consumers.indexer.committed_offsets import CommittedOffsets
 from consumers.indexer.item_embedder import ItemEmbedder
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import decode_item, decode_own
@@ -79,18 +81,19 @@ class Indexer:
         self._backlog: list[str] = []
         self._is_complete = True
         """Whether `IndexingComplete` has been published for the live release."""
+        self._group_offsets = CommittedOffsets(self._consumer, clients.log_reader)
         self._committed_offsets: dict[TopicPartition, int] = {}
         self._faulty: str | None = None
         """The live release, if it could not be loaded."""
+        self._lag: int | None = None
+        """Messages behind the end of the partition that is furthest behind; None while that is not known."""
         self._gauges_due, self._progress_log_due, self._waiting_log_due = Throttle(1), Throttle(5), Throttle(10)
         self._retry_due = Throttle(RETRY_INTERVAL_S)
 
     def run(self, stop: threading.Event) -> None:
         """Index until `stop` is set. Then wait until the broker has everything that was sent, and close the clients."""
         try:
-            self._committed_offsets = {
-                partition: self._consumer.committed(partition) or 0 for partition in self._consumer.assignment()
-            }
+            self._committed_offsets = self._group_offsets.load()
             for record in kafka_clients.drain(self._consumer):
                 self._on_record(record)
             self._start_release()
@@ -100,6 +103,7 @@ class Indexer:
                 self._publish_changed()
                 self._publish_backlog()
                 self._report_metrics()
+                self._metrics.loop.turned(self._waits_for)
         finally:
             self._close()
 
@@ -108,13 +112,36 @@ class Indexer:
         """Whether there is nothing to publish before the next record. A release is never complete without items."""
         return self._is_complete or not self._catalogue
 
+    @property
+    def _waits_for(self) -> str | None:
+        """What is missing before every item is indexed as it comes; None if nothing is."""
+        if self._embedder is None:
+            return f"waiting for a live release on {self._topics.releases}"
+        if not self._is_complete:
+            name, items = self._embedder.manifest.id, len(self._backlog)
+            return f"{items} items left to index for release {name}" if items else f"waiting for {self._topics.items}"
+        if self._lag is None:
+            return "the ends of the topics are not known yet"
+        limit = self._settings.ready_max_lag
+        return f"{self._lag} messages behind: more than ready_max_lag, {limit}" if self._lag > limit else None
+
     def _poll(self, timeout_ms: int) -> None:
+        """Take what has arrived. Raises `EventsLost` if a log no longer has the position of this process."""
         refuse_added_partitions(self._consumer, [self._topics.items])
-        for records in self._consumer.poll(timeout_ms=timeout_ms).values():
+        try:
+            polled = self._consumer.poll(timeout_ms=timeout_ms)
+        except (OffsetOutOfRangeError, LogTruncationError) as error:
+            lost = ", ".join(f"{topic}, partition {partition}" for topic, partition in lost_positions(error))
+            raise EventsLost(
+                f"{lost} was trimmed, truncated or created again under the indexer: start it again, and it reads all "
+                "items that the log has, and publishes what differs"
+            ) from error
+        for records in polled.values():
             for record in records:
                 self._on_record(record)
 
     def _on_record(self, record: ConsumerRecord) -> None:
+        self._metrics.loop.beat()
         if record.topic == self._topics.releases:
             self._on_notice(record)
             return
@@ -179,6 +206,7 @@ class Indexer:
         """Digests of a release's values on `item-vectors`, so that a restart publishes only what differs."""
         published: dict[str, bytes] = {}
         for record in self._clients.log_reader.read_to_end([self._topics.item_vectors]):
+            self._metrics.loop.beat()
             decoded = decode_own(messages.item_vectors, topics.split_vector_key, record, self._metrics)
             if decoded is None:
                 continue
@@ -197,6 +225,7 @@ class Indexer:
         changed, self._changed = list(self._changed), {}
         for start in range(0, len(changed), CHUNK_ITEMS):
             self._publish(changed[start : start + CHUNK_ITEMS])
+            self._metrics.loop.beat()
         self._delivery.flush()
 
     def _publish_backlog(self) -> None:
@@ -263,23 +292,23 @@ class Indexer:
             return
         self._metrics.items.set(len(self._catalogue))
         self._metrics.backlog.set(len(self._backlog) + len(self._changed))
+        self._lag = None
         with suppress(RetriableError):  # no broker is available: the next call tries again
             positions = self._commit()
             self._report_lag(positions, kafka_clients.fetched_ends(self._consumer, positions))
 
     def _report_lag(self, positions: Mapping[TopicPartition, int], end_offsets: Mapping[TopicPartition, int]) -> None:
-        for partition, end_offset in end_offsets.items():
-            lag = max(0, end_offset - positions[partition])
+        lags = {partition: end - positions[partition] for partition, end in end_offsets.items()}
+        for partition, lag in lags.items():
             self._metrics.lag.labels(partition.topic, str(partition.partition)).set(lag)
+        self._lag = max(lags.values(), default=None) if len(lags) == len(positions) else None
 
     def _commit(self) -> dict[TopicPartition, int]:
         """Commit the positions once the broker has everything that was sent for the records before them."""
         positions = {partition: self._consumer.position(partition) or 0 for partition in self._committed_offsets}
         if positions != self._committed_offsets:
             self._delivery.flush()
-            self._consumer.commit(
-                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in positions.items()}
-            )
+            self._group_offsets.commit(positions)
             self._committed_offsets = positions
         return positions
 

@@ -96,6 +96,8 @@ class BatchRanker:
         self._store.users.resize_vectors(manifest.dims, manifest.state_dims)
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
+        self._metrics.prequential_events.labels(manifest.id)  # from 0 on
+        self._metrics.prequential_hits.labels(manifest.id)
         log.info("release %s %s %d items", manifest.id, RELEASE_IS_LIVE, len(release.index))
         warn_of_missing_heads(release, self._policy_of(release))
 

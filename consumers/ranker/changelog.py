@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
+from msgspec.structs import replace
 
 from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
@@ -19,6 +19,7 @@ from anabranch.messages import (
     BinaryCodec,
     InvalidMessage,
     Message,
+    Rebase,
     SavedState,
     StateMarker,
 )
@@ -45,15 +46,6 @@ class StateOfLaterVersion(StateUnreadable):
     """A later version of Anabranch wrote the record, in a format that this one does not know."""
 
 
-class LoadedStates(NamedTuple):
-    """What a chunk of the changelog held besides the states."""
-
-    marker: StateMarker | None
-    """The newest, if there was one."""
-    max_next_offset: int
-    """The states hold events up to here."""
-
-
 class Changelog:
     """Moves user states between the topic `user-state` and memory."""
 
@@ -65,11 +57,21 @@ class Changelog:
         self._store = store
         self._max_users = max_users
         self._metrics = metrics
+        self._rebases: dict[int, Sequence[Rebase]] = {}
+        """By partition, of its newest marker."""
 
-    def load(self, partition: int, records: Iterable[ConsumerRecord]) -> LoadedStates:
-        """Load a chunk of the partition's changelog into memory. Raises `StateUnreadable`."""
+    def begin(self, partition: int, marker: StateMarker) -> None:
+        """From now on, load the states of a partition as its newest marker says."""
+        self._rebases[partition] = marker.rebases
+
+    def load(self, partition: int, records: Iterable[ConsumerRecord]) -> int:
+        """Load a chunk of the partition's changelog into memory. Raises `StateUnreadable`.
+
+        Returns the offset up to which the states hold events, 0 if the chunk has none.
+        """
         newest = {record.key or STATE_MARKER_KEY: _readable(record) for record in records}
-        marker = newest.pop(STATE_MARKER_KEY, None)
+        if STATE_MARKER_KEY in newest:
+            decode_marker(newest.pop(STATE_MARKER_KEY))  # what rankers did not write is no state either
         saved = {}
         for record in newest.values():
             user_id = _user_id(record)
@@ -77,15 +79,7 @@ class Changelog:
                 self._store.users.delete(user_id, partition)
             else:
                 saved[user_id] = record
-        max_next_offset = self._load(partition, saved)
-        return LoadedStates(None if marker is None else decode_saved(messages.state_markers, marker), max_next_offset)
-
-    def newest_marker(self, records: Iterable[ConsumerRecord]) -> StateMarker | None:
-        """The newest marker among records of the topic. Raises `StateUnreadable`."""
-        newest = [record for record in map(_readable, records) if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY][
-            -1:
-        ]
-        return decode_saved(messages.state_markers, newest[0]) if newest else None
+        return self._load(partition, saved)
 
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
         """Load those of a partition's users who were evicted, with one request each.
@@ -114,7 +108,8 @@ class Changelog:
     def _load(self, partition: int, records: dict[str, ConsumerRecord]) -> int:
         if not records:
             return 0
-        saved: Sequence[SavedState] = [decode_saved(messages.user_states, record) for record in records.values()]
+        rebases = self._rebases.get(partition, ())
+        saved: Sequence[SavedState] = [decode_state(record, rebases) for record in records.values()]
         slots = self._store.users.slots(records, partition)
         load(self._store.users, slots, saved, self._store.items, self._store.releases)
         columns = self._store.users.columns
@@ -145,6 +140,23 @@ def _readable(record: ConsumerRecord) -> ConsumerRecord:
     return record
 
 
+def decode_state(record: ConsumerRecord, rebases: Sequence[Rebase]) -> SavedState:
+    """The state in a record, which holds the events of the present log before its `next_offset`.
+
+    Raises `StateUnreadable`.
+    """
+    state: SavedState = _decode(messages.user_states, record)
+    for rebase in rebases:
+        if record.offset < rebase.states_end and state.next_offset > rebase.offset:
+            state = replace(state, next_offset=rebase.offset)
+    return state
+
+
+def decode_marker(record: ConsumerRecord) -> StateMarker:
+    """The marker in a record. Raises `StateUnreadable`."""
+    return _decode(messages.state_markers, record)
+
+
 def _user_id(record: ConsumerRecord) -> str:
     try:
         return str((record.key or b"").decode())
@@ -152,8 +164,7 @@ def _user_id(record: ConsumerRecord) -> str:
         raise _unreadable(record, error) from error
 
 
-def decode_saved(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
-    """A state or marker from its record. Raises `StateUnreadable`, with the record's place."""
+def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
     try:
         return codec.decode(_readable(record).value or b"")
     except InvalidMessage as error:

@@ -15,6 +15,7 @@ from itertools import islice, takewhile
 from typing import NamedTuple
 
 import numpy as np
+from msgspec.structs import replace
 
 from anabranch.kafka import topics
 from anabranch.kafka.records import UNKNOWN_OFFSET, OutboundRecord
@@ -27,6 +28,9 @@ from consumers.ranker.state_store import StateStore
 
 MAX_STATES = 1024
 """States saved in one transaction: some 50 ms of work."""
+AT_LEAST_ONCE_GAP_S = 0.2
+"""With `at_least_once` only a batch with user states needs a transaction, which takes some 30 ms: it saves more states
+less often."""
 
 
 class DirtyUser(NamedTuple):
@@ -99,13 +103,22 @@ class CheckpointCoordinator:
     """Plans what a transaction saves, and notes it after the commit; a plan that is not committed leaves no trace."""
 
     def __init__(
-        self, topics: Topics, store: StateStore, interval_s: float, owner: StateOwner, state_format: int
+        self,
+        topics: Topics,
+        store: StateStore,
+        interval_s: float,
+        owner: StateOwner,
+        state_format: int,
+        gap_s: float = 0.0,
     ) -> None:
+        """`gap_s`: at least so many seconds pass between two plans that save states."""
         self._topics = topics
         self._store = store
         self._interval_s = interval_s
         self._owner = owner
         self._state_format = state_format
+        self._gap_s = gap_s
+        self._next_save_at = 0.0
 
     def plan(
         self,
@@ -117,10 +130,12 @@ class CheckpointCoordinator:
     ) -> list[CheckpointPlan]:
         """What to save along with a batch whose events are in the states already, and of partitions without events.
 
-        `ranges` by partition, ranked by `release`; `now` in monotonic seconds; `interval_s` 0 saves all dirty states.
+        `ranges` by partition, ranked by `release`; `now` in monotonic seconds; `interval_s` 0 saves all dirty states,
+        now.
         """
         interval = self._interval_s if interval_s is None else interval_s
-        limit = max(1, MAX_STATES // max(1, len(checkpoints)))
+        may_save = interval_s is not None or now >= self._next_save_at
+        limit = max(1, MAX_STATES // max(1, len(checkpoints))) if may_save else 0
         plans = []
         for partition, checkpoint in checkpoints.items():
             events = ranges.get(partition, OffsetRange.empty(checkpoint.next_offset))
@@ -128,6 +143,8 @@ class CheckpointCoordinator:
             plan = self._plan(partition, checkpoint, events, due_slots, release, now, interval)
             if partition in ranges or plan.marker is not None:
                 plans.append(plan)
+        if any(plan.saved_slots for plan in plans):
+            self._next_save_at = now + self._gap_s
         return plans
 
     def records(self, checkpoints: Checkpoints, plans: Iterable[CheckpointPlan]) -> Iterator[OutboundRecord]:
@@ -190,7 +207,8 @@ class CheckpointCoordinator:
         epochs = _epochs(checkpoint.marker.epochs, complete_to, events, release if events.first_events else None)
         is_new_epoch = len(epochs) > 0 and epochs[-1] not in checkpoint.marker.epochs
         is_marker_due = complete_to > checkpoint.marker.offset and now - checkpoint.marker_written_at >= interval_s
-        marker = StateMarker(
+        marker = replace(
+            checkpoint.marker,
             offset=complete_to,
             rankings_offset=_rankings_offset(checkpoint, complete_to, events),
             epochs=epochs,

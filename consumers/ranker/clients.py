@@ -43,10 +43,10 @@ def connect(settings: Settings) -> RankerClients:
     topics = Topics(settings)
     group = KafkaGroupConsumer(settings, topics.events)
     log_reader = KafkaLogReader(settings)
+    transactions = transactional_publisher(settings)
     if settings.processing_guarantee == "exactly_once":
-        executor = ThreadPoolExecutor(1, "publish")
-        return RankerClients(group, transactional_publisher(settings), executor, log_reader)
-    publisher = AtLeastOncePublisher(clients.producer(settings), group.commit, topics.user_state)
+        return RankerClients(group, transactions, ThreadPoolExecutor(1, "publish"), log_reader)
+    publisher = AtLeastOncePublisher(settings, clients.producer(settings), group.commit, transactions)
     # It commits through the group's consumer, which belongs to the main thread.
     return RankerClients(group, publisher, SynchronousExecutor(), log_reader)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
@@ -42,9 +42,12 @@ class MetricsReporter:
         self._unknown_items_due = Throttle(UNKNOWN_ITEMS_INTERVAL_S, self._clock.monotonic)
         self._collision_log_due = Throttle(COLLISION_LOG_INTERVAL_S, self._clock.monotonic)
         self._events_since = self._unknown_items_since = 0
+        self.lags: dict[int, int] = {}
+        """Events behind the end of each assigned partition, as far as that is known."""
 
     def polled(self, records: Sequence[ConsumerRecord]) -> None:
         """These records were polled, or there were none."""
+        self._metrics.polled.inc(len(records))
         oldest_ms = min((record.timestamp for record in records if record.timestamp >= 0), default=None)
         self._metrics.waited.set(0 if oldest_ms is None else max(0.0, self._clock.wall() - oldest_ms / 1000))
         self._metrics.full.inc(len(records) >= self._batch_max)
@@ -78,11 +81,17 @@ class MetricsReporter:
             self._metrics.index_items.set(0 if live is None else len(live.index))
             self._metrics.index_unfolded.set(0 if live is None else live.index.pending_changes)
 
-    def lag(self, topic: str, read_lag: Callable[[], Mapping[int, int]]) -> None:
-        """Set the lag of each partition, if it is due: `read_lag` asks the broker."""
-        if self._lag_due():
-            for partition, lag in read_lag().items():
-                self._metrics.lag.labels(topic, str(partition)).set(lag)
+    def lag(self, topic: str, assigned: Collection[int], read_lag: Callable[[], Mapping[int, int]]) -> None:
+        """Set the lag of each assigned partition as far as it is known, if it is due; other processes report the lag of
+        the others."""
+        if not self._lag_due():
+            return
+        for partition in self.lags.keys() - set(assigned):
+            self._metrics.lag.remove(topic, str(partition))
+            del self.lags[partition]
+        for partition, lag in read_lag().items():
+            self._metrics.lag.labels(topic, str(partition)).set(lag)
+            self.lags[partition] = lag
 
     def _count_events(self, events: Sequence[DecodedEvent], result: RankingResult, committed_at_s: float) -> None:
         fresh = np.flatnonzero(~result.duplicate).tolist()

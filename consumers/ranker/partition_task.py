@@ -6,6 +6,7 @@ from collections.abc import Collection, Generator, Iterator
 from enum import Enum
 
 from anabranch.errors import AnabranchError
+from anabranch.kafka.log_bounds import BREAK_REASONS
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.store import UserStates
 from consumers.ranker.checkpoint import PartitionCheckpoint
@@ -164,6 +165,9 @@ class PartitionTasks:
         self.close(partition)
         self._tasks[partition] = PartitionTask(partition, self._clock.monotonic())
         self._metrics.restore_remaining.labels(str(partition)).set(1)
+        for reason in BREAK_REASONS:  # from the first scrape on, so that alerts see them grow
+            self._metrics.events_lost.labels(str(partition), reason)
+            self._metrics.log_breaks.labels(str(partition), reason)
 
     def close(self, partition: int) -> None:
         """Close a partition's task, if there is one, and forget its user states."""

@@ -24,13 +24,14 @@ from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.settings import Settings
 from consumers.ranker.batch_ranker import BatchRanker
 from consumers.ranker.changelog import Changelog
-from consumers.ranker.checkpoint import CheckpointCoordinator
+from consumers.ranker.checkpoint import AT_LEAST_ONCE_GAP_S, CheckpointCoordinator
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.committer import Committer, TransactionContent
 from consumers.ranker.log_messages import ASSIGNED_PARTITIONS
 from consumers.ranker.metrics_reporter import MetricsReporter
 from consumers.ranker.output import OutputBuilder
 from consumers.ranker.partition_task import PartitionTasks, TaskState
+from consumers.ranker.readiness import waits_for
 from consumers.ranker.recovery import RecoveryManager
 from consumers.ranker.release_source import ReleaseSource
 from consumers.ranker.state_owner import StateOwner
@@ -67,6 +68,7 @@ class Ranker:
         self._topics = topics
         self._max_message_bytes = settings.max_message_bytes
         self._partitions = settings.partitions
+        self._ready_max_lag = settings.ready_max_lag
         self._store = store
         self._clients = clients
         self._watcher = watcher
@@ -77,9 +79,9 @@ class Ranker:
 
         self.tasks = PartitionTasks(store.users, metrics, clients.clock)
         self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
-        self._checkpoints = CheckpointCoordinator(
-            topics, store, settings.checkpoint_ms / 1000, StateOwner.from_settings(settings), settings.state_format
-        )
+        gap_s = AT_LEAST_ONCE_GAP_S if settings.processing_guarantee == "at_least_once" else 0.0
+        owner, interval_s = StateOwner.from_settings(settings), settings.checkpoint_ms / 1000
+        self._checkpoints = CheckpointCoordinator(topics, store, interval_s, owner, settings.state_format, gap_s)
         self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
         self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
         self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
@@ -121,7 +123,8 @@ class Ranker:
         self._evict_idle_users()
         self._update_items()
         self._report.state(self._store, self._dirty_users(), self.batch_ranker.live)
-        self._report.lag(self._topics.events, self._lag)
+        self._report.lag(self._topics.events, self.tasks.partitions, self._lag)
+        self._metrics.loop.turned(self._waits_for())
 
     @property
     def is_drained(self) -> bool:
@@ -205,6 +208,8 @@ class Ranker:
         if rebalance is None:
             return
         self._committer.await_commit()
+        if rebalance.out_of_range:  # what is in memory can no longer be replayed
+            self.final_checkpoint()
         for partition in rebalance.revoked:
             self.tasks.close(partition)
         for partition in rebalance.assigned:
@@ -254,9 +259,21 @@ class Ranker:
         return sum(len(checkpoint.dirty) for checkpoint in self.tasks.checkpoints.values())
 
     def _lag(self) -> dict[int, int]:
-        """Events between what is ranked and the end of each partition's log."""
-        ends = self._clients.group.end_offsets(self.tasks.partitions)
-        return {partition: max(0, end - self.tasks[partition].next_offset) for partition, end in ends.items()}
+        """Events between what is ranked and the end of each partition's log; below 0 if the log lost its end.
+
+        Where the group's offset is not known yet, neither is the lag.
+        """
+        known = [task.partition for task in self.tasks if task.state is not TaskState.ASSIGNED]
+        ends = self._clients.group.end_offsets(known)
+        return {partition: end - self.tasks[partition].next_offset for partition, end in ends.items()}
+
+    def _waits_for(self) -> str | None:
+        """What is missing before this process ranks what comes; None if nothing is."""
+        if self.batch_ranker.live is None:
+            return f"waiting for {self._watcher.waiting_for}"
+        if not self._clients.group.is_stable:
+            return "waiting for the consumer group, which rebalances"
+        return waits_for(self.tasks, self._report.lags, self._ready_max_lag)
 
     def close(self) -> None:
         """Close everything, whatever fails; the group first, since other members wait for its partitions."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import OffsetOutOfRangeError, RetriableError
+from msgspec.structs import replace
 
 from anabranch import messages
 from anabranch.errors import BrokerUnavailable
@@ -29,10 +30,11 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
-from consumers.ranker.state_owner import StateOwner
+from consumers.ranker.start_position import NO_MARKER, PartitionLogs, StartPosition, StartPositions
 from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_own
 from consumers.runtime.pacing import Backoff, Throttle
+from consumers.runtime.publishers import TransactionAborted
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ REPLAY_EVENTS = 512
 """Events replayed at once: the states of users who were evicted are loaded one by one."""
 LOG_INTERVAL_S = 5.0
 RELEASE_CHECK_INTERVAL_S = 2.0
-NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
+LOG_APPEND_TIME = 1
+"""The `timestamp_type` of a record of a topic with `message.timestamp.type=LogAppendTime`."""
 RECOVERING = (TaskState.ASSIGNED, TaskState.RESTORING)
 Steps = Generator[None, None, None]
 
@@ -66,7 +69,6 @@ class RecoveryManager:
         metrics: RankerMetrics,
     ) -> None:
         self._topics = Topics(settings)
-        self._owner = StateOwner.from_settings(settings)
         self._max_message_bytes = settings.max_message_bytes
         self._clients = clients
         self._store = store
@@ -74,6 +76,7 @@ class RecoveryManager:
         self._tasks = tasks
         self._metrics = metrics
         self._dead_letters = DeadLetterOffsets(clients.log_reader, self._topics)
+        self._starts = StartPositions(settings, clients, tasks, self._dead_letters, metrics)
         self._notices = ReleaseNotices()
         self._next_notice: dict[int, int] = {}
         """By partition of topic `releases`, the offset of the first record that was not read."""
@@ -99,7 +102,7 @@ class RecoveryManager:
             task.recovery = self._recover(task)
         try:
             next(task.recovery)
-        except (RetriableError, BrokerUnavailable) as error:
+        except (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, TransactionAborted) as error:
             log.warning("recovery of partition %d starts again: %s", task.partition, error)
             self._backoff.failed()
             self._store.users.drop_partition(task.partition)
@@ -107,6 +110,8 @@ class RecoveryManager:
         except StopIteration as end:
             self._backoff.succeeded()
             task.complete(end.value)
+            if len(waiting) == 1:  # no other partition is being recovered
+                self._dead_letters.forget()
             self._metrics.restore_remaining.labels(str(task.partition)).set(0)
             self._metrics.restore_seconds.observe(self._clients.clock.monotonic() - task.assigned_at)
 
@@ -118,23 +123,18 @@ class RecoveryManager:
         to there is read, so that all that the offset's own transaction wrote is.
         """
         started_at = self._clients.clock.monotonic()
-        while (offset := self._clients.group.committed_offset(task.partition)) is None:
-            yield
-        task.restore_to(offset)
-        user_state, events, rankings = (
-            TopicPartition(topic, task.partition)
-            for topic in (self._topics.user_state, self._topics.events, self._topics.rankings)
-        )
-        ends = self._clients.log_reader.high_watermarks([user_state, rankings])
+        logs = PartitionLogs.of(self._topics, task.partition)
+        dirty: dict[int, DirtyUser] = {}
         with closing(self._clients.log_reader.partition_reader()) as reader:
-            marker = yield from self._load_states(reader, user_state, ends[user_state], offset)
-            dirty: dict[int, DirtyUser] = {}
-            segments = missing_segments(marker, offset)
-            if segments:
-                yield from self._dead_letters.catch_up()
-            for segment in segments:
-                yield from self._replay(reader, events, segment, dirty)
-            yield from self._restore_last_slates(reader, rankings, marker.rankings_offset, ends[rankings])
+            start = yield from self._starts.find(reader, logs)
+            offset, events, rankings = start.offset, start.view.events, start.view.bounds[logs.rankings]
+            task.restore_to(offset)
+            marker = yield from self._load_states(reader, logs.user_state, start)
+            for segment in missing_segments(marker, max(marker.offset, events.start), offset):
+                yield from self._replay(reader, logs.events, segment, dirty)
+            first_ranking = min(max(marker.rankings_offset, rankings.start), rankings.end)
+            slates = ReplaySegment(first_ranking, rankings.end, None)
+            yield from self._restore_last_slates(reader, logs.rankings, slates, offset, dirty)
         log.info(
             "%s %d in %.2f s: %d users in memory, events %d to %d replayed",
             RESTORED_PARTITION,
@@ -145,66 +145,45 @@ class RecoveryManager:
             offset,
         )
         return PartitionCheckpoint(
-            marker=marker,
+            marker=replace(marker, rankings_offset=first_ranking, events_topic_id=events.topic_id),
             next_offset=offset,
-            rankings_end=ends[rankings],
+            rankings_end=rankings.end,
             dirty=dirty,
             marker_written_at=self._clients.clock.monotonic(),
         )
 
     def _load_states(
-        self, reader: PartitionReader, partition: TopicPartition, end: int, committed_offset: int
+        self, reader: PartitionReader, partition: TopicPartition, start: StartPosition
     ) -> Generator[None, None, StateMarker]:
-        """Load saved states up to `end`; the newest marker.
+        """Load the saved states; the marker that says what they hold.
 
         States that hold events beyond the group's offset (somebody set it back) cannot be wound back: they are not
         used, and the events that the log still has are replayed instead.
         The release that ranked last may be one that this process is only loading. The states it encoded are of no use
-        to any other release, so they are read once more when it is live here.
+        to any other release, so they are loaded once it is live here.
         """
-        while True:
-            while self._live is None:
-                yield
-            marker, max_next_offset = NO_MARKER, 0
-            for records in self._chunks(reader, partition, 0, end):
-                loaded = self._changelog.load(partition.partition, records)
-                marker = loaded.marker or marker
-                max_next_offset = max(max_next_offset, loaded.max_next_offset)
-                self._changelog.evict_idle_users()
-                yield
-            if marker is NO_MARKER:  # a partition that is new to these users, if another one has a marker
-                yield from self._require_own_neighbours(reader, partition)
-            self._owner.require(marker, partition)
-            if max(max_next_offset, marker.offset) > committed_offset:
-                log.warning(
-                    "partition %d: user states go beyond the group's offset %d and are not used",
-                    partition.partition,
-                    committed_offset,
-                )
-                self._store.users.drop_partition(partition.partition)
-                return NO_MARKER
-            ranked_by = marker.epochs[-1].release if marker.epochs else None
-            if ranked_by in (None, self._live.manifest.id) or not self._will_serve(ranked_by):
-                return marker
+        marker = start.view.marker
+        while self._live is None:
+            yield
+        ranked_by = marker.epochs[-1].release if marker.epochs else None
+        if ranked_by not in (None, self._live.manifest.id) and self._will_serve(str(ranked_by)):
             log.info("partition %d was last ranked by release %s: waiting for it", partition.partition, ranked_by)
             yield from self._wait_for_release(str(ranked_by))
-            self._store.users.drop_partition(partition.partition)
-
-    def _require_own_neighbours(self, reader: PartitionReader, partition: TopicPartition) -> Steps:
-        """Raise `StatesOfOthers` if the newest marker of another partition is not of these rankers. One is enough."""
-        others = [
-            TopicPartition(partition.topic, number)
-            for number in range(self._owner.partitions)
-            if number != partition.partition
-        ]
-        ends = self._clients.log_reader.high_watermarks(others)
-        for source in others:
-            marker = None
-            for records in reader.read(source, 0, ends[source]):
-                marker = self._changelog.newest_marker(records) or marker
-                yield
-            if marker is not None:
-                return self._owner.require(marker, source)
+        self._changelog.begin(partition.partition, marker)
+        max_next_offset = marker.offset
+        for records in self._chunks(reader, partition, *start.view.bounds[partition][:2]):
+            max_next_offset = max(max_next_offset, self._changelog.load(partition.partition, records))
+            self._changelog.evict_idle_users()
+            yield
+        if max_next_offset <= start.offset:
+            return marker
+        log.warning(
+            "partition %d: user states go beyond the group's offset %d and are not used",
+            partition.partition,
+            start.offset,
+        )
+        self._store.users.drop_partition(partition.partition)
+        return replace(NO_MARKER, rebases=marker.rebases)
 
     def _wait_for_release(self, release: str) -> Steps:
         """Until the release is live here, or will not be: another has been announced, or it cannot serve here."""
@@ -238,10 +217,12 @@ class RecoveryManager:
         A state that another release encoded is encoded again by the live one at its user's next event, as it would have
         been without a break.
         """
+        has_dead_letters = False
         for records in self._chunks(reader, partition, segment.start, segment.end):
-            readable = (
-                record for record in records if not self._dead_letters.holds(partition.partition, record.offset)
-            )
+            if records and not has_dead_letters:
+                yield from self._dead_letters.catch_up(_append_time_ms(records[0]))
+                has_dead_letters = True
+            readable = (record for record in records if not self._dead_letters.holds_event(record))
             events, _ = decode_events(readable, self._max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
             for start in range(0, len(events), REPLAY_EVENTS):
@@ -276,20 +257,42 @@ class RecoveryManager:
             dirty.setdefault(slot, DirtyUser(event.offset, now, event.event.user_id))
         self._metrics.restored.inc(len(events))
 
-    def _restore_last_slates(self, reader: PartitionReader, partition: TopicPartition, start: int, end: int) -> Steps:
-        """The slates of the replayed events, as they were published."""
-        for records in self._chunks(reader, partition, start, end):
-            for record in records:
-                read = decode_own(messages.rankings, bytes.decode, record, self._metrics)
-                if read is not None and read[1] is not None:
-                    self._restore_slate(partition.partition, read[1])
+    def _restore_last_slates(
+        self,
+        reader: PartitionReader,
+        partition: TopicPartition,
+        rankings: ReplaySegment,
+        next_offset: int,
+        dirty: dict[int, DirtyUser],
+    ) -> Steps:
+        """The slates of the replayed events, as they were published, and of events that can no longer be replayed."""
+        for records in self._chunks(reader, partition, rankings.start, rankings.end):
+            published = list(self._read_rankings(records))
+            self._changelog.load_evicted((ranking.user_id for ranking in published), partition.partition)
+            for ranking in published:
+                self._restore_slate(partition.partition, ranking, next_offset, dirty)
             yield
 
-    def _restore_slate(self, partition: int, ranking: messages.Ranking) -> None:
+    def _read_rankings(self, records: Iterable[ConsumerRecord]) -> Iterator[messages.Ranking]:
+        for record in records:
+            read = decode_own(messages.rankings, bytes.decode, record, self._metrics)
+            if read is not None and read[1] is not None:
+                yield read[1]
+
+    def _restore_slate(
+        self, partition: int, ranking: messages.Ranking, next_offset: int, dirty: dict[int, DirtyUser]
+    ) -> None:
+        """Put a slate into its user's state; a state without the slate's event, which the log lost, is to be saved."""
         slot = self._store.users.slot_of(ranking.user_id, partition)
-        if slot is not None:  # an evicted user's saved state has the slate
-            slate = self._store.items.mentioned(item.item_id for item in ranking.slate)
-            self._store.users.set_last_slate(slot, slate, self._store.releases.number(ranking.release))
+        if slot is None:
+            return
+        slate = self._store.items.mentioned(item.item_id for item in ranking.slate)
+        self._store.users.set_last_slate(slot, slate, self._store.releases.number(ranking.release))
+        columns = self._store.users.columns
+        if ranking.cause.offset >= columns.next_offset[slot]:
+            columns.dirty[slot] = True
+            now = self._clients.clock.monotonic()
+            dirty.setdefault(slot, DirtyUser(next_offset, now, ranking.user_id))
 
     def _chunks(
         self, reader: PartitionReader, partition: TopicPartition, start: int, end: int
@@ -310,12 +313,18 @@ class RecoveryManager:
             yield records
 
 
-def missing_segments(marker: StateMarker, committed_offset: int) -> list[ReplaySegment]:
-    """The events that the saved states may lack, by the release that ranked them."""
-    bounds = [(marker.offset, None), *((max(epoch.offset, marker.offset), epoch.release) for epoch in marker.epochs)]
-    ends = [start for start, _ in bounds[1:]] + [committed_offset]
+def _append_time_ms(event: ConsumerRecord) -> int:
+    """When the broker appended an event; 0 if the topic has the times of producers, which say nothing about that."""
+    appended_ms: int = event.timestamp
+    return appended_ms if event.timestamp_type == LOG_APPEND_TIME else 0
+
+
+def missing_segments(marker: StateMarker, start: int, end: int) -> list[ReplaySegment]:
+    """The events from `start` up to `end`, which the saved states may lack, by the release that ranked them."""
+    bounds = [(start, None), *((max(epoch.offset, start), epoch.release) for epoch in marker.epochs)]
+    ends = [first for first, _ in bounds[1:]] + [end]
     return [
-        ReplaySegment(start, min(end, committed_offset), release)
-        for (start, release), end in zip(bounds, ends, strict=True)
-        if start < min(end, committed_offset)
+        ReplaySegment(first, min(last, end), release)
+        for (first, release), last in zip(bounds, ends, strict=True)
+        if first < min(last, end)
     ]

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from kafka.errors import KafkaError
 from msgspec import structs
 
-from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerFailed
 from anabranch.kafka import clients, topic_admin
 from anabranch.kafka.partitions import partition_of
@@ -29,7 +28,7 @@ from anabranch.kafka.topics import KEYED_BY_USER, Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
 from anabranch.settings import Settings
-from consumers.ranker.changelog import decode_saved
+from consumers.ranker.changelog import decode_marker, decode_state
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +136,7 @@ class Repartitioning:
         for record in clients.read_to_end(self._settings, [self._topics.user_state], partitions=[number]):
             key = record.key or STATE_MARKER_KEY
             if key == STATE_MARKER_KEY:
-                marker = decode_saved(messages.state_markers, record)
+                marker = decode_marker(record)
             elif record.value is None:
                 users.discard(key)
             else:
@@ -226,7 +225,7 @@ class Repartitioning:
                 continue
             leaving.pop(key, None)
             if record.value is not None:
-                state = structs.replace(decode_saved(messages.user_states, record), next_offset=starts[home])
+                state = structs.replace(decode_state(record, ()), next_offset=starts[home])
                 leaving[key] = OutboundRecord(self._topics.user_state, key, encode_binary(state), home)
         users = list(leaving.values())
         for first in range(0, len(users), USERS_PER_TRANSACTION):
@@ -241,7 +240,7 @@ class Repartitioning:
         ranked_by = self._ranked_by(markers)
         for number in range(len(done), self._target):
             epochs = [] if ranked_by is None else [Epoch(starts[number], ranked_by)]
-            done.append(structs.replace(done[0], offset=starts[number], rankings_offset=0, epochs=epochs))
+            done.append(structs.replace(done[0], offset=starts[number], rankings_offset=0, epochs=epochs, rebases=[]))
         return done
 
     def _ranked_by(self, markers: Sequence[StateMarker]) -> str | None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,6 +23,8 @@ from consumers.runtime.pacing import Throttle
 log = logging.getLogger(__name__)
 
 RECALL_INTERVAL_S = 10
+RECALL_VALID_S = 300
+"""How long a measured recall is reported: without events it is not measured again, and says nothing any more."""
 SAMPLE_SIZE = 64
 """User vectors in one estimate of recall. Each costs an exact search, which compares it with every item."""
 
@@ -44,6 +50,16 @@ class IndexRebuilder:
             self._rebuild = index, run_in_background("index-rebuild", index.start_rebuild().build)
 
 
+@dataclass(frozen=True)
+class MeasuredRecall:
+    """A recall, of which index base, on how many users, and when (monotonic, seconds)."""
+
+    recall: float
+    base: AnnIndex
+    users: int
+    measured_at: float
+
+
 class RecallMonitor:
     """Reports the recall of the live index against exact search, and tunes `efSearch` to the users it serves.
 
@@ -52,15 +68,18 @@ class RecallMonitor:
     users has been ranked, and again every `RECALL_INTERVAL_S`.
     """
 
-    def __init__(self, metrics: RankerMetrics) -> None:
-        self._metrics = metrics
-        self._due = Throttle(RECALL_INTERVAL_S)
+    def __init__(self, metrics: RankerMetrics, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._due = Throttle(RECALL_INTERVAL_S, monotonic)
+        self._measured: MeasuredRecall | None = None
         self._base: AnnIndex | None = None
         self._sample: dict[int, Vectors] = {}
         """Vectors of the users ranked most recently, by slot."""
         self._random = np.random.default_rng(0)
         self._tuned = False
         self._search: Future[None] | None = None
+        metrics.index_recall.set_function(lambda: math.nan if (valid := self._valid()) is None else valid.recall)
+        metrics.index_recall_users.set_function(lambda: 0 if (valid := self._valid()) is None else valid.users)
 
     def observe(self, base: AnnIndex, vectors: NDArray[np.float16], slots: Slots) -> None:
         """Sample the users just ranked, at distinct `slots` [U] of user vectors [n, d]; start a search when it is due.
@@ -91,4 +110,11 @@ class RecallMonitor:
 
     def _tune(self, base: AnnIndex, queries: Vectors, yield_cpu: YieldCpu) -> None:
         measure = base.tune if len(queries) == SAMPLE_SIZE else base.recall
-        self._metrics.index_recall.set(measure(queries, yield_cpu))
+        self._measured = MeasuredRecall(measure(queries, yield_cpu), base, len(queries), self._monotonic())
+
+    def _valid(self) -> MeasuredRecall | None:
+        """The recall of the index that serves, if it was measured lately; any thread may ask."""
+        measured = self._measured
+        if measured is None or measured.base is not self._base:
+            return None
+        return measured if self._monotonic() - measured.measured_at <= RECALL_VALID_S else None

@@ -17,7 +17,7 @@ from contextlib import closing
 import faiss
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
 
 from anabranch import messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
@@ -25,7 +25,7 @@ from anabranch.kafka import clients
 from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
-from anabranch.metrics import ConsumerMetrics
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
@@ -52,6 +52,8 @@ JOIN_TIMEOUT_S = 1.0
 RECONNECT_DELAY_S = 1.0
 RETRY_INTERVAL_S = 30.0
 """How long until a release that could not be loaded is tried again: its files may come, or be mended."""
+READ_ALL_AGAIN = (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, LogTruncationError)
+"""After these errors all topics are read from the beginning, since updates are idempotent."""
 MAX_POLL_RECORDS = 500
 """Records in one update: the main loop applies one update between two batches."""
 
@@ -67,7 +69,7 @@ class ReleaseWatcher:
         self,
         settings: Settings,
         item_ids: ItemVocabulary,
-        metrics: ConsumerMetrics,
+        metrics: RankerMetrics,
         open_consumer: Callable[[Iterable[str]], KafkaConsumer],
     ) -> None:
         """`open_consumer` opens a consumer at the beginning of every partition of the given topics.
@@ -97,6 +99,7 @@ class ReleaseWatcher:
         """Announced releases that cannot serve here, with the reason."""
         self._retry_at = 0.0
         """Monotonic seconds."""
+        self._newest_co_visit_ms = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -149,10 +152,7 @@ class ReleaseWatcher:
                     with closing(self.connect()) as consumer:
                         while not self._stop.is_set():
                             self.poll(consumer)
-                except (
-                    RetriableError,
-                    BrokerUnavailable,
-                ) as error:  # updates are idempotent: read all again
+                except READ_ALL_AGAIN as error:
                     log.warning("the release watcher reconnects: %s", error)
                     self._stop.wait(RECONNECT_DELAY_S)
         except BaseException as error:
@@ -227,7 +227,13 @@ class ReleaseWatcher:
 
     def _co_visit_row(self, record: ConsumerRecord) -> CoVisitRow | None:
         decoded = decode_own(messages.neighbours, bytes.decode, record, self._metrics)
-        return None if decoded is None else co_visit_row(*decoded, self._item_ids)
+        if decoded is None:
+            return None
+        item_id, neighbours = decoded
+        if neighbours is not None:
+            self._newest_co_visit_ms = max(self._newest_co_visit_ms, neighbours.ts)
+            self._metrics.co_visits_at.set(self._newest_co_visit_ms / 1000)
+        return co_visit_row(item_id, neighbours, self._item_ids)
 
     @property
     def _fallback_release(self) -> ReleaseNotice | None:

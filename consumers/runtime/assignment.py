@@ -17,6 +17,8 @@ class Rebalance(NamedTuple):
 
     revoked: frozenset[int]
     assigned: frozenset[int]
+    out_of_range: frozenset[int] = frozenset()
+    """Those of both that the group has not moved: their logs no longer have the position of this process."""
 
 
 class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -28,11 +30,12 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self) -> None:
         self.assignor = CooperativeStickyAssignor()
         self._changes: deque[tuple[bool, frozenset[int]]] = deque()
+        self._out_of_range: frozenset[int] = frozenset()
 
     @property
     def has_changes(self) -> bool:
         """Whether there are changes that `take` has not returned yet."""
-        return bool(self._changes)
+        return bool(self._changes or self._out_of_range)
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Called by the client for partitions that go to another member."""
@@ -47,6 +50,10 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
         """Called by the client for partitions that are new to it."""
         self._changes.append((True, frozenset(partition.partition for partition in assigned)))
 
+    def reassign(self, out_of_range: Iterable[TopicPartition]) -> None:
+        """Begin partitions again that the group has not moved."""
+        self._out_of_range |= {partition.partition for partition in out_of_range}
+
     def take(self) -> Rebalance:
         """The changes since the last call, as one."""
         revoked: frozenset[int] = frozenset()
@@ -58,4 +65,5 @@ class AssignmentListener(ConsumerRebalanceListener):  # type: ignore[misc]
             else:
                 revoked |= partitions
                 assigned -= partitions
-        return Rebalance(revoked, assigned)
+        out_of_range, self._out_of_range = self._out_of_range - revoked - assigned, frozenset()
+        return Rebalance(revoked | out_of_range, assigned | out_of_range, out_of_range)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import Struct
 
@@ -11,10 +9,8 @@ from anabranch.errors import AnabranchError
 from anabranch.kafka.headers import Header, sendable
 from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.kafka.records import OutboundRecord, batch_bytes
-from anabranch.messages import shortened
+from anabranch.messages import DeadLetterCategory, shortened
 
-Category = Literal["empty", "invalid", "wrong_key", "too_large", "unreadable"]
-"""A metric has these as labels, so there are few of them; the header `reason` gives the details."""
 POSITION_ONLY: frozenset[str] = frozenset({"too_large", "unreadable"})
 """Categories of records that cannot be published, or not even be read: their dead letters say only where they are."""
 ADDED_HEADERS = ("topic", "partition", "offset", "category", "reason")
@@ -29,7 +25,7 @@ class DeadLetter(Struct, frozen=True):
     """A record that cannot be decoded, and the reason."""
 
     record: ConsumerRecord
-    category: Category
+    category: DeadLetterCategory
     reason: str
 
     def to_record(self, topic: str) -> OutboundRecord:

@@ -8,7 +8,14 @@ from typing import Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import CommitFailedError, RebalanceInProgressError, RetriableError
+from kafka.errors import (
+    CommitFailedError,
+    LogTruncationError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+    RebalanceInProgressError,
+    RetriableError,
+)
 from kafka.structs import MemberState
 
 from anabranch.kafka import clients, group_membership
@@ -22,6 +29,11 @@ OFFSET_TIMEOUT_MS = 200
 """How long other work waits for an offset. An open transaction of a partition's last owner withholds the group's."""
 LOG_END_TIMEOUT_MS = 2 * IDLE_WAIT_MS
 """How long a rebalance waits for the ends of logs, whose request may wait behind an idle fetch."""
+
+NO_OFFSET = -1
+"""The committed offset of a partition for which the group has none."""
+NOT_NOW = (RetriableError, CommitFailedError, RebalanceInProgressError)
+"""Why the group may refuse a request that it will answer later, perhaps to another member."""
 
 
 class GroupConsumer(Protocol):
@@ -48,7 +60,10 @@ class GroupConsumer(Protocol):
         """
 
     def take_rebalance(self) -> Rebalance | None:
-        """What rebalances changed since the last call, None for nothing. Assigned partitions are paused."""
+        """What rebalances changed since the last call, None for nothing. Assigned partitions are paused.
+
+        A partition whose log no longer has the position of this process is revoked and assigned again.
+        """
 
     @property
     def partitions(self) -> int:
@@ -58,7 +73,19 @@ class GroupConsumer(Protocol):
         """Whether every record was polled up to the ends of these partitions as the newest fetch saw them."""
 
     def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
-        """The group's offset of a partition: the next that it consumes; None while that is not known."""
+        """The group's offset of a partition: the next that it consumes; None while that is not known.
+
+        `NO_OFFSET` if the group has none: it is new, or its offsets have expired (`offsets.retention.minutes`).
+        """
+
+    def begin(self, partitions: Iterable[int]) -> None:
+        """Commit first offsets for new partitions, the starts or the ends of the logs as `start` says.
+
+        The group may refuse; `committed_offset` says what holds.
+        """
+
+    def remember(self, partition: int, offset: int) -> None:
+        """Commit the offset of a partition for which the group has none; it may refuse, as above."""
 
     def resume(self, partition: int, offset: int) -> bool:
         """Fetch records of a partition from an offset on; False if the partition has just been revoked."""
@@ -70,7 +97,7 @@ class GroupConsumer(Protocol):
         """The log end of each partition as the newest fetch saw it; without those that were not fetched yet."""
 
     def commit(self, offsets: Offsets) -> None:
-        """Commit offsets outside any transaction. Raises `KafkaError`."""
+        """Commit offsets outside any transaction, in the generation of `group_metadata`. Raises `KafkaError`."""
 
     def close(self) -> None:
         """Leave the group, so that its partitions move at once."""
@@ -91,11 +118,13 @@ class KafkaGroupConsumer:
             settings.group("ranker"),
             partition_assignment_strategy=[self._listener.assignor],
             fetch_max_wait_ms=IDLE_WAIT_MS,
+            auto_offset_reset="none",  # a position that the log does not have is judged, not replaced
         )
         group_membership.report_every_loss(self._consumer)
         self._consumer.subscribe([topic], listener=self._listener)
         group_membership.fetch_metadata(self._consumer)
         self._group_metadata: Any = None
+        self._topic_id: str | None = None
 
     @property
     def group_metadata(self) -> Any:
@@ -161,13 +190,28 @@ class KafkaGroupConsumer:
         return len(ends) == len(sources) and clients.reached(self._consumer, ends)
 
     def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
-        """See `GroupConsumer`. A group without an offset commits its first ones: the starts or the ends of the logs."""
-        topic_partition = self._topic_partition(partition)
+        """See `GroupConsumer`."""
         try:
-            committed: int | None = self._consumer.committed(topic_partition, timeout_ms=timeout_ms)
-            return self._commit_first_offsets(timeout_ms).get(topic_partition) if committed is None else committed
-        except (RetriableError, CommitFailedError, RebalanceInProgressError):
+            committed: int | None = self._consumer.committed(self._topic_partition(partition), timeout_ms=timeout_ms)
+        except NOT_NOW:
             return None
+        return NO_OFFSET if committed is None else committed
+
+    def begin(self, partitions: Iterable[int]) -> None:
+        """See `GroupConsumer`.
+
+        With `start` "latest" the offsets are the ends as of now: what precedes them is history. They are read at once,
+        since the request may wait behind an idle fetch.
+        """
+        new = group_membership.still_assigned(self._consumer, map(self._topic_partition, sorted(partitions)))
+        read_bounds = self._consumer.end_offsets if self._start == "latest" else self._consumer.beginning_offsets
+        with suppress(*NOT_NOW):
+            self._consumer.commit(offsets_and_metadata(read_bounds(new)))
+
+    def remember(self, partition: int, offset: int) -> None:
+        """See `GroupConsumer`."""
+        with suppress(*NOT_NOW):
+            self._consumer.commit(offsets_and_metadata({self._topic_partition(partition): offset}))
 
     def resume(self, partition: int, offset: int) -> bool:
         """See `GroupConsumer`."""
@@ -188,30 +232,38 @@ class KafkaGroupConsumer:
         return {topic_partition.partition: end for topic_partition, end in ends.items()}
 
     def commit(self, offsets: Offsets) -> None:
-        """See `GroupConsumer`."""
+        """See `GroupConsumer`. The client commits in its own generation, which must not be a newer one."""
+        known, current = self._group_metadata, self._consumer.group_metadata()
+        if known is None or (known.member_id, known.generation_id) != (current.member_id, current.generation_id):
+            raise CommitFailedError("the group has moved on from the generation in which the offsets were consumed")
         self._consumer.commit(offsets_and_metadata(offsets))
 
     def close(self) -> None:
         """See `GroupConsumer`."""
         self._consumer.close(autocommit=False)
 
-    def _commit_first_offsets(self, timeout_ms: int) -> dict[TopicPartition, int]:
-        """Commit an offset for every assigned partition without one, and return them.
-
-        With `start` "latest" they are the ends as of now: what precedes them is history. They are read at once, since
-        the request may wait behind an idle fetch.
-        """
-        assigned = sorted(source for source in self._consumer.assignment() if source.partition < self._partitions)
-        new = [source for source in assigned if self._consumer.committed(source, timeout_ms=timeout_ms) is None]
-        read_bounds = self._consumer.end_offsets if self._start == "latest" else self._consumer.beginning_offsets
-        offsets: dict[TopicPartition, int] = read_bounds(new)
-        self.commit(offsets)
-        return offsets
-
     def _poll(self, running: Collection[int], timeout_ms: int, limit: int) -> list[ConsumerRecord]:
-        polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
+        try:
+            polled = self._consumer.poll(timeout_ms=timeout_ms, max_records=limit)
+        except (OffsetOutOfRangeError, LogTruncationError) as error:
+            lost = group_membership.lost_positions(error)
+            self._listener.reassign(group_membership.still_assigned(self._consumer, lost))
+            return []
+        except NoOffsetForPartitionError as error:  # the next rebalance to be taken is theirs, unless its pause failed
+            self.pause(partition.partition for partition in group_membership.lost_positions(error))
+            return []
+        self._notice_recreation()
         self._remember_generation()
         return [record for source, records in polled.items() if source.partition in running for record in records]
+
+    def _notice_recreation(self) -> None:
+        """Begin every partition again if the topic is another one than at the last poll, although its log may be long
+        enough for the positions."""
+        topic_id = group_membership.topic_id(self._consumer, self._topic)
+        if topic_id is not None and topic_id != self._topic_id:
+            if self._topic_id is not None:
+                self._listener.reassign(self._consumer.assignment())
+            self._topic_id = topic_id
 
     def _remember_generation(self) -> None:
         if self.is_stable:

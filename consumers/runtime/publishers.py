@@ -1,4 +1,4 @@
-"""Publishing a batch: its records and its consumed offsets in one transaction, or at least once."""
+"""Publishing a batch: its records and its consumed offsets in one transaction, or its outputs before that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from contextlib import closing
+from typing import Any, Protocol, TypeVar
 
 from kafka import KafkaProducer
 from kafka.errors import (
@@ -21,6 +22,7 @@ from kafka.errors import (
 from anabranch.errors import AnabranchError, BrokerFailed, BrokerUnavailable, Fenced
 from anabranch.kafka.connections import is_refusal, refused
 from anabranch.kafka.records import Offsets, OutboundRecord
+from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import CLOSE_TIMEOUT_S, offset_of, send
 from anabranch.settings import Settings
 from consumers.runtime.clock import Clock
@@ -34,6 +36,8 @@ CLUSTER_TIMEOUT_S = 60
 """How long a cluster may be away before the process ends, for its supervisor to see."""
 FLUSH_TIMEOUT_S = 30
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class TransactionAborted(AnabranchError):
@@ -82,13 +86,12 @@ class TransactionalPublisher:
         clock: Clock | None = None,
     ) -> None:
         """`new_producer` makes a producer with the id, which fences the one before. Raises `BrokerUnavailable`."""
-        self._settings = settings
         self._id = transactional_id
         self._new_producer = new_producer
         self._clock = clock or Clock()
         self._producer = self._connect()
         self._fenced_at: deque[float] = deque(maxlen=MAX_FENCINGS)
-        self._aborts_in_a_row = 0
+        self._failures = _Failures(settings, f"the topics and to the transactional id {transactional_id}")
 
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
         """One transaction. If the group has moved on from this generation, nothing of it is published."""
@@ -96,31 +99,18 @@ class TransactionalPublisher:
             record_offsets = self._producer.publish(records, offsets, group_metadata)
         except KafkaError as error:
             cause = self._producer.root_cause(error)
-            self._raise_permanent(cause, error)
-            self._aborts_in_a_row += 1
-            if self._aborts_in_a_row == MAX_ABORTS_IN_A_ROW:
-                raise BrokerFailed(f"{MAX_ABORTS_IN_A_ROW} transactions in a row were aborted: {cause}") from error
+            if isinstance(cause, ProducerFencedError):
+                self._count_fencing(error)
+            self._failures.count(cause, error)
             self._producer.abandon()
             self._producer = self._connect()
             raise TransactionAborted(f"the transaction was aborted: {cause}") from error
-        self._aborts_in_a_row = 0
+        self._failures.reset()
         return record_offsets
 
     def close(self) -> None:
         """Close the producer; no transaction is open between two calls of `publish`."""
         self._producer.close()
-
-    def _raise_permanent(self, cause: Exception, error: KafkaError) -> None:
-        """Raise what another try does not mend."""
-        if is_refusal(cause):
-            raise refused(self._settings, cause) from error
-        if isinstance(cause, PERMANENT_ERRORS):
-            raise BrokerFailed(
-                f"the broker does not accept what this process publishes: {cause}. It needs write access to the "
-                f"topics and to the transactional id {self._id}; `anabranch topics check` compares their settings"
-            ) from error
-        if isinstance(cause, ProducerFencedError):
-            self._count_fencing(error)
 
     def _count_fencing(self, error: KafkaError) -> None:
         self._fenced_at.append(self._clock.monotonic())
@@ -143,34 +133,83 @@ class TransactionalPublisher:
 
 
 class AtLeastOncePublisher:
-    """Without transactions: records are published, then offsets follow. A crash between them publishes twice."""
+    """Outputs first, then the offsets. A crash between them publishes outputs twice.
 
-    def __init__(self, producer: KafkaProducer, commit: Callable[[Offsets], None], state_topic: str) -> None:
+    A batch with user states is committed by one transaction of states and offsets: a member that the group has replaced
+    can write neither, and no saved state holds events beyond the committed offsets. States outside a transaction would
+    overwrite those that the successor has saved. Other batches commit their offsets alone, which costs less.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        producer: KafkaProducer,
+        commit: Callable[[Offsets], None],
+        transactions: Publisher,
+    ) -> None:
+        """`producer` is idempotent, without transactions. `commit` raises `KafkaError` if the group has moved on."""
         self._producer = producer
-        self._commit = commit
-        self._state_topic = state_topic
+        self._commit_alone = commit
+        self._transactions = transactions
+        self._topic_of_states = Topics(settings).user_state
+        self._failures = _Failures(settings, "the topics")
 
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
-        """Send rankings, feedback and dead letters; commit the offsets; then send user states.
-
-        A saved state must not hold events beyond the committed offsets.
-        """
-        outputs = [index for index, record in enumerate(records) if record.topic != self._state_topic]
-        states = [index for index, record in enumerate(records) if record.topic == self._state_topic]
-        try:
-            offset_by_index = self._send(records, outputs)
-            self._commit(offsets)
-            offset_by_index |= self._send(records, states)
-        except KafkaError as error:
-            raise TransactionAborted(f"the batch was not published completely: {error}") from error
+        """Send rankings, feedback and dead letters; then commit user states, markers and offsets."""
+        outputs = [index for index, record in enumerate(records) if record.topic != self._topic_of_states]
+        states = [index for index, record in enumerate(records) if record.topic == self._topic_of_states]
+        output_offsets = self._attempt(lambda: self._send([records[index] for index in outputs]))
+        state_offsets: list[int] = []
+        if states:
+            state_offsets = self._transactions.publish([records[index] for index in states], offsets, group_metadata)
+        else:
+            self._attempt(lambda: self._commit_alone(offsets))
+        self._failures.reset()
+        offset_by_index = dict(zip([*outputs, *states], [*output_offsets, *state_offsets], strict=True))
         return [offset_by_index[index] for index in range(len(records))]
 
     def close(self) -> None:
-        """Close the producer."""
-        self._producer.close(timeout=CLOSE_TIMEOUT_S)
+        """Close both producers."""
+        with closing(self._transactions):
+            self._producer.close(timeout=CLOSE_TIMEOUT_S)
 
-    def _send(self, records: Sequence[OutboundRecord], indexes: Sequence[int]) -> dict[int, int]:
-        """Send some of the records; the offset of each by its index, once the broker has all of them."""
-        futures = {index: send(self._producer, records[index]) for index in indexes}
-        self._producer.flush(FLUSH_TIMEOUT_S)
-        return {index: offset_of(future, deadline=time.monotonic()) for index, future in futures.items()}
+    def _attempt(self, step: Callable[[], Result]) -> Result:
+        try:
+            return step()
+        except KafkaError as error:
+            self._failures.count(error, error)
+            raise TransactionAborted(f"the batch was not published completely: {error}") from error
+
+    def _send(self, records: Sequence[OutboundRecord]) -> list[int]:
+        """Send outputs; the offset of each, once the broker has all of them."""
+        futures = [send(self._producer, record) for record in records]
+        if futures:
+            self._producer.flush(FLUSH_TIMEOUT_S)
+        return [offset_of(future, deadline=time.monotonic()) for future in futures]
+
+
+class _Failures:
+    """Ends the process when another try does not help."""
+
+    def __init__(self, settings: Settings, needed_access: str) -> None:
+        """`needed_access`: what the broker has to let this process write to."""
+        self._settings = settings
+        self._needed_access = needed_access
+        self._in_a_row = 0
+
+    def count(self, cause: Exception, error: KafkaError) -> None:
+        """Raises `BrokerRefused` and `BrokerFailed` for what is permanent, or has failed too often in a row."""
+        if is_refusal(cause):
+            raise refused(self._settings, cause) from error
+        if isinstance(cause, PERMANENT_ERRORS):
+            raise BrokerFailed(
+                f"the broker does not accept what this process publishes: {cause}. It needs write access to "
+                f"{self._needed_access}; `anabranch topics check` compares the settings of the topics"
+            ) from error
+        self._in_a_row += 1
+        if self._in_a_row == MAX_ABORTS_IN_A_ROW:
+            raise BrokerFailed(f"{MAX_ABORTS_IN_A_ROW} transactions in a row were aborted: {cause}") from error
+
+    def reset(self) -> None:
+        """A batch was published."""
+        self._in_a_row = 0

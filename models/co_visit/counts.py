@@ -55,7 +55,7 @@ class NeighbourCounts:
         """
         counts, items = np.frombuffer(self.counts, np.float64), np.frombuffer(self.items, np.int32)
         has_users = np.bitwise_count(np.frombuffer(self.users, np.uint64)) >= min_users
-        return counts * (has_users | (items == own_item))
+        return np.where(has_users | (items == own_item), counts, 0)
 
     def scale(self, factor: float) -> None:
         """Multiply all counts, and forget neighbours whose count becomes 0."""

@@ -107,8 +107,8 @@ class CoVisitModel:
     def table(self, width: int = 20, text_vectors: NDArray[np.float32] | None = None) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number.
 
-        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Without events it has no rows. Of an
-        item that fewer than the rule's `min_users` visited, it has the day of the first visit and neighbours by text.
+        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Without events it has no rows. An
+        item that fewer than the rule's `min_users` visited has the day of its first visit, and neighbours by text.
         """
         texts = None
         if text_vectors is not None and self.rule.text_prior:

@@ -37,7 +37,7 @@ class CoVisitRule:
     earlier_session: float = 0.5
     """Weight of those newest items that belong to an earlier session."""
     user_cap: float = 4.0
-    """Most that one user's visits of an item count together, in visits of now: the visits beyond it count for nothing, in
+    """Most that one user's visits of an item count together, in visits of now. Visits beyond it count for nothing, in
     the item's popularity and in its pairs, until the earlier ones have decayed. So no user makes a neighbour alone."""
     min_users: int = 3
     """Distinct users that a pair needs before it is published, and an item before its popularity is: what fewer did is

@@ -30,7 +30,7 @@ class CoVisitSeedModel:
     name: str = "co_visit"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Count the log's co-visits, with the text prior of the rule, and those of few users: they are not published."""
+        """Count the log's co-visits, with the text prior of the rule, and of few users: these are not published."""
         rule = replace(self.rule, min_users=1)
         model = CoVisitModel.fit(log, rule, lambda events: done(events / len(log)))
         self.table = model.table(self.width, text_vectors)

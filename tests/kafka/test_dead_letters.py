@@ -2,83 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from contextlib import closing
 from typing import Any
 
 import msgspec
 import pytest
-from kafka.consumer.fetcher import ConsumerRecord
-from typer.testing import CliRunner, Result
 
-from anabranch.cli.main import app
 from anabranch.kafka import clients
-from anabranch.kafka.headers import HeaderName
+from anabranch.kafka.log_reader import KafkaLogReader
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Item, encode
 from anabranch.settings import Settings
 from consumers.dead_letter_admin import replay
+from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.publishers import TransactionAborted
+from tests.kafka.dead_letters import dead_letter, listed, numbered, publish_dead_letters, run, values
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
-
-OWN = [("trace", b"1"), ("reason", b"a producer's own"), (HeaderName(b"\xff"), b"2")]
 
 
 @pytest.fixture
 def world(settings: Settings, topics: Topics) -> World:
     return World(settings)
-
-
-def run(world: World, *arguments: str) -> Result:
-    """Run `anabranch dead-letters …` in this process."""
-    settings = world.settings
-    return CliRunner().invoke(
-        app,
-        [
-            *("--bootstrap-servers", settings.bootstrap_servers),
-            *("--topic-prefix", settings.topic_prefix),
-            *("--set", f"partitions={settings.partitions}"),
-            "dead-letters",
-            *arguments,
-        ],
-    )
-
-
-def listed(world: World, *arguments: str) -> list[dict[str, Any]]:
-    result = run(world, "show", *arguments)
-    assert result.exit_code == 0, result.output
-    return [msgspec.json.decode(line) for line in result.stdout.splitlines()]
-
-
-def dead_letter(
-    world: World,
-    value: bytes | None,
-    key: bytes | None = b"u0",
-    topic: str | None = None,
-    offset: int = 0,
-    partition: int = 1,
-) -> DeadLetter:
-    """A dead letter of a record of `events` (or of `topic`)."""
-    record = ConsumerRecord(topic or world.topics.events, partition, 0, offset, 1, 1, key, value, OWN, None, 0, 0, 0)
-    return DeadLetter(record, "empty" if value is None else "invalid", "a reason")
-
-
-def publish_dead_letters(world: World, *dead_letters: DeadLetter) -> None:
-    """Publish dead letters, as a ranker or the indexer does."""
-    with closing(clients.producer(world.settings)) as producer:
-        for dead_letter in dead_letters:
-            record = dead_letter.to_record(world.topics.dead_letter)
-            producer.send(record.topic, key=record.key, value=record.value, headers=record.headers)
-        producer.flush()
-
-
-def values(world: World, topic: str) -> Counter[bytes | None]:
-    return Counter(record.value for record in world.records(topic))
-
-
-def numbered(world: World, count: int) -> list[DeadLetter]:
-    return [dead_letter(world, b"%03d" % number, key=b"u%d" % (number % 5)) for number in range(count)]
 
 
 def test_poison_is_listed_with_its_reason_position_and_bytes(world: World) -> None:
@@ -290,6 +236,41 @@ def test_an_error_of_show_is_one_line(world: World, arguments: list[str], expect
     assert result.exit_code != 0
     assert expected in result.output
     assert "Traceback" not in result.output
+
+
+def test_dead_letters_are_found_by_the_time_at_which_the_broker_appended_them(world: World) -> None:
+    """Their producers' clocks are not asked: these are of 1970."""
+    publish_dead_letters(world, *numbered(world, 50))
+    time.sleep(1.1)
+    since_ms = time.time_ns() // 1_000_000 - 500
+    assert clients.ranges_since(world.settings, world.topics.dead_letter, since_ms) == {}
+    publish_dead_letters(world, *numbered(world, 7))
+    ranges = clients.ranges_since(world.settings, world.topics.dead_letter, since_ms)
+    assert sum(map(len, ranges.values())) == 7
+    everything = clients.ranges_since(world.settings, world.topics.dead_letter, 0)
+    assert sum(map(len, everything.values())) == 57
+    assert {(partition, offsets.stop) for partition, offsets in everything.items()} >= {
+        (partition, offsets.stop) for partition, offsets in ranges.items()
+    }
+
+
+def test_a_dead_letter_behind_another_rankers_open_transaction_is_waited_for(world: World) -> None:
+    other = clients.transactional_producer(world.settings, f"{world.settings.topic_prefix}other")
+    other.begin_transaction()
+    for partition in range(world.settings.partitions):
+        other.send(world.topics.dead_letter, key=b"u1", value=b"of another ranker", partition=partition)
+    other.flush()
+    publish_dead_letters(world, dead_letter(world, b"{", offset=17))
+    offsets = DeadLetterOffsets(KafkaLogReader(world.settings), world.topics)
+    steps = offsets.catch_up()
+    for _ in range(20):
+        next(steps)
+    assert not offsets.holds(1, 17), "committed records behind an open transaction cannot be read yet"
+    other.abort_transaction()
+    for _ in steps:
+        pass
+    assert offsets.holds(1, 17)
+    other.close()
 
 
 def test_a_replayed_item_keeps_its_key(world: World) -> None:

@@ -162,12 +162,10 @@ def test_a_second_group_on_the_same_topics_ends_with_the_remedy(world: World) ->
     assert len(world.rankings()) == 20
 
 
-def test_at_least_once_ranks_every_event_without_transactions(world: World) -> None:
+def test_at_least_once_ranks_every_event_and_continues_from_saved_states(world: World) -> None:
     world.go_live("r1")
     plain = ("--set", "processing_guarantee=at_least_once")
-    with Process(
-        world.settings, "--set", "processing_guarantee=at_least_once", "rank", "--start", "earliest"
-    ) as ranker:
+    with Process(world.settings, *plain, "rank", "--start", "earliest") as ranker:
         world.publish(purchases(200))
         rankings = world.await_rankings(200)
         assert ranker.terminate() == 0
@@ -175,6 +173,63 @@ def test_at_least_once_ranks_every_event_without_transactions(world: World) -> N
         world.publish(purchases(50, first=200))
         rankings = world.await_rankings(250)
     assert slates(rankings) == offline_slates(world, 250, users=5)
+
+
+STOPS_BEFORE_A_STATE = """
+import os, signal
+from pathlib import Path
+from kafka import KafkaProducer
+from anabranch.cli.main import app
+
+send = KafkaProducer.send
+
+def send_or_stop(self, topic, *args, **options):
+    flag = Path(os.environ["ANABRANCH_DATA_DIR"], "stop")
+    if topic.endswith("user-state") and flag.exists():
+        flag.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return send(self, topic, *args, **options)
+
+KafkaProducer.send = send_or_stop
+app()
+"""
+
+
+def test_at_least_once_a_ranker_paused_before_it_saves_states_overwrites_none_of_its_successor(world: World) -> None:
+    world.go_live("r1")
+    events = purchases(900, users=12)
+    arguments = (
+        "--set",
+        "processing_guarantee=at_least_once",
+        "--set",
+        "checkpoint_ms=0",
+        "rank",
+        "--start",
+        "earliest",
+    )
+    with Process(world.settings, *arguments, program=("-c", STOPS_BEFORE_A_STATE)) as zombie:
+        world.publish(events[:300])
+        world.await_rankings(300)
+        flag = world.settings.data_dir / "stop"
+        flag.touch()
+        world.publish(events[300:600])
+        await_true(lambda: not flag.exists(), "the pause between the rankings and the states", zombie.log)
+        with Process(world.settings, *arguments) as successor:
+            world.publish(events[600:])
+            await_true(lambda: len(slates(world.rankings())) == 900, "900 ranked events", successor.log)
+            await_true(lambda: _saved_events(world) == 900, "the states of 900 events", successor.log)
+            zombie.signal(signal.SIGCONT)
+            zombie.await_log("the transaction was aborted")
+            assert zombie.terminate() == 0
+            assert successor.terminate() == 0
+    assert _saved_events(world) == 900
+    assert slates(world.rankings()) == offline_slates(world, 900, users=12)
+
+
+def _saved_events(world: World) -> int:
+    """How many events the newest saved states hold together."""
+    newest = {record.key: record.value for record in world.records(world.topics.user_state) if record.key}
+    return sum(messages.user_states.decode(value).seen for value in newest.values())
 
 
 def test_two_processes_of_one_instance_do_not_both_keep_running(world: World, broker: Broker) -> None:

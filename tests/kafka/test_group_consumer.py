@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
+from kafka import TopicPartition
+from kafka.errors import CommitFailedError
+from kafka.structs import MemberState
 
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
@@ -99,3 +102,25 @@ def test_a_group_without_offsets_starts_on_every_partition_where_the_log_ended_a
     assert group.committed_offset(0, timeout_ms=5_000) == 1
     publish_on_each_partition()  # before anybody has asked for the second partition
     assert group.committed_offset(1, timeout_ms=5_000) == 1
+
+
+def test_offsets_outside_a_transaction_are_committed_in_the_generation_in_which_they_were_consumed_or_not_at_all(
+    group: KafkaGroupConsumer, settings: Settings, topics: Topics
+) -> None:
+    offsets = {TopicPartition(topics.events, 0): 5}
+    group.commit(offsets)
+    assert group.committed_offset(0, timeout_ms=5_000) == 5
+    consumed_in = group.group_metadata.generation_id
+    with closing(KafkaGroupConsumer(settings, topics.events)) as other:
+
+        def has_joined_again() -> bool:
+            """The client has, in its poll, before anybody has taken the rebalance."""
+            other.poll_batch({0, 1}, 99, nothing_is, timeout_ms=100)
+            group._consumer.poll(timeout_ms=100)
+            metadata = group._consumer.group_metadata()
+            return metadata.state is MemberState.STABLE and metadata.generation_id > consumed_in
+
+        await_true(has_joined_again, "a newer generation")
+        with pytest.raises(CommitFailedError, match="the group has moved on"):
+            group.commit({TopicPartition(topics.events, 0): 99})
+    assert group.committed_offset(0, timeout_ms=5_000) == 5

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kafka.admin import KafkaAdminClient
 
 from anabranch import messages
 from anabranch.input_files.items import RemovedItem
@@ -134,6 +135,32 @@ def test_invalid_items_become_dead_letters_once(world: World) -> None:
     assert {record.key for record in dead} == {b"x", b"y"}
     assert len(dead) == 2
     assert {dict(record.headers)["topic"].decode() for record in dead} == {world.topics.items}
+
+
+def test_a_catalogue_that_was_created_again_has_its_invalid_items_reported_again(
+    world: World, admin: KafkaAdminClient
+) -> None:
+    """Its offsets are those of other records: the group's committed offsets say nothing about them."""
+
+    def run_indexer(dead_letters: int) -> None:
+        with Process(world.settings, "index") as indexer:
+            await_true(lambda: len(world.records(world.topics.dead_letter)) >= dead_letters, "letters", indexer.log)
+            time.sleep(2)  # for its offsets to be committed
+            assert indexer.terminate() == 0
+
+    world.announce("r1")
+    world.publish_items(CATALOGUE)
+    world.send(world.topics.items, b"x", b"no item")
+    run_indexer(1)
+    run_indexer(1)
+    admin.delete_topics([world.topics.items])
+    await_true(lambda: world.topics.items not in admin.list_topics(), "the topic to be gone")
+    topics.provision(admin, world.settings)
+    for _ in range(2):  # one is where the first one was, or before it
+        world.send(world.topics.items, b"x", b"no item either")
+        world.publish_items(CATALOGUE)
+    run_indexer(3)
+    assert len(world.records(world.topics.dead_letter)) == 3
 
 
 def test_the_indexers_metrics_move(world: World) -> None:

@@ -10,14 +10,14 @@ from anabranch.settings import Settings
 
 
 def test_provisioning_creates_every_topic_and_the_second_time_none(admin: KafkaAdminClient, settings: Settings) -> None:
-    assert len(provision(admin, settings)) == 9
+    assert len(provision(admin, settings)) == 10
     assert provision(admin, settings) == []
     assert check(admin, settings) == []
 
 
 def test_every_missing_topic_is_told_with_the_remedy(admin: KafkaAdminClient, settings: Settings) -> None:
     differences = check(admin, settings)
-    assert len(differences) == 9
+    assert len(differences) == 10
     assert all("anabranch topics provision" in line for line in differences)
 
 

@@ -117,7 +117,8 @@ class World:
 class Process:
     """An `anabranch` command as a process of its own."""
 
-    def __init__(self, settings: Settings, *arguments: str) -> None:
+    def __init__(self, settings: Settings, *arguments: str, program: Sequence[str] = ("-m", "anabranch")) -> None:
+        """`program` is what Python runs: a test may wrap the command to stop it where no signal would."""
         self.log = settings.data_dir / f"{arguments[0]}-{time.time_ns()}.log"
         environment = os.environ | {
             "ANABRANCH_SESSION_TIMEOUT_MS": "6000",
@@ -126,7 +127,7 @@ class Process:
         }
         with self.log.open("wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "anabranch", *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT
+                [sys.executable, *program, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT
             )
 
     def await_log(self, text: str) -> str:
@@ -215,11 +216,13 @@ def purchases(count: int, users: int = 5, first: int = 0) -> list[Event]:
     ]
 
 
-def await_true(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
+def await_true(
+    condition: Callable[[], bool], what: str, log: Path | None = None, patience_s: float = PATIENCE_S
+) -> None:
     """Wait for a condition; fail, with the end of a log, if it does not come."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
             tail = "" if log is None else "\n" + "\n".join(log.read_text().splitlines()[-20:])
-            raise AssertionError(f"waited {PATIENCE_S:.0f} s for {what}{tail}")
+            raise AssertionError(f"waited {patience_s:.0f} s for {what}{tail}")
         time.sleep(0.1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -11,15 +11,18 @@ from typing import Any
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import RetriableError
+from kafka.errors import CommitFailedError, OffsetOutOfRangeError, RetriableError
 
 from anabranch.kafka.clients import IDLE_WAIT_MS
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.records import Offsets, OutboundRecord
 from consumers.runtime.assignment import Rebalance
 from consumers.runtime.clock import Clock
+from consumers.runtime.group_consumer import NO_OFFSET
 from consumers.runtime.publishers import TransactionAborted
 
 APPENDED_MS = 1_700_000_000_000
+LOG_APPEND_TIME = 1
 
 
 class ManualClock:
@@ -42,14 +45,20 @@ class InMemoryKafka:
         self.logs: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
         self.committed: dict[int, int] = {}
         self.generation = 1
+        self._starts: dict[TopicPartition, int] = defaultdict(int)
+        self._creations: dict[str, int] = defaultdict(int)
+        self.now_ms = APPENDED_MS
+        """The broker's clock, which times appended records."""
+        self.before_publish: Callable[[Sequence[OutboundRecord]], None] = lambda records: None
+        """Called by every producer with what it is about to publish, and with nothing before offsets alone."""
 
     def append(self, record: OutboundRecord) -> int:
         """Append a record to its partition, 0 where none is named; its offset."""
         source = TopicPartition(record.topic, record.partition or 0)
         log = self.logs[source]
-        offset, headers = len(log), list(record.headers or [])
-        place = (record.topic, source.partition, 0, offset, APPENDED_MS, 0)
-        log.append(ConsumerRecord(*place, record.key, record.value, headers, None, 0, 0, 0))
+        offset, headers = self.end(*source), list(record.headers or [])
+        position = (record.topic, source.partition, 0, offset, self.now_ms, LOG_APPEND_TIME)
+        log.append(ConsumerRecord(*position, record.key, record.value, headers, None, 0, 0, 0))
         return offset
 
     def records(self, topic: str) -> list[ConsumerRecord]:
@@ -58,7 +67,36 @@ class InMemoryKafka:
         return [record for source in sources for record in self.logs[source]]
 
     def end(self, topic: str, partition: int) -> int:
-        return len(self.logs[TopicPartition(topic, partition)])
+        source = TopicPartition(topic, partition)
+        return self._starts[source] + len(self.logs[source])
+
+    def bounds(self, source: TopicPartition) -> LogBounds:
+        return LogBounds(self._starts[source], self.end(*source), f"{source.topic} {self._creations[source.topic]}")
+
+    def trim(self, topic: str, partition: int, start: int) -> None:
+        """Delete the records before an offset, as retention does."""
+        source = TopicPartition(topic, partition)
+        self.logs[source] = self.read(source, start, self.end(*source))
+        self._starts[source] = start
+
+    def truncate(self, topic: str, partition: int, end: int) -> None:
+        """Lose the records from an offset on, as a broker does that lost its power."""
+        source = TopicPartition(topic, partition)
+        self.logs[source] = self.read(source, self._starts[source], end)
+
+    def recreate(self, topic: str) -> None:
+        """Delete the topic and create it again. The group's offsets go with it."""
+        for source in list(self.logs):
+            if source.topic == topic:
+                self.logs[source], self._starts[source] = [], 0
+        self._creations[topic] += 1
+
+    def read(self, source: TopicPartition, start: int, end: int) -> list[ConsumerRecord]:
+        """The records from an offset up to another. Raises `OffsetOutOfRangeError` if the log cannot have them."""
+        log_start = self._starts[source]
+        if not log_start <= start <= self.end(*source):
+            raise OffsetOutOfRangeError({source: start})
+        return self.logs[source][start - log_start : end - log_start]
 
     def log_reader(self) -> InMemoryLogReader:
         return InMemoryLogReader(self)
@@ -72,6 +110,8 @@ class InMemoryLogReader:
         self._chunk = chunk
         self.fail_next = 0
         self.closed = 0
+        self.records_read = Counter[str]()
+        """By topic, how many records were read in ranges."""
 
     def partition_reader(self) -> InMemoryLogReader:
         return self
@@ -79,14 +119,24 @@ class InMemoryLogReader:
     def read(self, partition: TopicPartition, start: int, end: int) -> Iterator[list[ConsumerRecord]]:
         for first in range(start, end, self._chunk):
             self._fail()
-            yield self._kafka.logs[partition][first : min(first + self._chunk, end)]
+            records = self._kafka.read(partition, first, min(first + self._chunk, end))
+            self.records_read[partition.topic] += len(records)
+            yield records
 
     def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
         self._fail()
         return next((record for record in self._kafka.logs[partition] if record.offset >= offset), None)
 
-    def high_watermarks(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        return {partition: len(self._kafka.logs[partition]) for partition in partitions}
+    def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
+        return {partition: self._kafka.bounds(partition) for partition in partitions}
+
+    def ranges_since(self, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:
+        logs = {source: log for source, log in self._kafka.logs.items() if source.topic == topic}
+        starts = {
+            source: next((record.offset for record in log if record.timestamp >= timestamp_ms), None)
+            for source, log in logs.items()
+        }
+        return {source: range(start, self._kafka.end(*source)) for source, start in starts.items() if start is not None}
 
     def read_to_end(self, topics: Iterable[str]) -> Iterator[ConsumerRecord]:
         return iter([record for topic in topics for record in self._kafka.records(topic)])
@@ -165,9 +215,13 @@ class InMemoryGroupConsumer:
             return []
         batch: list[ConsumerRecord] = []
         for partition in sorted(running):
-            log = self._kafka.logs[TopicPartition(self._topic, partition)]
             position = self._positions[partition]
-            records = log[position : position + limit - len(batch)]
+            source = TopicPartition(self._topic, partition)
+            try:
+                records = self._kafka.read(source, position, position + limit - len(batch))
+            except OffsetOutOfRangeError:
+                self._rebalances.append(Rebalance(*[frozenset({partition})] * 3))
+                continue
             self._positions[partition] = position + len(records)
             batch += records
         return batch
@@ -186,7 +240,13 @@ class InMemoryGroupConsumer:
         if self.withhold_offsets:
             self.withhold_offsets -= 1
             return None
-        return self._kafka.committed.setdefault(partition, 0)
+        return self._kafka.committed.get(partition, NO_OFFSET)
+
+    def begin(self, partitions: Iterable[int]) -> None:
+        self._kafka.committed |= dict.fromkeys(partitions, 0)
+
+    def remember(self, partition: int, offset: int) -> None:
+        self._kafka.committed[partition] = offset
 
     def resume(self, partition: int, offset: int) -> bool:
         if partition not in self.assigned:
@@ -202,6 +262,9 @@ class InMemoryGroupConsumer:
         return {partition: self._kafka.end(self._topic, partition) for partition in partitions}
 
     def commit(self, offsets: Offsets) -> None:
+        self._kafka.before_publish([])
+        if self._generation != self._kafka.generation:
+            raise CommitFailedError("the group has moved on")
         self._kafka.committed |= {source.partition: offset for source, offset in offsets.items()}
 
     def close(self) -> None:
@@ -248,6 +311,7 @@ class InMemoryPublisher:
     def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
         before_commit, self.before_commit = self.before_commit, lambda: None
         before_commit()
+        self._kafka.before_publish(records)
         outcome = self.script.popleft() if self.script else Outcome.COMMITTED
         if group_metadata != self._kafka.generation:
             outcome = Outcome.ABORTED

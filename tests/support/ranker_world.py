@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from anabranch.metrics import RankerMetrics
 from anabranch.settings import Settings
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import TaskState
+from consumers.ranker.pending_transaction import SynchronousExecutor
 from consumers.ranker.ranker import Ranker
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease, Update
+from consumers.runtime.publishers import AtLeastOncePublisher
 from tests.support.in_memory_kafka import (
     InMemoryGroupConsumer,
     InMemoryKafka,
@@ -27,6 +30,7 @@ from tests.support.in_memory_kafka import (
     LazyExecutor,
     ManualClock,
 )
+from tests.support.in_memory_producer import InMemoryProducer
 from tests.support.releases import live_release, write_release
 
 CATALOGUE = [f"item {number}" for number in range(40)]
@@ -73,14 +77,18 @@ class RankerProcess:
     def __init__(self, world: RankerWorld, **settings: Any) -> None:
         self.settings = Settings(**world.settings | settings)
         self.registry = CollectorRegistry()
-        metrics = RankerMetrics(self.registry)
+        self.metrics = RankerMetrics(self.registry)
         self.store = StateStore.new(self.settings)
         self.releases = ScriptedReleases()
         self.group = InMemoryGroupConsumer(world.kafka, world.topics.events)
         self.publisher = InMemoryPublisher(world.kafka)
         self.log_reader = world.kafka.log_reader()
         clients = RankerClients(self.group, self.publisher, LazyExecutor(), self.log_reader, world.clock.clock())
-        self.ranker = Ranker(self.settings, self.store, clients, self.releases, metrics)
+        if self.settings.processing_guarantee == "at_least_once":
+            producer = InMemoryProducer(world.kafka)
+            publisher = AtLeastOncePublisher(self.settings, producer, self.group.commit, self.publisher)
+            clients = replace(clients, publisher=publisher, publish_executor=SynchronousExecutor())
+        self.ranker = Ranker(self.settings, self.store, clients, self.releases, self.metrics)
         self._world = world
 
     def go_live(self, release_id: str = "r1") -> None:
@@ -199,11 +207,7 @@ class RankerWorld:
         """What the topics hold is what an uninterrupted ranker would have published, and saved, from these events."""
         process.settle()
         process.stop()
-        reference = RankerWorld(self._folder, **self.settings)
-        reference.send(*self.sent)
-        uninterrupted = reference.process()
-        uninterrupted.settle()
-        uninterrupted.stop()
+        reference = self.uninterrupted()
         assert self.slates() == reference.slates()
         assert [entry.event.event_id for entry in self.feedback()] == [
             entry.event.event_id for entry in reference.feedback()
@@ -212,6 +216,24 @@ class RankerWorld:
             (entry.rank, entry.release) for entry in reference.feedback()
         ]
         assert self.saved_states() == reference.saved_states()
+
+    def assert_at_least_once(self, process: RankerProcess) -> None:
+        """Every event has rankings, all with the slate of an uninterrupted ranker, and the saved states are its own."""
+        process.settle()
+        process.stop()
+        reference = self.uninterrupted()
+        slates = {(ranking.cause.event_id, *(item.item_id for item in ranking.slate)) for ranking in self.rankings()}
+        assert slates == {(event_id, *slate) for event_id, slate in reference.slates().items()}
+        assert self.saved_states() == reference.saved_states()
+
+    def uninterrupted(self) -> RankerWorld:
+        """Another world, in which one ranker has had the same events, and has stopped."""
+        reference = RankerWorld(self._folder, **self.settings)
+        reference.send(*self.sent)
+        process = reference.process()
+        process.settle()
+        process.stop()
+        return reference
 
 
 def partition_of(user_id: str) -> int:

@@ -8,18 +8,22 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from anabranch import messages
 from anabranch.codec import NESTING
 from anabranch.messages import (
     EVENT_TYPES,
     REASON_LENGTH,
+    Epoch,
     Event,
     Feedback,
     IndexingComplete,
     InvalidMessage,
     ItemVector,
     Ranking,
+    Rebase,
+    StateMarker,
 )
 
 EVENT = {"event_id": "e", "user_id": "u", "type": "purchase", "ts": 1_500_000_000_000, "item_id": "i"}
@@ -353,3 +357,26 @@ def test_a_place_of_a_slate_travels_as_a_pair() -> None:
     ranking = messages.rankings.decode(payload)
     assert isinstance(ranking, Ranking)
     assert messages.encode(ranking) == payload
+
+
+class EarlierMarker(Struct, frozen=True, array_like=True, tag=1):
+    """`StateMarker` as versions before topic ids wrote and read it."""
+
+    offset: int
+    rankings_offset: int
+    epochs: list[Epoch]
+
+
+def test_a_marker_of_before_topic_ids_is_read_and_names_none() -> None:
+    marker = messages.state_markers.decode(messages.encode_binary(EarlierMarker(7, 3, [Epoch(5, "r1")])))
+    assert marker == StateMarker(offset=7, rankings_offset=3, epochs=[Epoch(5, "r1")])
+    assert marker.events_topic_id == "" and marker.rebases == []
+
+
+def test_an_earlier_version_reads_a_marker_with_a_topic_id_and_rebases() -> None:
+    marker = StateMarker(
+        offset=7, rankings_offset=3, epochs=[Epoch(5, "r1")], events_topic_id="id", rebases=[Rebase(9, 2, 5)]
+    )
+    assert messages.state_markers.decode(messages.encode_binary(marker)) == marker
+    earlier = messages.BinaryCodec(EarlierMarker).decode(messages.encode_binary(marker))
+    assert earlier == EarlierMarker(7, 3, [Epoch(5, "r1")])

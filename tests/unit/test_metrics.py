@@ -1,15 +1,21 @@
 from __future__ import annotations
 
-import socket
-import urllib.request
+import time
+from typing import get_args
 
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from anabranch import metrics
-from anabranch.errors import UsageError
-from anabranch.metrics import LATENCY_S, BulkHistogram, IndexerMetrics, RankerMetrics, ReshareMetrics
+from anabranch.messages import DeadLetterCategory
+from anabranch.metrics import (
+    LATENCY_S,
+    RANKER_STAGES,
+    BulkHistogram,
+    IndexerMetrics,
+    RankerMetrics,
+    ReshareMetrics,
+)
 
 
 def test_two_rankers_in_one_process_share_nothing() -> None:
@@ -20,41 +26,68 @@ def test_two_rankers_in_one_process_share_nothing() -> None:
     assert other.get_sample_value("anabranch_events_total") == 0
 
 
-def test_what_is_served_is_the_registry() -> None:
+def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+def test_a_counter_whose_labels_are_known_has_all_of_them_from_the_start_at_0() -> None:
+    """Else its first increments are no increase to Prometheus, which sees a series only begin."""
+    ranker, reshare = CollectorRegistry(), CollectorRegistry()
+    RankerMetrics(ranker)
+    ReshareMetrics(reshare)
+    for category in get_args(DeadLetterCategory):
+        assert value(ranker, "anabranch_dead_letters_total", reason=category) == 0
+    for stage in RANKER_STAGES:
+        assert value(ranker, "anabranch_stage_seconds_count", stage=stage) == 0
+    assert value(ranker, "anabranch_events_ignored_total", reason="duplicate") == 0
+    assert value(ranker, "anabranch_events_corrected_total", reason="clock_skew") == 0
+    for outcome in ReshareMetrics.OUTCOMES:
+        assert value(reshare, "anabranch_reshare_runs_total", outcome=outcome) == 0
+
+
+def test_the_status_of_the_main_loop_is_exported() -> None:
     registry = CollectorRegistry()
-    IndexerMetrics(registry).items.set(7)
-    with (
-        metrics.serve(registry, 0) as server,
-        urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics") as answer,
-    ):
-        assert b"anabranch_catalogue_items 7.0" in answer.read()
+    metrics = RankerMetrics(registry)
+    assert value(registry, "anabranch_ready") == 0
+    metrics.loop.turned(None)
+    assert value(registry, "anabranch_ready") == 1
+    before = value(registry, "anabranch_loop_age_seconds")
+    time.sleep(0.01)
+    after = value(registry, "anabranch_loop_age_seconds")
+    assert before is not None
+    assert after is not None
+    assert before < after < 10
+    assert value(registry, "anabranch_loop_limit_seconds") == RankerMetrics.LOOP_LIMIT_S
 
 
-def test_a_taken_port_says_what_to_do() -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(UsageError, match="choose another --metrics-port"),
-    ):
-        metrics.serve(CollectorRegistry(), taken.getsockname()[1])
+def test_a_process_exports_when_it_started_and_its_memory() -> None:
+    registry = CollectorRegistry()
+    IndexerMetrics(registry)
+    started = value(registry, "process_start_time_seconds")
+    assert started is not None
+    assert 0 < time.time() - started < 86_400
+    assert value(registry, "process_resident_memory_bytes")
 
 
-def test_the_last_outcome_of_re_sharing_is_the_one_that_is_1() -> None:
+def test_the_last_outcome_of_re_sharing_is_the_one_that_is_1_and_each_has_its_time() -> None:
     registry = CollectorRegistry()
     reshare = ReshareMetrics(registry)
-    reshare.outcome("live")
-    reshare.outcome("rejected")
-    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "live"}) == 0
-    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "rejected"}) == 1
-    assert b"anabranch_reshare_age_seconds" in generate_latest(registry)
+    reshare.show("failed", {"live": 100.0, "failed": 200.0}, 50.0)
+    assert value(registry, "anabranch_reshare_last", outcome="live") == 0
+    assert value(registry, "anabranch_reshare_last", outcome="failed") == 1
+    assert value(registry, "anabranch_reshare_timestamp_seconds", outcome="failed") == 200
+    assert value(registry, "anabranch_reshare_timestamp_seconds", outcome="waiting") == 0
 
 
-def test_waiting_for_more_events_is_no_failure() -> None:
-    registry = CollectorRegistry()
+def test_the_age_of_re_sharing_counts_from_the_last_run_that_did_not_fail_or_from_the_first_start() -> None:
+    registry, now = CollectorRegistry(), time.time()
     reshare = ReshareMetrics(registry)
-    reshare.outcome("failed")
-    reshare.outcome("waiting")
-    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "failed"}) == 0
-    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "waiting"}) == 1
+    reshare.show(None, {}, now - 300)
+    assert value(registry, "anabranch_reshare_age_seconds") == pytest.approx(300, abs=5)
+    reshare.show("failed", {"failed": now - 1}, now - 300)
+    assert value(registry, "anabranch_reshare_age_seconds") == pytest.approx(300, abs=5)
+    reshare.show("failed", {"failed": now - 1, "waiting": now - 100, "live": now - 200}, now - 300)
+    assert value(registry, "anabranch_reshare_age_seconds") == pytest.approx(100, abs=5)
 
 
 def test_many_values_at_once_are_told_as_one_by_one() -> None:

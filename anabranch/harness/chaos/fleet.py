@@ -6,7 +6,10 @@ import time
 from dataclasses import dataclass, field
 
 from anabranch.harness.environment.processes import ChildProcess, Processes
+from anabranch.harness.environment.ranker_probe import scrape
 
+METRICS_AT = "metrics at "
+"""Before the address in a process's log."""
 RESTART_DELAY_S = 1.0
 """How long the supervisor waits before it restarts a process that ended by itself."""
 
@@ -81,6 +84,13 @@ class Fleet:
                 supervised.resume_at = None
             if supervised.restart_at is not None and now >= supervised.restart_at:
                 self._start(supervised)
+
+    def count(self, metric: str, reason: str) -> int:
+        """The sum of a counter's samples with that label over the rankers, which serve metrics."""
+        logs = (ranker.process.log_lines() for ranker in self.rankers if ranker.process is not None)
+        urls = [next(line.split(METRICS_AT)[1] for line in reversed(lines) if METRICS_AT in line) for lines in logs]
+        samples = (sample for url in urls for sample in scrape(url))
+        return int(sum(each.value for each in samples if each.name == metric and each.labels["reason"] == reason))
 
     def restore_all(self) -> None:
         """Restart and resume every ranker now."""

@@ -5,12 +5,18 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from anabranch.harness.chaos.run import ChaosRun
+from anabranch.harness.chaos.log_losses import LossFindings
+from anabranch.harness.chaos.run import ChaosResult, ChaosRun
 from anabranch.harness.chaos.verify import MUST_BE_ZERO, Findings
 
 
-def show(run: ChaosRun, findings: Findings, console: Console) -> None:
-    """Print both; the last eight rows are the counts that must be 0."""
+def show(result: ChaosResult, console: Console) -> None:
+    """Print all of it; the last eight rows of each table are the counts that must be 0."""
+    console.print(_add_counts(_table_of_run(result.run, result.findings), result.findings))
+    console.print(_add_counts(_table_of_losses(result.losses), result.losses.findings))
+
+
+def _table_of_run(run: ChaosRun, findings: Findings) -> Table:
     kills, by_release = run.kills, findings.by_release
     table = Table("chaos run", "", title="Chaos", title_justify="left")
     rows = {
@@ -26,7 +32,21 @@ def show(run: ChaosRun, findings: Findings, console: Console) -> None:
     }
     for name, value in rows.items():
         table.add_row(name, value)
+    return table
+
+
+def _table_of_losses(losses: LossFindings) -> Table:
+    table = Table("events trimmed, then the topic created again", "", title="Lost logs", title_justify="left")
+    color = "green" if losses.is_counted else "red"
+    table.add_row("events deleted before they were ranked", f"{losses.deleted:,}")
+    table.add_row("counted in anabranch_events_lost_total", f"[{color}]{losses.counted:,}[/]")
+    table.add_row("partitions of the new topic, counted as breaks", f"{losses.recreated}, [{color}]{losses.breaks}[/]")
+    table.add_row("to rank, in both topics", f"{losses.findings.accepted:,}")
+    return table
+
+
+def _add_counts(table: Table, findings: Findings) -> Table:
     for name in MUST_BE_ZERO:
         count = getattr(findings, name)
         table.add_row(name.replace("_", " "), f"[bold {'red' if count else 'green'}]{count}[/]")
-    console.print(table)
+    return table

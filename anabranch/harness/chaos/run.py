@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
 from rich.console import Console
 
-from anabranch.harness.chaos.contents import complete_up_to
+from anabranch.harness.chaos.contents import TopicContents, complete_up_to
 from anabranch.harness.chaos.faults import Fault, draw_faults
 from anabranch.harness.chaos.fleet import Fleet
+from anabranch.harness.chaos.log_losses import LogLosses, LossFindings
 from anabranch.harness.chaos.stream import EventStream, generate_messages
 from anabranch.harness.chaos.verify import Findings, verify
 from anabranch.harness.environment.cluster import Cluster, start_cluster
@@ -77,7 +79,20 @@ class ChaosRun(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-def run(options: ChaosOptions, settings: Settings, console: Console) -> tuple[ChaosRun, Findings]:
+class ChaosResult(NamedTuple):
+    """What was done, and what the topics held: after the kills, and after the logs lost events."""
+
+    run: ChaosRun
+    findings: Findings
+    losses: LossFindings
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether nothing was lost but what the logs lost, and every process that ended gave its reason."""
+        return self.findings.adds_up and self.losses.adds_up and not self.run.unexplained_ends
+
+
+def run(options: ChaosOptions, settings: Settings, console: Console) -> ChaosResult:
     """Run in `settings.data_dir`; every process is stopped at the end. Raises `ProcessFailed`."""
     clear(settings.data_dir)
     with start_cluster(options.brokers, settings.data_dir / "cluster") as cluster:
@@ -103,7 +118,7 @@ class Chaos:
         """When each dead broker starts again, by node id, on the monotonic clock."""
         self._counts: Counter[str] = Counter()
 
-    def run(self) -> tuple[ChaosRun, Findings]:
+    def run(self) -> ChaosResult:
         """All steps."""
         started, options, testbed = time.monotonic(), self._options, self._testbed
         events_ahead = int((options.minutes * 60 + WAIT_TIMEOUT_S) * options.events_per_second)
@@ -116,7 +131,9 @@ class Chaos:
         self._inject_faults(fleet, stream, first, second)
         catch_up_s, shutdown_s = self._drain(fleet, stream)
         self._console.print("reading the topics back", highlight=False)
-        findings = verify(self._settings, first_offsets)
+        contents = TopicContents.read(self._settings)
+        findings = verify(self._settings, contents, first_offsets)
+        losses = LogLosses(testbed, options.rankers, contents, self._console).run(stream.messages, first_offsets)
         chaos_run = ChaosRun(
             random_seed=options.random_seed,
             minutes=options.minutes,
@@ -132,7 +149,7 @@ class Chaos:
             catch_up_s=round(catch_up_s, 1),
             seconds=round(time.monotonic() - started, 1),
         )
-        return chaos_run, findings
+        return ChaosResult(chaos_run, findings, losses)
 
     def _start_processes(self, release: str) -> Fleet:
         self._testbed.announce(release)
@@ -147,7 +164,12 @@ class Chaos:
         messages = generate_messages(testbed.ahead, titles, options.random_seed)
         stream = EventStream(self._settings, testbed.topics.events, messages, options.events_per_second)
         stream.start()
-        self._await(lambda: any(ends(self._settings, testbed.topics.rankings).values()), "first ranking", fleet)
+
+        def has_ranking() -> bool:
+            stream.check()
+            return any(ends(self._settings, testbed.topics.rankings).values())
+
+        self._await(has_ranking, "first ranking", fleet)
         return stream
 
     def _inject_faults(self, fleet: Fleet, stream: EventStream, first: str, second: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import cycle, islice
 from typing import NamedTuple
 
@@ -104,6 +105,13 @@ def _invalid(event: Event, number: int, random: np.random.Generator) -> Message:
     return kinds[random.integers(len(kinds))]
 
 
+def publish(settings: Settings, topic: str, messages: Iterable[Message]) -> None:
+    """Publish messages as fast as it goes, and wait until all of them are acknowledged. Raises `KafkaError`."""
+    with closing(clients.producer(settings)) as producer, CheckedProducer(producer) as delivery:
+        for message in messages:
+            delivery.send(topic, *message)
+
+
 class EventStream:
     """Publishes messages at a fixed rate in a thread until stopped, in spite of broken connections and dead brokers.
 
@@ -113,7 +121,8 @@ class EventStream:
     def __init__(self, settings: Settings, topic: str, messages: Iterator[Message], messages_per_second: float) -> None:
         self._settings = settings
         self._topic = topic
-        self._messages = messages
+        self.messages = messages
+        """Those that are not published yet."""
         self._messages_per_second = messages_per_second
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
@@ -160,7 +169,7 @@ class EventStream:
         """Publish the next messages; wait for the end of the run if there are none."""
         started, sent_before = time.monotonic(), self.sent
         with CheckedProducer(producer) as delivery:
-            for message in islice(self._messages, MESSAGES_PER_CODEC):
+            for message in islice(self.messages, MESSAGES_PER_CODEC):
                 delivery.send(self._topic, *message)
                 self.sent += 1
                 due = started + (self.sent - sent_before) / self._messages_per_second

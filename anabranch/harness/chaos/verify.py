@@ -60,9 +60,8 @@ class Findings(Struct, frozen=True, kw_only=True):
         return not any(getattr(self, name) for name in MUST_BE_ZERO)
 
 
-def verify(settings: Settings, first_offsets: Offsets) -> Findings:
-    """Read every topic and check it. Events from `first_offsets` on had to be ranked."""
-    contents = TopicContents.read(settings)
+def verify(settings: Settings, contents: TopicContents, first_offsets: Offsets) -> Findings:
+    """Check what the topics hold. Events from `first_offsets` on had to be ranked."""
     releases = ReleaseSet.load(settings, {ranking.ranking.release for ranking in contents.rankings})
     auditor = PartitionAuditor(settings, contents, releases, first_offsets)
     return _combine(contents, [auditor.audit(partition) for partition in contents.events])

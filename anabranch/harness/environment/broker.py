@@ -27,6 +27,7 @@ LIMITATIONS: Mapping[BrokerKind, str] = {
     "given": "replication, retention and access are as you configured them",
     "kafka": "Apache Kafka on one node without replication: data is lost with its disk",
 }
+NO_PROPERTIES: Mapping[str, object] = {}
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
@@ -68,15 +69,15 @@ def open_broker(bootstrap_servers: str | None, data_dir: Path) -> Broker:
     return start_broker(data_dir) if bootstrap_servers is None else Broker("given", bootstrap_servers)
 
 
-def start_broker(data_dir: Path) -> Broker:
+def start_broker(data_dir: Path, properties: Mapping[str, object] = NO_PROPERTIES) -> Broker:
     """Start Apache Kafka on a free port of 127.0.0.1, with its data and log in `data_dir`; wait until it answers.
 
-    Data of an earlier start in the same folder is kept. Raises `BrokerUnavailable`, with the end of the log, if it
-    does not answer, and `UsageError` if it is not installed.
+    `properties` of the server override ours. Data of an earlier start in the same folder is kept. Raises
+    `BrokerUnavailable`, with the end of the log, if it does not answer, and `UsageError` if it is not installed.
     """
     folder = data_dir.resolve()
     [port] = free_ports(1)
-    command = KafkaNode(folder, port, Quorum.single()).prepare()
+    command = KafkaNode(folder, port, Quorum.single(), properties=properties).prepare()
     server = Server("broker", command, folder / "server.log", address=f"127.0.0.1:{port}")
     start_and_wait(server)
     return Broker("kafka", server.address, server)

@@ -1,4 +1,4 @@
-"""The deploy files cannot be run by the tests, so they are held against what they name: commands, settings, metrics."""
+"""The deploy files cannot be run by the tests, so they are held against what they name: commands and settings."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import promql_parser
 import pytest
 import yaml
 from jsonschema import Draft7Validator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner
 
 from anabranch.cli.main import app
 from anabranch.harness.environment.kafka_jars import kafka_version
-from anabranch.metrics import IndexerMetrics, RankerMetrics, ReshareMetrics
 from anabranch.settings_loader import load as load_settings
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
@@ -75,6 +72,15 @@ def test_a_service_runs_a_command_that_is_there_with_options_it_has(name: str) -
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_sets_what_are_settings(name: str) -> None:
     load_settings(None, services[name]["environment"])
+
+
+def test_the_health_check_of_every_service_asks_whether_it_is_ready() -> None:
+    """`test_the_health_check_of_the_compose_file_passes_once_a_process_is_ready` runs it."""
+    for name in OURS:
+        port = metrics_port(services[name]["command"])
+        checks = [f'"http://127.0.0.1:{number}/ready"' in services[name]["healthcheck"]["test"][-1] for number in port]
+        assert all(checks), name
+        assert checks or services[name]["healthcheck"] == {"disable": True}, name
 
 
 def test_each_ranker_has_an_instance_of_its_own() -> None:
@@ -210,21 +216,6 @@ def test_nothing_is_installed_without_its_hash() -> None:
 # --- Prometheus -------------------------------------------------------------------------------------------------------
 
 
-def rules() -> list[dict[str, Any]]:
-    return [rule for group in load("alerts.yml")["groups"] for rule in group["rules"]]
-
-
-def sample_names() -> set[str]:
-    """Every name under which a process of ours can be scraped, and `up`, which is Prometheus's own."""
-    registries = []
-    for metrics in (RankerMetrics, IndexerMetrics, ReshareMetrics):
-        registries.append(CollectorRegistry())
-        metrics(registries[-1])
-    suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"], "gauge": [""]}
-    families = [family for registry in registries for family in registry.collect()]
-    return {"up"} | {family.name + suffix for family in families for suffix in suffixes[family.type]}
-
-
 def test_prometheus_scrapes_every_service_that_serves_metrics() -> None:
     scraped = {
         target
@@ -235,24 +226,6 @@ def test_prometheus_scrapes_every_service_that_serves_metrics() -> None:
 
     assert scraped == {f"{name}:{port}" for name in OURS for port in metrics_port(services[name]["command"])}
     assert load("prometheus.yml")["rule_files"] == ["alerts.yml"]
-
-
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_is_written_whole_and_asks_for_metrics_that_are_there(rule: dict[str, Any]) -> None:
-    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
-    assert rule["labels"]["severity"] in {"page", "ticket"}
-    assert rule["annotations"]["summary"]
-    if "for" in rule:
-        promql_parser.parse_duration(rule["for"])
-    metric_names = set(selected(promql_parser.parse(rule["expr"])))
-    assert metric_names
-    assert metric_names <= sample_names()
-
-
-def test_alerts_have_different_names() -> None:
-    names = [rule["alert"] for rule in rules()]
-
-    assert len(names) == len(set(names))
 
 
 # --- what the tests do ------------------------------------------------------------------------------------------------
@@ -271,16 +244,3 @@ def docker_compose(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def metrics_port(command: list[str]) -> list[str]:
     return [command[command.index("--metrics-port") + 1]] if "--metrics-port" in command else []
-
-
-def selected(expression: Any) -> Iterable[str]:
-    """The names of all metrics an expression selects."""
-    names: list[str] = []
-
-    def visit(node: Any) -> bool:
-        if isinstance(node, promql_parser.VectorSelector):
-            names.append(node.name)
-        return True
-
-    promql_parser.walk(expression, visit)
-    return names

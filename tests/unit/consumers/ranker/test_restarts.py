@@ -13,6 +13,7 @@ from anabranch.messages import STATE_MARKER_KEY
 from anabranch.ranking.user_state import store
 from anabranch.ranking.user_state.slot_index import user_keys
 from consumers.ranker.changelog import StateMissing
+from consumers.ranker.dead_letter_offsets import CLOCK_MARGIN_MS
 from consumers.ranker.partition_task import TaskState
 from consumers.runtime.dead_letter import DeadLetter
 from tests.support.in_memory_kafka import Outcome
@@ -145,6 +146,24 @@ def test_an_event_that_became_a_dead_letter_is_not_replayed(world: RankerWorld) 
     successor.settle()
     assert successor.metric("restored_events_total") == 8
     assert "long" not in world.slates()
+
+
+def test_a_recovery_reads_only_dead_letters_that_came_since_the_events_it_replays(world: RankerWorld) -> None:
+    ranked(world, 8).stop()
+    for _ in range(50):
+        world.send_bytes(b"{", "u0")
+    process = ranked(world, 0)
+    world.clock.advance(10)
+    process.turn(3)
+    world.kafka.now_ms += 2 * CLOCK_MARGIN_MS
+    world.send(*purchases(8, first=8))
+    world.send_bytes(b"{", "u1")
+    process.settle()
+    successor = ranked(world, 0)
+    assert successor.metric("restored_events_total") == 8
+    assert successor.log_reader.records_read[world.topics.dead_letter] == 1
+    successor.turn()
+    assert not successor.ranker._recovery._dead_letters.holds(1, 8), "forgotten: nothing is being recovered"
 
 
 def test_a_dead_letter_of_another_topic_hides_no_event(world: RankerWorld) -> None:

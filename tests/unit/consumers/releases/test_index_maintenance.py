@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -16,6 +17,7 @@ from anabranch.ranking.retrieval.item_index import ItemIndex, Rebuild
 from anabranch.ranking.types import Vectors, YieldCpu
 from consumers.releases import index_maintenance
 from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
+from tests.support.in_memory_kafka import ManualClock
 
 DUE = 2_000
 
@@ -101,3 +103,31 @@ def test_a_user_ranked_in_every_batch_stays_in_the_sample(
     assert monitor._search is not None
     monitor._search.result(30)
     assert len(np.unique(tuned_to[0], axis=0)) == index_maintenance.SAMPLE_SIZE
+
+
+def test_a_recall_is_reported_for_a_while_and_for_the_index_that_it_was_measured_on() -> None:
+    """A ranker without events measures nothing, and reports nothing."""
+    index, clock, registry = index_to_rebuild(), ManualClock(), CollectorRegistry()
+    index.rebuild()
+    monitor = RecallMonitor(RankerMetrics(registry), lambda: clock.seconds)
+
+    def reported() -> tuple[float | None, float | None]:
+        value = registry.get_sample_value
+        return value("anabranch_index_recall"), value("anabranch_index_recall_users")
+
+    def measure() -> None:
+        clock.advance(index_maintenance.RECALL_INTERVAL_S)
+        monitor.observe(index.base, unit(3).astype(np.float16), np.arange(3))
+        assert monitor._search is not None
+        monitor._search.result(30)
+
+    assert reported() == (pytest.approx(math.nan, nan_ok=True), 0)
+    measure()
+    assert reported() == (1, 3)
+    clock.advance(index_maintenance.RECALL_VALID_S + 1)
+    assert reported() == (pytest.approx(math.nan, nan_ok=True), 0)
+    measure()
+    assert reported() == (1, 3)
+    index.rebuild()
+    monitor.observe(index.base, unit(3).astype(np.float16), np.arange(3))  # nothing is due yet
+    assert reported() == (pytest.approx(math.nan, nan_ok=True), 0)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kafka.errors import KafkaConnectionError
+from kafka import TopicPartition
+from kafka.errors import KafkaConnectionError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from prometheus_client import CollectorRegistry
 
 from anabranch.errors import BackgroundFailure, TopicsDiffer
@@ -24,7 +25,7 @@ from anabranch.messages import (
     ReleaseStatus,
     encode,
 )
-from anabranch.metrics import ConsumerMetrics
+from anabranch.metrics import RankerMetrics
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import MANIFEST
 from anabranch.settings import Settings
@@ -52,7 +53,7 @@ class World:
         self.consumers: list[FakeConsumer] = []
         write_release(self.settings.releases_dir / "r1", "r1", ITEMS)
         write_release(self.settings.releases_dir / "r2", "r2", ITEMS, seed=1, parent="r1")
-        self.watcher = ReleaseWatcher(self.settings, self.item_ids, ConsumerMetrics(self.registry), self.open_consumer)
+        self.watcher = ReleaseWatcher(self.settings, self.item_ids, RankerMetrics(self.registry), self.open_consumer)
 
     def open_consumer(self, topics: Iterable[str]) -> FakeConsumer:
         self.consumers.append(FakeConsumer(self.kafka, topics))
@@ -183,6 +184,18 @@ def test_the_first_release_waits_for_the_neighbours_in_the_topic_at_the_start(
     assert kinds == [CoVisitUpdate] * len(ITEMS) + [SwapRelease]
 
 
+def test_the_age_of_the_co_visit_table_is_that_of_its_newest_row(world: World) -> None:
+    """Every retraining run publishes the table: this is its sign of life that needs no scrape of the job."""
+    assert world.registry.get_sample_value("anabranch_co_visits_timestamp_seconds") == 0
+    for ts in (2_000, 7_000, 3_000):
+        message = Neighbours(item_id=f"i{ts}", neighbours=[], popularity=0.1, first_seen=1, ts=ts)
+        world.send(world.topics.neighbours, key(message.item_id), encode(message))
+    world.send(world.topics.neighbours, key("i2000"), None)
+    world.connect()
+    world.updates(polls=MANY_POLLS)
+    assert world.registry.get_sample_value("anabranch_co_visits_timestamp_seconds") == 7
+
+
 def test_the_parent_serves_until_the_live_release_is_indexed(world: World) -> None:
     world.notice("r1", "retired")
     world.notice("r2", parent="r1")
@@ -305,11 +318,21 @@ def until(condition: object, watcher: ReleaseWatcher) -> None:
         time.sleep(0.01)
 
 
-def test_the_thread_reconnects_after_a_lost_connection(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaConnectionError("lost"),
+        OffsetOutOfRangeError({TopicPartition("releases", 0): 7}),
+        LogTruncationError({TopicPartition("releases", 0): None}),
+    ],
+)
+def test_the_thread_reads_all_again_after_a_lost_connection_or_position(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: KafkaError
+) -> None:
     monkeypatch.setattr(release_watcher, "RECONNECT_DELAY_S", 0.01)
     world.watcher.start()
     until(lambda: len(world.consumers) == 2, world.watcher)
-    world.consumers[1].error = KafkaConnectionError("lost")
+    world.consumers[1].error = error
     until(lambda: len(world.consumers) == 4, world.watcher)
     assert world.consumers[1].closed
     world.watcher.close()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 from kafka.errors import (
+    CommitFailedError,
     KafkaError,
     KafkaTimeoutError,
     ProducerFencedError,
@@ -22,6 +23,7 @@ from anabranch.kafka.records import Offsets, OutboundRecord
 from anabranch.settings import Settings
 from consumers.runtime.publishers import AtLeastOncePublisher, TransactionAborted, TransactionalPublisher
 from tests.support.in_memory_kafka import ManualClock
+from tests.support.in_memory_producer import AcknowledgedFuture
 
 OFFSETS = {TopicPartition("events", 0): 7}
 RECORDS = [OutboundRecord("rankings", b"u", b"{}", 0), OutboundRecord("user-state", b"u", b"s", 0)]
@@ -164,23 +166,13 @@ def test_a_cluster_that_is_unavailable_for_more_than_a_minute_ends_the_process(c
     assert cluster.unavailable >= 94
 
 
-class AcknowledgedFuture:
-    """The future of a record that the broker has acknowledged."""
-
-    def __init__(self, offset: int) -> None:
-        self.value = self
-        self.offset = offset
-
-    def succeeded(self) -> bool:
-        return True
-
-
 class CallRecorder:
-    """A kafka-python producer and a commit function that record their calls in order."""
+    """A kafka-python producer without transactions, and a publisher of transactions, that record their calls."""
 
-    def __init__(self, fail_at: str | None = None) -> None:
+    def __init__(self, fail_at: str | None = None, error: type[KafkaError] = KafkaTimeoutError) -> None:
         self.calls: list[str] = []
         self._fail_at = fail_at
+        self._error = error
 
     def send(self, topic: str, **record: Any) -> AcknowledgedFuture:
         self._record_call(topic)
@@ -189,35 +181,79 @@ class CallRecorder:
     def flush(self, timeout: float) -> None:
         self._record_call("flush")
 
+    def publish(self, records: Sequence[OutboundRecord], offsets: Offsets, group_metadata: Any) -> list[int]:
+        assert (offsets, group_metadata) == (OFFSETS, "generation 5")
+        self._record_call(" ".join(["transaction of", *(record.topic for record in records)]))
+        return [70 + index for index in range(len(records))]
+
     def commit(self, offsets: Offsets) -> None:
         assert offsets == OFFSETS
         self._record_call("commit")
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float = 0) -> None:
         self._record_call("close")
 
     def _record_call(self, call: str) -> None:
         if call == self._fail_at:
-            raise KafkaError(f"{call} failed")
+            raise self._error(f"{call} failed")
         self.calls.append(call)
 
 
-def test_at_least_once_publishes_rankings_then_offsets_then_states() -> None:
+def at_least_once(recorder: CallRecorder) -> AtLeastOncePublisher:
+    return AtLeastOncePublisher(Settings(), recorder, recorder.commit, recorder)
+
+
+def test_at_least_once_publishes_rankings_then_states_and_offsets_in_one_transaction() -> None:
     recorder = CallRecorder()
-    subject = AtLeastOncePublisher(recorder, recorder.commit, "user-state")
     shuffled = [RECORDS[1], RECORDS[0]]
-    offsets = subject.publish(shuffled, OFFSETS, None)
-    assert recorder.calls == ["rankings", "flush", "commit", "user-state", "flush"]
-    assert offsets == [4, 1], "the offset of each record, in the order of the records"
+    offsets = at_least_once(recorder).publish(shuffled, OFFSETS, "generation 5")
+    assert recorder.calls == ["rankings", "flush", "transaction of user-state"]
+    assert offsets == [70, 1], "the offset of each record, in the order of the records"
 
 
-@pytest.mark.parametrize(
-    ("fail_at", "left"),
-    [("rankings", []), ("commit", ["rankings", "flush"]), ("user-state", ["rankings", "flush", "commit"])],
-)
-def test_at_least_once_a_failure_keeps_the_records_before_it(fail_at: str, left: list[str]) -> None:
-    recorder = CallRecorder(fail_at)
-    subject = AtLeastOncePublisher(recorder, recorder.commit, "user-state")
+def test_at_least_once_a_batch_without_outputs_is_a_transaction_alone() -> None:
+    recorder = CallRecorder()
+    assert at_least_once(recorder).publish(RECORDS[1:], OFFSETS, "generation 5") == [70]
+    assert recorder.calls == ["transaction of user-state"]
+
+
+def test_at_least_once_a_batch_without_states_commits_its_offsets_alone() -> None:
+    recorder = CallRecorder()
+    assert at_least_once(recorder).publish(RECORDS[:1], OFFSETS, "generation 5") == [1]
+    assert recorder.calls == ["rankings", "flush", "commit"]
+
+
+def test_at_least_once_offsets_that_the_group_refuses_are_an_abort() -> None:
+    recorder = CallRecorder("commit", CommitFailedError)
     with pytest.raises(TransactionAborted, match="not published completely"):
-        subject.publish(RECORDS, OFFSETS, None)
-    assert recorder.calls == left
+        at_least_once(recorder).publish(RECORDS[:1], OFFSETS, "generation 5")
+    assert recorder.calls == ["rankings", "flush"]
+
+
+@pytest.mark.parametrize("fail_at", ["rankings", "flush"])
+def test_at_least_once_outputs_that_fail_leave_states_and_offsets_alone(fail_at: str) -> None:
+    recorder = CallRecorder(fail_at)
+    with pytest.raises(TransactionAborted, match="not published completely"):
+        at_least_once(recorder).publish(RECORDS, OFFSETS, "generation 5")
+    assert "transaction of user-state" not in recorder.calls
+
+
+def test_at_least_once_outputs_that_fail_twenty_times_in_a_row_end_the_process() -> None:
+    subject = at_least_once(CallRecorder("flush"))
+    for _ in range(19):
+        with pytest.raises(TransactionAborted):
+            subject.publish(RECORDS, OFFSETS, "generation 5")
+    with pytest.raises(BrokerFailed, match="20 transactions in a row"):
+        subject.publish(RECORDS, OFFSETS, "generation 5")
+
+
+def test_at_least_once_a_topic_without_write_access_ends_the_process_with_a_remedy() -> None:
+    subject = at_least_once(CallRecorder("rankings", TopicAuthorizationFailedError))
+    with pytest.raises(BrokerFailed, match=r"write access to the topics; `anabranch topics check`"):
+        subject.publish(RECORDS, OFFSETS, "generation 5")
+
+
+def test_at_least_once_both_producers_are_closed() -> None:
+    recorder = CallRecorder()
+    at_least_once(recorder).close()
+    assert recorder.calls == ["close", "close"]

@@ -154,7 +154,7 @@ def visit_together(co_visit: CoVisitModel, users: int, *items: int, first_user: 
 
 
 def test_a_bot_does_not_outweigh_the_neighbours_that_two_thousand_people_made() -> None:
-    """One with 200 visits to two items in turn would have had the first place with nine times the share of any other."""
+    """With 200 visits to two items in turn, it had the first place with nine times the share of any other."""
     co_visit = CoVisitModel()
     random = np.random.default_rng(0)
     for user in range(2000):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -11,12 +12,25 @@ from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.retraining import schedule
 from models.retraining.run import JobConfig
+from models.retraining.run_history import RunHistory
 from models.retraining.windows import NotEnoughNewData
-from models.stages import Advance
+from models.stages import Advance, Bar
 
 
 def no_bar(name: str, total: int | None) -> AbstractContextManager[Advance]:
     return nullcontext(lambda n: None)
+
+
+class Job:
+    """A process of the job, on one folder for all."""
+
+    def __init__(self, folder: Path, every_s: float | None = 60) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = ReshareMetrics(self.registry)
+        self.schedule = schedule.Schedule(Settings(data_dir=folder), JobConfig(), self.metrics, no_bar, every_s)
+
+    def value(self, name: str, outcome: str) -> float | None:
+        return self.registry.get_sample_value(f"anabranch_reshare_{name}", {"outcome": outcome})
 
 
 @pytest.fixture(params=[NotEnoughNewData, NotEnoughData])
@@ -32,13 +46,96 @@ def too_little(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     return stop
 
 
-def test_a_run_that_finds_too_little_waits_for_the_next_and_counts_as_a_run(too_little: threading.Event) -> None:
-    registry = CollectorRegistry()
-    schedule.Schedule(Settings(), JobConfig(), ReshareMetrics(registry), no_bar, every_s=60).run(too_little)
-    assert registry.get_sample_value("anabranch_reshare_runs_total", {"outcome": "waiting"}) == 1
-    assert registry.get_sample_value("anabranch_reshare_last", {"outcome": "waiting"}) == 1
+def test_a_run_that_finds_too_little_waits_for_the_next_and_counts_as_a_run(
+    too_little: threading.Event, tmp_path: Path
+) -> None:
+    job = Job(tmp_path)
+    job.schedule.run(too_little)
+    assert job.value("runs_total", "waiting") == 1
+    assert job.value("last", "waiting") == 1
 
 
-def test_a_single_run_that_finds_too_little_fails(too_little: threading.Event) -> None:
+def test_a_single_run_that_finds_too_little_fails(too_little: threading.Event, tmp_path: Path) -> None:
     with pytest.raises(NotEnoughData):
-        schedule.Schedule(Settings(), JobConfig(), ReshareMetrics(CollectorRegistry()), no_bar, None).run(too_little)
+        Job(tmp_path, every_s=None).schedule.run(too_little)
+    assert Job(tmp_path).value("last", "failed") is None, "shown once it runs"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no space left on device")])
+def test_a_run_that_crashes_is_what_the_next_process_shows_while_it_runs(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(schedule, "run_once", crash)
+    with pytest.raises(type(error)):
+        Job(tmp_path).schedule.run(threading.Event())
+
+    restarted = Job(tmp_path, every_s=None)
+    shown: list[float | None] = []
+
+    def look(*_: object) -> None:
+        shown.append(restarted.value("last", "failed"))
+        raise NotEnoughData("nothing is new")
+
+    monkeypatch.setattr(schedule, "run_once", look)
+    with pytest.raises(NotEnoughData):
+        restarted.schedule.run(threading.Event())
+    assert shown == [1]
+    assert restarted.value("last", "failed") == 0
+    assert restarted.value("last", "waiting") == 1
+
+
+def test_a_run_that_the_operator_interrupts_did_not_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedule, "run_once", interrupted)
+    job = Job(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        job.schedule.run(threading.Event())
+    assert job.value("last", "failed") == 0
+    assert job.value("runs_total", "failed") == 0
+    next_process = Job(tmp_path)
+    RunHistory.open(Settings(data_dir=tmp_path), next_process.metrics)
+    assert next_process.value("last", "failed") == 0
+
+
+def test_every_step_that_a_progress_bar_shows_is_a_beat_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job(tmp_path, every_s=None)
+    beats: list[str] = []
+    stage = "opened"
+
+    def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: object) -> None:
+        nonlocal stage
+        with bar("Train", 2) as advance:
+            stage = "advanced"
+            advance(1)
+        raise NotEnoughData("enough")
+
+    monkeypatch.setattr(schedule, "run_once", run_once)
+    monkeypatch.setattr(job.metrics.loop, "beat", lambda: beats.append(stage))
+    with pytest.raises(NotEnoughData):
+        job.schedule.run(threading.Event())
+    assert "advanced" in beats
+    assert beats.count("opened") > 1
+
+
+def test_a_job_that_waits_for_its_next_run_is_not_stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedule, "BEAT_INTERVAL_S", 0.01)
+    monkeypatch.setattr(schedule, "run_once", lambda *_: (_ for _ in ()).throw(NotEnoughData("nothing is new")))
+    job, stop, beats = Job(tmp_path), threading.Event(), 0
+
+    def beat() -> None:
+        nonlocal beats
+        beats += 1
+        if beats == 5:
+            stop.set()
+
+    monkeypatch.setattr(job.metrics.loop, "beat", beat)
+    job.schedule.run(stop)
+    assert beats >= 5
+    assert job.value("runs_total", "waiting") == 1
