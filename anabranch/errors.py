@@ -7,6 +7,11 @@ AnabranchError
 ├── DataError                a data folder that is not in the neutral format (models.data)
 ├── NotEnoughData            too few events to train, to divide or to test (models.data)
 ├── ReleaseError             a release folder that must not serve (anabranch.release)
+├── FolderInUse              another process re-shares in the same folder (models.retraining)
+├── ReleasesChanged          somebody else announced a release during a run (models.retraining)
+├── AnotherLog               the event store has the events of other topics (models.retraining)
+├── LogTruncated             a topic ends before the offset up to which it was read (models.retraining)
+├── OutOfResources           the disk is full, or memory is missing (models.retraining)
 ├── BrokerUnavailable        no broker answers at `bootstrap_servers`
 ├── BrokerRefused            authentication or TLS failed
 ├── BrokerFailed             a broker answered with an error that a retry does not solve

@@ -255,6 +255,9 @@ class ReshareMetrics(ProcessMetrics):
         self.runs = new.counter("anabranch_reshare_runs", "Runs of this process by outcome", "outcome")
         self.seconds = new.gauge("anabranch_reshare_seconds", "Duration of the last run")
         self.events = new.gauge("anabranch_reshare_events", "Events that the last run was trained on")
+        self.missed = new.counter(
+            "anabranch_reshare_missed_records", "Records that retention deleted before a run could read them"
+        )
         self._succeeded_at_s = time.time()
         age = new.gauge(
             "anabranch_reshare_age_seconds",

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from anabranch.durable_files import sync, sync_files, write_durably
 from anabranch.errors import AnabranchError
 from anabranch.messages import ReleaseNotice
 
@@ -158,9 +159,14 @@ def open_announced(releases_dir: Path, notice: ReleaseNotice) -> Release:
 
 
 def write(folder: Path, manifest: Manifest) -> str:
-    """Write the manifest, once all files of the folder are written. Returns the manifest's sha256 in hex."""
+    """Write the manifest, once all files of the folder are written. Returns the manifest's sha256 in hex.
+
+    On return the whole release is on the disk: announce it afterwards, and no power loss leaves a notice without it.
+    """
     payload = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(payload)
+    sync_files(folder)
+    write_durably(folder / MANIFEST, payload)
+    sync(folder.parent)
     return hashlib.sha256(payload).hexdigest()
 
 

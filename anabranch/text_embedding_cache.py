@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.release import Manifest
+
+log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 DIGEST_BYTES = 32
@@ -64,14 +68,27 @@ class TextEmbeddingCache:
         records = np.empty(len(digests), self._record)
         records["digest"] = np.frombuffer(b"".join(digests), f"V{DIGEST_BYTES}")
         records["vector"] = vectors
-        with self._path.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.truncate(file.tell() - file.tell() % self._record.itemsize)  # drop a record cut off by a crash
-            file.write(records.tobytes())
+        self._append(records)
         self._row.update((digest, self._count + index) for index, digest in enumerate(digests))
         self._reserve(self._count + len(digests))
         self._vectors[self._count : self._count + len(digests)] = vectors
         self._count += len(digests)
+
+    def _append(self, records: NDArray[np.void]) -> None:
+        """Append to the file. It only saves time, so without room for it the vectors are kept in memory alone."""
+        try:
+            with self._path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                size = os.fstat(file.fileno()).st_size  # others may have appended while this one waited for the lock
+                file.truncate(size - size % self._record.itemsize)  # drop a record cut off by a crash
+                file.write(records.tobytes())
+        except OSError as error:
+            log.warning(
+                "%s text vectors are not stored in %s: %s; make room, else the next start embeds these texts again",
+                f"{len(records):,}",
+                self._path,
+                error.strerror,
+            )
 
     def _reserve(self, capacity: int) -> None:
         if capacity > len(self._vectors):

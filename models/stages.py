@@ -18,6 +18,11 @@ Progress = Callable[[str, float], None]
 Done = Callable[[float], None]
 """Called with the share (0 to 1) of a stage that was done since the last call."""
 
+
+class Stopped(Exception):
+    """The work was asked to stop, and its next report of progress has ended it."""
+
+
 TITLES = {
     "what the seeds know": "Compare seed models",
     "order lists": "Ranking lists",
@@ -25,6 +30,27 @@ TITLES = {
     "catching up": "Fine-tuning",
 }
 """Titles of the bars of stages whose stored name says less; the manifest and the curves use the stored names."""
+
+
+def stoppable(bar: Bar, is_stopped: Callable[[], bool]) -> Bar:
+    """The same bars, whose opening and every step raise `Stopped` once `is_stopped()`."""
+
+    def require_not_stopped() -> None:
+        if is_stopped():
+            raise Stopped
+
+    @contextmanager
+    def stoppable_bar(title: str, total: int | None) -> Iterator[Advance]:
+        require_not_stopped()
+        with bar(title, total) as advance:
+
+            def advance_unless_stopped(steps: int) -> None:
+                require_not_stopped()
+                advance(steps)
+
+            yield advance_unless_stopped
+
+    return stoppable_bar
 
 
 @contextmanager

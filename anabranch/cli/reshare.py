@@ -63,7 +63,7 @@ def command(
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     configure_logging(settings)
-    stop = stop_on_signals()
+    stop = stop_on_signals(within_s=8.0)
     clients.require_topics(settings)
     lower_priority()
     training = TrainingOptions(

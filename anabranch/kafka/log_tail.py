@@ -11,9 +11,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.log_reader import PartitionReader
 
-WINDOW_RECORDS, WINDOW_GROWTH = 2048, 4
-"""Offsets that are read first, and how many times more each time that this was not enough. A ranker's transaction saves
-at most 1,024 states, and a marker behind them."""
+WINDOW_RECORDS, WINDOW_GROWTH = 64, 8
+"""Offsets that are read first, and how many times more each time that this was not enough: a transaction's last record
+may stand before the markers of its end and of aborted ones."""
 
 Found = TypeVar("Found")
 Steps = Generator[None, None, Found]

@@ -19,6 +19,14 @@ def ends(settings: Settings, topic: str) -> Offsets:
     return {partition.partition: offset for partition, offset in end_offsets.items()}
 
 
+def bounds(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
+    """The offset of the first record that a topic still has, and its end offset, for every partition."""
+    with closing(clients.reader(settings, [topic])) as consumer:
+        partitions = list(consumer.assignment())
+        begin_offsets, end_offsets = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    return {partition.partition: (begin_offsets[partition], end_offsets[partition]) for partition in partitions}
+
+
 def from_time(settings: Settings, topic: str, ms: int) -> Offsets:
     """The offset of the first record at or after a time (UTC ms), for every partition; the end if there is none."""
     with closing(clients.reader(settings, [topic])) as consumer:

@@ -29,7 +29,7 @@ MIN_CAPACITY = 1024
 GROWTH = 1.5
 
 
-class _Table(NamedTuple):
+class _NumberTable(NamedTuple):
     """Open addressing with linear probing, at most two thirds full (Knuth, The Art of Computer Programming, volume 3,
     6.4, algorithm L)."""
 
@@ -119,14 +119,14 @@ class UnnamedItems:
         _index_all(self._table, self._end)
 
 
-def _new_table(capacity: int, multiplier: np.uint64) -> _Table:
+def _new_table(capacity: int, multiplier: np.uint64) -> _NumberTable:
     capacity = max(capacity, MIN_CAPACITY)
     entries = np.zeros(1 << (capacity * 3 // 2).bit_length(), np.int32)
-    return _Table(entries, np.zeros(capacity, np.uint64), np.zeros(capacity, np.uint32), multiplier)
+    return _NumberTable(entries, np.zeros(capacity, np.uint64), np.zeros(capacity, np.uint32), multiplier)
 
 
 @compiled
-def _entry_of(table: _Table, item_hash: np.uint64) -> int:
+def _entry_of(table: _NumberTable, item_hash: np.uint64) -> int:
     """The entry of a hash or, if it has none, the free one where it belongs."""
     mask = len(table.entries) - 1
     entry = int(np.int64((item_hash * table.multiplier) >> np.uint64(32))) & mask
@@ -136,7 +136,7 @@ def _entry_of(table: _Table, item_hash: np.uint64) -> int:
 
 
 @compiled
-def _find(table: _Table, hashes: Hashes) -> Rows:
+def _find(table: _NumberTable, hashes: Hashes) -> Rows:
     numbers = np.empty(len(hashes), np.int32)
     for n in range(len(hashes)):
         index = table.entries[_entry_of(table, hashes[n])] - 1
@@ -146,7 +146,7 @@ def _find(table: _Table, hashes: Hashes) -> Rows:
 
 @compiled
 def _find_or_add(
-    table: _Table, hashes: Hashes, checks: Checks, unused: NDArray[np.int32], end: int
+    table: _NumberTable, hashes: Hashes, checks: Checks, unused: NDArray[np.int32], end: int
 ) -> tuple[Rows, int]:
     """Numbers [n], and how many items were added."""
     numbers, added = np.empty(len(hashes), np.int32), 0
@@ -166,7 +166,7 @@ def _find_or_add(
 
 
 @compiled
-def _index_all(table: _Table, end: int) -> None:
+def _index_all(table: _NumberTable, end: int) -> None:
     """Enter the hashes [end] in the empty entries."""
     for index in range(end):
         if table.hashes[index] != 0:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from anabranch.durable_files import create_folder, replaced_durably
 from anabranch.messages import EVENT_TYPES, Event
 from models.data.event_log import NONE, EventColumns, EventLog
 
@@ -35,7 +36,7 @@ class EventStore:
     @classmethod
     def open(cls, folder: Path) -> EventStore:
         """Open the folder, creating it if needed, with the offsets of its newest part."""
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         store = cls(folder)
         parts = store._parts()
         if parts:
@@ -44,13 +45,12 @@ class EventStore:
         return store
 
     def append(self, events: Sequence[Event], next_offsets: NextOffsets) -> None:
-        """Write one part: the events, and the offsets that follow them."""
+        """Write one part: the events, and the offsets that follow them. It is on the disk on return."""
         table = pa.table({name: [getattr(event, name) for event in events] for name in _COLUMNS}, _SCHEMA)
         table = table.replace_schema_metadata({_NEXT_OFFSETS: msgspec.json.encode(next_offsets)})
         part = self.folder / f"part-{len(self._parts()):06d}.parquet"
-        unfinished = part.with_suffix(".unfinished")
-        pq.write_table(table, unfinished)
-        unfinished.rename(part)
+        with replaced_durably(part) as unfinished:
+            pq.write_table(table, unfinished)
         self.next_offsets = next_offsets
 
     def log(self, item_ids: Sequence[str] = ()) -> EventLog:

@@ -31,7 +31,7 @@ from models.offline.offline_ranker import (
 )
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
-from models.pipeline.release_folder import removed_on_error
+from models.pipeline.release_folder import claimed_folder
 from models.stages import Advance, Progress
 from models.training_curves import Curve, no_curve
 
@@ -145,7 +145,7 @@ def make_release(
     """Train a release on the events before the test; it passes no gate. `cache` holds text vectors between runs.
 
     With a `parent`, the events that its own test began with, and later ones, are new. If training fails, `folder` is
-    removed. Raises `NotEnoughData` if the events do not suffice.
+    removed. Raises `UsageError` if it exists, and `NotEnoughData` if the events do not suffice.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
     train_log = benchmark.train_log
@@ -164,7 +164,7 @@ def make_release(
         events=len(train_log),
     )
     parent_id = None if parent is None else parent.manifest.id
-    with removed_on_error(folder):
+    with claimed_folder(folder):
         candidate = make_release_candidate(
             inputs, folder, cache=cache, config=benchmark.config, progress=progress, curve=curve
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from anabranch.durable_files import create_folder, write_durably
 from models.evaluation.seed_comparison import SeedComparison
 from models.pipeline.release_gate import METRIC_NAMES, PRIMARY, Finding
 from models.report import words
@@ -18,9 +19,9 @@ from models.report.report import Report
 
 
 def write(report: Report, path: Path) -> None:
-    """Write the page; an existing file is replaced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(report), "utf-8")
+    """Write the page; an existing file is replaced as a whole."""
+    create_folder(path.parent)
+    write_durably(path, render(report).encode())
 
 
 def render(report: Report) -> str:

@@ -1,23 +1,29 @@
 """One run of the retraining job: from new feedback on the topics to a release that is live or rejected.
 
-`run_once` reads top to bottom, in the steps of `models.retraining.run`: collect events and items, announce a bootstrap
-release if none has served yet (`models.pipeline.bootstrap_release`), split the events by time (`windows`), train a
-release candidate (`models.pipeline.release_candidate`), rank the gate's window with every contender
-(`models.evaluation.contenders`), decide (`models.pipeline.release_gate`), publish the co-visit table and the decision
-(`topics_io`), and write a report (`models.report`).
+`run_once` reads top to bottom: take the workspace, which no other run can have (`workspace`), collect new events
+(`topics_io`), then the steps of `models.retraining.run`: announce a bootstrap release if none has served yet
+(`models.pipeline.bootstrap_release`), split the events by time (`windows`), train a release candidate
+(`models.pipeline.release_candidate`), rank the gate's window with every contender (`models.evaluation.contenders`),
+decide (`models.pipeline.release_gate`), write a report (`models.report`), and publish the co-visit table and the
+decision (`topics_io`).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from anabranch.kafka import clients
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
+from models.data.event_store import EventStore
 from models.pipeline.data_kind import KindDecision
+from models.retraining import topics_io
 from models.retraining.run import GatedRelease, JobConfig, RetrainingRun
+from models.retraining.workspace import Workspace, open_workspace
 from models.stages import Bar
 from models.training_curves import OpenCurve, no_curves
 
@@ -36,16 +42,55 @@ class RunResult:
     """What a release candidate lacks; None if there is one."""
 
 
-def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve = no_curves) -> RunResult:
-    """Train a release candidate on the events so far, let the gate decide, announce the decision, write a report.
+@dataclass(frozen=True)
+class RunCallbacks:
+    """What is called in a run."""
+
+    begun: Callable[[], None] = lambda: None
+    """Called once no other run can begin."""
+    missed: Callable[[int], None] = lambda records: None
+    """Called with the number of records that retention had deleted unread."""
+
+
+def run_once(
+    settings: Settings,
+    config: JobConfig,
+    bar: Bar,
+    curves: OpenCurve = no_curves,
+    callbacks: RunCallbacks = RunCallbacks(),
+) -> RunResult:
+    """Train a release candidate on the events so far, let the gate decide, report and announce the decision.
 
     Where no release has served yet, or a bootstrap release that does not fit the data, one is made and announced first;
     the candidate has to beat it. The co-visit table is published either way. Raises `NotEnoughData` if there is too
-    little for a candidate and no bootstrap release was made.
+    little for a candidate and no bootstrap release was made, `ReleasesChanged` if somebody else announced a release
+    meanwhile, and as `open_workspace` and `topics_io.collect` do.
     """
+    with open_workspace(settings) as workspace:
+        callbacks.begun()
+        callbacks.missed(_collect(settings, workspace.store, bar))
+        return _run(settings, workspace, config, bar, curves)
+
+
+def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
+    """Publish the co-visit table of all events so far, without training a release candidate."""
+    with open_workspace(settings) as workspace:
+        _collect(settings, workspace.store, bar)
+        RetrainingRun.open(settings, workspace, config, bar, None).publish_all_co_visits()
+
+
+def _collect(settings: Settings, store: EventStore, bar: Bar) -> int:
+    """Bring the event store up to date; returns how many records retention had deleted unread."""
+    clients.require_topics(settings)  # somebody may have added partitions since the run before
+    with bar("Collect new events", None) as advance:
+        return topics_io.collect(settings, store, advance).missed
+
+
+def _run(settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, curves: OpenCurve) -> RunResult:
+    """The steps after the collection. No other run announces a release while this one has the workspace."""
     started = time.monotonic()
     notices = read_release_notices(settings)
-    run = RetrainingRun.open(settings, config, bar, notices.live)
+    run = RetrainingRun.open(settings, workspace, config, bar, notices.live)
     bootstrap = None
     reason = run.reason_for_bootstrap(notices)
     if reason is not None:
@@ -61,8 +106,3 @@ def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: OpenCurve 
             raise
         gated, waiting_for = None, str(error)
     return RunResult(run.kind, len(run.events), time.monotonic() - started, bootstrap, gated, waiting_for)
-
-
-def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
-    """Publish the co-visit table of all events so far, without training a release candidate."""
-    RetrainingRun.open(settings, config, bar, None).publish_all_co_visits()

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from anabranch import release
-from anabranch.kafka import clients
-from anabranch.kafka.release_topic import announce, go_live
+from anabranch.errors import AnabranchError
+from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, ReleaseNotice
 from anabranch.ranking.pipeline.servable import require_servable
 from anabranch.ranking.policy import Policy
@@ -25,7 +25,6 @@ from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
-from models.data.event_store import EventStore
 from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
@@ -38,12 +37,16 @@ from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
-from models.retraining.release_folder import new_release_folder
 from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
+from models.retraining.workspace import Workspace
 from models.stages import Bar, Stages, bar_by_stage
 from models.training_curves import Curve, OpenCurve, no_curve
 
 log = logging.getLogger(__name__)
+
+
+class ReleasesChanged(AnabranchError):
+    """Somebody else announced a release while this run made its own."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class RetrainingRun:
     """The data of one run, and its steps."""
 
     settings: Settings
+    workspace: Workspace
     config: JobConfig
     bar: Bar
     events: EventLog
@@ -86,15 +90,19 @@ class RetrainingRun:
     """Why the live release cannot serve, if it cannot."""
 
     @classmethod
-    def open(cls, settings: Settings, config: JobConfig, bar: Bar, live: ReleaseNotice | None) -> Self:
-        """Collect events and items, and find the kind of data."""
+    def open(
+        cls, settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, live: ReleaseNotice | None
+    ) -> Self:
+        """Read the event store and the items, and find the kind of data."""
         incumbent, unservable = _open_incumbent(settings, live)
-        events, items = _collect(settings, bar)
+        items = _read_catalogue(settings, bar)
+        events = workspace.store.log([item.item_id for item in items])
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
         candidate = config.candidate_of(kind.kind)
         policy = Policy.from_settings(settings, candidate.policy.for_release)
-        return cls(settings, config, bar, events, items, kind, replace(candidate, policy=policy), incumbent, unservable)
+        candidate = replace(candidate, policy=policy)
+        return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
 
     def with_incumbent(self, notice: ReleaseNotice) -> Self:
         """The same, after a release went live."""
@@ -132,7 +140,7 @@ class RetrainingRun:
 
     def announce_bootstrap(self, notices: ReleaseNotices, reason: str) -> ReleaseNotice:
         """Make a bootstrap release, publish the co-visit table that it needs, and announce it live."""
-        with new_release_folder(self.settings.releases_dir, notices.newest) as folder:
+        with self.workspace.new_release_folder(notices.newest) as folder:
             with bar_by_stage(self.bar) as progress, Stages(progress, no_curve)("bootstrap release") as done:
                 manifest = make_bootstrap_release(
                     BootstrapInputs(self.events, self.items, self.kind, reason),
@@ -141,6 +149,7 @@ class RetrainingRun:
                     config=self.candidate_config,
                     done=done,
                 )
+            self._require_no_other_announcement(notices)
             manifest_sha256 = release.write(folder, manifest)
         self.publish_all_co_visits()
         notice = release_notice(manifest, manifest_sha256, "live", reason)
@@ -158,8 +167,8 @@ class RetrainingRun:
         return window
 
     def gate_candidate(self, window: DataWindow, notices: ReleaseNotices, curves: OpenCurve) -> GatedRelease:
-        """Train a candidate, compare it with what serves, announce what the gate decides, and write a report."""
-        with new_release_folder(self.settings.releases_dir, notices.newest) as folder:
+        """Train a candidate, compare it with what serves, report and announce what the gate decides."""
+        with self.workspace.new_release_folder(notices.newest) as folder:
             with curves(folder.name) as curve:
                 candidate = self.train(window, folder, curve)
             manifest = self.describe(candidate, folder, window)
@@ -168,17 +177,28 @@ class RetrainingRun:
             paired = self.evaluate(Release(folder, manifest), co_visit, texts)
             verdict = decide(paired, self.config.rule)
             manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
+            self._require_no_other_announcement(notices)
             manifest_sha256 = release.write(folder, manifest)
 
+        report_path = release.report_path(self.settings.data_dir, manifest.id)
+        write(Report(manifest, candidate, verdict, self.config.rule), report_path)
         self.publish_neighbours(co_visit, texts)
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
         else:
             announce(self.settings, notice)
-        report_path = release.report_path(self.settings.data_dir, manifest.id)
-        write(Report(manifest, candidate, verdict, self.config.rule), report_path)
         return GatedRelease(notice, candidate, verdict, report_path)
+
+    def _require_no_other_announcement(self, notices: ReleaseNotices) -> None:
+        """Raise `ReleasesChanged` if the live release, or the gate's last window, is not what this run began with."""
+        now = read_release_notices(self.settings)
+        ours, theirs = (_standing(known) for known in (notices, now))
+        if theirs != ours:
+            raise ReleasesChanged(
+                f"a release was announced during this run, by an operator or by a job on another machine (live is now "
+                f"{theirs[0]}): this run announces nothing, and the next one begins with what is live then"
+            )
 
     def describe(self, candidate: ReleaseCandidate, folder: Path, window: DataWindow) -> Manifest:
         """The candidate's manifest, without the gate's metrics."""
@@ -261,13 +281,14 @@ def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Rel
     return incumbent, None
 
 
-def _collect(settings: Settings, bar: Bar) -> tuple[EventLog, list[Item]]:
-    """Bring the event store up to date, and read the catalogue: all events, and all items."""
-    clients.require_topics(settings)  # somebody may have added partitions since the run before
-    store = EventStore.open(settings.data_dir / "reshare" / "journal")
-    with bar("Collect new events", None) as advance:
-        topics_io.collect(settings, store, advance)
+def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:
+    """The live release, and the end of the gate's last window."""
+    live = notices.live
+    return None if live is None else live.release, topics_io.last_gated_ms(notices.newest)
+
+
+def _read_catalogue(settings: Settings, bar: Bar) -> list[Item]:
     with bar("Read the catalogue", None) as advance:
         items = topics_io.read_catalogue(settings)
         advance(len(items))
-    return store.log([item.item_id for item in items]), items
+    return items

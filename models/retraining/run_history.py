@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from anabranch.durable_files import create_folder, write_durably
 from anabranch.errors import UsageError
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
+from models.retraining.folder_lock import is_locked, lock_path
 
 log = logging.getLogger(__name__)
 
@@ -43,20 +44,23 @@ class RunHistory:
 
     @classmethod
     def open(cls, settings: Settings, metrics: ReshareMetrics, clock: Callable[[], float] = time.time) -> RunHistory:
-        """Read the file. A run that began and did not end failed: its process was killed, or the machine stopped.
+        """Read the file. A run that began, did not end and does not run failed: it was killed, or the machine stopped.
 
         Raises `UsageError` if the file is damaged.
         """
         path = history_path(settings)
         history = cls(path, metrics, _read(path) or RunRecord(first_start_s=clock()), clock)
-        if history.record.begun_s is not None:
-            log.warning("the last run did not end: it was killed, or the machine stopped; it counts as failed")
-            history.end("failed")
-        history._set(history.record)
+        if is_locked(lock_path(settings)):  # another process's run goes on
+            history._show()
+        else:
+            history._end_killed()
+            history._set(history.record)
         return history
 
     def begin(self) -> None:
-        """A run begins."""
+        """A run begins, and no other is at work. Other processes may have had runs since this one read the file."""
+        self.record = _read(self.path) or self.record
+        self._end_killed()
         self._set(replace(self.record, begun_s=self.clock()))
 
     def end(self, outcome: str) -> None:
@@ -69,9 +73,22 @@ class RunHistory:
         """The run was given up because the process is to stop: it has no outcome."""
         self._set(replace(self.record, begun_s=None))
 
+    def _end_killed(self) -> None:
+        if self.record.begun_s is not None:
+            log.warning("the last run did not end: it was killed, or the machine stopped; it counts as failed")
+            self.end("failed")
+
     def _set(self, record: RunRecord) -> None:
-        _write(self.path, record)
         self.record = record
+        self._show()
+        try:
+            create_folder(self.path.parent)
+            write_durably(self.path, msgspec.json.encode(record))
+        except OSError as error:
+            log.warning("%s cannot be written: %s; the next start does not know of this run", self.path, error.strerror)
+
+    def _show(self) -> None:
+        record = self.record
         self.metrics.show(record.last, record.ended_s, record.first_start_s)
         self.metrics.loop.turned("the last run failed" if record.last == "failed" else None)
 
@@ -88,14 +105,3 @@ def _read(path: Path) -> RunRecord | None:
         return None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path} is damaged ({error}): remove it; it holds only when runs ended, and how") from error
-
-
-def _write(path: Path, record: RunRecord) -> None:
-    """Replace the file in one step: a process that dies meanwhile leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
-        file.write(msgspec.json.encode(record))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)

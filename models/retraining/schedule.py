@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from anabranch.durations import duration_text
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
-from models.retraining.job import RunResult, run_once
-from models.retraining.run import GatedRelease, JobConfig
+from models.retraining.folder_lock import FolderInUse
+from models.retraining.job import RunCallbacks, RunResult, run_once
+from models.retraining.resources import OutOfResources, resources_checked
+from models.retraining.run import GatedRelease, JobConfig, ReleasesChanged
 from models.retraining.run_history import RunHistory
-from models.stages import Advance, Bar
+from models.stages import Advance, Bar, Stopped, stoppable
 from models.training_curves import OpenCurve, no_curves
 
 log = logging.getLogger(__name__)
@@ -35,32 +38,57 @@ class Schedule:
     curves: OpenCurve = no_curves
 
     def run(self, stop: threading.Event) -> None:
-        """Run until `stop` is set. A failed run raises; one without enough data waits for the next, if there is one."""
+        """Run until `stop` is set, which ends a run at its next report of progress.
+
+        A failed run raises, unless its cause may be gone by the next run, if there is one: too little data, a full
+        disk, missing memory, another run in the same folder, or one that announced a release meanwhile.
+        """
         history = RunHistory.open(self.settings, self.metrics)
         while not stop.is_set():
             started = time.monotonic()
-            self._run_once(history)
+            try:
+                self._run_once(history, stop)
+            except Stopped:
+                log.info("the run was stopped: nothing more is announced, and its unfinished release is removed")
+                return
             if self.every_s is None:
                 return
             self._wait_until(started + self.every_s, stop)
 
-    def _run_once(self, history: RunHistory) -> None:
-        history.begin()
+    def _run_once(self, history: RunHistory, stop: threading.Event) -> None:
         try:
-            result = run_once(self.settings, self.config, self._beating_bar, self.curves)
+            self._report(self._run(history, stop), history)
         except NotEnoughData as error:
             history.end("waiting")
-            if self.every_s is None:
-                raise
+            self._raise_if_last(error)
             log.info("no release candidate yet: %s", error)
+        except FolderInUse as error:  # what becomes of the other run is its own history
+            self._raise_if_last(error)
+            log.error("no run, and the next attempt is in %s: %s", self._interval, error)
+        except (OutOfResources, ReleasesChanged) as error:
+            history.end("failed")
+            self._raise_if_last(error)
+            log.error("the run failed, and the next one tries again in %s: %s", self._interval, error)
+        except (Stopped, KeyboardInterrupt, SystemExit):
+            history.abandon()
+            raise
         except Exception:
             history.end("failed")
             raise
-        except BaseException:
-            history.abandon()
-            raise
-        else:
-            self._report(result, history)
+
+    def _run(self, history: RunHistory, stop: threading.Event) -> RunResult:
+        callbacks = RunCallbacks(begun=history.begin, missed=self.metrics.missed.inc)
+        with resources_checked((self.settings.data_dir, self.settings.releases_dir)):
+            bar = stoppable(self._beating_bar, stop.is_set)
+            return run_once(self.settings, self.config, bar, self.curves, callbacks)
+
+    def _raise_if_last(self, error: Exception) -> None:
+        if self.every_s is None:
+            raise error
+
+    @property
+    def _interval(self) -> str:
+        return duration_text(1000 * (self.every_s or 0))
 
     def _report(self, result: RunResult, history: RunHistory) -> None:
         self.metrics.events.set(result.events)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from kafka.consumer.fetcher import ConsumerRecord
@@ -13,26 +14,39 @@ from msgspec import structs
 
 from anabranch import messages
 from anabranch.kafka import clients
-from anabranch.kafka.offsets import ends
+from anabranch.kafka.offsets import bounds
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Codec, Event, Feedback, InvalidMessage, Item, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
 from models.data.event_store import EventStore, NextOffsets
+from models.retraining.log_bounds import TopicPosition
 
 Message = TypeVar("Message")
 Advance = Callable[[int], None]
 
 
-def collect(settings: Settings, store: EventStore, advance: Advance) -> int:
-    """Append all new events on the broker to the event store; returns how many there are.
+@dataclass(frozen=True)
+class Collected:
+    """What a run found on the topics."""
+
+    events: int
+    """New events."""
+    missed: int
+    """Records that retention had deleted unread; a few of them may have been markers of transactions."""
+
+
+def collect(settings: Settings, store: EventStore, advance: Advance) -> Collected:
+    """Append all new events on the broker to the event store.
 
     The job learns from `feedback`. Events before a partition's first feedback were never ranked, so they are read from
-    `events`: all of them, while nothing ranks.
+    `events`: all of them, while nothing ranks. Raises `LogTruncated` if a topic ends before the store's offsets.
     """
     next_offsets: NextOffsets = {topic: dict(offsets) for topic, offsets in store.next_offsets.items()}
     next_event, next_feedback = (next_offsets.setdefault(topic, {}) for topic in ("events", "feedback"))
-    end_offsets = ends(settings, Topics(settings).events)
+    event_bounds = bounds(settings, Topics(settings).events)
+    missed = _pass_deleted(settings, store, next_offsets, event_bounds)
+    end_offsets = {partition: end for partition, (_, end) in event_bounds.items()}
     never_ranked = end_offsets.keys() - next_feedback.keys()
     start_offsets = end_offsets | {name: next_event.get(name, 0) for name in never_ranked}
     feedback = list(_new_feedback(settings, next_feedback, advance))
@@ -42,9 +56,28 @@ def collect(settings: Settings, store: EventStore, advance: Advance) -> int:
         unranked = (record for record in read if record.partition in never_ranked)
         events += _events_before_feedback(unranked, feedback, next_event, advance)
     events += _not_read_yet(feedback, next_event)
-    if events:
+    if events or missed:
         store.append(events, next_offsets)
-    return len(events)
+    return Collected(len(events), missed)
+
+
+def _pass_deleted(
+    settings: Settings, store: EventStore, next_offsets: NextOffsets, event_bounds: Mapping[int, tuple[int, int]]
+) -> int:
+    """Move `next_offsets` over records that retention has deleted; returns how many. Raises `LogTruncated`."""
+    next_event, next_feedback = next_offsets["events"], next_offsets["feedback"]
+    feedback_bounds = bounds(settings, Topics(settings).feedback)
+    events = TopicPosition(Topics(settings).events, next_event, event_bounds)
+    feedback = TopicPosition(Topics(settings).feedback, next_feedback, feedback_bounds)
+    remedy = f"Move {store.folder.parent} away, and the next run reads the topics from their beginnings"
+    for position in (events, feedback):
+        position.require_not_truncated(remedy)
+    unranked = {partition: offset for partition, offset in next_event.items() if partition not in next_feedback}
+    unread = (replace(events, next_offsets=unranked), feedback)  # ranked events are read from their feedback
+    missed = sum(position.log_missed() for position in unread)
+    for offsets, position in zip((next_event, next_feedback), unread, strict=True):
+        offsets.update({partition: position.bounds[partition][0] for partition in position.missed()})
+    return missed
 
 
 def read_catalogue(settings: Settings) -> list[Item]:

@@ -33,3 +33,8 @@ def test_kills_pauses_and_a_swap_lose_nothing_double_nothing_and_bend_no_vector(
     assert findings["ignored"] > 0 and findings["rejected"] == findings["dead_letters"] > 0
     assert set(findings["by_release"]) == {"r0002", "r0003"}, "r0001 is the bootstrap release, withdrawn"
     assert len(chaos_run["shutdown_s"]) == 2
+    losses = written["log_losses"]
+    assert {name: losses["findings"][name] for name in MUST_BE_ZERO} == dict.fromkeys(MUST_BE_ZERO, 0)
+    assert losses["deleted"] == losses["counted"] > 100
+    assert losses["recreated"] == losses["breaks"] == 4, "every partition of the new topic"
+    assert losses["findings"]["accepted"] > findings["accepted"]

@@ -13,6 +13,8 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.record import default_records
 
+from anabranch.harness.chaos import stream as chaos_stream
+from anabranch.harness.chaos.stream import EventStream, Message
 from anabranch.inspection import topic_messages
 from anabranch.kafka import clients, record_batches
 from anabranch.kafka.record_batches import UnreadableValue
@@ -49,6 +51,19 @@ def await_dead_letters(world: World, count: int) -> list[ConsumerRecord]:
     return world.records(world.topics.dead_letter)
 
 
+def watch_codecs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The codecs of the compressed batches that this process reads from now on."""
+    read: list[int] = []
+    decompress = record_batches.decompress
+
+    def watched(codec: int, payload: bytes, max_bytes: int) -> bytes:
+        read.append(codec)
+        return decompress(codec, payload, max_bytes)
+
+    monkeypatch.setattr(record_batches, "decompress", watched)
+    return read
+
+
 def zstd_of_java(payload: bytes) -> bytes:
     return zstandard.ZstdCompressor(write_content_size=False).compress(payload)
 
@@ -75,11 +90,7 @@ def test_events_of_every_codec_are_ranked(world: World, monkeypatch: pytest.Monk
             send(world, world.topics.events, batches[number * 10 : number * 10 + 10], codec)
         assert len({ranking.cause.event_id for ranking in world.await_rankings(90)}) == 90
         assert ranker.terminate() == 0
-    read: list[int] = []
-    decompress = record_batches.decompress
-    monkeypatch.setattr(
-        record_batches, "decompress", lambda codec, *rest: read.append(codec) or decompress(codec, *rest)
-    )
+    read = watch_codecs(monkeypatch)
     assert len(world.records(world.topics.events)) == 90
     assert sorted(read) == [1, 1, 2, 2, 3, 3, 4, 4], "the broker keeps each producer's codec"
 
@@ -166,3 +177,16 @@ def test_a_topic_that_compresses_again_is_told_with_the_command_and_stops_no_pro
     (line,) = (line for line in check(admin, settings) if "compression.type" in line)
     assert f"kafka-configs.sh --alter --topic {topics.events} --add-config compression.type=producer" in line
     require(admin, settings, configs=False)
+
+
+def test_the_stream_of_a_chaos_run_takes_every_codec_in_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos_stream, "MESSAGES_PER_CODEC", 20)
+    messages = [Message(b"u0", encode(event)) for event in purchases(110, users=1)]
+    stream = EventStream(world.settings, world.topics.events, iter(messages), 100_000)
+    stream.start()
+    await_true(lambda: stream.sent == len(messages), "all messages")
+    stream.stop()
+    read = watch_codecs(monkeypatch)
+    assert [record.value for record in world.records(world.topics.events)] == [message.value for message in messages]
+    assert set(read) == {1, 2, 3, 4}
+    assert stream.failures == 0

@@ -12,7 +12,7 @@ import pytest
 from anabranch.kafka import clients
 from anabranch.kafka.log_reader import KafkaLogReader
 from anabranch.kafka.topics import Topics, key
-from anabranch.messages import Item, encode
+from anabranch.messages import DeadLetterCategory, Item, encode
 from anabranch.settings import Settings
 from consumers.dead_letter_admin import replay
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
@@ -209,9 +209,11 @@ def test_dead_letters_of_unknown_topics_are_refused_and_the_others_are_replayed(
     assert all(("refused" in line) != line["replayed"] for line in lines)
 
 
-def test_a_too_large_record_that_no_longer_exists_is_not_replayed(world: World) -> None:
+@pytest.mark.parametrize("category", ["too_large", "unreadable"])
+def test_a_too_large_record_that_no_longer_exists_is_not_replayed(world: World, category: DeadLetterCategory) -> None:
+    """Its dead letter has only its position."""
     record = dead_letter(world, b"", offset=12_345).record
-    publish_dead_letters(world, DeadLetter(record, "too_large", "a reason"))
+    publish_dead_letters(world, DeadLetter(record, category, "a reason"))
     result = run(world, "replay")
     assert "1 cannot be replayed" in result.stdout
     assert "`offset` is 12345" in result.stderr

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
 
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import Event, Feedback, encode
@@ -38,7 +40,7 @@ def test_an_event_from_the_future_is_learned_as_of_now_and_what_cannot_be_read_n
         world.send(topic, key("u0"), value)
     event_store = EventStore.open(settings.data_dir / "journal")
 
-    assert topics_io.collect(settings, event_store, lambda n: None) == 2
+    assert topics_io.collect(settings, event_store, lambda n: None).events == 2
 
     first, last = event_store.log().ts.tolist()
     assert first == past.ts
@@ -51,7 +53,7 @@ def test_events_that_nothing_ranked_are_learned_from_the_events_and_the_others_o
     world, store = World(settings), EventStore.open(settings.data_dir / "journal")
 
     def collect() -> int:
-        return topics_io.collect(settings, store, lambda n: None)
+        return topics_io.collect(settings, store, lambda n: None).events
 
     def rank(*events: Event) -> None:
         (partition,) = {record.partition for record in world.records(topics.events)}
@@ -70,3 +72,31 @@ def test_events_that_nothing_ranked_are_learned_from_the_events_and_the_others_o
     assert collect() == 1
     assert collect() == 0
     assert store.log().ts.tolist() == [event.ts for event in (e0, e1, e2, e3, e4, e5)]
+
+
+def test_events_that_retention_deletes_after_they_were_ranked_are_not_missed_but_their_feedback_is(
+    settings: Settings, topics: Topics, admin: KafkaAdminClient
+) -> None:
+    def rank(*events: Event) -> None:
+        for event in events:
+            world.send(topics.events, key("u0"), as_event(event))
+        partition = max(world.records(topics.events), key=lambda record: record.offset).partition
+        for event in events:
+            world.send(topics.feedback, key("u0"), as_feedback(event, partition))
+
+    def delete_before(topic: str, offset: int) -> None:
+        (partition,) = {record.partition for record in world.records(topic)}
+        admin.delete_records({TopicPartition(topic, partition): offset})
+
+    world, store = World(settings), EventStore.open(settings.data_dir / "journal")
+    events = purchases(8, users=1)
+    rank(*events[:4])
+    assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=4, missed=0)
+    rank(*events[4:6])
+    delete_before(topics.events, 6)
+    assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=2, missed=0)
+    rank(*events[6:])
+    delete_before(topics.feedback, 7)
+    assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=1, missed=1)
+    assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=0, missed=0)
+    assert store.log().ts.tolist() == [event.ts for number, event in enumerate(events) if number != 6]

@@ -30,6 +30,8 @@ from tests.support.releases import write_release
 
 ITEMS = [f"i{number}" for number in range(60)]
 PATIENCE_S = 60.0
+TRAINING_PATIENCE_S = 240.0
+"""For a process that loads PyTorch, at the lowest priority, before it does anything."""
 
 
 class World:
@@ -130,9 +132,9 @@ class Process:
                 [sys.executable, *program, *arguments], env=environment, stdout=file, stderr=subprocess.STDOUT
             )
 
-    def await_log(self, text: str) -> str:
+    def await_log(self, text: str, patience_s: float = PATIENCE_S) -> str:
         """Wait until the log holds the text; the log's line."""
-        await_true(lambda: self.ended or text in self.log.read_text(), f"{text!r} in the log", self.log)
+        await_true(lambda: self.ended or text in self.log.read_text(), f"{text!r} in the log", self.log, patience_s)
         return next(line for line in self.log.read_text().splitlines() if text in line)
 
     def kill(self) -> None:

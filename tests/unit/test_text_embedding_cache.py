@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import fcntl
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from anabranch.text_embedding_cache import TextEmbeddingCache, Vectors
+from tests.support.full_disk import files_up_to
 
 DIMS = 3
 
@@ -68,3 +73,34 @@ def test_many_texts_outgrow_the_first_array(tmp_path: Path) -> None:
 
 def test_no_texts_have_no_vectors(tmp_path: Path) -> None:
     assert TextEmbeddingCache(tmp_path / "v", DIMS).get([], Encoder()).shape == (0, DIMS)
+
+
+def test_without_room_on_the_disk_vectors_are_kept_in_memory_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"{number}" for number in range(2000)]
+    encode, cache = Encoder(), TextEmbeddingCache(tmp_path / "v", DIMS)
+    with files_up_to(4096):
+        vectors = cache.get(texts, encode)
+    np.testing.assert_array_equal(vectors, Encoder()(texts))
+    assert "2,000 text vectors are not stored in" in caplog.text and "File too large; make room" in caplog.text
+
+    cache.get(["soup"], encode)
+    encode = Encoder()
+    np.testing.assert_array_equal(TextEmbeddingCache(tmp_path / "v", DIMS).get([*texts, "soup"], encode)[:-1], vectors)
+    assert "soup" not in encode.encoded
+
+
+def test_a_process_that_waited_for_the_lock_keeps_what_was_appended_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    first, second = TextEmbeddingCache(path, DIMS), TextEmbeddingCache(path, DIMS)
+    first.get(["soup"], Encoder())
+    with path.open("ab") as lock, ThreadPoolExecutor(1) as waiting:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        appended = waiting.submit(second.get, ["bread"], Encoder())
+        time.sleep(0.2)  # the file is open, and its end was the end of "soup"
+        lock.write(path.read_bytes())
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        appended.result()
+    assert path.stat().st_size == 3 * (32 + 4 * DIMS)

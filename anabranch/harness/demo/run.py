@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from anabranch.harness.environment import broker
 from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed, free_ports
 from anabranch.harness.environment.ranker_probe import RankerProbe
 from anabranch.harness.environment.reconciliation import reconcile
+from anabranch.harness.environment.run_folders import replace_run_folders
 from anabranch.harness.environment.testbed import child_environment
 from anabranch.input_files.faults import counted
 from anabranch.kafka.offsets import Offsets
@@ -68,8 +68,7 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
     clock = StageClock()
     with clock("read the data"):
         data = options.load()
-    for name in RUN_FOLDERS:
-        shutil.rmtree(settings.data_dir / name, ignore_errors=True)
+    replace_run_folders(settings.data_dir, RUN_FOLDERS)
     with clock("start the broker"):
         opened = broker.open_broker(options.bootstrap_servers, settings.data_dir / "broker")
     with opened:

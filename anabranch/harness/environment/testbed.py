@@ -18,6 +18,7 @@ from anabranch import release
 from anabranch.errors import UsageError
 from anabranch.harness.environment.cluster import Cluster
 from anabranch.harness.environment.processes import Processes, ProcessFailed
+from anabranch.harness.environment.run_folders import replace_run_folders
 from anabranch.kafka import clients, release_topic, topics
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
@@ -174,9 +175,11 @@ def _trained_releases(folder: Path) -> list[Path]:
 
 
 def clear(data_dir: Path) -> None:
-    """Remove the folders of an earlier run. The text vectors stay: they depend on the texts alone."""
-    for name in RUN_FOLDERS:
-        shutil.rmtree(data_dir / name, ignore_errors=True)
+    """Remove the folders of an earlier run. The text vectors stay: they depend on the texts alone.
+
+    Raises `UsageError` if there are releases that no such run has made.
+    """
+    replace_run_folders(data_dir, RUN_FOLDERS)
 
 
 def cluster_settings(settings: Settings, cluster: Cluster, session_timeout_ms: int) -> Settings:

@@ -21,7 +21,7 @@ MAX_LOAD, GROWTH, MIN_LOAD = 0.8, 1.4, 0.2
 """The table has 1.4 times the entries that it needs at `MAX_LOAD`, so that it is between 57 and 80 % full."""
 
 
-class _Table(NamedTuple):
+class _OffsetTable(NamedTuple):
     """Open addressing with linear probing (Knuth, The Art of Computer Programming, volume 3, 6.4, algorithms L and R).
     User hashes have a secret key, so nobody can make users compete for entries."""
 
@@ -70,8 +70,8 @@ class EvictedUsers:
             _add(self._table, old.users[used], old.places[used])
 
 
-def _new_table(capacity: int) -> _Table:
-    return _Table(np.zeros(capacity, np.int64), np.full(capacity, FREE, np.int64))
+def _new_table(capacity: int) -> _OffsetTable:
+    return _OffsetTable(np.zeros(capacity, np.int64), np.full(capacity, FREE, np.int64))
 
 
 def _places(offsets: Offsets, users: UserKeys) -> NDArray[np.int64]:
@@ -79,7 +79,7 @@ def _places(offsets: Offsets, users: UserKeys) -> NDArray[np.int64]:
 
 
 @compiled
-def _entry_of(table: _Table, user: int, check: int) -> int:
+def _entry_of(table: _OffsetTable, user: int, check: int) -> int:
     """The entry of a user or, if there is none, the free one where it belongs."""
     users, places = table.users, table.places
     entry = _ideal(user, len(users))
@@ -94,7 +94,7 @@ def _ideal(user: int, capacity: int) -> int:
 
 
 @compiled
-def _add(table: _Table, users: NDArray[np.int64], places: NDArray[np.int64]) -> int:
+def _add(table: _OffsetTable, users: NDArray[np.int64], places: NDArray[np.int64]) -> int:
     """How many of the users are new."""
     new = 0
     for n in range(len(users)):
@@ -105,7 +105,7 @@ def _add(table: _Table, users: NDArray[np.int64], places: NDArray[np.int64]) -> 
 
 
 @compiled
-def _find(table: _Table, users: NDArray[np.int64], checks: NDArray[np.uint16]) -> Offsets:
+def _find(table: _OffsetTable, users: NDArray[np.int64], checks: NDArray[np.uint16]) -> Offsets:
     offsets = np.empty(len(users), np.int64)
     for n in range(len(users)):
         place = table.places[_entry_of(table, users[n], int(checks[n]))]
@@ -114,7 +114,7 @@ def _find(table: _Table, users: NDArray[np.int64], checks: NDArray[np.uint16]) -
 
 
 @compiled
-def _remove(table: _Table, users: NDArray[np.int64], checks: NDArray[np.uint16]) -> int:
+def _remove(table: _OffsetTable, users: NDArray[np.int64], checks: NDArray[np.uint16]) -> int:
     """How many of the users were there."""
     capacity, removed = len(table.users), 0
     for n in range(len(users)):

@@ -97,6 +97,14 @@ def test_with_continue_exactly_the_deleted_events_have_no_ranking_and_they_are_c
     assert lost(process, "trimmed", partition=1) == 0, "no loss is a sample too, so that alerts see it grow"
 
 
+def test_without_transactions_a_loss_is_judged_and_counted_all_the_same(world: RankerWorld) -> None:
+    trimmed(world)
+    process = world.process(processing_guarantee="at_least_once", **CONTINUE)
+    process.settle()
+    assert {event.event_id for event in world.sent} - world.slates().keys() == {"e24", "e26", "e28"}
+    assert lost(process, "trimmed") == 3
+
+
 def test_a_loss_is_counted_once(world: RankerWorld) -> None:
     trimmed(world)
     world.process(**CONTINUE).settle()

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from anabranch.messages import Event
 from models.data.event_log import NONE, EventLog
 from models.data.event_store import EventStore
+from tests.support.full_disk import files_up_to
 
 
 def _purchase(n: int, item_id: str, session_id: str | None = None) -> Event:
@@ -52,5 +55,24 @@ def test_an_empty_store_is_an_empty_log(tmp_path: Path) -> None:
 def test_an_unfinished_part_is_not_read(tmp_path: Path) -> None:
     store = EventStore.open(tmp_path)
     store.append([_purchase(1, "a")], {})
-    (tmp_path / "part-000001.unfinished").write_bytes(b"half a part")
+    (tmp_path / "part-000001.parquet.unfinished").write_bytes(b"half a part")
     assert len(EventStore.open(tmp_path).log()) == 1
+
+
+def test_a_part_is_on_the_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    store = EventStore.open(tmp_path / "store")
+    store.append([_purchase(1, "a")], {"events": {0: 1}})
+    assert [Path(path).name for path in synced] == [tmp_path.name, "part-000000.parquet.unfinished", "store"]
+
+
+def test_a_part_that_finds_no_room_leaves_the_store_as_it_was(tmp_path: Path) -> None:
+    store = EventStore.open(tmp_path)
+    store.append([_purchase(1, "a")], {"events": {0: 1}})
+    many = [_purchase(number, f"item {number}") for number in range(2, 5_000)]
+    with files_up_to(8192), pytest.raises(OSError, match="File too large"):
+        store.append(many, {"events": {0: 5_000}})
+    assert store.next_offsets == EventStore.open(tmp_path).next_offsets == {"events": {0: 1}}
+    store.append(many, {"events": {0: 5_000}})
+    assert len(EventStore.open(tmp_path).log()) == 4_999

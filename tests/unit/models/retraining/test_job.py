@@ -6,11 +6,11 @@ from typing import Any, NoReturn
 
 import pytest
 
+from anabranch.kafka.log_identity import LogIdentity
 from anabranch.messages import ReleaseNotice
 from anabranch.release import DataWindow
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
-from models.data.event_store import EventStore
 from models.retraining import job, run
 from models.retraining.job import run_once
 from models.retraining.run import JobConfig
@@ -33,11 +33,12 @@ def test_a_run_trains_beside_the_folder_of_a_release_whose_notice_is_gone(
     live.parent.mkdir(parents=True)
     live.write_bytes(b"serves")
     window = DataWindow(train_from=0, order_from=1, gate_from=2, gate_to=3, events=0)
-    events = EventStore.open(tmp_path / "events").log([])
     notices = ReleaseNotices()
     notices.add(ReleaseNotice(release="by-hand", status="retired", ts=1, location="by-hand", manifest_sha256=""))
     monkeypatch.setattr(job, "read_release_notices", lambda settings: notices)
-    monkeypatch.setattr(run, "_collect", lambda *_: (events, []))
+    monkeypatch.setattr(LogIdentity, "read", lambda *_: LogIdentity(cluster_id="c", topic_prefix="", topic_ids={}))
+    monkeypatch.setattr(job, "_collect", lambda *_: 0)
+    monkeypatch.setattr(run, "_read_catalogue", lambda *_: [])
     monkeypatch.setattr(run, "split_windows", lambda *_: window)
     monkeypatch.setattr(run, "require_users", lambda *_: None)
     monkeypatch.setattr(run, "make_release_candidate", record_folder)

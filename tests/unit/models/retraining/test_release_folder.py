@@ -7,7 +7,11 @@ from threading import Barrier
 
 import pytest
 
+from anabranch.errors import UsageError
+from anabranch.release import open_release
+from models.pipeline.release_folder import claimed_folder
 from models.retraining.release_folder import new_release_folder
+from tests.support.releases import write_release
 
 
 @pytest.mark.parametrize(
@@ -58,3 +62,21 @@ def test_a_run_that_fails_removes_its_folder_and_no_other(tmp_path: Path) -> Non
         (folder / "step.onnx").write_bytes(b"half")
         raise RuntimeError("training failed")
     assert [path.name for path in tmp_path.iterdir()] == ["r0001"]
+
+
+def test_a_folder_with_a_manifest_is_never_removed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stopped"), new_release_folder(tmp_path, []) as folder:
+        write_release(tmp_path / "other", "r0001")
+        for path in (tmp_path / "other").iterdir():
+            path.rename(folder / path.name)
+        raise RuntimeError("stopped after the manifest was written, before anything was announced")
+    assert open_release(tmp_path / "r0001").manifest.id == "r0001"
+
+
+def test_a_release_made_from_files_never_takes_an_existing_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    folder.mkdir()
+    (folder / "step.onnx").write_bytes(b"serves")
+    with pytest.raises(UsageError, match="exists already, and a release never changes"), claimed_folder(folder):
+        pass
+    assert (folder / "step.onnx").read_bytes() == b"serves"

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 from anabranch.errors import UsageError
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
+from models.retraining.folder_lock import lock_path, locked
 from models.retraining.run_history import RunHistory, history_path
+from tests.support.full_disk import files_up_to
 from tests.support.in_memory_kafka import ManualClock
 
 
@@ -108,3 +110,33 @@ def test_a_damaged_file_is_an_error_that_names_it_and_the_remedy(settings: Setti
     path.write_bytes(content)
     with pytest.raises(UsageError, match=f"{path} is damaged .*: remove it"):
         Job(settings, ManualClock())
+
+
+def test_a_run_that_another_process_is_at_work_on_did_not_fail(settings: Settings) -> None:
+    running, beside = ManualClock(), ManualClock()
+    with locked(lock_path(settings), "re-shares"):
+        first = Job(settings, running)
+        first.history.begin()
+        second = Job(settings, beside)
+        assert second.last() == []
+        first.history.end("live")
+    assert Job(settings, running).last() == ["live"]
+
+
+def test_a_run_that_another_process_has_had_meanwhile_is_not_forgotten(settings: Settings) -> None:
+    service, once = Job(settings, ManualClock()), Job(settings, ManualClock())
+    once.history.begin()
+    once.history.end("live")
+    service.history.begin()
+    service.history.end("waiting")
+    assert service.ended_at("live") == once.ended_at("live") != 0
+
+
+def test_without_room_for_the_file_the_outcome_is_shown_and_said(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = Job(settings, ManualClock())
+    with files_up_to(10):
+        job.history.end("failed")
+    assert job.last() == ["failed"]
+    assert "runs.json cannot be written: File too large" in caplog.text

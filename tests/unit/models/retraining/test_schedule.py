@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import re
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,12 @@ from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.retraining import schedule
+from models.retraining.folder_lock import FolderInUse
+from models.retraining.resources import OutOfResources
 from models.retraining.run import JobConfig
 from models.retraining.run_history import RunHistory
 from models.retraining.windows import NotEnoughNewData
-from models.stages import Advance, Bar
+from models.stages import Advance, Bar, Stopped, stoppable
 
 
 def no_bar(name: str, total: int | None) -> AbstractContextManager[Advance]:
@@ -61,7 +66,7 @@ def test_a_single_run_that_finds_too_little_fails(too_little: threading.Event, t
     assert Job(tmp_path).value("last", "failed") is None, "shown once it runs"
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError("no space left on device")])
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("input/output error")])
 def test_a_run_that_crashes_is_what_the_next_process_shows_while_it_runs(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +114,7 @@ def test_every_step_that_a_progress_bar_shows_is_a_beat_of_the_loop(
     beats: list[str] = []
     stage = "opened"
 
-    def run_once(settings: Settings, config: JobConfig, bar: Bar, curves: object) -> None:
+    def run_once(settings: Settings, config: JobConfig, bar: Bar, *_: object) -> None:
         nonlocal stage
         with bar("Train", 2) as advance:
             stage = "advanced"
@@ -139,3 +144,83 @@ def test_a_job_that_waits_for_its_next_run_is_not_stuck(tmp_path: Path, monkeypa
     job.schedule.run(stop)
     assert beats >= 5
     assert job.value("runs_total", "waiting") == 1
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (FULL, r"tries again in 0\.01 seconds: the disk is full, .* MiB free for .*: make room\. OSError: "),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 2 GB"),
+            "there is not enough memory: give the process",
+        ),
+        (FolderInUse("process 7 on host re-shares"), "process 7 on host re-shares"),
+    ],
+    ids=["full disk", "no memory", "in use"],
+)
+def test_a_run_that_fails_for_a_cause_that_may_pass_is_said_in_a_line_and_followed_by_the_next(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    runs: list[int] = []
+    stop = threading.Event()
+
+    def run_once(*_: object) -> None:
+        runs.append(1)
+        if len(runs) == 2:
+            stop.set()
+            raise NotEnoughData("no events")
+        raise error
+
+    monkeypatch.setattr(schedule, "run_once", run_once)
+    job = Job(tmp_path, every_s=0.01)
+    (tmp_path / "releases").mkdir()
+    job.schedule.run(stop)
+    assert len(runs) == 2
+    assert job.value("runs_total", "failed") == (not isinstance(error, FolderInUse))
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert re.search(line, record.getMessage()) and "\n" not in record.getMessage()
+
+    runs.clear()
+    with pytest.raises(FolderInUse if isinstance(error, FolderInUse) else OutOfResources):
+        replace(job.schedule, every_s=None).run(threading.Event())
+
+
+def test_a_defect_ends_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run_once(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(schedule, "run_once", run_once)
+    with pytest.raises(ZeroDivisionError):
+        Job(tmp_path).schedule.run(threading.Event())
+
+
+def test_a_run_ends_at_its_first_step_after_the_stop_and_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stop, steps = threading.Event(), list[int]()
+
+    def run_once(settings: Settings, config: JobConfig, bar: Bar, *_: object) -> None:
+        with bar("Train", 100) as advance:
+            for step in range(100):
+                advance(1)
+                steps.append(step)
+                if step == 2:
+                    stop.set()
+
+    monkeypatch.setattr(schedule, "run_once", run_once)
+    job = Job(tmp_path)
+    job.schedule.run(stop)
+    assert steps == [0, 1, 2]
+    assert job.value("runs_total", "failed") == 0
+
+
+def test_a_stopped_run_begins_no_further_stage() -> None:
+    stop = threading.Event()
+    bar = stoppable(no_bar, stop.is_set)
+    with bar("Collect", None):
+        stop.set()
+    with pytest.raises(Stopped), bar("Train", None):
+        pass
