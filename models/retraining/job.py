@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from anabranch.kafka import clients
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import ReleaseNotice
 from anabranch.release_notices import ReleaseNotices
@@ -86,6 +87,7 @@ def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
 
 def _collect(settings: Settings, store: EventStore, bar: Bar) -> int:
     """Bring the event store up to date; returns how many records retention had deleted unread."""
+    clients.require_topics(settings)  # somebody may have added partitions since the run before
     with bar("Collect new events", None) as advance:
         return topics_io.collect(settings, store, advance).missed
 

@@ -15,10 +15,11 @@ from anabranch import release
 from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, ReleaseNotice
+from anabranch.ranking.pipeline.servable import require_servable
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
-from anabranch.release import DataWindow, Manifest, Release
+from anabranch.release import DataWindow, Manifest, Release, ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange, kept_share
@@ -86,14 +87,16 @@ class RetrainingRun:
     kind: KindDecision
     candidate_config: ReleaseCandidateConfig
     incumbent: Release | None
-    """The live release."""
+    """The live release; None if there is none that this version can serve."""
+    unservable: str | None = None
+    """Why the live release cannot serve, if it cannot."""
 
     @classmethod
     def open(
         cls, settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, live: ReleaseNotice | None
     ) -> Self:
         """Read the event store and the items, and find the kind of data."""
-        incumbent = None if live is None else release.open_announced(settings.releases_dir, live)
+        incumbent, unservable = _open_incumbent(settings, live)
         items = _read_catalogue(settings, bar)
         events = workspace.store.log([item.item_id for item in items])
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
@@ -101,11 +104,12 @@ class RetrainingRun:
         candidate = config.candidate_of(kind.kind)
         candidate = replace(candidate, co_visits=replace(candidate.co_visits, min_users=settings.min_pair_users))
         policy = Policy.from_settings(settings, candidate.policy.for_release)
-        return cls(settings, workspace, config, bar, events, items, kind, replace(candidate, policy=policy), incumbent)
+        candidate = replace(candidate, policy=policy)
+        return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
 
     def with_incumbent(self, notice: ReleaseNotice) -> Self:
         """The same, after a release went live."""
-        return replace(self, incumbent=release.open_announced(self.settings.releases_dir, notice))
+        return replace(self, incumbent=release.open_announced(self.settings.releases_dir, notice), unservable=None)
 
     @property
     def parent(self) -> Release | None:
@@ -120,10 +124,15 @@ class RetrainingRun:
     def reason_for_bootstrap(self, notices: ReleaseNotices) -> str | None:
         """Why a bootstrap release is needed; None if it is not.
 
-        One that was made of too little to find the kind of data, or the words of the catalogue, gives way to another.
+        Where the live release cannot serve in this version, it must not stand in the way of one that can. A bootstrap
+        release that was made of too little to find the kind of data, or the words of the catalogue, gives way as well.
         """
         if not notices.any_served:
             return "no release served yet; it ranks until a trained release is better"
+        if self.unservable is not None:
+            return (
+                f"the live release cannot serve ({self.unservable}); this one ranks until a trained release is better"
+            )
         if self.incumbent is None or not self.incumbent.manifest.is_bootstrap:
             return None
         manifest = self.incumbent.manifest
@@ -147,6 +156,8 @@ class RetrainingRun:
             manifest_sha256 = release.write(folder, manifest)
         self.publish_all_co_visits()
         notice = release_notice(manifest, manifest_sha256, "live", reason)
+        if notices.live is not None:  # rankers of the version that made it may go on with it
+            notice = msgspec.structs.replace(notice, parent=notices.live.release)
         go_live(self.settings, notice, notices.live)
         return notice
 
@@ -270,6 +281,20 @@ class RetrainingRun:
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
         return OfflineRanker(live, neighbour_table(table, item_ids, self.events, self.neighbours), item_ids, policy)
+
+
+def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:
+    """The live release, or the reason why this version cannot serve it: its features, or its files."""
+    if live is None:
+        return None, None
+    try:
+        incumbent = release.open_announced(settings.releases_dir, live)
+        incumbent.verify()
+        require_servable(incumbent.manifest)
+    except ReleaseError as error:
+        log.warning("the live release %s counts as none: %s", live.release, error)
+        return None, str(error)
+    return incumbent, None
 
 
 def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:

@@ -180,3 +180,16 @@ def test_the_indexers_metrics_move(world: World) -> None:
         assert scrape.value("anabranch_items_waiting") == 0
         assert scrape.value("anabranch_stage_seconds_count", stage="text") > 0
         assert scrape.value("anabranch_consumer_lag", topic=world.topics.releases, partition="0") == 0
+
+
+def test_a_live_release_that_cannot_be_loaded_is_told_and_the_next_is_indexed(world: World) -> None:
+    world.publish_items([Item(item_id="i1", title="one")])
+    world.announce("r1")
+    folder = world.settings.releases_dir / "r1"
+    folder.rename(folder.with_name("elsewhere"))
+    with Process(world.settings, "index") as indexer:
+        line = indexer.await_log("no vectors of the live release r1 can be made")
+        assert "is releases_dir the folder that" in line
+        world.announce("r2")
+        indexer.await_log("indexing of release r2 is complete: 1 items")
+        assert indexer.terminate() == 0
