@@ -248,8 +248,21 @@ class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """uint64"""
 
 
+class LongTermItems(Struct, frozen=True, kw_only=True, array_like=True):
+    """The long-term items of `UserState`, in a state that is written in the first format."""
+
+    own_items: bytes
+    own_logs: bytes
+    own_counts: bytes
+    own_first: bytes
+    own_last: bytes
+
+
 class UserStateV1(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
-    """The first format of `UserState`, whose long-term items include those of the history. Never written."""
+    """The first format of `UserState`, whose long-term items include those of the history.
+
+    Written with the setting `state_format` 1 alone, for the roll-out of the second format.
+    """
 
     next_offset: int
     """The state includes the user's events before this offset of the partition, and no later ones."""
@@ -286,10 +299,15 @@ class UserStateV1(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """Number of event ids ever checked for duplicates. Hashes of the newest ids are kept, oldest first."""
     recent_events: bytes
     """uint64"""
+    long_term: LongTermItems | None = None
+    """The long-term items as the second format has them, which cannot be computed from the above to the last bit. The
+    versions that know the first format alone pass over it."""
 
 
 SavedState = UserState | UserStateV1
-"""A saved state in any format. `anabranch.ranking.user_state.codec` converts it to the newest."""
+"""A saved state in any format. `anabranch.ranking.user_state.formats` converts it to the newest, and back."""
+NEWEST_STATE_FORMAT = 2
+"""The tag of `UserState`. A later one was written by a later version of Anabranch."""
 
 
 class Epoch(Struct, frozen=True, array_like=True):
@@ -323,9 +341,16 @@ class StateMarker(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """The id of the topic `events` that the offsets count in; empty in markers of earlier versions."""
     rebases: list[Rebase] = []
     """Oldest first. As a rule there is none."""
+    group: str = ""
+    """The consumer group of the rankers whose states these are; empty: not known."""
+    partitions: int = 0
+    """The number of partitions over which users are spread; 0: not known."""
+    moving_to: int = 0
+    """Not 0: `topics repartition` is moving users to so many partitions, and nothing may rank before it is done."""
 
 
 STATE_MARKER_KEY = b""
+NEWEST_MARKER_FORMAT = 1
 
 
 events: Codec[Event] = Codec(Event, foreign=True)

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 DEFAULT_RELEASES_DIR = Path("<data_dir>/releases")
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
+Partitions = Annotated[int, Meta(ge=1, le=10_000)]
 TopicPrefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,100}$")]
 
 
@@ -61,8 +62,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     topic_prefix: TopicPrefix = ""
     """Prefix of every topic and consumer group, so that several installations can share a broker."""
-    partitions: Annotated[int, Meta(ge=1, le=10_000)] = 4
-    """Partitions of each topic. A broker holds some 4,000 in all, of all topics."""
+    partitions: Partitions = 4
+    """Of events, rankings, feedback, user states and dead letters. `anabranch topics repartition` adds some. A broker
+    holds some 4,000 partitions in all, of all topics."""
+    item_partitions: Partitions | None = None
+    """Of items, item vectors and neighbours, which stay as they are. None: as many as `partitions`."""
     replication_factor: Annotated[int, Meta(ge=1, le=32_767)] = 1
     """Copies of each partition. Kafka has 16 bits for the number."""
     retention_days: Annotated[float, Meta(gt=0, le=36_500)] = 30.0
@@ -104,6 +108,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
     says, which follows from the kind of data. At most 400, which fit
     into a message even with ids of 512 characters."""
+    min_pair_users: Annotated[int, Meta(ge=1, le=64)] = 3
+    """Users that two items need in common before `reshare` publishes one as the other's neighbour, and an item before
+    its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
     exclude_seen: bool | None = None
     """Whether items that the user has already interacted with are never ranked. None: what the release says."""
     allow_session_repeats: bool | None = None
@@ -120,6 +127,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     checkpoint_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
     """Longest time between a change of a user state and its save. Shorter: faster restores. Longer: fewer writes. At
     most a day: a restart replays the events of this time."""
+    state_format: Literal[1, 2] = 2
+    """The format of saved user states that rankers write; both are read. The default is one that the version of
+    Anabranch before this one reads, so that going back to it works."""
     max_users: Annotated[int, Meta(ge=1, le=100_000_000)] = 200_000
     """User states in memory. States of idle users stay in the changelog only and are read back at their next event.
     `anabranch inspect state` prints how much memory this takes. At most 100 million, and fewer with a long history or

@@ -25,6 +25,9 @@ def command(
     instance: Annotated[
         str | None, typer.Option(help="Name of this process across restarts; unique among running processes.")
     ] = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="End once every event is ranked and saved: before `topics repartition`.")
+    ] = False,
 ) -> None:
     """Publish a ranking and feedback for every event, with one transaction per batch. Run one process or more.
 
@@ -51,12 +54,13 @@ def command(
         exclude_seen=exclude_seen,
         rank=rank,
         instance=instance,
+        checkpoint_ms=0 if drain else None,
     )
     configure_logging(settings)
     stop = stop_on_signals(within_s=5.0)
-    clients.require_topics(settings)
+    clients.require_topics(settings, more=drain)
     registry = CollectorRegistry()
     metrics, store = RankerMetrics(registry), StateStore.new(settings)
     watcher = ReleaseWatcher(settings, store.items, metrics, partial(clients.follower, settings))
     ranker = Ranker(settings, store, connect(settings), watcher, metrics)
-    run_service(settings, registry, metrics.loop, stop, ranker.run)
+    run_service(settings, registry, metrics.loop, stop, partial(ranker.run, drain=drain))

@@ -79,10 +79,13 @@ def announce(
     import time
 
     from anabranch.kafka import clients, release_topic
+    from anabranch.ranking.pipeline.servable import require_servable
+    from anabranch.release import open_release
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
     notice = release_topic.live_notice(settings, folder, time.time_ns() // 1_000_000, reason)
+    require_servable(open_release(folder).manifest)
     before = release_topic.read_release_notices(settings).live
     release_topic.go_live(settings, notice, before)
     retired = f"; {before.release} is retired" if before and before.release != notice.release else ""
@@ -108,9 +111,12 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
 def _condition(settings: Settings, notice: ReleaseNotice) -> str:
     """`whole`, or what is wrong with the folder."""
     from anabranch import release as folders
+    from anabranch.ranking.pipeline.servable import require_servable
 
     try:
-        folders.open_announced(settings.releases_dir, notice).verify()
+        opened = folders.open_announced(settings.releases_dir, notice)
+        opened.verify()
+        require_servable(opened.manifest)
     except folders.ReleaseError as error:
         return str(error)
     return "whole"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from anabranch.cli.options import settings_of
@@ -39,6 +41,33 @@ def check(ctx: typer.Context) -> None:
     with closing(clients.admin(settings)) as admin:
         topics.require(admin, settings)
     typer.echo("every topic exists, with the right settings")
+
+
+@app.command()
+def repartition(
+    ctx: typer.Context,
+    partitions: Annotated[int, typer.Option(min=1, help="How many partitions there are to be.")],
+) -> None:
+    """Add partitions to the topics that have users as keys, and move user states along. Safe to repeat.
+
+    Stop the producers of events, rank what is left with `anabranch rank --drain`, and stop every ranker before. Users
+    are where Kafka's default partitioner puts them, so every producer of events must use it. Afterwards set
+    `partitions`, for every process. Cut off in the middle, it goes on where it was; before its end no ranker starts.
+
+    Example: anabranch topics repartition --partitions 8
+    """
+    from anabranch.progress_bar import bar
+    from consumers.ranker.repartitioning import Repartitioning
+
+    settings = settings_of(ctx)
+    with bar("Move user states", None) as advance:
+        result = Repartitioning(settings, partitions, advance).run()
+    if result.before == result.after and not result.moved:
+        typer.echo(f"users are spread over {partitions} partitions already")
+    else:
+        typer.echo(f"{result.moved} users have moved to other partitions, of {result.after} instead of {result.before}")
+    item_partitions = settings.item_partitions or settings.partitions
+    typer.echo(f"set partitions={partitions} and item_partitions={item_partitions} for every process")
 
 
 @app.command("list")

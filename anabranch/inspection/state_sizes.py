@@ -11,8 +11,8 @@ from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.ranking.user_state.block_pool import list_bytes
-from anabranch.ranking.user_state.codec import upgraded
 from anabranch.ranking.user_state.columns import record_bytes
+from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.settings import Settings
 

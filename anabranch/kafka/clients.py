@@ -16,6 +16,7 @@ from kafka.errors import IllegalStateError, KafkaError, RetriableError
 from anabranch.errors import BrokerUnavailable
 from anabranch.kafka.connections import is_refusal, net_client, refused, sasl_password, tls_context
 from anabranch.kafka.log_bounds import LogBounds
+from anabranch.kafka.partitions import REFRESH_MS
 from anabranch.kafka.poll_bounds import bound_polls
 from anabranch.kafka.record_batches import read_every_record
 from anabranch.kafka.topics import largest_record_bytes, require
@@ -86,6 +87,7 @@ def group_consumer(settings: Settings, group: str, **configs: Any) -> KafkaConsu
         settings,
         **{
             "group_id": group,
+            "metadata_max_age_ms": REFRESH_MS,
             "session_timeout_ms": settings.session_timeout_ms,
             # How long a rebalance waits for a busy member.
             "max_poll_interval_ms": max(60_000, 2 * settings.session_timeout_ms),
@@ -110,7 +112,13 @@ def follower(settings: Settings, topics: Iterable[str]) -> KafkaConsumer:
     Its `poll` raises `OffsetOutOfRangeError` or `LogTruncationError` if a log no longer has the position: what it has
     read before may be gone.
     """
-    return reader(settings, topics, fetch_max_wait_ms=IDLE_WAIT_MS, auto_offset_reset="none")
+    return reader(
+        settings,
+        topics,
+        fetch_max_wait_ms=IDLE_WAIT_MS,
+        auto_offset_reset="none",
+        metadata_max_age_ms=REFRESH_MS,
+    )
 
 
 def assign(consumer: KafkaConsumer, topics: Iterable[str]) -> list[TopicPartition]:
@@ -243,8 +251,8 @@ def admin(settings: Settings) -> KafkaAdminClient:
         return KafkaAdminClient(**_connection(settings, "admin"))
 
 
-def require_topics(settings: Settings) -> None:
-    """Raises `TopicsDiffer` unless every topic exists with the right number of partitions.
+def require_topics(settings: Settings, more: bool = False) -> None:
+    """Raises `TopicsDiffer` unless every topic exists with the right number of partitions, or `more` for users' topics.
 
     Retries for `BOOTSTRAP_TIMEOUT_MS`: with one broker down, a cluster needs a while to answer.
     """
@@ -252,7 +260,7 @@ def require_topics(settings: Settings) -> None:
     while True:
         try:
             with closing(admin(settings)) as client:
-                return require(client, settings, configs=False)
+                return require(client, settings, configs=False, more=more)
         except RetriableError:
             if time.monotonic() > deadline:
                 raise

@@ -10,6 +10,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from msgspec import Struct
 
 from anabranch.errors import TopicsDiffer
+from anabranch.kafka.partitions import added_to_table, added_to_users
 from anabranch.settings import Settings
 
 TopicName = Literal[
@@ -29,6 +30,11 @@ SEPARATOR = "\x1f"
 ONE_PARTITION: tuple[TopicName, ...] = ("releases", "dead-letter-replays")
 """Topics with few records."""
 DAY_MS = 86_400_000
+KEYED_BY_USER: tuple[TopicName, ...] = ("events", "rankings", "feedback", "user-state", "events.dead-letter")
+"""An event, its user's state, its ranking, feedback and dead letter are in partitions of the same number. `topics
+repartition` adds partitions to all of these."""
+KEYED_BY_ITEM: tuple[TopicName, ...] = ("items", "item-vectors", "neighbours")
+"""They are read as a whole, and the newest record of a key counts, so a key must stay in its partition."""
 ENVELOPE_BYTES = 65_536
 """Most bytes that feedback or a dead letter adds to its event."""
 OWN_BYTES = 1_048_576
@@ -157,17 +163,18 @@ def provision(admin: KafkaAdminClient, settings: Settings) -> list[str]:
     return [topic.name for topic in missing]
 
 
-def require(admin: KafkaAdminClient, settings: Settings, configs: bool = True) -> None:
-    """Raises `TopicsDiffer` unless every topic is as specified."""
-    differences = check(admin, settings, configs)
+def require(admin: KafkaAdminClient, settings: Settings, configs: bool = True, more: bool = False) -> None:
+    """Raises `TopicsDiffer` unless every topic is as specified; with `more`, users' topics may have more partitions."""
+    differences = check(admin, settings, configs, more)
     if differences:
         raise TopicsDiffer(differences)
 
 
-def check(admin: KafkaAdminClient, settings: Settings, configs: bool = True) -> list[str]:
+def check(admin: KafkaAdminClient, settings: Settings, configs: bool = True, more: bool = False) -> list[str]:
     """The differences between the broker's topics and their specification, one line each.
 
-    Without `configs`, only existence and the number of partitions are checked, which every process needs.
+    Without `configs`, only existence and the number of partitions are checked, which every process needs. With `more`,
+    topics with users as keys may have more partitions than specified.
     """
     topics = Topics(settings).all
     present = set(admin.list_topics())
@@ -175,7 +182,14 @@ def check(admin: KafkaAdminClient, settings: Settings, configs: bool = True) -> 
     descriptions = admin.describe_topics(names) if names else []
     partitions = {description["name"]: len(description["partitions"]) for description in descriptions}
     actual_configs = _configs(admin, names) if names and configs else {}
-    return [line for topic in topics for line in _differences(topic, partitions, actual_configs)]
+    by_user = {f"{settings.topic_prefix}{name}" for name in KEYED_BY_USER}
+    if more:
+        partitions |= {
+            topic.name: min(topic.partitions, partitions[topic.name])
+            for topic in topics
+            if topic.name in by_user & partitions.keys()
+        }
+    return [line for topic in topics for line in _differences(topic, topic.name in by_user, partitions, actual_configs)]
 
 
 def _topics(settings: Settings) -> Iterator[Topic]:
@@ -203,10 +217,16 @@ def _topics(settings: Settings) -> Iterator[Topic]:
     for name, config in configs.items():
         yield Topic(
             name=f"{settings.topic_prefix}{name}",
-            partitions=1 if name in ONE_PARTITION else settings.partitions,
+            partitions=_partitions(name, settings),
             replication_factor=settings.replication_factor,
             configs=config | CODEC_OF_PRODUCER | {"max.message.bytes": str(sizes.get(name, own))},
         )
+
+
+def _partitions(name: TopicName, settings: Settings) -> int:
+    if name in ONE_PARTITION:
+        return 1
+    return (settings.item_partitions if name in KEYED_BY_ITEM else None) or settings.partitions
 
 
 def _create(admin: KafkaAdminClient, topic: Topic) -> None:
@@ -227,15 +247,18 @@ def _configs(admin: KafkaAdminClient, names: list[str]) -> Mapping[str, Mapping[
 
 
 def _differences(
-    topic: Topic, partitions: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]
+    topic: Topic, by_user: bool, partitions: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[str]:
     if topic.name not in partitions:
         yield f"{topic.name} is missing: `anabranch topics provision` creates it"
         return
-    if partitions[topic.name] != topic.partitions:
+    actual_partitions = partitions[topic.name]
+    if actual_partitions > topic.partitions:
+        yield (added_to_users if by_user else added_to_table)(topic.name, actual_partitions, topic.partitions)
+    elif actual_partitions < topic.partitions:
         yield (
-            f"{topic.name} has {partitions[topic.name]} partitions, not {topic.partitions}: "
-            "set `partitions` to match, or use another topic_prefix"
+            f"{topic.name} has {actual_partitions} partitions, not {topic.partitions}: set "
+            f"`{'partitions' if by_user else 'item_partitions'}` to match, or use another topic_prefix"
         )
     for name, expected in topic.configs.items():
         actual = configs.get(topic.name, {}).get(name, {}).get("value")

@@ -24,6 +24,7 @@ from anabranch.errors import EventsLost
 from anabranch.kafka import clients as kafka_clients
 from anabranch.kafka import topics
 from anabranch.kafka.group_membership import lost_positions
+from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
@@ -41,6 +42,8 @@ from consumers.runtime.pacing import Throttle
 
 log = logging.getLogger(__name__)
 
+RETRY_INTERVAL_S = 30.0
+"""How long until a release that could not be loaded is tried again."""
 CHUNK_ITEMS = 1024
 CHUNK_NEW_TEXTS = 64
 """Texts that the transformer embeds between two polls: this bounds how long a changed item waits."""
@@ -80,9 +83,12 @@ class Indexer:
         """Whether `IndexingComplete` has been published for the live release."""
         self._group_offsets = CommittedOffsets(self._consumer, clients.log_reader)
         self._committed_offsets: dict[TopicPartition, int] = {}
+        self._faulty: str | None = None
+        """The live release, if it could not be loaded."""
         self._lag: int | None = None
         """Messages behind the end of the partition that is furthest behind; None while that is not known."""
         self._gauges_due, self._progress_log_due, self._waiting_log_due = Throttle(1), Throttle(5), Throttle(10)
+        self._retry_due = Throttle(RETRY_INTERVAL_S)
 
     def run(self, stop: threading.Event) -> None:
         """Index until `stop` is set. Then wait until the broker has everything that was sent, and close the clients."""
@@ -90,7 +96,7 @@ class Indexer:
             self._committed_offsets = self._group_offsets.load()
             for record in kafka_clients.drain(self._consumer):
                 self._on_record(record)
-            self._start_release(at_start=True)
+            self._start_release()
             while not stop.is_set():
                 self._poll(kafka_clients.IDLE_WAIT_MS if self._is_idle else 0)
                 self._start_release()
@@ -121,6 +127,7 @@ class Indexer:
 
     def _poll(self, timeout_ms: int) -> None:
         """Take what has arrived. Raises `EventsLost` if a log no longer has the position of this process."""
+        refuse_added_partitions(self._consumer, [self._topics.items])
         try:
             polled = self._consumer.poll(timeout_ms=timeout_ms)
         except (OffsetOutOfRangeError, LogTruncationError) as error:
@@ -162,10 +169,11 @@ class Indexer:
             self._send(dead_letter.to_record(self._topics.dead_letter))
             self._metrics.dead_letters.labels(dead_letter.category).inc()
 
-    def _start_release(self, at_start: bool = False) -> None:
+    def _start_release(self) -> None:
         """When another release becomes live, load it and put the whole catalogue in the backlog.
 
-        At the start of the process some of its vectors may be on `item-vectors` already.
+        Some vectors of the first one may be on `item-vectors` already. One that cannot be loaded is tried again: its
+        files may come, or another release be announced.
         """
         notice = self._notices.live
         if notice is None:
@@ -174,11 +182,20 @@ class Indexer:
             return
         if self._embedder is not None and self._embedder.manifest.id == notice.release:
             return
-        files = release.open_announced(self._settings.releases_dir, notice)
-        self._embedder = ItemEmbedder(self._settings, files, self._metrics)
+        if notice.release == self._faulty and not self._retry_due():
+            return
+        is_first = self._embedder is None
+        try:
+            files = release.open_announced(self._settings.releases_dir, notice)
+            self._embedder = ItemEmbedder(self._settings, files, self._metrics)
+        except release.ReleaseError as error:
+            log.warning("no vectors of the live release %s can be made: %s", notice.release, error)
+            self._faulty = notice.release
+            return
+        self._faulty = None
         manifest = self._embedder.manifest
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
-        self._published = self._read_published(manifest.id) if at_start else {}
+        self._published = self._read_published(manifest.id) if is_first else {}
         self._changed = dict.fromkeys(self._published.keys() - self._catalogue.keys())  # these need tombstones
         # `pop` takes the shortest text first: texts of similar length share a batch of the transformer.
         self._backlog = sorted(self._catalogue, key=lambda item_id: -len(self._catalogue[item_id].text))

@@ -12,9 +12,20 @@ from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
 from anabranch.kafka.log_reader import RECORD_TIMEOUT_S, LogReader
 from anabranch.kafka.record_batches import UnreadableValue
-from anabranch.messages import STATE_MARKER_KEY, BinaryCodec, InvalidMessage, Message, Rebase, SavedState, StateMarker
+from anabranch.messages import (
+    NEWEST_MARKER_FORMAT,
+    NEWEST_STATE_FORMAT,
+    STATE_MARKER_KEY,
+    BinaryCodec,
+    InvalidMessage,
+    Message,
+    Rebase,
+    SavedState,
+    StateMarker,
+)
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.codec import load
+from anabranch.ranking.user_state.formats import format_of
 from anabranch.ranking.user_state.store import Evicted
 from consumers.ranker.state_store import StateStore
 
@@ -29,6 +40,10 @@ class StateMissing(AnabranchError):
 
 class StateUnreadable(AnabranchError):
     """A record of the changelog is no state. Without it, its user's events would be lost from the state."""
+
+
+class StateOfLaterVersion(StateUnreadable):
+    """A later version of Anabranch wrote the record, in a format that this one does not know."""
 
 
 class Changelog:
@@ -153,7 +168,19 @@ def _decode(codec: BinaryCodec[Message], record: ConsumerRecord) -> Message:
     try:
         return codec.decode(_readable(record).value or b"")
     except InvalidMessage as error:
+        version = format_of(record.value or b"")
+        known = NEWEST_STATE_FORMAT if record.key else NEWEST_MARKER_FORMAT
+        if version is not None and version > known:
+            raise _of_later_version(record, version, known) from error
         raise _unreadable(record, error) from error
+
+
+def _of_later_version(record: ConsumerRecord, version: int, known: int) -> StateOfLaterVersion:
+    return StateOfLaterVersion(
+        f"{record.topic}, partition {record.partition}, offset {record.offset} was written by a later version of "
+        f"Anabranch, in format {version}; this version reads up to {known}. Run that version or a later one; "
+        "or empty the topic: user states are then rebuilt from the events that are kept"
+    )
 
 
 def _unreadable(record: ConsumerRecord, error: ValueError) -> StateUnreadable:

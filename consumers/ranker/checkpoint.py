@@ -22,6 +22,8 @@ from anabranch.kafka.records import UNKNOWN_OFFSET, OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
 from anabranch.ranking.user_state.codec import save
+from anabranch.ranking.user_state.formats import in_format
+from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
 
 MAX_STATES = 1024
@@ -100,11 +102,21 @@ Checkpoints = Mapping[int, PartitionCheckpoint]
 class CheckpointCoordinator:
     """Plans what a transaction saves, and notes it after the commit; a plan that is not committed leaves no trace."""
 
-    def __init__(self, topics: Topics, store: StateStore, interval_s: float, gap_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        topics: Topics,
+        store: StateStore,
+        interval_s: float,
+        owner: StateOwner,
+        state_format: int,
+        gap_s: float = 0.0,
+    ) -> None:
         """`gap_s`: at least so many seconds pass between two plans that save states."""
         self._topics = topics
         self._store = store
         self._interval_s = interval_s
+        self._owner = owner
+        self._state_format = state_format
         self._gap_s = gap_s
         self._next_save_at = 0.0
 
@@ -128,7 +140,7 @@ class CheckpointCoordinator:
         for partition, checkpoint in checkpoints.items():
             events = ranges.get(partition, OffsetRange.empty(checkpoint.next_offset))
             due_slots = _due_slots(checkpoint, now - interval, limit)
-            plan = _plan(partition, checkpoint, events, due_slots, release, now, interval)
+            plan = self._plan(partition, checkpoint, events, due_slots, release, now, interval)
             if partition in ranges or plan.marker is not None:
                 plans.append(plan)
         if any(plan.saved_slots for plan in plans):
@@ -137,14 +149,15 @@ class CheckpointCoordinator:
 
     def records(self, checkpoints: Checkpoints, plans: Iterable[CheckpointPlan]) -> Iterator[OutboundRecord]:
         """For each plan its user states, then its marker."""
-        user_state = self._topics.user_state
+        user_state, half_life_s = self._topics.user_state, self._store.users.layout.half_life_s
         for plan in plans:
             slots = np.array(plan.saved_slots, np.int64)
             states = save(self._store.users, slots, self._store.items, self._store.releases)
             dirty = checkpoints[plan.partition].dirty
             for slot, state in zip(plan.saved_slots, states, strict=True):
                 key = topics.key(dirty[slot].user_id)
-                yield OutboundRecord(user_state, key, encode_binary(state), plan.partition)
+                value = encode_binary(in_format(state, self._state_format, half_life_s))
+                yield OutboundRecord(user_state, key, value, plan.partition)
             if plan.marker is not None:
                 yield OutboundRecord(user_state, STATE_MARKER_KEY, encode_binary(plan.marker), plan.partition)
 
@@ -173,6 +186,39 @@ class CheckpointCoordinator:
         for partition, end in self._rankings_ends(record_offsets).items():
             if partition in checkpoints:
                 checkpoints[partition].rankings_end = max(checkpoints[partition].rankings_end, end)
+
+    def _plan(
+        self,
+        partition: int,
+        checkpoint: PartitionCheckpoint,
+        events: OffsetRange,
+        due_slots: tuple[int, ...],
+        release: str | None,
+        now: float,
+        interval_s: float,
+    ) -> CheckpointPlan:
+        """A parameter more than six: `due_slots` depend on the number of partitions, the rest on this one alone."""
+        newly_dirty = {
+            slot: DirtyUser(first.offset, now, first.user_id)
+            for slot, first in events.first_events.items()
+            if slot not in checkpoint.dirty
+        }
+        complete_to = _complete_to(checkpoint, events, len(due_slots), newly_dirty.values())
+        epochs = _epochs(checkpoint.marker.epochs, complete_to, events, release if events.first_events else None)
+        is_new_epoch = len(epochs) > 0 and epochs[-1] not in checkpoint.marker.epochs
+        is_marker_due = complete_to > checkpoint.marker.offset and now - checkpoint.marker_written_at >= interval_s
+        marker = replace(
+            checkpoint.marker,
+            offset=complete_to,
+            rankings_offset=_rankings_offset(checkpoint, complete_to, events),
+            epochs=epochs,
+            group=self._owner.group,
+            partitions=self._owner.partitions,
+        )
+        is_last = interval_s == 0.0  # which leaves a marker of these rankers, also of a partition without events
+        is_foreign = not self._owner.owns(checkpoint.marker) and (is_last or events.end > events.start)
+        needs_marker = bool(due_slots) or is_new_epoch or is_marker_due or is_foreign
+        return CheckpointPlan(partition, due_slots, newly_dirty, events, marker if needs_marker else None)
 
     def _mark_saved(
         self, checkpoint: PartitionCheckpoint, plan: CheckpointPlan, state_offsets: Mapping[int, int]
@@ -211,31 +257,6 @@ def _due_slots(checkpoint: PartitionCheckpoint, dirty_before: float, limit: int)
     """Up to `limit` slots of states that have been dirty since `dirty_before` or longer, the lowest offset first."""
     oldest = islice(checkpoint.dirty.items(), limit)
     return tuple(slot for slot, _ in takewhile(lambda entry: entry[1].dirty_at <= dirty_before, oldest))
-
-
-def _plan(
-    partition: int,
-    checkpoint: PartitionCheckpoint,
-    events: OffsetRange,
-    due_slots: tuple[int, ...],
-    release: str | None,
-    now: float,
-    interval_s: float,
-) -> CheckpointPlan:
-    """A parameter more than six: `due_slots` depend on the number of partitions, the rest on this one alone."""
-    newly_dirty = {
-        slot: DirtyUser(first.offset, now, first.user_id)
-        for slot, first in events.first_events.items()
-        if slot not in checkpoint.dirty
-    }
-    complete_to = _complete_to(checkpoint, events, len(due_slots), newly_dirty.values())
-    epochs = _epochs(checkpoint.marker.epochs, complete_to, events, release if events.first_events else None)
-    is_new_epoch = len(epochs) > 0 and epochs[-1] not in checkpoint.marker.epochs
-    is_marker_due = complete_to > checkpoint.marker.offset and now - checkpoint.marker_written_at >= interval_s
-    rankings_offset = _rankings_offset(checkpoint, complete_to, events)
-    marker = replace(checkpoint.marker, offset=complete_to, rankings_offset=rankings_offset, epochs=epochs)
-    needs_marker = bool(due_slots) or is_new_epoch or is_marker_due
-    return CheckpointPlan(partition, due_slots, newly_dirty, events, marker if needs_marker else None)
 
 
 def _complete_to(

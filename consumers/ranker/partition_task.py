@@ -68,6 +68,17 @@ class PartitionTask:
         self.recovery_turn = 0
         """When recovery took its newest step, counted over all partitions: the one that waited longest is next."""
 
+    @property
+    def is_saved(self) -> bool:
+        """Whether the log of user states holds every event before `next_offset`, by its marker."""
+        saved = self.checkpoint
+        return (
+            saved is not None
+            and not saved.dirty
+            and saved.marker.offset == self.next_offset
+            and saved.marker.partitions > 0
+        )
+
     def restore_to(self, offset: int) -> None:
         """The group's committed offset is known."""
         self._enter(TaskState.RESTORING)

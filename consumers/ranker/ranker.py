@@ -15,7 +15,9 @@ from contextlib import ExitStack
 
 from kafka.consumer.fetcher import ConsumerRecord
 
+from anabranch.errors import TopicsDiffer
 from anabranch.kafka.clients import IDLE_WAIT_MS
+from anabranch.kafka.partitions import added_to_users
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.metrics import RankerMetrics, Stopwatch
@@ -32,6 +34,7 @@ from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.readiness import waits_for
 from consumers.ranker.recovery import RecoveryManager
 from consumers.ranker.release_source import ReleaseSource
+from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
@@ -64,6 +67,7 @@ class Ranker:
         topics = Topics(settings)
         self._topics = topics
         self._max_message_bytes = settings.max_message_bytes
+        self._partitions = settings.partitions
         self._ready_max_lag = settings.ready_max_lag
         self._store = store
         self._clients = clients
@@ -76,21 +80,26 @@ class Ranker:
         self.tasks = PartitionTasks(store.users, metrics, clients.clock)
         self._changelog = Changelog(clients.log_reader, topics.user_state, store, settings.max_users, metrics)
         gap_s = AT_LEAST_ONCE_GAP_S if settings.processing_guarantee == "at_least_once" else 0.0
-        self._checkpoints = CheckpointCoordinator(topics, store, settings.checkpoint_ms / 1000, gap_s)
+        owner, interval_s = StateOwner.from_settings(settings), settings.checkpoint_ms / 1000
+        self._checkpoints = CheckpointCoordinator(topics, store, interval_s, owner, settings.state_format, gap_s)
         self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
         self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
         self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
         self._output = OutputBuilder(topics, store.items, store.releases)
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: threading.Event, drain: bool = False) -> None:
         """Rank until `stop` is set; then commit the last batch, save user states and leave the group.
 
-        Raises what ended the release watcher, and `Fenced`, `BrokerFailed`, `BrokerRefused`, `BrokerUnavailable`.
+        With `drain` it also ends once every event of the partitions that it knows is ranked and every user state saved.
+        Raises `TopicsDiffer` when partitions were added to `events`, unless it drains. Raises what ended the release
+        watcher, and `Fenced`, `BrokerFailed`, `BrokerRefused`, `BrokerUnavailable`.
         """
         sys.setswitchinterval(THREAD_SWITCH_S)
         self._watcher.start()
         try:
-            while not stop.is_set():
+            while not stop.is_set() and not (drain and self.is_drained):
+                if not drain:
+                    self._refuse_added_partitions()
                 self.run_once()
             self.final_checkpoint()
         finally:
@@ -116,6 +125,23 @@ class Ranker:
         self._report.state(self._store, self._dirty_users(), self.batch_ranker.live)
         self._report.lag(self._topics.events, self.tasks.partitions, self._lag)
         self._metrics.loop.turned(self._waits_for())
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether everything up to the ends of the logs is ranked and committed, and every state of it saved."""
+        return (
+            self._clients.group.is_stable
+            and not self._committer.is_pending
+            and len(self.tasks.running) == len(self.tasks)
+            and self._clients.group.is_at_end(self.tasks.running)
+            and all(task.is_saved for task in self.tasks)
+        )
+
+    def _refuse_added_partitions(self) -> None:
+        """Users whose events go to a new partition would start there without their state."""
+        actual = self._clients.group.partitions
+        if actual > self._partitions:
+            raise TopicsDiffer([added_to_users(self._topics.events, actual, self._partitions)])
 
     def _poll_timeout_ms(self) -> int:
         """How long to wait for events: long if nothing but an event, a rebalance or an update gives work.
@@ -205,7 +231,7 @@ class Ranker:
     def _advance_recovery(self) -> None:
         if self.tasks.is_restoring:
             self._committer.await_commit()  # recovery evicts users, and an evicted user cannot be undone
-            self._recovery.advance(self.batch_ranker.live)
+            self._recovery.advance(self.batch_ranker.live, self._watcher.is_unservable)
 
     def _resume_partitions(self) -> None:
         """Poll the restored partitions, once a release is live."""

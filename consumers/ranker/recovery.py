@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -84,10 +84,14 @@ class RecoveryManager:
         self._log_due = Throttle(LOG_INTERVAL_S, clients.clock.monotonic)
         self._turn = 0
         self._live: ServableRelease | None = None
+        self._is_unservable: Callable[[str], bool] = lambda name: False
 
-    def advance(self, live: ServableRelease | None) -> None:
-        """Take one step in the recovery of the partition that has waited longest, if any is to be restored."""
-        self._live = live
+    def advance(self, live: ServableRelease | None, is_unservable: Callable[[str], bool] = lambda name: False) -> None:
+        """Take one step in the recovery of the partition that has waited longest, if any is to be restored.
+
+        `is_unservable` says of an announced release whether it cannot serve in this process.
+        """
+        self._live, self._is_unservable = live, is_unservable
         waiting = [task for task in self._tasks if task.state in RECOVERING]
         if not waiting or not self._backoff.ready:
             return
@@ -162,7 +166,7 @@ class RecoveryManager:
         while self._live is None:
             yield
         ranked_by = marker.epochs[-1].release if marker.epochs else None
-        if ranked_by not in (None, self._live.manifest.id) and ranked_by == self._announced_release():
+        if ranked_by not in (None, self._live.manifest.id) and self._will_serve(str(ranked_by)):
             log.info("partition %d was last ranked by release %s: waiting for it", partition.partition, ranked_by)
             yield from self._wait_for_release(str(ranked_by))
         self._changelog.begin(partition.partition, marker)
@@ -182,12 +186,16 @@ class RecoveryManager:
         return replace(NO_MARKER, rebases=marker.rebases)
 
     def _wait_for_release(self, release: str) -> Steps:
-        """Until the release is live here, or another one has been announced."""
+        """Until the release is live here, or will not be: another has been announced, or it cannot serve here."""
         is_check_due = Throttle(RELEASE_CHECK_INTERVAL_S, self._clients.clock.monotonic)
         while self._live is not None and self._live.manifest.id != release:
-            if is_check_due() and self._announced_release() != release:
+            if is_check_due() and not self._will_serve(release):
                 return
             yield
+
+    def _will_serve(self, release: str) -> bool:
+        """Whether a release is announced live and may yet be loaded here."""
+        return release == self._announced_release() and not self._is_unservable(release)
 
     def _announced_release(self) -> str | None:
         """The id of the live release by its notices, which this process may not have loaded yet.

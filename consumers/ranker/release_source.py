@@ -28,5 +28,8 @@ class ReleaseSource(Protocol):
     def waiting_for(self) -> str:
         """What is missing before the first release can serve, for the log."""
 
+    def is_unservable(self, name: str) -> bool:
+        """Whether a release was announced that cannot serve here: another version made it, or its files are faulty."""
+
     def close(self) -> None:
         """Stop watching."""

@@ -36,6 +36,7 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_agreement import LogPart, find_agreed_end, read_ranked_event
 from consumers.ranker.partition_task import PartitionTasks
+from consumers.ranker.state_owner import StateOwner
 from consumers.runtime.group_consumer import NO_OFFSET
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ class StartPositions:
     ) -> None:
         self._topics = Topics(settings)
         self._group_name = settings.group("ranker")
+        self._owner = StateOwner.from_settings(settings)
         self._continues = settings.on_lost_events == "continue"
         self._clients = clients
         self._tasks = tasks
@@ -162,7 +164,24 @@ class StartPositions:
     def _view(self, reader: PartitionReader, logs: PartitionLogs) -> Steps[PartitionView]:
         bounds = self._clients.log_reader.bounds(logs)
         marker = yield from find_newest(reader, logs.user_state, bounds[logs.user_state], _read_marker)
+        if marker is None:
+            yield from self._require_own_neighbours(reader, logs.user_state)
+        else:
+            self._owner.require(marker, logs.user_state)
         return PartitionView(logs, bounds, marker)
+
+    def _require_own_neighbours(self, reader: PartitionReader, partition: TopicPartition) -> Steps[None]:
+        """Raise `StatesOfOthers` if another partition has a marker that is not of these rankers; one marker is enough.
+
+        A partition without any may be new to users whose states are elsewhere.
+        """
+        numbers = (number for number in range(self._owner.partitions) if number != partition.partition)
+        others = [TopicPartition(partition.topic, number) for number in numbers]
+        bounds = self._clients.log_reader.bounds(others)
+        for other in others:
+            marker = yield from find_newest(reader, other, bounds[other], _read_marker)
+            if marker is not None:
+                return self._owner.require(marker, other)
 
     def _commit_offset(self, reader: PartitionReader, view: PartitionView) -> Steps[None]:
         """Give the group an offset where it has none: the remembered one, which is judged as if it had been committed.

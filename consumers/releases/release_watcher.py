@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -21,6 +22,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableErr
 from anabranch import messages, release
 from anabranch.errors import AnabranchError, BackgroundFailure, BrokerUnavailable
 from anabranch.kafka import clients
+from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
 from anabranch.metrics import RankerMetrics
@@ -28,6 +30,7 @@ from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemVocabulary
+from anabranch.release import ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.releases.updates import (
@@ -47,6 +50,8 @@ log = logging.getLogger(__name__)
 
 JOIN_TIMEOUT_S = 1.0
 RECONNECT_DELAY_S = 1.0
+RETRY_INTERVAL_S = 30.0
+"""How long until a release that could not be loaded is tried again: its files may come, or be mended."""
 READ_ALL_AGAIN = (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, LogTruncationError)
 """After these errors all topics are read from the beginning, since updates are idempotent."""
 MAX_POLL_RECORDS = 500
@@ -90,6 +95,10 @@ class ReleaseWatcher:
         self._discarded: set[str] = set()
         """Releases with discarded vectors: if one becomes live again, the topic is read from the beginning."""
         self._initial_end_offsets: dict[TopicPartition, int] = {}
+        self._unservable: dict[str, str] = {}
+        """Announced releases that cannot serve here, with the reason."""
+        self._retry_at = 0.0
+        """Monotonic seconds."""
         self._newest_co_visit_ms = 0
 
     def start(self) -> None:
@@ -120,12 +129,18 @@ class ReleaseWatcher:
         """Whether updates are queued."""
         return bool(self._updates)
 
+    def is_unservable(self, name: str) -> bool:
+        """Whether a release was announced that cannot serve here: another version made it, or its files are faulty."""
+        return name in self._unservable
+
     @property
     def waiting_for(self) -> str:
         """What is missing before the first release can serve, for the log."""
         live = self._notices.live
         if live is None:
             return f"a live release on {self._topics.releases}"
+        if live.release in self._unservable:
+            return f"another release, for {live.release} cannot serve: {self._unservable[live.release]}"
         if live.release not in self._complete_at_offsets:
             return f"the indexer to publish all item vectors of release {live.release}"
         return f"release {live.release} to load"
@@ -158,6 +173,7 @@ class ReleaseWatcher:
     def poll(self, consumer: KafkaConsumer) -> None:
         """Take the records that arrived, and queue the next release if its vectors are complete."""
         yield_cpu = CpuThrottle()
+        refuse_added_partitions(consumer, (self._topics.neighbours, self._topics.item_vectors))
         polled = consumer.poll(timeout_ms=clients.IDLE_WAIT_MS, max_records=MAX_POLL_RECORDS)
         for partition, records in polled.items():
             self._on_records(consumer, partition.topic, records)
@@ -224,12 +240,18 @@ class ReleaseWatcher:
         """The live release's parent, which may serve until the live one is loaded, if no release serves yet."""
         return self._notices.parent if self._serving is None else None
 
+    @property
+    def _live_servable(self) -> ReleaseNotice | None:
+        """The live release, unless it was found to be one that cannot serve here."""
+        live = self._notices.live
+        return None if live is None or live.release in self._unservable else live
+
     def _may_serve(self, name: str) -> bool:
         """Whether to keep a release's vectors. Vectors may arrive before the first notice of their release."""
         next_releases = (self._notices.live, self._fallback_release)
         serves_next = any(notice is not None and notice.release == name for notice in next_releases)
-        # With no live release, the serving one continues: retiring it does not stop the ranker.
-        serves_on = name == self._serving and self._notices.live is None
+        # Without a live release that can serve, the serving one continues: retiring it does not stop the ranker.
+        serves_on = name == self._serving and self._live_servable is None
         return serves_next or serves_on or self._notices.may_become_live(name)
 
     def _drop_stale(self) -> None:
@@ -243,35 +265,55 @@ class ReleaseWatcher:
         self._discarded.add(name)
 
     def _reread_vectors_after_rollback(self, consumer: KafkaConsumer) -> None:
-        """Read `item-vectors` from the beginning if the live release is one whose vectors were discarded."""
-        live = self._notices.live
-        if live is None or live.release not in self._discarded:
+        """Read `item-vectors` from the beginning if vectors of the release that is to serve were discarded."""
+        live = self._live_servable
+        name = self._serving if live is None else live.release
+        if name is None or name not in self._discarded:
             return
-        log.info("reading the item vectors of release %s again", live.release)
-        self._discarded.discard(live.release)
+        log.info("reading the item vectors of release %s again", name)
+        self._discarded.discard(name)
         consumer.seek_to_beginning(*self._vector_partitions(consumer))
 
     def _vector_partitions(self, consumer: KafkaConsumer) -> list[TopicPartition]:
         return [partition for partition in consumer.assignment() if partition.topic == self._topics.item_vectors]
 
     def _queue_next_release(self, consumer: KafkaConsumer) -> None:
-        """Load and queue the live release once its vectors are complete; until then, its fallback."""
+        """Load and queue the live release once its vectors are complete; until then, its fallback.
+
+        One that cannot be loaded does not end the ranker: in a fleet of two versions, each serves what it can.
+        """
         notice = self._notices.live
-        if (
-            notice is not None
-            and notice.release not in self._complete_at_offsets
-            and self._fallback_release is not None
-        ):
+        is_next = notice is not None and notice.release in self._complete_at_offsets and self._may_try(notice.release)
+        if notice is not None and not is_next and self._fallback_release is not None:
             notice = self._fallback_release
         if notice is None or notice.release == self._serving or notice.release not in self._complete_at_offsets:
             return
         if not clients.reached(consumer, self._complete_at_offsets[notice.release]):
             return
-        self._updates.append(SwapRelease(self._load(notice)))
+        if not self._may_try(notice.release):
+            return
+        try:
+            loaded = self._load(notice)
+        except ReleaseError as error:
+            self._on_unservable(notice.release, str(error))
+            return
+        self._unservable.pop(notice.release, None)
+        self._updates.append(SwapRelease(loaded))
         if self._serving is not None:
             self._discard(self._serving)
         self._serving = notice.release
         self._drop_stale()
+
+    def _may_try(self, name: str) -> bool:
+        """Whether to load a release: one that could not be loaded is tried again after `RETRY_INTERVAL_S`."""
+        return name not in self._unservable or time.monotonic() >= self._retry_at
+
+    def _on_unservable(self, name: str, reason: str) -> None:
+        self._retry_at = time.monotonic() + RETRY_INTERVAL_S
+        if self._unservable.get(name) != reason:
+            meanwhile = f"release {self._serving} serves on" if self._serving else "nothing ranks before one that can"
+            log.warning("release %s cannot serve here, and %s: %s", name, meanwhile, reason)
+        self._unservable[name] = reason
 
     def _load(self, notice: ReleaseNotice) -> ServableRelease:
         files = release.open_announced(self._settings.releases_dir, notice)

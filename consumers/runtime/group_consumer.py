@@ -20,6 +20,7 @@ from kafka.structs import MemberState
 
 from anabranch.kafka import clients, group_membership
 from anabranch.kafka.clients import IDLE_WAIT_MS
+from anabranch.kafka.partitions import known_partitions
 from anabranch.kafka.records import Offsets, offsets_and_metadata
 from anabranch.settings import Settings
 from consumers.runtime.assignment import AssignmentListener, Rebalance
@@ -64,6 +65,13 @@ class GroupConsumer(Protocol):
         A partition whose log no longer has the position of this process is revoked and assigned again.
         """
 
+    @property
+    def partitions(self) -> int:
+        """How many partitions the topic has, which may be more than `Settings.partitions`; those are never assigned."""
+
+    def is_at_end(self, partitions: Iterable[int]) -> bool:
+        """Whether every record was polled up to the ends of these partitions as the newest fetch saw them."""
+
     def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
         """The group's offset of a partition: the next that it consumes; None while that is not known.
 
@@ -102,6 +110,7 @@ class KafkaGroupConsumer:
         """Join the group of the rankers. Raises `BrokerUnavailable`."""
         self._linger_s = settings.linger_ms / 1000
         self._start = settings.start
+        self._partitions = settings.partitions
         self._topic = topic
         self._listener = AssignmentListener()
         self._consumer: KafkaConsumer = clients.group_consumer(
@@ -163,9 +172,22 @@ class KafkaGroupConsumer:
         if not self._listener.has_changes:
             return None
         rebalance = self._listener.take()
+        ours = frozenset(range(self._partitions))
+        rebalance = Rebalance(rebalance.revoked & ours, rebalance.assigned & ours)
         self.pause(rebalance.assigned)
         self._remember_generation()
         return rebalance
+
+    @property
+    def partitions(self) -> int:
+        """See `GroupConsumer`."""
+        return known_partitions(self._consumer, self._topic)
+
+    def is_at_end(self, partitions: Iterable[int]) -> bool:
+        """See `GroupConsumer`. The consumer's position counts, for a transaction's markers are no records."""
+        sources = [self._topic_partition(partition) for partition in partitions]
+        ends = clients.fetched_ends(self._consumer, sources)
+        return len(ends) == len(sources) and clients.reached(self._consumer, ends)
 
     def committed_offset(self, partition: int, timeout_ms: int = OFFSET_TIMEOUT_MS) -> int | None:
         """See `GroupConsumer`."""

@@ -15,12 +15,14 @@ from anabranch import release
 from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, ReleaseNotice
+from anabranch.ranking.pipeline.servable import require_servable
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
-from anabranch.release import DataWindow, Manifest, Release
+from anabranch.release import DataWindow, Manifest, Release, ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
@@ -68,6 +70,7 @@ class GatedRelease:
     candidate: ReleaseCandidate
     verdict: Verdict
     report_path: Path
+    table_change: TableChange
 
 
 @dataclass(frozen=True)
@@ -84,25 +87,29 @@ class RetrainingRun:
     kind: KindDecision
     candidate_config: ReleaseCandidateConfig
     incumbent: Release | None
-    """The live release."""
+    """The live release; None if there is none that this version can serve."""
+    unservable: str | None = None
+    """Why the live release cannot serve, if it cannot."""
 
     @classmethod
     def open(
         cls, settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, live: ReleaseNotice | None
     ) -> Self:
         """Read the event store and the items, and find the kind of data."""
-        incumbent = None if live is None else release.open_announced(settings.releases_dir, live)
+        incumbent, unservable = _open_incumbent(settings, live)
         items = _read_catalogue(settings, bar)
         events = workspace.store.log([item.item_id for item in items])
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
         candidate = config.candidate_of(kind.kind)
+        candidate = replace(candidate, co_visits=replace(candidate.co_visits, min_users=settings.min_pair_users))
         policy = Policy.from_settings(settings, candidate.policy.for_release)
-        return cls(settings, workspace, config, bar, events, items, kind, replace(candidate, policy=policy), incumbent)
+        candidate = replace(candidate, policy=policy)
+        return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
 
     def with_incumbent(self, notice: ReleaseNotice) -> Self:
         """The same, after a release went live."""
-        return replace(self, incumbent=release.open_announced(self.settings.releases_dir, notice))
+        return replace(self, incumbent=release.open_announced(self.settings.releases_dir, notice), unservable=None)
 
     @property
     def parent(self) -> Release | None:
@@ -117,10 +124,15 @@ class RetrainingRun:
     def reason_for_bootstrap(self, notices: ReleaseNotices) -> str | None:
         """Why a bootstrap release is needed; None if it is not.
 
-        One that was made of too little to find the kind of data, or the words of the catalogue, gives way to another.
+        Where the live release cannot serve in this version, it must not stand in the way of one that can. A bootstrap
+        release that was made of too little to find the kind of data, or the words of the catalogue, gives way as well.
         """
         if not notices.any_served:
             return "no release served yet; it ranks until a trained release is better"
+        if self.unservable is not None:
+            return (
+                f"the live release cannot serve ({self.unservable}); this one ranks until a trained release is better"
+            )
         if self.incumbent is None or not self.incumbent.manifest.is_bootstrap:
             return None
         manifest = self.incumbent.manifest
@@ -144,6 +156,8 @@ class RetrainingRun:
             manifest_sha256 = release.write(folder, manifest)
         self.publish_all_co_visits()
         notice = release_notice(manifest, manifest_sha256, "live", reason)
+        if notices.live is not None:  # rankers of the version that made it may go on with it
+            notice = msgspec.structs.replace(notice, parent=notices.live.release)
         go_live(self.settings, notice, notices.live)
         return notice
 
@@ -170,14 +184,16 @@ class RetrainingRun:
             manifest_sha256 = release.write(folder, manifest)
 
         report_path = release.report_path(self.settings.data_dir, manifest.id)
-        write(Report(manifest, candidate, verdict, self.config.rule), report_path)
-        self.publish_neighbours(co_visit, texts)
+        table = co_visit.table(self.neighbours, texts)
+        change = self.compare_with_published(table, co_visit)
+        write(Report(manifest, candidate, verdict, self.config.rule, change), report_path)
+        self.publish_neighbours(table)
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
         else:
             announce(self.settings, notice)
-        return GatedRelease(notice, candidate, verdict, report_path)
+        return GatedRelease(notice, candidate, verdict, report_path, change)
 
     def _require_no_other_announcement(self, notices: ReleaseNotices) -> None:
         """Raise `ReleasesChanged` if the live release, or the gate's last window, is not what this run began with."""
@@ -234,16 +250,27 @@ class RetrainingRun:
         with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
             return evaluate_contenders(contenders, self.events, start, domains, advance)
 
-    def publish_all_co_visits(self) -> None:
+    def publish_all_co_visits(self) -> TableChange | None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""
         if not (self.events.item != NONE).any():
-            return
+            return None
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
-        self.publish_neighbours(self.fit_co_visits(self.events), texts)
+        co_visit = self.fit_co_visits(self.events)
+        table = co_visit.table(self.neighbours, texts)
+        change = self.compare_with_published(table, co_visit)
+        self.publish_neighbours(table)
+        return change
 
-    def publish_neighbours(self, co_visit: CoVisitModel, text_vectors: Vectors | None) -> None:
+    def compare_with_published(self, table: CoVisitTable, co_visit: CoVisitModel) -> TableChange:
+        """How the table differs from the published one, and who was left out of it."""
+        published = topics_io.read_neighbours(self.settings)
+        kept = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
+        change = TableChange(kept, len(co_visit.unusual_users))
+        log.info("co-visit table: %s", change)
+        return change
+
+    def publish_neighbours(self, table: CoVisitTable) -> None:
         """Publish the co-visit table. It does not depend on the gate's decision."""
-        table = co_visit.table(self.neighbours, text_vectors)
         rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
@@ -254,6 +281,20 @@ class RetrainingRun:
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
         return OfflineRanker(live, neighbour_table(table, item_ids, self.events, self.neighbours), item_ids, policy)
+
+
+def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:
+    """The live release, or the reason why this version cannot serve it: its features, or its files."""
+    if live is None:
+        return None, None
+    try:
+        incumbent = release.open_announced(settings.releases_dir, live)
+        incumbent.verify()
+        require_servable(incumbent.manifest)
+    except ReleaseError as error:
+        log.warning("the live release %s counts as none: %s", live.release, error)
+        return None, str(error)
+    return incumbent, None
 
 
 def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:

@@ -141,11 +141,25 @@ def test_a_group_with_reset_offsets_ranks_again_from_there(world: World) -> None
         world.publish(purchases(100))
         world.await_rankings(100)
         assert ranker.terminate() == 0
-    again = ("--set", "ranker_group=again", "rank", "--start", "earliest")
-    with Process(world.settings, *again) as ranker:
+    world.reset_offsets()
+    with Process(world.settings, "rank") as ranker:
         rankings = world.await_rankings(200)
         assert "states go beyond the group's offset" in ranker.log.read_text()
     assert slates(rankings[:100]) == slates(rankings) == offline_slates(world, 100, users=5)
+
+
+def test_a_second_group_on_the_same_topics_ends_with_the_remedy(world: World) -> None:
+    world.go_live("r1")
+    with Process(world.settings, "rank", "--start", "earliest") as ranker:
+        world.publish(purchases(20))
+        world.await_rankings(20)
+        with Process(world.settings, "--set", "ranker_group=second", "rank", "--start", "earliest") as second:
+            assert second.wait() == 1
+        assert ranker.terminate() == 0
+    log = second.log.read_text()
+    assert "which" in log and ".second would overwrite. Set ranker_group to that name" in log
+    assert "Traceback" not in log
+    assert len(world.rankings()) == 20
 
 
 def test_at_least_once_ranks_every_event_and_continues_from_saved_states(world: World) -> None:

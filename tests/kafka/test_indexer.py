@@ -10,7 +10,7 @@ from kafka.admin import KafkaAdminClient
 
 from anabranch import messages
 from anabranch.input_files.items import RemovedItem
-from anabranch.kafka import topics
+from anabranch.kafka import offsets, topics
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, Item, ItemVector
 from anabranch.settings import Settings
@@ -145,8 +145,14 @@ def test_a_catalogue_that_was_created_again_has_its_invalid_items_reported_again
     def run_indexer(dead_letters: int) -> None:
         with Process(world.settings, "index") as indexer:
             await_true(lambda: len(world.records(world.topics.dead_letter)) >= dead_letters, "letters", indexer.log)
-            time.sleep(2)  # for its offsets to be committed
+            ends = offsets.ends(world.settings, world.topics.items)
+            await_true(lambda: committed() == ends, "its offsets to be committed", indexer.log)
             assert indexer.terminate() == 0
+
+    def committed() -> dict[int, int]:
+        group = world.settings.group("indexer")
+        held = admin.list_group_offsets({group: None})[group]
+        return {source.partition: each.offset for source, each in held.items() if source.topic == world.topics.items}
 
     world.announce("r1")
     world.publish_items(CATALOGUE)
@@ -174,3 +180,16 @@ def test_the_indexers_metrics_move(world: World) -> None:
         assert scrape.value("anabranch_items_waiting") == 0
         assert scrape.value("anabranch_stage_seconds_count", stage="text") > 0
         assert scrape.value("anabranch_consumer_lag", topic=world.topics.releases, partition="0") == 0
+
+
+def test_a_live_release_that_cannot_be_loaded_is_told_and_the_next_is_indexed(world: World) -> None:
+    world.publish_items([Item(item_id="i1", title="one")])
+    world.announce("r1")
+    folder = world.settings.releases_dir / "r1"
+    folder.rename(folder.with_name("elsewhere"))
+    with Process(world.settings, "index") as indexer:
+        line = indexer.await_log("no vectors of the live release r1 can be made")
+        assert "is releases_dir the folder that" in line
+        world.announce("r2")
+        indexer.await_log("indexing of release r2 is complete: 1 items")
+        assert indexer.terminate() == 0

@@ -22,6 +22,7 @@ from models.retraining.job import RunResult, run_once
 from models.retraining.run import JobConfig
 from models.retraining.windows import NotEnoughNewData, WindowLengths
 from tests.kafka.world import ITEMS, Process, World, purchases
+from tests.support.releases import make_unservable, write_release
 from tests.support.text_models import write_text_model
 
 
@@ -67,6 +68,35 @@ def test_where_nothing_serves_a_run_makes_a_release_that_does_and_says_what_a_tr
     assert manifest.strategy["measured"]["items"] == len(ITEMS)
     assert live.gate_to is None, "the gate's window is not used up"
     assert not world.records(topics.neighbours), "there is no event yet"
+
+
+@pytest.mark.parametrize("fault", ["features", "missing", "damaged"])
+def test_a_live_release_that_cannot_serve_counts_as_none_and_gives_way_to_one_that_can(
+    settings: Settings, topics: Topics, fault: str
+) -> None:
+    """Rankers and job both refused it, and only a release that beat it could take its place."""
+    world = World(settings)
+    folder = settings.releases_dir / "r0001"
+    write_release(folder, "r0001", ITEMS)
+    if fault == "features":
+        make_unservable(folder)
+    world.announce("r0001")
+    if fault == "missing":
+        folder.rename(folder.with_name("elsewhere"))
+    if fault == "damaged":
+        (folder / "item.onnx").write_bytes(b"")
+    world.publish_items([Item(item_id=item_id, title=f"thing {item_id}") for item_id in ITEMS])
+
+    bootstrap = run_once(settings, JobConfig(), no_bar).bootstrap
+
+    assert bootstrap is not None and bootstrap.reason is not None
+    reason = {"features": "moon phase", "missing": "does not exist", "damaged": "item.onnx does not match its sha256"}
+    assert "the live release cannot serve (" in bootstrap.reason
+    assert reason[fault] in bootstrap.reason
+    assert (bootstrap.release, bootstrap.parent) == ("r0002", "r0001")
+    notices = read_release_notices(settings)
+    assert notices.live == bootstrap
+    assert notices.newest["r0001"].status == "retired"
 
 
 def test_a_second_run_makes_no_second_bootstrap_release_and_a_ranker_serves_the_first(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import messages, release
@@ -18,6 +19,7 @@ from anabranch.harness.environment.ranker_probe import scrape
 from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
+from anabranch.kafka.records import offsets_and_metadata
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, IndexingComplete, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
@@ -82,6 +84,13 @@ class World:
         """Publish items as a producer would."""
         with closing(clients.producer(self.settings)) as producer:
             catalogue.publish(items, producer, self.topics.items)
+
+    def reset_offsets(self) -> None:
+        """Everything is to be ranked again: the offsets of the ranker group, which must not run, are the beginnings."""
+        offsets = {TopicPartition(self.topics.events, number): 0 for number in range(self.settings.partitions)}
+        with closing(clients.admin(self.settings)) as admin:
+            results = admin.alter_group_offsets(self.settings.group("ranker"), offsets_and_metadata(offsets))
+        assert all(error.errno == 0 for error in results.values()), results
 
     def send(self, topic: str, key: bytes | None, value: bytes | None) -> None:
         """Publish one message, whatever it is."""

@@ -19,9 +19,16 @@ class FakeConsumer:
         self.error: Exception | None = None
         """Raised once by the next `poll`."""
         self.closed = False
+        self.partitions_of: dict[str, set[int]] = {}
+        """What the metadata says of a topic to which partitions were added."""
 
     def assignment(self) -> set[TopicPartition]:
         return set(self._positions)
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return self.partitions_of.get(topic) or {
+            source.partition for source in self._positions if source.topic == topic
+        }
 
     def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return {partition: self._kafka.end(partition.topic, partition.partition) for partition in partitions}

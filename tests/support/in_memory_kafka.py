@@ -163,6 +163,7 @@ class InMemoryGroupConsumer:
         self._rebalances: deque[Rebalance] = deque()
         self._positions: dict[int, int] = {}
         self._generation = kafka.generation
+        self.partitions = 2
         self.assigned: set[int] = set()
         self.withhold_offsets = 0
         """Answers to `committed_offset` that stay None, as while a transaction of the last owner is open."""
@@ -231,6 +232,9 @@ class InMemoryGroupConsumer:
         rebalance = self._rebalances.popleft()
         self._generation = self._kafka.generation
         return rebalance
+
+    def is_at_end(self, partitions: Iterable[int]) -> bool:
+        return all(self._positions[partition] == self._kafka.end(self._topic, partition) for partition in partitions)
 
     def committed_offset(self, partition: int, timeout_ms: int = 0) -> int | None:
         if self.withhold_offsets:

@@ -46,9 +46,13 @@ class ScriptedReleases:
         self.failure: BaseException | None = None
         self.waiting_for = "a live release"
         self.closed = False
+        self.unservable: set[str] = set()
 
     def start(self) -> None:
         pass
+
+    def is_unservable(self, name: str) -> bool:
+        return name in self.unservable
 
     def raise_failure(self) -> None:
         if self.failure is not None:

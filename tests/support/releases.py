@@ -24,6 +24,12 @@ TEXT_DIMS = 16
 Shape = Sequence[str | int]
 
 
+def make_unservable(folder: Path) -> None:
+    """Let a release rank by features that this version does not build, as one of another version may."""
+    manifest = release.open_release(folder).manifest
+    release.write(folder, msgspec.structs.replace(manifest, features=[*manifest.features, "moon phase"]))
+
+
 def write_release(
     folder: Path,
     release_id: str = "r1",

@@ -15,6 +15,15 @@ from anabranch.ranking.types import Vectors
 from anabranch.release import GATES, PURCHASE_HEAD, ArtifactReader, Manifest, ReleaseError
 
 
+def require_servable(manifest: Manifest) -> None:
+    """Raise `ReleaseError` unless this version of Anabranch builds the features by which the release ranks."""
+    if tuple(manifest.features) != FEATURES:
+        raise ReleaseError(
+            f"release {manifest.id} ranks by the features {', '.join(manifest.features)}; this version builds "
+            f"{', '.join(FEATURES)}: run `anabranch reshare` of this version, or rank with the version of the release"
+        )
+
+
 @dataclass(frozen=True)
 class ServableRelease:
     """All that ranks. `number` stands for the release in arrays, where it marks the states and slates that it made."""
@@ -31,11 +40,7 @@ class ServableRelease:
     @classmethod
     def load(cls, files: ArtifactReader, manifest: Manifest, number: int = 0, threads: int = 1) -> ServableRelease:
         """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
-        if tuple(manifest.features) != FEATURES:
-            raise ReleaseError(
-                f"release {manifest.id} ranks by the features {', '.join(manifest.features)}; "
-                f"this version builds {', '.join(FEATURES)}: re-share with this version"
-            )
+        require_servable(manifest)
         return cls(
             manifest=manifest,
             number=number,

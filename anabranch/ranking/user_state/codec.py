@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from anabranch.messages import SavedState, UserState
 from anabranch.ranking.types import Mask, Positions, Slots
 from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
+from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import StateSnapshot, UserStates, ring_indices
-from anabranch.ranking.user_state.update import LAST_SECOND
 from anabranch.ranking.user_state.user_lists import UserLists
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 
@@ -161,39 +161,6 @@ def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: Item
     ):
         flat = _flatten(encoded, dtype)
         column[flat.user, flat.entry] = flat.values
-
-
-def upgraded(state: SavedState, half_life_s: int) -> UserState:
-    """The state in the newest format.
-
-    In the first format, the long-term items included the events of the history; these are subtracted. It did not say
-    when the last of the other events was: if the history has an event about the item, the time of the first is taken.
-    """
-    if isinstance(state, UserState):
-        return state
-    history, own = np.frombuffer(state.history_items, "<u8"), np.frombuffer(state.own_items, "<u8")
-    history_s = np.minimum(np.frombuffer(state.history_ts, "<i8") // 1000, LAST_SECOND)
-    first, last = (np.frombuffer(times, "<i8") for times in (state.own_first, state.own_last))
-    log2_counts = np.frombuffer(state.own_logs, "<f4").astype(np.float64)
-    is_same = own[:, None] == history  # [long-term items, history]
-    history_share = np.where(is_same, np.exp2(history_s / half_life_s - log2_counts[:, None]), 0).sum(axis=1)
-    counts = np.frombuffer(state.own_counts, "<f4") - is_same.sum(axis=1)
-    keep = counts > 0
-    log2_rest = log2_counts + np.log2(np.maximum(1 - history_share, np.finfo(np.float32).eps))
-    last_rest = np.where(is_same.any(axis=1), first, last)
-    return UserState(
-        **{name: getattr(state, name) for name in UserState.__struct_fields__ if hasattr(state, name)}
-        | {
-            "recurrent": np.frombuffer(state.recurrent, "<f4").astype("<f2").tobytes(),
-            "vector": np.frombuffer(state.vector, "<f4").astype("<f2").tobytes(),
-            "history_s": history_s.astype("<u4").tobytes(),
-            "own_items": own[keep].tobytes(),
-            "own_logs": log2_rest[keep].astype("<f4").tobytes(),
-            "own_counts": counts[keep].astype("<f4").tobytes(),
-            "own_first": np.minimum(first, LAST_SECOND)[keep].astype("<u4").tobytes(),
-            "own_last": np.minimum(last_rest, LAST_SECOND)[keep].astype("<u4").tobytes(),
-        }
-    )
 
 
 def _with_strongest_items(state: UserState, limit: int) -> UserState:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anabranch.kafka import topics
+from anabranch.kafka.partitions import partition_of
 from anabranch.kafka.topics import TopicName, Topics
 from anabranch.settings import Settings
 
@@ -52,3 +53,20 @@ def test_a_separator_in_an_old_item_id_does_not_hide_the_release() -> None:
 def test_a_key_without_a_release_is_no_vectors_key() -> None:
     with pytest.raises(ValueError, match="not the key"):
         topics.split_vector_key(b"item")
+
+
+def test_topics_keyed_by_item_keep_their_number_of_partitions() -> None:
+    partitions = {topic.name: topic.partitions for topic in Topics(Settings(partitions=8, item_partitions=4)).all}
+    assert {name for name, count in partitions.items() if count == 8} == set(topics.KEYED_BY_USER)
+    assert {name for name, count in partitions.items() if count == 4} == set(topics.KEYED_BY_ITEM)
+    assert set(partitions) == {*topics.KEYED_BY_USER, *topics.KEYED_BY_ITEM, *topics.ONE_PARTITION}
+
+
+@pytest.mark.parametrize(
+    ("key", "murmur2"),
+    [("21", -973932308), ("foobar", -790332482), ("a-little-bit-long-string", -985981536), ("abc", 479470107)],
+)
+def test_a_key_is_where_the_default_partitioner_of_kafkas_producers_puts_it(key: str, murmur2: int) -> None:
+    """The hashes are those of Apache Kafka's own test, UtilsTest.testMurmur2."""
+    for count in (1, 2, 3, 64):
+        assert partition_of(topics.key(key), count) == (murmur2 & 0x7FFFFFFF) % count

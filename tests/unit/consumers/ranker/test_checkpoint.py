@@ -22,11 +22,13 @@ from consumers.ranker.checkpoint import (
     OffsetRange,
     PartitionCheckpoint,
 )
+from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
 
 TOPICS = Topics(Settings())
 INTERVAL_S = 5.0
-NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
+OWNER = StateOwner("rankers", partitions=2)
+NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[], group="rankers", partitions=2)
 
 
 class Log:
@@ -35,7 +37,7 @@ class Log:
     def __init__(self) -> None:
         self.states = UserStates(StateLayout(), 4, 4)
         store = StateStore(self.states, ItemVocabulary(), ReleaseNumbers())
-        self.coordinator = CheckpointCoordinator(TOPICS, store, INTERVAL_S)
+        self.coordinator = CheckpointCoordinator(TOPICS, store, INTERVAL_S, OWNER, state_format=2)
         self.checkpoints = {0: PartitionCheckpoint(NO_MARKER, next_offset=0, rankings_end=0)}
         self.written: list[OutboundRecord] = []
         self.end = 0

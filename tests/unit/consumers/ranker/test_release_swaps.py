@@ -200,3 +200,23 @@ def test_after_a_swap_and_a_kill_each_event_is_replayed_by_the_release_that_rank
     successor.turn(60)
     restored = successor.store.users.columns.vector[successor.store.users.slots(["u0"], [0])]
     assert (restored == vectors).all()
+
+
+def test_a_partition_that_another_version_ranked_last_is_ranked_by_what_serves_here(world: RankerWorld) -> None:
+    """In a fleet of two versions: this one cannot serve the release announced last, and must not wait for it."""
+    other = world.process("r2")
+    other.settle()
+    world.send(*purchases(8))
+    other.settle()
+    other.stop()
+    process = world.process(release=None)
+    process.go_live("r1")
+    world.announce("r2")
+    process.releases.unservable = {"r2"}
+    process.settle()
+    world.send(*purchases(8, first=8))
+    process.settle()
+    assert len(world.slates()) == 16
+    assert {ranking.release for ranking in world.rankings()[-4:]} == {"r1"}
+    process.stop()
+    assert {state.seen for state in world.saved_states().values()} == {4}

@@ -13,7 +13,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaConnectionError, KafkaError, LogTruncationError, OffsetOutOfRangeError
 from prometheus_client import CollectorRegistry
 
-from anabranch.errors import BackgroundFailure
+from anabranch.errors import BackgroundFailure, TopicsDiffer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics, completion_key, key, vector_key
 from anabranch.messages import (
@@ -34,7 +34,7 @@ from consumers.releases.release_watcher import ReleaseWatcher
 from consumers.releases.updates import CoVisitUpdate, InvalidItemVectors, ItemVectorUpdate, SwapRelease, Update
 from tests.support.fake_log import FakeConsumer
 from tests.support.in_memory_kafka import InMemoryKafka
-from tests.support.releases import DIMS, write_release
+from tests.support.releases import DIMS, make_unservable, write_release
 
 ITEMS = ("a", "b", "c")
 MANY_POLLS = 50
@@ -345,3 +345,94 @@ def test_an_error_that_ends_the_thread_is_raised_in_the_main_loop(world: World) 
     with pytest.raises(BackgroundFailure, match="broken"):
         until(lambda: False, world.watcher)
     world.watcher.close()
+
+
+def test_a_live_release_of_another_version_leaves_the_serving_one_in_place_with_one_line(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on rankers of the version before, while a roll-out is under way."""
+    make_unservable(world.settings.releases_dir / "r2")
+    serving_r1(world)
+    world.notice("r2", parent="r1")
+    world.notice("r1", "retired")
+    world.indexed("r2")
+    assert world.swaps(polls=MANY_POLLS) == []
+    [line] = [record.message for record in caplog.records if "cannot serve here" in record.message]
+    assert "release r2 cannot serve here, and release r1 serves on" in line
+    assert "run `anabranch reshare` of this version, or rank with the version of the release" in line
+    assert world.watcher.is_unservable("r2")
+    assert not world.watcher.is_unservable("r1")
+
+
+def test_a_release_that_serves_on_takes_its_items_also_those_that_came_before_its_successor_failed(
+    world: World,
+) -> None:
+    make_unservable(world.settings.releases_dir / "r2")
+    serving_r1(world)
+    world.notice("r2", parent="r1")
+    world.vectors("r1", ["b"])
+    world.indexed("r2")
+    updates = [update for update in world.updates(polls=MANY_POLLS) if isinstance(update, ItemVectorUpdate)]
+    assert world.item_ids.row("b") in np.concatenate([update.rows for update in updates])
+    world.vectors("r1", ["c"])
+    assert [type(update) for update in world.updates()] == [ItemVectorUpdate]
+
+
+def test_after_a_release_that_cannot_serve_the_next_that_can_is_swapped_in(world: World) -> None:
+    make_unservable(world.settings.releases_dir / "r2")
+    write_release(world.settings.releases_dir / "r3", "r3", ITEMS, seed=3)
+    serving_r1(world)
+    world.notice("r2", parent="r1")
+    world.indexed("r2")
+    assert world.swaps() == []
+    world.notice("r3", parent="r2")
+    world.indexed("r3")
+    assert world.swaps(polls=MANY_POLLS) == ["r3"]
+
+
+def test_a_process_that_starts_with_a_live_release_of_another_version_serves_its_parent(world: World) -> None:
+    make_unservable(world.settings.releases_dir / "r2")
+    world.notice("r1", "retired")
+    world.notice("r2", parent="r1")
+    world.indexed("r1")
+    world.indexed("r2")
+    world.connect()
+    assert world.swaps(polls=MANY_POLLS) == ["r1"]
+
+
+def test_a_parent_that_cannot_serve_is_passed_over_until_the_live_release_is_indexed(world: World) -> None:
+    """As on rankers of the new version."""
+    make_unservable(world.settings.releases_dir / "r1")
+    world.notice("r1", "retired")
+    world.notice("r2", parent="r1")
+    world.indexed("r1")
+    world.connect()
+    assert world.swaps(polls=MANY_POLLS) == []
+    world.indexed("r2")
+    assert world.swaps(polls=MANY_POLLS) == ["r2"]
+
+
+def test_a_release_whose_files_are_missing_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = world.settings.releases_dir / "r1"
+    world.notice("r1")
+    world.indexed("r1")
+    folder.rename(folder.with_name("elsewhere"))
+    world.connect()
+    assert world.swaps(polls=MANY_POLLS) == []
+    assert "another release, for r1 cannot serve" in world.watcher.waiting_for
+    assert "is releases_dir the folder that" in world.watcher.waiting_for
+    folder.with_name("elsewhere").rename(folder)
+    assert world.swaps() == [], "not at every poll"
+    monkeypatch.setattr(world.watcher, "_retry_at", 0.0)
+    (swap,) = world.updates()
+    assert isinstance(swap, SwapRelease)
+    assert len(swap.live.index) == len(ITEMS)
+    assert not world.watcher.is_unservable("r1")
+
+
+@pytest.mark.parametrize("name", ["item-vectors", "neighbours"])
+def test_partitions_added_to_a_topic_of_items_end_the_watcher_with_the_remedy(world: World, name: str) -> None:
+    serving_r1(world)
+    world.consumer.partitions_of[name] = {0, 1}
+    with pytest.raises(TopicsDiffer, match=rf"{name} has 2 partitions, not 1.*`anabranch topics provision`"):
+        world.updates()
