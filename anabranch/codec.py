@@ -7,7 +7,6 @@ from collections.abc import Mapping, Set
 from typing import Any, Generic, TypeVar
 
 import msgspec
-import numpy as np
 from msgspec import Raw, Struct
 
 REASON_LENGTH = 400
@@ -21,10 +20,8 @@ Message = TypeVar("Message")
 _encoder = msgspec.json.Encoder()
 _binary_encoder = msgspec.msgpack.Encoder()
 _QUOTE = ord('"')
-_STEP = np.zeros(256, np.int8)
-"""By byte: how much deeper the nesting is behind it."""
-_STEP[list(b"[{")] = 1
-_STEP[list(b"]}")] = -1
+_STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
+"""By byte: how much deeper the nesting is behind it, as int8."""
 EXACT_BYTES = 65_536
 """A longer object must repeat no name at all, known or not: to read all of its names takes ten times as long."""
 _RAW_FIELDS = msgspec.json.Decoder(dict[str, Raw])
@@ -102,9 +99,12 @@ def _refuse_nesting(payload: bytes) -> None:
     """Some 4 ms a megabyte, whatever is in it."""
     if payload.count(b"[") + payload.count(b"{") <= NESTING:
         return
+    import numpy as np  # only here: `anabranch --help` loads this module
+
     text = np.frombuffer(payload.replace(rb"\\", b"  ").replace(rb"\"", b"  "), np.uint8)
     in_string = np.logical_xor.accumulate(text == _QUOTE)
-    if np.cumsum(np.where(in_string, 0, _STEP[text]), dtype=np.int32).max() > NESTING:
+    step = np.frombuffer(_STEP, np.int8)[text]
+    if np.cumsum(np.where(in_string, 0, step), dtype=np.int32).max() > NESTING:
         raise ValueError(f"arrays and objects are nested more than {NESTING} deep")
 
 

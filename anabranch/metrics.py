@@ -6,6 +6,7 @@ begins with its first increment.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
@@ -258,6 +259,14 @@ class ReshareMetrics(ProcessMetrics):
         self.missed = new.counter(
             "anabranch_reshare_missed_records", "Records that retention deleted before a run could read them"
         )
+        self.unusual_users = new.gauge(
+            "anabranch_reshare_unusual_users", "Users left out of the newest co-visit table: no person is so active"
+        )
+        self.neighbours_kept = new.gauge(
+            "anabranch_reshare_neighbours_kept",
+            "Share of the strongest neighbours that the newest co-visit table kept; NaN before there are two tables",
+        )
+        self.neighbours_kept.set(math.nan)
         self._succeeded_at_s = time.time()
         age = new.gauge(
             "anabranch_reshare_age_seconds",

@@ -108,6 +108,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
     says, which follows from the kind of data. At most 400, which fit
     into a message even with ids of 512 characters."""
+    min_pair_users: Annotated[int, Meta(ge=1, le=64)] = 3
+    """Users that two items need in common before `reshare` publishes one as the other's neighbour, and an item before
+    its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
     exclude_seen: bool | None = None
     """Whether items that the user has already interacted with are never ranked. None: what the release says."""
     allow_session_repeats: bool | None = None

@@ -54,7 +54,7 @@ def command(
     from anabranch.metrics import ReshareMetrics
     from anabranch.progress_bar import bar
     from anabranch.service import configure_logging, lower_priority, run_service
-    from consumers.runtime.shutdown import stop_on_signals
+    from consumers.runtime.shutdown import exit_at_once, stop_on_signals
     from models.experiments.training_options import TrainingOptions
     from models.report.tensorboard import tensorboard
     from models.retraining.run import JobConfig
@@ -80,3 +80,5 @@ def command(
     every_s, curves = None if once else every * 3600, partial(tensorboard, settings.data_dir)
     schedule = Schedule(settings, config, metrics, bar, every_s, curves)
     run_service(settings, registry, metrics.loop, stop, schedule.run)
+    if stop.is_set():
+        exit_at_once()

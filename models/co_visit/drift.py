@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from anabranch.messages import Neighbours
 
 TOP = 10
 """Neighbours of an item that are compared: the strongest, which are shown most."""
+
+
+class TableChange(NamedTuple):
+    """What a new co-visit table does to the published one."""
+
+    kept: float | None
+    """See `kept_share`."""
+    unusual_users: int
+    """Users who were left out: see `models.data.unusual_users`."""
+
+    def __str__(self) -> str:
+        users = "1 user is" if self.unusual_users == 1 else f"{self.unusual_users:,} users are"
+        left_out = f"{users} left out, for days of more activity than a person has" if self.unusual_users else ""
+        kept = "" if self.kept is None else f"{self.kept:.0%} of the strongest published neighbours remain"
+        return "; ".join(filter(None, (kept, left_out))) or "there is no earlier table to compare with"
 
 
 def kept_share(published: Mapping[str, Sequence[str]], table: Iterable[Neighbours]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from anabranch.release import Manifest
+from models.co_visit.drift import TableChange
 from models.pipeline.release_candidate import ReleaseCandidate
 from models.pipeline.release_gate import GateRule, Verdict
 
@@ -19,3 +20,5 @@ class Report:
     """None: no gate has judged it."""
     rule: GateRule = field(default_factory=GateRule)
     """The rule behind the verdict."""
+    table_change: TableChange | None = None
+    """What the co-visit table that is published with the decision changes."""

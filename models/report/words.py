@@ -24,7 +24,9 @@ def sentences(report: Report) -> list[str]:
     """The decision, the data behind it, and the tests for and against it."""
     if report.verdict is None:
         return ["No gate has judged this release. Use it for measurements, or as the first release of a broker."]
-    return [_consequence(report, report.verdict.accepted), _evidence(report, report.verdict), *_tests(report.verdict)]
+    table = [] if report.table_change is None else [f"Of the co-visit table, {report.table_change}."]
+    accepted = report.verdict.accepted
+    return [_consequence(report, accepted), _evidence(report, report.verdict), *_tests(report.verdict), *table]
 
 
 def baseline_name(name: str) -> str:

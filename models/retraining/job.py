@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from anabranch.kafka import clients
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import ReleaseNotice
+from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from models.co_visit.drift import TableChange
 from models.data.event_log import NotEnoughData
 from models.data.event_store import EventStore
 from models.pipeline.data_kind import KindDecision
 from models.retraining import topics_io
 from models.retraining.run import GatedRelease, JobConfig, RetrainingRun
-from models.retraining.workspace import Workspace, open_workspace
+from models.retraining.workspace import open_workspace
 from models.stages import Bar
 from models.training_curves import OpenCurve, no_curves
 
@@ -50,6 +52,8 @@ class RunCallbacks:
     """Called once no other run can begin."""
     missed: Callable[[int], None] = lambda records: None
     """Called with the number of records that retention had deleted unread."""
+    table_change: Callable[[TableChange], None] = lambda change: None
+    """Called with what the published co-visit table changes."""
 
 
 def run_once(
@@ -69,7 +73,9 @@ def run_once(
     with open_workspace(settings) as workspace:
         callbacks.begun()
         callbacks.missed(_collect(settings, workspace.store, bar))
-        return _run(settings, workspace, config, bar, curves)
+        notices = read_release_notices(settings)
+        run = RetrainingRun.open(settings, workspace, config, bar, notices.live)
+        return _run(run, notices, curves, callbacks)
 
 
 def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
@@ -86,11 +92,9 @@ def _collect(settings: Settings, store: EventStore, bar: Bar) -> int:
         return topics_io.collect(settings, store, advance).missed
 
 
-def _run(settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, curves: OpenCurve) -> RunResult:
+def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve, callbacks: RunCallbacks) -> RunResult:
     """The steps after the collection. No other run announces a release while this one has the workspace."""
     started = time.monotonic()
-    notices = read_release_notices(settings)
-    run = RetrainingRun.open(settings, workspace, config, bar, notices.live)
     bootstrap = None
     reason = run.reason_for_bootstrap(notices)
     if reason is not None:
@@ -99,10 +103,13 @@ def _run(settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, 
         run = run.with_incumbent(bootstrap)
     try:
         gated = run.gate_candidate(run.split_windows(notices), notices, curves)
+        callbacks.table_change(gated.table_change)
         waiting_for = None
     except NotEnoughData as error:
         if bootstrap is None:
-            run.publish_all_co_visits()
+            change = run.publish_all_co_visits()
+            if change is not None:
+                callbacks.table_change(change)
             raise
         gated, waiting_for = None, str(error)
     return RunResult(run.kind, len(run.events), time.monotonic() - started, bootstrap, gated, waiting_for)

@@ -22,6 +22,7 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
@@ -69,6 +70,7 @@ class GatedRelease:
     candidate: ReleaseCandidate
     verdict: Verdict
     report_path: Path
+    table_change: TableChange
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class RetrainingRun:
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
         candidate = config.candidate_of(kind.kind)
+        candidate = replace(candidate, co_visits=replace(candidate.co_visits, min_users=settings.min_pair_users))
         policy = Policy.from_settings(settings, candidate.policy.for_release)
         candidate = replace(candidate, policy=policy)
         return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
@@ -181,14 +184,16 @@ class RetrainingRun:
             manifest_sha256 = release.write(folder, manifest)
 
         report_path = release.report_path(self.settings.data_dir, manifest.id)
-        write(Report(manifest, candidate, verdict, self.config.rule), report_path)
-        self.publish_neighbours(co_visit, texts)
+        table = co_visit.table(self.neighbours, texts)
+        change = self.compare_with_published(table, co_visit)
+        write(Report(manifest, candidate, verdict, self.config.rule, change), report_path)
+        self.publish_neighbours(table)
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
         else:
             announce(self.settings, notice)
-        return GatedRelease(notice, candidate, verdict, report_path)
+        return GatedRelease(notice, candidate, verdict, report_path, change)
 
     def _require_no_other_announcement(self, notices: ReleaseNotices) -> None:
         """Raise `ReleasesChanged` if the live release, or the gate's last window, is not what this run began with."""
@@ -245,16 +250,27 @@ class RetrainingRun:
         with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
             return evaluate_contenders(contenders, self.events, start, domains, advance)
 
-    def publish_all_co_visits(self) -> None:
+    def publish_all_co_visits(self) -> TableChange | None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""
         if not (self.events.item != NONE).any():
-            return
+            return None
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
-        self.publish_neighbours(self.fit_co_visits(self.events), texts)
+        co_visit = self.fit_co_visits(self.events)
+        table = co_visit.table(self.neighbours, texts)
+        change = self.compare_with_published(table, co_visit)
+        self.publish_neighbours(table)
+        return change
 
-    def publish_neighbours(self, co_visit: CoVisitModel, text_vectors: Vectors | None) -> None:
+    def compare_with_published(self, table: CoVisitTable, co_visit: CoVisitModel) -> TableChange:
+        """How the table differs from the published one, and who was left out of it."""
+        published = topics_io.read_neighbours(self.settings)
+        kept = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
+        change = TableChange(kept, len(co_visit.unusual_users))
+        log.info("co-visit table: %s", change)
+        return change
+
+    def publish_neighbours(self, table: CoVisitTable) -> None:
         """Publish the co-visit table. It does not depend on the gate's decision."""
-        table = co_visit.table(self.neighbours, text_vectors)
         rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from anabranch.durations import duration_text
 from anabranch.metrics import ReshareMetrics
 from anabranch.settings import Settings
+from models.co_visit.drift import TableChange
 from models.data.event_log import NotEnoughData
 from models.retraining.folder_lock import FolderInUse
 from models.retraining.job import RunCallbacks, RunResult, run_once
@@ -77,10 +78,15 @@ class Schedule:
             raise
 
     def _run(self, history: RunHistory, stop: threading.Event) -> RunResult:
-        callbacks = RunCallbacks(begun=history.begin, missed=self.metrics.missed.inc)
+        callbacks = RunCallbacks(history.begin, self.metrics.missed.inc, self._show_table_change)
         with resources_checked((self.settings.data_dir, self.settings.releases_dir)):
             bar = stoppable(self._beating_bar, stop.is_set)
             return run_once(self.settings, self.config, bar, self.curves, callbacks)
+
+    def _show_table_change(self, change: TableChange) -> None:
+        self.metrics.unusual_users.set(change.unusual_users)
+        if change.kept is not None:
+            self.metrics.neighbours_kept.set(change.kept)
 
     def _raise_if_last(self, error: Exception) -> None:
         if self.every_s is None:

@@ -104,6 +104,16 @@ def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance:
             delivery.send(topic, key(row.item_id), messages.encode(row))
 
 
+def read_neighbours(settings: Settings) -> dict[str, list[str]]:
+    """The ids of each item's published neighbours, strongest first."""
+    published: dict[str, list[str]] = {}
+    for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
+        row = _decode(messages.neighbours, record)
+        if row is not None:
+            published[row.item_id] = [neighbour.item_id for neighbour in row.neighbours]
+    return published
+
+
 def now_ms() -> int:
     """Current time in UTC milliseconds since 1970."""
     return time.time_ns() // 1_000_000

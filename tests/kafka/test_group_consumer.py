@@ -14,7 +14,7 @@ from kafka.structs import MemberState
 from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
-from consumers.runtime.group_consumer import KafkaGroupConsumer
+from consumers.runtime.group_consumer import NO_OFFSET, KafkaGroupConsumer
 from tests.kafka.world import await_true
 
 
@@ -99,9 +99,10 @@ def test_a_group_without_offsets_starts_on_every_partition_where_the_log_ended_a
                 producer.send(topics.events, b"an event", partition=partition).get(timeout=10)
 
     publish_on_each_partition()
-    assert group.committed_offset(0, timeout_ms=5_000) == 1
-    publish_on_each_partition()  # before anybody has asked for the second partition
-    assert group.committed_offset(1, timeout_ms=5_000) == 1
+    assert group.committed_offset(0, timeout_ms=5_000) == NO_OFFSET
+    group.begin({0, 1})
+    publish_on_each_partition()
+    assert [group.committed_offset(partition, timeout_ms=5_000) for partition in (0, 1)] == [1, 1]
 
 
 def test_offsets_outside_a_transaction_are_committed_in_the_generation_in_which_they_were_consumed_or_not_at_all(

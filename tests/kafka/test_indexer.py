@@ -10,7 +10,7 @@ from kafka.admin import KafkaAdminClient
 
 from anabranch import messages
 from anabranch.input_files.items import RemovedItem
-from anabranch.kafka import topics
+from anabranch.kafka import offsets, topics
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, Item, ItemVector
 from anabranch.settings import Settings
@@ -145,8 +145,14 @@ def test_a_catalogue_that_was_created_again_has_its_invalid_items_reported_again
     def run_indexer(dead_letters: int) -> None:
         with Process(world.settings, "index") as indexer:
             await_true(lambda: len(world.records(world.topics.dead_letter)) >= dead_letters, "letters", indexer.log)
-            time.sleep(2)  # for its offsets to be committed
+            ends = offsets.ends(world.settings, world.topics.items)
+            await_true(lambda: committed() == ends, "its offsets to be committed", indexer.log)
             assert indexer.terminate() == 0
+
+    def committed() -> dict[int, int]:
+        group = world.settings.group("indexer")
+        held = admin.list_group_offsets({group: None})[group]
+        return {source.partition: each.offset for source, each in held.items() if source.topic == world.topics.items}
 
     world.announce("r1")
     world.publish_items(CATALOGUE)

@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import hashlib, logging, sys, time
-from consumers.runtime.shutdown import stop_on_signals
+from consumers.runtime.shutdown import exit_at_once, stop_on_signals
 
 logging.basicConfig()
 stop = stop_on_signals(within_s=0.5)
@@ -46,7 +46,13 @@ def test_work_that_does_not_look_at_the_stop_is_cut_short(work: str) -> None:
     assert 0.5 <= seconds < 5
 
 
+def test_a_stopped_process_need_not_wait_for_the_teardown_of_the_interpreter() -> None:
+    teardown = "import atexit; atexit.register(time.sleep, 60)"
+    code, output, seconds = signalled(f"{teardown}; stop.wait(60); print('closed'); exit_at_once()")
+    assert (code, output) == (0, "closed\n")
+    assert seconds < 5
+
+
 def test_work_that_ends_at_the_stop_ends_by_itself() -> None:
-    code, output, seconds = signalled("stop.wait(60)")
+    code, output, _ = signalled("stop.wait(60)")
     assert (code, output) == (0, "finished\n")
-    assert seconds < 0.5
