@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import closing
+from itertools import chain
 
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -84,13 +87,21 @@ class Changelog:
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
         """Load those of a partition's users who were evicted, with one request each.
 
-        Raises `StateMissing`, `StateUnreadable` and `BrokerUnavailable`.
+        One whose state was removed from the topic meanwhile, with a tombstone, is a new user. Raises `StateMissing`,
+        `StateUnreadable` and `BrokerUnavailable`.
         """
         evicted = self._store.users.evicted_among(user_ids, partition)
-        if evicted:
-            in_log_order = sorted(evicted, key=lambda user: user.offset)
-            self._load(partition, {user.user_id: self._fetch(partition, user) for user in in_log_order})
-            self._metrics.recalled.inc(len(evicted))
+        if not evicted:
+            return
+        saved: dict[str, ConsumerRecord] = {}
+        for user in sorted(evicted, key=lambda user: user.offset):  # in the order of the log
+            record = self._fetch(partition, user)
+            if record is None:
+                self._store.users.delete(user.user_id, partition)
+            else:
+                saved[user.user_id] = record
+        self._load(partition, saved)
+        self._metrics.recalled.inc(len(saved))
 
     @property
     def is_full(self) -> bool:
@@ -118,19 +129,32 @@ class Changelog:
         columns.last_batch[slots] = columns.saved_at[slots] - LONG_AGO
         return max(state.next_offset for state in saved)
 
-    def _fetch(self, partition: int, user: Evicted) -> ConsumerRecord:
-        record = self._log_reader.first_record_from(TopicPartition(self._topic, partition), user.offset)
-        missing = f"{self._topic}, partition {partition} has no state of user {user.user_id!r} at offset {user.offset}"
+    def _fetch(self, partition: int, user: Evicted) -> ConsumerRecord | None:
+        """The record of a user's saved state; None if the topic no longer has a state of the user."""
+        source = TopicPartition(self._topic, partition)
+        record = self._log_reader.first_record_from(source, user.offset)
+        missing = f"{self._topic}, partition {partition} has no state of an evicted user at offset {user.offset}"
         if record is None:
             raise BrokerUnavailable(f"{missing}: nothing came within {RECORD_TIMEOUT_S} s")
-        if record.offset != user.offset:
-            raise StateMissing(f"{missing}; offset {record.offset} is there instead")
+        if record.offset != user.offset:  # compacted away, for a later record has its key, or had until it was too
+            newest = self._newest_from(source, user, record.offset)
+            if newest is not None and newest.value is not None:
+                raise StateMissing(f"{missing}, but at offset {newest.offset}, where another process wrote it")
+            return None
         if record.key != user.user_id.encode():
             raise StateMissing(
                 f"{missing}: another user's state is there. Start the ranker again: if the ids of both have the same "
                 "hash, they have different ones in the next process, which restores all states from the topic"
             )
         return record
+
+    def _newest_from(self, source: TopicPartition, user: Evicted, start: int) -> ConsumerRecord | None:
+        """The newest record of a user from an offset on; None if there is none."""
+        key, end = user.user_id.encode(), self._log_reader.bounds([source])[source].end
+        with closing(self._log_reader.partition_reader()) as reader:
+            records = chain.from_iterable(reader.read(source, start, end))
+            newest = deque((record for record in records if record.key == key), maxlen=1)
+        return newest[0] if newest else None
 
 
 def _readable(record: ConsumerRecord) -> ConsumerRecord:

@@ -230,7 +230,7 @@ def test_an_evicted_state_that_is_not_read_in_time_ends_the_process(
     process = evicted(world)
     world.send(*purchases(8, first=24))
     monkeypatch.setattr(process.log_reader, "first_record_from", lambda partition, offset: None)
-    with pytest.raises(BrokerUnavailable, match="has no state of user"):
+    with pytest.raises(BrokerUnavailable, match="has no state of an evicted user"):
         process.settle()
     world.assert_exactly_once(world.process())
 
@@ -242,9 +242,41 @@ def test_an_evicted_state_that_is_missing_from_the_topic_is_an_error_with_its_po
         log[:] = [record._replace(key=b"somebody else") for record in log]
     world.send(*purchases(8, first=24))
     published = len(world.rankings())
-    with pytest.raises(StateMissing, match=r"user-state, partition \d has no state of user 'u\d' at offset \d"):
+    with pytest.raises(StateMissing, match=r"user-state, partition \d has no state of an evicted user at offset \d"):
         process.settle()
     assert len(world.rankings()) == published
+
+
+def compact(world: RankerWorld, written_anew: bool, keeps_tombstones: bool = True) -> None:
+    """Every user state is deleted, or written again by a foreign process; then the broker compacts the topic."""
+    topic = world.topics.user_state
+    for partition in (0, 1):
+        newest = {record.key: record.value for record in world.kafka.logs[TopicPartition(topic, partition)]}
+        start, marker = world.kafka.end(topic, partition), newest.pop(STATE_MARKER_KEY)
+        for key, value in newest.items():
+            world.kafka.append(OutboundRecord(topic, key, value if written_anew else None, partition))
+        if not keeps_tombstones:
+            start = world.kafka.end(topic, partition)
+        world.kafka.append(OutboundRecord(topic, STATE_MARKER_KEY, marker, partition))
+        world.kafka.trim(topic, partition, start)
+
+
+@pytest.mark.parametrize("keeps_tombstones", [True, False])
+def test_an_evicted_user_whose_state_was_deleted_is_a_new_one(world: RankerWorld, keeps_tombstones: bool) -> None:
+    """A broker keeps a tombstone for a day."""
+    process = evicted(world)
+    compact(world, written_anew=False, keeps_tombstones=keeps_tombstones)
+    world.send(*purchases(8, first=24))
+    process.settle()
+    assert len(world.slates()) == 32
+
+
+def test_an_evicted_state_that_another_process_wrote_anew_is_an_error(world: RankerWorld) -> None:
+    process = evicted(world)
+    compact(world, written_anew=True)
+    world.send(*purchases(8, first=24))
+    with pytest.raises(StateMissing, match="where another process wrote it"):
+        process.settle()
 
 
 def test_a_user_with_the_key_of_an_evicted_one_stops_the_ranker_and_the_next_process_ranks_both(
