@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import Struct
 
+from anabranch import private_files
 from anabranch.durable_files import sync, sync_files, write_durably
 from anabranch.errors import AnabranchError
 from anabranch.messages import ReleaseNotice
@@ -166,6 +167,7 @@ def write(folder: Path, manifest: Manifest) -> str:
     payload = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     sync_files(folder)
     write_durably(folder / MANIFEST, payload)
+    private_files.share(folder)
     sync(folder.parent)
     return hashlib.sha256(payload).hexdigest()
 

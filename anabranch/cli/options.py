@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from anabranch.errors import UsageError
+from anabranch.private_files import protect
 from anabranch.settings import Settings
 from anabranch.settings_loader import load
 
@@ -51,8 +52,10 @@ class GlobalOptions:
 def settings_of(ctx: typer.Context, **overrides: Any) -> Settings:
     """The settings of this command line. `overrides` are the command's own options, None where not given.
 
-    Raises `SettingsError`.
+    What the process creates from now on is private, and so is the data folder. Raises `SettingsError`.
     """
     options = ctx.obj if isinstance(ctx.obj, GlobalOptions) else GlobalOptions()
     own = {name: value for name, value in overrides.items() if value is not None}
-    return load(options.config, os.environ, {**options.overrides, **own})
+    settings = load(options.config, os.environ, {**options.overrides, **own})
+    protect(settings.data_dir)
+    return settings

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from anabranch.durable_files import create_folder
 from anabranch.errors import UsageError
+from anabranch.private_files import SHARED_FOLDER
 from anabranch.release import MANIFEST
 
 
 def claim(folder: Path) -> None:
     """Create the folder, whose name nobody else can take from now on. Raises `FileExistsError` if somebody has."""
-    create_folder(folder.parent)
+    if not folder.parent.is_dir():
+        create_folder(folder.parent)
+        folder.parent.chmod(SHARED_FOLDER)
     folder.mkdir()
 
 

@@ -207,7 +207,7 @@ def test_a_location_that_leaves_the_releases_folder_is_refused(location: str, tm
 
 def test_a_release_made_for_other_features_does_not_load(folder: Path) -> None:
     manifest = msgspec.structs.replace(release.open_release(folder).manifest, features=["inner_product"])
-    with pytest.raises(ReleaseError, match="re-share with this version"):
+    with pytest.raises(ReleaseError, match="run `anabranch reshare` of this version"):
         ServableRelease.load(UnverifiedRelease(folder), manifest)
 
 
