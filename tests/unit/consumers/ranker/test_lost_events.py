@@ -145,6 +145,29 @@ def test_ranked_events_that_cannot_be_replayed_are_told_and_their_slates_are_kep
     assert [entry.release for entry in world.feedback() if entry.event.event_id in ("e24", "e26")] == ["r1", "r1"]
 
 
+def test_a_slate_whose_event_is_lost_is_saved_with_its_user(world: RankerWorld) -> None:
+    """Or it would be forgotten as soon as the marker goes on beyond its ranking."""
+    process = rank(world, 12)
+    world.clock.advance(10)
+    process.turn(3)  # all states are saved
+    send(world, 12)
+    process.settle()  # and killed
+    world.kafka.trim(world.topics.events, 0, 12)
+    _, _, saved, _, _, last = [ranking for ranking in world.rankings() if ranking.user_id == "u0"]
+    process = world.process(**CONTINUE)
+    process.settle()
+    world.send(*(replace(event, user_id="u4") for event in purchases(4, first=24)))
+    process.settle()
+    world.clock.advance(10)
+    process.turn(3)  # and killed
+    items, older = [item.item_id for item in last.slate], [item.item_id for item in saved.slate]
+    place = next(place for place, item in enumerate(items) if item != older[place])
+    world.send(replace(purchases(1, first=40)[0], user_id="u0", item_id=items[place]))
+    world.process().settle()
+    [feedback_of_u0] = [entry for entry in world.feedback() if entry.event.event_id == "e40"]
+    assert feedback_of_u0.rank == place + 1
+
+
 # --- truncated --------------------------------------------------------------------------------------------------------
 
 
@@ -284,19 +307,23 @@ def test_a_topic_that_is_created_again_under_a_running_ranker_is_noticed(world: 
 
 
 def test_a_second_loss_keeps_what_the_first_one_said_of_older_states(world: RankerWorld, tmp_path: Path) -> None:
-    """The users of the first topic have no event on the second: their states count in the first one's offsets."""
+    """The states of the first topic count in its offsets: they hold no event of the second, before the cut or after."""
     rank(world, 24).stop()
     world.kafka.recreate(world.topics.events)
-    process = world.process(**CONTINUE)
-    process.settle()
-    world.send(*(replace(event, user_id=f"u{4 + index % 2}") for index, event in enumerate(purchases(8, first=24))))
-    process.settle()
-    process.stop()
-    world.kafka.truncate(world.topics.events, 0, 2)
-    world.kafka.truncate(world.topics.events, 1, 2)
-    successor = rank(world, 16, **CONTINUE)
-    del successor  # killed
-    assert_as_uninterrupted(world, world.process(), tmp_path)
+    process = rank(world, 4, **CONTINUE)
+    kept = list(world.sent)
+    strangers = [replace(event, user_id=f"u{6 + index % 2}") for index, event in enumerate(purchases(4, first=28))]
+    world.send(*strangers)
+    process.settle()  # killed before it saves a state
+    for partition in (0, 1):
+        world.kafka.truncate(world.topics.events, partition, 2)
+    successor = world.process(**CONTINUE)
+    successor.settle()
+    successor.stop()
+    reference = RankerWorld(tmp_path, **world.settings)
+    reference.send(*kept)
+    rank(reference, 0).stop()
+    assert states(world) == states(reference)
 
 
 def test_a_dead_letter_of_the_old_topic_hides_no_event_of_the_new_one(world: RankerWorld, tmp_path: Path) -> None:
