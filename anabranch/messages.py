@@ -206,12 +206,15 @@ class ReleaseNotice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The gate used the events from `gate_from` to before `gate_to` for this release, and must not use them again."""
 
 
-class DeadLetterReplay(Struct, frozen=True, kw_only=True):
-    """How far a partition of `events.dead-letter` has been replayed. Topic `dead-letter-replays`, key the partition."""
+class ReplayProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a replay came. Topic `replays`, key `dead-letters/<partition>` or `file/<file id>`."""
 
-    next_offset: Annotated[int, Meta(ge=0)]
-    """The first dead letter that has not been replayed."""
+    next: Annotated[int, Meta(ge=0)]
+    """The first dead letter that has not been replayed, by its offset; or how many events of the file were published,
+    those of every round counted."""
     ts: Milliseconds
+    topic_id: str = ""
+    """Of the topic `events` to which the file was published; empty: not known, or dead letters."""
 
 
 events: Codec[Event] = Codec(Event, foreign=True)
@@ -221,7 +224,7 @@ rankings: Codec[Ranking] = Codec(Ranking)
 feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
-dead_letter_replays: Codec[DeadLetterReplay] = Codec(DeadLetterReplay)
+replays: Codec[ReplayProgress] = Codec(ReplayProgress)
 user_states: BinaryCodec[SavedState] = BinaryCodec(SavedState)  # type: ignore[arg-type]
 state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
@@ -233,7 +236,7 @@ TOPIC_SCHEMAS: dict[str, object] = {
     "feedback": Feedback,
     "neighbours": Neighbours,
     "releases": ReleaseNotice,
-    "dead-letter-replays": DeadLetterReplay,
+    "replays": ReplayProgress,
 }
 """Topic → messages, for the JSON Schemas. `user-state` is binary, and dead letters keep their original bytes."""
 

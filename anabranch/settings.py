@@ -80,7 +80,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     reshare_group: str = "anabranch-reshare"
     dead_letter_group: str = "anabranch-dead-letters"
     """Names the transactions that replay dead letters. Earlier versions recorded in its committed offsets which dead
-    letters had been replayed: they count until the first replay, which records them on topic `dead-letter-replays`."""
+    letters had been replayed: they count until the first replay, which records them on topic `replays`."""
     instance: str | None = None
     """A name that stays the same across restarts, such as the pod's. The restarted process then ends the open
     transaction of its predecessor at once, instead of after `transaction_timeout_ms`. No two running processes may

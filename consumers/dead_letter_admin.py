@@ -21,8 +21,8 @@ from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
 from anabranch.messages import DeadLetterCategory
 from anabranch.settings import Settings
-from consumers import replay_progress
-from consumers.replay_progress import NextOffsets
+from consumers import dead_letter_progress
+from consumers.dead_letter_progress import NextOffsets
 from consumers.runtime.dead_letter import POSITION_ONLY, NotReplayable, StoredDeadLetter, undecodable
 from consumers.runtime.publishers import TransactionAborted
 
@@ -71,7 +71,7 @@ def list_newest(settings: Settings, limit: int, category: DeadLetterCategory | N
 
     Raises `ReplayProgressError`.
     """
-    replayed_to = replay_progress.read(settings).next_offsets
+    replayed_to = dead_letter_progress.read(settings).next_offsets
     newest: list[tuple[int, int, int, DeadLetterView]] = []
     for record in clients.read_to_end(settings, [Topics(settings).dead_letter]):
         view = _view(settings, record, replayed_to)
@@ -103,7 +103,7 @@ def original_payload(settings: Settings, partition: int, offset: int) -> bytes:
 def preview_replay(settings: Settings, from_start: bool = False) -> ReplayResult:
     """What a replay would publish and refuse now."""
     total = ReplayResult(Counter(), [])
-    start = {} if from_start else replay_progress.read(settings).next_offsets
+    start = {} if from_start else dead_letter_progress.read(settings).next_offsets
     with closing(_consumer(settings, start)) as consumer:
         for records in _chunks(consumer, CHUNK_RECORDS):
             _, result = _originals(settings, records)
@@ -140,7 +140,7 @@ def _start(settings: Settings, producer: TransactionalProducer, from_start: bool
         start: NextOffsets = dict.fromkeys(range(settings.partitions), 0)
         is_recorded = False
     else:
-        start, is_recorded = replay_progress.read(settings)
+        start, is_recorded = dead_letter_progress.read(settings)
     if not is_recorded:
         _publish(settings, producer, [], start)
     return start
@@ -150,7 +150,7 @@ def _publish(
     settings: Settings, producer: TransactionalProducer, originals: Iterable[OutboundRecord], next_offsets: NextOffsets
 ) -> None:
     """One transaction. A fenced producer is not replaced: the replay that fenced it continues the work."""
-    progress = replay_progress.records(settings, next_offsets, time.time_ns() // 1_000_000)
+    progress = dead_letter_progress.records(settings, next_offsets, time.time_ns() // 1_000_000)
     try:
         producer.publish([*originals, *progress], offsets={}, group_metadata=None)
     except KafkaError as error:

@@ -1,11 +1,10 @@
 """Replay a file of events exactly once, however often the replay is interrupted.
 
-Each transaction (KIP-98) publishes some events, and commits how many events of the file are published now, as an offset
-of a consumer group that belongs to the file. So after a crash the next replay of the file goes on after the last event
-that was committed. Two replays of a file at the same time have the same transactional id: the second fences the first
-before it reads that offset.
+Each transaction (KIP-98) publishes some events, and records on topic `replays` how many events of the file are
+published now. So after a crash the next replay of the file goes on after the last event that was committed. Two replays
+of a file at the same time have the same transactional id: the second fences the first before it reads that record.
 
-A file can be published again on demand, as events of their own: the offset counts on, so that it also tells in which
+A file can be published again on demand, as events of their own: the record counts on, so that it also tells in which
 round an interrupted replay was, and each round gives the events other ids.
 """
 
@@ -23,11 +22,11 @@ from kafka.errors import KafkaError
 from msgspec import structs
 
 from anabranch.errors import AnabranchError, UsageError
-from anabranch.kafka import clients, topics
+from anabranch.kafka import clients, replay_progress, topics
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
-from anabranch.messages import Event, encode
+from anabranch.messages import Event, ReplayProgress, encode
 from anabranch.settings import Settings
 from producers.pace import FULL_SPEED, DueTimes, Pace, sleep_until
 
@@ -71,12 +70,13 @@ class FileReplay:
 
     def __init__(self, settings: Settings, file_id: str, pace: Pace = FULL_SPEED) -> None:
         """Connects, and fences any other replay of the file. Raises `BrokerUnavailable`."""
-        group = f"{settings.topic_prefix}replay-{file_id}"
+        self._settings = settings
         self._topic = Topics(settings).events
-        self._progress_key = TopicPartition(self._topic, 0)
+        self._key = replay_progress.file_key(file_id)
         self._pace = pace
-        self._producer = TransactionalProducer(settings, group)
-        self._consumer = clients.group_consumer(settings, group)
+        self._group = f"{settings.topic_prefix}replay-{file_id}"
+        self._producer = TransactionalProducer(settings, self._group)
+        self._topic_id = ""
 
     def run(
         self,
@@ -89,39 +89,59 @@ class FileReplay:
 
         With `again`, all events count as not published yet: they get other ids, so that rankers take them as new. The
         record's timestamp is the time of publication, because retention and latency are measured from it; the event's
-        `ts` stays the time when it happened. Raises `ReplayInterrupted`, and `UnfinishedReplay`
+        `ts` stays the time when it happened. Raises `ReplayInterrupted`, `ReplayProgressError`, and `UnfinishedReplay`
         if `again` comes before the end of a round.
         """
-        committed = self._consumer.committed(self._progress_key) or 0
+        committed = self._start()
         round, before = _round(committed, recorded.count, again)
         published, due_times, batch = 0, DueTimes(self._pace), list[OutboundRecord]()
         for event in islice(recorded.events, before, None if limit is None else before + limit):
             due_s = due_times.due_s(published + len(batch), event.ts)
             if batch and (len(batch) == MAX_EVENTS or due_s > time.monotonic()):
-                published += self._publish(batch, committed + published, progress)
+                published += self._publish(batch, committed + published)
+                progress(len(batch))
                 batch = []
             sleep_until(due_s)
             batch.append(OutboundRecord(self._topic, topics.key(event.user_id), encode(_of_round(event, round))))
         if batch:
-            published += self._publish(batch, committed + published, progress)
+            published += self._publish(batch, committed + published)
+            progress(len(batch))
         return FileReplayResult(before, published, round)
 
     def close(self) -> None:
         """Close the connections."""
-        self._consumer.close()
         self._producer.abandon()
 
-    def _publish(self, batch: list[OutboundRecord], published: int, progress: Callable[[int], None]) -> int:
-        offsets = {self._progress_key: published + len(batch)}
+    def _start(self) -> int:
+        """How many events of the file are published, which is on topic `replays` when this returns.
+
+        What was published to a topic that no longer exists does not count. Earlier versions kept the number in the
+        committed offset of a group, which brokers delete after seven days, and with the topic.
+        """
+        source = TopicPartition(self._topic, 0)
+        self._topic_id = clients.log_bounds(self._settings, [source])[source].topic_id
+        recorded = replay_progress.read(self._settings).get(self._key)
+        if recorded is not None and (recorded.topic_id == self._topic_id or not recorded.topic_id):
+            return recorded.next
+        with closing(clients.group_consumer(self._settings, self._group)) as consumer:
+            committed: int = consumer.committed(source) or 0
+        if committed:
+            self._publish([], committed)
+        return committed
+
+    def _publish(self, batch: list[OutboundRecord], published: int) -> int:
+        """One transaction with the next events and the progress behind them; the number of events."""
+        now_ms = time.time_ns() // 1_000_000
+        state = ReplayProgress(next=published + len(batch), ts=now_ms, topic_id=self._topic_id)
+        progress = replay_progress.to_record(self._settings, self._key, state)
         try:
-            self._producer.publish(batch, offsets, self._consumer.group_metadata())
+            self._producer.publish([*batch, progress], offsets={}, group_metadata=None)
         except KafkaError as error:
             cause = self._producer.root_cause(error)
             raise ReplayInterrupted(
                 f"the replay stopped after {published:,} events of the file: {cause}. Run the command again to publish "
                 "the rest, unless another replay of the file is running"
             ) from error
-        progress(len(batch))
         return len(batch)
 
 

@@ -23,11 +23,11 @@ TopicName = Literal[
     "neighbours",
     "releases",
     "events.dead-letter",
-    "dead-letter-replays",
+    "replays",
 ]
 SEPARATOR = "\x1f"
 """Between item and release in the key of an item vector: the ASCII unit separator, which ids must not contain."""
-ONE_PARTITION: tuple[TopicName, ...] = ("releases", "dead-letter-replays")
+ONE_PARTITION: tuple[TopicName, ...] = ("releases", "replays")
 """Topics with few records."""
 DAY_MS = 86_400_000
 KEYED_BY_USER: tuple[TopicName, ...] = ("events", "rankings", "feedback", "user-state", "events.dead-letter")
@@ -116,9 +116,9 @@ class Topics:
         return self.name("events.dead-letter")
 
     @property
-    def dead_letter_replays(self) -> str:
-        """How far the dead letters have been replayed, keyed by partition of their topic."""
-        return self.name("dead-letter-replays")
+    def replays(self) -> str:
+        """How far replays of dead letters and of files came: see `anabranch.kafka.replay_progress` for the keys."""
+        return self.name("replays")
 
 
 def key(identifier: str) -> bytes:
@@ -209,7 +209,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         "releases": compact,
         # By the time of the append a recovery finds the dead letters of the events that it replays.
         "events.dead-letter": delete | append_time,
-        "dead-letter-replays": compact,
+        "replays": compact,
     }
     own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
     foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)
