@@ -14,6 +14,8 @@ Vectors = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Rows = NDArray[np.int32]
 """Item rows in an `ItemVocabulary`, or from `FIRST_UNNAMED` on the numbers of items without a row; -1: no item."""
+Hashes = NDArray[np.uint64]
+"""Stable hashes of item ids; 0: no item."""
 Slots = NDArray[np.int64]
 """User slots in `UserStates`."""
 Positions = NDArray[np.int64]

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.types import Mask, Rows
+from anabranch.ranking.types import Hashes, Mask, Rows
 
-Hashes = NDArray[np.uint64]
-"""Stable hashes of item ids; 0: no item."""
 Checks = NDArray[np.uint32]
 """Second hashes of item ids, which tell two ids of one stable hash apart; 0: the id is not known yet."""
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from anabranch.errors import AnabranchError
-from anabranch.ranking.types import Mask, Rows
-from anabranch.ranking.unnamed_items import COLLIDES, FIRST_UNNAMED, NOT_FOUND, UNKNOWN_CHECK, Hashes, UnnamedItems
+from anabranch.ranking.types import Hashes, Mask, Rows
+from anabranch.ranking.unnamed_items import COLLIDES, FIRST_UNNAMED, NOT_FOUND, UNKNOWN_CHECK, UnnamedItems
 
 SWEEP_AT_LEAST = 65_536
 """Unnamed items, some 2 MB, below which a sweep is not worth its pass over all user states."""

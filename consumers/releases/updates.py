@@ -21,7 +21,7 @@ from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.types import Rows, Vectors
+from anabranch.ranking.types import Hashes, Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.runtime.decoding import decode_own
 
@@ -49,6 +49,7 @@ class ItemVectorUpdate:
     vectors: Vectors  # [n, d]
     available: NDArray[np.bool_]  # [n]
     removed: Rows  # [m]
+    hashes: Hashes  # [n] of the item ids
 
     def apply(self, index: ItemIndex) -> None:
         """Update the index of the same release. Raises `InvalidItemVectors` if the dimensions differ."""
@@ -57,7 +58,7 @@ class ItemVectorUpdate:
                 f"release {self.release} has {index.dims} dims, but item vectors of {self.vectors.shape[1]}. Only the "
                 "indexer should write them"
             )
-        index.upsert(self.rows, self.vectors, self.available)
+        index.upsert(self.rows, self.vectors, self.available, self.hashes)
         if len(self.removed):
             index.remove(self.removed)
 
@@ -145,12 +146,14 @@ def item_vector_update(
     if len(lengths) > 1:
         raise InvalidItemVectors(f"release {release} has item vectors of {sorted(lengths)} bytes, not of one length")
     flat = np.frombuffer(b"".join(message.vector for message in vectors), "<f4").astype(np.float32)
+    rows = item_ids.rows(message.item_id for message in vectors)
     return ItemVectorUpdate(
         release=release,
-        rows=item_ids.rows(message.item_id for message in vectors),
+        rows=rows,
         vectors=flat.reshape(len(vectors), -1) if vectors else np.empty((0, 0), np.float32),
         available=np.array([message.available for message in vectors], np.bool_),
         removed=item_ids.rows(removed),
+        hashes=item_ids.hashes(rows),
     )
 
 

@@ -66,7 +66,8 @@ def load_servable(
     ids = [item.item_id for item in items]
     text_vectors = item_text_vectors(release, items, data_dir, threads)
     available = np.array([item.available for item in items], np.bool_)
-    live.index.upsert(item_ids.rows(ids), live.item.encode(ids, text_vectors), available)
+    rows = item_ids.rows(ids)
+    live.index.upsert(rows, live.item.encode(ids, text_vectors), available, item_ids.hashes(rows))
     live.index.rebuild()
     return live
 

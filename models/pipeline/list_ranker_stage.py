@@ -64,7 +64,7 @@ def provisional_ranker(
     item_ids = ItemVocabulary()
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_))
+    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_), item_ids.hashes(rows))
     live.index.rebuild()
     neighbours = neighbour_table(co_visit, item_ids, inputs.before, config.policy.neighbours)
     return OfflineRanker(live, neighbours, item_ids, config.policy)

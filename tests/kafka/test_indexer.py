@@ -144,6 +144,7 @@ def test_a_catalogue_that_was_created_again_has_its_invalid_items_reported_again
 
     def run_indexer(dead_letters: int) -> None:
         with Process(world.settings, "index") as indexer:
+            indexer.await_log("release r1 is live")  # not before it can be told to stop
             await_true(lambda: len(world.records(world.topics.dead_letter)) >= dead_letters, "letters", indexer.log)
             ends = offsets.ends(world.settings, world.topics.items)
             await_true(lambda: committed() == ends, "its offsets to be committed", indexer.log)

@@ -54,6 +54,7 @@ class ReleaseSet:
             change = item_vector_update(name, entries[name], item_ids)
             if change is not None:
                 change.apply(live[name].index)
+                live[name].index.rebuild()
         return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, settings)
 
     def policy(self, release: str) -> Policy:

@@ -24,8 +24,9 @@ An inverted file (IVF) would work as well for queries that are distributed as th
 tenth of all lists had to be searched for them, a cost that grows with the catalogue; that of an HNSW search hardly
 does.
 
-Items with equal text have equal vectors, and the graph holds each distinct vector once: copies of a vector link mostly
-to each other, so that with more than M of them a search finds either all or, because it cannot reach them, none.
+Items with equal text have equal vectors, and an index holds each distinct vector once. In a graph, copies of a vector
+link mostly to each other, so that with more than M of them a search finds either all or, because it cannot reach them,
+none. Of a flat index, a search finds some of them, by the last bits of products that depend on the batch.
 """
 M, EF_CONSTRUCTION = 32, 100
 """HNSW links per vector, and search width while the graph is built. Larger values raise recall and build time."""
@@ -64,13 +65,13 @@ class AnnIndex:
 
     @classmethod
     def build(cls, vectors: Vectors, rows: Rows, yield_cpu: YieldCpu = never_yield) -> Self:
-        """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a background thread."""
+        """Index `vectors[rows]` of vectors [N, d] and rows [n]. May run in a background thread.
+
+        Of items with equal vectors, the first in `rows` are found first.
+        """
         if len(rows) < FLAT_INDEX_MAX_ITEMS:
             flat = faiss.IndexFlatIP(vectors.shape[1])
-            for start in range(0, len(rows), ADD_CHUNK):
-                flat.add(vectors[rows[start : start + ADD_CHUNK]])
-                yield_cpu()
-            return cls(flat, VectorGroups.singletons(rows))
+            return cls(flat, _add_distinct(flat, vectors, rows, yield_cpu))
         graph = faiss.IndexHNSWFlat(vectors.shape[1], M, faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = EF_CONSTRUCTION
         items = _add_distinct(graph, vectors, rows, yield_cpu)
@@ -181,12 +182,12 @@ def recall_of_scores(exact: Vectors, scores: Vectors) -> float:
     return float(np.minimum((scores >= exact[:, -1:] - 1e-5).sum(axis=1), exact.shape[1]).mean() / exact.shape[1])
 
 
-def _add_distinct(graph: faiss.Index, vectors: Vectors, rows: Rows, yield_cpu: YieldCpu) -> VectorGroups:
-    """Add the distinct vectors of `vectors[rows]` to the graph; returns the items of each."""
+def _add_distinct(index: faiss.Index, vectors: Vectors, rows: Rows, yield_cpu: YieldCpu) -> VectorGroups:
+    """Add the distinct vectors of `vectors[rows]` to the index; returns the items of each."""
     deduplicator = VectorDeduplicator()
     for start in range(0, len(rows), ADD_CHUNK):
         chunk = vectors[rows[start : start + ADD_CHUNK]]  # a copy: another thread may change the vectors meanwhile
-        graph.add(chunk[deduplicator.add(chunk)])
+        index.add(chunk[deduplicator.add(chunk)])
         yield_cpu()
     return deduplicator.groups(rows)
 

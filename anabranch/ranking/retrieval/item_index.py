@@ -10,7 +10,7 @@ import numpy as np
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.retrieval.ann_index import AnnIndex, never_yield
 from anabranch.ranking.top_k import insert_best_first
-from anabranch.ranking.types import Mask, Rows, Vectors, YieldCpu
+from anabranch.ranking.types import Hashes, Mask, Rows, Vectors, YieldCpu
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
 """The base is rebuilt once more than this share of its items, and more than this number, have changed: until then
@@ -52,12 +52,16 @@ class ItemColumns(NamedTuple):
     """[n] whether the item has a vector."""
     servable: Mask
     """[n] whether the item has a vector and is available."""
+    hashes: Hashes
+    """[n] of the items' ids: the order of items with equal vectors."""
 
 
 class ItemIndex:
     """Finds the items of greatest inner product, and stores each item's vector by row.
 
-    A change goes to the delta, where the next search finds it; a rebuild moves it to the base.
+    A change goes to the delta, where the next search finds it; a rebuild moves it to the base. Of items with equal
+    vectors, such as a hundred with one title, those with the smallest hashes come first: in every process, whatever the
+    order in which their vectors arrived.
     """
 
     def __init__(self, dims: int) -> None:
@@ -78,8 +82,11 @@ class ItemIndex:
     def __len__(self) -> int:
         return int(self.columns.known.sum())
 
-    def upsert(self, rows: Rows, vectors: Vectors, available: Mask) -> None:
-        """Set the vectors [n, d] of rows [n]; an unavailable item has a vector but is never returned."""
+    def upsert(self, rows: Rows, vectors: Vectors, available: Mask, hashes: Hashes | None = None) -> None:
+        """Set the vectors [n, d] of rows [n]; an unavailable item has a vector but is never returned.
+
+        `hashes` [n] of the item ids; without them, items with equal vectors are in the order of their rows.
+        """
         if len(rows) == 0:
             return
         self._reserve(int(rows.max()) + 1)
@@ -87,6 +94,7 @@ class ItemIndex:
         self.columns.vectors[rows] = vectors
         self.columns.known[rows] = True
         self.columns.servable[rows] = available
+        self.columns.hashes[rows] = rows if hashes is None else hashes
         self._delta.update(dict.fromkeys(rows.tolist()))
         self._delta_cache = None
         self._record_change(rows)
@@ -147,7 +155,7 @@ class ItemIndex:
     def start_rebuild(self) -> Rebuild:
         """Start to record changes; call `build` of the result in any thread, and `swap_base` with the new base."""
         self._changed = {}
-        rows = np.flatnonzero(self.columns.servable).astype(np.int32)
+        rows = self._in_order(np.flatnonzero(self.columns.servable).astype(np.int32))
         return Rebuild(self.columns.vectors, rows, self._base, self._in_base.copy())
 
     def swap_base(self, base: AnnIndex) -> None:
@@ -173,7 +181,7 @@ class ItemIndex:
         """Servable items of the delta and their vectors, gathered at the first search after a change."""
         if self._delta_cache is None:  # two threads may both gather: the results are equal
             rows = np.fromiter(self._delta, np.int32, len(self._delta))
-            rows = rows[self.columns.servable[rows]]
+            rows = self._in_order(rows[self.columns.servable[rows]])
             self._delta_cache = rows, self.columns.vectors[rows]
         return self._delta_cache
 
@@ -185,6 +193,9 @@ class ItemIndex:
         if spare < tombstones and len(incomplete):
             rows[incomplete], scores[incomplete] = self._search_base(queries[incomplete], k, 8 * spare)
         return rows, scores
+
+    def _in_order(self, rows: Rows) -> Rows:
+        return rows[np.argsort(self.columns.hashes[rows], kind="stable")]
 
     def _record_change(self, rows: Rows) -> None:
         if self._changed is not None:
@@ -205,7 +216,8 @@ class ItemIndex:
 
 
 def _empty(n: int, dims: int) -> ItemColumns:
-    return ItemColumns(np.zeros((n, dims), np.float32), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
+    known, servable = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+    return ItemColumns(np.zeros((n, dims), np.float32), known, servable, np.zeros(n, np.uint64))
 
 
 @compiled

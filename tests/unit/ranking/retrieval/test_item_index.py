@@ -268,3 +268,20 @@ def test_an_item_that_changes_during_a_rebuild_does_not_change_one_of_equal_vect
     for query, item in ((other, 0), (new, 1), (alike, 2)):
         rows, scores = index.search(query[None], 1)
         assert (rows[0, 0], scores[0, 0]) == (item, pytest.approx(1))
+
+
+@pytest.mark.parametrize("rebuilt", [True, False], ids=["base", "delta"])
+def test_of_items_with_equal_vectors_the_same_ones_are_found_in_whatever_order_they_arrived(rebuilt: bool) -> None:
+    """Else two rankers, or one before and after a restart, would propose different items of one title."""
+    vectors, hashes = np.repeat(_unit(3), 50, axis=0), np.random.default_rng(1).permutation(150).astype(np.uint64)
+    found = []
+    for seed in range(3):
+        arrival = np.random.default_rng(seed).permutation(150)
+        index = ItemIndex(vectors.shape[1])
+        index.upsert(np.arange(150, dtype=np.int32), vectors[arrival], np.ones(150, np.bool_), hashes[arrival])
+        if rebuilt:
+            index.rebuild()
+        rows, _ = index.search(_unit(40, seed=5), 60)
+        found.append(np.sort(hashes[arrival][rows], axis=1))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
