@@ -171,9 +171,8 @@ class KafkaGroupConsumer:
         """See `GroupConsumer`."""
         if not self._listener.has_changes:
             return None
-        rebalance = self._listener.take()
         ours = frozenset(range(self._partitions))
-        rebalance = Rebalance(rebalance.revoked & ours, rebalance.assigned & ours)
+        rebalance = Rebalance(*(partitions & ours for partitions in self._listener.take()))
         self.pause(rebalance.assigned)
         self._remember_generation()
         return rebalance

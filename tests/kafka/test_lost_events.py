@@ -108,9 +108,7 @@ def test_a_log_that_is_trimmed_under_a_running_ranker_is_judged_and_not_skipped(
 ) -> None:
     world.go_live("r1")
     events = purchases(190)
-    # Should the group remove it for the pause, it has no states to save: they are saved with each batch.
-    saves = (*CONTINUE, "--set", "checkpoint_ms=0")
-    with Process(world.settings, *saves, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
+    with Process(world.settings, *CONTINUE, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
         scrape = Scrape.of(ranker)
         world.publish(events[:100])
         world.await_rankings(100)
