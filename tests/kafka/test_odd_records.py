@@ -217,11 +217,11 @@ def test_a_record_with_forty_thousand_empty_headers_is_a_dead_letter_that_fits(w
 
 
 def test_three_hundred_large_and_deep_events_are_ranked_in_batches_that_are_bounded_by_bytes(world: World) -> None:
-    """They are valid, and compress so well that one fetch has all of them."""
+    """They are valid, and compress so well that one fetch has all of them, in batches within the bound."""
     world.go_live("r1")
     nested = b",".join([b"[" * (NESTING - 2) + b"]" * (NESTING - 2)] * 5000)
     deep = [encode(event)[:-1] + b',"x":[' + nested + b"]}" for event in purchases(300, users=1)]
-    with closing(clients.producer(world.settings, compression_type="zstd", batch_size=1 << 26)) as producer:
+    with closing(clients.producer(world.settings, compression_type="zstd", batch_size=1 << 24)) as producer:
         for value in deep:
             producer.send(world.topics.events, key=b"u0", value=value)
     with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
