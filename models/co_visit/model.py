@@ -91,8 +91,8 @@ class CoVisitModel:
     def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
         """The k items with the highest sum of shares over the user's newest items, best first.
 
-        Of equal scores the lower item number comes first. Pairs of any number of users count: this is a baseline, which
-        nobody is shown.
+        Of equal scores the lower item number comes first. Pairs of fewer than the rule's `min_users` do not count,
+        as in the table: a baseline must not know what may not be served.
         """
         items, shares = self._neighbours(user)
         if not len(items):
@@ -145,7 +145,7 @@ class CoVisitModel:
                 continue
             weight = 1.0 if age < history.session_length else rule.earlier_session
             items.append(np.frombuffer(row.items, np.int32))
-            shares.append(np.frombuffer(row.counts, np.float64) * (weight * self._share_per_count(item)))
+            shares.append(row.shared_counts(item, self.rule.min_users) * (weight * self._share_per_count(item)))
         return np.concatenate(items), np.concatenate(shares)
 
     def _take_from_cap(self, user: int, item: int, weight: float) -> float:

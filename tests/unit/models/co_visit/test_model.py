@@ -192,7 +192,7 @@ def test_a_pair_is_a_neighbour_only_once_three_people_made_it(users: int, neighb
     co_visit = CoVisitModel()
     visit_together(co_visit, users, BREAD, MILK)
     assert shares(co_visit, BREAD) == neighbours
-    assert co_visit.slate(0, 5) == [BREAD, MILK], "the baseline, which is not published, counts every pair"
+    assert set(co_visit.slate(0, 5)) == ({BREAD, MILK} if neighbours else set()), "the baseline knows no more"
 
 
 def test_the_neighbours_that_a_text_gives_need_no_users() -> None:
@@ -269,7 +269,7 @@ def test_fitting_a_log_equals_learning_its_events_one_by_one() -> None:
 def test_a_slate_sums_the_shares_of_the_newest_items(
     visits: list[tuple[int, int, int]], exclude: set[int], k: int
 ) -> None:
-    rule = replace(CoVisitRule(), recent=4, min_users=1)
+    rule = replace(CoVisitRule(), recent=4, min_users=2)
     co_visit = CoVisitModel(rule)
     newest: list[tuple[int, int]] = []
     for ts, (user, item, session) in enumerate(visits):

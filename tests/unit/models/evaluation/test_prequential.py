@@ -58,12 +58,12 @@ def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
 
 def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
     """Ann's milk: of session a still, so no slate may hold it. Ann's soup: popular, not her own, bought with milk
-    by Bob. Bob's beer: nobody has seen it."""
+    by Bob alone. Bob's beer: nobody has seen it."""
     scores = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores
     assert scores["personal_frequency"].recall_at_20 == 0
     assert scores["popularity"].recall_at_20 == pytest.approx(1 / 3)
     assert scores["popularity"].mrr_at_20 == pytest.approx(1 / 3), "milk is of Ann's session, so soup is on top"
-    assert scores["co_visit"].recall_at_20 == pytest.approx(1 / 3)
+    assert scores["co_visit"].recall_at_20 == 0, "one user makes no neighbour"
 
 
 def test_slices_and_releases_part_the_events() -> None:
