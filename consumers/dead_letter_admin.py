@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 
-from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 from msgspec import Struct, structs
@@ -104,8 +103,8 @@ def preview_replay(settings: Settings, from_start: bool = False) -> ReplayResult
     """What a replay would publish and refuse now."""
     total = ReplayResult(Counter(), [])
     start = {} if from_start else dead_letter_progress.read(settings).next_offsets
-    with closing(_consumer(settings, start)) as consumer:
-        for records in _chunks(consumer, CHUNK_RECORDS):
+    with closing(clients.read_from(settings, Topics(settings).dead_letter, start)) as dead_letters:
+        for records in _chunks(dead_letters, CHUNK_RECORDS):
             _, result = _originals(settings, records)
             total.sent.update(result.sent)
             total.refused.extend(result.refused)
@@ -125,8 +124,8 @@ def replay(settings: Settings, chunk: int = CHUNK_RECORDS, from_start: bool = Fa
     producer = TransactionalProducer(settings, f"{settings.group('dead_letter')}-replay")
     try:
         start = _start(settings, producer, from_start)
-        with closing(_consumer(settings, start)) as consumer:
-            for records in _chunks(consumer, chunk):
+        with closing(clients.read_from(settings, Topics(settings).dead_letter, start)) as dead_letters:
+            for records in _chunks(dead_letters, chunk):
                 originals, result = _originals(settings, records)
                 _publish(settings, producer, originals, {record.partition: record.offset + 1 for record in records})
                 yield result
@@ -160,19 +159,10 @@ def _publish(
         ) from error
 
 
-def _consumer(settings: Settings, start: NextOffsets) -> KafkaConsumer:
-    """A consumer at these dead letters, or behind those of them that retention has deleted."""
-    topic = Topics(settings).dead_letter
-    consumer = clients.reader(settings, [topic])
-    for partition, offset in start.items():
-        consumer.seek(TopicPartition(topic, partition), offset)
-    return consumer
-
-
-def _chunks(consumer: KafkaConsumer, size: int) -> Iterator[list[ConsumerRecord]]:
-    """Records from the consumer's positions to the topic's current end, in chunks of `size`."""
+def _chunks(records: Iterable[ConsumerRecord], size: int) -> Iterator[list[ConsumerRecord]]:
+    """The records in chunks of `size`."""
     chunk: list[ConsumerRecord] = []
-    for record in clients.drain(consumer):
+    for record in records:
         chunk.append(record)
         if len(chunk) == size:
             yield chunk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -149,7 +149,9 @@ def read_to_end(
         consumer.close()
 
 
-def read_from(settings: Settings, topic: str, start: Mapping[int, int], **configs: Any) -> Iterator[ConsumerRecord]:
+def read_from(
+    settings: Settings, topic: str, start: Mapping[int, int], **configs: Any
+) -> Generator[ConsumerRecord, None, None]:
     """Every committed record of a topic from `start` (partition → offset, default 0) to its end when called."""
     consumer = reader(settings, [topic], **configs)
     try:
