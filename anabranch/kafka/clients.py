@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
@@ -35,6 +36,7 @@ BATCH_RATIO = 32
 """A batch may decompress to this many of the largest records: 34 MiB by default. A batch of events has at most
 `max_message_bytes` compressed, and JSON rarely compresses to less than a twentieth. A reader holds one decompressed
 batch of each partition at most."""
+NO_TOPIC_ID = UUID(int=0)
 STALLED_AFTER_S = 60
 """A read to the end fails after this long without a record."""
 
@@ -223,11 +225,17 @@ def log_bounds(settings: Settings, partitions: Iterable[TopicPartition]) -> dict
         starts = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
         ends = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
         topics = client.describe_topics(sorted({partition.topic for partition in partitions}))
-    ids = {topic["name"]: str(topic.get("topic_id") or "") for topic in topics}
+    ids = {topic["name"]: topic_id_of(topic) for topic in topics}
     return {
         partition: LogBounds(starts[partition].offset, ends[partition].offset, ids.get(partition.topic, ""))
         for partition in partitions
     }
+
+
+def topic_id_of(description: Mapping[str, Any]) -> str:
+    """The id of a described topic (KIP-516); empty for brokers before 2.8, which give topics none."""
+    topic_id = UUID(str(description.get("topic_id") or NO_TOPIC_ID))
+    return str(topic_id) if topic_id != NO_TOPIC_ID else ""
 
 
 def ranges_since(settings: Settings, topic: str, timestamp_ms: int) -> dict[TopicPartition, range]:

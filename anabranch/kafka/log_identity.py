@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -37,9 +36,8 @@ class LogIdentity(Struct, frozen=True, kw_only=True):
                 raise BrokerUnavailable(
                     f"the broker has no topic {topic['name']}: create it with `anabranch topics provision`"
                 )
-        ids = {names[topic["name"]]: topic.get("topic_id") for topic in described}
-        known: dict[str, str] = {name: str(id) for name, id in ids.items() if id and UUID(str(id)).int}
-        return cls(cluster_id=cluster_id, topic_prefix=settings.topic_prefix, topic_ids=known)
+        topic_ids = {names[topic["name"]]: id for topic in described if (id := clients.topic_id_of(topic))}
+        return cls(cluster_id=cluster_id, topic_prefix=settings.topic_prefix, topic_ids=topic_ids)
 
     def differences(self, other: LogIdentity) -> Iterator[str]:
         """What tells the logs apart, in words that follow "it holds events of". An unknown id is no difference."""

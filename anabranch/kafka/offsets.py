@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from kafka.admin import KafkaAdminClient
+
 from anabranch.kafka import clients
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
 
@@ -19,12 +22,12 @@ def ends(settings: Settings, topic: str) -> Offsets:
     return {partition.partition: offset for partition, offset in end_offsets.items()}
 
 
-def bounds(settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
-    """The offset of the first record that a topic still has, and its end offset, for every partition."""
+def bounds(settings: Settings, topic: str) -> dict[int, LogBounds]:
+    """The ends of the log of every partition of a topic."""
     with closing(clients.reader(settings, [topic])) as consumer:
         partitions = list(consumer.assignment())
-        begin_offsets, end_offsets = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-    return {partition.partition: (begin_offsets[partition], end_offsets[partition]) for partition in partitions}
+        starts, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+    return {partition.partition: LogBounds(starts[partition], ends[partition]) for partition in partitions}
 
 
 def from_time(settings: Settings, topic: str, ms: int) -> Offsets:
@@ -41,9 +44,13 @@ def from_time(settings: Settings, topic: str, ms: int) -> Offsets:
 
 def committed(settings: Settings) -> Offsets:
     """The committed offset of the ranker group for every partition of `events` that has one."""
-    topic, group = Topics(settings).events, settings.group("ranker")
     with closing(clients.admin(settings)) as admin:
-        offsets = admin.list_group_offsets({group: None})[group]
+        return committed_by(admin, settings.group("ranker"), Topics(settings).events)
+
+
+def committed_by(admin: KafkaAdminClient, group: str, topic: str) -> Offsets:
+    """A group's committed offset of every partition of a topic that has one."""
+    offsets = admin.list_group_offsets({group: None})[group]
     return {
         partition.partition: committed_offset.offset
         for partition, committed_offset in offsets.items()

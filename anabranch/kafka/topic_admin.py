@@ -11,7 +11,9 @@ from kafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from anabranch.errors import BrokerFailed, BrokerUnavailable
 from anabranch.kafka import clients
+from anabranch.kafka.offsets import committed_by
 from anabranch.kafka.records import offsets_and_metadata
+from anabranch.kafka.topics import partition_counts
 from anabranch.settings import Settings
 
 VISIBLE_AFTER_S = 30
@@ -33,9 +35,7 @@ class TopicAdmin:
 
     def partitions(self, names: Iterable[str]) -> dict[str, int]:
         """How many partitions each topic has, of those that exist."""
-        present = set(self._client.list_topics()) & set(names)
-        descriptions = self._client.describe_topics(sorted(present)) if present else []
-        return {description["name"]: len(description["partitions"]) for description in descriptions}
+        return partition_counts(self._client, names)
 
     def add_partitions(self, names: Iterable[str], count: int) -> None:
         """Give each topic that has fewer partitions so many, and wait until they have leaders."""
@@ -59,12 +59,7 @@ class TopicAdmin:
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's offset of each partition of the topic that has one."""
-        offsets = self._client.list_group_offsets({group: None})[group]
-        return {
-            source.partition: offset.offset
-            for source, offset in offsets.items()
-            if source.topic == topic and offset.offset >= 0
-        }
+        return committed_by(self._client, group, topic)
 
     def beginnings(self, topic: str) -> dict[int, int]:
         """Where the log of each partition begins."""

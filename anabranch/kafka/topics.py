@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
@@ -177,11 +177,8 @@ def check(admin: KafkaAdminClient, settings: Settings, configs: bool = True, mor
     topics with users as keys may have more partitions than specified.
     """
     topics = Topics(settings).all
-    present = set(admin.list_topics())
-    names = [topic.name for topic in topics if topic.name in present]
-    descriptions = admin.describe_topics(names) if names else []
-    partitions = {description["name"]: len(description["partitions"]) for description in descriptions}
-    actual_configs = _configs(admin, names) if names and configs else {}
+    partitions = partition_counts(admin, (topic.name for topic in topics))
+    actual_configs = _configs(admin, list(partitions)) if partitions and configs else {}
     by_user = {f"{settings.topic_prefix}{name}" for name in KEYED_BY_USER}
     if more:
         partitions |= {
@@ -190,6 +187,13 @@ def check(admin: KafkaAdminClient, settings: Settings, configs: bool = True, mor
             if topic.name in by_user & partitions.keys()
         }
     return [line for topic in topics for line in _differences(topic, topic.name in by_user, partitions, actual_configs)]
+
+
+def partition_counts(admin: KafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    """How many partitions each topic has, of those that exist."""
+    present = set(admin.list_topics()) & set(names)
+    descriptions = admin.describe_topics(sorted(present)) if present else []
+    return {description["name"]: len(description["partitions"]) for description in descriptions}
 
 
 def _topics(settings: Settings) -> Iterator[Topic]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from anabranch.errors import AnabranchError
+from anabranch.kafka.log_bounds import HeldPosition, LogBounds, LogLoss, find_loss
 
 log = logging.getLogger(__name__)
-
-Bounds = Mapping[int, tuple[int, int]]
-"""Partition → offset of the first record that the topic still has, and its end offset."""
 
 
 class LogTruncated(AnabranchError):
@@ -24,27 +22,22 @@ class TopicPosition:
 
     topic: str
     next_offsets: Mapping[int, int]
-    bounds: Bounds
+    bounds: Mapping[int, LogBounds]
+    """By partition."""
 
     def require_not_truncated(self, remedy: str) -> None:
         """Raise `LogTruncated` if a partition ends before it was read: new events have, or will get, the offsets of
         events that were read, so some would be passed over."""
-        for partition, offset in self.next_offsets.items():
-            end = self.bounds.get(partition, (0, 0))[1]
-            if end < offset:
+        for partition, loss in self._losses():
+            if loss.reason == "truncated":
                 raise LogTruncated(
-                    f"{self.topic}, partition {partition} ends at offset {end:,}, and was read up to {offset:,}: the "
-                    f"broker has lost records that it had acknowledged. {remedy}"
+                    f"{self.topic}, partition {partition} ends at offset {loss.resume_at:,}, and was read up to "
+                    f"{self.next_offsets[partition]:,}: the broker has lost records that it had acknowledged. {remedy}"
                 )
 
     def missed(self) -> dict[int, int]:
         """Partition → how many offsets were deleted before they were read; partitions without any are left out."""
-        gaps = {
-            partition: self.bounds[partition][0] - offset
-            for partition, offset in self.next_offsets.items()
-            if partition in self.bounds
-        }
-        return {partition: gap for partition, gap in gaps.items() if gap > 0}
+        return {partition: loss.unranked for partition, loss in self._losses() if loss.reason == "trimmed"}
 
     def log_missed(self) -> int:
         """Log what was deleted unread, and return how many offsets that is, over all partitions."""
@@ -58,3 +51,9 @@ class TopicPosition:
                 f"{count:,}",
             )
         return sum(missed.values())
+
+    def _losses(self) -> Iterator[tuple[int, LogLoss]]:
+        for partition, offset in self.next_offsets.items():
+            loss = find_loss(HeldPosition(offset, None), self.bounds.get(partition, LogBounds(0, 0)))
+            if loss is not None:
+                yield partition, loss

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from anabranch import messages
 from anabranch.kafka import clients
+from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.offsets import bounds
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics, key
@@ -46,7 +47,7 @@ def collect(settings: Settings, store: EventStore, advance: Advance) -> Collecte
     next_event, next_feedback = (next_offsets.setdefault(topic, {}) for topic in ("events", "feedback"))
     event_bounds = bounds(settings, Topics(settings).events)
     missed = _pass_deleted(settings, store, next_offsets, event_bounds)
-    end_offsets = {partition: end for partition, (_, end) in event_bounds.items()}
+    end_offsets = {partition: log.end for partition, log in event_bounds.items()}
     never_ranked = end_offsets.keys() - next_feedback.keys()
     start_offsets = end_offsets | {name: next_event.get(name, 0) for name in never_ranked}
     feedback = list(_new_feedback(settings, next_feedback, advance))
@@ -62,7 +63,7 @@ def collect(settings: Settings, store: EventStore, advance: Advance) -> Collecte
 
 
 def _pass_deleted(
-    settings: Settings, store: EventStore, next_offsets: NextOffsets, event_bounds: Mapping[int, tuple[int, int]]
+    settings: Settings, store: EventStore, next_offsets: NextOffsets, event_bounds: Mapping[int, LogBounds]
 ) -> int:
     """Move `next_offsets` over records that retention has deleted; returns how many. Raises `LogTruncated`."""
     next_event, next_feedback = next_offsets["events"], next_offsets["feedback"]
@@ -76,7 +77,7 @@ def _pass_deleted(
     unread = (replace(events, next_offsets=unranked), feedback)  # ranked events are read from their feedback
     missed = sum(position.log_missed() for position in unread)
     for offsets, position in zip((next_event, next_feedback), unread, strict=True):
-        offsets.update({partition: position.bounds[partition][0] for partition in position.missed()})
+        offsets.update({partition: position.bounds[partition].start for partition in position.missed()})
     return missed
 
 
