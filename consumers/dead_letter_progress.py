@@ -40,10 +40,10 @@ def read(settings: Settings) -> DeadLetterProgress:
         committed = {source.partition: consumer.committed(source) for source in partitions}
         ends = consumer.end_offsets(partitions)
     recorded = {number: by_key[key].next for number in committed if (key := partition_key(number)) in by_key}
-    known = {number: offset for number, offset in committed.items() if offset is not None} | recorded
-    next_offsets = {number: known.get(number, 0) for number in committed}
+    progress = {number: offset for number, offset in committed.items() if offset is not None} | recorded
+    next_offsets = {number: progress.get(number, 0) for number in committed}
     _check_ends(next_offsets, ends)
-    return DeadLetterProgress(next_offsets, is_recorded=known.keys() <= recorded.keys())
+    return DeadLetterProgress(next_offsets, is_recorded=progress.keys() <= recorded.keys())
 
 
 def records(settings: Settings, next_offsets: NextOffsets, now_ms: int) -> list[OutboundRecord]:

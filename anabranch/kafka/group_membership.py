@@ -60,8 +60,8 @@ def lost_positions(
 
 def topic_id(consumer: KafkaConsumer, topic: str) -> str | None:
     """The id of a topic by the newest metadata of the consumer (KIP-516); None if the broker has not said it."""
-    known = consumer._cluster.topic_id(topic)
-    return None if known is None else str(known)
+    newest = consumer._cluster.topic_id(topic)
+    return None if newest is None else str(newest)
 
 
 def seek_all(consumer: KafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:

@@ -34,9 +34,9 @@ def search_backwards(
         for records in reader.read(partition, start, end):
             window += records
             yield
-        found = yield from search(window)
-        if found is not None:
-            return found
+        answer = yield from search(window)
+        if answer is not None:
+            return answer
         end, length = start, length * WINDOW_GROWTH
     return None
 
@@ -51,6 +51,6 @@ def find_newest(
 
     def search(records: list[ConsumerRecord]) -> Steps[Found | None]:
         yield from ()
-        return next((found for record in reversed(records) if (found := read(record)) is not None), None)
+        return next((answer for record in reversed(records) if (answer := read(record)) is not None), None)
 
     return search_backwards(reader, partition, bounds, search)

@@ -27,9 +27,9 @@ def refuse_added_partitions(consumer: KafkaConsumer, topics: Collection[str]) ->
     """Raise `TopicsDiffer` if topics, whose partitions were all assigned to the consumer, have more by now."""
     assigned = [partition.topic for partition in consumer.assignment()]
     added = [
-        added_to_table(topic, known, assigned.count(topic))
+        added_to_table(topic, actual, assigned.count(topic))
         for topic in topics
-        if (known := known_partitions(consumer, topic)) > assigned.count(topic) > 0
+        if (actual := known_partitions(consumer, topic)) > assigned.count(topic) > 0
     ]
     if added:
         raise TopicsDiffer(added)

@@ -43,9 +43,9 @@ class TopicAdmin:
         fewer = {name: count for name, actual in self.partitions(names).items() if actual < count}
         if fewer:
             self._client.create_partitions(fewer)
-        wanted = [TopicPartition(name, number) for name in fewer for number in range(count)]
+        partitions = [TopicPartition(name, number) for name in fewer for number in range(count)]
         deadline = time.monotonic() + VISIBLE_AFTER_S
-        while not self._have_leaders(wanted):
+        while not self._have_leaders(partitions):
             if time.monotonic() > deadline:
                 raise BrokerUnavailable(
                     f"new partitions of {', '.join(fewer)} have no leader after {VISIBLE_AFTER_S} s"
@@ -80,9 +80,9 @@ class TopicAdmin:
         if failed:
             raise BrokerFailed(f"the offsets of group {group} cannot be set in partitions {', '.join(failed)}")
 
-    def _have_leaders(self, wanted: Iterable[TopicPartition]) -> bool:
+    def _have_leaders(self, partitions: Iterable[TopicPartition]) -> bool:
         try:
-            self._client.list_partition_offsets(dict.fromkeys(wanted, OffsetSpec.LATEST))
+            self._client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
         except UnknownTopicOrPartitionError:
             return False
         except KafkaError as error:

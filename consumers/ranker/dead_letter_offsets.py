@@ -78,11 +78,13 @@ class DeadLetterOffsets:
         if not ranges:
             return
         with closing(self._log_reader.partition_reader()) as reader:
-            for partition, wanted in ranges.items():
-                known = self._read_ranges.get(partition, range(wanted.start, wanted.start))
-                yield from self._read(reader, partition, wanted.start, known.start)
-                yield from self._read(reader, partition, known.stop, wanted.stop)
-                self._read_ranges[partition] = range(min(wanted.start, known.start), max(wanted.stop, known.stop))
+            for partition, needed in ranges.items():
+                already_read = self._read_ranges.get(partition, range(needed.start, needed.start))
+                yield from self._read(reader, partition, needed.start, already_read.start)
+                yield from self._read(reader, partition, already_read.stop, needed.stop)
+                self._read_ranges[partition] = range(
+                    min(needed.start, already_read.start), max(needed.stop, already_read.stop)
+                )
 
     def _read(self, reader: PartitionReader, partition: TopicPartition, start: int, end: int) -> Iterator[None]:
         if start >= end:

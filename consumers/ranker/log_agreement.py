@@ -51,7 +51,7 @@ def find_agreed_end(reader: PartitionReader, events: LogPart, feedback: LogPart,
         return next_offset
 
     def search(records: list[ConsumerRecord]) -> Steps[int | None]:
-        ranked = [found for record in records if (found := read(record)) is not None]
+        ranked = [event for record in records if (event := read(record)) is not None]
         log = yield from _read_event_ids(reader, events, [event.offset for event in ranked])
         return max((event.offset + 1 for event in ranked if log.get(event.offset) == event.event_id), default=None)
 
@@ -69,10 +69,10 @@ def read_ranked_event(feedback: ConsumerRecord) -> RankedEvent | None:
 
 def _read_event_ids(reader: PartitionReader, events: LogPart, offsets: Iterable[int]) -> Steps[dict[int, str]]:
     """The ids of the events at these offsets, without those that the log does not have and what is no event."""
-    wanted = sorted(offset for offset in offsets if events.bounds.start <= offset < events.bounds.end)
+    in_log = sorted(offset for offset in offsets if events.bounds.start <= offset < events.bounds.end)
     ids: dict[int, str] = {}
-    if wanted:
-        for records in reader.read(events.partition, wanted[0], wanted[-1] + 1):
+    if in_log:
+        for records in reader.read(events.partition, in_log[0], in_log[-1] + 1):
             for record in records:
                 with suppress(InvalidMessage):
                     ids[record.offset] = messages.events.decode(record.value or b"").event_id

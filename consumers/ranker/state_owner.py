@@ -33,21 +33,21 @@ class StateOwner(NamedTuple):
     def require(self, marker: StateMarker, source: TopicPartition) -> None:
         """Raise `StatesOfOthers` unless these rankers may go on from the states; a marker of an old version may be
         anybody's."""
-        place = f"{source.topic}, partition {source.partition}"
+        where = f"{source.topic}, partition {source.partition}"
         if marker.moving_to:
             raise StatesOfOthers(
-                f"{place}: users are being moved to {marker.moving_to} partitions. "
+                f"{where}: users are being moved to {marker.moving_to} partitions. "
                 f"Run `anabranch topics repartition --partitions {marker.moving_to}` to its end"
             )
         if marker.group not in ("", self.group):
             raise StatesOfOthers(
-                f"{place} has the user states of ranker group {marker.group}, which {self.group} would overwrite. Set "
+                f"{where} has the user states of ranker group {marker.group}, which {self.group} would overwrite. Set "
                 "ranker_group to that name, or give this group a topic_prefix of its own. If the other group is gone, "
                 "you may also empty the topic: user states are then rebuilt from the events that are kept"
             )
         if marker.partitions not in (0, self.partitions):
             raise StatesOfOthers(
-                f"{place}: users are spread over {marker.partitions} partitions and `partitions` is {self.partitions}, "
+                f"{where}: users are spread over {marker.partitions} partitions and `partitions` is {self.partitions}, "
                 f"so they would not find their states. Set partitions={marker.partitions}, and run `anabranch topics "
                 f"repartition --partitions {self.partitions}`"
             )

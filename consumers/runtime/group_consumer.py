@@ -232,8 +232,8 @@ class KafkaGroupConsumer:
 
     def commit(self, offsets: Offsets) -> None:
         """See `GroupConsumer`. The client commits in its own generation, which must not be a newer one."""
-        known, current = self._group_metadata, self._consumer.group_metadata()
-        if known is None or (known.member_id, known.generation_id) != (current.member_id, current.generation_id):
+        ours, current = self._group_metadata, self._consumer.group_metadata()
+        if ours is None or (ours.member_id, ours.generation_id) != (current.member_id, current.generation_id):
             raise CommitFailedError("the group has moved on from the generation in which the offsets were consumed")
         self._consumer.commit(offsets_and_metadata(offsets))
 
