@@ -13,7 +13,6 @@ from anabranch.input_files.times import as_iso
 from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
-from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
@@ -73,12 +72,13 @@ def search_sharing(
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
         before = log.split(scored_from_ms)[0]
-    sequences, points = Sequences.from_log(log), config.search.prediction_points
-    scorer = TrialScorer.draw(sequences, scored_from_ms, points, config.policy.exclude_seen, random)
-    if not len(scorer.row):
+    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, config.policy, random)
+    users = len(np.unique(scorer.user))
+    if users < 2:
         raise NotEnoughData(
-            f"no user has an event before {as_iso(scored_from_ms)} and one after it, so trials of the search cannot be "
-            "scored: leave out --search-seconds, or give more events of users who come back"
+            f"of the users with an event from {as_iso(scored_from_ms)} on, {users} had one before it. The search needs "
+            "two: one to choose a trial, one to measure its gain. Without them trials of the search cannot be scored: "
+            "leave out --search-seconds, or give more events of users who come back"
         )
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
     data = catalogue.training_data(before.last(config.search.events), seed_models.models, new_since_ms)
