@@ -193,10 +193,10 @@ class SharedEncoder(nn.Module):
             self.item.film.inherit(film)
 
 
-def stored_dims(weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """`dims` and `white_dims` of the encoder with these weights."""
-    dims, white_dims = weights["item.project.weight"].shape
-    return dims, white_dims
+def stored_dims(weights: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """`text_dims`, `white_dims` and `dims` of the encoder with these weights."""
+    text_dims, white_dims = weights["item.whitening"].shape
+    return text_dims, white_dims, len(weights["item.project.weight"])
 
 
 def scan(decay: Tensor, update: Tensor) -> Tensor:
