@@ -81,8 +81,9 @@ class SearchConfig:
     events: int = 60_000
     """Newest events that a trial trains on."""
     epochs: int = 3
-    prediction_points: int = 2_000
-    """Prediction points in the list ranker's window on which a trial is scored."""
+    prediction_points: int = 4_000
+    """Prediction points in the list ranker's window on which a trial is scored: half of their users choose the best
+    trial, the others measure its gain."""
 
 
 @dataclass(frozen=True)
