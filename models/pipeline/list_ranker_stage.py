@@ -67,7 +67,7 @@ def provisional_ranker(
     live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_), item_ids.hashes(rows))
     live.index.rebuild()
     neighbours = neighbour_table(co_visit, item_ids, inputs.before, config.policy.neighbours)
-    return OfflineRanker(live, neighbours, item_ids, config.policy)
+    return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout)
 
 
 def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> ComparisonPoints:
@@ -76,7 +76,7 @@ def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> C
     if inputs.parent is not None:
         start = max(start, int(np.searchsorted(inputs.log.ts, inputs.parent.manifest.window.gate_from)))
     rows = draw_prediction_points(inputs.log, start, config.comparison_points, config.random_seed)
-    return ComparisonPoints(inputs.log, len(inputs.before), rows, [item.domain for item in inputs.items])
+    return ComparisonPoints(inputs.log, inputs.order_from_row, rows, [item.domain for item in inputs.items])
 
 
 def train_list_ranker(
@@ -136,7 +136,7 @@ def _nothing_to_order(window: EventLog, policy: Policy) -> NotEnoughData:
 
 def _first_list_row(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> int:
     """Row of the first event that may have a training list."""
-    return len(inputs.log) - min(len(inputs.after), config.list_ranker_events)
+    return max(inputs.order_from_row, len(inputs.log) - config.list_ranker_events)
 
 
 def _parent_list_ranker(parent: Release | None) -> ListRanker | None:

@@ -101,10 +101,7 @@ class RetrainingRun:
         events = workspace.store.log([item.item_id for item in items])
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
-        candidate = config.candidate_of(kind.kind)
-        candidate = replace(candidate, co_visits=replace(candidate.co_visits, min_users=settings.min_pair_users))
-        policy = Policy.from_settings(settings, candidate.policy.for_release)
-        candidate = replace(candidate, policy=policy)
+        candidate = config.candidate_of(kind.kind).for_rankers(settings)
         return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
 
     def with_incumbent(self, notice: ReleaseNotice) -> Self:
@@ -240,11 +237,15 @@ class RetrainingRun:
         """Rank the gate's window with release candidate, incumbent and co-visit model.
 
         `co_visit` was trained on the events before the window and is trained on the window too. Candidate and incumbent
-        read the same co-visit table, as they would where they serve.
+        read the same co-visit table, as they would where they serve. The incumbent has served since the end of its own
+        gate's window, so the states of its users go on from there; the candidate encodes users from their histories, as
+        it will when it begins to serve.
         """
         start = int(np.searchsorted(self.events.ts, candidate.manifest.window.gate_from))
         table = co_visit.table(self.neighbours, text_vectors)
-        incumbent = None if self.incumbent is None else self._offline_ranker(self.incumbent, table)
+        incumbent = None
+        if self.incumbent is not None:
+            incumbent = self._offline_ranker(self.incumbent, table, self.incumbent.manifest.window.gate_to)
         contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
         domains = [item.domain for item in self.items]
         with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
@@ -275,12 +276,16 @@ class RetrainingRun:
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
 
-    def _offline_ranker(self, files: Release, table: CoVisitTable) -> OfflineRanker:
-        """A release as it would serve, with the co-visit table as it was before the gate's window."""
+    def _offline_ranker(self, files: Release, table: CoVisitTable, served_from_ms: int | None = None) -> OfflineRanker:
+        """A release as it would serve, with the co-visit table as it was before the gate's window.
+
+        `served_from_ms`: see `OfflineRanker`.
+        """
         item_ids = ItemVocabulary()
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
-        return OfflineRanker(live, neighbour_table(table, item_ids, self.events, self.neighbours), item_ids, policy)
+        neighbours = neighbour_table(table, item_ids, self.events, self.neighbours)
+        return OfflineRanker(live, neighbours, item_ids, policy, self.candidate_config.layout, served_from_ms)
 
 
 def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:

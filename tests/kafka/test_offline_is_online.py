@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pytest
+from msgspec import structs
 
 from anabranch.kafka.topics import Topics, key
-from anabranch.messages import Neighbours, RankedItem, encode
-from anabranch.ranking.policy import Policy
+from anabranch.messages import Event, Neighbours, RankedItem, encode
+from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
+from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from tests.kafka.world import ITEMS, Process, World, purchases
 from tests.support.releases import live_release
@@ -38,19 +43,46 @@ def _table(item_ids: ItemVocabulary) -> CoVisitRows:
     return table
 
 
-def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(settings: Settings, topics: Topics) -> None:
+LAYOUTS = {
+    "of the defaults": {},
+    "small": {"slate_size": 5, "history_length": 3, "own_items": 2},
+    "large": {"slate_size": 40, "history_length": 200, "own_items": 300},
+}
+EVENTS = 300
+
+
+def _events() -> list[Event]:
+    """Purchases of five users; every ninth event is a search instead."""
+    return [
+        Event(event_id=one.event_id, user_id=one.user_id, type="search", ts=one.ts, query=f"red {number % 20}")
+        if number % 9 == 4
+        else one
+        for number, one in enumerate(purchases(EVENTS))
+    ]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(
+    settings: Settings, topics: Topics, layout: dict[str, Any]
+) -> None:
+    settings = structs.replace(settings, exclude_seen=True, **layout)
     world = World(settings)
     for row in NEIGHBOURS:
         world.send(topics.neighbours, key(row.item_id), encode(row))
     world.go_live("r1")
-    events = purchases(200)
+    events = _events()
     with Process(settings, "rank", "--start", "earliest"):
         world.publish(events)
-        online = {one.cause.event_id: one.slate for one in world.await_rankings(200)}
+        online = {one.cause.event_id: one.slate for one in world.await_rankings(EVENTS)}
 
     item_ids = ItemVocabulary()
     live = live_release(settings.releases_dir / "r1", item_ids, ITEMS)
-    offline = OfflineRanker(live, _table(item_ids), item_ids, Policy())
+    rules = SlateRules.from_settings(settings, live.manifest.policy)
+    offline = OfflineRanker(live, _table(item_ids), item_ids, rules.policy, rules.layout)
     shown = rank_events(offline, EventLog.from_events(events, ITEMS), start=0)
     for event, slate in zip(events, shown.slate, strict=True):
-        assert [one.item_id for one in online[event.event_id]] == [item_ids.id(row) for row in slate]
+        assert [one.item_id for one in online[event.event_id]] == [item_ids.id(row) for row in slate if row >= 0]
+    feedback = {one.event.event_id: one for one in world.feedback()}
+    ranks = [feedback[event.event_id].rank or 0 for event in events if feedback[event.event_id].release is not None]
+    assert ranks == shown.rank[shown.rank != NO_SLATE].tolist()
+    assert 0 < max(ranks) <= settings.slate_size
