@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,18 +14,28 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Positions
 
+NO_CUTS: Positions = np.empty(0, np.int64)
 REPLAY_BATCH = 4096
 """Events in one call when events only update user states."""
 
 
 def event_batches(
-    log: EventLog, states: UserStates, item_ids: ItemVocabulary, size: int, first_key: int = 1
+    log: EventLog,
+    states: UserStates,
+    item_ids: ItemVocabulary,
+    size: int,
+    first_key: int = 1,
+    cuts: Positions = NO_CUTS,
 ) -> Iterator[EventBatch]:
-    """The log in batches of `size` events. The key of an event is its row plus `first_key`."""
+    """The log in batches of up to `size` events, none of which goes beyond a row in `cuts`.
+
+    The key of an event is its row plus `first_key`.
+    """
     slots = states.slots(log.user_ids)[log.user]
     rows = np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item]
-    for start in range(0, len(log), size):
-        part = slice(start, start + size)
+    bounds = np.unique(np.concatenate([np.arange(0, len(log), size), cuts, [len(log)]]))
+    for start, stop in pairwise(bounds.tolist()):
+        part = slice(start, stop)
         query = log.query[part]
         queries = {index: log.queries[query[index]] for index in np.flatnonzero(query != NONE).tolist()}
         yield EventBatch(batch_columns(log, part, slots, rows, first_key), queries)

@@ -25,8 +25,10 @@ from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
+from models.data.sequences import Positions
 from models.metrics.ranking import Ranks
-from models.offline.event_batches import REPLAY_BATCH, event_batches, move_last_events_to
+from models.offline.catalogue_history import CatalogueChanges
+from models.offline.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
 from models.offline.excluded_items import SlateRules
 from models.stages import Advance
 
@@ -51,6 +53,8 @@ class OfflineRanker:
     served_from_ms: int | None = None
     """The release has ranked the events from this time on: since then, user states have gone on from event to event.
     None: it begins to serve where the ranking begins, so users are encoded from their histories, as after a swap."""
+    catalogue: CatalogueChanges | None = None
+    """How the catalogue changed while the events happened; None: it is not known to have changed."""
 
     @property
     def rules(self) -> SlateRules:
@@ -118,6 +122,8 @@ class Playback:
         self._is_tuned = False
         self._events = 0
         """Events so far; an event's key is its number."""
+        self._catalogue_ms = int(before.ts.max(initial=0))
+        """The index has the catalogue of this time."""
         served_from = len(before)
         if ranker.served_from_ms is not None:
             served_from = int(np.searchsorted(before.ts, ranker.served_from_ms))
@@ -127,19 +133,37 @@ class Playback:
 
     def batches(self, log: EventLog) -> Iterator[EventBatch]:
         """The log's events, in the batches in which they are to be ranked or to update the `states`."""
-        for batch in self._next_batches(log, RANK_BATCH):
+        self._move_catalogue_to(int(log.ts[:1].max(initial=0)), is_first=True)
+        for batch in self._next_batches(log, RANK_BATCH, self._catalogue_cuts(log)):
+            self._move_catalogue_to(int(batch.columns.ts[0]))
             yield batch
             self._tune_to(np.unique(batch.columns.slots))
+
+    def _move_catalogue_to(self, ts: int, is_first: bool = False) -> None:
+        """Apply what changed up to a batch's first event; batches end at changes.
+
+        At the first batch, all of it: an earlier run may have left the index of a later time.
+        """
+        until = max(self._catalogue_ms, ts)
+        if self._ranker.catalogue is not None:
+            self._ranker.catalogue.apply(self._ranker.live.index, -2 if is_first else self._catalogue_ms, until)
+        self._catalogue_ms = until
 
     def _replay(self, log: EventLog, live: ServableRelease | None, done: Advance) -> None:
         for batch in self._next_batches(log, REPLAY_BATCH):
             replay(self.states, batch, live)
             done(len(batch))
 
-    def _next_batches(self, log: EventLog, size: int) -> Iterator[EventBatch]:
+    def _catalogue_cuts(self, log: EventLog) -> Positions:
+        """Rows of the first events after each change of the catalogue."""
+        if self._ranker.catalogue is None:
+            return NO_CUTS
+        return np.unique(np.searchsorted(np.maximum.accumulate(log.ts), self._ranker.catalogue.ts))
+
+    def _next_batches(self, log: EventLog, size: int, cuts: Positions = NO_CUTS) -> Iterator[EventBatch]:
         first_key = self._events + 1
         self._events += len(log)
-        return event_batches(log, self.states, self._ranker.item_ids, size, first_key)
+        return event_batches(log, self.states, self._ranker.item_ids, size, first_key, cuts)
 
     def _newest_users(self, log: EventLog) -> Slots:
         """Slots of the users of the newest events, as many as an index is tuned to."""

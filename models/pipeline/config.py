@@ -19,6 +19,7 @@ from models.data.event_log import EventLog, NotEnoughData
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.text_transformer import TextConfig
+from models.offline.catalogue_history import CatalogueHistory
 from models.seeds.als import AlsSeedModel
 from models.seeds.seed_model import SeedModel
 from models.seeds.sequence import SequenceSeedModel
@@ -49,6 +50,8 @@ class PipelineInputs:
     purchases_from_ms: int | None = None
     """The purchase head trains on events from this time on; None: from `order_from_ms` on. It needs more days than its
     horizon, so it may need days that the encoder was trained on."""
+    catalogue: CatalogueHistory = field(default_factory=CatalogueHistory)
+    """How `items` changed while the events happened; without changes they always were what they are."""
 
     @property
     def before(self) -> EventLog:

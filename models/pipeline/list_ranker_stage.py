@@ -64,10 +64,12 @@ def provisional_ranker(
     item_ids = ItemVocabulary()
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_), item_ids.hashes(rows))
+    available = np.array([item.available for item in inputs.items], np.bool_)
+    live.index.upsert(rows, vectors, available, item_ids.hashes(rows))
     live.index.rebuild()
     neighbours = neighbour_table(co_visit, item_ids, inputs.before, config.policy.neighbours)
-    return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout)
+    changes = inputs.catalogue.encoded(live, item_ids)
+    return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout, catalogue=changes)
 
 
 def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> ComparisonPoints:

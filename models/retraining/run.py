@@ -27,6 +27,7 @@ from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
 from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
+from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
@@ -84,6 +85,8 @@ class RetrainingRun:
     events: EventLog
     """All events; their item numbers are rows of `items`, then of items that left the catalogue."""
     items: list[Item]
+    catalogue: CatalogueHistory
+    """How the items changed."""
     kind: KindDecision
     candidate_config: ReleaseCandidateConfig
     incumbent: Release | None
@@ -97,12 +100,14 @@ class RetrainingRun:
     ) -> Self:
         """Read the event store and the items, and find the kind of data."""
         incumbent, unservable = _open_incumbent(settings, live)
-        items = _read_catalogue(settings, bar)
+        versions = _read_catalogue(settings, bar)
+        items = newest_versions(versions)
         events = workspace.store.log([item.item_id for item in items])
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
         candidate = config.candidate_of(kind.kind).for_rankers(settings)
-        return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
+        catalogue = CatalogueHistory.from_versions(versions)
+        return cls(settings, workspace, config, bar, events, items, catalogue, kind, candidate, incumbent, unservable)
 
     def with_incumbent(self, notice: ReleaseNotice) -> Self:
         """The same, after a release went live."""
@@ -217,6 +222,7 @@ class RetrainingRun:
             self.parent,
             new_since_ms=0 if self.parent is None else self.parent.manifest.window.gate_from,
             purchases_from_ms=window.gate_from - int(self.config.windows.order_days * DAY_MS),
+            catalogue=self.catalogue,
         )
         with bar_by_stage(self.bar) as progress:
             return make_release_candidate(
@@ -285,7 +291,8 @@ class RetrainingRun:
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
         neighbours = neighbour_table(table, item_ids, self.events, self.neighbours)
-        return OfflineRanker(live, neighbours, item_ids, policy, self.candidate_config.layout, served_from_ms)
+        changes, layout = self.catalogue.encoded(live, item_ids), self.candidate_config.layout
+        return OfflineRanker(live, neighbours, item_ids, policy, layout, served_from_ms, changes)
 
 
 def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:
@@ -308,8 +315,8 @@ def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:
     return None if live is None else live.release, topics_io.last_gated_ms(notices.newest)
 
 
-def _read_catalogue(settings: Settings, bar: Bar) -> list[Item]:
+def _read_catalogue(settings: Settings, bar: Bar) -> list[ItemVersion]:
     with bar("Read the catalogue", None) as advance:
-        items = topics_io.read_catalogue(settings)
-        advance(len(items))
-    return items
+        versions = list(topics_io.read_item_versions(settings))
+        advance(len(versions))
+    return versions
