@@ -72,16 +72,15 @@ def test_a_replay_through_kafka_and_the_offline_run_publish_the_same_slates(
     for row in NEIGHBOURS:
         world.send(topics.neighbours, key(row.item_id), encode(row))
     world.go_live("r1")
-    events = _events()
-    with Process(settings, "rank", "--start", "earliest"):
-        world.publish(events)
-        online = {one.cause.event_id: one.slate for one in world.await_rankings(EVENTS)}
-
-    item_ids = ItemVocabulary()
+    events, item_ids = _events(), ItemVocabulary()
     live = live_release(settings.releases_dir / "r1", item_ids, ITEMS)
     rules = SlateRules.from_settings(settings, live.manifest.policy)
     offline = OfflineRanker(live, _table(item_ids), item_ids, rules.policy, rules.layout)
     shown = rank_events(offline, EventLog.from_events(events, ITEMS), start=0)
+    with Process(settings, "rank", "--start", "earliest"):
+        world.publish(events)
+        online = {one.cause.event_id: one.slate for one in world.await_rankings(EVENTS)}
+
     for event, slate in zip(events, shown.slate, strict=True):
         assert [one.item_id for one in online[event.event_id]] == [item_ids.id(row) for row in slate if row >= 0]
     feedback = {one.event.event_id: one for one in world.feedback()}
