@@ -159,6 +159,7 @@ def _leave_one_out_columns(
                 type=np.full(len(part), _VIEW),
                 ts=FIRST_TS + (hour - hours_before_last) * HOUR_MS,
                 session=np.full(len(part), NONE),
+                query=np.full(len(part), NONE),
             )
         )
     return columns

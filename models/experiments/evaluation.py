@@ -28,6 +28,7 @@ from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, Week
 from models.experiments.continual import run_periods
 from models.experiments.input_data import InputFiles, read_benchmark
 from models.metrics.ranking import Ranks
+from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import item_text_vectors, rank_events
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import Kind
@@ -92,7 +93,7 @@ class Evaluation:
                 rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
             served = ServedLog.from_offline(benchmark.log, rankings, served_release.manifest.id)
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
-                prequential = evaluate_prequentially(served, policy=ranker.policy, done=advance)
+                prequential = evaluate_prequentially(served, ranker.rules, done=advance)
         return summary | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
@@ -147,12 +148,13 @@ class Evaluation:
             return {}
         train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
-        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), config.policy)
+        rules = SlateRules(config.policy, config.layout)
+        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
         results = {}
         for seed in [CoVisitSeedModel(config.co_visits), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
-                seed.fit(train_log, texts, lambda share: None)
-                ranks = seed_ranks(seed, points, tested.item, config.policy.slate)
+                seed.fit(train_log.with_items(), texts, lambda share: None)
+                ranks = seed_ranks(seed, points, tested.item, rules.slate)
                 advance(len(ranks))
             results[seed.name] = _quality(ranks, tested) | {"lead": _improvements(tested, ranks)}
         return results
