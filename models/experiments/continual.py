@@ -72,7 +72,7 @@ def run_periods(
             name=f"{method} {number:02d}",
             log=log.followed_by(coming.take(item_occurred[coming.item])),
             items=items,
-            order_from=int(newest.ts[0]) if number > 1 else newest.time_at(ENCODER_SHARE),
+            order_from=list_ranker_from(newest, number),
             test_from=int(coming.ts[0]),
             config=configure(config, method),
         )
@@ -83,6 +83,11 @@ def run_periods(
         release, _, cost = make_release(benchmark, folder / f"{method}-{number:02d}", cache, parent=parent)
         yield Period(method, number, rank_test(benchmark, offline_ranker(benchmark, release, cache)), cost)
         parent = None if method == "retrained" else release
+
+
+def list_ranker_from(newest: EventLog, number: int) -> int:
+    """Time (UTC ms) from which the newest period trains the list ranker that predicts period `number`."""
+    return newest.time_at(ENCODER_SHARE) if number == 1 else int(newest.ts[0])
 
 
 def configure(config: ReleaseCandidateConfig, method: TrainingMethod) -> ReleaseCandidateConfig:

@@ -83,6 +83,7 @@ class Evaluation:
             "data": [str(path) for path in self.files.data],
             "seed": self.random_seed,
         }
+        self.division.check()
         self._check_without()
         if self.protocol is EvaluationProtocol.WEEKLY:
             return header | self._weekly()

@@ -124,8 +124,8 @@ def read_benchmark(
     Without a `kind`, it is the usual one of the protocol's folders, or found from the events before the test. Raises
     `UsageError`, `FaultyFile`, `DataError` and `NotEnoughData`.
     """
-    division.check()
     files.check(division.protocol)
+    division.check()
     if division.protocol is EvaluationProtocol.WEEKLY:
         raise UsageError("protocol weekly compares releases of several periods: run it with `anabranch evaluate`")
     data = _divide(division, files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from models.data.datasets import periods
 from models.data.event_log import EventColumns, EventLog, NotEnoughData
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
-from models.experiments import benchmark
+from models.experiments import benchmark, continual
 from models.experiments.benchmark import (
     OfflineBenchmark,
     leave_one_out_benchmark,
@@ -146,6 +147,25 @@ def test_each_period_is_predicted_from_those_before(method: TrainingMethod, tmp_
     found = list(run_periods(logs, items, CONFIG, method, tmp_path, tmp_path))
     assert [period.number for period in found] == [1, 2]
     assert all(len(period.ranks.rank) == 60 * 4 for period in found)
+
+
+@pytest.mark.parametrize("method", ["shared", "retrained"])
+def test_every_method_trains_the_list_ranker_on_the_same_window(
+    method: TrainingMethod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the newest period, also for a release that is trained anew; of the first, what the encoder leaves."""
+    windows: list[int] = []
+    train = continual.make_release
+
+    def make_release(benchmark: OfflineBenchmark, *rest: Any, **named: Any) -> Any:
+        windows.append(len(benchmark.inputs().after))
+        return train(benchmark, *rest, **named)
+
+    monkeypatch.setattr(continual, "make_release", make_release)
+    logs, items = periods(write_folder(tmp_path / "data", {f"period_0{at}": rounds(20, at) for at in range(3)}))
+    config = replace(CONFIG, training=replace(CONFIG.training, epochs=1), list_ranker=ListRankerConfig(epochs=1))
+    list(run_periods(logs, items, config, method, tmp_path, tmp_path))
+    assert windows == [20, 100]
 
 
 def test_fine_tuning_sees_nothing_old_again_and_only_sharing_has_strategies() -> None:
