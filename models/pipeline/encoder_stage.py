@@ -34,7 +34,7 @@ scored on the rest."""
 
 @dataclass(frozen=True)
 class FittedSeedModels:
-    """The seed models, the co-visit model first, and its table."""
+    """The seed models, the co-visit model first, and its table, which serves."""
 
     models: Sequence[SeedModel]
     co_visit: CoVisitTable
@@ -45,12 +45,14 @@ def fit_seed_models(
 ) -> FittedSeedModels:
     """Fit the co-visit model and, if a later stage needs them, the configured seed models."""
     co_visit = _co_visit_model(config)
-    models: list[SeedModel] = [co_visit, *(config.seed_models(config) if config.uses_seed_models else ())]
+    others = config.seed_models(config) if config.uses_seed_models else []
+    models: list[SeedModel] = [co_visit, *(model for model in others if model.name not in config.left_out_seed_models)]
     for model in models:
         with stages(f"seed {model.name}") as done:
             model.fit(log, catalogue.text_vectors, done)
     assert co_visit.table is not None
-    return FittedSeedModels(models, co_visit.table)
+    teach = models[1:] if co_visit.name in config.left_out_seed_models else models
+    return FittedSeedModels(teach, co_visit.table)
 
 
 def fit_co_visits(
