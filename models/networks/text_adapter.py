@@ -74,7 +74,8 @@ def item_pairs(log: EventLog, text: NDArray[np.int64]) -> Positions:
     pairs = np.stack([sequences.item[:-1], sequences.item[1:]], axis=1).astype(np.int64)
     texts = text[pairs]
     differ: NDArray[np.bool_] = (texts[:, 0] != texts[:, 1]) & (texts >= 0).all(axis=1)
-    return pairs[(sequences.user[:-1] == sequences.user[1:]) & differ]
+    taught: Positions = pairs[(sequences.user[:-1] == sequences.user[1:]) & differ]
+    return taught
 
 
 class PairLoss(nn.Module):

@@ -15,6 +15,7 @@ from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
+from models.offline.excluded_items import SlateRules
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
@@ -84,12 +85,13 @@ def search_sharing(
     if config.search is None:
         return None
     random = np.random.default_rng(config.random_seed)
-    log, before, scored_from_ms = inputs.log, inputs.before, inputs.order_from_ms
+    log, before, scored_from_ms = inputs.log.with_items(), inputs.before.with_items(), inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
         before = log.split(scored_from_ms)[0]
-    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, config.policy, random)
+    rules = SlateRules(config.policy, config.layout)
+    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, rules, random)
     users = len(np.unique(scorer.user))
     if users < 2:
         raise NotEnoughData(
