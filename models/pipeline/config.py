@@ -96,8 +96,9 @@ class SearchConfig:
     events: int = 60_000
     """Newest events that a trial trains on."""
     epochs: int = 3
-    prediction_points: int = 2_000
-    """Prediction points in the list ranker's window on which a trial is scored."""
+    prediction_points: int = 4_000
+    """Prediction points in the list ranker's window on which a trial is scored: half of their users choose the best
+    trial, the others measure its gain."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class ReleaseCandidateConfig:
         default_factory=lambda: default_seed_models
     )
     """Seed models in addition to the co-visit model, which is always used."""
+    left_out_seed_models: tuple[str, ...] = ()
+    """Names of seed models that teach nothing. Without the co-visit model as a teacher, its table still serves."""
     search: SearchConfig | None = None
     """None: no hyperparameter search. Otherwise the search starts from this configuration."""
     dims: int = 64
@@ -136,6 +139,8 @@ class ReleaseCandidateConfig:
     """Prediction points that compare the seed models with the shared ranking: at most this many, and at most a tenth of
     the list ranker's. Neither the parent nor the list ranker trains on them. 0: no comparison."""
     purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
+    keep_provisional: bool = False
+    """Whether the result keeps the ranker whose candidates trained the list ranker, for measurements."""
 
     def for_rankers(self, settings: Settings) -> ReleaseCandidateConfig:
         """The same, for a release that rankers with these settings are to serve."""
