@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions, Sequences
-from models.data.sessions import begins_session
 from models.metrics.ranking import Ranks
+from models.seeds.policy_filter import allowed_top_k, barred_items
 from models.seeds.seed_model import SeedModel
 
 RECENT = 64
@@ -33,19 +33,12 @@ def prediction_points_before(log: EventLog, rows: Positions, policy: Policy) -> 
 
     Excluded are the items of the current session, or all recent items if the policy excludes everything seen.
     """
-    order = _by_user(log)
+    order = np.lexsort((np.arange(len(log)), log.user))  # as in the sequences
     position = np.empty(len(log), np.int64)
     position[order] = np.arange(len(log))
-    previous = position[rows] - 1
-    contexts = Sequences.from_log(log).contexts(previous, RECENT)
-    if policy.excludes(in_session=False):
-        return PredictionPoints(contexts, contexts.recent)
-    length = np.zeros(len(rows), np.int64)
-    if policy.excludes(in_session=True):
-        length = _session_lengths(log.take(order))[previous]
-    longest = min(RECENT, int(length.max(initial=0)))
-    newest = contexts.recent[:, :longest]
-    return PredictionPoints(contexts, np.where(np.arange(longest) < length[:, None], newest, NONE).astype(np.int32))
+    sequences, previous = Sequences.from_log(log), position[rows] - 1
+    contexts = sequences.contexts(previous, RECENT)
+    return PredictionPoints(contexts, barred_items(sequences, previous, contexts, policy))
 
 
 def seed_ranks(seed: SeedModel, points: PredictionPoints, next_item: NDArray[np.int32], slate: int) -> Ranks:
@@ -53,22 +46,7 @@ def seed_ranks(seed: SeedModel, points: PredictionPoints, next_item: NDArray[np.
     ranks = np.full(len(points.contexts), NOT_ON_SLATE, np.int32)
     for start in range(0, len(ranks), BATCH):
         part = slice(start, start + BATCH)
-        excluded = points.excluded[part]
-        top = seed.predict_top_k(points.contexts.part(part.start, part.stop), slate + excluded.shape[1]).items
-        allowed = (top >= 0) & ~(top[:, :, None] == excluded[:, None, :]).any(axis=2)
-        position = np.cumsum(allowed, axis=1)
-        hit = (top == next_item[part][:, None]) & allowed & (position <= slate)
-        ranks[part] = np.where(hit.any(axis=1), (position * hit).max(axis=1), NOT_ON_SLATE)
+        top = allowed_top_k(seed, points.contexts.part(part.start, part.stop), points.excluded[part], slate).items
+        hit = top == next_item[part][:, None]
+        ranks[part] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE)
     return ranks
-
-
-def _by_user(log: EventLog) -> Positions:
-    """Rows in the order of user, then time."""
-    return np.lexsort((np.arange(len(log)), log.user))
-
-
-def _session_lengths(log: EventLog) -> Positions:
-    """Events of the session up to and including each event [N]. The log is sorted by user, then time."""
-    row = np.arange(len(log))
-    first = np.maximum.accumulate(np.where(begins_session(log), row, 0))
-    return row - first + 1

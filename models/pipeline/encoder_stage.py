@@ -12,7 +12,7 @@ from safetensors.torch import load as load_weights
 from anabranch.input_files.times import as_iso
 from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
-from models.data.event_log import EventLog, NotEnoughData
+from models.data.event_log import NotEnoughData
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
 from models.pipeline.catalogue import Catalogue
@@ -21,6 +21,7 @@ from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, sea
 from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.seed_model import SeedModel
 from models.sharing.strategy import TrainingData
+from models.sharing.teachers import Fold, Teachers, fit_folds, fold_ends
 from models.sharing.training import TrainingObserver, train
 from models.stages import Stages
 
@@ -38,19 +39,34 @@ class FittedSeedModels:
 
     models: Sequence[SeedModel]
     co_visit: CoVisitTable
+    teachers: Teachers | None
+    """The same, and their earlier fits; None if no strategy needs them."""
 
 
 def fit_seed_models(
-    log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
+    inputs: PipelineInputs, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
 ) -> FittedSeedModels:
-    """Fit the co-visit model and, if a later stage needs them, the configured seed models."""
-    co_visit = CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
-    models: list[SeedModel] = [co_visit, *(config.seed_models(config) if config.uses_seed_models else ())]
+    """Fit the co-visit model and, if a later stage needs them, the configured seed models, and their earlier fits."""
+    log, text_vectors = inputs.before, catalogue.text_vectors
+    co_visit, *others = _seed_models(config)
+    models: list[SeedModel] = [co_visit, *(others if config.uses_seed_models else ())]
     for model in models:
         with stages(f"seed {model.name}") as done:
-            model.fit(log, catalogue.text_vectors, done)
-    assert co_visit.table is not None
-    return FittedSeedModels(models, co_visit.table)
+            model.fit(log, text_vectors, done)
+    assert isinstance(co_visit, CoVisitSeedModel) and co_visit.table is not None
+    if config.distillation is None:
+        return FittedSeedModels(models, co_visit.table, None)
+    ends = fold_ends(log, inputs.new_since_ms if inputs.parent else 0, config.distillation.folds)
+    with stages("teachers") as done:
+        folds = fit_folds(lambda: _seed_models(config), log, ends, text_vectors, done)
+    teachers = Teachers([*folds, Fold(inputs.order_from_ms, models)], config.policy)
+    return FittedSeedModels(models, co_visit.table, teachers)
+
+
+def _seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:
+    """Every seed model, not fitted, the co-visit model first."""
+    co_visit = CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
+    return [co_visit, *config.seed_models(config)]
 
 
 def search_sharing(
@@ -81,7 +97,7 @@ def search_sharing(
             "scored: leave out --search-seconds, or give more events of users who come back"
         )
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
-    data = catalogue.training_data(before.last(config.search.events), seed_models.models, new_since_ms)
+    data = catalogue.training_data(before.last(config.search.events), seed_models.teachers, new_since_ms)
 
     def make_encoder(trial: ReleaseCandidateConfig) -> SharedEncoder:
         return new_encoder(catalogue, inputs.parent, trial)
@@ -117,7 +133,7 @@ def share(
     if inputs.parent is not None and inputs.new_since_ms >= inputs.order_from_ms:
         return {}
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
-    data = catalogue.training_data(inputs.before, seed_models.models, new_since_ms)
+    data = catalogue.training_data(inputs.before, seed_models.teachers, new_since_ms)
     return _train("sharing", encoder, data, config, stages)
 
 
