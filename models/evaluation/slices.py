@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
 from models.data.event_log import NONE, EventLog
-from models.data.repeats import repeated_pairs
+from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
 
-COLD_INTERACTIONS = 5
-"""An item with at most this many events before the evaluation is cold: its vector comes almost only from its text."""
 LARGEST_DOMAINS = 20
 """Domains that are slices of their own; the others are one slice, so that the number of tests stays bounded."""
 

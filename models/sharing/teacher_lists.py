@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.repeats import repeated_pairs
+from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
 from models.data.sequences import Positions, Sequences
-from models.evaluation.slices import COLD_INTERACTIONS
 from models.seeds.policy_filter import allowed_top_k, barred_items
 from models.sharing.teachers import Fold, Teachers
 from models.stages import Done

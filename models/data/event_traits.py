@@ -1,9 +1,12 @@
-"""Which events repeat an item that their user had before."""
+"""Traits of events, by which metrics and skills are told apart."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+COLD_INTERACTIONS = 5
+"""An item with at most this many earlier events is cold: its vector comes almost only from its text."""
 
 
 def repeated_pairs(user: NDArray[np.integer], item: NDArray[np.integer]) -> NDArray[np.bool_]:
