@@ -50,7 +50,7 @@ MEASUREMENTS = (
     Measurement("amazon_beauty", AMAZON[:1], "leave-one-out"),
     Measurement("amazon_toys", AMAZON[1:2], "leave-one-out"),
     Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds",)),
-    Measurement(JOINTLY, AMAZON, "leave-one-out", ("--strategies", "text_geometry")),
+    Measurement(JOINTLY, AMAZON, "leave-one-out", ("--strategies", "none")),
     Measurement("together_adapted", AMAZON, "leave-one-out", ("--strategies", ADAPTED), max_repeats=1),
     Measurement("beauty_ids_alone", AMAZON[:1], "leave-one-out", ("--strategies", "none"), max_repeats=1),
     Measurement("beauty_adapted", AMAZON[:1], "leave-one-out", ("--text-adapter", "lora"), max_repeats=1),

@@ -69,7 +69,7 @@ def together_rows(figures: Sequence[Figures]) -> Iterator[Row]:
 
 
 def jointly_rows(figures: Mapping[str, Sequence[Figures]], results: Path, random_seeds: int) -> Iterator[Row]:
-    """The same release, against one trained on all domains with one strategy alone, by slice; paired by event."""
+    """The same release, against one trained on all domains with no strategy that shares, by slice; paired by event."""
     pairs = [
         (results / ranks_file(TOGETHER, random_seed), results / ranks_file(JOINTLY, random_seed))
         for random_seed in range(random_seeds)

@@ -46,7 +46,7 @@ class RankDistillation:
     """A seed model sees this many of the user's newest items."""
     rank_decay: float = stored_as("fading", 8.0)
     """The item at rank r has weight exp(-r / rank_decay), r from 0."""
-    skill_power: float = 1.0
+    skill_power: float = 2.0
     """A seed model's weight is its skill to this power: more trusts the best one of the slice more."""
     folds: int = 3
     """Fits of the seed models to a part of the log, besides the fit to all of it."""
