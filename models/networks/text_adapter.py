@@ -73,9 +73,9 @@ def item_pairs(log: EventLog, text: NDArray[np.int64]) -> Positions:
     sequences = Sequences.from_log(log)
     pairs = np.stack([sequences.item[:-1], sequences.item[1:]], axis=1).astype(np.int64)
     texts = text[pairs]
-    differ = (texts[:, 0] != texts[:, 1]) & (texts >= 0).all(axis=1)
-    taught: NDArray[np.bool_] = (sequences.user[:-1] == sequences.user[1:]) & differ
-    return pairs[taught]
+    differ: NDArray[np.bool_] = (texts[:, 0] != texts[:, 1]) & (texts >= 0).all(axis=1)
+    taught: Positions = pairs[(sequences.user[:-1] == sequences.user[1:]) & differ]
+    return taught
 
 
 class PairLoss(nn.Module):

@@ -83,7 +83,7 @@ def bought_within(log: EventLog, row: Positions, item: Positions, horizon_ms: in
 
 def _on_slate(ranker: OfflineRanker, batch: CandidateBatch) -> NDArray[np.bool_]:
     """Whether each candidate [N] of a batch is on the slate."""
-    best = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.policy.slate)
+    best = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.layout.slate)
     on_slate = np.zeros(len(batch.features), np.bool_)
     on_slate[best.candidate[best.candidate >= 0]] = True
     return on_slate

@@ -15,6 +15,7 @@ from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
+from models.offline.excluded_items import SlateRules
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
@@ -34,7 +35,7 @@ scored on the rest."""
 
 @dataclass(frozen=True)
 class FittedSeedModels:
-    """The seed models, the co-visit model first, and its table."""
+    """The seed models, the co-visit model first, and its table, which serves."""
 
     models: Sequence[SeedModel]
     co_visit: CoVisitTable
@@ -45,12 +46,14 @@ def fit_seed_models(
 ) -> FittedSeedModels:
     """Fit the co-visit model and, if a later stage needs them, the configured seed models."""
     co_visit = _co_visit_model(config)
-    models: list[SeedModel] = [co_visit, *(config.seed_models(config) if config.uses_seed_models else ())]
+    others = config.seed_models(config) if config.uses_seed_models else []
+    models: list[SeedModel] = [co_visit, *(model for model in others if model.name not in config.left_out_seed_models)]
     for model in models:
         with stages(f"seed {model.name}") as done:
             model.fit(log, catalogue.text_vectors, done)
     assert co_visit.table is not None
-    return FittedSeedModels(models, co_visit.table)
+    teach = models[1:] if co_visit.name in config.left_out_seed_models else models
+    return FittedSeedModels(teach, co_visit.table)
 
 
 def fit_co_visits(
@@ -82,12 +85,13 @@ def search_sharing(
     if config.search is None:
         return None
     random = np.random.default_rng(config.random_seed)
-    log, before, scored_from_ms = inputs.log, inputs.before, inputs.order_from_ms
+    log, before, scored_from_ms = inputs.log.with_items(), inputs.before.with_items(), inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
         before = log.split(scored_from_ms)[0]
-    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, config.policy, random)
+    rules = SlateRules(config.policy, config.layout)
+    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, rules, random)
     users = len(np.unique(scorer.user))
     if users < 2:
         raise NotEnoughData(

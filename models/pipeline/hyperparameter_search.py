@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
-from anabranch.ranking.policy import Policy
 from models.data.event_log import EventLog
 from models.data.sequences import Positions, Sequences
 from models.evaluation.seed_model_ranks import prediction_points_before
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains
 from models.networks.encoder import SharedEncoder
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategy import CatalogueVectors, Strategy, TrainingData
@@ -80,7 +80,7 @@ class TrialScorer:
 
     @classmethod
     def draw(
-        cls, log: EventLog, after_ms: int, points: int, policy: Policy, random: np.random.Generator
+        cls, log: EventLog, after_ms: int, points: int, rules: SlateRules, random: np.random.Generator
     ) -> TrialScorer:
         """Draw prediction points whose next event is at `after_ms` or later. Half of their users choose."""
         sequences, by_user = Sequences.from_log(log), np.lexsort((np.arange(len(log)), log.user))
@@ -90,7 +90,7 @@ class TrialScorer:
         return cls(
             sequences=sequences,
             row=rows,
-            excluded=prediction_points_before(log, by_user[rows + 1], policy).excluded,
+            excluded=prediction_points_before(log, by_user[rows + 1], rules).excluded,
             choosing=np.isin(sequences.user[rows], users[: len(users) // 2]),
         )
 

@@ -57,26 +57,28 @@ def provisional_ranker(
 ) -> OfflineRanker:
     """The folder's encoder as a servable release: every item indexed, and an untrained list ranker."""
     export_list_ranker(ListRanker(len(FEATURES), config.list_ranker.hidden), folder)
-    return load_ranker(inputs.before, catalogue, co_visit, folder, encoder, config)
+    return load_ranker(inputs, catalogue, co_visit, folder, encoder, config)
 
 
 def load_ranker(
-    log: EventLog,
+    inputs: PipelineInputs,
     catalogue: Catalogue,
     co_visit: CoVisitTable,
     folder: Path,
     encoder: EncoderConfig,
     config: ReleaseCandidateConfig,
 ) -> OfflineRanker:
-    """The folder's encoder and list ranker as a servable release: every item indexed, and the co-visits of `log`."""
+    """The folder's encoder and list ranker as a servable release: every item indexed."""
     live = ServableRelease.load(UnverifiedRelease(folder), _provisional_manifest(encoder), threads=config.threads)
     item_ids = ItemVocabulary()
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_), item_ids.hashes(rows))
+    available = np.array([item.available for item in inputs.items], np.bool_)
+    live.index.upsert(rows, vectors, available, item_ids.hashes(rows))
     live.index.rebuild()
-    neighbours = neighbour_table(co_visit, item_ids, log, config.policy.neighbours)
-    return OfflineRanker(live, neighbours, item_ids, config.policy)
+    neighbours = neighbour_table(co_visit, item_ids, inputs.log, config.policy.neighbours)
+    changes = inputs.catalogue.encoded(live, item_ids)
+    return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout, catalogue=changes)
 
 
 def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> ComparisonPoints:
@@ -85,7 +87,7 @@ def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> C
     if inputs.parent is not None:
         start = max(start, int(np.searchsorted(inputs.log.ts, inputs.parent.manifest.window.gate_from)))
     rows = draw_prediction_points(inputs.log, start, config.comparison_points, config.random_seed)
-    return ComparisonPoints(inputs.log, len(inputs.before), rows, [item.domain for item in inputs.items])
+    return ComparisonPoints(inputs.log, inputs.order_from_row, rows, [item.domain for item in inputs.items])
 
 
 def train_list_ranker(
@@ -132,7 +134,7 @@ def _nothing_to_order(window: EventLog, policy: Policy) -> NotEnoughData:
 
 def _first_list_row(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> int:
     """Row of the first event that may have a training list."""
-    return len(inputs.log) - min(len(inputs.after), config.list_ranker_events)
+    return max(inputs.order_from_row, len(inputs.log) - config.list_ranker_events)
 
 
 def _parent_list_ranker(parent: Release | None) -> ListRanker | None:

@@ -72,11 +72,10 @@ def unseen_moments(
     if from_ms >= inputs.order_from_ms or parent is None or HELD_BACK_WEIGHTS not in parent.manifest.files:
         return UnseenMoments(ranker, max(from_ms, inputs.order_from_ms))
     from_ms = max(from_ms, parent.manifest.window.order_from)
-    before = inputs.log.split(from_ms)[0]
     with TemporaryDirectory(dir=folder) as scratch:
         encoder = _write_held_back(parent, folder, Path(scratch))
-        table = fit_co_visits(before)
-        return UnseenMoments(load_ranker(before, catalogue, table, Path(scratch), encoder.config, config), from_ms)
+        table = fit_co_visits(inputs.log.split(from_ms)[0])
+        return UnseenMoments(load_ranker(inputs, catalogue, table, Path(scratch), encoder.config, config), from_ms)
 
 
 def train_purchase_head(

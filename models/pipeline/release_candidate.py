@@ -70,6 +70,8 @@ class ReleaseCandidate:
     """Losses by step, thinned, by `STAGE/LOSS`."""
     seed_comparison: SeedComparison | None
     """Each seed model compared with the shared ranking; None if it was not measured."""
+    provisional: OfflineRanker | None = None
+    """The ranker whose candidates trained the list ranker, if the configuration keeps it."""
 
     def manifest(
         self, id: str, parent: str | None, created: int, window: DataWindow, files: dict[str, str]
@@ -167,6 +169,7 @@ def make_release_candidate(
         seconds=stages.seconds,
         curves=stages.curves.thinned(),
         seed_comparison=comparison,
+        provisional=ranker if config.keep_provisional else None,
     )
 
 

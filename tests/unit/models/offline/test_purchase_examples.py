@@ -9,9 +9,9 @@ from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.pipeline import user_update
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.slates import make_slates
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
@@ -23,6 +23,7 @@ from models.offline.purchase_examples import (
     bought_within,
     purchase_examples,
 )
+from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
 
 VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
@@ -54,7 +55,7 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     write_release(folder, item_ids=ITEMS)
     item_ids = ItemVocabulary()
     item_ids.rows(["of another shop", *reversed(ITEMS)])  # rows are not the log's numbers
-    return OfflineRanker(live_release(folder, item_ids, ITEMS), CoVisitRows(), item_ids)
+    return OfflineRanker(live_release(folder, item_ids, ITEMS), CoVisitRows(), item_ids, Policy(), LAYOUT)
 
 
 def no_lap(stage: str) -> None:
@@ -113,7 +114,7 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
     """One event after the other through the core, as in a ranker."""
     config = replace(EVERY, horizon_days=3.0)
     examples = made(ranker, log, config)
-    states = UserStates(StateLayout(), ranker.live.index.dims, ranker.live.manifest.state_dims)
+    states = UserStates(LAYOUT, ranker.live.index.dims, ranker.live.manifest.state_dims)
     number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
     features, bought, on_slate = [], [], []
     for at, batch in enumerate(event_batches(log, states, ranker.item_ids, 1)):
