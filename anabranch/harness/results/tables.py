@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.harness.results.cells import NOT_MEASURED, Figures, Row, format_spread, quality_cells, slice_of
-from anabranch.harness.results.measurements import AMAZON, MEASUREMENTS, ROWS, on_rows
+from anabranch.harness.results.measurements import AMAZON, ROWS, Measurement, on_rows
 from anabranch.harness.results.paired_ranks import (
     ALL,
     OF_HISTORIES,
@@ -125,11 +125,10 @@ def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
         yield slice, ndcg, ndcg_lead, recall_lead
 
 
-def strategy_rows(measured: Measured) -> Iterator[Row]:
+def strategy_rows(measured: Measured, measurements: Sequence[Measurement]) -> Iterator[Row]:
     """Other strategies, and their difference from the preset's on the same data; with those of the preset."""
-    compared = [measurement for measurement in MEASUREMENTS if measurement.base is not None]
-    bases = dict.fromkeys(measurement.base for measurement in compared)
-    for measurement in MEASUREMENTS:
+    bases = {measurement.base for measurement in measurements if measurement.base is not None}
+    for measurement in measurements:
         figures = measured.figures[measurement.name]
         if not figures or not (measurement.base or measurement.name in bases):
             continue
