@@ -71,7 +71,7 @@ def on_rows(data: str, rows: str) -> str:
 def _leave_one_out(data: str) -> list[Measurement]:
     return [
         Measurement(on_rows(data, "train"), (data,), "leave-one-out", ("--train-on", "train")),
-        Measurement(data, (data,), "leave-one-out", ("--train-on", "train+validation", *WITHOUT_EACH)),
+        Measurement(data, (data,), "leave-one-out", ("--train-on", "train+validation", "--seeds", *WITHOUT_EACH)),
     ]
 
 
