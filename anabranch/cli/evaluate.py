@@ -76,7 +76,9 @@ def command(
     from models.experiments.training_options import TrainingOptions
     from models.report.evaluation_table import show
 
+    settings = settings_of(ctx)
     training = TrainingOptions(
+        rankers=settings,
         comparison_points=0,  # seed models are evaluated on the test, if at all
         random_seed=random_seed,
         threads=threads,
@@ -92,7 +94,7 @@ def command(
         kind=None if kind is None else kind.value,
         configure=training.config,
         release_dir=release,
-        data_dir=settings_of(ctx).data_dir,
+        data_dir=settings.data_dir,
         with_seed_models=seed_models,
         ranks_file=ranks,
         ways=way or list(WeeklyUpdate),

@@ -58,6 +58,7 @@ def command(
     settings = settings_of(ctx)
     files = options.input_files(data, items, columns, types, type, encoding)
     training = TrainingOptions(
+        rankers=settings,
         random_seed=random_seed,
         threads=threads,
         strategies=strategies,

@@ -178,6 +178,7 @@ def _leave_one_out_columns(
                 type=np.full(len(part), _VIEW),
                 ts=FIRST_TS + (step - np.minimum(before_last, MAX_STEPS)) * STEP_MS,
                 session=np.full(len(part), NONE),
+                query=np.full(len(part), NONE),
             )
         )
     return columns

@@ -19,7 +19,7 @@ from anabranch.release import DataWindow, Release, digests, write
 from models.co_visit.model import CoVisitModel
 from models.data.catalogue_join import join_catalogue
 from models.data.datasets import leave_one_out, sessions
-from models.data.event_log import EventLog, NotEnoughData
+from models.data.event_log import NONE, EventLog, NotEnoughData
 from models.evaluation.slices import Mask, cut_slices, repeats
 from models.experiments.choices import TrainingRows
 from models.metrics.ranking import Ranks
@@ -214,7 +214,8 @@ def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -
     served = release.manifest.policy
     policy = replace(config, exclude_seen=served.exclude_seen, allow_session_repeats=served.allow_session_repeats)
     table = CoVisitModel.fit(train_log, benchmark.config.co_visits).table(policy.neighbours, texts)
-    return OfflineRanker(live, neighbour_table(table, item_ids, train_log, policy.neighbours), item_ids, policy)
+    neighbours = neighbour_table(table, item_ids, train_log, policy.neighbours)
+    return OfflineRanker(live, neighbours, item_ids, policy, benchmark.config.layout)
 
 
 def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> BenchmarkRanks:
@@ -222,7 +223,7 @@ def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance 
     rows, start = rows_of_test_users(benchmark)
     log = benchmark.log.take(rows)
     rank = rank_events(ranker, log, start, done).rank
-    predicted = np.flatnonzero(rank != NO_SLATE)
+    predicted = np.flatnonzero((rank != NO_SLATE) & (log.item[start:] != NONE))
     row, repeat = rows[start:][predicted], repeats(log)[start:][predicted]
     domains, trained = [item.domain for item in benchmark.items], len(benchmark.train_log)
     return BenchmarkRanks(

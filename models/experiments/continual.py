@@ -27,6 +27,7 @@ from models.experiments.benchmark import (
     peak_bytes,
     rank_test,
 )
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.co_visit import CoVisitSeedModel
 
@@ -105,7 +106,7 @@ def _predict_by_co_visits(benchmark: OfflineBenchmark, number: int) -> Period:
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_bytes())
     test = benchmark.log.take(slice(benchmark.start, None))
     rows = np.flatnonzero(test.previous() >= 0)
-    policy = benchmark.config.policy
-    rank = seed_ranks(model, prediction_points_before(test, rows, policy), test.item[rows], policy.slate)
+    rules = SlateRules(benchmark.config.policy, benchmark.config.layout)
+    rank = seed_ranks(model, prediction_points_before(test, rows, rules), test.item[rows], rules.slate)
     ranks = BenchmarkRanks(benchmark.start + rows, test.user[rows], test.item[rows], rank, {})
     return Period("co_visit", number, ranks, cost)

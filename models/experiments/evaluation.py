@@ -30,6 +30,7 @@ from models.experiments.continual import run_periods
 from models.experiments.input_data import Division, InputFiles, read_benchmark
 from models.experiments.parts import Part, choose_parts
 from models.metrics.ranking import Ranks
+from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, rank_events
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import Kind
@@ -151,7 +152,7 @@ class Evaluation:
                 rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
             served = ServedLog.from_offline(benchmark.log, rankings, trained.release.manifest.id)
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
-                prequential = evaluate_prequentially(served, policy=ranker.policy, done=advance)
+                prequential = evaluate_prequentially(served, ranker.rules, done=advance)
         return trained.summary | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
@@ -210,11 +211,12 @@ class Evaluation:
             return
         train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
-        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), config.policy)
+        rules = SlateRules(config.policy, config.layout)
+        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
         for seed in [CoVisitSeedModel(config.co_visits), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
-                seed.fit(train_log, texts, lambda share: None)
-                ranks = seed_ranks(seed, points, tested.item, config.policy.slate)
+                seed.fit(train_log.with_items(), texts, lambda share: None)
+                ranks = seed_ranks(seed, points, tested.item, rules.slate)
                 advance(len(ranks))
             yield seed.name, ranks
 

@@ -27,6 +27,7 @@ from models.experiments.benchmark import (
 from models.experiments.choices import TrainingRows
 from models.experiments.continual import TrainingMethod, configure, run_periods
 from models.networks.list_ranker import ListRankerConfig
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategies.text_geometry import TextGeometry
@@ -83,12 +84,12 @@ def test_a_seed_model_alone_predicts_the_same_events(
     sessions: OfflineBenchmark, tested: benchmark.BenchmarkRanks
 ) -> None:
     rows, _ = benchmark.rows_of_test_users(sessions)
-    policy = sessions.config.policy
-    moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
+    rules = SlateRules(sessions.config.policy, sessions.config.layout)
+    moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), rules)
     assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
     seed = CoVisitSeedModel(sessions.config.co_visits)
     seed.fit(sessions.train_log, np.zeros((ITEMS, 1), np.float32), lambda share: None)
-    assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
+    assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, rules.slate)).recall[5] > 0.9
 
 
 def test_what_tunes_never_sees_the_test(sessions: OfflineBenchmark) -> None:
