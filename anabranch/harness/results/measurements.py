@@ -99,7 +99,7 @@ MEASUREMENTS = (
     Measurement("diginetica", ("diginetica",), "sessions", ("--seeds", *WITHOUT_EACH)),
     *(measurement for data in ("video", *AMAZON[:2]) for measurement in _leave_one_out(data)),
     Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds", *WITHOUT_EACH)),
-    _strategies(JOINTLY, TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry"),
+    _strategies(JOINTLY, TOGETHER, AMAZON, "leave-one-out", "--strategies", "none"),
     _strategies("together_adapted", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,domain_adapters"),
     _strategies("together_merged", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,merging"),
     _strategies("beauty_ids_alone", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "none"),

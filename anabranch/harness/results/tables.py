@@ -140,7 +140,7 @@ def together_rows(measured: Measured, name: str) -> Iterator[Row]:
 
 
 def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
-    """The same release, against one that was trained on all domains in another way, by slice."""
+    """The same release, against one trained on all domains with no strategy that shares, by slice."""
     figures = measured.figures[jointly]
     for slice in _slices() if figures else ():
         _, ndcg = quality_cells([slice_of(row, slice) for row in figures], OF_HISTORIES)

@@ -70,7 +70,7 @@ def write_figures(
 
 
 def write_peer(folder: Path, model: str, rows: str, hits: int, users: Sequence[str]) -> None:
-    """Figures and ranks as `make peers` writes them."""
+    """Figures and ranks as `make sequential-peers` writes them."""
     figures = msgspec.to_builtins(Quality.from_ranks(hit(hits)))
     name = f"peer-{model}-video-{rows}-0"
     (folder / f"{name}.json").write_bytes(msgspec.json.encode({"model": model, "rows": rows, **figures}))
