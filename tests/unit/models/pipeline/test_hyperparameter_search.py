@@ -110,23 +110,23 @@ def test_a_trial_that_only_the_choosing_users_like_is_chosen_and_its_loss_report
 
 def test_an_item_that_the_policy_excludes_earns_no_credit(log: EventLog) -> None:
     """After twelve events every user has had every item."""
-    assert gains(log, REPEATS, log.time_at(0.8)).any()
-    assert not gains(log, SlateRules(Policy(exclude_seen=True), LAYOUT), log.time_at(0.8)).any()
+    assert gains(log, REPEATS.policy, log.time_at(0.8)).any()
+    assert not gains(log, Policy(exclude_seen=True), log.time_at(0.8)).any()
     assert not gains(log, Policy(), log.time_at(0.8)).any(), "all events of a user are one session"
-    assert gains(log, SlateRules(Policy(exclude_seen=True), LAYOUT), 0).any(), "the first time round they are new"
+    assert gains(log, Policy(exclude_seen=True), 0).any(), "the first time round they are new"
 
 
 def test_items_that_the_policy_excludes_take_no_place(log: EventLog) -> None:
     """At a user's twelfth item only that one is left."""
     twelfth = int(log.ts[log.previous() >= 0][0]) + 10 * 60_000
     before, _ = log.split(twelfth + 1)
-    assert gains(before, SlateRules(Policy(exclude_seen=True), LAYOUT), twelfth).tolist() == [1.0] * 40
-    assert gains(before, REPEATS, twelfth).mean() < 1
+    assert gains(before, Policy(exclude_seen=True), twelfth).tolist() == [1.0] * 40
+    assert gains(before, REPEATS.policy, twelfth).mean() < 1
 
 
-def gains(log: EventLog, rules: SlateRules, after_ms: int) -> Gains:
+def gains(log: EventLog, policy: Policy, after_ms: int) -> Gains:
     """Of an untrained encoder, at all prediction points."""
-    scorer = TrialScorer.draw(log, after_ms, 10_000, rules, np.random.default_rng(0))
+    scorer = TrialScorer.draw(log, after_ms, 10_000, SlateRules(policy, LAYOUT), np.random.default_rng(0))
     data = TrainingData(scorer.sequences, torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1))
     return scorer.gains(make_encoder(), data)
 
