@@ -167,11 +167,11 @@ def test_ranks_are_those_that_our_slates_have_for_the_same_scores() -> None:
     scores = random.integers(0, 6, (ITEMS, ITEMS)).astype(np.float32)  # many ties
     known = sequences(*(random.integers(0, ITEMS, 1 + user % 70).tolist() for user in range(users)))
     targets = Targets(known, np.arange(users), random.integers(0, ITEMS, users))
-    best, policy = BestCandidates.empty(users, k), Policy(slate=k, exclude_seen=True)
+    best, policy = BestCandidates.empty(users, k), Policy(exclude_seen=True)
     places = []
     for user, (first, end) in enumerate(known.bounds.tolist()):
         seen = set(known.item[first:end].tolist())
-        barred = policy.excluded_items(set(), seen)
+        barred = seen if policy.excludes(in_session=False) else set()
         places += [(user, item, scores[known.item[end - 1], item]) for item in range(ITEMS) if item not in barred]
     query, item, score = (np.array(column) for column in zip(*places, strict=True))
     top_k_per_query(score.astype(np.float32), query.astype(np.int64), item.astype(np.int32), best)
