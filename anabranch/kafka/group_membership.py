@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import IllegalStateError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from kafka.future import Future
 
 NOT_ASSIGNED = (ValueError, IllegalStateError)
 """What kafka-python raises for a partition that was revoked this very moment."""
 
 
 def fetch_metadata(consumer: KafkaConsumer) -> None:
-    """Fetch the metadata of the cluster before the consumer joins its group.
-
-    Without it the consumer joins, and joins again when the metadata arrives. That second join, unlike any that the
-    group asks for, is never finished if its answer arrives after the time-out of the poll: the consumer then sends
-    heartbeats for ever and fetches nothing. No upstream issue is known; dpkp/kafka-python#2617 mended a similar race.
-    """
+    """Fetch the metadata of the cluster before the consumer joins its group, or it joins again when they arrive."""
     consumer.topics()
+
+
+class UnclaimedJoin:
+    """A join in flight whose result nobody has taken yet, as the coordinator reads it."""
+
+    is_done = False
+    """The coordinator forgets a join that is done before it waits for it, and sends another one."""
+
+    def __init__(self, join: Future) -> None:
+        self.add_callback, self.add_errback = join.add_callback, join.add_errback
+        self._join = join
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return (yield from self._join.__await__())
+
+
+def finish_every_join(consumer: KafkaConsumer) -> None:
+    """Have the client take the result of every join that it sent, also if the answer comes between two polls.
+
+    It forgets such a join and sends another one: the whole group then rebalances again, and two members that poll in
+    turn may do so for ever. And it forgets a join for changed metadata, which is needed only until the leader has
+    assigned: it then neither fetches nor sends heartbeats, and the next rebalance waits for it until
+    `max_poll_interval_ms`. No upstream issue is known; dpkp/kafka-python#2617 mended a similar race.
+    """
+    coordinator = consumer._coordinator
+    need_rejoin, join_group = coordinator.need_rejoin, coordinator.join_group_async
+
+    async def join_group_with_claim(timeout_ms: float | None = None) -> bool:
+        join = coordinator._join_task
+        if join is not None and not isinstance(join, UnclaimedJoin):
+            coordinator._join_task = UnclaimedJoin(join)
+        return bool(await join_group(timeout_ms))
+
+    coordinator.need_rejoin = lambda: coordinator._join_task is not None or need_rejoin()
+    coordinator.join_group_async = join_group_with_claim
 
 
 def report_every_loss(consumer: KafkaConsumer) -> None:

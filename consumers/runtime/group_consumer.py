@@ -121,6 +121,7 @@ class KafkaGroupConsumer:
             auto_offset_reset="none",  # a position that the log does not have is judged, not replaced
         )
         group_membership.report_every_loss(self._consumer)
+        group_membership.finish_every_join(self._consumer)
         self._consumer.subscribe([topic], listener=self._listener)
         group_membership.fetch_metadata(self._consumer)
         self._group_metadata: Any = None

@@ -63,6 +63,20 @@ def test_a_membership_that_is_only_being_joined_fences_nothing(group: KafkaGroup
     assert before.generation_id >= 0
 
 
+def test_every_join_is_finished_though_its_answer_comes_between_two_polls(group: KafkaGroupConsumer) -> None:
+    coordinator = group._consumer._coordinator
+    coordinator._assignment_snapshot = {}  # as if the topic had got partitions since the leader assigned
+    before = coordinator.group_metadata().generation_id
+
+    def is_joined_again() -> bool:
+        group.poll_batch({0, 1}, 99, nothing_is, timeout_ms=2)
+        time.sleep(0.05)  # the answer comes now
+        return coordinator.group_metadata().state is MemberState.STABLE
+
+    await_true(is_joined_again, "the join to end")
+    assert coordinator.group_metadata().generation_id == before + 1, "one join is enough"
+
+
 def test_a_batch_takes_what_comes_while_the_one_before_is_published(settings: Settings, topics: Topics) -> None:
     with closing(clients.producer(settings)) as producer, closing(KafkaGroupConsumer(settings, topics.events)) as group:
 

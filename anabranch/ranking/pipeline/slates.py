@@ -16,6 +16,7 @@ from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.top_k import insert_best_first
 from anabranch.ranking.types import Counts, Floats, Positions, Rows
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 Lap = Callable[[str], None]
@@ -62,15 +63,15 @@ def make_slates(
     co_visits: CoVisitRows,
     queries: UserSnapshots,
     policy: Policy,
-    half_life_s: int,
+    layout: StateLayout,
     lap: Lap,
 ) -> Slates:
-    """The slates of n queries. `half_life_s` is the one of the users' decayed counts."""
-    candidates = propose(queries, live.index, co_visits, policy, half_life_s)
+    """The slates of n queries, of the length that the `layout` of the users' states has room for."""
+    candidates = propose(queries, live.index, co_visits, policy, layout.half_life_s)
     lap("retrieve")
     features = build_features(queries, candidates, live.index, co_visits)
     lap("features")
-    best = rank_candidates(live, candidates, features, len(queries.now), policy.slate)
+    best = rank_candidates(live, candidates, features, len(queries.now), layout.slate)
     purchase = _purchase_probabilities(live, features, best.candidate) if policy.purchase else None
     lap("order")
     return Slates(best.items, best.scores, purchase)
