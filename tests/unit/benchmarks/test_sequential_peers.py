@@ -167,7 +167,7 @@ def test_ranks_are_those_that_our_slates_have_for_the_same_scores() -> None:
     scores = random.integers(0, 6, (ITEMS, ITEMS)).astype(np.float32)  # many ties
     known = sequences(*(random.integers(0, ITEMS, 1 + user % 70).tolist() for user in range(users)))
     targets = Targets(known, np.arange(users), random.integers(0, ITEMS, users))
-    best, policy = BestCandidates.empty(users, k), Policy(slate=k, exclude_seen=True)
+    best, policy = BestCandidates.empty(users, k), Policy(exclude_seen=True)
     places = []
     for user, (first, end) in enumerate(known.bounds.tolist()):
         seen = set(known.item[first:end].tolist())
