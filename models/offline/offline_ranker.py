@@ -100,14 +100,15 @@ def rank_batches(
 ) -> Iterator[RankingResult]:
     """Replay the first `start` events into user states, then rank the others batch by batch, as a ranker would.
 
+    No place is explored: metrics are of the release's own order, and a log has no event ids, by which a ranker draws.
     Calls `done(n)` after every n events.
     """
-    states = ranker.empty_states()
+    states, policy = ranker.empty_states(), ranker.policy.without_exploration
     for batch in event_batches(log.take(slice(0, start)), states, ranker.item_ids, REPLAY_BATCH):
         replay(states, batch)
         done(len(batch))
     for batch in event_batches(log.take(slice(start, None)), states, ranker.item_ids, RANK_BATCH, first_key=start + 1):
-        yield rank(ranker.live, ranker.neighbours, states, batch, ranker.policy)
+        yield rank(ranker.live, ranker.neighbours, states, batch, policy)
         done(len(batch))
 
 
