@@ -182,7 +182,7 @@ class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     slate_size: int = 0
     rank: int | None = None
     """Rank of the event's item on the slate, from 1; None: it was not on the slate."""
-    propensity: float | None = None
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
     """Probability with which the event's item was put on the slate: 1 / `EXPLORED_POOL` at an explored place, 1 at
     the others. None: it was not on the slate, or the slate has no explored place."""
 

@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from anabranch.messages import shortened
 from models.evaluation.contenders import PairedRanks
+from models.evaluation.off_policy import ExposureEstimate, exposure_estimate
 from models.evaluation.paired_differences import (
     OVERALL,
     Difference,
@@ -115,6 +116,9 @@ class Verdict(Struct, frozen=True):
     numbers: dict[str, float]
     findings: tuple[Finding, ...] = ()
     """The same, one entry per difference; empty if too few users had slates."""
+    exposure: ExposureEstimate | None = None
+    """Estimated from feedback on explored places; its numbers begin with `exposure/`. None: there is no such feedback,
+    or no incumbent."""
 
 
 def decide(paired: PairedRanks, rule: GateRule) -> Verdict:
@@ -129,10 +133,21 @@ def decide(paired: PairedRanks, rule: GateRule) -> Verdict:
     numbers |= mean_metrics(paired)
     for test in tests:
         numbers |= test.numbers()
+    exposure = exposure_estimate(paired, rule.samples)
+    numbers |= exposure.numbers() if exposure is not None else {}
     failed = [test.failure_text() for test in tests if not test.holds(rule.level)]
+    failed += [_below_by_exposure(exposure)] if exposure is not None and not exposure.holds else []
     reasons = failed or [test.success_text() for test in tests if test.is_superiority]
     reason = shortened("; ".join([*reasons, *_slice_texts(tests, users, rule)]))
-    return Verdict(not failed, reason, numbers, tuple(test.finding(rule.level) for test in tests))
+    return Verdict(not failed, reason, numbers, tuple(test.finding(rule.level) for test in tests), exposure)
+
+
+def _below_by_exposure(exposure: ExposureEstimate) -> str:
+    interval = exposure.improvement
+    return (
+        f"NDCG@20 estimated from explored places is significantly below the incumbent's: {interval.difference:+.4f} "
+        f"[{interval.low:+.4f}, {interval.high:+.4f}]"
+    )
 
 
 @dataclass(frozen=True)

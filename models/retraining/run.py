@@ -247,8 +247,9 @@ class RetrainingRun:
         incumbent = None if self.incumbent is None else self._offline_ranker(self.incumbent, table)
         contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
         domains = [item.domain for item in self.items]
+        propensity = self.workspace.store.propensities()
         with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
-            return evaluate_contenders(contenders, self.events, start, domains, advance)
+            return evaluate_contenders(contenders, self.events, start, domains, advance, propensity)
 
     def publish_all_co_visits(self) -> TableChange | None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""

@@ -274,3 +274,48 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
     assert len(reason) <= REASON_LENGTH
     assert "\n" not in reason
     assert reason.startswith("NDCG@20 is not significantly above the co-visit table's")
+
+
+def explored(paired: PairedRanks, users: int, good: bool) -> PairedRanks:
+    """Two events of each of `users` users were at an explored place; there the candidate is the better one, or not."""
+    is_explored = (paired.user < users) & (np.arange(len(paired.user)) % 10 == 0)
+    rank = {True: np.where(is_explored, 1, paired.release_candidate), False: np.where(is_explored, 0, 1)}[good]
+    incumbent = paired.incumbent if good else np.where(is_explored, 1, 0)
+    return replace(
+        paired,
+        release_candidate=rank.astype(np.int32),
+        incumbent=np.asarray(incumbent, np.int32),
+        propensity=np.where(is_explored, 0.04, 1.0),
+    )
+
+
+def test_a_candidate_that_is_superior_in_the_replay_and_below_by_the_estimate_from_explored_places_is_rejected() -> (
+    None
+):
+    paired = explored(trial(1, candidate=0.25, incumbent=0.18), users=400, good=False)
+    assert decide(replace(paired, propensity=None), QUICK).accepted, "by the replay alone"
+    verdict = decide(paired, QUICK)
+    assert not verdict.accepted
+    assert "NDCG@20 estimated from explored places is significantly below the incumbent's: -0." in verdict.reason
+    assert verdict.exposure is not None
+    assert verdict.numbers["exposure/explored_users"] == verdict.exposure.explored_users == 400
+    assert verdict.numbers["exposure/ndcg_at_20_minus_incumbent_high"] < 0
+
+
+def test_the_estimate_is_reported_and_decides_nothing_where_few_users_had_an_event_at_an_explored_place() -> None:
+    verdict = decide(explored(trial(1, candidate=0.25, incumbent=0.18), users=99, good=False), QUICK)
+    assert verdict.accepted, verdict.reason
+    assert verdict.numbers["exposure/explored_users"] == 99
+
+
+def test_a_good_estimate_from_explored_places_does_not_replace_the_replay() -> None:
+    paired = explored(trial(1, candidate=0.18, incumbent=0.25), users=400, good=True)
+    assert decide(paired, QUICK).numbers["exposure/ndcg_at_20_minus_incumbent_low"] > 0
+    assert not decide(explored(trial(3, candidate=0.1, incumbent=0.25), users=400, good=True), QUICK).accepted
+
+
+def test_without_explored_places_the_numbers_are_those_of_the_replay_alone() -> None:
+    paired = trial(1, candidate=0.25, incumbent=0.18)
+    verdict = decide(replace(paired, propensity=np.full(len(paired.user), np.nan)), QUICK)
+    assert verdict == decide(paired, QUICK)
+    assert not [name for name in verdict.numbers if name.startswith("exposure")]
