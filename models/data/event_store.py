@@ -55,7 +55,7 @@ class EventStore:
         `propensities` [N] are the probabilities with which the events' items were shown; None: not known of any.
         """
         columns = {name: [getattr(event, name) for event in events] for name in _COLUMNS}
-        columns[_PROPENSITY] = [None] * len(events) if propensities is None else propensities
+        columns[_PROPENSITY] = [None] * len(events) if propensities is None else list(propensities)
         table = pa.table(columns, _SCHEMA)
         table = table.replace_schema_metadata({_NEXT_OFFSETS: msgspec.json.encode(next_offsets)})
         part = self.folder / f"part-{len(self._parts()):06d}.parquet"

@@ -48,6 +48,9 @@ class GateRule:
     and on cold items, where an average would hide a loss, and in recall@20 overall. The metrics of rankers differ
     thirtyfold between the departments of a shop, so a slice's margin is a share of the baseline's metric on it.
 
+    *Not below by exposure.* Where slates have explored places and enough users had events there, NDCG@20 estimated from
+    these (`models.evaluation.off_policy`) must not be significantly below the incumbent's.
+
     *Error rates.* Every test must pass, so the acceptance needs no correction for their number: "not superior, or
     inferior somewhere" is a union of hypotheses that is rejected only if each of them is, so the error rate is at most
     that of one test (intersection-union test; Berger, 1982). A candidate equal to a baseline is accepted one time in

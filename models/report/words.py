@@ -26,16 +26,10 @@ def sentences(report: Report) -> list[str]:
     """The decision, the data behind it, and the tests for and against it."""
     if report.verdict is None:
         return ["No gate has judged this release. Use it for measurements, or as the first release of a broker."]
+    verdict, exposure = report.verdict, report.verdict.exposure
+    explored = [] if exposure is None else [_exposure(exposure)]
     table = [] if report.table_change is None else [f"Of the co-visit table, {report.table_change}."]
-    accepted = report.verdict.accepted
-    explored = [] if report.verdict.exposure is None else [_exposure(report.verdict.exposure)]
-    return [
-        _consequence(report, accepted),
-        _evidence(report, report.verdict),
-        *_tests(report.verdict),
-        *explored,
-        *table,
-    ]
+    return [_consequence(report, verdict.accepted), _evidence(report, verdict), *_tests(verdict), *explored, *table]
 
 
 def baseline_name(name: str) -> str:
@@ -110,9 +104,8 @@ def _exposure(exposure: ExposureEstimate) -> str:
         )
     else:
         consequence = "not significantly below" if exposure.holds else "significantly below"
-    return (
-        f"Estimated from explored places, its NDCG@20 is {_against('incumbent', exposure.improvement)}: {consequence}."
-    )
+    difference = _against("incumbent", exposure.improvement)
+    return f"Estimated from explored places, its NDCG@20 is {difference}: {consequence}."
 
 
 def _difference(finding: Finding) -> str:

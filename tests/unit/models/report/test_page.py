@@ -174,12 +174,7 @@ def test_writing_a_report_again_replaces_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("users", "low", "sentence", "cell"),
     [
-        (
-            99,
-            -0.05,
-            "not used, because 99 users had an event at an explored place, and 100 are needed",
-            "reported only",
-        ),
+        (99, -0.05, "because 99 users had an event at an explored place, and 100 are needed", "reported only"),
         (100, -0.05, ": significantly below.", "✗ significantly below"),
         (100, 0.01, ": not significantly below.", "✓ not significantly below"),
     ],
