@@ -15,12 +15,15 @@ What it assumes, and a replay does not:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from models.evaluation.contenders import PairedRanks
-from models.metrics.bootstrap import Interval, paired_bootstrap
-from models.metrics.ranking import discounted_gains
+from models.metrics.bootstrap import Bootstrap, Interval, resampled_sums
+from models.metrics.ranking import Ranks, discounted_gains
 
 K = 20
 MIN_EXPLORED_USERS = 100
@@ -72,26 +75,46 @@ class ExposureEstimate(Struct, frozen=True, kw_only=True):
         }
 
 
-def exposure_estimate(paired: PairedRanks, samples: int) -> ExposureEstimate | None:
-    """Self-normalised estimate (Swaminathan & Joachims, "The Self-Normalized Estimator", NeurIPS 2015) by inverse
-    propensities.
+@dataclass(frozen=True)
+class ExposedEvents:
+    """M events whose items were shown with a known probability."""
 
-    Only events with a propensity count; without any, or without an incumbent, there is no estimate. The slates of both
-    rankers are those of a replay, without explored places. `samples` are drawn for the bootstrap.
-    """
-    if paired.incumbent is None or paired.propensity is None:
-        return None
-    known = ~np.isnan(paired.propensity)
-    if not known.any():
-        return None
-    user, propensity = paired.user[known], paired.propensity[known]
-    is_explored, weight = propensity < 1, 1 / propensity
-    ours, theirs = (discounted_gains(ranks[known], K) for ranks in (paired.release_candidate, paired.incumbent))
-    bootstrap = paired_bootstrap(ours, theirs, user, weight=weight, samples=samples)
+    user: NDArray[np.int32]  # [M]
+    propensity: NDArray[np.float64]  # [M], above 0, at most 1
+    release_candidate: Ranks  # [M] of the event's item on the slate that the candidate would have shown
+    incumbent: Ranks  # [M]
+
+    @classmethod
+    def from_paired(cls, paired: PairedRanks) -> ExposedEvents | None:
+        """Those of a replay's events whose propensity is known; None without any, or without an incumbent."""
+        if paired.incumbent is None or paired.propensity is None:
+            return None
+        known = ~np.isnan(paired.propensity)
+        if not known.any():
+            return None
+        ranks = paired.release_candidate[known], paired.incumbent[known]
+        return cls(paired.user[known], paired.propensity[known], *ranks)
+
+
+def exposure_estimate(exposed: ExposedEvents, samples: int = 2000, random_seed: int = 0) -> ExposureEstimate:
+    """Self-normalised estimate (Swaminathan & Joachims, "The Self-Normalized Estimator", NeurIPS 2015) by inverse
+    propensities, with `samples` for its bootstrap over users."""
+    is_explored, weight = exposed.propensity < 1, 1 / exposed.propensity
+    ours, theirs = (discounted_gains(ranks, K) for ranks in (exposed.release_candidate, exposed.incumbent))
+    cluster = np.unique(exposed.user, return_inverse=True)[1]
+    per_user = np.stack([np.bincount(cluster, column) for column in (weight, weight * ours, weight * theirs)])
+    resampled = resampled_sums(per_user.astype(np.float64), samples, np.random.default_rng(random_seed))
+    total = per_user.sum(axis=1)
+    bootstrap = Bootstrap(
+        ours=float(total[1] / total[0]),
+        theirs=float(total[2] / total[0]),
+        resampled_ours=resampled[1] / resampled[0],
+        resampled_theirs=resampled[2] / resampled[0],
+    )
     return ExposureEstimate(
-        events=len(user),
+        events=len(exposed.user),
         explored_events=int(is_explored.sum()),
-        explored_users=len(np.unique(user[is_explored])),
+        explored_users=len(np.unique(exposed.user[is_explored])),
         effective_events=float(weight.sum() ** 2 / (weight**2).sum()),
         candidate=bootstrap.ours,
         incumbent=bootstrap.theirs,

@@ -70,29 +70,21 @@ class Bootstrap:
 
 
 def paired_bootstrap(
-    ours: Gains,
-    theirs: Gains,
-    user: NDArray[np.integer],
-    *,
-    weight: Gains | None = None,
-    samples: int = 2000,
-    random_seed: int = 0,
+    ours: Gains, theirs: Gains, user: NDArray[np.integer], *, samples: int = 2000, random_seed: int = 0
 ) -> Bootstrap:
-    """Bootstrap of ours and theirs over the same N events; `user` [N] is each event's user, `weight` [N] its weight in
-    the means, by default 1.
+    """Bootstrap of ours and theirs over the same N events; `user` [N] is each event's user.
 
     Raises `ValueError` without events.
     """
     if not len(user):
         raise ValueError("no events to compare on")
     _, cluster = np.unique(user, return_inverse=True)
-    weight = np.ones(len(user)) if weight is None else weight
-    sums = [np.bincount(cluster, weights) for weights in (weight, weight * ours, weight * theirs)]
-    per_user = np.stack(sums).astype(np.float64)  # [3, U]: weights, ours, theirs
-    resampled = _resampled_sums(per_user, samples, np.random.default_rng(random_seed))
+    sums = [np.bincount(cluster, weights) for weights in (np.ones(len(user)), ours, theirs)]
+    per_user = np.stack(sums).astype(np.float64)  # [3, U]: events, ours, theirs
+    resampled = resampled_sums(per_user, samples, np.random.default_rng(random_seed))
     return Bootstrap(
-        ours=float(np.average(ours, weights=weight)),
-        theirs=float(np.average(theirs, weights=weight)),
+        ours=float(ours.mean()),
+        theirs=float(theirs.mean()),
         resampled_ours=resampled[1] / resampled[0],
         resampled_theirs=resampled[2] / resampled[0],
     )
@@ -103,7 +95,7 @@ def paired_interval(ours: Gains, theirs: Gains, user: NDArray[np.integer], *, sa
     return paired_bootstrap(ours, theirs, user, samples=samples).interval()
 
 
-def _resampled_sums(per_user: Gains, samples: int, random: np.random.Generator) -> Gains:
+def resampled_sums(per_user: Gains, samples: int, random: np.random.Generator) -> Gains:
     """Each row of `per_user` [R, U] summed over users drawn with replacement, [R, samples]."""
     users = per_user.shape[1]
     batch = max(1, _MAX_DRAWS // users)

@@ -11,7 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from anabranch.messages import shortened
 from models.evaluation.contenders import PairedRanks
-from models.evaluation.off_policy import ExposureEstimate, exposure_estimate
+from models.evaluation.off_policy import ExposureEstimate
 from models.evaluation.paired_differences import (
     OVERALL,
     Difference,
@@ -124,8 +124,11 @@ class Verdict(Struct, frozen=True):
     or no incumbent."""
 
 
-def decide(paired: PairedRanks, rule: GateRule) -> Verdict:
-    """Compare the release candidate with every baseline on the same events, and apply the rule."""
+def decide(paired: PairedRanks, rule: GateRule, exposure: ExposureEstimate | None = None) -> Verdict:
+    """Compare the release candidate with every baseline on the same events, and apply the rule.
+
+    `exposure` is the estimate from explored places, where there is feedback on these.
+    """
     users = users_by_slice(paired)
     numbers = {f"{prefix(slice)}users": float(count) for slice, count in users.items()}
     numbers |= {f"{prefix(slice)}events": float(count) for slice, count in events_by_slice(paired).items()}
@@ -136,7 +139,6 @@ def decide(paired: PairedRanks, rule: GateRule) -> Verdict:
     numbers |= mean_metrics(paired)
     for test in tests:
         numbers |= test.numbers()
-    exposure = exposure_estimate(paired, rule.samples)
     numbers |= exposure.numbers() if exposure is not None else {}
     failed = [test.failure_text() for test in tests if not test.holds(rule.level)]
     failed += [_below_by_exposure(exposure)] if exposure is not None and not exposure.holds else []

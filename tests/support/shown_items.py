@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anabranch.messages import EXPLORED_POOL
 from anabranch.ranking.pipeline.exploration import candidates_needed, explore
-from models.evaluation.contenders import PairedRanks
+from models.evaluation.off_policy import ExposedEvents
 from models.metrics.ranking import Ranks, discounted_gains
 
 SLATE = 20
@@ -32,7 +32,7 @@ class ShownItems:
     even: bool = False
     """Whether users like all items alike; else they like those that the candidate ranks first twice as much."""
 
-    def feedback(self, random_seed: int) -> PairedRanks:
+    def feedback(self, random_seed: int) -> ExposedEvents:
         """What the replay of a gate's window and the logged propensities would be: the events of acts."""
         random = np.random.default_rng(random_seed)
         n = self.users * self.slates
@@ -44,12 +44,11 @@ class ShownItems:
         acted = np.flatnonzero(place < SLATE)
         item = drawn.candidate[acted, place[acted]]
         is_explored = place[acted] >= SLATE - drawn.explored[acted]
-        return PairedRanks(
-            user[acted],
-            rank_of(self.candidate_order)[item],
-            rank_of(np.arange(ITEMS))[item],
-            np.zeros(len(acted), np.int32),
+        return ExposedEvents(
+            user=user[acted],
             propensity=np.where(is_explored, 1 / EXPLORED_POOL, 1.0),
+            release_candidate=rank_of(self.candidate_order)[item],
+            incumbent=rank_of(np.arange(ITEMS))[item],
         )
 
     @property

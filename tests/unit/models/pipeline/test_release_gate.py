@@ -10,8 +10,9 @@ import pytest
 
 from anabranch.messages import REASON_LENGTH
 from models.evaluation.contenders import PairedRanks
+from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.slices import LARGEST_DOMAINS
-from models.metrics.bootstrap import NonInferiorityMargin
+from models.metrics.bootstrap import Interval, NonInferiorityMargin
 from models.metrics.ranking import Ranks, discounted_gains
 from models.pipeline.release_gate import GateRule, decide, holm
 
@@ -276,44 +277,41 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
     assert reason.startswith("NDCG@20 is not significantly above the co-visit table's")
 
 
-def explored(paired: PairedRanks, users: int, good: bool) -> PairedRanks:
-    """Two events of each of `users` users were at an explored place; there the candidate is the better one, or not."""
-    is_explored = (paired.user < users) & (np.arange(len(paired.user)) % 10 == 0)
-    rank = {True: np.where(is_explored, 1, paired.release_candidate), False: np.where(is_explored, 0, 1)}[good]
-    incumbent = paired.incumbent if good else np.where(is_explored, 1, 0)
-    return replace(
-        paired,
-        release_candidate=rank.astype(np.int32),
-        incumbent=np.asarray(incumbent, np.int32),
-        propensity=np.where(is_explored, 0.04, 1.0),
+def estimated(difference: float, users: int = MIN_EXPLORED_USERS) -> ExposureEstimate:
+    """An estimate of candidate minus incumbent whose interval reaches 0.01 to both sides."""
+    return ExposureEstimate(
+        events=5_000,
+        explored_events=2 * users,
+        explored_users=users,
+        effective_events=1_000.0,
+        candidate=0.2 + difference,
+        incumbent=0.2,
+        improvement=Interval(difference=difference, low=difference - 0.01, high=difference + 0.01),
     )
 
 
-def test_a_candidate_that_the_replay_prefers_and_the_estimate_from_explored_places_does_not_is_rejected() -> None:
-    paired = explored(trial(1, candidate=0.25, incumbent=0.18), users=400, good=False)
-    assert decide(replace(paired, propensity=None), QUICK).accepted, "by the replay alone"
-    verdict = decide(paired, QUICK)
-    assert not verdict.accepted
-    assert "NDCG@20 estimated from explored places is significantly below the incumbent's: -0." in verdict.reason
-    assert verdict.exposure is not None
-    assert verdict.numbers["exposure/explored_users"] == verdict.exposure.explored_users == 400
-    assert verdict.numbers["exposure/ndcg_at_20_minus_incumbent_high"] < 0
-
-
-def test_the_estimate_is_reported_and_decides_nothing_where_few_users_had_an_event_at_an_explored_place() -> None:
-    verdict = decide(explored(trial(1, candidate=0.25, incumbent=0.18), users=99, good=False), QUICK)
-    assert verdict.accepted, verdict.reason
-    assert verdict.numbers["exposure/explored_users"] == 99
+@pytest.mark.parametrize(
+    ("estimate", "accepted"),
+    [
+        (None, True),
+        (estimated(-0.02), False),
+        (estimated(-0.009), True),
+        (estimated(0.02), True),
+        (estimated(-0.02, users=MIN_EXPLORED_USERS - 1), True),
+    ],
+    ids=["none", "significantly below", "not significantly below", "above", "below, of too few users"],
+)
+def test_a_candidate_that_the_replay_prefers_may_not_be_below_by_the_estimate_from_explored_places(
+    estimate: ExposureEstimate | None, accepted: bool
+) -> None:
+    verdict = decide(trial(1, candidate=0.25, incumbent=0.18), QUICK, estimate)
+    assert verdict.accepted is accepted
+    says_so = "NDCG@20 estimated from explored places is significantly below the incumbent's: -0.0200" in verdict.reason
+    assert says_so is not accepted
+    assert verdict.exposure == estimate
+    exposure_numbers = {name: value for name, value in verdict.numbers.items() if name.startswith("exposure/")}
+    assert exposure_numbers == ({} if estimate is None else estimate.numbers())
 
 
 def test_a_good_estimate_from_explored_places_does_not_replace_the_replay() -> None:
-    verdict = decide(explored(trial(3, candidate=0.1, incumbent=0.25), users=400, good=True), QUICK)
-    assert verdict.numbers["exposure/ndcg_at_20_minus_incumbent_low"] > 0
-    assert not verdict.accepted
-
-
-def test_without_explored_places_the_numbers_are_those_of_the_replay_alone() -> None:
-    paired = trial(1, candidate=0.25, incumbent=0.18)
-    verdict = decide(replace(paired, propensity=np.full(len(paired.user), np.nan)), QUICK)
-    assert verdict == decide(paired, QUICK)
-    assert not [name for name in verdict.numbers if name.startswith("exposure")]
+    assert not decide(trial(1, candidate=0.18, incumbent=0.18), QUICK, estimated(0.1)).accepted
