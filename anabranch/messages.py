@@ -80,6 +80,11 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         """The item in which the user shows interest; None for most searches, and for a refund: the item came back."""
         return None if self.type == "refund" else self.item_id
 
+    @property
+    def search_query(self) -> str | None:
+        """The text that the user searched for; None if the event is no search."""
+        return self.query if self.type == "search" else None
+
     def __post_init__(self) -> None:
         if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():
             _refuse_control_characters(self, ("event_id", "user_id", "item_id", "session_id", "domain"))

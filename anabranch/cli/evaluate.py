@@ -27,11 +27,28 @@ def command(
     ] = None,
     kind: options.Kind = None,
     share: options.Share = 0.8,
+    train_on: options.TrainOn = None,
+    validation: Annotated[
+        bool,
+        typer.Option(
+            "--validation",
+            help="Leave the test out, and predict the last events before it: to choose settings without the test.",
+        ),
+    ] = False,
     random_seed: options.RandomSeed = 0,
     threads: options.Threads = 2,
     seed_models: Annotated[
         bool, typer.Option("--seeds", help="Evaluate every seed model alone too, on the same events.")
     ] = False,
+    without: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PART,…",
+            help="Rank the same events again with one of these parts taken out at a time: encoder, neighbours, "
+            "own_items, learned_order, texts, text_adapter, a sharing strategy, or a seed model that teaches, such as "
+            "seed:als. `each`: every part that the ranking uses. Only what a part needs is trained again.",
+        ),
+    ] = None,
     strategies: options.Strategies = None,
     search_seconds: options.SearchSeconds = 0.0,
     text_model: options.TextModel = None,
@@ -55,10 +72,13 @@ def command(
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
     from models.experiments.evaluation import Evaluation
+    from models.experiments.input_data import Division
     from models.experiments.training_options import TrainingOptions
     from models.report.evaluation_table import show
 
+    settings = settings_of(ctx)
     training = TrainingOptions(
+        rankers=settings,
         comparison_points=0,  # seed models are evaluated on the test, if at all
         random_seed=random_seed,
         threads=threads,
@@ -68,17 +88,17 @@ def command(
         text_adapter=text_adapter,
     )
     evaluation = Evaluation(
-        protocol=protocol,
+        division=Division(protocol, share, train_on, validation),
         files=options.input_files(data, items, columns, types, type, encoding),
-        share=share,
         random_seed=random_seed,
         kind=None if kind is None else kind.value,
         configure=training.config,
         release_dir=release,
-        data_dir=settings_of(ctx).data_dir,
+        data_dir=settings.data_dir,
         with_seed_models=seed_models,
         ranks_file=ranks,
         ways=way or list(WeeklyUpdate),
+        without=without,
     )
     results = evaluation.run()
     show(results)

@@ -67,6 +67,7 @@ def command(
     clients.require_topics(settings)
     lower_priority()
     training = TrainingOptions(
+        rankers=settings,
         random_seed=random_seed,
         threads=threads,
         search_seconds=search_seconds,

@@ -20,22 +20,33 @@ def command(
     only: Annotated[
         list[str] | None, typer.Option(help="Make this measurement alone; may be repeated. Others are kept.")
     ] = None,
+    timed: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Measure this data with time stamps too: a folder with a file of events and one of items, such as "
+            "events.csv and items.csv, as for `check`; may be repeated.",
+            file_okay=False,
+        ),
+    ] = None,
     render: Annotated[
         bool, typer.Option("--render", help="Measure nothing: write the page from the figures that are there.")
     ] = False,
 ) -> None:
     """Measure the benchmarks and write the page. A measurement whose figures are there is not made again.
 
-    The figures are in the data folder's `results`, one JSON file each; remove one to repeat its measurement.
+    The figures are in the data folder's `results`, one JSON file each; remove one to repeat its measurement. The page
+    has the figures of `make peers` too, if they are there.
 
     Example: anabranch results --data ../shared/data
     """
     from anabranch.cli.options import settings_of
-    from anabranch.harness.results.measurements import measure, select
+    from anabranch.harness.results.measurements import Places, measure, select
     from anabranch.harness.results.page import render as render_page
+    from anabranch.harness.results.timed_data import TimedData
 
     results, repeats = settings_of(ctx).data_dir / "results", seeds or random_seeds
     if not render:
-        measure(select(only), data, results, repeats, jobs)
+        more = [TimedData.in_folder(folder) for folder in timed or ()]
+        measure(select(only, more), Places(data, results), repeats, jobs)
     out.write_text(render_page(results, repeats))
     typer.echo(out)

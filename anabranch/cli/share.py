@@ -25,6 +25,7 @@ def command(
     encoding: file_options.Encoding = None,
     kind: options.Kind = None,
     share: options.Share = 0.8,
+    train_on: options.TrainOn = None,
     random_seed: options.RandomSeed = 0,
     threads: options.Threads = 2,
     strategies: options.Strategies = None,
@@ -45,7 +46,7 @@ def command(
     from anabranch.progress_bar import bar
     from anabranch.release import report_path
     from models.experiments.benchmark import make_release
-    from models.experiments.input_data import read_benchmark
+    from models.experiments.input_data import Division, read_benchmark
     from models.experiments.training_options import TrainingOptions
     from models.report.page import write
     from models.report.report import Report
@@ -57,6 +58,7 @@ def command(
     settings = settings_of(ctx)
     files = options.input_files(data, items, columns, types, type, encoding)
     training = TrainingOptions(
+        rankers=settings,
         random_seed=random_seed,
         threads=threads,
         strategies=strategies,
@@ -64,7 +66,8 @@ def command(
         text_model=text_model,
         text_adapter=text_adapter,
     )
-    benchmark = read_benchmark(protocol, files, share, None if kind is None else kind.value, training.config)
+    division = Division(protocol, share, train_on)
+    benchmark = read_benchmark(division, files, None if kind is None else kind.value, training.config)
     with bar_by_stage(bar) as progress, tensorboard(settings.data_dir, out.name) as curve:
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress, curve=curve)
     page = report_path(settings.data_dir, out.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.experiments.choices import DataKind, EvaluationProtocol, TextAdapterKind
+from models.experiments.choices import DataKind, EvaluationProtocol, TextAdapterKind, TrainingRows
 
 if TYPE_CHECKING:
     from models.experiments.input_data import InputFiles
@@ -27,6 +27,13 @@ Kind = Annotated[
 ]
 Share = Annotated[
     float, typer.Option(min=0.05, max=0.99, help="Share of a file of events that comes before the test events.")
+]
+TrainOn = Annotated[
+    TrainingRows | None,
+    typer.Option(
+        help="Events that are learned, protocol leave-one-out: with `train`, each user's validation event is only part "
+        "of the user's history, as in published results.  [default: train+validation]"
+    ),
 ]
 RandomSeed = Annotated[int, typer.Option(help="Random seed of training: the same data and seed make the same release.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads for training.")]

@@ -67,9 +67,5 @@ class EventBatch:
             ),
             keys=np.array([stable_hash(event.event_id) for event in events], np.uint64),
         )
-        queries = {
-            index: event.query
-            for index, event in enumerate(events)
-            if event.type == "search" and event.query is not None
-        }
+        queries = {index: query for index, event in enumerate(events) if (query := event.search_query) is not None}
         return cls(columns, queries)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from anabranch.release import ReleasePolicy
@@ -14,9 +13,8 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Policy:
-    """How candidates are chosen and slates are made."""
+    """How candidates are chosen. The length of a slate is in the `StateLayout`, since user states keep the last one."""
 
-    slate: int = 20
     retrieval_k: int = 100
     """Items retrieved from the item index."""
     neighbours: int = 20
@@ -38,7 +36,6 @@ class Policy:
     def from_settings(cls, settings: Settings, release: ReleasePolicy) -> Policy:
         """The policy by which a release serves: what the settings leave open, the release decides."""
         return cls(
-            slate=settings.slate_size,
             retrieval_k=settings.retrieval_k,
             neighbours=_either(settings.neighbours, release.neighbours),
             exclude_seen=_either(settings.exclude_seen, release.exclude_seen),
@@ -47,11 +44,6 @@ class Policy:
             explore_places=settings.explore_places,
             purchase=settings.publish_purchase,
         )
-
-    @property
-    def without_exploration(self) -> Policy:
-        """The same, with the best items at every place."""
-        return replace(self, explore_places=0)
 
     @property
     def for_release(self) -> ReleasePolicy:
@@ -65,15 +57,6 @@ class Policy:
     def excludes(self, *, in_session: bool) -> bool:
         """Whether items that the user has had an event about are excluded: those of the current session, or others."""
         return self.exclude_seen or (in_session and not self.allow_session_repeats)
-
-    def excluded_items(self, session_items: Set[int], seen_items: Set[int]) -> set[int]:
-        """The items excluded for a user: `seen_items` are those of all their events, `session_items` of the session."""
-        excluded = set[int]()
-        if self.excludes(in_session=True):
-            excluded |= session_items
-        if self.excludes(in_session=False):
-            excluded |= seen_items
-        return excluded
 
 
 def _either(setting: Value | None, otherwise: Value) -> Value:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
 from anabranch.ranking.types import Slots, Vectors, YieldCpu
 from consumers.runtime.background import run_in_background
 from consumers.runtime.pacing import Throttle
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 RECALL_INTERVAL_S = 10
 RECALL_VALID_S = 300
 """How long a measured recall is reported: without events it is not measured again, and says nothing any more."""
-SAMPLE_SIZE = 64
-"""User vectors in one estimate of recall. Each costs an exact search, which compares it with every item."""
 
 
 class IndexRebuilder:
@@ -73,9 +72,7 @@ class RecallMonitor:
         self._due = Throttle(RECALL_INTERVAL_S, monotonic)
         self._measured: MeasuredRecall | None = None
         self._base: AnnIndex | None = None
-        self._sample: dict[int, Vectors] = {}
-        """Vectors of the users ranked most recently, by slot."""
-        self._random = np.random.default_rng(0)
+        self._sample = QuerySample()
         self._tuned = False
         self._search: Future[None] | None = None
         metrics.index_recall.set_function(lambda: math.nan if (valid := self._valid()) is None else valid.recall)
@@ -87,26 +84,19 @@ class RecallMonitor:
         Raises the error that ended a search.
         """
         if base is not self._base:
-            self._base, self._sample, self._tuned = base, {}, False
-        self._add_to_sample(vectors, self._random.choice(slots, min(SAMPLE_SIZE, len(slots)), replace=False))
+            self._base, self._tuned = base, False
+            self._sample.clear()
+        self._sample.add(vectors, slots)
         if self._search is not None:
             if not self._search.done():
                 return
             self._search.result()
         if not len(base):
             return
-        sample_is_full = len(self._sample) == SAMPLE_SIZE
-        if self._due() or (sample_is_full and not self._tuned):
-            self._tuned = sample_is_full
-            queries = np.stack(list(self._sample.values()))
-            self._search = run_in_background("index-recall", partial(self._tune, base, queries))
-
-    def _add_to_sample(self, vectors: NDArray[np.float16], slots: Slots) -> None:
-        for slot, vector in zip(slots.tolist(), vectors[slots].astype(np.float32), strict=True):
-            self._sample.pop(slot, None)
-            self._sample[slot] = vector
-        for slot in list(self._sample)[:-SAMPLE_SIZE]:
-            del self._sample[slot]
+        is_full = self._sample.is_full
+        if self._due() or (is_full and not self._tuned):
+            self._tuned = is_full
+            self._search = run_in_background("index-recall", partial(self._tune, base, self._sample.queries))
 
     def _tune(self, base: AnnIndex, queries: Vectors, yield_cpu: YieldCpu) -> None:
         measure = base.tune if len(queries) == SAMPLE_SIZE else base.recall

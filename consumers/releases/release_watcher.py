@@ -29,6 +29,7 @@ from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import ReleaseError
 from anabranch.release_notices import ReleaseNotices
@@ -325,6 +326,7 @@ class ReleaseWatcher:
             live.index.rebuild()
         else:
             run_in_background("index-of-next-release", live.index.rebuild).result()
-        rank.warm_up(live, Policy.from_settings(self._settings, files.manifest.policy))
+        policy = Policy.from_settings(self._settings, files.manifest.policy)
+        rank.warm_up(live, policy, StateLayout.from_settings(self._settings))
         log.info("release %s is loaded with %d items", notice.release, len(live.index))
         return live

@@ -41,7 +41,7 @@ class CoVisitModel:
         """User → item → what the user's visits of the item count together."""
         self._first_seen: dict[int, int] = {}
         self._repeat_rates = RepeatRates()
-        self._histories = Histories()
+        self._histories = Histories(self.rule.history)
         self._decay = ForwardDecay(self.rule.half_life_ms, self._rescale)
         self._newest_weight = 1.0
         """Weight of the newest event."""

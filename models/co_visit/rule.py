@@ -42,5 +42,8 @@ class CoVisitRule:
     min_users: int = 3
     """Distinct users that a pair needs before it is published, and an item before its popularity is: what fewer did is
     theirs."""
+    history: int = 64
+    """Newest items of a user that are remembered, to pair a visit with them and to tell a return from a repetition. The
+    model learns from a log, so what a ranker keeps of a user is no bound."""
     repeat_prior: float = 5.0
     """Pseudo-count of users per item who repeat it at `UNKNOWN_REPEAT_RATE`."""

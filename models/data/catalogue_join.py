@@ -1,4 +1,4 @@
-"""The events of a log that are about items of a catalogue."""
+"""The events of a log that are about items of a catalogue, and the searches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _EXAMPLES = 3
 
 
 def join_catalogue(log: EventLog, item_ids: Sequence[str]) -> EventLog:
-    """The events about items of the catalogue; item numbers become rows of `item_ids`.
+    """The events about items of the catalogue, and searches; item numbers become rows of `item_ids`.
 
     Raises `NotEnoughData`, which shows ids of both, if there is none.
     """
@@ -19,7 +19,7 @@ def join_catalogue(log: EventLog, item_ids: Sequence[str]) -> EventLog:
             "the catalogue has no items: publish them with `anabranch catalogue`, or name another file with --items"
         )
     joined = log.renumbered(item_ids)
-    if not len(joined):
+    if not len(joined.with_items()):
         in_events = [log.item_ids[item] for item in dict.fromkeys(log.with_items().item.tolist())]
         raise NotEnoughData(
             f"none of the {len(log):,} events is about an item of the catalogue. The events have {_some(in_events)}, "

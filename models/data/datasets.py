@@ -2,13 +2,14 @@
 
 `train.parquet` and the other parts have the columns `user_id, position, item_id`, one row per event; `position` is the
 order within the user. `items.parquet`, if present, has `item_id, title, brand, category`. Ids are numbers or text.
-There are no time stamps, so events are given evenly spaced times that carry no information beyond their order.
+There are no time stamps, so times are made up. They must carry no information beyond the order: neither how many events
+a user still has, nor how large the data set is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,17 @@ from anabranch.messages import EVENT_TYPES, Item
 from models.data.event_log import NONE, EventColumns, EventLog
 
 MINUTE_MS = 60_000
-HOUR_MS = 60 * MINUTE_MS
+WEEK_MS = 7 * 24 * 60 * MINUTE_MS
 FIRST_TS = 1_600_000_000_000
-"""UTC milliseconds at which the invented times begin."""
+"""UTC milliseconds at which the made-up times begin."""
+TRAINING_SPAN_MS = 18 * WEEK_MS
+"""Time in which the training sessions begin, however many there are: a half-life means the same in every data set."""
+STEP_MS = 1
+"""Time between two of a user's newest events in leave-one-out. All users end together, so a time tells how many events
+are left: in steps this short all events are equally old to what is measured in days, as half-lives and ages are."""
+MAX_STEPS = 64
+"""Earlier events than a user's newest so many have one time, in their order. Otherwise long histories would be long
+enough to tell."""
 COLUMNS = ("user_id", "position", "item_id")
 Ids = NDArray[Any]
 """[n] whole numbers, or text"""
@@ -66,36 +75,43 @@ class Part:
 def sessions(folder: Path) -> tuple[EventLog, EventLog, list[Item]]:
     """Training log, test log and items of a folder whose users are sessions.
 
-    Sessions begin one minute apart in the order of their ids, test sessions after all training sessions. Events of a
-    session are half a minute apart.
+    Sessions begin evenly spaced in the order of their ids: the training sessions over `TRAINING_SPAN_MS`, then the test
+    sessions at the same distance from each other. Events of a session are half a minute apart.
     """
     train, test = Part.read(folder / "train.parquet"), Part.read(folder / "test.parquet")
     items, ids = _items(folder, [train, test])
-    train_log, test_log = session_logs([train, test], ids)
+    distance_ms = TRAINING_SPAN_MS / len(np.unique(train.user))
+    train_log, test_log = session_logs([train, test], ids, [distance_ms, distance_ms])
     return train_log, test_log, items
 
 
 def periods(folder: Path) -> tuple[list[EventLog], list[Item]]:
-    """Logs of `period_00.parquet`, `period_01.parquet` and so on, each later than the one before, and the items."""
+    """Logs of `period_00.parquet`, `period_01.parquet` and so on, and the items.
+
+    Times are as for `sessions`. Each period is a week long, and begins after the one before.
+    """
     paths = sorted(folder.glob("period_*.parquet"))
     if len(paths) < 2:
         raise DataError(f"{folder} has {len(paths)} files period_*.parquet, but needs at least 2: to train and to test")
     parts = [Part.read(path) for path in paths]
     items, ids = _items(folder, parts)
-    return session_logs(parts, ids), items
+    return session_logs(parts, ids, [WEEK_MS / len(np.unique(part.user)) for part in parts]), items
 
 
-def session_logs(parts: Sequence[Part], items: Ids) -> list[EventLog]:
-    """One log per part; `items` [n] are sorted. Users, which are sessions, are numbered over all parts."""
+def session_logs(parts: Sequence[Part], items: Ids, distances_ms: Sequence[float]) -> list[EventLog]:
+    """One log per part; `items` [n] are sorted. Users, which are sessions, are numbered over all parts.
+
+    `distances_ms` has the time from the start of one session to that of the next, for each part.
+    """
     logs, users = [], 0
     by_part = [np.unique(part.user, return_inverse=True) for part in parts]
     user_ids = tuple(f"{number}-{user}" for number, (ids, _) in enumerate(by_part) for user in ids.tolist())
     item_ids = tuple(map(str, items.tolist()))
     begin = FIRST_TS
-    for part, (ids, index) in zip(parts, by_part, strict=True):
+    for part, (ids, index), distance_ms in zip(parts, by_part, distances_ms, strict=True):
         user = users + index
-        ts = begin + index * MINUTE_MS + part.position * (MINUTE_MS // 2)
-        begin = int(ts.max()) + MINUTE_MS  # no session overlaps the next part
+        ts = begin + (index * distance_ms).astype(np.int64) + part.position * (MINUTE_MS // 2)
+        begin = max(begin + int(len(ids) * distance_ms), int(ts.max()) + MINUTE_MS)  # no session overlaps the next part
         log = EventLog.from_columns(
             EventColumns(user, np.searchsorted(items, part.item), np.full(len(user), _VIEW), ts, user),
             user_ids=user_ids,
@@ -112,6 +128,8 @@ class LeaveOneOut:
 
     log: EventLog
     items: list[Item]
+    last_from: int
+    """UTC milliseconds; each user's last event for training is from here to `validation_from`."""
     validation_from: int
     """UTC milliseconds; earlier events are for training."""
     test_from: int
@@ -121,7 +139,7 @@ class LeaveOneOut:
 def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
     """Read one folder, or several as domains of one catalogue; then ids begin with the name of their folder.
 
-    All users end at the same time. Their events are one hour apart.
+    All users end at the same time. Their newest events are `STEP_MS` apart, and each event is a session.
     """
     columns: list[EventColumns] = []
     items: list[Item] = []
@@ -139,7 +157,8 @@ def leave_one_out(folders: Sequence[Path]) -> LeaveOneOut:
         user_ids=tuple(user_ids),
         item_ids=tuple(item.item_id for item in items),
     )
-    return LeaveOneOut(log, items, FIRST_TS, FIRST_TS + HOUR_MS)
+    log = replace(log, session=np.arange(len(log)))
+    return LeaveOneOut(log, items, FIRST_TS - STEP_MS, FIRST_TS, FIRST_TS + STEP_MS)
 
 
 def _leave_one_out_columns(
@@ -148,17 +167,18 @@ def _leave_one_out_columns(
     """Events of one folder's training, validation and test part, its users and items numbered from the given ones."""
     training_events = np.bincount(np.searchsorted(users, parts[0].user), minlength=len(users))
     columns = []
-    for hour, part in enumerate(parts, start=-1):  # the last training event, the validation event, the test event
+    for step, part in enumerate(parts, start=-1):  # the last training event, the validation event, the test event
         user = np.searchsorted(users, part.user)
         index = np.arange(len(part)) - np.searchsorted(part.user, part.user)  # of the user's events in this part
-        hours_before_last = training_events[user] - index - 1 if hour == -1 else np.zeros(len(part), np.int64)
+        before_last = training_events[user] - index - 1 if step == -1 else np.zeros(len(part), np.int64)
         columns.append(
             EventColumns(
                 user=first_user + user,
                 item=first_item + np.searchsorted(items, part.item),
                 type=np.full(len(part), _VIEW),
-                ts=FIRST_TS + (hour - hours_before_last) * HOUR_MS,
+                ts=FIRST_TS + (step - np.minimum(before_last, MAX_STEPS)) * STEP_MS,
                 session=np.full(len(part), NONE),
+                query=np.full(len(part), NONE),
             )
         )
     return columns

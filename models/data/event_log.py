@@ -26,21 +26,22 @@ class NotEnoughData(AnabranchError):
 
 
 class EventColumns(NamedTuple):
-    """N events in any order. The columns are as in `EventLog`, of any integer type."""
+    """N events in any order. The columns are as in `EventLog`, of any integer type; without `query`, none has one."""
 
     user: NDArray[np.integer]  # [N]
     item: NDArray[np.integer]  # [N]
     type: NDArray[np.integer]  # [N]
     ts: NDArray[np.integer]  # [N]
     session: NDArray[np.integer]  # [N]
+    query: NDArray[np.integer] | None = None  # [N]
 
 
 @dataclass(frozen=True)
 class EventLog:
     """N events sorted by `ts`; events with equal `ts` keep their order.
 
-    `user` and `item` are indices of `user_ids` and `item_ids`. A slice of a log shares both lists with it, so numbers
-    have the same meaning in both.
+    `user`, `item` and `query` are indices of `user_ids`, `item_ids` and `queries`. A slice of a log shares these lists
+    with it, so numbers have the same meaning in both.
     """
 
     user: Int32  # [N]
@@ -48,8 +49,11 @@ class EventLog:
     type: UInt8  # [N], index in EVENT_TYPES
     ts: Int64  # [N], UTC milliseconds
     session: Int64  # [N], equal for events of one session, NONE without a session
+    query: Int32  # [N], NONE for an event that is no search
     user_ids: tuple[str, ...]
     item_ids: tuple[str, ...]
+    queries: tuple[str, ...]
+    """Texts of the searches."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -60,6 +64,7 @@ class EventLog:
         users: dict[str, int] = {}
         items = {item_id: number for number, item_id in enumerate(item_ids)}
         sessions: dict[tuple[str, str], int] = {}
+        queries: dict[str, int] = {}
         rows = [
             (
                 users.setdefault(event.user_id, len(users)),
@@ -69,15 +74,24 @@ class EventLog:
                 NONE
                 if event.session_id is None
                 else sessions.setdefault((event.user_id, event.session_id), len(sessions)),
+                NONE if (query := event.search_query) is None else queries.setdefault(query, len(queries)),
             )
             for event in events
         ]
-        columns = np.array(rows, dtype=np.int64).reshape(-1, 5)
-        return cls.from_columns(EventColumns(*columns.T), user_ids=tuple(users), item_ids=tuple(items))
+        columns = EventColumns(*np.array(rows, dtype=np.int64).reshape(-1, 6).T)
+        return cls.from_columns(columns, user_ids=tuple(users), item_ids=tuple(items), queries=tuple(queries))
 
     @classmethod
-    def from_columns(cls, columns: EventColumns, *, user_ids: tuple[str, ...], item_ids: tuple[str, ...]) -> EventLog:
+    def from_columns(
+        cls,
+        columns: EventColumns,
+        *,
+        user_ids: tuple[str, ...],
+        item_ids: tuple[str, ...],
+        queries: tuple[str, ...] = (),
+    ) -> EventLog:
         """Sort the events by time."""
+        query = np.full(len(columns.ts), NONE) if columns.query is None else columns.query
         order = np.argsort(columns.ts, kind="stable")
         return cls(
             columns.user[order].astype(np.int32),
@@ -85,8 +99,10 @@ class EventLog:
             columns.type[order].astype(np.uint8),
             columns.ts[order].astype(np.int64),
             columns.session[order].astype(np.int64),
+            query[order].astype(np.int32),
             user_ids,
             item_ids,
+            queries,
         )
 
     def take(self, rows: slice | NDArray[np.bool_] | NDArray[np.integer]) -> EventLog:
@@ -98,6 +114,7 @@ class EventLog:
             type=self.type[rows],
             ts=self.ts[rows],
             session=self.session[rows],
+            query=self.query[rows],
         )
 
     def between(self, start: int, end: int) -> EventLog:
@@ -107,11 +124,11 @@ class EventLog:
 
     def followed_by(self, later: EventLog) -> EventLog:
         """This log, then a later slice of the same log. Raises `ValueError` if their numbers differ in meaning."""
-        if later.user_ids is not self.user_ids or later.item_ids is not self.item_ids:
-            raise ValueError("cannot join logs that number users or items differently")
+        if any(getattr(later, name) is not getattr(self, name) for name in ("user_ids", "item_ids", "queries")):
+            raise ValueError("cannot join logs that number users, items or queries differently")
         parts = ((getattr(self, name), getattr(later, name)) for name in EventColumns._fields)
-        user, item, type, ts, session = (np.concatenate(part) for part in parts)
-        return replace(self, user=user, item=item, type=type, ts=ts, session=session)
+        user, item, type, ts, session, query = (np.concatenate(part) for part in parts)
+        return replace(self, user=user, item=item, type=type, ts=ts, session=session, query=query)
 
     def split(self, ts: int) -> tuple[EventLog, EventLog]:
         """Events before `ts` (UTC milliseconds), and the others."""
@@ -138,27 +155,31 @@ class EventLog:
         return previous
 
     def renumbered(self, item_ids: Sequence[str]) -> EventLog:
-        """The events on `item_ids` only; an item's number becomes its index in `item_ids`."""
+        """The events on `item_ids`, and searches; an item's number becomes its index in `item_ids`."""
         numbers = {item_id: number for number, item_id in enumerate(item_ids)}
         renumbering = np.array([numbers.get(item_id, NONE) for item_id in self.item_ids] + [NONE], np.int32)
-        return replace(self, item=renumbering[self.item], item_ids=tuple(item_ids)).with_items()
+        item = renumbering[self.item]
+        renumbered = replace(self, item=item, item_ids=tuple(item_ids))
+        return renumbered.take((item != NONE) | (self.query != NONE))
 
     def with_items(self) -> EventLog:
-        """The events that have an item, that is, no searches."""
+        """The events that have an item."""
         return self.take(self.item != NONE)
 
     def events(self) -> list[Event]:
-        """The events as messages, without searches, because the log has no queries. Event ids are the row numbers."""
-        rows = np.flatnonzero(self.item != NONE)
+        """The events as messages, without refunds, because the log does not have their items. Event ids are the row
+        numbers."""
+        rows = np.flatnonzero((self.item != NONE) | (self.query != NONE))
         return [self._event(int(row)) for row in rows]
 
     def _event(self, row: int) -> Event:
-        session = int(self.session[row])
+        item, session, query = int(self.item[row]), int(self.session[row]), int(self.query[row])
         return Event(
             event_id=str(row),
             user_id=self.user_ids[self.user[row]],
             type=EVENT_TYPES[self.type[row]],  # type: ignore[arg-type]
-            item_id=self.item_ids[self.item[row]],
+            item_id=None if item == NONE else self.item_ids[item],
+            query=None if query == NONE else self.queries[query],
             ts=int(self.ts[row]),
             session_id=None if session == NONE else str(session),
         )

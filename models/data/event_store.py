@@ -65,7 +65,7 @@ class EventStore:
 
     def log(self, item_ids: Sequence[str] = ()) -> EventLog:
         """All events as a log; `item_ids` have the first item numbers."""
-        tables = [pq.read_table(part, columns=list(_COLUMNS[1:6])) for part in self._parts()]
+        tables = [pq.read_table(part, columns=list(_COLUMNS[1:7])) for part in self._parts()]
         if not tables:
             return EventLog.from_events([], item_ids)
         table = pa.concat_tables(tables).combine_chunks()
@@ -73,6 +73,7 @@ class EventStore:
         sessions = table["session_id"].combine_chunks().dictionary_encode()
         types = pc.index_in(table["type"].combine_chunks(), pa.array(EVENT_TYPES))
         items, all_item_ids = _numbered(_items_of_interest(table), item_ids)
+        queries = _search_queries(table).dictionary_encode()
         return EventLog.from_columns(
             EventColumns(
                 user=users.indices.to_numpy(),
@@ -80,9 +81,11 @@ class EventStore:
                 type=types.to_numpy(),
                 ts=table["ts"].to_numpy(),
                 session=sessions.indices.fill_null(NONE).to_numpy(),
+                query=queries.indices.fill_null(NONE).to_numpy(),
             ),
             user_ids=tuple(users.dictionary.to_pylist()),
             item_ids=all_item_ids,
+            queries=tuple(queries.dictionary.to_pylist()),
         )
 
     def propensities(self) -> NDArray[np.float64]:
@@ -113,6 +116,12 @@ def _items_of_interest(table: pa.Table) -> pa.Array:
     """Item ids [N], null as `Event.item_of_interest` is None."""
     items, is_refund = table["item_id"].combine_chunks(), pc.equal(table["type"].combine_chunks(), "refund")
     return pc.if_else(is_refund, pa.scalar(None, pa.string()), items)
+
+
+def _search_queries(table: pa.Table) -> pa.Array:
+    """Texts of the searches [N], null as `Event.search_query` is None."""
+    queries, is_search = table["query"].combine_chunks(), pc.equal(table["type"].combine_chunks(), "search")
+    return pc.if_else(is_search, queries, pa.scalar(None, pa.string()))
 
 
 def _numbered(items: pa.Array, item_ids: Sequence[str]) -> tuple[pa.Array, tuple[str, ...]]:

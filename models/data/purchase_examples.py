@@ -34,6 +34,7 @@ class PurchaseExamples:
     features: NDArray[np.float32]  # [N, F]
     bought: NDArray[np.bool_]  # [N]
     prediction_point: NDArray[np.int64]  # [N], ascending, from 0 to n - 1
+    on_slate: NDArray[np.bool_]  # [N], whether the release serves the candidate: only then its probability is published
 
     def __len__(self) -> int:
         return len(self.bought)
@@ -45,6 +46,12 @@ class PurchaseExamples:
         bounds = [0, *cuts, len(self)]
         return [self._part(slice(*bound)) for bound in pairwise(bounds)]
 
-    def _part(self, rows: slice) -> PurchaseExamples:
+    def served(self) -> PurchaseExamples:
+        """The candidates on slates."""
+        return self._part(self.on_slate)
+
+    def _part(self, rows: slice | NDArray[np.bool_]) -> PurchaseExamples:
         prediction_point = self.prediction_point[rows]
-        return PurchaseExamples(self.features[rows], self.bought[rows], prediction_point - prediction_point[:1])
+        return PurchaseExamples(
+            self.features[rows], self.bought[rows], prediction_point - prediction_point[:1], self.on_slate[rows]
+        )

@@ -72,7 +72,7 @@ class SequenceWindows:
 
 @dataclass(frozen=True)
 class Sequences:
-    """N events sorted by user, then time."""
+    """N events about items, sorted by user, then time."""
 
     user: NDArray[np.int32]  # [N]
     item: NDArray[np.int32]  # [N]
@@ -86,7 +86,8 @@ class Sequences:
 
     @classmethod
     def from_log(cls, log: EventLog) -> Sequences:
-        """Sort a log in which every event has an item: see `EventLog.renumbered`."""
+        """Sort the events of a log that have an item."""
+        log = log.with_items()
         order = np.lexsort((np.arange(len(log)), log.user))  # stable: each user's events stay in time order
         return cls._sorted(log.user[order], log.item[order], log.type[order], log.ts[order])
 

@@ -64,8 +64,8 @@ def evaluate_contenders(
     incumbent_ranks = None if incumbent is None else rank_events(incumbent, log, start, done).rank
     compared = (candidate_ranks != NO_SLATE) & (log.item[start:] != NONE)
     scored = np.concatenate([np.zeros(start, np.bool_), compared])
-    co_visit, policy = contenders.co_visit, contenders.release_candidate.policy
-    predicted = predict(log, scored, [co_visit], policy, done, trained_events=start)
+    co_visit, rules = contenders.co_visit, contenders.release_candidate.rules
+    predicted = predict(log, scored, [co_visit], rules, done, trained_events=start)
     return PairedRanks(
         user=log.user[start:][compared],
         release_candidate=candidate_ranks[compared],

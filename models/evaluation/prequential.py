@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
-from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventLog
 from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline, baselines
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
+from models.offline.excluded_items import SlateRules, excluded_items
 from models.offline.offline_ranker import OfflineRankings
 
 K = 20
@@ -127,18 +127,18 @@ class BaselineRanks:
 
 def evaluate_prequentially(
     served: ServedLog,
+    rules: SlateRules,
     against: Sequence[Baseline] | None = None,
     *,
-    policy: Policy | None = None,
     done: Callable[[int], None] = lambda n: None,
 ) -> Prequential:
     """Score what was served and the baselines on every event about an item whose user had a slate.
 
-    `against` defaults to `baselines()`; their slates pass the filters of `policy`, which is the one that served. Calls
-    `done(n)` after every n events of the log.
+    `against` defaults to `baselines()`; their slates keep to the `rules` of what served. Calls `done(n)` after every n
+    events of the log.
     """
     chosen = baselines() if against is None else against
-    predicted = predict(served.log, served.scored, chosen, policy, done)
+    predicted = predict(served.log, served.scored, chosen, rules, done)
     scored = served.scored
     ranks = {SERVED: served.rank[scored]}
     ranks |= {name: np.array(values, np.int32) for name, values in predicted.ranks.items()}
@@ -168,27 +168,28 @@ def predict(
     log: EventLog,
     scored: NDArray[np.bool_],
     against: Sequence[Baseline],
-    policy: Policy | None = None,
+    rules: SlateRules,
     done: Callable[[int], None] = lambda n: None,
     trained_events: int = 0,
 ) -> BaselineRanks:
     """Run the baselines over the log, and record the rank of the item of each `scored` [N] event on their slates.
 
-    The baselines were trained on the first `trained_events` events already.
+    The baselines were trained on the first `trained_events` events already. Their slates are as long as those of a
+    ranker with the same `rules`, and exclude what it would.
     """
-    policy = policy or Policy()
     predicted = BaselineRanks(ranks={baseline.name: [] for baseline in against})
-    histories = Histories()
+    excluded = excluded_items(log, np.flatnonzero(scored), rules)
+    histories = Histories(rules.layout.history)
     visited: dict[int, set[int]] = {}
     for count, ((user, item, ts, session), is_scored) in enumerate(
         zip(visits(log), scored.tolist(), strict=True), start=1
     ):
         history, own = histories.get(user), visited.setdefault(user, set())
         if is_scored:
-            exclude = policy.excluded_items(history.session_items(), own)
+            exclude = excluded.of_point(len(predicted.repeat))
             predicted.repeat.append(item in own)
             for baseline in against:
-                slate = baseline.slate(user, K, exclude)
+                slate = baseline.slate(user, rules.slate, exclude)
                 predicted.ranks[baseline.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
         history.enter(item, ts, session)
         if is_scored:

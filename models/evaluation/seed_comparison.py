@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from anabranch.ranking.pipeline.slates import rank_candidates
-from models.data.event_log import EventLog
+from models.data.event_log import NONE, EventLog
 from models.data.sequences import Positions
 from models.evaluation.paired_differences import OVERALL
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
@@ -60,11 +60,11 @@ class ComparisonPoints:
 
 
 def draw_prediction_points(log: EventLog, start: int, count: int, random_seed: int) -> Positions:
-    """Draw rows [M] of events from `start` on whose user has an earlier event; ascending.
+    """Draw rows [M] of events about an item, from `start` on, whose user has an earlier event; ascending.
 
     M is `count`, or `MAX_HELD_OUT_SHARE` of such events if that is less.
     """
-    rows = start + np.flatnonzero(log.previous()[start:] >= 0)
+    rows = start + np.flatnonzero((log.previous()[start:] >= 0) & (log.item[start:] != NONE))
     drawn = min(count, int(MAX_HELD_OUT_SHARE * len(rows)))
     return np.sort(np.random.default_rng(random_seed).choice(rows, drawn, replace=False))
 
@@ -83,12 +83,12 @@ def compare_seed_models(
     slices = {name: mask for name, mask in slices.items() if mask.any()}
     user_rows = np.flatnonzero(np.isin(log.user, user))
     log, start, rows = log.take(user_rows), int(np.searchsorted(user_rows, start)), np.searchsorted(user_rows, rows)
-    contexts = prediction_points_before(log, rows, shared.policy)
+    contexts = prediction_points_before(log, rows, shared.rules)
     shared_ranks = ranks_at_rows(shared, log, start, rows)
     done(0.5)
     scores = {}
     for model in seed_models:
-        ranks = seed_ranks(model, contexts, next_item, shared.policy.slate)
+        ranks = seed_ranks(model, contexts, next_item, shared.layout.slate)
         scores[model.name] = _score(ranks, shared_ranks, user, slices)
         done(0.5 / len(seed_models))
     return SeedComparison(
@@ -109,9 +109,9 @@ def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positi
     previous = log.previous()[rows] - start
     chosen = np.zeros(len(log) - start, np.bool_)
     chosen[previous] = True
-    slates = np.full((len(chosen), ranker.policy.slate), -1, np.int32)
+    slates = np.full((len(chosen), ranker.layout.slate), -1, np.int32)
     for batch in candidate_batches(ranker, log.take(slice(0, start)), log.take(slice(start, None)), chosen):
-        ranked = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.policy.slate)
+        ranked = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.layout.slate)
         slates[batch.row] = ranked[0]
     hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)

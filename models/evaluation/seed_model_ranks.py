@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
-from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts, Positions, Sequences
-from models.data.sessions import begins_session
 from models.metrics.ranking import Ranks
+from models.offline.excluded_items import SlateRules, excluded_items
 from models.seeds.seed_model import SeedModel
 
-RECENT = 64
-"""Newest items that a seed model is given, as many as the history in a user state holds."""
 BATCH = 512
 
 
@@ -28,24 +25,24 @@ class PredictionPoints:
     excluded: NDArray[np.int32]  # [M, h] recent items that the serving policy filters; -1 padded
 
 
-def prediction_points_before(log: EventLog, rows: Positions, policy: Policy) -> PredictionPoints:
-    """The prediction points right before the events at rows [M], each of which has an earlier event of its user.
+def prediction_points_before(log: EventLog, rows: Positions, rules: SlateRules) -> PredictionPoints:
+    """The prediction points right before the events at rows [M].
 
-    Excluded are the items of the current session, or all recent items if the policy excludes everything seen.
+    A seed model is given as many of the newest items as a user state holds. Excluded is what a ranker would exclude.
     """
-    order = _by_user(log)
-    position = np.empty(len(log), np.int64)
-    position[order] = np.arange(len(log))
-    previous = position[rows] - 1
-    contexts = Sequences.from_log(log).contexts(previous, RECENT)
-    if policy.excludes(in_session=False):
-        return PredictionPoints(contexts, contexts.recent)
-    length = np.zeros(len(rows), np.int64)
-    if policy.excludes(in_session=True):
-        length = _session_lengths(log.take(order))[previous]
-    longest = min(RECENT, int(length.max(initial=0)))
-    newest = contexts.recent[:, :longest]
-    return PredictionPoints(contexts, np.where(np.arange(longest) < length[:, None], newest, NONE).astype(np.int32))
+    item_rows = np.flatnonzero(log.item != NONE)
+    visits = log.take(item_rows)
+    order = np.lexsort((np.arange(len(visits)), visits.user))  # of user, then time
+    position = np.empty(len(visits), np.int64)
+    position[order] = np.arange(len(visits))
+    row = np.searchsorted(item_rows, rows)
+    contexts = Sequences.from_log(visits).contexts(np.maximum(position[row] - 1, 0), rules.layout.history)
+    has_items = visits.previous()[row] >= 0  # an earlier event may be a search
+    if not has_items.all():
+        contexts = replace(
+            contexts.only(np.broadcast_to(has_items[:, None], contexts.recent.shape)), user=log.user[rows]
+        )
+    return PredictionPoints(contexts, excluded_items(log, rows, rules).padded())
 
 
 def seed_ranks(seed: SeedModel, points: PredictionPoints, next_item: NDArray[np.int32], slate: int) -> Ranks:
@@ -60,15 +57,3 @@ def seed_ranks(seed: SeedModel, points: PredictionPoints, next_item: NDArray[np.
         hit = (top == next_item[part][:, None]) & allowed & (position <= slate)
         ranks[part] = np.where(hit.any(axis=1), (position * hit).max(axis=1), NOT_ON_SLATE)
     return ranks
-
-
-def _by_user(log: EventLog) -> Positions:
-    """Rows in the order of user, then time."""
-    return np.lexsort((np.arange(len(log)), log.user))
-
-
-def _session_lengths(log: EventLog) -> Positions:
-    """Events of the session up to and including each event [N]. The log is sorted by user, then time."""
-    row = np.arange(len(log))
-    first = np.maximum.accumulate(np.where(begins_session(log), row, 0))
-    return row - first + 1

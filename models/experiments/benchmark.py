@@ -19,8 +19,9 @@ from anabranch.release import DataWindow, Release, digests, write
 from models.co_visit.model import CoVisitModel
 from models.data.catalogue_join import join_catalogue
 from models.data.datasets import leave_one_out, sessions
-from models.data.event_log import EventLog, NotEnoughData
+from models.data.event_log import NONE, EventLog, NotEnoughData
 from models.evaluation.slices import Mask, cut_slices, repeats
+from models.experiments.choices import TrainingRows
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import (
     OfflineRanker,
@@ -48,6 +49,9 @@ class OfflineBenchmark:
     test_from: int
     """ms"""
     config: ReleaseCandidateConfig = field(default_factory=ReleaseCandidateConfig)
+    history_from: int | None = None
+    """ms: nothing is trained on the events from here to the test; they are only in the histories of their users when
+    the test begins. None: everything before the test is trained on."""
 
     @property
     def start(self) -> int:
@@ -55,9 +59,19 @@ class OfflineBenchmark:
         return int(np.searchsorted(self.log.ts, self.test_from))
 
     @property
+    def trained_until(self) -> int:
+        """ms: only events before it are trained on."""
+        return self.test_from if self.history_from is None else self.history_from
+
+    @property
     def train_log(self) -> EventLog:
-        """The events before the test."""
-        return self.log.take(slice(0, self.start))
+        """The events that a release is trained on."""
+        return self.log.split(self.trained_until)[0]
+
+    def inputs(self, parent: Release | None = None) -> PipelineInputs:
+        """What the pipeline trains a release on. With a `parent`, the events from the end of its own are new."""
+        new_since_ms = 0 if parent is None else parent.manifest.window.gate_from
+        return PipelineInputs(self.train_log, self.items, self.order_from, parent, new_since_ms)
 
 
 @dataclass(frozen=True)
@@ -112,18 +126,36 @@ def time_split_benchmark(
     return OfflineBenchmark(name, log, items, order_from, test_from, config)
 
 
-def leave_one_out_benchmark(folders: Sequence[Path], config: ReleaseCandidateConfig) -> OfflineBenchmark:
-    """Each user's last event is the test. The users' validation events train the list ranker."""
+def leave_one_out_benchmark(
+    folders: Sequence[Path], rows: TrainingRows, config: ReleaseCandidateConfig
+) -> OfflineBenchmark:
+    """Each user's last event is the test, predicted from all events before it.
+
+    With the rows `train`, nothing is trained on the validation events, as in the papers' protocol: each user's last
+    event for training trains the list ranker. With `train+validation` the validation events do, as in service.
+    """
     data = leave_one_out(folders)
     name = "+".join(folder.name for folder in folders)
-    return OfflineBenchmark(name, data.log, data.items, data.validation_from, data.test_from, config)
+    benchmark = OfflineBenchmark(name, data.log, data.items, data.validation_from, data.test_from, config)
+    if rows is TrainingRows.TRAIN:
+        return replace(benchmark, order_from=data.last_from, history_from=data.validation_from)
+    return benchmark
 
 
 def validation_benchmark(benchmark: OfflineBenchmark) -> OfflineBenchmark:
     """A benchmark for tuning without the test: the list ranker's window is the test instead.
 
-    The last twentieth of the remaining training events trains the list ranker.
+    The last twentieth of the remaining training events trains the list ranker. If events before the test are only
+    history, these are the test, and training is as it was.
     """
+    if benchmark.history_from is not None:
+        return replace(
+            benchmark,
+            name=f"{benchmark.name} (validation)",
+            log=benchmark.log.take(slice(0, benchmark.start)),
+            test_from=benchmark.history_from,
+            history_from=None,
+        )
     train = benchmark.log.split(benchmark.order_from)[0]
     return replace(
         benchmark,
@@ -142,26 +174,19 @@ def make_release(
     curve: Curve = no_curve,
     parent: Release | None = None,
 ) -> tuple[Release, ReleaseCandidate, Cost]:
-    """Train a release on the events before the test; it passes no gate. `cache` holds text vectors between runs.
+    """Train a release on the events for training; it passes no gate. `cache` holds text vectors between runs.
 
     With a `parent`, the events that its own test began with, and later ones, are new. If training fails, `folder` is
     removed. Raises `UsageError` if it exists, and `NotEnoughData` if the events do not suffice.
     """
     started, cpu_started = time.perf_counter(), time.process_time()
-    train_log = benchmark.train_log
-    inputs = PipelineInputs(
-        train_log,
-        benchmark.items,
-        benchmark.order_from,
-        parent,
-        new_since_ms=0 if parent is None else parent.manifest.window.gate_from,
-    )
+    inputs = benchmark.inputs(parent)
     window = DataWindow(
-        train_from=int(train_log.ts[0]),
+        train_from=int(inputs.log.ts[0]),
         order_from=benchmark.order_from,
-        gate_from=benchmark.test_from,
-        gate_to=benchmark.test_from,
-        events=len(train_log),
+        gate_from=benchmark.trained_until,
+        gate_to=benchmark.trained_until,
+        events=len(inputs.log),
     )
     parent_id = None if parent is None else parent.manifest.id
     with claimed_folder(folder):
@@ -189,7 +214,8 @@ def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -
     served = release.manifest.policy
     policy = replace(config, exclude_seen=served.exclude_seen, allow_session_repeats=served.allow_session_repeats)
     table = CoVisitModel.fit(train_log, benchmark.config.co_visits).table(policy.neighbours, texts)
-    return OfflineRanker(live, neighbour_table(table, item_ids, train_log, policy.neighbours), item_ids, policy)
+    neighbours = neighbour_table(table, item_ids, train_log, policy.neighbours)
+    return OfflineRanker(live, neighbours, item_ids, policy, benchmark.config.layout)
 
 
 def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance = lambda n: None) -> BenchmarkRanks:
@@ -197,14 +223,15 @@ def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance 
     rows, start = rows_of_test_users(benchmark)
     log = benchmark.log.take(rows)
     rank = rank_events(ranker, log, start, done).rank
-    predicted = np.flatnonzero(rank != NO_SLATE)
+    predicted = np.flatnonzero((rank != NO_SLATE) & (log.item[start:] != NONE))
     row, repeat = rows[start:][predicted], repeats(log)[start:][predicted]
+    domains, trained = [item.domain for item in benchmark.items], len(benchmark.train_log)
     return BenchmarkRanks(
         row=row,
         user=benchmark.log.user[row],
         item=benchmark.log.item[row],
         rank=rank[predicted],
-        slices=cut_slices(benchmark.log, benchmark.start, row, repeat, [item.domain for item in benchmark.items]),
+        slices=cut_slices(benchmark.log, trained, row, repeat, domains),
     )
 
 

@@ -15,6 +15,13 @@ class EvaluationProtocol(StrEnum):
     PREQUENTIAL = "prequential"
 
 
+class TrainingRows(StrEnum):
+    """Which events of a leave-one-out data set a release is trained on. The test is predicted from all before it."""
+
+    TRAIN = "train"
+    TRAIN_AND_VALIDATION = "train+validation"
+
+
 class DataKind(StrEnum):
     """What the order of events means. It selects the preset of the training: see `models.pipeline.presets`."""
 
@@ -40,6 +47,8 @@ class TextAdapterKind(StrEnum):
     ADALORA = "adalora"
 
 
+EACH_PART = "each"
+"""What `--without` takes for every part that a ranking uses."""
 KIND_OF_FOLDERS = {
     EvaluationProtocol.SESSIONS: DataKind.SESSIONS,
     EvaluationProtocol.LEAVE_ONE_OUT: DataKind.HISTORIES,

@@ -27,12 +27,14 @@ from models.experiments.benchmark import (
     peak_bytes,
     rank_test,
 )
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.co_visit import CoVisitSeedModel
 
 TrainingMethod = Literal["shared", "retrained", "fine_tuned", "co_visit"]
 ENCODER_SHARE = 0.8
-"""Without a parent, this share of the newest period trains the encoder, and the rest the list ranker."""
+"""Of the first period this share trains the encoder, and the rest the list ranker, as there is no earlier period. Later
+on, the whole newest period trains the list ranker, whichever the method: none has a shorter window than another."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def run_periods(
     """Train on period 0, predict 1, train on 1, and so on, up to predicting the last period.
 
     shared: a child of the last release, with all strategies and replay of old events. fine_tuned: a child trained on
-    the new period alone. retrained: a release without a parent, from all periods so far. co_visit: no release, only the
+    the new period alone. retrained: a release without a parent, from all periods so far; its encoder learns the newest
+    period after the list ranker did, as those of the children do. co_visit: no release, only the
     co-visit table of all periods so far. Releases are written into `folder`; `cache` holds text vectors.
     """
     parent: Release | None = None
@@ -70,7 +73,7 @@ def run_periods(
             name=f"{method} {number:02d}",
             log=log.followed_by(coming.take(item_occurred[coming.item])),
             items=items,
-            order_from=newest.time_at(ENCODER_SHARE) if parent is None else int(newest.ts[0]),
+            order_from=list_ranker_from(newest, number),
             test_from=int(coming.ts[0]),
             config=configure(config, method),
         )
@@ -81,6 +84,11 @@ def run_periods(
         release, _, cost = make_release(benchmark, folder / f"{method}-{number:02d}", cache, parent=parent)
         yield Period(method, number, rank_test(benchmark, offline_ranker(benchmark, release, cache)), cost)
         parent = None if method == "retrained" else release
+
+
+def list_ranker_from(newest: EventLog, number: int) -> int:
+    """Time (UTC ms) from which the newest period trains the list ranker that predicts period `number`."""
+    return newest.time_at(ENCODER_SHARE) if number == 1 else int(newest.ts[0])
 
 
 def configure(config: ReleaseCandidateConfig, method: TrainingMethod) -> ReleaseCandidateConfig:
@@ -98,7 +106,7 @@ def _predict_by_co_visits(benchmark: OfflineBenchmark, number: int) -> Period:
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_bytes())
     test = benchmark.log.take(slice(benchmark.start, None))
     rows = np.flatnonzero(test.previous() >= 0)
-    policy = benchmark.config.policy
-    rank = seed_ranks(model, prediction_points_before(test, rows, policy), test.item[rows], policy.slate)
+    rules = SlateRules(benchmark.config.policy, benchmark.config.layout)
+    rank = seed_ranks(model, prediction_points_before(test, rows, rules), test.item[rows], rules.slate)
     ranks = BenchmarkRanks(benchmark.start + rows, test.user[rows], test.item[rows], rank, {})
     return Period("co_visit", number, ranks, cost)

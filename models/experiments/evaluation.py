@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,15 @@ from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
 from models.experiments import benchmark as bench
+from models.experiments.attribution import CompleteRanking, rank_without, trained_again
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
 from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, WeeklyUpdate
 from models.experiments.continual import run_periods
-from models.experiments.input_data import InputFiles, read_benchmark
+from models.experiments.input_data import Division, InputFiles, read_benchmark
+from models.experiments.parts import Part, choose_parts
 from models.metrics.ranking import Ranks
-from models.offline.offline_ranker import item_text_vectors, rank_events
+from models.offline.excluded_items import SlateRules
+from models.offline.offline_ranker import OfflineRanker, item_text_vectors, rank_events
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
@@ -37,13 +40,22 @@ from models.stages import bar_by_stage
 
 
 @dataclass(frozen=True)
+class EvaluatedRelease:
+    """The release to evaluate."""
+
+    release: Release
+    summary: dict[str, Any]
+    """What the results say of it."""
+    provisional: OfflineRanker | None = None
+    """See `ReleaseCandidate`; None unless it was trained here and parts are taken out."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """An offline evaluation of one release, or of one training configuration."""
 
-    protocol: EvaluationProtocol
+    division: Division
     files: InputFiles
-    share: float
-    """Share of a file of events that comes before the test."""
     random_seed: int
     kind: Kind | None
     """The kind of data; None: the usual one of the protocol's folders, or found from the events."""
@@ -57,6 +69,13 @@ class Evaluation:
     ranks_file: Path | None
     """Where to write the rank of every test event, as .npz."""
     ways: list[WeeklyUpdate]
+    without: str | None = None
+    """Names of parts to take out, one at a time, separated by commas, or `each`; None: none."""
+
+    @property
+    def protocol(self) -> EvaluationProtocol:
+        """How the data is divided."""
+        return self.division.protocol
 
     def run(self) -> dict[str, Any]:
         """The results, as JSON values. Raises `UsageError`, `DataError`, `NotEnoughData` and `ReleaseError`."""
@@ -65,6 +84,8 @@ class Evaluation:
             "data": [str(path) for path in self.files.data],
             "seed": self.random_seed,
         }
+        self.division.check()
+        self._check_without()
         if self.protocol is EvaluationProtocol.WEEKLY:
             return header | self._weekly()
         if self.protocol is EvaluationProtocol.PREQUENTIAL:
@@ -72,28 +93,66 @@ class Evaluation:
         return header | self._one_test()
 
     def _one_test(self) -> dict[str, Any]:
-        benchmark = read_benchmark(self.protocol, self.files, self.share, self.kind, self.configure)
+        benchmark = read_benchmark(self.division, self.files, self.kind, self.configure)
         _require_predictions(benchmark)
-        with self._release(benchmark) as (served_release, summary):
-            ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
+        parts = [] if self.without is None else choose_parts(self.without, benchmark)
+        with self._release(benchmark) as trained:
+            ranker = bench.offline_ranker(benchmark, trained.release, self.data_dir)
             with bar("Rank the test", None) as advance:
                 tested = bench.rank_test(benchmark, ranker, advance)
-            if self.ranks_file is not None:
-                _write_ranks(self.ranks_file, tested)
-            texts = item_text_vectors(served_release, benchmark.items, self.data_dir)
-        return summary | _quality(tested.rank, tested) | {"seeds": self._seed_models(benchmark, tested, texts)}
+            texts = item_text_vectors(trained.release, benchmark.items, self.data_dir)
+            without = dict(self._without(parts, benchmark, ranker, trained.provisional))
+        if self.ranks_file is not None:
+            _write_ranks(self.ranks_file, benchmark, tested, without)
+        return {
+            **trained.summary,
+            **({} if self.division.train_on is None else {"rows": self.division.train_on.value}),
+            **_quality(tested.rank, tested),
+            "seeds": self._seed_models(benchmark, tested, texts),
+            "without": {
+                part.name: {"trained_again": trained_again(part)} | _comparison(tested, without[part.name])
+                for part in parts
+            },
+        }
+
+    def _without(
+        self,
+        parts: Sequence[Part],
+        benchmark: OfflineBenchmark,
+        ranker: OfflineRanker,
+        provisional: OfflineRanker | None,
+    ) -> Iterator[tuple[str, Ranks]]:
+        """The ranks [M] of the test's events without each part, by the part's name."""
+        for number, part in enumerate(parts):
+            assert provisional is not None  # kept wherever parts are taken out
+            complete = CompleteRanking(benchmark, ranker, provisional)
+            with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch, bar_by_stage(bar) as progress:
+                folder = Path(scratch) / f"without-{number}"
+                yield part.name, rank_without(part, complete, folder, self.data_dir, progress).rank
+
+    def _check_without(self) -> None:
+        """Raises `UsageError` if parts are to be taken out of what is not trained here, or not from a preset."""
+        if self.without is None:
+            return
+        if self.protocol in (EvaluationProtocol.WEEKLY, EvaluationProtocol.PREQUENTIAL):
+            raise UsageError(
+                f"--without is for protocols with one test: sessions, leave-one-out and time-split, not for "
+                f"{self.protocol.value}"
+            )
+        if self.release_dir is not None:
+            raise UsageError("--without trains releases without a part, to compare them with: leave --release out")
 
     def _prequential(self) -> dict[str, Any]:
-        benchmark = read_benchmark(self.protocol, self.files, self.share, self.kind, self.configure)
+        benchmark = read_benchmark(self.division, self.files, self.kind, self.configure)
         _require_predictions(benchmark)
-        with self._release(benchmark) as (served_release, summary):
-            ranker = bench.offline_ranker(benchmark, served_release, self.data_dir)
+        with self._release(benchmark) as trained:
+            ranker = bench.offline_ranker(benchmark, trained.release, self.data_dir)
             with bar("Rank", len(benchmark.log)) as advance:
                 rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
-            served = ServedLog.from_offline(benchmark.log, rankings, served_release.manifest.id)
+            served = ServedLog.from_offline(benchmark.log, rankings, trained.release.manifest.id)
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
-                prequential = evaluate_prequentially(served, policy=ranker.policy, done=advance)
-        return summary | {"prequential": prequential_as_json(prequential)}
+                prequential = evaluate_prequentially(served, ranker.rules, done=advance)
+        return trained.summary | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
         self.files.check(self.protocol)
@@ -114,19 +173,21 @@ class Evaluation:
         return {"ways": ways}
 
     @contextmanager
-    def _release(self, benchmark: OfflineBenchmark) -> Iterator[tuple[Release, dict[str, Any]]]:
-        """The release to evaluate, or one trained for the time of the evaluation; and a summary of it."""
+    def _release(self, benchmark: OfflineBenchmark) -> Iterator[EvaluatedRelease]:
+        """The release to evaluate, or one trained for the time of the evaluation."""
         if self.release_dir is not None:
             existing = release.open_release(self.release_dir)
             existing.verify()
-            after_test = existing.manifest.window.gate_from > benchmark.test_from
+            after_test = existing.manifest.window.gate_from > benchmark.trained_until
             if after_test and self.protocol is not EvaluationProtocol.PREQUENTIAL:
                 raise UsageError(
-                    f"release {existing.manifest.id} was trained on events of the test: name another, or leave "
-                    "--release out"
+                    f"release {existing.manifest.id} was trained on events that it must not know, those of the test or "
+                    "of the validation: name another, or leave --release out"
                 )
-            yield existing, {"release": existing.manifest.id}
+            yield EvaluatedRelease(existing, {"release": existing.manifest.id})
             return
+        config = replace(benchmark.config, keep_provisional=self.without is not None)
+        benchmark = replace(benchmark, config=config)
         with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
             with bar_by_stage(bar) as progress:
                 trained, report, cost = bench.make_release(
@@ -139,7 +200,7 @@ class Evaluation:
                 "stages": report.seconds,
                 "cost": msgspec.to_builtins(cost),
             }
-            yield trained, summary
+            yield EvaluatedRelease(trained, summary, report.provisional)
 
     def _seed_models(self, benchmark: OfflineBenchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
         """Metrics of every seed model, trained on all events before the test, and the release's improvement over it."""
@@ -147,14 +208,15 @@ class Evaluation:
             return {}
         train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
-        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), config.policy)
+        rules = SlateRules(config.policy, config.layout)
+        points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
         results = {}
         for seed in [CoVisitSeedModel(config.co_visits), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
-                seed.fit(train_log, texts, lambda share: None)
-                ranks = seed_ranks(seed, points, tested.item, config.policy.slate)
+                seed.fit(train_log.with_items(), texts, lambda share: None)
+                ranks = seed_ranks(seed, points, tested.item, rules.slate)
                 advance(len(ranks))
-            results[seed.name] = _quality(ranks, tested) | {"lead": _improvements(tested, ranks)}
+            results[seed.name] = _comparison(tested, ranks)
         return results
 
     def _scratch_parent(self) -> Path:
@@ -179,8 +241,13 @@ def _quality(ranks: Ranks, tested: BenchmarkRanks) -> dict[str, Any]:
     }
 
 
+def _comparison(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
+    """Metrics of other ranks [M] of the same events, and the improvement of the release over them."""
+    return _quality(ranks, tested) | {"lead": _improvements(tested, ranks)}
+
+
 def _improvements(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
-    """The improvement of the release over a seed model's ranks [M], over all events and in every slice."""
+    """The improvement of the release over other ranks [M], over all events and in every slice."""
     masks = {"all": np.ones(len(ranks), np.bool_), **tested.slices}
     return {
         name: msgspec.to_builtins(improvement_by_cutoff(tested.rank[mask], ranks[mask], tested.user[mask]))
@@ -189,6 +256,15 @@ def _improvements(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def _write_ranks(path: Path, tested: BenchmarkRanks) -> None:
-    names, masks = np.array(list(tested.slices)), np.stack(list(tested.slices.values()))
-    np.savez_compressed(path, row=tested.row, user=tested.user, rank=tested.rank, slices=names, masks=masks)
+def _write_ranks(path: Path, benchmark: OfflineBenchmark, tested: BenchmarkRanks, without: Mapping[str, Ranks]) -> None:
+    """Write the ranks of every event, of the release and without each part, with its user's id and its slices."""
+    np.savez_compressed(
+        path,
+        row=tested.row,
+        user=np.array([benchmark.log.user_ids[user] for user in tested.user.tolist()], np.str_),
+        rank=tested.rank,
+        slices=np.array(list(tested.slices), np.str_),
+        masks=np.stack(list(tested.slices.values())),
+        without=np.array(list(without), np.str_),
+        without_rank=np.array(list(without.values()), np.int32).reshape(len(without), len(tested.rank)),
+    )

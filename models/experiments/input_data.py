@@ -16,7 +16,7 @@ from anabranch.messages import Event, Item
 from models.data.event_log import EventLog
 from models.experiments import benchmark
 from models.experiments.benchmark import OfflineBenchmark
-from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol
+from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, TrainingRows
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
 from models.pipeline.presets import Kind
@@ -93,35 +93,57 @@ class InputFiles:
             self.say(line)
 
 
+@dataclass(frozen=True)
+class Division:
+    """How data is divided into events to learn from, and a test."""
+
+    protocol: EvaluationProtocol
+    share: float = 0.8
+    """Share of a file of events that comes before the test."""
+    train_on: TrainingRows | None = None
+    """Which events of a leave-one-out data set are learned; None: all before the test."""
+    validation: bool = False
+    """Leave the test out, and divide the events before it again: for tuning."""
+
+    def check(self) -> None:
+        """Raises `UsageError` for what does not fit the protocol."""
+        if self.train_on is not None and self.protocol is not EvaluationProtocol.LEAVE_ONE_OUT:
+            raise UsageError(f"--train-on is for protocol leave-one-out, not for {self.protocol.value}: leave it out")
+        if self.validation and self.protocol is EvaluationProtocol.WEEKLY:
+            raise UsageError("--validation is for protocols with one test: protocol weekly tests every period")
+
+
 def read_benchmark(
-    protocol: EvaluationProtocol,
+    division: Division,
     files: InputFiles,
-    share: float,
     kind: Kind | None,
     configure: Callable[[Kind], ReleaseCandidateConfig],
 ) -> OfflineBenchmark:
     """The data, divided once into events to learn from and a test, with the configuration for its kind.
 
-    `share` is the share of a file of events that comes before the test. Without a `kind`, it is the usual one of the
-    protocol's folders, or found from the events before the test. Raises `UsageError`, `FaultyFile`, `DataError`
-    and `NotEnoughData`.
+    Without a `kind`, it is the usual one of the protocol's folders, or found from the events before the test. Raises
+    `UsageError`, `FaultyFile`, `DataError` and `NotEnoughData`.
     """
-    files.check(protocol)
-    if protocol is EvaluationProtocol.WEEKLY:
+    files.check(division.protocol)
+    division.check()
+    if division.protocol is EvaluationProtocol.WEEKLY:
         raise UsageError("protocol weekly compares releases of several periods: run it with `anabranch evaluate`")
-    data = _divide(protocol, files, share)
-    decision = _kind_of(protocol, data.train_log, kind)
+    data = _divide(division, files)
+    if division.validation:
+        data = benchmark.validation_benchmark(data)
+    decision = _kind_of(division.protocol, data.train_log, kind)
     files.say(f"kind of data: {decision.kind} ({decision.reason})")
     return replace(data, config=configure(decision.kind))
 
 
-def _divide(protocol: EvaluationProtocol, files: InputFiles, share: float) -> OfflineBenchmark:
-    if protocol is EvaluationProtocol.LEAVE_ONE_OUT:
-        return benchmark.leave_one_out_benchmark(files.data, ReleaseCandidateConfig())
-    if protocol is EvaluationProtocol.SESSIONS:
+def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:
+    if division.protocol is EvaluationProtocol.LEAVE_ONE_OUT:
+        rows = division.train_on or TrainingRows.TRAIN_AND_VALIDATION
+        return benchmark.leave_one_out_benchmark(files.data, rows, ReleaseCandidateConfig())
+    if division.protocol is EvaluationProtocol.SESSIONS:
         return benchmark.session_benchmark(files.data[0], ReleaseCandidateConfig())
     log, catalogue = files.read_log()
-    return benchmark.time_split_benchmark(files.data[0].stem, log, catalogue, share, ReleaseCandidateConfig())
+    return benchmark.time_split_benchmark(files.data[0].stem, log, catalogue, division.share, ReleaseCandidateConfig())
 
 
 def _kind_of(protocol: EvaluationProtocol, log: EventLog, named: Kind | None) -> KindDecision:

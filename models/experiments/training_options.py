@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from anabranch.errors import UsageError
+from anabranch.settings import DEFAULTS, Settings
 from models.experiments.choices import TextAdapterKind
 from models.networks.text_transformer import TextConfig
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
@@ -25,12 +26,14 @@ class TrainingOptions:
     text_model: str | None = None
     """Folder or Hugging Face id of the text transformer; None: the default."""
     text_adapter: TextAdapterKind = TextAdapterKind.NONE
+    rankers: Settings = DEFAULTS
+    """Settings of the rankers that are to serve the release."""
     comparison_points: int = ReleaseCandidateConfig.comparison_points
     """Prediction points that compare the seed models with the shared ranking; 0: no comparison."""
 
     def config(self, kind: Kind) -> ReleaseCandidateConfig:
         """The preset of the data's kind, with what the options change. Raises `UsageError`."""
-        default = preset(kind, self.random_seed, self.threads)
+        default = preset(kind, self.random_seed, self.threads).for_rankers(self.rankers)
         return replace(
             default,
             text=TextConfig(model=self.text_model, adapter=self.text_adapter.value),

@@ -45,6 +45,8 @@ class EncoderConfig:
     """Initial softmax temperature: user vectors have length 1 / temperature, which is learned."""
     dropout: float = 0.2
     """Dropout rate at the input and before the output layers."""
+    residual_length: float = 0.1
+    """Length at which a residual starts beside a text vector, which has length 1 on average."""
 
 
 class ItemTower(nn.Module):
@@ -55,6 +57,7 @@ class ItemTower(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        self.config = config
         self.register_buffer("text_mean", torch.zeros(config.text_dims))
         self.register_buffer("whitening", torch.zeros(config.text_dims, config.white_dims))
         self.project = nn.Linear(config.white_dims, config.dims, bias=False)
@@ -64,8 +67,18 @@ class ItemTower(nn.Module):
         self.film: DomainFilm | None = None
         """Set by `models.sharing.strategies.adapters`."""
         nn.init.eye_(self.project.weight)  # item vectors start as the leading directions of the texts
-        nn.init.normal_(self.residual.weight, std=config.dims**-0.5)
         nn.init.zeros_(self.residual.weight[0])
+        self.draw_residuals()
+
+    @torch.no_grad()
+    def draw_residuals(self, first: int = 1) -> None:
+        """Give the items from number `first` on, which are untrained, a residual in a random direction.
+
+        Beside a text it is short, so that an item starts at its text. Without whitening there is no text side: the
+        residual is the whole item vector, and starts at length 1.
+        """
+        length = self.config.residual_length if self.whitening.any() else 1.0
+        nn.init.normal_(self.residual.weight[first:], std=length * self.config.dims**-0.5)
 
     def white(self, text_vector: Tensor) -> Tensor:
         """Whiten text vectors [..., T] → [..., P]. It has no trained weights."""
@@ -165,7 +178,7 @@ class SharedEncoder(nn.Module):
 
     @torch.no_grad()
     def inherit(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy a parent's weights, by name. Residuals of items that the parent has not learned stay as they are.
+        """Copy a parent's weights, by name. Items that the parent has not learned start as in a first release.
 
         Raises RuntimeError, naming the weight, if a shape differs in any other way.
         """
@@ -174,15 +187,16 @@ class SharedEncoder(nn.Module):
         residuals = others.pop(RESIDUALS)  # [items of the parent, d]
         self.load_state_dict(others, strict=False)
         self.item.residual.weight[: len(residuals)] = residuals
+        self.item.draw_residuals(first=len(residuals))
         if film:
             self.item.film = DomainFilm(self.config.items, len(film["scale.weight"]) - 1, self.config.dims)
             self.item.film.inherit(film)
 
 
-def stored_dims(weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """`dims` and `white_dims` of the encoder with these weights."""
-    dims, white_dims = weights["item.project.weight"].shape
-    return dims, white_dims
+def stored_dims(weights: Mapping[str, Tensor]) -> tuple[int, int, int]:
+    """`text_dims`, `white_dims` and `dims` of the encoder with these weights."""
+    text_dims, white_dims = weights["item.whitening"].shape
+    return text_dims, white_dims, len(weights["item.project.weight"])
 
 
 def scan(decay: Tensor, update: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class PurchaseConfig:
     held_out: float = 0.2
     """Share of the prediction points that calibrate the head, and, newer than those, share that measures it."""
     min_purchases: int = 20
-    """Each of the three parts needs as many purchases; with fewer there is no head."""
+    """Each of the three parts needs as many purchases of items on its slates; with fewer there is no head."""
     hidden: int = 32
     epochs: int = 4
     rows_per_step: int = 4096
@@ -68,16 +68,19 @@ def fit_purchase_head(
 ) -> tuple[PurchaseClassifier, PurchaseMetrics]:
     """Train on the oldest prediction points, calibrate on later ones, and measure on the newest.
 
+    All candidates train it. Only those on slates calibrate and measure it, because only their probabilities are
+    published: the list ranker has chosen them, so more of them are bought than of others with the same features.
     The horizons of adjacent parts overlap, so one purchase may count in two parts. It does not leak, because the
     features identify neither user nor item. Raises `NoPurchaseHead` if a part has too few purchases. `done(n)` is
     called after every n examples, and `curve` with the loss of every step.
     """
-    training, calibrating, measuring = examples.split(1 - 2 * config.held_out, 1 - config.held_out)
-    for part, purpose in ((training, "train on"), (calibrating, "calibrate on"), (measuring, "measure on")):
+    training, *later = examples.split(1 - 2 * config.held_out, 1 - config.held_out)
+    served, calibrating, measuring = (part.served() for part in (training, *later))
+    for part, purpose in ((served, "train on"), (calibrating, "calibrate on"), (measuring, "measure on")):
         _require_purchases(part, purpose, config.min_purchases)
     classifier = train_classifier(training, config, random_seed, done, curve)
     calibrate(classifier, calibrating)
-    threshold = best_f1_threshold(probabilities(classifier, training), training.bought)
+    threshold = best_f1_threshold(probabilities(classifier, served), served.bought)
     return classifier, PurchaseMetrics.from_probabilities(
         probabilities(classifier, measuring), measuring.bought, threshold
     )
@@ -131,7 +134,7 @@ def _require_purchases(part: PurchaseExamples, purpose: str, min_purchases: int)
     purchases = int(part.bought.sum())
     if purchases < min_purchases or part.bought.all():
         raise NoPurchaseHead(
-            f"{purchases} of {len(part)} candidates to {purpose} were bought: "
+            f"{purchases} of {len(part)} items on slates to {purpose} were bought: "
             f"at least {min_purchases} must be, and not all of them"
         )
 

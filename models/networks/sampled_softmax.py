@@ -1,9 +1,9 @@
-"""Sampled softmax over the catalogue: mixed negatives with logQ correction."""
+"""Sampled softmax over the catalogue: mixed negatives with logQ correction, without accidental hits."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,38 @@ from models.data.sequences import Positions, Sequences, SequenceWindows
 
 UNSAMPLED_PROBABILITY = 1e-12
 """Stands for the probability 0 of items that are never sampled, so that its logarithm is finite."""
+EXCLUDED = -1e9
+"""Logit of a negative that does not count. Finite, because a divergence multiplies it by the probability 0."""
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """n items, sampled with replacement, that all prediction points of a step share."""
+
+    items: Positions  # [n], item numbers
+    vectors: Tensor  # [n, d]
+    log_expected_count: Tensor  # [n], log of how often each item is expected in the whole sample
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def only(self, chosen: NDArray[np.bool_]) -> Negatives:
+        """The chosen [n] ones. The sums that they estimate are over the items that could be chosen."""
+        index = torch.from_numpy(np.flatnonzero(chosen))
+        return Negatives(self.items[chosen], self.vectors[index], self.log_expected_count[index])
+
+    def detach(self) -> Negatives:
+        """The same without a gradient."""
+        return replace(self, vectors=self.vectors.detach())
+
+    def logits(self, users: Tensor, excluded: Tensor) -> Tensor:
+        """Users [m, d] → logits [m, n], `EXCLUDED` where the mask `excluded` [m, n] is set.
+
+        The sum of their exponentials is an unbiased estimate of the sum over all items that are not excluded, whatever
+        the sampling probabilities (logQ correction): Yi et al., Sampling-Bias-Corrected Neural Modeling for Large
+        Corpus Item Recommendations, RecSys 2019.
+        """
+        return (users @ self.vectors.T - self.log_expected_count).masked_fill(excluded, EXCLUDED)
 
 
 @dataclass(frozen=True)
@@ -41,19 +73,45 @@ class NegativeSampler:
         popular = np.searchsorted(self.cumulative, random.random(n // 2) * self.cumulative[-1])
         return self.pool[np.r_[popular, random.integers(len(self.pool), size=n - n // 2)]]
 
+    def log_expected_count(self, drawn: Positions) -> Tensor:
+        """Log of how often each of the drawn [n] items is expected among n."""
+        return self.log_probability[torch.from_numpy(drawn)] + math.log(max(len(drawn), 1))
 
-def sampled_softmax(users: Tensor, positives: Tensor, negatives: Tensor, log_q: Tensor) -> Tensor:
-    """Mean cross-entropy of users [B, d] choosing positives [B, d] against shared negatives [n, d]; 0 if B is 0.
 
-    `log_q` [n] is the log of the probability with which each negative is sampled. Subtracting it makes the sampled sum
-    an unbiased estimate of the sum over the catalogue: Yi et al., Sampling-Bias-Corrected Neural Modeling for Large
-    Corpus Item Recommendations, RecSys 2019.
+@dataclass(frozen=True)
+class Targets:
+    """m items that users chose, one per prediction point."""
+
+    items: NDArray[np.integer]  # [m], item numbers
+    vectors: Tensor  # [m, d]
+
+    def detach(self) -> Targets:
+        """The same without a gradient."""
+        return replace(self, vectors=self.vectors.detach())
+
+
+def choice_logits(users: Tensor, targets: Targets, negatives: Negatives) -> Tensor:
+    """Logits [m, 1 + n] of users [m, d] choosing their target, first, or one of the negatives.
+
+    A negative that is the target itself (an accidental hit) is excluded: it would count the target twice, and so teach
+    a probability that is too low.
+    """
+    target = (users * targets.vectors).sum(-1, keepdim=True)  # [m, 1]
+    accidental = torch.from_numpy(targets.items[:, None] == negatives.items)  # [m, n]
+    return torch.cat([target, negatives.logits(users, accidental)], dim=1)
+
+
+def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Tensor:
+    """Mean cross-entropy of users [m, d] choosing their targets among all items that can be sampled; 0 if m is 0.
+
+    The target counts once and exactly, all other items by their sampled sum, whose expectation is the sum over them. So
+    for many negatives the loss is lowest where the softmax has the true probabilities. With few it is not exactly
+    there: the logarithm of an unbiased estimate is biased.
     """
     if not len(users):
         return users.sum()
-    positive = (users * positives).sum(-1, keepdim=True)  # [B, 1]
-    negative = users @ negatives.T - log_q - math.log(len(negatives))  # [B, n]
-    return (torch.logsumexp(torch.cat([positive, negative], dim=1), dim=1) - positive[:, 0]).mean()
+    logits = choice_logits(users, targets, negatives)
+    return (torch.logsumexp(logits, dim=1) - logits[:, 0]).mean()
 
 
 def draw_targets(

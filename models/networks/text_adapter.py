@@ -1,7 +1,7 @@
 """Fine-tuning of the text transformer on the shop's own log: items that users visit in a row get similar vectors.
 
-sentence-transformers' `MultipleNegativesRankingLoss` with both directions is `PairLoss` without its mask: it takes an
-item that occurs twice in a batch for its own negative. The package also adds three seconds to every import, so the loss
+sentence-transformers' `MultipleNegativesRankingLoss` with both directions is `PairLoss` without its mask: it takes a
+text that occurs twice in a batch for its own negative. The package also adds three seconds to every import, so the loss
 is written here.
 """
 
@@ -37,8 +37,9 @@ def adapt(
     Allocation for Parameter-Efficient Fine-Tuning, ICLR 2023. The adapter is merged into the weights at the end, so the
     transformer has the same size and speed as before. Without an adapter, or without pairs, it is returned unchanged.
     """
-    pairs = item_pairs(log, np.array([bool(text) for text in texts]))
-    if config.adapter == "none" or not len(pairs):
+    number = np.full(len(texts), -1) if config.adapter == "none" else transformer.numbers(texts)
+    pairs = item_pairs(log, number)
+    if not len(pairs):
         done(1.0)
         return transformer
     from peft import get_peft_model  # takes more than a second to import, and most releases adapt nothing
@@ -53,7 +54,7 @@ def adapt(
         drawn = pairs[random.integers(len(pairs), size=config.pairs_per_step)]  # [n, 2]
         tokens = (transformer.tokens([texts[item] for item in side]) for side in drawn.T)
         with torch.autocast("cpu", torch.bfloat16, enabled=_has_fast_bfloat16()):
-            loss = model(*tokens, torch.from_numpy(drawn)).loss
+            loss = model(*tokens, torch.from_numpy(number[drawn])).loss
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -63,16 +64,25 @@ def adapt(
     return TextTransformer(model.merge_and_unload().text.eval(), transformer.tokenizer_json)
 
 
-def item_pairs(log: EventLog, has_text: NDArray[np.bool_]) -> Positions:
-    """Pairs [n, 2] of different items in consecutive events of a user; both have a text (`has_text` [C])."""
+def item_pairs(log: EventLog, text: NDArray[np.int64]) -> Positions:
+    """Pairs [n, 2] of items with different texts in consecutive events of a user.
+
+    `text` [C] numbers the items' texts: items of one number have one text, and those of -1 none. One vector for two
+    items teaches nothing.
+    """
     sequences = Sequences.from_log(log)
     pairs = np.stack([sequences.item[:-1], sequences.item[1:]], axis=1).astype(np.int64)
-    consecutive: NDArray[np.bool_] = (sequences.user[:-1] == sequences.user[1:]) & (pairs[:, 0] != pairs[:, 1])
-    return pairs[consecutive & has_text[pairs].all(axis=1)]
+    texts = text[pairs]
+    differ: NDArray[np.bool_] = (texts[:, 0] != texts[:, 1]) & (texts >= 0).all(axis=1)
+    taught: Positions = pairs[(sequences.user[:-1] == sequences.user[1:]) & differ]
+    return taught
 
 
 class PairLoss(nn.Module):
     """Symmetric InfoNCE loss: each text of a pair must find the other one among the texts of all pairs in the batch.
+
+    No text is a negative of itself, whichever items have it: neither where it is right for two pairs, nor where one
+    pair's text is the other side of another pair.
 
     Van den Oord et al., Representation Learning with Contrastive Predictive Coding, 2018.
     """
@@ -82,13 +92,17 @@ class PairLoss(nn.Module):
         self.text = text
         self.temperature = temperature
 
-    def forward(self, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], items: Tensor) -> SimpleNamespace:
-        """Token ids and masks [n, L] of both sides, and their items [n, 2] → an object with `loss`, as peft expects."""
+    def forward(self, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], texts: Tensor) -> SimpleNamespace:
+        """Token ids and masks [n, L] of both sides, and the numbers of their texts [n, 2], which differ within a pair →
+        an object with `loss`, as peft expects."""
         left_vector, right_vector = (F.normalize(self.text(*tokens).float(), dim=-1) for tokens in (left, right))
-        same = (items[:, None, 1] == items[None, :, 1]) | (items[:, None, 0] == items[None, :, 0])
-        false_negative = same & ~torch.eye(len(items), dtype=torch.bool)  # an item that is right for both pairs
+        one, other = texts[:, None], texts[None, :]
+        same = (
+            (one[..., 0] == other[..., 0]) | (one[..., 1] == other[..., 1]) | (one[..., 0] == other[..., 1])
+        )  # [n, n]
+        false_negative = same & ~torch.eye(len(texts), dtype=torch.bool)
         logits = (left_vector @ right_vector.T / self.temperature).masked_fill(false_negative, -torch.inf)  # [n, n]
-        target = torch.arange(len(items))
+        target = torch.arange(len(texts))
         return SimpleNamespace(loss=(F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2)
 
 

@@ -101,6 +101,16 @@ class TextTransformer:
         ids = torch.tensor([encoding.ids for encoding in encodings])
         return ids, torch.tensor([encoding.attention_mask for encoding in encodings])
 
+    def numbers(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """A number from 0 on for each text [n]: equal for texts that are the same tokens here, and so have the same
+        vector; -1 for an empty text."""
+        numbers: dict[tuple[int, ...], int] = {}
+        number = np.full(len(texts), -1, np.int64)
+        for index, text in enumerate(texts):
+            if text:
+                number[index] = numbers.setdefault(tuple(self._tokenizer.encode(text).ids), len(numbers))
+        return number
+
     @cached_property
     def _tokenizer(self) -> Tokenizer:
         tokenizer = Tokenizer.from_buffer(self.tokenizer_json)

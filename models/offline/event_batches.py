@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 
 from anabranch.ranking.event_batch import BatchColumns, EventBatch
+from anabranch.ranking.types import Rows, Slots
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
-from models.data.event_log import EventLog
+from models.data.event_log import NONE, EventLog
 from models.data.sequences import Positions
+
+NO_CUTS: Positions = np.empty(0, np.int64)
+REPLAY_BATCH = 4096
+"""Events in one call when events only update user states."""
 
 
 def event_batches(
-    log: EventLog, states: UserStates, item_ids: ItemVocabulary, size: int, first_key: int = 1
-) -> list[EventBatch]:
-    """The log in batches of `size` events. The key of an event is its row plus `first_key`."""
+    log: EventLog,
+    states: UserStates,
+    item_ids: ItemVocabulary,
+    size: int,
+    first_key: int = 1,
+    cuts: Positions = NO_CUTS,
+) -> Iterator[EventBatch]:
+    """The log in batches of up to `size` events, none of which goes beyond a row in `cuts`.
+
+    The key of an event is its row plus `first_key`.
+    """
     slots = states.slots(log.user_ids)[log.user]
     rows = np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item]
-    keys = np.arange(first_key, first_key + len(log), dtype=np.uint64)
-    sessions = (log.session + 1).astype(np.uint64)
-    return [
-        EventBatch(
-            BatchColumns(
-                slots=slots[part],
-                items=rows[part],
-                types=log.type[part],
-                ts=log.ts[part],
-                sessions=sessions[part],
-                keys=keys[part],
-            ),
-            queries={},
-        )
-        for part in (slice(start, start + size) for start in range(0, len(log), size))
-    ]
+    bounds = np.unique(np.concatenate([np.arange(0, len(log), size), cuts, [len(log)]]))
+    for start, stop in pairwise(bounds.tolist()):
+        part = slice(start, stop)
+        query = log.query[part]
+        queries = {index: log.queries[query[index]] for index in np.flatnonzero(query != NONE).tolist()}
+        yield EventBatch(batch_columns(log, part, slots, rows, first_key), queries)
+
+
+def batch_columns(log: EventLog, part: slice, slots: Slots, rows: Rows, first_key: int = 1) -> BatchColumns:
+    """A part of the log as columns, of users in `slots` [N] and items with `rows` [N]."""
+    start, stop, _ = part.indices(len(log))
+    return BatchColumns(
+        slots=slots[part],
+        items=rows[part],
+        types=log.type[part],
+        ts=log.ts[part],
+        sessions=(log.session[part] + 1).astype(np.uint64),
+        keys=np.arange(first_key + start, first_key + stop, dtype=np.uint64),
+    )
 
 
 def move_last_events_to(log: EventLog, start: int) -> tuple[Positions, int]:

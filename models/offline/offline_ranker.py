@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from anabranch.messages import Item
+from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
 from anabranch.ranking.pipeline.rank import RankingResult, rank
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.pipeline.user_update import replay
+from anabranch.ranking.pipeline.user_update import reencode_stale_users, replay
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.types import Rows, Vectors
+from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
+from anabranch.ranking.types import Rows, Slots, Vectors
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -23,27 +25,41 @@ from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
+from models.data.sequences import Positions
 from models.metrics.ranking import Ranks
-from models.offline.event_batches import event_batches, move_last_events_to
+from models.offline.catalogue_history import CatalogueChanges
+from models.offline.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
+from models.offline.excluded_items import SlateRules
 from models.stages import Advance
 
 RANK_BATCH = 256
-"""Events in one call of the serving core when every event is ranked. The size changes memory and
-speed, not the slates. An online ranker takes up to `batch_max`
-events at a time (2,048 by default)."""
-REPLAY_BATCH = 4096
-"""Events in one call when events only update user states."""
+"""Events in one call of the serving core when every event is ranked. The size changes memory and speed, not the slates.
+An online ranker takes up to `batch_max` events at a time (2,048 by default)."""
 
 
 @dataclass(frozen=True)
 class OfflineRanker:
-    """Everything that ranks except the user states. The co-visit table stays fixed during a run."""
+    """Everything that ranks except the user states. The co-visit table stays fixed during a run.
+
+    A slate is made after every event, also where `policy` is to rank a batch's last event of each user only: which one
+    that is depends on the load of an online ranker. An idle one, whose batches have one event per user, ranks the same.
+    """
 
     live: ServableRelease
     neighbours: CoVisitRows
     item_ids: ItemVocabulary
-    policy: Policy = field(default_factory=Policy)
-    layout: StateLayout = field(default_factory=StateLayout)
+    policy: Policy
+    layout: StateLayout
+    served_from_ms: int | None = None
+    """The release has ranked the events from this time on: since then, user states have gone on from event to event.
+    None: it begins to serve where the ranking begins, so users are encoded from their histories, as after a swap."""
+    catalogue: CatalogueChanges | None = None
+    """How the catalogue changed while the events happened; None: it is not known to have changed."""
+
+    @property
+    def rules(self) -> SlateRules:
+        """What decides the slates besides the models."""
+        return SlateRules(self.policy, self.layout)
 
     def empty_states(self) -> UserStates:
         """A state store of the release's dimensions without any user."""
@@ -95,20 +111,90 @@ def neighbour_table(table: CoVisitTable, item_ids: ItemVocabulary, log: EventLog
     return neighbours
 
 
+class Playback:
+    """One run of a ranker over a log."""
+
+    def __init__(self, ranker: OfflineRanker, before: EventLog, done: Advance = lambda n: None) -> None:
+        """Replay the events `before` the ranked ones, sorted by time. Calls `done(n)` after every n events."""
+        self.states = ranker.empty_states()
+        self._ranker = ranker
+        self._sample = QuerySample()
+        self._is_tuned = False
+        self._events = 0
+        """Events so far; an event's key is its number."""
+        self._catalogue_ms = int(before.ts.max(initial=0))
+        """The index has the catalogue of this time."""
+        served_from = len(before)
+        if ranker.served_from_ms is not None:
+            served_from = int(np.searchsorted(before.ts, ranker.served_from_ms))
+        self._replay(before.take(slice(0, served_from)), None, done)
+        self._replay(before.take(slice(served_from, None)), ranker.live, done)
+        self._tune_to(self._newest_users(before))
+
+    def batches(self, log: EventLog) -> Iterator[EventBatch]:
+        """The log's events, in the batches in which they are to be ranked or to update the `states`."""
+        self._move_catalogue_to(int(log.ts[:1].max(initial=0)), is_first=True)
+        for batch in self._next_batches(log, RANK_BATCH, self._catalogue_cuts(log)):
+            self._move_catalogue_to(int(batch.columns.ts[0]))
+            yield batch
+            self._tune_to(np.unique(batch.columns.slots))
+
+    def _move_catalogue_to(self, ts: int, is_first: bool = False) -> None:
+        """Apply what changed up to a batch's first event; batches end at changes.
+
+        At the first batch, all of it: an earlier run may have left the index of a later time.
+        """
+        until = max(self._catalogue_ms, ts)
+        if self._ranker.catalogue is not None:
+            self._ranker.catalogue.apply(self._ranker.live.index, -2 if is_first else self._catalogue_ms, until)
+        self._catalogue_ms = until
+
+    def _replay(self, log: EventLog, live: ServableRelease | None, done: Advance) -> None:
+        for batch in self._next_batches(log, REPLAY_BATCH):
+            replay(self.states, batch, live)
+            done(len(batch))
+
+    def _catalogue_cuts(self, log: EventLog) -> Positions:
+        """Rows of the first events after each change of the catalogue."""
+        if self._ranker.catalogue is None:
+            return NO_CUTS
+        return np.unique(np.searchsorted(np.maximum.accumulate(log.ts), self._ranker.catalogue.ts))
+
+    def _next_batches(self, log: EventLog, size: int, cuts: Positions = NO_CUTS) -> Iterator[EventBatch]:
+        first_key = self._events + 1
+        self._events += len(log)
+        return event_batches(log, self.states, self._ranker.item_ids, size, first_key, cuts)
+
+    def _newest_users(self, log: EventLog) -> Slots:
+        """Slots of the users of the newest events, as many as an index is tuned to."""
+        users, newest = np.unique(log.user[::-1], return_index=True)
+        chosen = users[np.argsort(newest)[:SAMPLE_SIZE]]
+        return self.states.slots([log.user_ids[user] for user in chosen.tolist()])
+
+    def _tune_to(self, slots: Slots) -> None:
+        """Tune the index once there are enough users, as rankers do; a flat one needs no tuning."""
+        index = self._ranker.live.index
+        if self._is_tuned or not index.base.ef_search:
+            return
+        reencode_stale_users(self._ranker.live, self.states, slots)
+        self._sample.add(self.states.columns.vector, slots)
+        if self._sample.is_full:
+            index.base.tune(self._sample.queries)
+            self._is_tuned = True
+
+
 def rank_batches(
     ranker: OfflineRanker, log: EventLog, start: int, done: Advance = lambda n: None
 ) -> Iterator[RankingResult]:
-    """Replay the first `start` events into user states, then rank the others batch by batch, as a ranker would.
+    """Replay the first `start` events into user states, then rank after each of the others, batch by batch.
 
     No place is explored: metrics are of the release's own order, and a log has no event ids, by which a ranker draws.
     Calls `done(n)` after every n events.
     """
-    states, policy = ranker.empty_states(), ranker.policy.without_exploration
-    for batch in event_batches(log.take(slice(0, start)), states, ranker.item_ids, REPLAY_BATCH):
-        replay(states, batch)
-        done(len(batch))
-    for batch in event_batches(log.take(slice(start, None)), states, ranker.item_ids, RANK_BATCH, first_key=start + 1):
-        yield rank(ranker.live, ranker.neighbours, states, batch, policy)
+    playback = Playback(ranker, log.take(slice(0, start)), done)
+    policy = replace(ranker.policy, latest=False, explore_places=0)
+    for batch in playback.batches(log.take(slice(start, None))):
+        yield rank(ranker.live, ranker.neighbours, playback.states, batch, policy)
         done(len(batch))
 
 
@@ -121,5 +207,5 @@ def rank_events(ranker: OfflineRanker, log: EventLog, start: int, done: Advance 
     rows, before = move_last_events_to(log, start)
     ranked = list(rank_batches(ranker, log.take(rows), start - before, done))
     ranks = np.concatenate([np.empty(0, np.int32), *(batch.feedback.rank for batch in ranked)])
-    slates = np.concatenate([np.empty((0, ranker.policy.slate), np.int32), *(batch.slate for batch in ranked)])
+    slates = np.concatenate([np.empty((0, ranker.layout.slate), np.int32), *(batch.slate for batch in ranked)])
     return OfflineRankings(ranks[before:], slates[before:])

@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
+from anabranch.ranking.pipeline.slates import rank_candidates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import NONE, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.data.sequences import Positions
 from models.offline.offline_ranker import OfflineRanker
-from models.offline.ranking_lists import candidate_batches
+from models.offline.ranking_lists import CandidateBatch, candidate_batches
 from models.stages import Advance
 
 PURCHASE = EVENT_TYPES.index("purchase")
@@ -29,7 +30,8 @@ def purchase_examples(
     """Replay `before` into user states, then take the candidates at sampled prediction points: right after events of
     `after`.
 
-    A candidate is a positive if its user buys it after the prediction point and within the horizon. Prediction points
+    A candidate is a positive if its user buys it after the prediction point and within the horizon. It is on the slate
+    if the ranker's list ranker puts it there. Prediction points
     less than the horizon before the last event are not used: their labels are not complete yet. Calls `done(n)` after
     every n events. Raises `NoPurchaseHead` if the log has no purchase or is shorter than the horizon.
     """
@@ -44,16 +46,20 @@ def purchase_examples(
     points = after.take(slice(start, end))
     chosen = np.random.default_rng(random_seed).random(len(points)) < config.prediction_points / len(points)
     item_number = _item_numbers(after, ranker.item_ids)
-    features, bought, sizes = [], [], []
+    features, bought, on_slate, sizes = [], [], [], []
     earlier = before.followed_by(after.take(slice(0, start)))
     for batch in candidate_batches(ranker, earlier, points, chosen, done):
         query = batch.candidates.query
         bought.append(bought_within(after, start + batch.row[query], item_number[batch.candidates.item], horizon_ms))
         features.append(batch.features)
+        on_slate.append(_on_slate(ranker, batch))
         sizes.append(np.bincount(query, minlength=len(batch.row)))
     point_sizes = np.concatenate(sizes)
     return PurchaseExamples(
-        np.concatenate(features), np.concatenate(bought), np.repeat(np.arange(len(point_sizes)), point_sizes)
+        features=np.concatenate(features),
+        bought=np.concatenate(bought),
+        prediction_point=np.repeat(np.arange(len(point_sizes)), point_sizes),
+        on_slate=np.concatenate(on_slate),
     )
 
 
@@ -73,6 +79,14 @@ def bought_within(log: EventLog, row: Positions, item: Positions, horizon_ms: in
     is_same_pair = (bought_pairs[index] == query_pair) & (next_pair == index) & (next_row > row)
     within: NDArray[np.bool_] = is_same_pair & (log.ts[next_row] - log.ts[row] <= horizon_ms)
     return within
+
+
+def _on_slate(ranker: OfflineRanker, batch: CandidateBatch) -> NDArray[np.bool_]:
+    """Whether each candidate [N] of a batch is on the slate."""
+    best = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.layout.slate)
+    on_slate = np.zeros(len(batch.features), np.bool_)
+    on_slate[best.candidate[best.candidate >= 0]] = True
+    return on_slate
 
 
 def _require_purchases(log: EventLog) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import build_features
-from anabranch.ranking.pipeline.user_update import replay, update_user_states
+from anabranch.ranking.pipeline.user_update import update_user_states
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventLog
 from models.networks.list_ranker import Floats, Positions, RankingLists
-from models.offline.event_batches import event_batches, move_last_events_to
-from models.offline.offline_ranker import RANK_BATCH, REPLAY_BATCH, OfflineRanker
+from models.offline.event_batches import move_last_events_to
+from models.offline.offline_ranker import OfflineRanker, Playback
 from models.stages import Advance
 
 
@@ -74,17 +74,14 @@ def candidate_batches(
 
     `chosen` [len(after)] selects the events; `row` of each batch is of `after`. Calls `done(n)` after every n events.
     """
-    states = ranker.empty_states()
-    for batch in event_batches(before, states, ranker.item_ids, REPLAY_BATCH):
-        replay(states, batch)
-        done(len(batch))
+    playback = Playback(ranker, before, done)
     start = 0
-    for batch in event_batches(after, states, ranker.item_ids, RANK_BATCH, first_key=len(before) + 1):
-        update = update_user_states(ranker.live, states, batch)
+    for batch in playback.batches(after):
+        update = update_user_states(ranker.live, playback.states, batch)
         chosen_events = np.flatnonzero(chosen[start : start + len(batch)])
         queries = update.snapshots.select(chosen_events)
         index, neighbours = ranker.live.index, ranker.neighbours
-        candidates = propose(queries, index, neighbours, ranker.policy, states.layout.half_life_s)
+        candidates = propose(queries, index, neighbours, ranker.policy, ranker.layout.half_life_s)
         yield CandidateBatch(start + chosen_events, candidates, build_features(queries, candidates, index, neighbours))
         start += len(batch)
         done(len(batch))

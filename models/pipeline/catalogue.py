@@ -51,7 +51,7 @@ class Catalogue:
         vectors = text_vectors(texts, folder, cache, threads, lambda n: done(n / unique))
         item_ids = tuple(item.item_id for item in inputs.items)
         inherited = item_numbers(inputs.parent) if inputs.parent else {}
-        numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.item)])
+        numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.with_items().item)])
         (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
         domains = _number_domains(inputs.items, inputs.parent, folder)
         return cls(item_ids, vectors, domains, numbers, inputs.parent is not None)

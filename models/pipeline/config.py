@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import Release
+from anabranch.settings import DEFAULTS, Settings
 from models.co_visit.rule import CoVisitRule
 from models.data.catalogue_join import join_catalogue
 from models.data.event_log import EventLog, NotEnoughData
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.text_transformer import TextConfig
+from models.offline.catalogue_history import CatalogueHistory
 from models.seeds.als import AlsSeedModel
 from models.seeds.seed_model import SeedModel
 from models.seeds.sequence import SequenceSeedModel
@@ -35,6 +40,7 @@ class PipelineInputs:
     """
 
     log: EventLog
+    """Searches are part of it: they move the states of the users to whom items are ranked."""
     items: Sequence[Item]
     order_from_ms: int
     parent: Release | None = None
@@ -44,27 +50,36 @@ class PipelineInputs:
     purchases_from_ms: int | None = None
     """The purchase head trains on events from this time on; None: from `order_from_ms` on. It needs more days than its
     horizon, so it may need days that the encoder was trained on."""
+    catalogue: CatalogueHistory = field(default_factory=CatalogueHistory)
+    """How `items` changed while the events happened; without changes they always were what they are."""
 
     @property
     def before(self) -> EventLog:
-        """The events that train the seed models and the encoder."""
-        return self.log.split(self.order_from_ms)[0]
+        """The events about items that train the seed models and the encoder."""
+        return self.log.split(self.order_from_ms)[0].with_items()
 
     @property
     def after(self) -> EventLog:
-        """The events of the list ranker's window."""
-        return self.log.split(self.order_from_ms)[1]
+        """The events about items of the list ranker's window."""
+        return self.log.split(self.order_from_ms)[1].with_items()
+
+    @property
+    def order_from_row(self) -> int:
+        """Row of `log` of the first event of the list ranker's window."""
+        return int(np.searchsorted(self.log.ts, self.order_from_ms))
 
     def numbered_by_catalogue(self) -> PipelineInputs:
-        """The same with item numbers that are rows of `items`; events about other items are dropped.
+        """The same with item numbers that are rows of `items`; events about other items, and about none, are dropped,
+        except searches.
 
         Raises `NotEnoughData` if no event is left for the encoder, or none for the list ranker.
         """
         joined = replace(self, log=join_catalogue(self.log, [item.item_id for item in self.items]))
-        if not len(joined.before) or not len(joined.after):
+        before, after = len(joined.before), len(joined.after)
+        if not before or not after:
             raise NotEnoughData(
-                f"of the {len(joined.log):,} events about items of the catalogue, {len(joined.before):,} are before "
-                f"{as_iso(self.order_from_ms)}, to train the encoder, and {len(joined.after):,} are later, to train "
+                f"of the {before + after:,} events about items of the catalogue, {before:,} are before "
+                f"{as_iso(self.order_from_ms)}, to train the encoder, and {after:,} are later, to train "
                 "the list ranker; both need some. Give events of a longer time, or change the length of the list "
                 "ranker's window (`reshare --order-days`)"
             )
@@ -81,8 +96,9 @@ class SearchConfig:
     events: int = 60_000
     """Newest events that a trial trains on."""
     epochs: int = 3
-    prediction_points: int = 2_000
-    """Prediction points in the list ranker's window on which a trial is scored."""
+    prediction_points: int = 4_000
+    """Prediction points in the list ranker's window on which a trial is scored: half of their users choose the best
+    trial, the others measure its gain."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +112,15 @@ class ReleaseCandidateConfig:
     quantise_text: bool = True
     policy: Policy = field(default_factory=Policy)
     """Filters of serving: the list ranker trains on candidates that pass them."""
+    layout: StateLayout = field(default_factory=lambda: StateLayout.from_settings(DEFAULTS))
+    """What rankers keep of a user: lists, examples and evaluations read such states. See `for_rankers`."""
     co_visits: CoVisitRule = field(default_factory=CoVisitRule)
     seed_models: Callable[[ReleaseCandidateConfig], list[SeedModel]] = field(
         default_factory=lambda: default_seed_models
     )
     """Seed models in addition to the co-visit model, which is always used."""
+    left_out_seed_models: tuple[str, ...] = ()
+    """Names of seed models that teach nothing. Without the co-visit model as a teacher, its table still serves."""
     search: SearchConfig | None = None
     """None: no hyperparameter search. Otherwise the search starts from this configuration."""
     dims: int = 64
@@ -119,6 +139,17 @@ class ReleaseCandidateConfig:
     """Prediction points that compare the seed models with the shared ranking: at most this many, and at most a tenth of
     the list ranker's. Neither the parent nor the list ranker trains on them. 0: no comparison."""
     purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
+    keep_provisional: bool = False
+    """Whether the result keeps the ranker whose candidates trained the list ranker, for measurements."""
+
+    def for_rankers(self, settings: Settings) -> ReleaseCandidateConfig:
+        """The same, for a release that rankers with these settings are to serve."""
+        return replace(
+            self,
+            policy=Policy.from_settings(settings, self.policy.for_release),
+            layout=StateLayout.from_settings(settings),
+            co_visits=replace(self.co_visits, min_users=settings.min_pair_users),
+        )
 
     @property
     def uses_seed_models(self) -> bool:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from safetensors.torch import load as load_weights
+from torch import Tensor
 
 from anabranch.input_files.times import as_iso
 from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
-from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
+from models.offline.excluded_items import SlateRules
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
@@ -22,7 +23,7 @@ from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.seed_model import SeedModel
 from models.sharing.strategy import TrainingData
 from models.sharing.training import TrainingObserver, train
-from models.stages import Stages
+from models.stages import Done, Stages
 
 ENCODER_WEIGHTS = "encoder.safetensors"
 """File of the encoder's weights, from which a child's encoder starts."""
@@ -34,7 +35,7 @@ scored on the rest."""
 
 @dataclass(frozen=True)
 class FittedSeedModels:
-    """The seed models, the co-visit model first, and its table."""
+    """The seed models, the co-visit model first, and its table, which serves."""
 
     models: Sequence[SeedModel]
     co_visit: CoVisitTable
@@ -44,13 +45,29 @@ def fit_seed_models(
     log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
 ) -> FittedSeedModels:
     """Fit the co-visit model and, if a later stage needs them, the configured seed models."""
-    co_visit = CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
-    models: list[SeedModel] = [co_visit, *(config.seed_models(config) if config.uses_seed_models else ())]
+    co_visit = _co_visit_model(config)
+    others = config.seed_models(config) if config.uses_seed_models else []
+    models: list[SeedModel] = [co_visit, *(model for model in others if model.name not in config.left_out_seed_models)]
     for model in models:
         with stages(f"seed {model.name}") as done:
             model.fit(log, catalogue.text_vectors, done)
     assert co_visit.table is not None
-    return FittedSeedModels(models, co_visit.table)
+    teach = models[1:] if co_visit.name in config.left_out_seed_models else models
+    return FittedSeedModels(teach, co_visit.table)
+
+
+def fit_co_visits(
+    log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, done: Done = lambda share: None
+) -> CoVisitTable:
+    """The table of the co-visit seed model, fitted to a log."""
+    model = _co_visit_model(config)
+    model.fit(log, catalogue.text_vectors, done)
+    assert model.table is not None
+    return model.table
+
+
+def _co_visit_model(config: ReleaseCandidateConfig) -> CoVisitSeedModel:
+    return CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
 
 
 def search_sharing(
@@ -68,17 +85,19 @@ def search_sharing(
     if config.search is None:
         return None
     random = np.random.default_rng(config.random_seed)
-    log, before, scored_from_ms = inputs.log, inputs.before, inputs.order_from_ms
+    log, before, scored_from_ms = inputs.log.with_items(), inputs.before.with_items(), inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
         before = log.split(scored_from_ms)[0]
-    sequences, points = Sequences.from_log(log), config.search.prediction_points
-    scorer = TrialScorer.draw(sequences, scored_from_ms, points, config.policy.exclude_seen, random)
-    if not len(scorer.row):
+    rules = SlateRules(config.policy, config.layout)
+    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, rules, random)
+    users = len(np.unique(scorer.user))
+    if users < 2:
         raise NotEnoughData(
-            f"no user has an event before {as_iso(scored_from_ms)} and one after it, so trials of the search cannot be "
-            "scored: leave out --search-seconds, or give more events of users who come back"
+            f"of the users with an event from {as_iso(scored_from_ms)} on, {users} had one before it. The search needs "
+            "two: one to choose a trial, one to measure its gain. Without them trials of the search cannot be scored: "
+            "leave out --search-seconds, or give more events of users who come back"
         )
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
     data = catalogue.training_data(before.last(config.search.events), seed_models.models, new_since_ms)
@@ -93,12 +112,17 @@ def search_sharing(
 def new_encoder(catalogue: Catalogue, parent: Release | None, config: ReleaseCandidateConfig) -> SharedEncoder:
     """An untrained encoder, or the parent's enlarged by residuals for new items."""
     torch.manual_seed(config.random_seed)
-    weights = None if parent is None else load_weights(parent.read(ENCODER_WEIGHTS))
-    dims, white_dims = (config.dims, config.white_dims) if weights is None else stored_dims(weights)
-    items, text_dims = len(catalogue.numbers) + 1, catalogue.text_vectors.shape[1]
-    encoder = SharedEncoder(EncoderConfig(items, text_dims, white_dims, dims, dropout=config.dropout))
-    if weights is not None:
-        encoder.inherit(weights)
+    items = len(catalogue.numbers) + 1
+    if parent is not None:
+        return load_encoder(load_weights(parent.read(ENCODER_WEIGHTS)), items, config.dropout)
+    text_dims = catalogue.text_vectors.shape[1]
+    return SharedEncoder(EncoderConfig(items, text_dims, config.white_dims, config.dims, dropout=config.dropout))
+
+
+def load_encoder(weights: Mapping[str, Tensor], items: int, dropout: float = 0.0) -> SharedEncoder:
+    """An encoder with a release's weights, and residuals for at least as many `items` as it has."""
+    encoder = SharedEncoder(EncoderConfig(items, *stored_dims(weights), dropout=dropout))
+    encoder.inherit(weights)
     return encoder
 
 

@@ -3,6 +3,10 @@
 Akiba et al., Optuna: A Next-generation Hyperparameter Optimization Framework, KDD 2019; Bergstra et al., Algorithms for
 Hyper-Parameter Optimization, NeurIPS 2011 (the sampler). A trial trains briefly on the newest events before the list
 ranker's window and is scored on that window, so neither the gate's window nor a test set is used.
+
+The best of many trials looks better than it is on the events that chose it (Cawley and Talbot, On Over-fitting in Model
+Selection and Subsequent Selection Bias in Performance Evaluation, JMLR 2010). So some users choose the trial, and the
+others measure its gain.
 """
 
 from __future__ import annotations
@@ -16,11 +20,16 @@ import numpy as np
 import optuna
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
+from models.data.event_log import EventLog
 from models.data.sequences import Positions, Sequences
+from models.evaluation.seed_model_ranks import prediction_points_before
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains
 from models.networks.encoder import SharedEncoder
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategy import CatalogueVectors, Strategy, TrainingData
@@ -47,9 +56,10 @@ class SearchResult:
     config: ReleaseCandidateConfig
     parameters: TrialParameters
     gain: Interval
-    """NDCG@20 of the best trial minus the starting configuration's, with a 95 % interval over users."""
+    """NDCG@20 of the best trial minus the starting configuration's, with a 95 % interval over users, on the users that
+    did not choose it."""
     trials: list[dict[str, Any]]
-    """Parameters and NDCG@20 of every trial, in order."""
+    """Parameters of every trial and its NDCG@20 on the users that choose, in order."""
 
     def describe(self) -> dict[str, Any]:
         """The manifest's record."""
@@ -59,21 +69,35 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class TrialScorer:
-    """Scores an encoder by full ranking: the rank of the next item among all items, at M prediction points."""
+    """Scores an encoder by full ranking: the rank of the next item among the items that the policy admits, at M
+    prediction points."""
 
     sequences: Sequences
     row: Positions  # [M] rows of the sequences: the event right before the one to predict
-    exclude_seen: bool
-    """Whether items that the user had before are left out, as the serving policy does."""
+    excluded: NDArray[np.int32]  # [M, h] items that the serving policy excludes there; -1 padded
+    choosing: NDArray[np.bool_]
+    """[M], whether the point's user chooses the best trial. The points of the other users measure its gain."""
 
     @classmethod
     def draw(
-        cls, sequences: Sequences, after_ms: int, points: int, exclude_seen: bool, random: np.random.Generator
+        cls, log: EventLog, after_ms: int, points: int, rules: SlateRules, random: np.random.Generator
     ) -> TrialScorer:
-        """Draw prediction points whose next event is at `after_ms` or later."""
-        user, ts = sequences.user, sequences.ts
-        rows = np.flatnonzero((user[1:] == user[:-1]) & (ts[1:] >= after_ms))
-        return cls(sequences, np.sort(random.choice(rows, min(points, len(rows)), replace=False)), exclude_seen)
+        """Draw prediction points whose next event is at `after_ms` or later. Half of their users choose."""
+        sequences, by_user = Sequences.from_log(log), np.lexsort((np.arange(len(log)), log.user))
+        rows = np.flatnonzero((sequences.user[1:] == sequences.user[:-1]) & (sequences.ts[1:] >= after_ms))
+        rows = np.sort(random.choice(rows, min(points, len(rows)), replace=False))
+        users = random.permutation(np.unique(sequences.user[rows]))
+        return cls(
+            sequences=sequences,
+            row=rows,
+            excluded=prediction_points_before(log, by_user[rows + 1], rules).excluded,
+            choosing=np.isin(sequences.user[rows], users[: len(users) // 2]),
+        )
+
+    @property
+    def user(self) -> NDArray[np.int32]:
+        """[M], each point's user."""
+        return self.sequences.user[self.row]
 
     @torch.no_grad()
     def gains(self, encoder: SharedEncoder, training_data: TrainingData) -> Gains:
@@ -81,26 +105,28 @@ class TrialScorer:
         encoder.eval()
         items = CatalogueVectors(encoder, training_data)
         catalogue = items.at(np.arange(len(training_data.numbers)))  # [C, d]
-        batches = [self.row[start : start + SCORING_BATCH] for start in range(0, len(self.row), SCORING_BATCH)]
-        ranks = [self._ranks(encoder, items, catalogue, rows) for rows in batches]
-        return discounted_gains(np.concatenate(ranks), K)
+        batches = [slice(start, start + SCORING_BATCH) for start in range(0, len(self.row), SCORING_BATCH)]
+        return discounted_gains(np.concatenate([self._ranks(encoder, items, catalogue, part) for part in batches]), K)
 
-    def _ranks(
-        self, encoder: SharedEncoder, items: CatalogueVectors, catalogue: torch.Tensor, rows: Positions
-    ) -> Ranks:
-        """Rank of the next item [B] among all items, 1 for the best, at the prediction points `rows` [B]."""
+    def _ranks(self, encoder: SharedEncoder, items: CatalogueVectors, catalogue: Tensor, part: slice) -> Ranks:
+        """Rank of the next item [B], 1 for the best, at a part of the points; `NOT_ON_SLATE` if it is excluded."""
+        scores = self._users(encoder, items, self.row[part]) @ catalogue.T  # [B, C]
+        excluded = self.excluded[part]
+        point, place = np.nonzero(excluded >= 0)
+        scores[torch.from_numpy(point), torch.from_numpy(excluded[point, place].astype(np.int64))] = -torch.inf
+        next_item = torch.from_numpy(self.sequences.item[self.row[part] + 1].astype(np.int64))[:, None]
+        next_score = scores.gather(1, next_item)
+        rank = (scores > next_score).sum(dim=1).numpy() + 1
+        return np.where(next_score[:, 0].isneginf().numpy(), NOT_ON_SLATE, rank).astype(np.int32)
+
+    def _users(self, encoder: SharedEncoder, items: CatalogueVectors, rows: Positions) -> Tensor:
+        """User vectors [B, d] after the events at rows [B] of the sequences."""
         sequences = self.sequences
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - (WINDOW - 1)), rows + 1], axis=1))
         users = encoder.step(*items.inputs(sequences, windows.row))  # [B, L, d]
-        newest = torch.from_numpy(windows.present.sum(axis=1) - 1)
-        scores = users[torch.arange(len(rows)), newest] @ catalogue.T  # [B, C]
-        next_item = torch.from_numpy(sequences.item[rows + 1].astype(np.int64))[:, None]
-        next_score = scores.gather(1, next_item)
-        if self.exclude_seen:
-            scores.scatter_(1, torch.from_numpy(sequences.item[windows.row].astype(np.int64)), -torch.inf)
-        rank: NDArray[np.int32] = ((scores > next_score).sum(dim=1) + 1).numpy().astype(np.int32)
-        return rank
+        newest: Tensor = users[torch.arange(len(rows)), torch.from_numpy(windows.present.sum(axis=1) - 1)]
+        return newest
 
 
 def search(
@@ -113,8 +139,9 @@ def search(
 ) -> SearchResult:
     """Try the starting configuration, then the sampler's proposals, until the budget is spent.
 
-    `make_encoder` returns an encoder to train for each trial. The trial with the best mean NDCG@20 wins; the starting
-    configuration wins ties. Calls `done(share)` after each trial with the share (0 to 1) of the trials that it is.
+    `make_encoder` returns an encoder to train for each trial. The trial with the best mean NDCG@20 on the users that
+    choose wins; the starting configuration wins ties. Calls `done(share)` after each trial with the share (0 to 1) of
+    the trials that it is. Raises `ValueError` unless some users choose and others measure.
     """
     started = time.process_time()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -130,7 +157,7 @@ def search(
         train(encoder, training_data, _with_fewer_points(proposed.strategies), training, config.random_seed)
         gains.append(scorer.gains(encoder, training_data))
         configs.append(proposed)
-        return float(gains[-1].mean())
+        return float(gains[-1][scorer.choosing].mean())
 
     for finished in range(settings.trials):
         cpu_seconds = time.process_time() - started
@@ -138,11 +165,11 @@ def search(
             break
         study.optimize(objective, n_trials=1)
         done(1 / settings.trials)
-    best = study.best_trial.number
+    best, measuring = study.best_trial.number, ~scorer.choosing
     return SearchResult(
         config=configs[best],
         parameters=study.best_trial.params,
-        gain=paired_interval(gains[best], gains[0], scorer.sequences.user[scorer.row]),
+        gain=paired_interval(gains[best][measuring], gains[0][measuring], scorer.user[measuring]),
         trials=[{**trial.params, "ndcg_at_20": trial.value} for trial in study.trials if trial.value is not None],
     )
 

@@ -1,6 +1,6 @@
-"""Second half of the training pipeline: list ranker and purchase head, trained on candidates of the serving core.
+"""Second half of the training pipeline: the list ranker, trained on candidates of the serving core.
 
-Both read features of the exported encoder files, computed by the code that serves.
+It reads features of the exported encoder files, computed by the code that serves.
 """
 
 from __future__ import annotations
@@ -22,13 +22,10 @@ from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
 from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_points
-from models.metrics.calibration import PurchaseMetrics
 from models.networks.encoder import EncoderConfig
 from models.networks.list_ranker import ListRanker, fit_list_ranker
 from models.networks.onnx_export import export_list_ranker
-from models.networks.purchase_head import PurchaseClassifier, fit_purchase_head
 from models.offline.offline_ranker import OfflineRanker, neighbour_table
-from models.offline.purchase_examples import purchase_examples
 from models.offline.ranking_lists import ListSample, ranking_lists
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
@@ -60,14 +57,28 @@ def provisional_ranker(
 ) -> OfflineRanker:
     """The folder's encoder as a servable release: every item indexed, and an untrained list ranker."""
     export_list_ranker(ListRanker(len(FEATURES), config.list_ranker.hidden), folder)
+    return load_ranker(inputs, catalogue, co_visit, folder, encoder, config)
+
+
+def load_ranker(
+    inputs: PipelineInputs,
+    catalogue: Catalogue,
+    co_visit: CoVisitTable,
+    folder: Path,
+    encoder: EncoderConfig,
+    config: ReleaseCandidateConfig,
+) -> OfflineRanker:
+    """The folder's encoder and list ranker as a servable release: every item indexed."""
     live = ServableRelease.load(UnverifiedRelease(folder), _provisional_manifest(encoder), threads=config.threads)
     item_ids = ItemVocabulary()
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    live.index.upsert(rows, vectors, np.ones(len(rows), np.bool_), item_ids.hashes(rows))
+    available = np.array([item.available for item in inputs.items], np.bool_)
+    live.index.upsert(rows, vectors, available, item_ids.hashes(rows))
     live.index.rebuild()
-    neighbours = neighbour_table(co_visit, item_ids, inputs.before, config.policy.neighbours)
-    return OfflineRanker(live, neighbours, item_ids, config.policy)
+    neighbours = neighbour_table(co_visit, item_ids, inputs.log, config.policy.neighbours)
+    changes = inputs.catalogue.encoded(live, item_ids)
+    return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout, catalogue=changes)
 
 
 def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> ComparisonPoints:
@@ -76,7 +87,7 @@ def hold_out_points(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> C
     if inputs.parent is not None:
         start = max(start, int(np.searchsorted(inputs.log.ts, inputs.parent.manifest.window.gate_from)))
     rows = draw_prediction_points(inputs.log, start, config.comparison_points, config.random_seed)
-    return ComparisonPoints(inputs.log, len(inputs.before), rows, [item.domain for item in inputs.items])
+    return ComparisonPoints(inputs.log, inputs.order_from_row, rows, [item.domain for item in inputs.items])
 
 
 def train_list_ranker(
@@ -110,19 +121,6 @@ def train_list_ranker(
     return ListRankerResult(replace(ranker, live=replace(ranker.live, order=served)), parity, len(lists))
 
 
-def train_purchase_head(
-    inputs: PipelineInputs, ranker: OfflineRanker, config: ReleaseCandidateConfig, stages: Stages
-) -> tuple[PurchaseClassifier, PurchaseMetrics]:
-    """Train the purchase head and measure it. Raises `NoPurchaseHead` if the log has too few purchases."""
-    before, after = inputs.log.split(inputs.purchases_from_ms or inputs.order_from_ms)
-    events, settings, random_seed = max(len(inputs.log), 1), config.purchase, config.random_seed
-    with stages("purchase examples") as done:
-        examples = purchase_examples(ranker, before, after, settings.examples, random_seed, lambda n: done(n / events))
-    trained, curve = max(len(examples) * settings.epochs, 1), stages.curves.for_stage("purchase head")
-    with stages("purchase head") as done:
-        return fit_purchase_head(examples, settings, random_seed, lambda n: done(n / trained), curve)
-
-
 def _nothing_to_order(window: EventLog, policy: Policy) -> NotEnoughData:
     users = len(np.unique(window.user))
     repeats = "" if policy.allow_session_repeats else ", or --kind sessions if users return to items within a session"
@@ -136,7 +134,7 @@ def _nothing_to_order(window: EventLog, policy: Policy) -> NotEnoughData:
 
 def _first_list_row(inputs: PipelineInputs, config: ReleaseCandidateConfig) -> int:
     """Row of the first event that may have a training list."""
-    return len(inputs.log) - min(len(inputs.after), config.list_ranker_events)
+    return max(inputs.order_from_row, len(inputs.log) - config.list_ranker_events)
 
 
 def _parent_list_ranker(parent: Release | None) -> ListRanker | None:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.features import FEATURES
-from anabranch.release import DataWindow, Manifest, Release, ReleasePolicy
+from anabranch.release import PURCHASE_HEAD, DataWindow, Manifest, Release, ReleasePolicy
 from models.data.purchase_examples import NoPurchaseHead
 from models.evaluation.seed_comparison import ComparisonPoints, SeedComparison, compare_seed_models
 from models.networks.onnx_export import export_encoder, export_purchase_head
@@ -26,6 +26,7 @@ from models.pipeline.encoder_stage import (
     ENCODER_WEIGHTS,
     FittedSeedModels,
     fine_tune,
+    fit_co_visits,
     fit_seed_models,
     new_encoder,
     search_sharing,
@@ -36,8 +37,8 @@ from models.pipeline.list_ranker_stage import (
     hold_out_points,
     provisional_ranker,
     train_list_ranker,
-    train_purchase_head,
 )
+from models.pipeline.purchase_stage import UnseenMoments, hold_back, train_purchase_head, unseen_moments
 from models.stages import Progress, Stages
 from models.training_curves import Curve, Points, no_curve
 
@@ -69,6 +70,8 @@ class ReleaseCandidate:
     """Losses by step, thinned, by `STAGE/LOSS`."""
     seed_comparison: SeedComparison | None
     """Each seed model compared with the shared ranking; None if it was not measured."""
+    provisional: OfflineRanker | None = None
+    """The ranker whose candidates trained the list ranker, if the configuration keeps it."""
 
     def manifest(
         self, id: str, parent: str | None, created: int, window: DataWindow, files: dict[str, str]
@@ -140,7 +143,12 @@ def make_release_candidate(
     held_out = hold_out_points(inputs, config)
     list_ranker = train_list_ranker(inputs, held_out, ranker, folder, config, stages)
     comparison = _compare_seed_models(seed_models, list_ranker.ranker, held_out, stages)
-    purchase = _train_purchase_head(inputs, ranker, folder, config, stages)
+    hold_back(encoder, inputs.log, folder)
+    with stages("purchase moments"):
+        moments = unseen_moments(
+            inputs, catalogue, lambda log: fit_co_visits(log, catalogue, config), list_ranker.ranker, folder, config
+        )
+    purchase = _train_purchase_head(inputs, moments, folder, config, stages)
 
     window_data = catalogue.training_data(inputs.log, seed_models.models, inputs.order_from_ms)
     metrics = fine_tune(encoder, window_data, sharing_metrics, config, stages)
@@ -161,6 +169,7 @@ def make_release_candidate(
         seconds=stages.seconds,
         curves=stages.curves.thinned(),
         seed_comparison=comparison,
+        provisional=ranker if config.keep_provisional else None,
     )
 
 
@@ -190,18 +199,27 @@ def _compare_seed_models(
 
 
 def _train_purchase_head(
-    inputs: PipelineInputs, ranker: OfflineRanker, folder: Path, config: ReleaseCandidateConfig, stages: Stages
+    inputs: PipelineInputs, moments: UnseenMoments, folder: Path, config: ReleaseCandidateConfig, stages: Stages
 ) -> _PurchaseHead:
-    """Train and export the purchase head if the log has enough purchases."""
+    """Train and export the purchase head if the log has enough purchases; else keep the parent's, if it has one."""
     try:
-        head, metrics = train_purchase_head(inputs, ranker, config, stages)
+        head, metrics = train_purchase_head(inputs.log, moments, config, stages)
     except NoPurchaseHead as error:
-        return _PurchaseHead(absent=str(error))
+        return _parent_head(inputs.parent, folder, str(error))
     horizon_days = config.purchase.examples.horizon_days
     return _PurchaseHead(
         metrics={"horizon_days": horizon_days, **msgspec.to_builtins(metrics)},
         parity=export_purchase_head(head, folder),
     )
+
+
+def _parent_head(parent: Release | None, folder: Path, reason: str) -> _PurchaseHead:
+    """The parent's head, copied, with its own measurements and the reason; only the reason without one that fits."""
+    if parent is None or PURCHASE_HEAD not in parent.manifest.files or tuple(parent.manifest.features) != FEATURES:
+        return _PurchaseHead(absent=reason)
+    (folder / PURCHASE_HEAD).write_bytes(parent.read(PURCHASE_HEAD))
+    kept = {"trained_by": parent.manifest.id} | parent.manifest.heads["purchase"] | {"kept_because": reason}
+    return _PurchaseHead(metrics=kept, parity={PURCHASE_HEAD: parent.manifest.parity[PURCHASE_HEAD]})
 
 
 def _stored_strategy(

@@ -48,6 +48,8 @@ def _qualities(results: Mapping[str, Any]) -> Table:
         table.add_row(*_row(f"served, {name}", quality))
     for name, seed in results["seeds"].items():
         table.add_row(*_row(f"seed model {name}", seed["all"]))
+    for name, rest in results["without"].items():
+        table.add_row(*_row(f"without {name}", rest["all"]))
     return table
 
 

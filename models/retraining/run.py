@@ -28,6 +28,7 @@ from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
 from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
+from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
@@ -85,6 +86,8 @@ class RetrainingRun:
     events: EventLog
     """All events; their item numbers are rows of `items`, then of items that left the catalogue."""
     items: list[Item]
+    catalogue: CatalogueHistory
+    """How the items changed."""
     kind: KindDecision
     candidate_config: ReleaseCandidateConfig
     incumbent: Release | None
@@ -98,15 +101,14 @@ class RetrainingRun:
     ) -> Self:
         """Read the event store and the items, and find the kind of data."""
         incumbent, unservable = _open_incumbent(settings, live)
-        items = _read_catalogue(settings, bar)
+        versions = _read_catalogue(settings, bar)
+        items = newest_versions(versions)
         events = workspace.store.log([item.item_id for item in items])
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
-        candidate = config.candidate_of(kind.kind)
-        candidate = replace(candidate, co_visits=replace(candidate.co_visits, min_users=settings.min_pair_users))
-        policy = Policy.from_settings(settings, candidate.policy.for_release)
-        candidate = replace(candidate, policy=policy)
-        return cls(settings, workspace, config, bar, events, items, kind, candidate, incumbent, unservable)
+        candidate = config.candidate_of(kind.kind).for_rankers(settings)
+        catalogue = CatalogueHistory.from_versions(versions)
+        return cls(settings, workspace, config, bar, events, items, catalogue, kind, candidate, incumbent, unservable)
 
     def with_incumbent(self, notice: ReleaseNotice) -> Self:
         """The same, after a release went live."""
@@ -223,6 +225,7 @@ class RetrainingRun:
             self.parent,
             new_since_ms=0 if self.parent is None else self.parent.manifest.window.gate_from,
             purchases_from_ms=window.gate_from - int(self.config.windows.order_days * DAY_MS),
+            catalogue=self.catalogue,
         )
         with bar_by_stage(self.bar) as progress:
             return make_release_candidate(
@@ -243,11 +246,15 @@ class RetrainingRun:
         """Rank the gate's window with release candidate, incumbent and co-visit model.
 
         `co_visit` was trained on the events before the window and is trained on the window too. Candidate and incumbent
-        read the same co-visit table, as they would where they serve.
+        read the same co-visit table, as they would where they serve. The incumbent has served since the end of its own
+        gate's window, so the states of its users go on from there; the candidate encodes users from their histories, as
+        it will when it begins to serve.
         """
         start = int(np.searchsorted(self.events.ts, candidate.manifest.window.gate_from))
         table = co_visit.table(self.neighbours, text_vectors)
-        incumbent = None if self.incumbent is None else self._offline_ranker(self.incumbent, table)
+        incumbent = None
+        if self.incumbent is not None:
+            incumbent = self._offline_ranker(self.incumbent, table, self.incumbent.manifest.window.gate_to)
         contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
         domains = [item.domain for item in self.items]
         propensity = self.workspace.store.propensities()
@@ -279,12 +286,17 @@ class RetrainingRun:
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
 
-    def _offline_ranker(self, files: Release, table: CoVisitTable) -> OfflineRanker:
-        """A release as it would serve, with the co-visit table as it was before the gate's window."""
+    def _offline_ranker(self, files: Release, table: CoVisitTable, served_from_ms: int | None = None) -> OfflineRanker:
+        """A release as it would serve, with the co-visit table as it was before the gate's window.
+
+        `served_from_ms`: see `OfflineRanker`.
+        """
         item_ids = ItemVocabulary()
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
-        return OfflineRanker(live, neighbour_table(table, item_ids, self.events, self.neighbours), item_ids, policy)
+        neighbours = neighbour_table(table, item_ids, self.events, self.neighbours)
+        changes, layout = self.catalogue.encoded(live, item_ids), self.candidate_config.layout
+        return OfflineRanker(live, neighbours, item_ids, policy, layout, served_from_ms, changes)
 
 
 def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:
@@ -307,8 +319,8 @@ def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:
     return None if live is None else live.release, topics_io.last_gated_ms(notices.newest)
 
 
-def _read_catalogue(settings: Settings, bar: Bar) -> list[Item]:
+def _read_catalogue(settings: Settings, bar: Bar) -> list[ItemVersion]:
     with bar("Read the catalogue", None) as advance:
-        items = topics_io.read_catalogue(settings)
-        advance(len(items))
-    return items
+        versions = list(topics_io.read_item_versions(settings))
+        advance(len(versions))
+    return versions

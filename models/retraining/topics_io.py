@@ -18,9 +18,10 @@ from anabranch.kafka.log_bounds import LogBounds
 from anabranch.kafka.offsets import bounds
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.topics import Topics, key
-from anabranch.messages import Codec, Event, Feedback, InvalidMessage, Item, Neighbours, ReleaseNotice
+from anabranch.messages import Codec, Event, Feedback, InvalidMessage, Neighbours, ReleaseNotice
 from anabranch.settings import Settings
 from models.data.event_store import EventStore, NextOffsets
+from models.offline.catalogue_history import ItemVersion
 from models.retraining.log_bounds import TopicPosition
 
 Message = TypeVar("Message")
@@ -88,15 +89,12 @@ def _pass_deleted(
     return missed
 
 
-def read_catalogue(settings: Settings) -> list[Item]:
-    """Every item without a tombstone, in the order of their newest records."""
-    newest: dict[bytes, Item] = {}
+def read_item_versions(settings: Settings) -> Iterator[ItemVersion]:
+    """All that topic `items` still has: the newest record of each item, and older ones that are not compacted yet."""
     for record in clients.read_to_end(settings, [Topics(settings).items]):
-        newest.pop(record.key, None)
         item = _decode(messages.items, record)
-        if item is not None:
-            newest[record.key] = item
-    return list(newest.values())
+        item_id = item.item_id if item is not None else (record.key or b"").decode(errors="replace")
+        yield ItemVersion(record.timestamp, item_id, item)
 
 
 def last_gated_ms(notices: Mapping[str, ReleaseNotice]) -> int:

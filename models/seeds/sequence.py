@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions, Sequences
-from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import Negatives, NegativeSampler, Targets, draw_targets, sampled_softmax
 from models.seeds.gru import GruConfig
 from models.seeds.network import IdNetwork, NetworkConfig
 from models.seeds.seed_model import TopK, Vectors, top_k_items
@@ -71,8 +71,8 @@ class _Training:
         random: np.random.Generator,
     ) -> None:
         self.config, self.network, self.sequences, self.random = config, network, sequences, random
-        self.dense = torch.from_numpy(dense)
-        self.negatives = NegativeSampler.from_items(dense, network.item.num_embeddings)
+        self.dense = dense
+        self.sampler = NegativeSampler.from_items(dense, network.item.num_embeddings)
         self.optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate)
         self.share = 0.0
         """Share of the training that is done, 0 to 1."""
@@ -95,10 +95,16 @@ class _Training:
         mask, target = draw_targets(
             self.sequences, windows, config.mean_target_gap, config.events_per_step, self.random
         )
-        users = self.network(self.dense[windows.row])[torch.from_numpy(mask)]  # [n, d]
-        drawn = torch.from_numpy(self.negatives.draw(config.negatives, self.random))
-        positives = self.network.item(self.dense[target])
-        return sampled_softmax(users, positives, self.network.item(drawn), self.negatives.log_probability[drawn])
+        users = self.network(torch.from_numpy(self.dense[windows.row]))[torch.from_numpy(mask)]  # [m, d]
+        drawn = self.sampler.draw(config.negatives, self.random)
+        negatives = Negatives(drawn, self._vectors(drawn), self.sampler.log_expected_count(drawn))
+        positives = self.dense[target]
+        return sampled_softmax(users, Targets(positives, self._vectors(positives)), negatives)
+
+    def _vectors(self, numbers: NDArray[np.int64]) -> Tensor:
+        """Item vectors [m, d] of the network's numbers [m]."""
+        vectors: Tensor = self.network.item(torch.from_numpy(numbers))
+        return vectors
 
     def _set_rate(self) -> None:
         """Linear warm-up times a cosine."""

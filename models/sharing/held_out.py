@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from models.data.sequences import Positions, Sequences
 from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
-from models.networks.sampled_softmax import NegativeSampler, sampled_softmax
+from models.networks.sampled_softmax import Negatives, NegativeSampler, Targets, sampled_softmax
 from models.sharing.strategy import CatalogueVectors, TrainingData
 from models.sharing.training import Training
 
@@ -33,9 +33,8 @@ class ValidationPoints:
 
     inputs: tuple[Tensor, Tensor, Tensor]  # [M, L, d], [M, L], [M, L]: item vectors, event types, seconds
     last: Tensor  # [M], index of the last event in its window
-    positives: Tensor  # [M, d]
-    negatives: Tensor  # [n, d]
-    log_q: Tensor  # [n], log of the probability with which each negative is sampled
+    targets: Targets  # M
+    negatives: Negatives
 
     @classmethod
     @torch.no_grad()
@@ -51,20 +50,19 @@ class ValidationPoints:
         sequences, items = data.sequences, CatalogueVectors(encoder.eval(), data)
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - training.window), rows], axis=1))
-        negatives = NegativeSampler.from_items(sequences.item, len(data.numbers))
-        drawn = negatives.draw(training.negatives, random)
+        sampler = NegativeSampler.from_items(sequences.item, len(data.numbers))
+        drawn = sampler.draw(training.negatives, random)
         return cls(
             inputs=items.inputs(sequences, windows.row),
             last=torch.from_numpy(windows.present.sum(axis=1) - 1),
-            positives=items.at(sequences.item[rows]),
-            negatives=items.at(drawn),
-            log_q=negatives.log_probability[drawn],
+            targets=items.targets(sequences.item[rows]),
+            negatives=Negatives(drawn, items.at(drawn), sampler.log_expected_count(drawn)),
         )
 
     @torch.no_grad()
     def loss(self, step: LinearRecurrentUnit, delta: Mapping[str, Tensor]) -> float:
-        """Mean negative log-likelihood of the positives after `delta` is added to the weights of `step`."""
+        """Mean negative log-likelihood of the targets after `delta` is added to the weights of `step`."""
         weights = {name: weight + delta[name] for name, weight in step.named_parameters()}
         users = functional_call(step.eval(), weights, self.inputs)  # [M, L, d]
         last = users[torch.arange(len(users)), self.last]  # [M, d]
-        return float(sampled_softmax(last, self.positives, self.negatives, self.log_q))
+        return float(sampled_softmax(last, self.targets, self.negatives))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.data.sequences import Positions, Sequences, SequenceWindows
 from models.networks.encoder import SharedEncoder
+from models.networks.sampled_softmax import Negatives, Targets
 from models.seeds.seed_model import SeedModel
 from models.stages import Done
 
@@ -50,6 +51,10 @@ class CatalogueVectors:
         index = torch.from_numpy(rows.astype(np.int64))
         return self._encoder.item.embed(self._white[index], self._numbers[index])
 
+    def targets(self, rows: NDArray[np.integer]) -> Targets:
+        """The items at catalogue rows [m] as targets."""
+        return Targets(rows, self.at(rows))
+
     def inputs(self, sequences: Sequences, rows: Positions) -> tuple[Tensor, Tensor, Tensor]:
         """Encoder inputs for the events at rows [B, L] of the sequences: item vectors [B, L, d], event types [B, L] and
         seconds since the user's previous event [B, L]."""
@@ -67,9 +72,7 @@ class TrainingStep:
     windows: SequenceWindows
     users: Tensor  # [B, L, d], user vector after each event
     items: CatalogueVectors
-    negative_items: Positions  # [n], catalogue rows
-    negatives: Tensor  # [n, d]
-    negatives_log_q: Tensor  # [n], log of the probability with which each is sampled
+    negatives: Negatives  # n catalogue rows
     mask: NDArray[np.bool_]  # [B, L], prediction points that have a target
     target: Positions  # [m], rows of the sequences, in the order of the mask
     log_loss: Tensor  # scalar, loss of predicting the targets

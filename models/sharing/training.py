@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.data.sequences import Positions
 from models.networks.encoder import SharedEncoder
-from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import Negatives, NegativeSampler, draw_targets, sampled_softmax
 from models.networks.stored_names import stored_as
 from models.sharing.strategy import AuxiliaryLoss, CatalogueVectors, Strategy, TrainingData, TrainingStep
 from models.stages import Done
@@ -121,7 +121,7 @@ class _TrainingRun:
         self.encoder, self.data, self.auxiliary_losses = encoder, data, auxiliary_losses
         self.training, self.random = training, random
         self.items = CatalogueVectors(encoder, data)
-        self.negatives = NegativeSampler.from_items(data.sequences.item, len(data.numbers))
+        self.sampler = NegativeSampler.from_items(data.sequences.item, len(data.numbers))
         continues = data.new_since_ms > 0
         self.epochs = training.child_epochs if continues else training.epochs
         self.rate = training.child_rate if continues else training.learning_rate
@@ -171,22 +171,20 @@ class _TrainingRun:
         visible = torch.from_numpy(self.random.random(windows.row.shape) >= training.event_dropout)
         vectors, types, seconds = self.items.inputs(sequences, windows.row)
         users = self.encoder.step(vectors * visible.unsqueeze(-1), types, seconds)
-        drawn = self.negatives.draw(training.negatives, self.random)
-        negatives, log_q = self.items.at(drawn), self.negatives.log_probability[drawn]
+        drawn = self.sampler.draw(training.negatives, self.random)
+        negatives = Negatives(drawn, self.items.at(drawn), self.sampler.log_expected_count(drawn))
         mask, target = draw_targets(
             sequences, windows, training.mean_target_gap, training.events_per_step, self.random, self.data.targets
         )
-        positives = self.items.at(sequences.item[target])
+        targets = self.items.targets(sequences.item[target])
         return TrainingStep(
             windows=windows,
             users=users,
             items=self.items,
-            negative_items=drawn,
             negatives=negatives,
-            negatives_log_q=log_q,
             mask=mask,
             target=target,
-            log_loss=sampled_softmax(users[torch.from_numpy(mask)], positives, negatives, log_q),
+            log_loss=sampled_softmax(users[torch.from_numpy(mask)], targets, negatives),
         )
 
     def _set_rate(self, steps: int) -> None:

@@ -186,7 +186,9 @@ def test_a_measurement_is_made_and_the_page_of_results_has_it(benchmark_data: Pa
     page = tmp_path / "RESULTS.md"
     small = ("--only", "video", "--random-seeds", "1", "--jobs", "1")
     _run("results", "--data", str(benchmark_data), *small, "--out", str(page), data_dir=tmp_path)
-    assert re.search(r"\| \*\*served\*\* \| \d\.\d{4} \(one seed\)", page.read_text())
+    written = page.read_text()
+    assert re.search(r"\| \*\*served\*\* \| train\+validation \| \d\.\d{4} \(one seed\)", written)
+    assert re.search(r"\| encoder \| list ranker \| \d\.\d{4} \(one seed\)", written), "what each part adds"
 
 
 def test_the_schemas_of_the_package_are_current(tmp_path: Path) -> None:

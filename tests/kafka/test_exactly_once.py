@@ -15,6 +15,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Feedback, Ranking
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
@@ -38,9 +39,9 @@ def offline_slates(world: World, count: int, users: int) -> dict[str, list[str]]
     item_ids = ItemVocabulary()
     live = live_release(world.settings.releases_dir / "r1", item_ids, ITEMS)
     events = purchases(count, users)
-    ranked = rank_events(
-        OfflineRanker(live, CoVisitRows(), item_ids, Policy()), EventLog.from_events(events, ITEMS), start=0
-    )
+    layout = StateLayout.from_settings(world.settings)
+    ranker = OfflineRanker(live, CoVisitRows(), item_ids, Policy(), layout)
+    ranked = rank_events(ranker, EventLog.from_events(events, ITEMS), start=0)
     return {
         event.event_id: [item_ids.id(row) for row in slate] for event, slate in zip(events, ranked.slate, strict=True)
     }

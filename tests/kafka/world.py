@@ -21,7 +21,7 @@ from anabranch.kafka import clients, topics
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import offsets_and_metadata
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Event, IndexingComplete, Item, ItemVector, Ranking, ReleaseNotice, encode
+from anabranch.messages import Event, Feedback, IndexingComplete, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
 from anabranch.settings import DEFAULTS, Secret, Settings
 from anabranch.settings_loader import PREFIX
@@ -104,6 +104,10 @@ class World:
     def rankings(self) -> list[Ranking]:
         """Every committed ranking, in log order within each partition."""
         return [messages.rankings.decode(record.value) for record in self.records(self.topics.rankings)]
+
+    def feedback(self) -> list[Feedback]:
+        """Every committed feedback, in log order within each partition."""
+        return [messages.feedback.decode(record.value) for record in self.records(self.topics.feedback)]
 
     def await_rankings(self, count: int) -> list[Ranking]:
         """Wait until so many rankings are committed; all there are."""

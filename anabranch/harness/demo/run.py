@@ -35,10 +35,10 @@ from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import Event
 from anabranch.progress_bar import bar
-from anabranch.ranking.policy import Policy
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
 from models.evaluation.prequential import Prequential, ServedLog, evaluate_prequentially
+from models.offline.excluded_items import SlateRules
 from models.pipeline.data_kind import KindDecision, find_kind
 from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
@@ -232,7 +232,7 @@ class Demo:
         manifest = release.open_announced(settings.releases_dir, notice).manifest
         served = ServedLog.from_feedback([], records.feedback)
         with bar("Score the baselines on the same events", len(served.log), self._system.console) as advance:
-            return evaluate_prequentially(served, policy=Policy.from_settings(settings, manifest.policy), done=advance)
+            return evaluate_prequentially(served, SlateRules.from_settings(settings, manifest.policy), done=advance)
 
     def _ranked_per_second(self, records: DemoRecords) -> float:
         return ranked_per_second([(events_within(records.events, span), records.rankings) for span in self._spans])

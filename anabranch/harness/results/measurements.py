@@ -11,10 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anabranch.errors import AnabranchError, UsageError
+from anabranch.harness.results.timed_data import HOUSEHOLDS, TimedData
 
 
 class MeasurementFailed(AnabranchError):
     """A call of `anabranch evaluate` that ended with an error."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders of a run."""
+
+    data: Path
+    """Benchmark data."""
+    results: Path
+    """Figures and ranks."""
 
 
 @dataclass(frozen=True)
@@ -26,47 +37,99 @@ class Measurement:
     """Folders of the benchmark data."""
     protocol: str
     options: tuple[str, ...] = ()
-    max_repeats: int | None = None
-    """None: as many repeats as the command line says."""
+    base: str | None = None
+    """The measurement that this one is compared with, event by event."""
+    timed: TimedData | None = None
+    """Files of events with time stamps, in place of folders."""
 
-    def arguments(self, data: Path, results: Path, random_seed: int) -> list[str]:
+    def arguments(self, places: Places, random_seed: int) -> list[str]:
         """The arguments of `anabranch`."""
-        folders = [argument for folder in self.folders for argument in ("--data", str(data / folder))]
-        output = ["--json", str(results / figures_file(self.name, random_seed))]
-        if self.protocol != "weekly":
-            output += ["--ranks", str(results / ranks_file(self.name, random_seed))]
+        output = ["--json", str(places.results / figures_file(self.name, random_seed))]
+        if self.protocol in ("sessions", "leave-one-out", "time-split"):
+            output += ["--ranks", str(places.results / ranks_file(self.name, random_seed))]
         protocol = ["--protocol", self.protocol, "--random-seed", str(random_seed), "--threads", "1"]
-        return ["evaluate", *folders, *protocol, *self.options, *output]
+        return ["evaluate", *self._data(places), *protocol, *self.options, *output]
+
+    def _data(self, places: Places) -> list[str]:
+        if self.timed is not None:
+            return self.timed.arguments(places.results)
+        return [argument for folder in self.folders for argument in ("--data", str(places.data / folder))]
 
 
 AMAZON = ("amazon_beauty", "amazon_toys", "amazon_pantry")
 TOGETHER, JOINTLY = "together", "jointly"
 WAYS = ("fine_tuned", "retrained", "shared", "co_visit")
-ADAPTED = "text_geometry,domain_adapters"
-DISTILLED = "text_geometry,rank_distillation"
+ROWS = ("train", "train+validation")
+WITHOUT_EACH = ("--without", "each")
+
+
+def on_rows(data: str, rows: str) -> str:
+    """The name of the measurement of a leave-one-out data set on these rows."""
+    return f"{data}_train" if rows == "train" else data
+
+
+def _leave_one_out(data: str) -> list[Measurement]:
+    return [
+        Measurement(on_rows(data, "train"), (data,), "leave-one-out", ("--train-on", "train")),
+        Measurement(data, (data,), "leave-one-out", ("--train-on", "train+validation", *WITHOUT_EACH)),
+    ]
+
+
+def _strategies(name: str, base: str, folders: tuple[str, ...], protocol: str, *options: str) -> Measurement:
+    """Another choice of strategies or adapter, compared with the preset's."""
+    return Measurement(name, folders, protocol, options, base=base)
+
+
+def _on_timed(data: TimedData) -> list[Measurement]:
+    """A global split in time: the test is later than everything that is learned."""
+    split, strategies = ("--share", "0.9"), ("--strategies", "text_geometry,multi_task")
+    return [
+        Measurement(data.measurement, (), "time-split", ("--seeds", *WITHOUT_EACH, *split), timed=data),
+        Measurement(f"{data.measurement}_prequential", (), "prequential", split, timed=data),
+        Measurement(
+            f"{data.measurement}_multi_task", (), "time-split", (*strategies, *split), data.measurement, timed=data
+        ),
+    ]
+
+
 MEASUREMENTS = (
-    Measurement("diginetica", ("diginetica",), "sessions", ("--seeds",)),
-    Measurement("video", ("video",), "leave-one-out"),
-    Measurement("amazon_beauty", AMAZON[:1], "leave-one-out"),
-    Measurement("amazon_toys", AMAZON[1:2], "leave-one-out"),
-    Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds",)),
-    Measurement(JOINTLY, AMAZON, "leave-one-out", ("--strategies", "text_geometry")),
-    Measurement("together_adapted", AMAZON, "leave-one-out", ("--strategies", ADAPTED), max_repeats=1),
-    Measurement("beauty_ids_alone", AMAZON[:1], "leave-one-out", ("--strategies", "none"), max_repeats=1),
-    Measurement("beauty_adapted", AMAZON[:1], "leave-one-out", ("--text-adapter", "lora"), max_repeats=1),
-    Measurement("beauty_distilled", AMAZON[:1], "leave-one-out", ("--strategies", DISTILLED), max_repeats=1),
-    Measurement("diginetica_distilled", ("diginetica",), "sessions", ("--strategies", DISTILLED), max_repeats=1),
+    Measurement("diginetica", ("diginetica",), "sessions", ("--seeds", *WITHOUT_EACH)),
+    *(measurement for data in ("video", *AMAZON[:2]) for measurement in _leave_one_out(data)),
+    Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds", *WITHOUT_EACH)),
+    _strategies(JOINTLY, TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry"),
+    _strategies("together_adapted", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,domain_adapters"),
+    _strategies("together_merged", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,merging"),
+    _strategies("together_multi_task", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,multi_task"),
+    _strategies("beauty_ids_alone", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "none"),
+    _strategies("beauty_adapted", AMAZON[0], AMAZON[:1], "leave-one-out", "--text-adapter", "lora"),
+    _strategies(
+        "beauty_distilled", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "text_geometry,rank_distillation"
+    ),
+    _strategies(
+        "diginetica_distilled",
+        "diginetica",
+        ("diginetica",),
+        "sessions",
+        "--strategies",
+        "text_geometry,rank_distillation",
+    ),
     *(Measurement(f"weekly_{way}", ("diginetica_weekly",), "weekly", ("--way", way)) for way in WAYS),
+    *_on_timed(HOUSEHOLDS),
 )
 
 
-def select(names: Sequence[str] | None) -> list[Measurement]:
+def all_measurements(timed: Sequence[TimedData] = ()) -> list[Measurement]:
+    """Those of the page, and of more data with time stamps."""
+    return [*MEASUREMENTS, *(measurement for data in timed for measurement in _on_timed(data))]
+
+
+def select(names: Sequence[str] | None, timed: Sequence[TimedData] = ()) -> list[Measurement]:
     """The named measurements, or all. Raises `UsageError` for unknown names."""
-    by_name = {measurement.name: measurement for measurement in MEASUREMENTS}
+    by_name = {measurement.name: measurement for measurement in all_measurements(timed)}
     unknown = [name for name in names or () if name not in by_name]
     if unknown:
         raise UsageError(f"--only: no measurement {', '.join(unknown)}; there are {', '.join(by_name)}")
-    return [by_name[name] for name in names] if names else list(MEASUREMENTS)
+    return [by_name[name] for name in names] if names else list(by_name.values())
 
 
 def figures_file(name: str, random_seed: int) -> str:
@@ -79,31 +142,33 @@ def ranks_file(name: str, random_seed: int) -> str:
     return f"{name}-{random_seed}.npz"
 
 
-def measure(measurements: Sequence[Measurement], data: Path, results: Path, random_seeds: int, jobs: int) -> None:
+def measure(measurements: Sequence[Measurement], places: Places, random_seeds: int, jobs: int) -> None:
     """Run the measurements that have no figures yet, `jobs` at a time. Raises `MeasurementFailed` for the first failed.
 
-    Raises `UsageError` if there is no folder `data`.
+    Raises `UsageError` if there is no folder of benchmark data.
     """
-    if not data.is_dir():
-        raise UsageError(f"{data} is no folder: name the folder of benchmark data with --data")
+    if not places.data.is_dir():
+        raise UsageError(f"{places.data} is no folder: name the folder of benchmark data with --data")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the child processes: they would compete for the cores
-    results.mkdir(parents=True, exist_ok=True)
+    places.results.mkdir(parents=True, exist_ok=True)
     missing = [
         (measurement, random_seed)
         for random_seed in range(random_seeds)
         for measurement in measurements
-        if random_seed < min(random_seeds, measurement.max_repeats or random_seeds)
-        and not (results / figures_file(measurement.name, random_seed)).exists()
+        if not (places.results / figures_file(measurement.name, random_seed)).exists()
     ]
+    for data in {measurement.timed for measurement, _ in missing} - {None}:
+        assert data is not None
+        data.prepare(places.results)
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(_run, measurement, data, results, random_seed) for measurement, random_seed in missing]
+        futures = [pool.submit(_run, measurement, places, random_seed) for measurement, random_seed in missing]
         for future in futures:
             future.result()
 
 
-def _run(measurement: Measurement, data: Path, results: Path, random_seed: int) -> None:
-    log = results / f"{measurement.name}-{random_seed}.log"
-    command = [sys.executable, "-m", "anabranch", *measurement.arguments(data, results, random_seed)]
+def _run(measurement: Measurement, places: Places, random_seed: int) -> None:
+    log = places.results / f"{measurement.name}-{random_seed}.log"
+    command = [sys.executable, "-m", "anabranch", *measurement.arguments(places, random_seed)]
     with log.open("w") as output:
         ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     if ended.returncode:

@@ -7,24 +7,48 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from anabranch.harness.results import tables
-from anabranch.harness.results.measurements import MEASUREMENTS, TOGETHER, figures_file
+from anabranch.harness.results import attribution_table, paired_ranks, tables, weekly_tables
+from anabranch.harness.results.cells import Figures
+from anabranch.harness.results.measurements import (
+    AMAZON,
+    JOINTLY,
+    TOGETHER,
+    all_measurements,
+    figures_file,
+)
 from anabranch.harness.results.published import LEAVE_ONE_OUT, SESSIONS
+from anabranch.harness.results.tables import Measured
+from anabranch.harness.results.timed_data import HOUSEHOLDS, PREFIX, TimedData
 
 
 def render(results: Path, random_seeds: int) -> str:
     """The page. Measurements that are missing are marked as such."""
-    figures = {measurement.name: _read(results, measurement.name, random_seeds) for measurement in MEASUREMENTS}
+    timed = _timed_data(results)
+    names = [measurement.name for measurement in all_measurements(timed)]
+    figures = {name: _read(results, name, random_seeds) for name in names}
     template = _environment().get_template("results.md")
     return template.render(
         tables=tables,
+        attribution=attribution_table.attribution_rows,
+        weekly=weekly_tables,
+        metrics=paired_ranks,
+        measured=Measured(figures, results, random_seeds),
         figures=figures,
         sessions=SESSIONS,
         leave_one_out=LEAVE_ONE_OUT,
-        together=figures[TOGETHER],
-        results=results,
-        random_seeds=random_seeds,
+        together=TOGETHER,
+        jointly=JOINTLY,
+        timed=[data.measurement for data in (HOUSEHOLDS, *timed)],
+        histories=[*LEAVE_ONE_OUT, TOGETHER],
+        amazon=AMAZON,
     )
+
+
+def _timed_data(results: Path) -> list[TimedData]:
+    """The data sets with time stamps that were measured, besides the one that is always there."""
+    events = {json.loads(path.read_text())["data"][0] for path in results.glob(f"{PREFIX}*.json")}
+    folders = {Path(file).parent for file in events}
+    return [TimedData(folder.name, folder) for folder in sorted(folders) if folder.name != HOUSEHOLDS.name]
 
 
 def _environment() -> Environment:
@@ -38,6 +62,6 @@ def _environment() -> Environment:
     )
 
 
-def _read(results: Path, name: str, random_seeds: int) -> list[tables.Figures]:
+def _read(results: Path, name: str, random_seeds: int) -> list[Figures]:
     paths = [results / figures_file(name, random_seed) for random_seed in range(random_seeds)]
     return [json.loads(path.read_text()) for path in paths if path.exists()]

@@ -1,50 +1,98 @@
-"""The tables of the results page: rows of text from the figures that `anabranch evaluate` wrote. Pure functions."""
+"""Tables of one release on one test: the served path, its seed models, other models, and what strategies add."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from anabranch.harness.results.cells import NOT_MEASURED, Figures, Row, format_spread, quality_cells, slice_of
+from anabranch.harness.results.measurements import AMAZON, MEASUREMENTS, ROWS, on_rows
+from anabranch.harness.results.paired_ranks import (
+    ALL,
+    OF_HISTORIES,
+    OF_SESSIONS,
+    Metrics,
+    SeedRanks,
+    difference,
+    format_interval,
+    read_ranks,
+)
+from anabranch.harness.results.peers import PeerResults
+from anabranch.harness.results.published import PEERS, PublishedFigures
+from models.metrics.bootstrap import Interval
 
-from anabranch.harness.results.measurements import AMAZON, JOINTLY, MEASUREMENTS, TOGETHER, WAYS, ranks_file
-from anabranch.harness.results.published import PublishedFigures
-from models.metrics.bootstrap import Interval, paired_interval
-from models.metrics.ranking import Gains, Ranks, discounted_gains, hits
-
-Figures = dict[str, Any]
-Row = Sequence[str]
-WEEKLY_METRICS = ("recall", "mrr")
-ABLATED = {
-    "together_adapted",
-    "beauty_ids_alone",
-    "beauty_adapted",
-    "beauty_distilled",
-    "amazon_beauty",
-    "diginetica",
-    "diginetica_distilled",
-    TOGETHER,
-    JOINTLY,
-}
-"""Measurements in the table of strategies."""
+SERVED = "**served**"
 
 
-def published_rows(
-    figures: Sequence[Figures], published: Sequence[PublishedFigures], metrics: tuple[str, str], k: int
-) -> Iterator[Row]:
-    """Published figures, the served path's, those of its cold items, and those of each seed model alone.
+@dataclass(frozen=True)
+class Measured:
+    """Everything that was measured."""
 
-    `figures` has one entry per random seed; k is the length of the slate that counts.
-    """
+    figures: Mapping[str, Sequence[Figures]]
+    """Measurement → one entry per random seed that has figures."""
+    results: Path
+    random_seeds: int
+
+    def ranks(self, name: str, part: str | None = None) -> SeedRanks | None:
+        """See `read_ranks`."""
+        return read_ranks(self.results, name, self.random_seeds, part)
+
+    def minus(self, ours: str, theirs: str, metrics: Metrics, slice: str = ALL) -> tuple[str, str]:
+        """The differences of two measurements in both metrics; empty if one of them has no ranks."""
+        our_ranks, their_ranks = self.ranks(ours), self.ranks(theirs)
+        if our_ranks is None or their_ranks is None:
+            return "", ""
+        first, second = (format_interval(difference(our_ranks, their_ranks, gain, slice)) for gain in metrics.gains)
+        return first, second
+
+
+def session_rows(measured: Measured, name: str, published: Sequence[PublishedFigures]) -> Iterator[Row]:
+    """The served path, its cold items and each seed model alone; published figures are in columns of their own."""
+    figures = measured.figures[name]
+    for title, *cells in _served_rows(figures, OF_SESSIONS):
+        yield title, *cells, "", ""
     for paper in published:
-        yield f"{paper.source} (published)", *(f"{value:.4f}" for value in paper.figures)
-    yield _quality_row("**served**", [row["all"] for row in figures], metrics, k)
-    if any("cold_items" in row["slices"] for row in figures):
-        yield _quality_row("served, cold items", [row["slices"]["cold_items"] for row in figures], metrics, k)
+        yield paper.source, "", "", *_published_cells(paper)
+    for row in seed_model_rows(figures, OF_SESSIONS):
+        yield *row, "", ""
+
+
+def timed_rows(measured: Measured, name: str, metrics: Metrics) -> Iterator[Row]:
+    """The served path, its cold items and each seed model alone."""
+    yield from _served_rows(measured.figures[name], metrics)
+    yield from seed_model_rows(measured.figures[name], metrics)
+
+
+def prequential_rows(measured: Measured, name: str) -> Iterator[Row]:
+    """The served path and the baselines that learn every event, each with what was served minus it."""
+    figures = [row["prequential"] for row in measured.figures[name]]
+    for ranker in figures[0]["lead"] if figures else ():
+        leads = [format_interval(Interval(**row["lead"][ranker]["ndcg_at_20"])) for row in figures]
+        yield ranker, *_prequential_cells(figures, ranker), "; ".join(leads)
+    yield SERVED, *(_prequential_cells(figures, "served") if figures else (NOT_MEASURED, "")), ""
+
+
+def seed_model_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:
+    """Each seed model alone, on the same events."""
     for name in figures[0]["seeds"] if figures else ():
-        yield _quality_row(f"seed model {name} alone", [row["seeds"][name]["all"] for row in figures], metrics, k)
+        yield f"seed model {name} alone", *quality_cells([row["seeds"][name][ALL] for row in figures], metrics)
+
+
+def leave_one_out_rows(measured: Measured, data: str, published: Sequence[PublishedFigures]) -> Iterator[Row]:
+    """The served path and other models, by the rows that they learn; published figures are in columns of their own."""
+    for rows in ROWS:
+        for title, *cells in _served_rows(measured.figures[on_rows(data, rows)], OF_HISTORIES):
+            yield title, rows, *cells, "", "", ""
+    by_model = {paper.model: paper for paper in published if paper.model}
+    for model, title in PEERS.items():
+        for rows in ROWS:
+            peers = PeerResults(measured.results, model, data, rows)
+            paper = by_model.get(model) if rows == ROWS[0] else None  # papers learn from the training rows alone
+            yield title, rows, *_peer_cells(measured, peers), *_published_cells(paper)
+    for paper in published:
+        if not paper.model:
+            yield paper.source, ROWS[0], NOT_MEASURED, "", "", *_published_cells(paper)
 
 
 def cost_line(figures: Sequence[Figures]) -> str:
@@ -56,123 +104,73 @@ def cost_line(figures: Sequence[Figures]) -> str:
     )
 
 
-def together_rows(figures: Sequence[Figures]) -> Iterator[Row]:
+def together_rows(measured: Measured, name: str) -> Iterator[Row]:
     """One release for three domains, against the best seed model alone, by slice."""
-    for name in _slices():
-        seed_models = figures[0]["seeds"]
-        best = max(seed_models, key=lambda seed_model: _slice(seed_models[seed_model], name)["ndcg"]["10"])
-        served = [_quality(_slice(row, name), ("recall", "ndcg"), 10) for row in figures]
-        best_ndcg = [_slice(row["seeds"][best], name)["ndcg"]["10"] for row in figures]
-        leads = [Interval(**row["seeds"][best]["lead"][name]["ndcg_at_10"]) for row in figures]
-        columns = (format_spread(column) for column in zip(*served, strict=True))
-        yield name, *columns, best, format_spread(best_ndcg), _format_intervals(leads)
+    figures = measured.figures[name]
+    seed_models = figures[0]["seeds"]
+    for slice in _slices():
+        best = max(seed_models, key=lambda seed_model: slice_of(seed_models[seed_model], slice)["ndcg"]["10"])
+        served = quality_cells([slice_of(row, slice) for row in figures], OF_HISTORIES)
+        best_ndcg = [slice_of(row["seeds"][best], slice)["ndcg"]["10"] for row in figures]
+        leads = [Interval(**row["seeds"][best]["lead"][slice]["ndcg_at_10"]) for row in figures]
+        yield slice, *served, best, format_spread(best_ndcg), "; ".join(map(format_interval, leads))
 
 
-def jointly_rows(figures: Mapping[str, Sequence[Figures]], results: Path, random_seeds: int) -> Iterator[Row]:
-    """The same release, against one trained on all domains with one strategy alone, by slice; paired by event."""
-    pairs = [
-        (results / ranks_file(TOGETHER, random_seed), results / ranks_file(JOINTLY, random_seed))
-        for random_seed in range(random_seeds)
-    ]
-    pairs = [pair for pair in pairs if all(path.exists() for path in pair)]
-    for name in _slices():
-        joint_ndcg = [_slice(row, name)["ndcg"]["10"] for row in figures[JOINTLY]]
-        if pairs and joint_ndcg:
-            ndcg = [_paired_interval(ours, theirs, name, discounted_gains) for ours, theirs in pairs]
-            recall = [_paired_interval(ours, theirs, name, hits) for ours, theirs in pairs]
-            yield name, format_spread(joint_ndcg), _format_intervals(ndcg), _format_intervals(recall)
+def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
+    """The same release, against one that was trained on all domains in another way, by slice."""
+    figures = measured.figures[jointly]
+    for slice in _slices() if figures else ():
+        _, ndcg = quality_cells([slice_of(row, slice) for row in figures], OF_HISTORIES)
+        recall_lead, ndcg_lead = measured.minus(name, jointly, OF_HISTORIES, slice)
+        yield slice, ndcg, ndcg_lead, recall_lead
 
 
-def weekly_rows(figures: Mapping[str, Sequence[Figures]]) -> Iterator[Row]:
-    """Quality and cost of each way to learn a new week, as means over the weeks."""
-    for way, runs in _ways(figures).items():
-        if not runs:
-            yield way, "not measured", "", "", ""
-            continue
-        recall, mrr = ([statistics.mean(_by_period(run, metric)) for run in runs] for metric in WEEKLY_METRICS)
-        costs = [[cost["cpu_seconds"] for cost in run["cost"]] for run in runs]
-        cpu = format_spread([statistics.mean(of_run) for of_run in costs], ".0f")
-        yield way, format_spread(recall), format_spread(mrr), cpu, f"{max(map(max, costs)):.0f}"
-
-
-def weekly_lead_rows(figures: Mapping[str, Sequence[Figures]]) -> Iterator[Row]:
-    """The lead of sharing over each other way: its mean, and in how many weeks it is positive."""
-    ways = _ways(figures)
-    for way in ("retrained", "fine_tuned", "co_visit"):
-        leads = [_weekly_leads(ways["shared"], ways[way], metric) for metric in WEEKLY_METRICS]
-        if leads[0]:
-            cells = [
-                cell
-                for lead in leads
-                for cell in (f"{statistics.mean(lead):+.4f}", f"{sum(x > 0 for x in lead)} of {len(lead)}")
-            ]
-            yield f"shared - {way}", *cells
-
-
-def strategy_rows(figures: Mapping[str, Sequence[Figures]]) -> Iterator[Row]:
-    """Quality by sharing strategy, with the first random seed."""
+def strategy_rows(measured: Measured) -> Iterator[Row]:
+    """Other strategies, and their difference from the preset's on the same data; with those of the preset."""
+    compared = [measurement for measurement in MEASUREMENTS if measurement.base is not None]
+    bases = dict.fromkeys(measurement.base for measurement in compared)
     for measurement in MEASUREMENTS:
-        if measurement.name in ABLATED and figures[measurement.name]:
-            row = figures[measurement.name][0]
-            cold = row["slices"].get("cold_items")
-            cold_ndcg = f"{cold['ndcg']['10']:.4f}" if cold else "none"
-            quality = (f"{value:.4f}" for value in _quality(row["all"], ("recall", "ndcg"), 10))
-            yield ", ".join(measurement.folders), row["strategy"]["name"], *quality, cold_ndcg
+        figures = measured.figures[measurement.name]
+        if not figures or not (measurement.base or measurement.name in bases):
+            continue
+        cold = [row["slices"]["cold_items"] for row in figures if "cold_items" in row["slices"]]
+        minus = measured.minus(measurement.name, measurement.base, OF_HISTORIES)[1] if measurement.base else ""
+        yield (
+            ", ".join(measurement.folders) or measurement.name,
+            figures[0]["strategy"]["name"],
+            *quality_cells([row[ALL] for row in figures], OF_HISTORIES),
+            quality_cells(cold, OF_HISTORIES)[1] if cold else "none",
+            minus,
+        )
 
 
-def format_spread(values: Sequence[float], form: str = ".4f") -> str:
-    """Mean and sample standard deviation over the random seeds."""
-    spread = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else " (one seed)"
-    return f"{statistics.mean(values):{form}}{spread}"
+def _served_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:
+    yield SERVED, *quality_cells([row[ALL] for row in figures], metrics)
+    cold = [row["slices"]["cold_items"] for row in figures if "cold_items" in row["slices"]]
+    if cold:
+        yield "served, cold items", *quality_cells(cold, metrics)
 
 
-def _quality_row(name: str, qualities: Sequence[Figures], metrics: Sequence[str], k: int) -> Row:
-    if not qualities:
-        return name, "not measured", ""
-    values = [_quality(quality, metrics, k) for quality in qualities]
-    return name, *(format_spread(column) for column in zip(*values, strict=True))
+def _peer_cells(measured: Measured, peers: PeerResults) -> tuple[str, str, str]:
+    """Recall@10, NDCG@10, and the served path minus it in NDCG@10 on the same rows."""
+    recall, ndcg = quality_cells(peers.figures(), OF_HISTORIES)
+    ours, theirs = measured.ranks(on_rows(peers.data, peers.rows)), peers.ranks()
+    if ours is None or theirs is None:
+        return recall, ndcg, ""
+    return recall, ndcg, format_interval(difference(ours.by_user(), theirs, OF_HISTORIES.gains[1]))
 
 
-def _quality(quality: Figures, metrics: Sequence[str], k: int) -> list[float]:
-    return [quality[metric][str(k)] for metric in metrics]
+def _prequential_cells(figures: Sequence[Figures], ranker: str) -> tuple[str, str]:
+    recall, ndcg = ([row[ranker][metric] for row in figures] for metric in ("recall_at_20", "ndcg_at_20"))
+    return format_spread(recall), format_spread(ndcg)
+
+
+def _published_cells(paper: PublishedFigures | None) -> tuple[str, str]:
+    if paper is None:
+        return "", ""
+    first, second = paper.figures
+    return f"{first:.4f}", f"{second:.4f}"
 
 
 def _slices() -> list[str]:
-    return ["all", *(f"domain:{name}" for name in AMAZON), "cold_items"]
-
-
-def _slice(figures: Figures, name: str) -> Figures:
-    quality: Figures = figures["all"] if name == "all" else figures["slices"][name]
-    return quality
-
-
-def _paired_interval(ours: Path, theirs: Path, name: str, gains: Callable[[Ranks, int], Gains]) -> Interval:
-    """The interval of the mean difference of gains@10 in a slice, paired by event and resampled by user."""
-    our_ranks, their_ranks = np.load(ours), np.load(theirs)
-    if not np.array_equal(our_ranks["row"], their_ranks["row"]):
-        raise ValueError(f"{ours} and {theirs} have different events: remove both and measure again")
-    masks = dict(zip(our_ranks["slices"].tolist(), our_ranks["masks"], strict=True))
-    mask = masks.get(name, np.ones(len(our_ranks["row"]), np.bool_))
-    our_gains, their_gains = gains(our_ranks["rank"][mask], 10), gains(their_ranks["rank"][mask], 10)
-    return paired_interval(our_gains, their_gains, our_ranks["user"][mask])
-
-
-def _format_intervals(intervals: Sequence[Interval]) -> str:
-    return "; ".join(
-        f"{interval.difference:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]" for interval in intervals
-    )
-
-
-def _ways(figures: Mapping[str, Sequence[Figures]]) -> dict[str, list[Figures]]:
-    return {way: [row["ways"][way] for row in figures[f"weekly_{way}"]] for way in WAYS}
-
-
-def _weekly_leads(ours: Sequence[Figures], theirs: Sequence[Figures], metric: str) -> list[float]:
-    """Differences by week, for the random seeds with which both were measured."""
-    pairs = [(_by_period(our, metric), _by_period(their, metric)) for our, their in zip(ours, theirs, strict=False)]
-    return [our - their for pair in pairs for our, their in zip(*pair, strict=True)]
-
-
-def _by_period(run: Figures, metric: str) -> list[float]:
-    """A metric@20 of every week."""
-    return [period["all"][metric]["20"] for period in run["periods"]]
+    return [ALL, *(f"domain:{name}" for name in AMAZON), "cold_items"]

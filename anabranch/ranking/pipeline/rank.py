@@ -76,7 +76,7 @@ def rank(
     lap("encode")
 
     def slates_of(part: UserSnapshots) -> Slates:
-        return make_slates(live, co_visits, part, policy, states.layout.half_life_s, start_timer())
+        return make_slates(live, co_visits, part, policy, states.layout, start_timer())
 
     slates = Slates.concatenate(list(map_fn(slates_of, _parts(update.snapshots))))
     lap = start_timer()
@@ -85,9 +85,8 @@ def rank(
     return result
 
 
-def warm_up(live: ServableRelease, policy: Policy) -> None:
+def warm_up(live: ServableRelease, policy: Policy, layout: StateLayout) -> None:
     """Rank an empty batch, so that the first real one does not wait for compilation."""
-    layout = StateLayout(slate=policy.slate)
     states = UserStates(layout, live.index.dims, live.manifest.state_dims, capacity=1)
     slots = states.slots(["nobody"])
     states.restore(slots, states.snapshot(slots))

@@ -17,6 +17,7 @@ from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.top_k import insert_best_first
 from anabranch.ranking.types import Counts, Floats, Positions, Rows
+from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 Lap = Callable[[str], None]
@@ -73,16 +74,17 @@ def make_slates(
     co_visits: CoVisitRows,
     queries: UserSnapshots,
     policy: Policy,
-    half_life_s: int,
+    layout: StateLayout,
     lap: Lap,
 ) -> Slates:
-    """The slates of n queries. `half_life_s` is the one of the users' decayed counts."""
-    candidates = propose(queries, live.index, co_visits, policy, half_life_s)
+    """The slates of n queries, of the length that the `layout` of the users' states has room for."""
+    candidates = propose(queries, live.index, co_visits, policy, layout.half_life_s)
     lap("retrieve")
     features = build_features(queries, candidates, live.index, co_visits)
     lap("features")
-    width = candidates_needed(policy.slate, policy.explore_places)
-    best, explored = _explored(rank_candidates(live, candidates, features, len(queries.now), width), queries, policy)
+    width = candidates_needed(layout.slate, policy.explore_places)
+    best = rank_candidates(live, candidates, features, len(queries.now), width)
+    best, explored = _explored(best, queries, layout.slate, policy.explore_places)
     purchase = _purchase_probabilities(live, features, best.candidate) if policy.purchase else None
     lap("order")
     return Slates(best.items, best.scores, explored, purchase)
@@ -95,12 +97,12 @@ def rank_candidates(live: ServableRelease, candidates: Candidates, features: Flo
     return best
 
 
-def _explored(best: BestCandidates, queries: UserSnapshots, policy: Policy) -> tuple[BestCandidates, Places]:
+def _explored(best: BestCandidates, queries: UserSnapshots, slate: int, places: int) -> tuple[BestCandidates, Places]:
     """The slates of n queries from their best candidates [n, `candidates_needed`], and their explored places."""
-    if policy.explore_places == 0:
+    if places == 0:
         return best, np.zeros(len(best.items), np.uint8)
     found = np.count_nonzero(best.candidate >= 0, axis=1)
-    drawn = explore(queries.draw_key, found, policy.slate, policy.explore_places)
+    drawn = explore(queries.draw_key, found, slate, places)
     return best.take(drawn.candidate), drawn.explored
 
 

@@ -10,15 +10,19 @@ WEEK_S = 7 * 24 * 3600
 
 
 class StateLayout(NamedTuple):
-    """Limits per user, so that memory is bounded. A tuple, since compiled functions read it."""
+    """Limits per user, so that memory is bounded. A tuple, since compiled functions read it.
 
-    history: int = 64
+    The settings are the only source of these numbers, so none has a default here: a figure computed with another layout
+    than the rankers' would be that of another system.
+    """
+
+    history: int
     """Newest events kept, in a ring."""
-    long_term_items: int = 128
+    long_term_items: int
     """Items of older events, kept with decayed counts; the weakest makes room for a new one."""
-    slate: int = 20
-    """Items of the last slate."""
-    recent_events: int = 16
+    slate: int
+    """Items of a slate; the last one is kept."""
+    recent_events: int
     """Event ids remembered to find duplicates."""
     half_life_s: int = 8 * WEEK_S
     """Seconds after which the weight of an event is halved."""

@@ -105,8 +105,8 @@ class TaskLoss(nn.Module):
     def _loss(self, step: TrainingStep, users: Tensor, task: int, expert: nn.Module) -> Tensor:
         chosen = np.flatnonzero(self.sequences.type[step.target] == task)[: self.config.targets]
         queries = expert(users[torch.from_numpy(step.mask)][torch.from_numpy(chosen)])  # [m, d]
-        positives = step.items.at(self.sequences.item[step.target[chosen]]).detach()  # [m, d]
-        return sampled_softmax(queries, positives, step.negatives.detach(), step.negatives_log_q)
+        targets = step.items.targets(self.sequences.item[step.target[chosen]]).detach()
+        return sampled_softmax(queries, targets, step.negatives.detach())
 
 
 def project_gradient(shared: Tensor, main: Tensor) -> Tensor:

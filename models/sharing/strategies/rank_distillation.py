@@ -9,7 +9,6 @@ well it agrees with what happened); Kang et al., Distillation from Heterogeneous
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from models.data.sequences import Positions, Sequences
 from models.networks.encoder import SharedEncoder
+from models.networks.sampled_softmax import EXCLUDED, Negatives
 from models.networks.stored_names import stored_as, stored_settings
 from models.seeds.seed_model import TopK
 from models.sharing.strategy import TrainingData, TrainingStep
@@ -121,7 +121,10 @@ def agreement(top_k: TopK, following: NDArray[np.int32]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class ListDistillationLoss:
-    """Weighted cross-entropy of the users choosing each listed item against the step's negatives."""
+    """Weighted cross-entropy of the users choosing each listed item among all items that can be sampled.
+
+    The items of a prediction point's lists count exactly, all others by the step's negatives that are on none of them.
+    """
 
     lists: SeedModelLists
     weight: float
@@ -138,10 +141,12 @@ class ListDistillationLoss:
         weights = self._weights(lists, self.lists.weight[index[has_lists]])
         items, column = np.unique(np.maximum(lists, 0), return_inverse=True)  # compute each item's vector once
         scores = users @ step.items.at(items).T  # [b, items]
-        listed = scores.gather(1, torch.from_numpy(column.reshape(len(users), -1))).reshape(lists.shape)  # [b, K, k]
-        log_expected_count = step.negatives_log_q + math.log(len(step.negatives))
-        others = torch.logsumexp(users @ step.negatives.T - log_expected_count, dim=1)  # [b]
-        nll = torch.logaddexp(listed, others[:, None, None]) - listed
+        column = column.reshape(len(users), -1)  # [b, K * k]
+        listed = scores.gather(1, torch.from_numpy(column)).reshape(lists.shape)  # [b, K, k]
+        is_listed = np.zeros(scores.shape, np.bool_)  # [b, items]
+        point, place = np.nonzero(lists.reshape(len(users), -1) >= 0)
+        is_listed[point, column[point, place]] = True
+        nll = _log_total(scores, is_listed, users, items, step.negatives)[:, None, None] - listed
         return self.weight * (nll * weights).sum() / len(users)
 
     def _weights(self, lists: NDArray[np.int32], weight: NDArray[np.float32]) -> Tensor:
@@ -149,3 +154,14 @@ class ListDistillationLoss:
         by_rank = torch.exp(-torch.arange(lists.shape[2]) / self.rank_decay)
         present = by_rank * torch.from_numpy(lists >= 0)
         return present / by_rank.sum() * torch.from_numpy(weight)[:, :, None]
+
+
+def _log_total(
+    scores: Tensor, is_listed: NDArray[np.bool_], users: Tensor, items: Positions, negatives: Negatives
+) -> Tensor:
+    """Log of the sum over all items [b]: those that are listed, by their scores [b, items], and the other negatives."""
+    column = np.minimum(np.searchsorted(items, negatives.items), len(items) - 1)  # [n]
+    excluded = is_listed[:, column] & (items[column] == negatives.items)  # [b, n]
+    listed = scores.masked_fill(torch.from_numpy(~is_listed), EXCLUDED)
+    others = negatives.logits(users, torch.from_numpy(excluded))
+    return torch.logsumexp(torch.cat([listed, others], dim=1), dim=1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from models.data.sequences import Positions, Sequences
 from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
+from models.networks.sampled_softmax import Targets, choice_logits
 from models.networks.stored_names import stored_settings
 from models.sharing.strategy import CatalogueVectors, TrainingData, TrainingStep
 from models.stages import Done
@@ -78,11 +79,15 @@ class ParentEncoder:
         frozen = deepcopy(encoder).eval().requires_grad_(False)
         return cls(frozen.step, CatalogueVectors(frozen, data).at(np.arange(len(data.numbers))))
 
+    def at(self, rows: NDArray[np.integer]) -> Tensor:
+        """Vectors [m, d] of the items at catalogue rows [m]."""
+        return self.items[torch.from_numpy(rows.astype(np.int64))]
+
     @torch.no_grad()
     def users(self, sequences: Sequences, row: Positions) -> Tensor:
         """User vectors [B, L, d] after each of the events at rows [B, L]."""
         users: Tensor = self.step(
-            self.items[torch.from_numpy(sequences.item[row].astype(np.int64))],
+            self.at(sequences.item[row]),
             torch.from_numpy(sequences.type[row].astype(np.int64)),
             torch.from_numpy(sequences.seconds_since[row]),
         )
@@ -123,26 +128,14 @@ class ParentDistillationLoss:
         mask[step.mask] = replayed  # [B, L]
         windows = mask.any(axis=1)  # [B], windows that the parent must encode
         target = self.sequences.item[step.target[replayed]]
-        old_negatives = self.old_items[step.negative_items]  # [n]
-        log_q = step.negatives_log_q[torch.from_numpy(old_negatives)]
-        child = log_choice(
-            step.users[torch.from_numpy(mask)],
-            step.items.at(target),
-            step.negatives[torch.from_numpy(old_negatives)],
-            log_q,
-        )
+        negatives = step.negatives.only(self.old_items[step.negatives.items])
+        child = choice_logits(step.users[torch.from_numpy(mask)], step.items.targets(target), negatives)
         users = self.parent.users(self.sequences, step.windows.row[windows])[torch.from_numpy(mask[windows])]
-        positive = torch.from_numpy(target.astype(np.int64))
-        negative = torch.from_numpy(step.negative_items[old_negatives].astype(np.int64))
-        parent = log_choice(users, self.parent.items[positive], self.parent.items[negative], log_q)
-        return F.kl_div(child, parent, reduction="batchmean", log_target=True)
-
-
-def log_choice(users: Tensor, positives: Tensor, negatives: Tensor, log_q: Tensor) -> Tensor:
-    """Log-probability [m, 1 + n] that users [m, d] choose their positive [m, d], or one of the shared negatives [n, d].
-
-    `log_q` [n] is the log of the probability with which each negative was sampled (the logQ correction).
-    """
-    positive = (users * positives).sum(-1, keepdim=True)  # [m, 1]
-    negative = users @ negatives.T - log_q - math.log(max(len(negatives), 1))  # [m, n]
-    return torch.log_softmax(torch.cat([positive, negative], dim=1), dim=1)
+        parent = choice_logits(
+            users,
+            Targets(target, self.parent.at(target)),
+            replace(negatives, vectors=self.parent.at(negatives.items)),
+        )
+        return F.kl_div(
+            torch.log_softmax(child, dim=1), torch.log_softmax(parent, dim=1), reduction="batchmean", log_target=True
+        )

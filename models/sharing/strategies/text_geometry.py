@@ -24,8 +24,6 @@ from models.stages import Done
 class TextGeometry:
     """Sets the text side of a new encoder. A child keeps its parent's, so that item vectors stay comparable."""
 
-    residual_scale: float = 0.1
-    """Length of a new residual; a whitened text vector has length 1."""
     residual_dropout: float = 0.25
     """Share of the residuals that are left out at each training step."""
 
@@ -54,5 +52,5 @@ class TextGeometry:
         mean, matrix = whitening(texts, encoder.config.white_dims)
         encoder.item.text_mean.copy_(mean)
         encoder.item.whitening[:, : matrix.shape[1]] = matrix  # text vectors may have fewer dimensions
-        encoder.item.residual.weight.mul_(self.residual_scale)
+        encoder.item.draw_residuals()
         done(1.0)

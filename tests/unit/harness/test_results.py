@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,34 +15,132 @@ from typer.testing import CliRunner
 from anabranch.cli.main import app
 from anabranch.errors import UsageError
 from anabranch.harness.results import measurements, page, published
-from anabranch.harness.results.measurements import MEASUREMENTS, figures_file
+from anabranch.harness.results.measurements import (
+    MEASUREMENTS,
+    MeasurementFailed,
+    Places,
+    figures_file,
+    ranks_file,
+    select,
+)
+from anabranch.harness.results.timed_data import TimedData
 from models.evaluation.summaries import Quality
+from models.metrics.ranking import Ranks
+
+EVENTS = 100
+OF_THE_DATA = ("is missing", "has 0 files period_*.parquet", "items.parquet: there is no such file")
+"""Problems that are not of an option."""
 
 
-def write_figures(folder: Path, name: str, seed: int, hits: int) -> None:
-    """A measurement of a hundred events, so many of them hits at the top."""
-    quality = msgspec.to_builtins(Quality.from_ranks(np.repeat([1, 0], [hits, 100 - hits]).astype(np.int32)))
+def hit(hits: int) -> Ranks:
+    """A hundred events, so many of them hits at the top."""
+    return np.repeat([1, 0], [hits, EVENTS - hits]).astype(np.int32)
+
+
+def write_figures(
+    folder: Path, name: str, seed: int, hits: int, without: Mapping[str, int] = {}, users: Sequence[str] | None = None
+) -> None:
+    """Figures and ranks as `anabranch evaluate` writes them; so many hits, also without a part."""
+    ranks = hit(hits)
+    quality = msgspec.to_builtins(Quality.from_ranks(ranks))
     figures = {
         "all": quality,
         "slices": {"cold_items": quality},
         "seeds": {},
         "strategy": {"name": "text_geometry"},
         "cost": {"seconds": 2.0, "cpu_seconds": 3.0, "peak_bytes": 2**30},
+        "without": {
+            part: {"trained_again": "release", "all": msgspec.to_builtins(Quality.from_ranks(hit(left)))}
+            for part, left in without.items()
+        },
     }
     (folder / figures_file(name, seed)).write_bytes(msgspec.json.encode(figures))
+    np.savez_compressed(
+        folder / ranks_file(name, seed),
+        row=np.arange(EVENTS),
+        user=np.array(users or [str(user) for user in range(EVENTS)]),
+        rank=ranks,
+        slices=np.array(["cold_items"]),
+        masks=np.ones((1, EVENTS), np.bool_),
+        without=np.array(list(without), np.str_),
+        without_rank=np.array([hit(left) for left in without.values()], np.int32).reshape(len(without), EVENTS),
+    )
 
 
-def test_a_figure_is_the_mean_of_the_seeds_with_their_spread_beside_the_published_ones(tmp_path: Path) -> None:
+def write_peer(folder: Path, model: str, rows: str, hits: int, users: Sequence[str]) -> None:
+    """Figures and ranks as `make peers` writes them."""
+    figures = msgspec.to_builtins(Quality.from_ranks(hit(hits)))
+    name = f"peer-{model}-video-{rows}-0"
+    (folder / f"{name}.json").write_bytes(msgspec.json.encode({"model": model, "rows": rows, **figures}))
+    np.savez_compressed(folder / f"{name}.npz", user=np.array(users), rank=hit(hits))
+
+
+def row_of(rendered: str, start: str) -> list[str]:
+    """The cells of the first row of a table that starts so."""
+    [line, *_] = [line for line in rendered.splitlines() if line.startswith(start)]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_a_figure_is_the_mean_of_the_random_seeds_with_their_spread(tmp_path: Path) -> None:
     for seed, hits in enumerate((10, 12, 14)):
-        write_figures(tmp_path, "video", seed, hits)
+        write_figures(tmp_path, "diginetica", seed, hits)
     rendered = page.render(tmp_path, 3)
     assert "| **served** | 0.1200 ± 0.0200 | 0.1200 ± 0.0200 |" in rendered
-    assert "| LRURec (published) | 0.1134 | 0.0620 |" in rendered
+    assert "| SR-GNN | | | 0.5073 | 0.1759 |" in rendered, "published figures have columns of their own"
 
 
 def test_one_seed_has_no_spread_and_says_so(tmp_path: Path) -> None:
     write_figures(tmp_path, "video", 0, 10)
     assert "0.1000 (one seed)" in page.render(tmp_path, 3)
+
+
+def test_leave_one_out_has_a_row_for_each_choice_of_rows_to_learn(tmp_path: Path) -> None:
+    write_figures(tmp_path, "video_train", 0, 10)
+    write_figures(tmp_path, "video", 0, 12)
+    rendered = page.render(tmp_path, 1)
+    assert row_of(rendered, "| **served** | train |")[2] == "0.1000 (one seed)"
+    assert row_of(rendered, "| **served** | train+validation |")[2] == "0.1200 (one seed)"
+
+
+def test_a_peer_is_compared_on_the_same_rows_by_user_and_has_its_published_figures_beside_its_own(
+    tmp_path: Path,
+) -> None:
+    users = [str(user) for user in range(EVENTS)]
+    write_figures(tmp_path, "video_train", 0, 10)
+    write_peer(tmp_path, "lrurec", "train", 5, users)
+    [_, _, recall, _, lead, *published_figures] = row_of(page.render(tmp_path, 1), "| LRURec | train |")
+    assert recall == "0.0500 (one seed)"
+    assert lead.startswith("+0.0500 [+0.0")
+    assert published_figures == ["0.1134", "0.0620"]
+    assert row_of(page.render(tmp_path, 1), "| LRURec | train+validation |")[2:] == ["not measured", "", "", "", ""]
+
+
+def test_a_peer_that_ranked_other_users_is_not_compared(tmp_path: Path) -> None:
+    write_figures(tmp_path, "video_train", 0, 10)
+    write_peer(tmp_path, "lrurec", "train", 5, [f"other {user}" for user in range(EVENTS)])
+    with pytest.raises(MeasurementFailed, match="were measured on different events: remove the files of one"):
+        page.render(tmp_path, 1)
+
+
+def test_what_a_part_adds_is_the_mean_over_random_seeds_with_an_interval_over_users(tmp_path: Path) -> None:
+    for seed, hits in enumerate((20, 30)):
+        write_figures(tmp_path, "diginetica", seed, hits, without={"encoder": hits - 10})
+    rendered = page.render(tmp_path, 2)
+    part, trained_again, recall, _, added, _ = row_of(rendered, "| encoder |")
+    assert (part, trained_again, recall) == ("encoder", "release", "0.1500 ± 0.0707")
+    difference, interval = added.split(" ", 1)
+    low, high = json.loads(interval.replace("+", ""))
+    assert difference == "+0.1000"
+    assert 0 < low < 0.1 < high
+
+
+def test_a_strategy_is_compared_with_the_preset_on_the_same_events(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_figures(tmp_path, "amazon_beauty", seed, 20)
+        write_figures(tmp_path, "beauty_adapted", seed, 25)
+    rendered = page.render(tmp_path, 2)
+    adapted = [line for line in rendered.splitlines() if line.startswith("| amazon_beauty |") and "+0.0500 [" in line]
+    assert len(adapted) == 1
 
 
 def test_what_was_not_measured_is_not_made_up(tmp_path: Path) -> None:
@@ -53,34 +153,59 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: py
     ran: list[tuple[str, int]] = []
     monkeypatch.setattr(measurements, "_run", lambda measurement, *rest: ran.append((measurement.name, rest[-1])))
     write_figures(tmp_path, "video", 1, 10)
-    measurements.measure(measurements.select(["video"]), tmp_path, tmp_path, random_seeds=3, jobs=1)
+    measurements.measure(select(["video"]), Places(tmp_path, tmp_path), random_seeds=3, jobs=1)
     assert ran == [("video", 0), ("video", 2)]
 
 
 def test_every_measurement_is_a_call_that_the_command_line_takes(tmp_path: Path) -> None:
     for measurement in MEASUREMENTS:
-        called = CliRunner().invoke(app, ["--data-dir", str(tmp_path), *measurement.arguments(tmp_path, tmp_path, 0)])
-        assert "is missing" in called.output or "has 0 files period_*.parquet" in called.output  # the data, no option
+        arguments = measurement.arguments(Places(tmp_path, tmp_path), 0)
+        called = CliRunner().invoke(app, ["--data-dir", str(tmp_path), *arguments])
+        assert any(problem in called.output for problem in OF_THE_DATA), called.output
 
 
-def test_the_ways_of_learning_a_week_are_compared_period_by_period(tmp_path: Path) -> None:
-    for way, periods in {"shared": (50, 60, 70), "retrained": (40, 65, 60)}.items():
-        figures = {
-            "periods": [{"all": {"recall": {"20": hits / 100}, "mrr": {"20": hits / 200}}} for hits in periods],
-            "cost": [{"cpu_seconds": 2.0} for _ in periods],
-        }
-        (tmp_path / figures_file(f"weekly_{way}", 0)).write_text(json.dumps({"ways": {way: figures}}))
-    rendered = page.render(tmp_path, 1)
-    assert "| shared - retrained | +0.0500 | 2 of 3 | +0.0250 | 2 of 3 |" in rendered
+def test_a_measurement_names_only_measurements_to_be_compared_with() -> None:
+    names = {measurement.name for measurement in MEASUREMENTS}
+    assert {measurement.base for measurement in MEASUREMENTS} - {None} <= names
+
+
+def write_weeks(folder: Path, way: str, seed: int, weeks: Sequence[int]) -> None:
+    figures: dict[str, Any] = {
+        "periods": [{"all": {"recall": {"20": hits / 100}, "mrr": {"20": hits / 200}}} for hits in weeks],
+        "cost": [{"cpu_seconds": 2.0} for _ in weeks],
+    }
+    (folder / figures_file(f"weekly_{way}", seed)).write_text(json.dumps({"ways": {way: figures}}))
+
+
+def test_the_ways_of_learning_a_week_are_compared_week_by_week_and_not_seed_by_seed(tmp_path: Path) -> None:
+    """Of three weeks with three random seeds each there are three differences, not nine."""
+    for seed in range(3):
+        write_weeks(tmp_path, "shared", seed, (50 + seed, 60 + seed, 70 + seed))
+        write_weeks(tmp_path, "retrained", seed, (40 + seed, 65 + seed, 60 + seed))
+    rendered = page.render(tmp_path, 3)
+    [_, lead, above, _, _] = row_of(rendered, "| shared - retrained |")
+    assert above == "2 of 3"
+    reach = 4.30265 * np.std([0.1, -0.05, 0.1], ddof=1) / 3**0.5  # Student's, two degrees of freedom
+    assert lead == f"+0.0500 [{0.05 - reach:+.4f}, {0.05 + reach:+.4f}]"
     assert "shared - fine_tuned" not in rendered
 
 
 def test_an_unknown_measurement_is_refused_with_those_known() -> None:
-    with pytest.raises(UsageError, match="--only: no measurement music; there are diginetica, video"):
-        measurements.select(["music"])
+    with pytest.raises(UsageError, match="--only: no measurement music; there are diginetica, video_train, video"):
+        select(["music"])
 
 
-def test_the_page_reads_what_evaluate_writes(tmp_path: Path) -> None:
-    write_figures(tmp_path, "diginetica", 0, 50)
-    assert json.loads((tmp_path / figures_file("diginetica", 0)).read_text())["all"]["recall"]["20"] == 0.5
-    assert "| **served** | 0.5000 (one seed)" in page.render(tmp_path, 1)
+def test_data_with_time_stamps_is_measured_and_shown_by_the_name_of_its_folder(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    with pytest.raises(UsageError, match=r"shop has none of events\.parquet, events\.csv"):
+        TimedData.in_folder(shop)
+    for name in ("events.csv", "items.csv"):
+        (shop / name).touch()
+    [split, *_] = select(["timed_shop"], [TimedData.in_folder(shop)])
+    arguments = split.arguments(Places(tmp_path, tmp_path), 0)
+    assert str(shop / "events.csv") in arguments
+    write_figures(tmp_path, "timed_shop", 0, 30)
+    path = tmp_path / figures_file("timed_shop", 0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"data": [str(shop / "events.csv")]}))
+    assert "### shop" in page.render(tmp_path, 1)

@@ -26,7 +26,6 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.block_pool import list_bytes
 from anabranch.ranking.user_state.columns import UserColumns, record_bytes
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.user_state.user_lists import UserLists
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
@@ -34,6 +33,7 @@ from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
 from consumers.runtime.dead_letter import POSITION_ONLY, DeadLetter, StoredDeadLetter
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_item
+from tests.support.layouts import LAYOUT as DEFAULT_LAYOUT
 from tests.support.odd_batches import through_batches, unreadable_count
 from tests.support.odd_records import CATALOGUE, KEYS, MAX_BYTES, NOW_MS, TIMES, OddRecords
 from tests.support.releases import DIMS, live_release, write_release
@@ -45,7 +45,7 @@ EXAMPLES = 400
 ADDED_BYTES = 4096
 """More than a dead letter adds to its record."""
 BATCH = 256
-LAYOUT = StateLayout(history=8, long_term_items=4, slate=5)
+LAYOUT = DEFAULT_LAYOUT._replace(history=8, long_term_items=4, slate=5)
 LATEST_MS = 253_402_300_799_999
 MAY_BE_INFINITE = {"log2_decayed_count"}
 """The logarithm of a count of 0."""
@@ -74,7 +74,7 @@ class Ranker:
         """Rank events as the main loop does, and decode the output again; the number of its records."""
         published = 0
         for start, batch in enumerate(self._batches(states, received)):
-            ranked = rank.rank(self._live, self._neighbours, states, batch, Policy(slate=LAYOUT.slate))
+            ranked = rank.rank(self._live, self._neighbours, states, batch, Policy())
             assert np.isfinite(ranked.score).all()
             batch_events = received[start * BATCH : (start + 1) * BATCH]
             for message in self._output.records(batch_events, ranked, "r1", NOW_MS):

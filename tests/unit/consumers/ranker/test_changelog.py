@@ -10,17 +10,17 @@ from anabranch.codec import encode_binary
 from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.messages import STATE_MARKER_KEY, StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.ranker.changelog import Changelog, StateUnreadable
 from consumers.ranker.state_store import StateStore
 from tests.support.in_memory_kafka import InMemoryKafka
+from tests.support.layouts import LAYOUT
 
 
 @pytest.fixture
 def changelog() -> Changelog:
-    store = StateStore(UserStates(StateLayout(), 4, 4), ItemVocabulary(), ReleaseNumbers())
+    store = StateStore(UserStates(LAYOUT, 4, 4), ItemVocabulary(), ReleaseNumbers())
     return Changelog(InMemoryKafka().log_reader(), "user-state", store, 10, RankerMetrics(CollectorRegistry()))
 
 

@@ -10,7 +10,6 @@ from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
@@ -24,6 +23,7 @@ from consumers.ranker.checkpoint import (
 )
 from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
+from tests.support.layouts import LAYOUT
 
 TOPICS = Topics(Settings())
 INTERVAL_S = 5.0
@@ -35,7 +35,7 @@ class Log:
     """The checkpoints of one partition, and a broker that assigns offsets to their records."""
 
     def __init__(self) -> None:
-        self.states = UserStates(StateLayout(), 4, 4)
+        self.states = UserStates(LAYOUT, 4, 4)
         store = StateStore(self.states, ItemVocabulary(), ReleaseNumbers())
         self.coordinator = CheckpointCoordinator(TOPICS, store, INTERVAL_S, OWNER, state_format=2)
         self.checkpoints = {0: PartitionCheckpoint(NO_MARKER, next_offset=0, rankings_end=0)}

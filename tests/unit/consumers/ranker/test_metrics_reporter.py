@@ -14,12 +14,12 @@ from anabranch.messages import Event
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE, FeedbackColumns
 from anabranch.ranking.pipeline.rank import RankingResult
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.ranker.metrics_reporter import MIN_EVENTS, MetricsReporter
 from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent
+from tests.support.layouts import LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 
@@ -74,7 +74,7 @@ def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
 def test_index_changes_that_are_searched_exhaustively_are_counted(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", "r1", ["a", "b"])
     live = live_release(tmp_path / "r1", ItemVocabulary(), ["a", "b"])
-    store = StateStore(UserStates(StateLayout(), DIMS, DIMS), ItemVocabulary(), ReleaseNumbers())
+    store = StateStore(UserStates(LAYOUT, DIMS, DIMS), ItemVocabulary(), ReleaseNumbers())
     for changes in (0, 1):
         live.index.rebuild()
         live.index.remove(np.arange(changes, dtype=np.int32))

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.retrieval import ann_index
+from anabranch.ranking.retrieval import ann_index, query_sample
 from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex, Rebuild
 from anabranch.ranking.types import Vectors, YieldCpu
@@ -70,7 +70,7 @@ def test_the_index_is_tuned_to_the_users_it_serves_and_its_recall_is_reported(mo
     index.rebuild()
     index.base.faiss_index.hnsw.efSearch = 1
     monitor = RecallMonitor(RankerMetrics(registry))
-    users = unit(index_maintenance.SAMPLE_SIZE).astype(np.float16)
+    users = unit(query_sample.SAMPLE_SIZE).astype(np.float16)
     due = iter([False, False, True])
     monkeypatch.setattr(monitor, "_due", lambda: next(due))
     for slots in np.array_split(np.arange(len(users)), 3):
@@ -97,12 +97,12 @@ def test_a_user_ranked_in_every_batch_stays_in_the_sample(
     monkeypatch.setattr(AnnIndex, "tune", tune)
     monitor = RecallMonitor(RankerMetrics(CollectorRegistry()))
     monkeypatch.setattr(monitor, "_due", lambda: False)
-    users = unit(index_maintenance.SAMPLE_SIZE).astype(np.float16)
+    users = unit(query_sample.SAMPLE_SIZE).astype(np.float16)
     for slot in range(len(users)):
         monitor.observe(index.base, users, np.unique([0, slot]))
     assert monitor._search is not None
     monitor._search.result(30)
-    assert len(np.unique(tuned_to[0], axis=0)) == index_maintenance.SAMPLE_SIZE
+    assert len(np.unique(tuned_to[0], axis=0)) == query_sample.SAMPLE_SIZE
 
 
 def test_a_recall_is_reported_for_a_while_and_for_the_index_that_it_was_measured_on() -> None:

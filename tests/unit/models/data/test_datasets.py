@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from models.data.datasets import COLUMNS, DataError, leave_one_out, periods, sessions
+from models.data.datasets import COLUMNS, WEEK_MS, DataError, leave_one_out, periods, sessions
 from models.data.event_log import EventLog
+from models.networks.list_ranker import CONSTANT_DEVIATION
 from tests.support.data_folders import write_folder
 
 TRAIN = [(0, 0, 7), (0, 1, 9), (1, 0, 9), (1, 1, 7), (1, 2, 8)]
@@ -47,13 +48,35 @@ def test_rows_may_be_in_any_order(tmp_path: Path) -> None:
     assert histories(first) == histories(second)
 
 
-def test_leave_one_out_ends_every_user_at_the_same_time_an_hour_between_events(tmp_path: Path) -> None:
+def test_leave_one_out_divides_the_events_by_time_and_each_is_a_session(tmp_path: Path) -> None:
     data = leave_one_out([write_folder(tmp_path, {"train": TRAIN, "val": VAL, "test": TEST})])
     assert histories(data.log) == {"0": ["7", "9", "8", "3"], "1": ["9", "7", "8", "3", "5"]}
-    for user in range(2):
-        assert set(np.diff(data.log.ts[data.log.user == user]).tolist()) == {3_600_000}
     assert (data.log.ts < data.validation_from).sum() == len(TRAIN)
     assert (data.log.ts >= data.test_from).sum() == len(TEST)
+    last = (data.log.ts >= data.last_from) & (data.log.ts < data.validation_from)
+    assert sorted(data.log.item_ids[item] for item in data.log.item[last]) == ["8", "9"]
+    assert len(np.unique(data.log.session)) == len(data.log)
+
+
+def test_made_up_times_of_histories_do_not_tell_how_many_events_are_left(tmp_path: Path) -> None:
+    """What reads times in days or hours sees all events of the longest history at once."""
+    train = [(0, position, position) for position in range(1000)] + [(1, 0, 3)]
+    parts = {"train": train, "val": [(0, 0, 1), (1, 0, 1)], "test": [(0, 0, 2), (1, 0, 2)]}
+    log = leave_one_out([write_folder(tmp_path, parts)]).log
+    days = (log.ts[-1] - log.ts) / 86_400_000
+    assert np.log1p(days).std() < CONSTANT_DEVIATION
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_made_up_times_of_sessions_span_the_same_weeks_however_many_there_are(tmp_path: Path, count: int) -> None:
+    train = [(session, position, 1) for session in range(count) for position in range(2)]
+    log, test, _ = sessions(write_folder(tmp_path, {"train": train, "test": [(0, 0, 1), (0, 1, 1)]}))
+    assert (test.ts[0] - log.ts[0]) / WEEK_MS == pytest.approx(18, abs=0.01)
+
+
+def test_a_period_is_a_week(tmp_path: Path) -> None:
+    logs, _ = periods(write_folder(tmp_path, {f"period_0{number}": TRAIN for number in range(3)}))
+    assert np.diff([log.ts[0] for log in logs]) == pytest.approx(WEEK_MS, rel=0.01)
 
 
 def test_several_folders_are_domains_with_separate_ids(tmp_path: Path) -> None:

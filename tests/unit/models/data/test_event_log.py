@@ -65,5 +65,19 @@ def test_a_log_can_be_empty() -> None:
 def test_a_log_can_be_turned_back_into_events() -> None:
     log = EventLog.from_events(EVENTS)
     again = EventLog.from_events(log.events())
-    np.testing.assert_array_equal(again.ts, log.with_items().ts)
-    assert [again.item_ids[item] for item in again.item] == ["milk", "soup", "milk"]
+    np.testing.assert_array_equal(again.ts, log.ts)
+    assert [again.item_ids[item] for item in again.item if item != NONE] == ["milk", "soup", "milk"]
+    assert again.queries == ("bread",)
+    assert again.query.tolist() == [NONE, 0, NONE, NONE]
+
+
+def test_searches_stay_in_a_log_of_other_item_numbers_and_events_about_unlisted_items_do_not() -> None:
+    log = EventLog.from_events(EVENTS).renumbered(["milk"])
+    assert log.item.tolist() == [0, NONE, 0]
+    assert [log.queries[query] for query in log.query.tolist() if query != NONE] == ["bread"]
+    assert log.with_items().item.tolist() == [0, 0]
+
+
+def test_parts_of_a_log_are_joined_with_their_queries() -> None:
+    before, after = EventLog.from_events(EVENTS).split(30)
+    assert before.followed_by(after).query.tolist() == [NONE, 0, NONE, NONE]

@@ -37,7 +37,20 @@ def test_appended_events_are_read_in_time_order_after_reopening(tmp_path: Path) 
 def test_a_search_has_no_item(tmp_path: Path) -> None:
     store = EventStore.open(tmp_path)
     store.append([Event(event_id="e", user_id="u", type="search", ts=1, query="soup")], {})
-    assert store.log().item.tolist() == [-1]
+    log = EventStore.open(tmp_path).log()
+    assert log.item.tolist() == [-1]
+    assert [log.queries[query] for query in log.query.tolist()] == ["soup"]
+
+
+def test_a_search_with_an_item_has_both_and_other_events_have_no_query(tmp_path: Path) -> None:
+    search = Event(event_id="e1", user_id="u", type="search", ts=1, query="soup", item_id="a")
+    view = Event(event_id="e2", user_id="u", type="view", ts=2, query="soup", item_id="a")
+    store = EventStore.open(tmp_path)
+    store.append([search, view], {})
+    stored, direct = store.log(), EventLog.from_events([search, view])
+    assert stored.query.tolist() == direct.query.tolist() == [0, NONE]
+    assert stored.queries == direct.queries == ("soup",)
+    assert stored.item.tolist() == [0, 0]
 
 
 def test_a_refund_shows_interest_in_no_item(tmp_path: Path) -> None:

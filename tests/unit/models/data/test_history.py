@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anabranch.ranking.event_batch import BatchColumns
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from anabranch.ranking.user_state.store import UserStates
 from models.data.event_log import NONE
-from models.data.history import ItemHistory
+from models.data.history import Histories
+from tests.support.layouts import LAYOUT
 
 STEPS = st.tuples(
     st.sampled_from([NONE, *range(8)]),
@@ -21,9 +21,9 @@ STEPS = st.tuples(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(STEPS, max_size=100))
 def test_history_and_session_equal_the_rankers(steps: list[tuple[int, int, int]]) -> None:
-    states = UserStates(StateLayout(), dims=1, state_dims=1)
+    states = UserStates(LAYOUT, dims=1, state_dims=1)
     slots = states.slots(["ann"])
-    history, ts = ItemHistory(), 10**9
+    history, ts = Histories(LAYOUT.history).get(0), 10**9
     for item, pause, session in steps:
         ts += pause
         history.enter(item, ts, session)
@@ -42,7 +42,7 @@ def test_history_and_session_equal_the_rankers(steps: list[tuple[int, int, int]]
 
 
 def test_a_search_begins_a_session_without_an_item() -> None:
-    history = ItemHistory()
+    history = Histories(64).get(0)
     history.enter(4, ts=0, session=1)
     history.enter(NONE, ts=1, session=2)
     assert history.session_items() == set()

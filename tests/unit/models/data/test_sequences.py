@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
-from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import draw_targets
 
 
 def log() -> EventLog:
@@ -101,22 +100,6 @@ def test_a_subset_of_events_is_as_if_the_users_had_no_others() -> None:
     assert alone.start.tolist() == [0, 2, 3]
     assert alone.seconds_since.tolist() == [0, 7, 0]
     assert len(sequences.only(sequences.item < 0)) == 0
-
-
-def test_negatives_are_sampled_half_by_popularity_and_half_uniformly() -> None:
-    items = np.array([3] * 90 + [5] * 10)
-    negatives = NegativeSampler.from_items(items, 8)
-    drawn = negatives.draw(10_000, np.random.default_rng(0))
-    assert set(drawn) == {3, 5}
-    assert abs((drawn == 3).mean() - 0.7) < 0.02
-    assert abs(float(negatives.log_probability[3].exp()) - 0.7) < 1e-6
-
-
-def test_the_loss_without_targets_is_0_and_has_a_gradient() -> None:
-    users = torch.zeros(0, 3, requires_grad=True)
-    loss = sampled_softmax(users, torch.zeros(0, 3), torch.ones(5, 3), torch.zeros(5))
-    loss.backward()
-    assert loss.item() == 0
 
 
 def test_no_windows_make_no_batches() -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from models.data.event_log import NONE, EventColumns, EventLog
-from models.data.history import ItemHistory
+from models.data.history import Histories
 from models.data.sessions import Sessions
 
 
@@ -46,7 +46,7 @@ def test_sessions_end_as_in_the_users_history(events: list[tuple[int, int, int]]
     sessions = Sessions.from_log(log(list(user), ts, list(session)))
     lengths = []
     for user_number in (0, 1):
-        history = ItemHistory()
+        history = Histories(64).get(0)
         for item, row in enumerate(np.flatnonzero(np.array(user) == user_number).tolist()):
             history.enter(item, ts[row], session[row])
             lengths += [1] if history.session_length == 1 else []

@@ -12,7 +12,6 @@ from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.pipeline.rank import rank
 from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
@@ -21,6 +20,7 @@ from models.data.event_log import NONE, EventColumns, EventLog
 from models.evaluation.contenders import Contenders, evaluate_contenders
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
+from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
 
 ITEMS = tuple(f"item {number}" for number in range(40))
@@ -54,7 +54,7 @@ def ranker(tmp_path: Path, log: EventLog) -> OfflineRanker:
     write_release(tmp_path / "r1", item_ids=ITEMS)
     neighbours = neighbour_table(CoVisitModel.fit(log.take(slice(0, START))).table(), item_ids, log)
     return OfflineRanker(
-        live_release(tmp_path / "r1", item_ids, ITEMS), neighbours, item_ids, Policy(slate=5), StateLayout(slate=5)
+        live_release(tmp_path / "r1", item_ids, ITEMS), neighbours, item_ids, Policy(), LAYOUT._replace(slate=5)
     )
 
 
@@ -125,7 +125,7 @@ def test_the_co_visit_model_has_the_same_metrics_in_the_prequential_evaluation(
 ) -> None:
     paired = evaluate_contenders(without_incumbent(ranker, log), log, START)
     scores = evaluate_prequentially(
-        ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id)
+        ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id), ranker.rules
     ).overall.scores
     assert paired.incumbent is None
     assert scores["co_visit"].recall_at_20 == pytest.approx((paired.co_visit > 0).mean())

@@ -8,9 +8,13 @@ from hypothesis import strategies as st
 from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
-from models.data.event_log import EventColumns, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.evaluation.baselines import Baseline, baselines
 from models.evaluation.prequential import K, ServedLog, evaluate_prequentially, predict
+from models.offline.excluded_items import SlateRules
+from tests.support.layouts import LAYOUT
+
+RULES = SlateRules(Policy(), LAYOUT)
 
 
 def purchase(user: str, item: str, ts: int, session: str) -> Event:
@@ -43,14 +47,14 @@ def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
 
 
 def test_only_events_whose_user_had_a_slate_are_scored_for_everyone() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES)
     assert {scores.events for scores in prequential.overall.scores.values()} == {3}
     assert set(prequential.overall.scores) == {"served", "popularity", "personal_frequency", "co_visit"}
     assert set(prequential.overall.improvement) == {"popularity", "personal_frequency", "co_visit"}
 
 
 def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
-    served = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores["served"]
+    served = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES).overall.scores["served"]
     assert served.recall_at_20 == pytest.approx(2 / 3)
     assert served.mrr_at_20 == pytest.approx((1 / 2 + 1) / 3)
     assert served.ndcg_at_20 == pytest.approx((1 / np.log2(3) + 1) / 3)
@@ -59,7 +63,7 @@ def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
 def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
     """Ann's milk: of session a still, so no slate may hold it. Ann's soup: popular, not her own, bought with milk
     by Bob alone. Bob's beer: nobody has seen it."""
-    scores = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores
+    scores = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES).overall.scores
     assert scores["personal_frequency"].recall_at_20 == 0
     assert scores["popularity"].recall_at_20 == pytest.approx(1 / 3)
     assert scores["popularity"].mrr_at_20 == pytest.approx(1 / 3), "milk is of Ann's session, so soup is on top"
@@ -67,7 +71,7 @@ def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
 
 
 def test_slices_and_releases_part_the_events() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES)
     events = {name: part.scores["served"].events for name, part in prequential.slices.items()}
     assert events == {"repeat": 1, "new_to_user": 2, "first_of_session": 1}
     assert {name: part.scores["co_visit"].events for name, part in prequential.releases.items()} == {"r1": 2, "r2": 1}
@@ -75,13 +79,13 @@ def test_slices_and_releases_part_the_events() -> None:
 
 
 def test_a_slice_without_events_has_no_lead() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED[-1:]))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED[-1:]), RULES)
     assert prequential.slices["repeat"].scores["served"].events == 0
     assert prequential.slices["repeat"].improvement == {}
 
 
 def test_a_log_without_any_slate_is_an_account_of_nothing() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, []))
+    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, []), RULES)
     assert prequential.overall.scores["served"].events == 0
     assert prequential.releases == {}
 
@@ -123,25 +127,48 @@ ALL_BUT_FIRST = np.array([False, True, True, True])
 
 def test_a_slate_leaves_out_the_session_as_known_after_the_event_before() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, ALL_BUT_FIRST, [watched])
+    predict(LOG, ALL_BUT_FIRST, [watched], RULES)
     assert watched.excluded == [{4}, {4, 5}, {4}]
 
 
-def test_discovery_leaves_out_all_the_user_ever_visited() -> None:
+def test_discovery_leaves_out_all_that_the_ranker_remembers_of_the_user() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, ALL_BUT_FIRST, [watched], Policy(exclude_seen=True))
+    predict(LOG, ALL_BUT_FIRST, [watched], SlateRules(Policy(exclude_seen=True), LAYOUT))
     assert watched.excluded == [{4}, {4, 5}, {4, 5}]
+
+
+def test_a_baseline_may_show_again_what_the_ranker_has_forgotten() -> None:
+    watched = Watched(baselines()[0])
+    rules = SlateRules(Policy(exclude_seen=True), LAYOUT._replace(history=1, long_term_items=1))
+    log = EventLog.from_columns(
+        EventColumns(np.zeros(4, int), np.arange(4), np.full(4, 2), np.arange(4), np.full(4, NONE)),
+        user_ids=("ann",),
+        item_ids=tuple("abcd"),
+    )
+    predict(log, ALL_BUT_FIRST, [watched], rules)
+    assert watched.excluded == [{0}, {0, 1}, {1, 2}]
+
+
+def test_a_baselines_slates_have_the_length_of_the_rankers() -> None:
+    watched = Watched(baselines()[0])
+    log = EventLog.from_columns(
+        EventColumns(np.arange(30) % 2, np.arange(30), np.full(30, 2), np.arange(30), np.full(30, NONE)),
+        user_ids=("ann", "bob"),
+        item_ids=tuple(map(str, range(30))),
+    )
+    predict(log, np.arange(30) == 29, [watched], SlateRules(Policy(), LAYOUT._replace(slate=3)))
+    assert [len(slate) for slate in watched.slates] == [3]
 
 
 def test_a_baseline_predicts_before_it_learns() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, ALL_BUT_FIRST, [watched])
+    predict(LOG, ALL_BUT_FIRST, [watched], RULES)
     assert watched.order == ["learn", *["predict", "learn"] * 3]
 
 
 def test_a_baseline_does_not_learn_the_events_twice_that_it_was_trained_on() -> None:
     watched = Watched(baselines()[0])
-    predict(LOG, np.array([False, False, True, True]), [watched], trained_events=2)
+    predict(LOG, np.array([False, False, True, True]), [watched], RULES, trained_events=2)
     assert watched.order == ["predict", "learn"] * 2
 
 
@@ -163,7 +190,7 @@ def test_the_recorded_rank_is_the_items_position_on_the_slate(seed: int) -> None
     )
     watched = [Watched(rival) for rival in baselines()]
     scored = random.random(n) < 0.5
-    predicted = predict(log, scored, watched)
+    predicted = predict(log, scored, watched, RULES)
     for rival in watched:
         for item, slate, rank in zip(log.item[scored], rival.slates, predicted.ranks[rival.name], strict=True):
             assert rank == (slate.index(item) + 1 if item in slate else NOT_ON_SLATE)

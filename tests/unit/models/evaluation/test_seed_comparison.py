@@ -5,7 +5,6 @@ import pytest
 
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.evaluation.paired_differences import OVERALL
@@ -21,6 +20,7 @@ from models.evaluation.slices import COLD_INTERACTIONS
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from models.seeds.seed_model import SeedModel
 from models.seeds.text import TextSeedModel
+from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
 
 EVENTS, USERS = 600, 20
@@ -52,8 +52,8 @@ def log() -> EventLog:
 def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     folder, item_ids = tmp_path_factory.mktemp("releases") / "r1", ItemVocabulary()
     write_release(folder, item_ids=ITEMS)
-    live, policy = live_release(folder, item_ids, ITEMS), Policy(slate=10, retrieval_k=20)
-    return OfflineRanker(live, CoVisitRows(4), item_ids, policy, StateLayout(slate=10))
+    live, policy = live_release(folder, item_ids, ITEMS), Policy(retrieval_k=20)
+    return OfflineRanker(live, CoVisitRows(4), item_ids, policy, LAYOUT._replace(slate=10))
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +121,6 @@ def test_leaving_out_users_without_a_prediction_point_changes_no_rank(
     comparison = compare_seed_models(seeds[:1], ranker, ComparisonPoints(log, START, few, DOMAINS))
     seen = np.bincount(log.item[:START], minlength=len(ITEMS))
     assert comparison.events["cold_items"] == np.count_nonzero(seen[log.item[few]] <= COLD_INTERACTIONS)
-    ranks = seed_ranks(seeds[0], prediction_points_before(log, few, ranker.policy), log.item[few], ranker.policy.slate)
+    ranks = seed_ranks(seeds[0], prediction_points_before(log, few, ranker.rules), log.item[few], ranker.layout.slate)
     assert comparison.seeds["text"].quality.recall[10] == pytest.approx(np.mean((ranks > 0) & (ranks <= 10)))
     assert comparison.shared.recall[10] == pytest.approx(np.mean(rank_events(ranker, log, START).rank[few - START] > 0))

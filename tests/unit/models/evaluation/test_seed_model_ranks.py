@@ -10,7 +10,9 @@ from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.sequences import Contexts
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
+from models.offline.excluded_items import SlateRules
 from models.seeds.seed_model import Done, TopK, Vectors
+from tests.support.layouts import LAYOUT
 
 MINUTE = 60_000
 
@@ -43,13 +45,30 @@ ONE_SESSION = log_of((0, 1, 0, NONE), (1, 9, 0, NONE), (0, 2, 1, NONE), (0, 3, 2
 
 
 def hidden(log: EventLog, row: int, policy: Policy) -> list[int]:
-    moments = prediction_points_before(log, np.array([row]), policy)
+    moments = prediction_points_before(log, np.array([row]), SlateRules(policy, LAYOUT))
     return [item for item in moments.excluded[0].tolist() if item != NONE]
 
 
 def test_a_prediction_point_has_the_users_items_newest_first_without_the_next_one() -> None:
-    recent = prediction_points_before(ONE_SESSION, np.array([3]), Policy()).contexts.recent[0]
+    recent = prediction_points_before(ONE_SESSION, np.array([3]), SlateRules(Policy(), LAYOUT)).contexts.recent[0]
     assert recent[:3].tolist() == [2, 1, NONE]
+
+
+def test_a_seed_model_is_given_as_many_items_as_a_user_state_holds() -> None:
+    rules = SlateRules(Policy(), LAYOUT._replace(history=1))
+    assert prediction_points_before(ONE_SESSION, np.array([3]), rules).contexts.recent.tolist() == [[2]]
+
+
+def test_a_point_after_nothing_but_a_search_has_no_items() -> None:
+    log = EventLog.from_columns(
+        EventColumns(np.array([0, 1, 1]), np.array([1, NONE, 2]), np.array([0, 3, 0]), np.arange(3), np.full(3, NONE)),
+        user_ids=("a", "b"),
+        item_ids=tuple("012"),
+    )
+    points = prediction_points_before(log, np.array([2]), SlateRules(Policy(exclude_seen=True), LAYOUT))
+    assert points.contexts.user.tolist() == [1]
+    assert (points.contexts.recent == NONE).all()
+    assert points.excluded.size == 0
 
 
 def test_items_of_the_session_are_hidden_unless_the_policy_shows_them_again() -> None:
@@ -76,14 +95,16 @@ def test_a_policy_that_discovers_hides_all_that_the_user_had() -> None:
 
 
 def test_a_seed_is_ranked_by_its_list_without_what_may_not_be_shown() -> None:
-    moments = prediction_points_before(ONE_SESSION, np.array([2, 3]), Policy())
+    moments = prediction_points_before(ONE_SESSION, np.array([2, 3]), SlateRules(Policy(), LAYOUT))
     ranks = seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 3], np.int32), slate=20)
     assert ranks.tolist() == [2, 2], "1 is hidden at both moments, 2 at the second"
     assert seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 1], np.int32), slate=20).tolist() == [2, 0]
 
 
 def test_places_below_the_slate_do_not_count() -> None:
-    moments = prediction_points_before(ONE_SESSION, np.array([3]), Policy(allow_session_repeats=True))
+    moments = prediction_points_before(
+        ONE_SESSION, np.array([3]), SlateRules(Policy(allow_session_repeats=True), LAYOUT)
+    )
     wanted = np.array([3], np.int32)
     assert seed_ranks(FixedSeed([7, 3]), moments, wanted, slate=2).tolist() == [2]
     assert seed_ranks(FixedSeed([7, 8, 3]), moments, wanted, slate=2).tolist() == [0]

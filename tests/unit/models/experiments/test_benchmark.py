@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from models.data.datasets import periods
 from models.data.event_log import EventColumns, EventLog, NotEnoughData
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
-from models.experiments import benchmark
+from models.experiments import benchmark, continual
 from models.experiments.benchmark import (
     OfflineBenchmark,
     leave_one_out_benchmark,
@@ -23,8 +24,10 @@ from models.experiments.benchmark import (
     time_split_benchmark,
     validation_benchmark,
 )
+from models.experiments.choices import TrainingRows
 from models.experiments.continual import TrainingMethod, configure, run_periods
 from models.networks.list_ranker import ListRankerConfig
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategies.text_geometry import TextGeometry
@@ -81,12 +84,12 @@ def test_a_seed_model_alone_predicts_the_same_events(
     sessions: OfflineBenchmark, tested: benchmark.BenchmarkRanks
 ) -> None:
     rows, _ = benchmark.rows_of_test_users(sessions)
-    policy = sessions.config.policy
-    moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), policy)
+    rules = SlateRules(sessions.config.policy, sessions.config.layout)
+    moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), rules)
     assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
     seed = CoVisitSeedModel(sessions.config.co_visits)
     seed.fit(sessions.train_log, np.zeros((ITEMS, 1), np.float32), lambda share: None)
-    assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, policy.slate)).recall[5] > 0.9
+    assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, rules.slate)).recall[5] > 0.9
 
 
 def test_what_tunes_never_sees_the_test(sessions: OfflineBenchmark) -> None:
@@ -95,19 +98,48 @@ def test_what_tunes_never_sees_the_test(sessions: OfflineBenchmark) -> None:
     assert earlier.order_from < earlier.test_from == sessions.order_from
 
 
-def test_leave_one_out_predicts_the_last_item_of_every_user(tmp_path: Path) -> None:
-    rows = rounds(60, 0)
-    parts = {
-        "train": [row for row in rows if row[1] < 3],
-        "val": [(user, 0, item) for user, at, item in rows if at == 3],
-        "test": [(user, 0, item) for user, at, item in rows if at == 4],
-    }
+@pytest.mark.parametrize("rows_to_learn", TrainingRows)
+def test_leave_one_out_predicts_the_last_item_of_every_user(rows_to_learn: TrainingRows, tmp_path: Path) -> None:
     config = replace(CONFIG, policy=Policy(exclude_seen=True))
-    made = leave_one_out_benchmark([write_folder(tmp_path / "rounds", parts)], config)
+    made = leave_one_out_benchmark([histories_of_five(tmp_path / "rounds")], rows_to_learn, config)
     release, _, _ = benchmark.make_release(made, tmp_path / "release", tmp_path)
     found = benchmark.rank_test(made, benchmark.offline_ranker(made, release, tmp_path))
     assert len(found.rank) == 60
     assert not found.slices["repeat"].any()
+
+
+def histories_of_five(folder: Path, validation_item: int | None = None) -> Path:
+    """Rounds of five, as parts of leave-one-out; all validation events may be about one item."""
+    rows = rounds(60, 0)
+    parts = {
+        "train": [row for row in rows if row[1] < 3],
+        "val": [(user, 0, item if validation_item is None else validation_item) for user, at, item in rows if at == 3],
+        "test": [(user, 0, item) for user, at, item in rows if at == 4],
+    }
+    return write_folder(folder, parts)
+
+
+def test_on_rows_for_training_nothing_learns_from_a_validation_event_but_the_test_follows_it(tmp_path: Path) -> None:
+    """Another validation item changes no file of the release, and changes what is ranked after it."""
+    made = [
+        leave_one_out_benchmark([histories_of_five(tmp_path / name, item)], TrainingRows.TRAIN, CONFIG)
+        for name, item in (("real", None), ("other", 7))
+    ]
+    releases = [benchmark.make_release(one, tmp_path / f"release {one.name}", tmp_path)[0] for one in made]
+    first, second = (release.manifest.files for release in releases)
+    assert {name for name in first if first[name] != second[name]} == set()
+    rankers = [benchmark.offline_ranker(one, release, tmp_path) for one, release in zip(made, releases, strict=True)]
+    assert (rankers[0].neighbours.columns.weights == rankers[1].neighbours.columns.weights).all()
+    ranks = [benchmark.rank_test(one, ranker).rank for one, ranker in zip(made, rankers, strict=True)]
+    assert (ranks[0] != ranks[1]).any()
+
+
+def test_on_rows_for_training_the_validation_test_is_the_validation_event(tmp_path: Path) -> None:
+    made = leave_one_out_benchmark([histories_of_five(tmp_path / "rounds")], TrainingRows.TRAIN, CONFIG)
+    earlier = validation_benchmark(made)
+    assert len(earlier.log) - earlier.start == 60
+    assert len(earlier.train_log) == len(made.train_log) == 60 * 3
+    assert earlier.order_from == made.order_from < made.trained_until
 
 
 @pytest.mark.parametrize("method", ["shared", "co_visit"])
@@ -116,6 +148,25 @@ def test_each_period_is_predicted_from_those_before(method: TrainingMethod, tmp_
     found = list(run_periods(logs, items, CONFIG, method, tmp_path, tmp_path))
     assert [period.number for period in found] == [1, 2]
     assert all(len(period.ranks.rank) == 60 * 4 for period in found)
+
+
+@pytest.mark.parametrize("method", ["shared", "retrained"])
+def test_every_method_trains_the_list_ranker_on_the_same_window(
+    method: TrainingMethod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the newest period, also for a release that is trained anew; of the first, what the encoder leaves."""
+    windows: list[int] = []
+    train = continual.make_release
+
+    def make_release(benchmark: OfflineBenchmark, *rest: Any, **named: Any) -> Any:
+        windows.append(len(benchmark.inputs().after))
+        return train(benchmark, *rest, **named)
+
+    monkeypatch.setattr(continual, "make_release", make_release)
+    logs, items = periods(write_folder(tmp_path / "data", {f"period_0{at}": rounds(20, at) for at in range(3)}))
+    config = replace(CONFIG, training=replace(CONFIG.training, epochs=1), list_ranker=ListRankerConfig(epochs=1))
+    list(run_periods(logs, items, config, method, tmp_path, tmp_path))
+    assert windows == [20, 100]
 
 
 def test_fine_tuning_sees_nothing_old_again_and_only_sharing_has_strategies() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
@@ -126,6 +127,33 @@ def test_a_catalogue_of_equal_texts_makes_a_release(workplace: Workplace) -> Non
     assert all(value == value for value in measured.values()), "none is NaN"
 
 
+def test_the_test_is_ranked_again_without_each_named_part_on_the_same_events(workplace: Workplace) -> None:
+    parts = ("encoder", "neighbours", "learned_order", "texts")
+    options = ("--protocol", "time-split", "--without", ",".join(parts), "--ranks", workplace.folder / "ranks.npz")
+    done = workplace.evaluate(*workplace.files(rows(400)), *options)
+    assert done.exit_code == 0, done.output
+    figures = msgspec.json.decode((workplace.folder / "figures.json").read_bytes())
+    assert tuple(figures["without"]) == parts
+    assert {rest["all"]["events"] for rest in figures["without"].values()} == {figures["all"]["events"]}
+    trained_again = [rest["trained_again"] for rest in figures["without"].values()]
+    assert trained_again == ["list ranker", "list ranker", "nothing", "release"]
+    with np.load(workplace.folder / "ranks.npz") as ranks:
+        assert tuple(ranks["without"]) == parts
+        assert ranks["without_rank"].shape == (len(parts), len(ranks["rank"]))
+        assert (ranks["without_rank"] != ranks["rank"]).any()
+    assert "without learned_order" in done.output
+
+
+def test_the_events_before_the_test_are_divided_again_for_validation(workplace: Workplace) -> None:
+    files = workplace.files(rows(400))
+    events = []
+    for options in ((), ("--validation",)):
+        done = workplace.evaluate(*files, "--protocol", "time-split", *options)
+        assert done.exit_code == 0, done.output
+        events.append(msgspec.json.decode((workplace.folder / "figures.json").read_bytes())["all"]["events"])
+    assert events == [80, 32], "of the 320 events before the test, the last tenth, which trained the list ranker"
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 TOO_LITTLE = {
@@ -184,6 +212,29 @@ def test_a_search_without_anything_to_score_its_trials_on_is_an_error(workplace:
     assert failed.exit_code == 1
     assert "trials of the search cannot be scored: leave out --search-seconds" in failed.output
     assert not workplace.release.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            ("--without", "magic"),
+            "has no part 'magic'; it has encoder, neighbours, own_items, learned_order, texts, or",
+        ),
+        (("--without", "own_items", "--kind", "histories"), "has no part 'own_items'"),
+        (("--without", "texts", "--protocol", "prequential"), "--without is for protocols with one test"),
+        (("--without", "texts", "--release", "elsewhere"), "leave --release out"),
+        (("--without", "texts", "--search-seconds", "1"), "leave --search-seconds out"),
+        (("--train-on", "train"), "--train-on is for protocol leave-one-out, not for time-split"),
+        (("--validation", "--protocol", "weekly"), "--validation is for protocols with one test"),
+    ],
+)
+def test_options_of_an_evaluation_that_do_not_fit_are_refused(
+    options: tuple[str, ...], problem: str, workplace: Workplace
+) -> None:
+    failed = workplace.evaluate(*workplace.files(rows(400)), "--protocol", "time-split", *options)
+    assert failed.exit_code == 2
+    assert problem in failed.output
 
 
 @pytest.mark.parametrize(

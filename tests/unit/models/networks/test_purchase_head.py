@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,9 @@ def examples(random_seed: int = 0, points: int = POINTS, shift: float = 0.0) -> 
     random = np.random.default_rng(random_seed)
     features = random.normal(size=(points * CANDIDATES, 4)) * [100, 1, 1, 0.01] + [5000, 0, 0, 0]
     bought = random.random(len(features)) < rule(features, shift)
-    return PurchaseExamples(features.astype(np.float32), bought, np.repeat(np.arange(points), CANDIDATES))
+    return PurchaseExamples(
+        features.astype(np.float32), bought, np.repeat(np.arange(points), CANDIDATES), np.ones(len(features), np.bool_)
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,6 +111,7 @@ def test_the_measured_part_is_used_neither_in_training_nor_in_calibration() -> N
         np.where(newest[:, None], others.features, data.features),
         np.where(newest, others.bought, data.bought),
         data.prediction_point,
+        data.on_slate,
     )
     first, second = (fit_purchase_head(which, CONFIG, random_seed=0) for which in (data, changed))
     for name, values in first[0].state_dict().items():
@@ -117,9 +121,28 @@ def test_the_measured_part_is_used_neither_in_training_nor_in_calibration() -> N
 
 def test_too_few_purchases_make_no_head() -> None:
     data = examples()
-    rare = PurchaseExamples(data.features, data.bought & (data.prediction_point < 800), data.prediction_point)
-    with pytest.raises(NoPurchaseHead, match=r"^0 of .* candidates to measure on were bought: at least 20"):
+    rare = replace(data, bought=data.bought & (data.prediction_point < 800))
+    with pytest.raises(NoPurchaseHead, match=r"^0 of .* items on slates to measure on were bought: at least 20"):
         fit_purchase_head(rare, CONFIG, random_seed=0)
+    with pytest.raises(NoPurchaseHead, match=r"^0 of .* items on slates to measure on were bought: at least 20"):
+        fit_purchase_head(replace(data, on_slate=~data.bought | (data.prediction_point < 800)), CONFIG, random_seed=0)
+
+
+def test_a_head_is_calibrated_for_the_items_on_slates_and_measured_on_them() -> None:
+    """The list ranker puts what users want on slates, by something that the head does not see."""
+    head, measured = fit_purchase_head(with_slates(0), CONFIG, random_seed=0)
+    unseen = with_slates(1)
+    assert unseen.served().bought.mean() > 2 * unseen.bought.mean()
+    on_slates = figures(head, unseen.served())
+    assert on_slates.calibration_error < 0.03
+    assert abs(probabilities(head, unseen.served()).mean() - unseen.served().bought.mean()) < 0.02
+    assert measured.examples == int(with_slates(0).split(0.8)[1].on_slate.sum())
+
+
+def with_slates(random_seed: int) -> PurchaseExamples:
+    """All that is bought is on slates, and three tenths of the rest."""
+    data = examples(random_seed)
+    return replace(data, on_slate=data.bought | (np.random.default_rng(random_seed).random(len(data)) < 0.3))
 
 
 def test_the_exported_head_predicts_as_the_original(

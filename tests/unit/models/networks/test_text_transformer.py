@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from anabranch.errors import UsageError
 from anabranch.ranking.inference.item_encoder import TextEncoder
 from anabranch.release import UnverifiedRelease
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
-from models.networks.text_adapter import adapt, item_pairs
+from models.networks.text_adapter import PairLoss, adapt, item_pairs
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
 from models.seeds.seed_model import Vectors
 from models.seeds.text import OwnTransformer, TextSeedModel
@@ -83,14 +84,45 @@ def test_an_error_names_the_folder_without_a_transformer(tmp_path: Path) -> None
 
 
 def test_pairs_are_consecutive_items_of_one_user() -> None:
-    pairs = item_pairs(log(), np.ones(12, bool))
+    pairs = item_pairs(log(), np.arange(12))
     assert {tuple(pair) for pair in pairs.tolist()} == {(2 * n + a, 2 * n + 1 - a) for n in range(6) for a in (0, 1)}
     assert len(pairs) == 60
 
 
 def test_a_pair_with_an_item_that_has_no_text_is_left_out() -> None:
-    assert 0 not in item_pairs(log(), np.arange(12) != 1)
-    assert len(item_pairs(log(), np.zeros(12, bool))) == 0
+    assert 0 not in item_pairs(log(), np.where(np.arange(12) == 1, -1, np.arange(12)))
+    assert len(item_pairs(log(), np.full(12, -1))) == 0
+
+
+def test_a_pair_of_items_with_one_text_is_left_out() -> None:
+    assert 0 not in item_pairs(log(), np.maximum(np.arange(12), 1))
+
+
+def test_texts_are_equal_if_the_transformer_reads_the_same_tokens(folder: Path) -> None:
+    numbers = load_transformer(str(folder)).numbers(["red hat", "tea", "", "red   hat", "tea cup", "tea"])
+    assert numbers.tolist() == [0, 1, -1, 0, 2, 1]
+
+
+def pair_loss(folder: Path, *pairs: tuple[str, str]) -> float:
+    transformer = load_transformer(str(folder))
+    left, right = ([pair[side] for pair in pairs] for side in (0, 1))
+    numbers = transformer.numbers([*left, *right]).reshape(2, -1).T
+    loss = PairLoss(transformer.module, 0.05)(
+        transformer.tokens(left), transformer.tokens(right), torch.from_numpy(numbers)
+    )
+    return float(loss.loss.detach())
+
+
+def test_pairs_of_equal_texts_are_no_negatives_of_each_other(folder: Path) -> None:
+    """As where a shop lists one product twice. Nothing is left to tell the right text from."""
+    assert pair_loss(folder, ("red hat", "tea"), ("red hat", "tea")) == pytest.approx(0, abs=1e-6)
+    assert pair_loss(folder, ("red hat", "tea"), ("red hat", "cup")) == pytest.approx(0, abs=1e-6)
+    assert pair_loss(folder, ("red hat", "tea"), ("cup", "tea")) == pytest.approx(0, abs=1e-6)
+    assert pair_loss(folder, ("red hat", "tea"), ("cup", "pan")) > 0.01
+
+
+def test_a_text_is_not_its_own_negative_on_the_other_side_of_another_pair(folder: Path) -> None:
+    assert pair_loss(folder, ("red hat", "tea"), ("tea", "red hat")) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("config", ADAPTED, ids=lambda config: config.adapter)

@@ -8,9 +8,10 @@ import pytest
 from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.pipeline import user_update
 from anabranch.ranking.pipeline.features import build_features
+from anabranch.ranking.pipeline.slates import make_slates
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
@@ -22,6 +23,7 @@ from models.offline.purchase_examples import (
     bought_within,
     purchase_examples,
 )
+from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
 
 VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
@@ -53,7 +55,11 @@ def ranker(tmp_path_factory: pytest.TempPathFactory) -> OfflineRanker:
     write_release(folder, item_ids=ITEMS)
     item_ids = ItemVocabulary()
     item_ids.rows(["of another shop", *reversed(ITEMS)])  # rows are not the log's numbers
-    return OfflineRanker(live_release(folder, item_ids, ITEMS), CoVisitRows(), item_ids)
+    return OfflineRanker(live_release(folder, item_ids, ITEMS), CoVisitRows(), item_ids, Policy(), LAYOUT)
+
+
+def no_lap(stage: str) -> None:
+    """Measures no stage."""
 
 
 def made(
@@ -108,9 +114,9 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
     """One event after the other through the core, as in a ranker."""
     config = replace(EVERY, horizon_days=3.0)
     examples = made(ranker, log, config)
-    states = UserStates(StateLayout(), ranker.live.index.dims, ranker.live.manifest.state_dims)
+    states = UserStates(LAYOUT, ranker.live.index.dims, ranker.live.manifest.state_dims)
     number = {int(row): item for item, row in enumerate(ranker.item_ids.rows(ITEMS))}
-    features, bought = [], []
+    features, bought, on_slate = [], [], []
     for at, batch in enumerate(event_batches(log, states, ranker.item_ids, 1)):
         snapshots = user_update.update_user_states(ranker.live, states, batch).snapshots
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
@@ -119,6 +125,10 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
         features.append(build_features(snapshots, candidates, ranker.live.index, ranker.neighbours))
         items = np.array([number[row] for row in candidates.item.tolist()])
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
+        slate = make_slates(ranker.live, ranker.neighbours, snapshots, ranker.policy, states.layout.half_life_s, no_lap)
+        on_slate.append(np.isin(candidates.item, slate.items))
+    assert np.array_equal(examples.on_slate, np.concatenate(on_slate))
+    assert 0 < examples.on_slate.sum() < len(examples)
     assert np.array_equal(examples.bought, np.concatenate(bought))
     np.testing.assert_allclose(examples.features, np.concatenate(features), atol=1e-5)
     assert (
@@ -149,7 +159,9 @@ def test_about_the_configured_number_of_prediction_points_is_drawn(ranker: Offli
 
 def test_a_split_cuts_between_prediction_points() -> None:
     moment = np.repeat(np.arange(10), np.arange(10) + 1)
-    examples = PurchaseExamples(np.arange(55, dtype=np.float32)[:, None], np.zeros(55, np.bool_), moment)
+    examples = PurchaseExamples(
+        np.arange(55, dtype=np.float32)[:, None], np.zeros(55, np.bool_), moment, np.zeros(55, np.bool_)
+    )
     parts = examples.split(0.6, 0.8)
     assert [part.prediction_point.tolist() for part in parts[1:]] == [[0] * 7 + [1] * 8, [0] * 9 + [1] * 10]
     assert np.concatenate([part.features for part in parts]).ravel().tolist() == list(range(55))

@@ -10,6 +10,7 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.offline.offline_ranker import OfflineRanker
 from models.offline.ranking_lists import ListSample, ranking_lists
+from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
 
 ITEMS = [f"item {number}" for number in range(12)]
@@ -36,7 +37,7 @@ def log() -> EventLog:
 def test_a_held_out_event_has_no_training_list(tmp_path: Path) -> None:
     write_release(tmp_path / "r1", item_ids=ITEMS)
     item_ids = ItemVocabulary()
-    ranker = OfflineRanker(live_release(tmp_path / "r1", item_ids, ITEMS), CoVisitRows(4), item_ids, ALL)
+    ranker = OfflineRanker(live_release(tmp_path / "r1", item_ids, ITEMS), CoVisitRows(4), item_ids, ALL, LAYOUT)
 
     def made(*held_out: int) -> int:
         rows = np.array(held_out, np.int64)

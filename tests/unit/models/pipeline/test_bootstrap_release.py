@@ -20,6 +20,7 @@ from models.offline.offline_ranker import OfflineRanker, load_servable, neighbou
 from models.pipeline.bootstrap_release import FIXED_WEIGHTS, BootstrapInputs, make_bootstrap_release
 from models.pipeline.data_kind import find_kind
 from models.pipeline.presets import preset
+from tests.support.layouts import LAYOUT
 
 TITLES = ("red running shoe", "blue running shoe", "trail running shoe", "garden hose", "garden rake", "garden shears")
 ITEMS = [Item(item_id=f"i{number}", title=title) for number, title in enumerate(TITLES)]
@@ -27,7 +28,7 @@ ITEMS = [Item(item_id=f"i{number}", title=title) for number, title in enumerate(
 
 def make(folder: Path, items: Sequence[Item], log: EventLog, policy: Policy | None = None) -> Manifest:
     folder.mkdir(parents=True)
-    config = replace(preset("baskets", threads=1), policy=policy or Policy(slate=3))
+    config = replace(preset("baskets", threads=1), policy=policy or Policy())
     inputs = BootstrapInputs(log, list(items), find_kind(log), "nothing serves")
     manifest = make_bootstrap_release(inputs, folder, cache=folder.parent, config=config)
     release.write(folder, manifest)
@@ -51,7 +52,7 @@ def slates_of(folder: Path, log: EventLog, past: EventLog | None = None) -> list
     opened = release.open_release(folder)
     live = load_servable(opened, item_ids, ITEMS, folder.parent)
     rows = CoVisitRows() if past is None else neighbour_table(CoVisitModel.fit(past).table(), item_ids, past)
-    ranked = rank_events(OfflineRanker(live, rows, item_ids, Policy(slate=3)), log, 0)
+    ranked = rank_events(OfflineRanker(live, rows, item_ids, Policy(), LAYOUT._replace(slate=3)), log, 0)
     names = {int(item_ids.row(item.item_id)): item.item_id for item in ITEMS}
     return [[names[row] for row in slate if row >= 0] for slate in ranked.slate.tolist()]
 

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from anabranch.ranking.policy import Policy
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
+from models.metrics.ranking import Gains
 from models.networks.encoder import EncoderConfig, SharedEncoder
+from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.strategy import TrainingData
 from models.sharing.training import Training
+from tests.support.layouts import LAYOUT
 
 ITEMS = 12
 CONFIG = ReleaseCandidateConfig(
     threads=1, training=Training(negatives=16, events_per_step=128, mean_target_gap=8.0), strategies=(TextGeometry(),)
 )
+REPEATS = SlateRules(Policy(allow_session_repeats=True), LAYOUT)
 BRIEF = SearchConfig(cpu_seconds=60.0, trials=3, epochs=1, prediction_points=50)
 
 
@@ -35,15 +41,19 @@ def log() -> EventLog:
     )
 
 
-def run(log: EventLog, settings: SearchConfig, config: ReleaseCandidateConfig = CONFIG) -> SearchResult:
-    def make_encoder(_: ReleaseCandidateConfig) -> SharedEncoder:
-        torch.manual_seed(0)
-        return SharedEncoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
+def make_encoder(_: ReleaseCandidateConfig = CONFIG) -> SharedEncoder:
+    torch.manual_seed(0)
+    return SharedEncoder(EncoderConfig(items=ITEMS + 1, text_dims=4, white_dims=4, dims=8, state_dims=8))
 
+
+def run(
+    log: EventLog,
+    settings: SearchConfig,
+    config: ReleaseCandidateConfig = CONFIG,
+    make_scorer: Callable[..., TrialScorer] = TrialScorer.draw,
+) -> SearchResult:
     split = log.time_at(0.8)
-    scorer = TrialScorer.draw(
-        Sequences.from_log(log), split, settings.prediction_points, False, np.random.default_rng(0)
-    )
+    scorer = make_scorer(log, split, settings.prediction_points, REPEATS, np.random.default_rng(0))
     training_data = TrainingData(
         Sequences.from_log(log.split(split)[0]), torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1)
     )
@@ -55,7 +65,9 @@ def test_the_first_trial_is_the_starting_configuration_and_the_best_trial_wins(l
     first = result.trials[0]
     assert (first["ahead"], first["dropout"], first["text_geometry"]) == (8.0, CONFIG.dropout, True)
     assert len(result.trials) == 3
-    assert result.gain.difference == max(trial["ndcg_at_20"] for trial in result.trials) - first["ndcg_at_20"]
+    best = max(result.trials, key=lambda trial: trial["ndcg_at_20"])
+    assert best["ndcg_at_20"] > first["ndcg_at_20"]
+    assert result.parameters == {name: value for name, value in best.items() if name != "ndcg_at_20"}
 
 
 def test_without_time_for_more_trials_the_starting_configuration_wins(log: EventLog) -> None:
@@ -66,10 +78,57 @@ def test_without_time_for_more_trials_the_starting_configuration_wins(log: Event
 
 
 def test_trials_are_scored_on_events_that_they_do_not_train_on(log: EventLog) -> None:
-    sequences, split = Sequences.from_log(log), log.time_at(0.8)
-    scorer = TrialScorer.draw(sequences, split, 1_000, False, np.random.default_rng(0))
+    split = log.time_at(0.8)
+    scorer = TrialScorer.draw(log, split, 1_000, REPEATS, np.random.default_rng(0))
+    sequences = scorer.sequences
     assert (sequences.ts[scorer.row + 1] >= split).all()
     assert (sequences.user[scorer.row + 1] == sequences.user[scorer.row]).all()
+
+
+def test_one_half_of_the_users_chooses_the_trial_and_the_other_half_measures_its_gain(log: EventLog) -> None:
+    scorer = TrialScorer.draw(log, log.time_at(0.8), 1_000, REPEATS, np.random.default_rng(0))
+    choosing, measuring = set(scorer.user[scorer.choosing]), set(scorer.user[~scorer.choosing])
+    assert len(choosing) == len(measuring) == 20
+    assert not choosing & measuring
+
+
+class LuckyTrials(TrialScorer):
+    """Every trial but the first is perfect for the users that choose, and worse than the first for the others."""
+
+    def gains(self, encoder: SharedEncoder, training_data: TrainingData) -> Gains:
+        first = not hasattr(self, "_scored")
+        object.__setattr__(self, "_scored", True)
+        return np.full(len(self.row), 0.5) if first else np.where(self.choosing, 1.0, 0.2)
+
+
+def test_a_trial_that_only_the_choosing_users_like_is_chosen_and_its_loss_reported(log: EventLog) -> None:
+    result = run(log, BRIEF, make_scorer=LuckyTrials.draw)
+    assert result.trials[1]["ndcg_at_20"] == 1.0
+    assert result.gain.difference == pytest.approx(-0.3)
+    assert result.gain.high < 0
+
+
+def test_an_item_that_the_policy_excludes_earns_no_credit(log: EventLog) -> None:
+    """After twelve events every user has had every item."""
+    assert gains(log, REPEATS, log.time_at(0.8)).any()
+    assert not gains(log, SlateRules(Policy(exclude_seen=True), LAYOUT), log.time_at(0.8)).any()
+    assert not gains(log, Policy(), log.time_at(0.8)).any(), "all events of a user are one session"
+    assert gains(log, SlateRules(Policy(exclude_seen=True), LAYOUT), 0).any(), "the first time round they are new"
+
+
+def test_items_that_the_policy_excludes_take_no_place(log: EventLog) -> None:
+    """At a user's twelfth item only that one is left."""
+    twelfth = int(log.ts[log.previous() >= 0][0]) + 10 * 60_000
+    before, _ = log.split(twelfth + 1)
+    assert gains(before, SlateRules(Policy(exclude_seen=True), LAYOUT), twelfth).tolist() == [1.0] * 40
+    assert gains(before, REPEATS, twelfth).mean() < 1
+
+
+def gains(log: EventLog, rules: SlateRules, after_ms: int) -> Gains:
+    """Of an untrained encoder, at all prediction points."""
+    scorer = TrialScorer.draw(log, after_ms, 10_000, rules, np.random.default_rng(0))
+    data = TrainingData(scorer.sequences, torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1))
+    return scorer.gains(make_encoder(), data)
 
 
 def test_the_manifest_records_the_parameters_and_the_gain(log: EventLog) -> None:

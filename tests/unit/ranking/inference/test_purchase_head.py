@@ -19,15 +19,15 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import PURCHASE_HEAD, ReleaseError, ReleasePolicy
 from anabranch.settings import Settings
+from tests.support.layouts import LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(50)]
-WITH_PURCHASE = Policy(slate=5, purchase=True)
+WITH_PURCHASE = Policy(purchase=True)
 EVENTS = [
     Event(event_id=f"e{n}", user_id=f"u{n % 3}", type="view", ts=1_000 * n, item_id=f"item {n}") for n in range(9)
 ]
@@ -47,7 +47,7 @@ class Shop:
         return rank.rank(self.live, self.neighbours, states, self.batch(states), policy)
 
     def states(self) -> UserStates:
-        return UserStates(StateLayout(history=8, long_term_items=4, slate=5), DIMS, DIMS)
+        return UserStates(LAYOUT._replace(history=8, long_term_items=4, slate=5), DIMS, DIMS)
 
     def batch(self, states: UserStates) -> EventBatch:
         return EventBatch.from_events(EVENTS, states.slots(event.user_id for event in EVENTS), self.item_ids)
@@ -72,7 +72,7 @@ def test_each_item_of_a_slate_has_the_probability_that_the_head_predicts(tmp_pat
 
 def test_a_policy_without_purchase_has_the_same_slates_and_no_probabilities(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    with_purchase, without = (shop.rank(policy) for policy in (WITH_PURCHASE, Policy(slate=5)))
+    with_purchase, without = (shop.rank(policy) for policy in (WITH_PURCHASE, Policy()))
     assert without.purchase is None
     assert np.array_equal(with_purchase.slate, without.slate)
     assert np.array_equal(with_purchase.score, without.score)

@@ -15,15 +15,15 @@ from anabranch.ranking.pipeline.feedback import NO_PROPENSITY
 from anabranch.ranking.pipeline.rank import RankingResult, rank
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
+from tests.support.layouts import LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(150)]
 SLATE, PLACES = 8, 2
 EXPLOITED = SLATE - PLACES
-EXPLORING = Policy(slate=SLATE, explore_places=PLACES)
+EXPLORING = Policy(explore_places=PLACES)
 
 
 class Explorer:
@@ -36,8 +36,8 @@ class Explorer:
         self.policy = policy
         self.forget()
 
-    def forget(self) -> None:
-        self.states = UserStates(StateLayout(slate=SLATE), DIMS, DIMS)
+    def forget(self, slate: int = SLATE) -> None:
+        self.states = UserStates(LAYOUT._replace(slate=slate), DIMS, DIMS)
 
     def rank(self, events: Sequence[Event], policy: Policy | None = None) -> RankingResult:
         batch = EventBatch.from_events(events, self.states.slots(e.user_id for e in events), self.item_ids)
@@ -88,7 +88,7 @@ def test_with_too_few_candidates_for_a_full_pool_fewer_places_are_explored(candi
 def test_users_whose_events_have_the_same_ids_draw_independently() -> None:
     events = [view(n, "item 1", f"u{n}") for n in range(200)]
     same_id = [Event(event_id="1", user_id=e.user_id, type="view", ts=e.ts, item_id="item 1") for e in events]
-    item_ids, states = ItemVocabulary(), UserStates(StateLayout(), DIMS, DIMS)
+    item_ids, states = ItemVocabulary(), UserStates(LAYOUT, DIMS, DIMS)
     batch = EventBatch.from_events(same_id, states.slots(e.user_id for e in same_id), item_ids)
     keys = draw_keys(batch.columns, np.arange(200))
     assert len(set(explore(keys, np.full(200, 500), SLATE, PLACES).candidate[:, -1].tolist())) > 40
@@ -107,8 +107,8 @@ def test_an_event_has_the_same_slate_however_it_is_batched_and_whenever_it_is_ra
 def test_the_places_before_the_explored_ones_have_the_best_items(explorer: Explorer) -> None:
     events = views(120)
     explored = explorer.rank(events)
-    explorer.forget()
-    best = explorer.rank(events, Policy(slate=candidates_needed(SLATE, PLACES)))
+    explorer.forget(slate=candidates_needed(SLATE, PLACES))
+    best = explorer.rank(events, Policy())
     is_full = explored.explored == PLACES
     assert is_full.mean() > 0.9
     assert np.array_equal(explored.slate[is_full, :EXPLOITED], best.slate[is_full, :EXPLOITED])
@@ -118,7 +118,7 @@ def test_the_places_before_the_explored_ones_have_the_best_items(explorer: Explo
 
 
 def test_an_explored_item_passes_the_filters_of_the_policy(tmp_path: Path) -> None:
-    explorer = Explorer(tmp_path / "r1", Policy(slate=SLATE, explore_places=PLACES, exclude_seen=True))
+    explorer = Explorer(tmp_path / "r1", Policy(explore_places=PLACES, exclude_seen=True))
     seen: dict[str, set[int]] = {}
     events = views(200)
     ranked = explorer.rank(events)
@@ -131,9 +131,9 @@ def test_an_explored_item_passes_the_filters_of_the_policy(tmp_path: Path) -> No
 
 def test_an_explored_item_has_its_own_score_and_purchase_probability(explorer: Explorer) -> None:
     events = views(60)
-    explored = explorer.rank(events, Policy(slate=SLATE, explore_places=PLACES, purchase=True))
-    explorer.forget()
-    wide = explorer.rank(events, Policy(slate=candidates_needed(SLATE, PLACES), purchase=True))
+    explored = explorer.rank(events, Policy(explore_places=PLACES, purchase=True))
+    explorer.forget(slate=candidates_needed(SLATE, PLACES))
+    wide = explorer.rank(events, Policy(purchase=True))
     assert explored.purchase is not None
     assert wide.purchase is not None
     for row in range(len(events)):
@@ -156,8 +156,8 @@ def test_feedback_has_the_probability_with_which_the_item_was_shown(explorer: Ex
 
 
 def test_without_exploration_there_is_no_propensity(explorer: Explorer) -> None:
-    slate = explorer.rank([view(1, "item 3")], EXPLORING.without_exploration).slate[0]
-    ranked = explorer.rank([view(2, explorer.item_ids.id(slate[0]))], EXPLORING.without_exploration)
+    slate = explorer.rank([view(1, "item 3")], Policy()).slate[0]
+    ranked = explorer.rank([view(2, explorer.item_ids.id(slate[0]))], Policy())
     assert ranked.feedback.rank.tolist() == [1]
     assert ranked.feedback.propensity.tolist() == [NO_PROPENSITY]
     assert not ranked.explored.any()

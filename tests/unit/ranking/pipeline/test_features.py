@@ -10,8 +10,8 @@ from anabranch.ranking.pipeline.features import FEATURES, RECENCY_DECAY, build_f
 from anabranch.ranking.retrieval.candidates import Candidates
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
+from tests.support.layouts import LAYOUT
 
 EAST, NORTH, NORTH_EAST, UNKNOWN = range(4)
 VECTORS = np.array([[1, 0], [0, 1], [np.sqrt(0.5), np.sqrt(0.5)]], np.float32)
@@ -21,7 +21,7 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
     """The feature [3] of the items with vectors, for a user with the history `recent`, newest first."""
     index = ItemIndex(2)
     index.upsert(np.arange(3, dtype=np.int32), VECTORS, np.ones(3, np.bool_))
-    queries = UserSnapshots.empty(1, dims=2, layout=StateLayout(history=len(recent)))
+    queries = UserSnapshots.empty(1, dims=2, layout=LAYOUT._replace(history=len(recent)))
     queries.vector[0], queries.recent[0] = [1, 0], recent
     candidates = Candidates(
         query=np.zeros(3, np.int32),

@@ -24,19 +24,21 @@ from anabranch.ranking.pipeline.slates import BestCandidates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.layout import WEEK_S, StateLayout
+from anabranch.ranking.user_state.layout import WEEK_S
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
+from tests.support.layouts import LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(200)]
-SLATE_OF_FIVE = Policy(slate=5)
+
+DEFAULT_POLICY = Policy()
 
 
 class Shop:
     """A release, states and neighbours to rank events with."""
 
-    def __init__(self, folder: Path, policy: Policy = SLATE_OF_FIVE, linear: bool = True) -> None:
+    def __init__(self, folder: Path, policy: Policy = DEFAULT_POLICY, linear: bool = True) -> None:
         write_release(folder / "r1", "r1", CATALOGUE, linear=linear)
         self.item_ids = ItemVocabulary()
         self.live = live_release(folder / "r1", self.item_ids, CATALOGUE)
@@ -45,7 +47,7 @@ class Shop:
         self.states = self.blank_states()
 
     def blank_states(self) -> UserStates:
-        return UserStates(StateLayout(history=8, long_term_items=4, slate=5), DIMS, DIMS)
+        return UserStates(LAYOUT._replace(history=8, long_term_items=4, slate=5), DIMS, DIMS)
 
     def batch(self, events: Sequence[Event]) -> EventBatch:
         return EventBatch.from_events(events, self.states.slots(e.user_id for e in events), self.item_ids)
@@ -112,7 +114,7 @@ def test_the_step_encoder_ranks_like_the_recurrent_encoder(tmp_path: Path) -> No
 
 def test_an_empty_batch_has_no_slates(shop: Shop) -> None:
     assert shop.rank().slate.shape == (0, 5)
-    rank.warm_up(shop.live, shop.policy)
+    rank.warm_up(shop.live, shop.policy, LAYOUT)
 
 
 @pytest.mark.parametrize("described", [0, 200], ids=["before any item is described", "with a catalogue"])
@@ -128,7 +130,7 @@ rows = np.flatnonzero(items.columns.known).astype(np.int32)
 vectors, available = items.vectors(rows), np.ones(len(rows), np.bool_)
 items.remove(rows[{described}:])
 items.rebuild()
-rank.warm_up(shop.live, shop.policy)
+rank.warm_up(shop.live, shop.policy, shop.states.layout)
 with install_recorder("numba:compile") as compiled:
     shop.rank(purchase(1))
     items.upsert(rows, vectors, available)
@@ -253,7 +255,7 @@ def test_without_session_ids_half_an_hour_ends_a_session(shop: Shop) -> None:
 
 
 def test_a_policy_that_excludes_seen_items_proposes_none_of_them(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(slate=5, exclude_seen=True))
+    shop = Shop(tmp_path, Policy(exclude_seen=True))
     shop.rank(purchase(1, session="a"))
     ranked = shop.rank(purchase(2, ts=2_000, session="b"))
     assert not {"item 1", "item 2"} & set(shop.slate(ranked))
@@ -261,7 +263,7 @@ def test_a_policy_that_excludes_seen_items_proposes_none_of_them(tmp_path: Path)
 
 def test_items_of_the_session_are_shown_again_only_if_the_policy_allows_it(tmp_path: Path) -> None:
     for repeats in (False, True):
-        shop = Shop(tmp_path / str(repeats), Policy(slate=5, retrieval_k=0, recent=0, allow_session_repeats=repeats))
+        shop = Shop(tmp_path / str(repeats), Policy(retrieval_k=0, recent=0, allow_session_repeats=repeats))
         shop.rank(purchase(1, session="a"), purchase(2, ts=2_000, session="a"))
         ranked = shop.rank(purchase(1, ts=3_000, session="a"))
         assert set(shop.slate(ranked)) == ({"item 1", "item 2"} if repeats else set())
@@ -287,13 +289,13 @@ def test_a_candidate_has_its_position_and_count_in_the_session(tmp_path: Path) -
 
 
 def test_items_of_the_history_are_proposed_without_index_and_co_visits(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(slate=5, retrieval_k=0, recent=0))
+    shop = Shop(tmp_path, Policy(retrieval_k=0, recent=0))
     shop.rank(purchase(1, session="a"))
     assert shop.slate(shop.rank(purchase(2, ts=2_000, session="b"))) == ["item 1"]
 
 
 def test_neighbours_of_recent_items_are_proposed(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, Policy(slate=5, retrieval_k=0))
+    shop = Shop(tmp_path, Policy(retrieval_k=0))
     rows = shop.item_ids.rows(["item 1", "item 7"])
     shop.neighbours.set(
         int(rows[0]), rows[1:], np.array([0.5], np.float32), popularity=0.1, first_seen=0, repeat_rate=0.2
@@ -315,7 +317,7 @@ def test_a_duplicate_within_a_batch_is_marked(shop: Shop) -> None:
 
 
 def test_a_duplicate_is_marked_only_among_the_last_event_ids(shop: Shop) -> None:
-    shop.states = UserStates(StateLayout(history=8, long_term_items=4, slate=5, recent_events=3), DIMS, DIMS)
+    shop.states = UserStates(LAYOUT._replace(history=8, long_term_items=4, slate=5, recent_events=3), DIMS, DIMS)
     shop.rank(*(purchase(n, id=f"id {n}") for n in range(4)))
     again = shop.rank(purchase(1, id="id 1"), purchase(0, id="id 0"))
     assert again.duplicate.tolist() == [True, False]

@@ -12,8 +12,8 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
+from tests.support.layouts import LAYOUT
 
 ITEMS, USERS, HISTORY, OWN = 60, 40, 12, 8
 NOW_S, HALF_LIFE_S = 10_000, 1_000
@@ -52,7 +52,7 @@ class RandomQueries:
         recent = random.integers(0, ITEMS, (USERS, HISTORY)).astype(np.int32)
         recent[np.arange(HISTORY) >= lengths[:, None]] = -1
         self.queries = queries = UserSnapshots.empty(
-            USERS, dims=4, layout=StateLayout(history=HISTORY, long_term_items=OWN)
+            USERS, dims=4, layout=LAYOUT._replace(history=HISTORY, long_term_items=OWN)
         )
         queries.vector[:] = random.normal(size=(USERS, 4))
         queries.now[:] = 1000 * NOW_S

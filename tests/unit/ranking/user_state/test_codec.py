@@ -25,10 +25,11 @@ from anabranch.ranking.user_state.store import StateSnapshot, UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers, stable_hash
 from anabranch.settings import Settings
 from anabranch.settings_loader import FIELDS
+from tests.support.layouts import LAYOUT as DEFAULT_LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
-LAYOUT = StateLayout(history=8, long_term_items=6, slate=5, recent_events=4)
+LAYOUT = DEFAULT_LAYOUT._replace(history=8, long_term_items=6, slate=5, recent_events=4)
 USERS = ("ann", "bob", "cat")
 SAMPLES = Path(__file__).with_name("saved_states")
 
@@ -50,7 +51,7 @@ class Process:
     def rank(self, events: list[Event]) -> rank.RankingResult:
         slots = self.states.slots(event.user_id for event in events)
         batch = EventBatch.from_events(events, slots, self.item_ids)
-        ranked = rank.rank(self.live, CoVisitRows(), self.states, batch, Policy(slate=self.states.layout.slate))
+        ranked = rank.rank(self.live, CoVisitRows(), self.states, batch, Policy())
         self.states.columns.next_offset[slots] = np.arange(len(events)) + 1
         return ranked
 
@@ -125,7 +126,7 @@ def test_loading_replaces_the_state_in_the_slot(folder: Path) -> None:
 def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_long_term_items(folder: Path) -> None:
     one = Process(folder)
     one.rank(events(60))
-    small = Process(folder, StateLayout(history=4, long_term_items=2, slate=3, recent_events=2))
+    small = Process(folder, DEFAULT_LAYOUT._replace(history=4, long_term_items=2, slate=3, recent_events=2))
     small.load(one.save("ann"), "ann")
     whole, kept = one.states.slots(["ann"]), small.states.slots(["ann"])
 
@@ -176,7 +177,7 @@ def test_states_saved_by_every_earlier_version_are_read(sample: Path) -> None:
     saved = messages.user_states.decode(sample.read_bytes())
     expected = msgspec.json.decode(sample.with_suffix(".json").read_bytes())
     assert isinstance(saved, UserState | UserStateV1)
-    states, item_ids, releases = UserStates(StateLayout(), DIMS, DIMS), ItemVocabulary(), ReleaseNumbers()
+    states, item_ids, releases = UserStates(DEFAULT_LAYOUT, DIMS, DIMS), ItemVocabulary(), ReleaseNumbers()
     item_ids.rows(expected["items"])
     slots = states.slots(["ann"])
     load(states, slots, [saved], item_ids, releases)

@@ -9,14 +9,14 @@ import pytest
 
 from anabranch.ranking.event_batch import BatchColumns
 from anabranch.ranking.user_state import store
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.slot_index import UserKeys
 from anabranch.ranking.user_state.store import Evicted, UserStates
+from tests.support.layouts import LAYOUT
 
 
 @pytest.fixture
 def states() -> UserStates:
-    states = UserStates(StateLayout(), 4, 4)
+    states = UserStates(LAYOUT, 4, 4)
     for index, user in enumerate(("ann", "bob", "cat")):
         slots = states.slots([user], 1)
         states.columns.saved_at[slots] = 10 + index
@@ -60,7 +60,7 @@ def test_users_whose_ids_have_the_same_hash_have_states_of_their_own(monkeypatch
         return UserKeys(np.zeros(len(checks), np.int64), np.array(checks, np.uint16))
 
     monkeypatch.setattr(store, "user_keys", keys)
-    states = UserStates(StateLayout(), 4, 4)
+    states = UserStates(LAYOUT, 4, 4)
     slots = states.slots("abcabc", 1)
     assert len(set(slots[:3].tolist())) == 3
     assert slots[:3].tolist() == slots[3:].tolist()
@@ -160,26 +160,26 @@ def lists_of(states: UserStates, user: str) -> tuple[list[int], dict[int, tuple[
 
 
 def test_events_that_leave_the_history_are_counted_in_the_long_term_items() -> None:
-    states = UserStates(StateLayout(history=3), 4, 4)
+    states = UserStates(LAYOUT._replace(history=3), 4, 4)
     apply_items(states, "ann", [1, 2, 1, 3, 4, 5])
     assert states.recent_items(states.slots(["ann"]), 3).tolist() == [[5, 4, 3]]
     assert long_term_of(states, "ann") == {1: (2, 0, 2), 2: (1, 1, 1)}
 
 
 def test_a_new_long_term_item_replaces_the_weakest_if_there_is_no_room() -> None:
-    states = UserStates(StateLayout(history=1, long_term_items=2), 4, 4)
+    states = UserStates(LAYOUT._replace(history=1, long_term_items=2), 4, 4)
     apply_items(states, "ann", [1, 2, 1, 3, 9])
     assert set(long_term_of(states, "ann")) == {1, 3}
 
 
 def test_a_layout_without_long_term_items_keeps_none() -> None:
-    states = UserStates(StateLayout(history=1, long_term_items=0), 4, 4)
+    states = UserStates(LAYOUT._replace(history=1, long_term_items=0), 4, 4)
     apply_items(states, "ann", [1, 2, 3])
     assert long_term_of(states, "ann") == {}
 
 
 def test_a_decayed_count_halves_with_every_half_life() -> None:
-    states = UserStates(StateLayout(history=1, half_life_s=2), 4, 4)
+    states = UserStates(LAYOUT._replace(history=1, half_life_s=2), 4, 4)
     apply_items(states, "ann", [7, 7, 7, 7, 8])
     log2_count = states.snapshot(states.slots(["ann"])).lists.long_term.log2_decayed_count[0, 0]
     assert 2 ** (log2_count - 3 / 2) == pytest.approx(sum(0.5 ** (age / 2) for age in range(4)), rel=1e-6)
@@ -187,7 +187,7 @@ def test_a_decayed_count_halves_with_every_half_life() -> None:
 
 @pytest.mark.parametrize("history", [1, 7, 8, 9, 64])
 def test_a_snapshot_restores_lists_of_any_length(history: int) -> None:
-    states = UserStates(StateLayout(history=history, long_term_items=20), 4, 4, capacity=1)
+    states = UserStates(LAYOUT._replace(history=history, long_term_items=20), 4, 4, capacity=1)
     for user in range(40):
         apply_items(states, f"user {user}", list(range(3 * user)))
     users = [f"user {user}" for user in range(40)]
@@ -206,7 +206,7 @@ def newest_first(items: range, length: int) -> list[int]:
 
 
 def test_blocks_of_evicted_users_are_used_again() -> None:
-    states = UserStates(StateLayout(), 4, 4)
+    states = UserStates(LAYOUT, 4, 4)
     sizes = set()
     for number in range(5):
         apply_items(states, f"user {number}", list(range(100)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.networks.encoder import SharedEncoder
-from models.sharing.strategies.replay import ParentDistillationLoss, ParentEncoder, Replay, log_choice
+from models.sharing.strategies.replay import ParentDistillationLoss, ParentEncoder, Replay
 from models.sharing.strategy import AuxiliaryLoss, Done, Strategy, TrainingData, TrainingStep
 from models.sharing.training import TrainingObserver, train
 from tests.support.training_data import TRAINING, encoder, training_data
@@ -115,8 +115,9 @@ class Checked(Replay):
         assert term is not None
 
         def check(step: TrainingStep) -> torch.Tensor:
-            new = torch.from_numpy(~term.old_items[step.negative_items])
-            longer = torch.where(new[:, None], 5 * step.negatives, step.negatives)
+            new = torch.from_numpy(~term.old_items[step.negatives.items])
+            vectors = step.negatives.vectors
+            longer = replace(step.negatives, vectors=torch.where(new[:, None], 5 * vectors, vectors))
             loss, again = deepcopy(term)(step), deepcopy(term)(replace(step, negatives=longer))
             assert new.any()
             assert torch.equal(loss, again)
@@ -135,10 +136,3 @@ def test_only_old_targets_are_distilled_over_old_items_only() -> None:
     item = np.where(data.sequences.ts < HALF, data.sequences.item % 16, data.sequences.item)
     _, curve = child(Checked(), replace(data, sequences=replace(data.sequences, item=item.astype(np.int32))))
     assert max(curve) > 1e-3
-
-
-def test_choice_probabilities_sum_to_1() -> None:
-    users, positives, negatives = torch.randn(3, 4), torch.randn(3, 4), torch.randn(5, 4)
-    for count in (5, 0):
-        log_probability = log_choice(users, positives, negatives[:count], torch.full((count,), -2.0))
-        torch.testing.assert_close(log_probability.exp().sum(dim=1), torch.ones(3))

