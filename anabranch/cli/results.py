@@ -35,7 +35,7 @@ def command(
     """Measure the benchmarks and write the page. A measurement whose figures are there is not made again.
 
     The figures are in the data folder's `results`, one JSON file each; remove one to repeat its measurement. The page
-    has the figures of `make peers` too, if they are there.
+    has the figures of `make sequential-peers` too, if they are there.
 
     Example: anabranch results --data ../shared/data
     """

@@ -102,13 +102,14 @@ class Evaluation:
                 tested = bench.rank_test(benchmark, ranker, advance)
             texts = item_text_vectors(trained.release, benchmark.items, self.data_dir)
             without = dict(self._without(parts, benchmark, ranker, trained.provisional))
+        seed_models = dict(self._rank_by_seed_models(benchmark, tested, texts))
         if self.ranks_file is not None:
-            _write_ranks(self.ranks_file, benchmark, tested, without)
+            _write_ranks(self.ranks_file, benchmark, tested, {"without": without, "seeds": seed_models})
         return {
             **trained.summary,
             **({} if self.division.train_on is None else {"rows": self.division.train_on.value}),
             **_quality(tested.rank, tested),
-            "seeds": self._seed_models(benchmark, tested, texts),
+            "seeds": {name: _comparison(tested, ranks) for name, ranks in seed_models.items()},
             "without": {
                 part.name: {"trained_again": trained_again(part)} | _comparison(tested, without[part.name])
                 for part in parts
@@ -202,22 +203,22 @@ class Evaluation:
             }
             yield EvaluatedRelease(trained, summary, report.provisional)
 
-    def _seed_models(self, benchmark: OfflineBenchmark, tested: BenchmarkRanks, texts: Vectors) -> dict[str, Any]:
-        """Metrics of every seed model, trained on all events before the test, and the release's improvement over it."""
+    def _rank_by_seed_models(
+        self, benchmark: OfflineBenchmark, tested: BenchmarkRanks, texts: Vectors
+    ) -> Iterator[tuple[str, Ranks]]:
+        """The ranks [M] of the test's events by every seed model, trained on the events that the release learned."""
         if not self.with_seed_models:
-            return {}
+            return
         train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
         rules = SlateRules(config.policy, config.layout)
         points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
-        results = {}
         for seed in [CoVisitSeedModel(config.co_visits), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
                 seed.fit(train_log.with_items(), texts, lambda share: None)
                 ranks = seed_ranks(seed, points, tested.item, rules.slate)
                 advance(len(ranks))
-            results[seed.name] = _comparison(tested, ranks)
-        return results
+            yield seed.name, ranks
 
     def _scratch_parent(self) -> Path:
         self.data_dir.mkdir(parents=True, exist_ok=True)
@@ -256,8 +257,18 @@ def _improvements(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def _write_ranks(path: Path, benchmark: OfflineBenchmark, tested: BenchmarkRanks, without: Mapping[str, Ranks]) -> None:
-    """Write the ranks of every event, of the release and without each part, with its user's id and its slices."""
+def _write_ranks(
+    path: Path, benchmark: OfflineBenchmark, tested: BenchmarkRanks, others: Mapping[str, Mapping[str, Ranks]]
+) -> None:
+    """Write the ranks of every event, with its user's id and its slices.
+
+    `others` are other rankings of the same events, by kind and name: their names are written under the kind, and their
+    ranks under KIND_rank.
+    """
+    arrays: dict[str, Any] = {}
+    for kind, rankings in others.items():
+        arrays[kind] = np.array(list(rankings), np.str_)
+        arrays[f"{kind}_rank"] = np.array(list(rankings.values()), np.int32).reshape(len(rankings), len(tested.rank))
     np.savez_compressed(
         path,
         row=tested.row,
@@ -265,6 +276,5 @@ def _write_ranks(path: Path, benchmark: OfflineBenchmark, tested: BenchmarkRanks
         rank=tested.rank,
         slices=np.array(list(tested.slices), np.str_),
         masks=np.stack(list(tested.slices.values())),
-        without=np.array(list(without), np.str_),
-        without_rank=np.array(list(without.values()), np.int32).reshape(len(without), len(tested.rank)),
+        **arrays,
     )

@@ -12,9 +12,10 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from anabranch.kafka.topics import Topics, key
-from anabranch.messages import Event, Feedback, encode
+from anabranch.messages import Event, Feedback, Item, encode
 from anabranch.settings import Settings
 from models.data.event_store import EventStore
+from models.offline.catalogue_history import ItemVersion
 from models.retraining import topics_io
 from tests.kafka.world import World, purchases
 
@@ -113,3 +114,20 @@ def test_the_probability_with_which_an_items_event_was_shown_is_learned_from_its
         world.send(topics.feedback, key("u0"), encode(joined))
     assert topics_io.collect(settings, store, lambda n: None).events == 3
     np.testing.assert_array_equal(EventStore.open(store.folder).propensities(), [0.04, 1.0, np.nan])
+
+
+def test_every_version_of_an_item_that_the_topic_has_is_read_with_its_time(settings: Settings, topics: Topics) -> None:
+    world, begun = World(settings), int(time.time() * 1000)
+    milk = Item(item_id="milk", title="milk")
+    for item in (milk, msgspec.structs.replace(milk, available=False), Item(item_id="soup", title="soup")):
+        world.send(topics.items, key(item.item_id), encode(item))
+    world.send(topics.items, key("soup"), None)
+    world.send(topics.items, key("bread"), b"junk")
+    by_item: dict[str, list[ItemVersion]] = {}
+    for version in topics_io.read_item_versions(settings):
+        by_item.setdefault(version.item_id, []).append(version)
+    assert [one.item and one.item.available for one in by_item["milk"]] == [True, False]
+    assert [one.item and one.item.title for one in by_item["soup"]] == ["soup", None]
+    assert [one.item for one in by_item["bread"]] == [None], "what cannot be read is no item"
+    times = [one.ts for versions in by_item.values() for one in versions]
+    assert begun <= min(times) <= max(times) <= time.time() * 1000

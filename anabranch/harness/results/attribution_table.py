@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from anabranch.harness.results.cells import Row, quality_cells
-from anabranch.harness.results.paired_ranks import ALL, Metrics, difference, format_interval
+from anabranch.harness.results.paired_ranks import ALL, Metrics, Other, difference, format_interval
 from anabranch.harness.results.tables import Measured
 
 
@@ -18,7 +18,7 @@ def attribution_rows(measured: Measured, name: str, metrics: Metrics) -> Iterato
     complete = measured.ranks(name)
     for part, first in figures[0]["without"].items():
         qualities = [row["without"][part][ALL] for row in figures if part in row["without"]]
-        rest = measured.ranks(name, part)
+        rest = measured.ranks(name, Other("without", part))
         leads: tuple[str, ...] = ("", "")
         if complete is not None and rest is not None:
             leads = tuple(format_interval(difference(complete, rest, gain)) for gain in metrics.gains)

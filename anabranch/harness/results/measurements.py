@@ -71,7 +71,7 @@ def on_rows(data: str, rows: str) -> str:
 def _leave_one_out(data: str) -> list[Measurement]:
     return [
         Measurement(on_rows(data, "train"), (data,), "leave-one-out", ("--train-on", "train")),
-        Measurement(data, (data,), "leave-one-out", ("--train-on", "train+validation", *WITHOUT_EACH)),
+        Measurement(data, (data,), "leave-one-out", ("--train-on", "train+validation", "--seeds", *WITHOUT_EACH)),
     ]
 
 
@@ -82,24 +82,26 @@ def _strategies(name: str, base: str, folders: tuple[str, ...], protocol: str, *
 
 def _on_timed(data: TimedData) -> list[Measurement]:
     """A global split in time: the test is later than everything that is learned."""
-    split, strategies = ("--share", "0.9"), ("--strategies", "text_geometry,multi_task")
+    split = ("--share", "0.9")
     return [
         Measurement(data.measurement, (), "time-split", ("--seeds", *WITHOUT_EACH, *split), timed=data),
         Measurement(f"{data.measurement}_prequential", (), "prequential", split, timed=data),
-        Measurement(
-            f"{data.measurement}_multi_task", (), "time-split", (*strategies, *split), data.measurement, timed=data
-        ),
     ]
+
+
+def _multi_task(data: TimedData) -> Measurement:
+    """Of all data, only files may have the several event types that this strategy needs."""
+    options = ("--strategies", "text_geometry,multi_task", "--share", "0.9")
+    return Measurement(f"{data.measurement}_multi_task", (), "time-split", options, data.measurement, data)
 
 
 MEASUREMENTS = (
     Measurement("diginetica", ("diginetica",), "sessions", ("--seeds", *WITHOUT_EACH)),
     *(measurement for data in ("video", *AMAZON[:2]) for measurement in _leave_one_out(data)),
     Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds", *WITHOUT_EACH)),
-    _strategies(JOINTLY, TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry"),
+    _strategies(JOINTLY, TOGETHER, AMAZON, "leave-one-out", "--strategies", "none"),
     _strategies("together_adapted", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,domain_adapters"),
     _strategies("together_merged", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,merging"),
-    _strategies("together_multi_task", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,multi_task"),
     _strategies("beauty_ids_alone", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "none"),
     _strategies("beauty_adapted", AMAZON[0], AMAZON[:1], "leave-one-out", "--text-adapter", "lora"),
     _strategies(
@@ -120,7 +122,7 @@ MEASUREMENTS = (
 
 def all_measurements(timed: Sequence[TimedData] = ()) -> list[Measurement]:
     """Those of the page, and of more data with time stamps."""
-    return [*MEASUREMENTS, *(measurement for data in timed for measurement in _on_timed(data))]
+    return [*MEASUREMENTS, *(measurement for data in timed for measurement in (*_on_timed(data), _multi_task(data)))]
 
 
 def select(names: Sequence[str] | None, timed: Sequence[TimedData] = ()) -> list[Measurement]:

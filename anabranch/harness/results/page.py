@@ -10,7 +10,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from anabranch.harness.results import attribution_table, paired_ranks, tables, weekly_tables
 from anabranch.harness.results.cells import Figures
 from anabranch.harness.results.measurements import (
-    AMAZON,
     JOINTLY,
     TOGETHER,
     all_measurements,
@@ -24,8 +23,8 @@ from anabranch.harness.results.timed_data import HOUSEHOLDS, PREFIX, TimedData
 def render(results: Path, random_seeds: int) -> str:
     """The page. Measurements that are missing are marked as such."""
     timed = _timed_data(results)
-    names = [measurement.name for measurement in all_measurements(timed)]
-    figures = {name: _read(results, name, random_seeds) for name in names}
+    measurements = all_measurements(timed)
+    figures = {measurement.name: _read(results, measurement.name, random_seeds) for measurement in measurements}
     template = _environment().get_template("results.md")
     return template.render(
         tables=tables,
@@ -40,7 +39,7 @@ def render(results: Path, random_seeds: int) -> str:
         jointly=JOINTLY,
         timed=[data.measurement for data in (HOUSEHOLDS, *timed)],
         histories=[*LEAVE_ONE_OUT, TOGETHER],
-        amazon=AMAZON,
+        measurements=measurements,
     )
 
 

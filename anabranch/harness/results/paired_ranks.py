@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,21 +69,40 @@ class SeedRanks:
         mean: Gains = np.mean([gain(ranks) for ranks in self.ranks], axis=0)
         return mean
 
+    def in_slice(self, slice: str) -> Mask:
+        """Which events [M] are in a slice."""
+        return np.ones(len(self.event), np.bool_) if slice == ALL else self.masks[slice]
+
     def by_user(self) -> SeedRanks:
         """The same for a test with one event per user, which tells events apart."""
         return replace(self, event=self.user)
 
 
-def read_ranks(results: Path, name: str, random_seeds: int, part: str | None = None) -> SeedRanks | None:
-    """The ranks of a measurement, or of the same without a part of the ranking; None if none were measured."""
+@dataclass(frozen=True)
+class Other:
+    """Another ranking of a measurement's events."""
+
+    kind: Literal["without", "seeds"]
+    name: str
+
+
+def read_ranks(results: Path, name: str, random_seeds: int, other: Other | None = None) -> SeedRanks | None:
+    """The ranks of a measurement, or of another ranking of its events; None if none were measured."""
     paths = [results / ranks_file(name, random_seed) for random_seed in range(random_seeds)]
     files = [np.load(path) for path in paths if path.exists()]
-    files = [file for file in files if part is None or part in file["without"]]
-    if not files:
+    ranks: list[Ranks | None] = [file["rank"] if other is None else _other_ranks(file, other) for file in files]
+    measured = [(file, own) for file, own in zip(files, ranks, strict=True) if own is not None]
+    if not measured:
         return None
-    ranks = [file["rank"] if part is None else file["without_rank"][file["without"] == part][0] for file in files]
+    files = [file for file, _ in measured]
     masks = dict(zip(files[0]["slices"].tolist(), files[0]["masks"], strict=True))
-    return _same_events(name, [file["row"] for file in files], [file["user"] for file in files], ranks, masks)
+    rows, users = [file["row"] for file in files], [file["user"] for file in files]
+    return _same_events(name, rows, users, [own for _, own in measured], masks)
+
+
+def _other_ranks(file: Any, other: Other) -> Ranks | None:
+    ranks: Ranks = file[f"{other.kind}_rank"][file[other.kind] == other.name]
+    return ranks[0] if len(ranks) else None
 
 
 def read_peer_ranks(paths: Sequence[Path]) -> SeedRanks | None:
@@ -108,7 +127,7 @@ def difference(ours: SeedRanks, theirs: SeedRanks, gain: Gain, slice: str = ALL)
             f"{ours.source} and {theirs.source} were measured on different events: remove the files of one of them "
             "from the results, and measure it again"
         )
-    chosen = np.ones(len(our_order), np.bool_) if slice == ALL else ours.masks[slice][our_order]
+    chosen = ours.in_slice(slice)[our_order]
     our_gains, their_gains = ours.mean_gains(gain)[our_order], theirs.mean_gains(gain)[their_order]
     user = np.unique(ours.user[our_order][chosen], return_inverse=True)[1]
     return paired_interval(our_gains[chosen], their_gains[chosen], user)

@@ -1,4 +1,4 @@
-"""Results of other models that `make peers` trained on the rows of our own measurements."""
+"""Results of other models that `make sequential-peers` trained on the rows of our own measurements."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class PublishedFigures:
     source: str
     figures: tuple[float, float]
     model: str = ""
-    """Name of the model in the files of `make peers`, if it can be run there."""
+    """Name of the model in the files of `make sequential-peers`, if it can be run there."""
 
 
 SESSIONS = (

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from anabranch.harness.results.cells import NOT_MEASURED, Figures, Row, format_spread, quality_cells, slice_of
-from anabranch.harness.results.measurements import AMAZON, MEASUREMENTS, ROWS, on_rows
+from anabranch.harness.results.measurements import AMAZON, ROWS, Measurement, on_rows
 from anabranch.harness.results.paired_ranks import (
     ALL,
     OF_HISTORIES,
     OF_SESSIONS,
     Metrics,
+    Other,
     SeedRanks,
     difference,
     format_interval,
@@ -23,6 +26,8 @@ from anabranch.harness.results.published import PEERS, PublishedFigures
 from models.metrics.bootstrap import Interval
 
 SERVED = "**served**"
+SLICE_MARGIN = -0.05
+"""Of a seed model's figure on a slice: so much worse may sharing be there."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,9 @@ class Measured:
     results: Path
     random_seeds: int
 
-    def ranks(self, name: str, part: str | None = None) -> SeedRanks | None:
+    def ranks(self, name: str, other: Other | None = None) -> SeedRanks | None:
         """See `read_ranks`."""
-        return read_ranks(self.results, name, self.random_seeds, part)
+        return read_ranks(self.results, name, self.random_seeds, other)
 
     def minus(self, ours: str, theirs: str, metrics: Metrics, slice: str = ALL) -> tuple[str, str]:
         """The differences of two measurements in both metrics; empty if one of them has no ranks."""
@@ -79,6 +84,24 @@ def seed_model_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Ro
         yield f"seed model {name} alone", *quality_cells([row["seeds"][name][ALL] for row in figures], metrics)
 
 
+def seed_lead_rows(measured: Measured, name: str, metrics: Metrics) -> Iterator[Row]:
+    """The served path minus each seed model in the second metric, by slice, and whether it is good enough.
+
+    It is if the lower end of the interval is above 0 over all events, and above `SLICE_MARGIN` of the seed model's own
+    figure on a slice.
+    """
+    served, figures = measured.ranks(name), measured.figures[name]
+    for seed_model in figures[0]["seeds"] if served is not None and figures else ():
+        alone = measured.ranks(name, Other("seeds", seed_model))
+        assert served is not None and alone is not None  # figures and ranks come from one evaluation
+        for slice in (ALL, *(slice for slice, mask in served.masks.items() if mask.any())):
+            inside, gain = served.in_slice(slice), metrics.gains[1]
+            lead, own = difference(served, alone, gain, slice), float(alone.mean_gains(gain)[inside].mean())
+            enough = lead.low > (0 if slice == ALL else SLICE_MARGIN * own)
+            users = len(np.unique(served.user[inside]))
+            yield seed_model, slice, f"{users:,}", f"{own:.4f}", format_interval(lead), "yes" if enough else "**no**"
+
+
 def leave_one_out_rows(measured: Measured, data: str, published: Sequence[PublishedFigures]) -> Iterator[Row]:
     """The served path and other models, by the rows that they learn; published figures are in columns of their own."""
     for rows in ROWS:
@@ -117,7 +140,7 @@ def together_rows(measured: Measured, name: str) -> Iterator[Row]:
 
 
 def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
-    """The same release, against one that was trained on all domains in another way, by slice."""
+    """The same release, against one trained on all domains with no strategy that shares, by slice."""
     figures = measured.figures[jointly]
     for slice in _slices() if figures else ():
         _, ndcg = quality_cells([slice_of(row, slice) for row in figures], OF_HISTORIES)
@@ -125,11 +148,10 @@ def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
         yield slice, ndcg, ndcg_lead, recall_lead
 
 
-def strategy_rows(measured: Measured) -> Iterator[Row]:
+def strategy_rows(measured: Measured, measurements: Sequence[Measurement]) -> Iterator[Row]:
     """Other strategies, and their difference from the preset's on the same data; with those of the preset."""
-    compared = [measurement for measurement in MEASUREMENTS if measurement.base is not None]
-    bases = dict.fromkeys(measurement.base for measurement in compared)
-    for measurement in MEASUREMENTS:
+    bases = {measurement.base for measurement in measurements if measurement.base is not None}
+    for measurement in measurements:
         figures = measured.figures[measurement.name]
         if not figures or not (measurement.base or measurement.name in bases):
             continue

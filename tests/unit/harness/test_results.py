@@ -38,15 +38,15 @@ def hit(hits: int) -> Ranks:
 
 
 def write_figures(
-    folder: Path, name: str, seed: int, hits: int, without: Mapping[str, int] = {}, users: Sequence[str] | None = None
+    folder: Path, name: str, seed: int, hits: int, without: Mapping[str, int] = {}, seeds: Mapping[str, int] = {}
 ) -> None:
-    """Figures and ranks as `anabranch evaluate` writes them; so many hits, also without a part."""
+    """Figures and ranks as `anabranch evaluate` writes them; so many hits, also without a part and by seed models."""
     ranks = hit(hits)
     quality = msgspec.to_builtins(Quality.from_ranks(ranks))
     figures = {
         "all": quality,
         "slices": {"cold_items": quality},
-        "seeds": {},
+        "seeds": {model: {"all": msgspec.to_builtins(Quality.from_ranks(hit(own)))} for model, own in seeds.items()},
         "strategy": {"name": "text_geometry"},
         "cost": {"seconds": 2.0, "cpu_seconds": 3.0, "peak_bytes": 2**30},
         "without": {
@@ -58,17 +58,19 @@ def write_figures(
     np.savez_compressed(
         folder / ranks_file(name, seed),
         row=np.arange(EVENTS),
-        user=np.array(users or [str(user) for user in range(EVENTS)]),
+        user=np.array([str(user) for user in range(EVENTS)]),
         rank=ranks,
         slices=np.array(["cold_items"]),
-        masks=np.ones((1, EVENTS), np.bool_),
+        masks=np.arange(EVENTS)[None] < EVENTS // 2,
         without=np.array(list(without), np.str_),
         without_rank=np.array([hit(left) for left in without.values()], np.int32).reshape(len(without), EVENTS),
+        seeds=np.array(list(seeds), np.str_),
+        seeds_rank=np.array([hit(own) for own in seeds.values()], np.int32).reshape(len(seeds), EVENTS),
     )
 
 
 def write_peer(folder: Path, model: str, rows: str, hits: int, users: Sequence[str]) -> None:
-    """Figures and ranks as `make peers` writes them."""
+    """Figures and ranks as `make sequential-peers` writes them."""
     figures = msgspec.to_builtins(Quality.from_ranks(hit(hits)))
     name = f"peer-{model}-video-{rows}-0"
     (folder / f"{name}.json").write_bytes(msgspec.json.encode({"model": model, "rows": rows, **figures}))
@@ -132,6 +134,17 @@ def test_what_a_part_adds_is_the_mean_over_random_seeds_with_an_interval_over_us
     low, high = json.loads(interval.replace("+", ""))
     assert difference == "+0.1000"
     assert 0 < low < 0.1 < high
+
+
+def test_sharing_is_held_against_each_seed_model_on_each_slice(tmp_path: Path) -> None:
+    """Cold items are the first half of the events, where the hits are: a seed model with more of them is a loss."""
+    write_figures(tmp_path, "diginetica", 0, 30, seeds={"weak": 10, "strong": 40})
+    rendered = page.render(tmp_path, 1)
+    assert row_of(rendered, "| weak | all |")[2:4] == ["100", "0.1000"]
+    assert row_of(rendered, "| weak | all |")[-1] == row_of(rendered, "| weak | cold_items |")[-1] == "yes"
+    assert row_of(rendered, "| weak | cold_items |")[2:4] == ["50", "0.2000"]
+    assert row_of(rendered, "| strong | cold_items |")[-1] == "**no**"
+    assert "-0.2000 [" in row_of(rendered, "| strong | cold_items |")[-2]
 
 
 def test_a_strategy_is_compared_with_the_preset_on_the_same_events(tmp_path: Path) -> None:

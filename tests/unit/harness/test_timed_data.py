@@ -1,0 +1,31 @@
+"""Data with time stamps for the results: real purchases, in files that `anabranch evaluate` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anabranch.harness.results import timed_data
+from anabranch.harness.results.timed_data import HOUSEHOLDS
+from models.experiments.choices import EvaluationProtocol
+from models.experiments.input_data import InputFiles
+from producers import completejourney
+
+
+def test_the_purchases_of_the_package_are_written_once_and_read_with_their_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timed_data, "HALF_A_YEAR", (1, 1))
+    HOUSEHOLDS.prepare(tmp_path)
+    [_, events, _, items] = HOUSEHOLDS.arguments(tmp_path)
+    files = InputFiles([Path(events)], Path(items))
+    files.check(EvaluationProtocol.TIME_SPLIT)
+    log, catalogue = files.read_log()
+    purchases = completejourney.purchases(random_seed=0, weeks=(1, 1))
+    assert log.ts.tolist() == purchases.ts.tolist()
+    assert {item.item_id for item in catalogue} <= purchases.bought()
+    assert len(set(log.session.tolist())) == len(set(purchases.session.tolist()))
+    written = Path(events).stat().st_mtime_ns
+    HOUSEHOLDS.prepare(tmp_path)
+    assert Path(events).stat().st_mtime_ns == written
