@@ -48,6 +48,9 @@ Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UT
 UNKNOWN_REPEAT_RATE = 0.2
 """Repeat rate of an item without data: one user in five comes back to it."""
 
+EXPLORED_POOL = 25
+"""Candidates for each explored place of a slate: every one of them is shown with the same probability, 1 in so many."""
+
 ReleaseStatus = Literal["candidate", "shadow", "live", "retired", "rejected"]
 
 DeadLetterCategory = Literal["empty", "invalid", "wrong_key", "too_large", "unreadable"]
@@ -162,6 +165,15 @@ class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """When the ranker computed it."""
     purchase: list[float] | None = None
     """Probability, 0 to 1, that the user buys each item of the slate; only with `publish_purchase`."""
+    explored: Annotated[int, Meta(ge=0)] = 0
+    """So many of the last places were drawn at random from the next best candidates, `EXPLORED_POOL` for each place;
+    only with `explore_places`. The items before them are the best ones, as without exploration."""
+
+    def propensity(self, rank: int | None) -> float | None:
+        """Probability with which the item at a rank, from 1, was put there; None without a rank or explored places."""
+        if rank is None or self.explored == 0:
+            return None
+        return 1 / EXPLORED_POOL if rank > len(self.slate) - self.explored else 1.0
 
 
 class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -175,8 +187,9 @@ class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     slate_size: int = 0
     rank: int | None = None
     """Rank of the event's item on the slate, from 1; None: it was not on the slate."""
-    propensity: float | None = None
-    """Probability with which the slate was chosen, if it was explored."""
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """Probability with which the event's item was put on the slate: 1 / `EXPLORED_POOL` at an explored place, 1 at
+    the others. None: it was not on the slate, or the slate has no explored place."""
 
 
 class Neighbours(Struct, frozen=True, kw_only=True):

@@ -141,6 +141,9 @@ class RankerMetrics(ConsumerMetrics):
         self.corrected = new.counter("anabranch_events_corrected", "Events applied with a corrected field", "reason")
         self.corrected.labels("clock_skew")
         self.rankings = new.counter("anabranch_rankings", "Rankings committed")
+        self.explored_places = new.counter(
+            "anabranch_explored_places", "Places of committed rankings that were drawn at random, see explore_places"
+        )
         self.latency = BulkHistogram(
             "anabranch_event_to_ranking_seconds",
             "From the append of an event to the commit of its ranking",

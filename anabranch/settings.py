@@ -98,6 +98,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Most events of a batch, which is one transaction: an abort repeats all of it."""
     slate_size: Annotated[int, Meta(ge=1, le=1000)] = 20
     """Items of a ranking. At most 1,000: the slate is in each ranking's message and in each user's state."""
+    explore_places: Annotated[int, Meta(ge=0, le=250)] = 0
+    """Last places of every slate that are drawn at random from the next best candidates, 25 for each place, so that
+    feedback says how likely the item was shown and `reshare` can estimate what another release is worth. 0: none. At
+    most a quarter of `slate_size`: what users are shown gets worse with every such place."""
     rank: Literal["every", "latest"] = "every"
     """every: one ranking for every event. latest: one ranking for every user in a batch, after the user's last event
     in it, which is fewer under load. Both publish feedback for every event, joined with the last published slate."""

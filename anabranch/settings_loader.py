@@ -129,6 +129,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for name in SECRETS:
         if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None:
             yield f"{name} and {name}_file are both given; give one"
+    if settings.explore_places > settings.slate_size // 4:
+        yield (
+            f"explore_places {settings.explore_places} is more than a quarter of slate_size {settings.slate_size}; "
+            f"lower it to {settings.slate_size // 4}, or raise slate_size"
+        )
     for name in ("history_length", "own_items"):
         users, length = settings.max_users, getattr(settings, name)
         blocks = users * -(-length // 8)

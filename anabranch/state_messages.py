@@ -47,6 +47,8 @@ class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """Number of event ids ever checked for duplicates. Hashes of the newest ids are kept, oldest first."""
     recent_events: bytes
     """uint64"""
+    explored: int = 0
+    """How many of the last places of the slate were drawn at random. Earlier versions pass over it."""
 
 
 class LongTermItems(Struct, frozen=True, kw_only=True, array_like=True):
@@ -103,6 +105,8 @@ class UserStateV1(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     long_term: LongTermItems | None = None
     """The long-term items as the second format has them, which cannot be computed from the above to the last bit. The
     versions that know the first format alone pass over it."""
+    explored: int = 0
+    """As in `UserState`."""
 
 
 SavedState = UserState | UserStateV1

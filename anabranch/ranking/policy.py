@@ -27,6 +27,8 @@ class Policy:
     """Do not exclude the items of the current session: for marketplaces, where people return to items they viewed."""
     latest: bool = False
     """Rank once per user and batch, after the user's last event in it, instead of after every event."""
+    explore_places: int = 0
+    """Last places of a slate that are drawn at random: see `anabranch.ranking.pipeline.exploration`."""
     purchase: bool = False
     """Output the purchase probability of each item of a slate, if the release has a purchase head."""
 
@@ -39,6 +41,7 @@ class Policy:
             exclude_seen=_either(settings.exclude_seen, release.exclude_seen),
             allow_session_repeats=_either(settings.allow_session_repeats, release.allow_session_repeats),
             latest=settings.rank == "latest",
+            explore_places=settings.explore_places,
             purchase=settings.publish_purchase,
         )
 

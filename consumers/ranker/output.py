@@ -10,7 +10,7 @@ from anabranch.kafka import topics
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
-from anabranch.ranking.pipeline.feedback import NO_SLATE
+from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.runtime.decoding import DecodedEvent
@@ -38,10 +38,16 @@ class OutputBuilder:
         if result is None:
             return
         slates, purchases, has_slate = self._slates(result), _purchases(result), result.ranked.tolist()
+        explored, duplicate = result.explored.tolist(), result.duplicate.tolist()
         columns = result.feedback
-        feedback = zip(columns.rank.tolist(), columns.shown_release.tolist(), columns.shown_size.tolist(), strict=True)
-        duplicate = result.duplicate.tolist()
-        for index, (rank, shown_release, shown_size) in enumerate(feedback):
+        feedback = zip(
+            columns.rank.tolist(),
+            columns.shown_release.tolist(),
+            columns.shown_size.tolist(),
+            columns.propensity.tolist(),
+            strict=True,
+        )
+        for index, (rank, shown_release, shown_size, propensity) in enumerate(feedback):
             if duplicate[index]:
                 continue
             event, partition, offset, _ = events[index]
@@ -54,6 +60,7 @@ class OutputBuilder:
                     slate=slates[index],
                     ts=ranked_at_ms,
                     purchase=purchases[index] if purchases is not None else None,
+                    explored=explored[index],
                 )
                 yield OutboundRecord(self._topics.rankings, key, encode(ranking), partition)
             joined = Feedback(
@@ -63,6 +70,7 @@ class OutputBuilder:
                 release=None if rank == NO_SLATE else self._releases.id(shown_release),
                 slate_size=shown_size,
                 rank=rank if rank > 0 else None,
+                propensity=None if propensity == NO_PROPENSITY else propensity,
             )
             yield OutboundRecord(self._topics.feedback, key, encode(joined), partition)
 

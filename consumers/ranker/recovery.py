@@ -287,7 +287,8 @@ class RecoveryManager:
         if slot is None:
             return
         slate = self._store.items.mentioned(item.item_id for item in ranking.slate)
-        self._store.users.set_last_slate(slot, slate, self._store.releases.number(ranking.release))
+        release = self._store.releases.number(ranking.release)
+        self._store.users.set_last_slate(slot, slate, release, ranking.explored)
         columns = self._store.users.columns
         if ranking.cause.offset >= columns.next_offset[slot]:
             columns.dirty[slot] = True

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from anabranch.durable_files import create_folder, replaced_durably
 from anabranch.messages import EVENT_TYPES, Event
@@ -23,6 +25,7 @@ NextOffsets = dict[str, dict[int, int]]
 """Topic → partition → next offset to read."""
 
 _COLUMNS = ("event_id", "user_id", "item_id", "type", "ts", "session_id", "query", "domain")
+_PROPENSITY = "propensity"
 _NEXT_OFFSETS = b"anabranch.positions"
 
 
@@ -44,9 +47,16 @@ class EventStore:
             store.next_offsets = msgspec.json.decode(metadata[_NEXT_OFFSETS], type=NextOffsets)
         return store
 
-    def append(self, events: Sequence[Event], next_offsets: NextOffsets) -> None:
-        """Write one part: the events, and the offsets that follow them. It is on the disk on return."""
-        table = pa.table({name: [getattr(event, name) for event in events] for name in _COLUMNS}, _SCHEMA)
+    def append(
+        self, events: Sequence[Event], next_offsets: NextOffsets, propensities: Sequence[float | None] | None = None
+    ) -> None:
+        """Write one part: the events, and the offsets that follow them. It is on the disk on return.
+
+        `propensities` [N] are the probabilities with which the events' items were shown; None: not known of any.
+        """
+        columns = {name: [getattr(event, name) for event in events] for name in _COLUMNS}
+        columns[_PROPENSITY] = [None] * len(events) if propensities is None else list(propensities)
+        table = pa.table(columns, _SCHEMA)
         table = table.replace_schema_metadata({_NEXT_OFFSETS: msgspec.json.encode(next_offsets)})
         part = self.folder / f"part-{len(self._parts()):06d}.parquet"
         with replaced_durably(part) as unfinished:
@@ -78,11 +88,28 @@ class EventStore:
             queries=tuple(queries.dictionary.to_pylist()),
         )
 
+    def propensities(self) -> NDArray[np.float64]:
+        """The probability [N] with which the item of each event of `log` was shown, NaN where that is not known."""
+        parts = self._parts()
+        if not parts:
+            return np.empty(0)
+        ts = np.concatenate([pq.read_table(part, columns=["ts"])["ts"].to_numpy() for part in parts])
+        propensity = np.concatenate([self._propensities_of(part).to_numpy() for part in parts])
+        return propensity[np.argsort(ts, kind="stable")]
+
+    def _propensities_of(self, part: Path) -> pa.ChunkedArray:
+        """A part that an earlier version wrote has none."""
+        if _PROPENSITY in pq.read_schema(part).names:
+            return pq.read_table(part, columns=[_PROPENSITY])[_PROPENSITY].cast(pa.float64()).fill_null(np.nan)
+        return pa.chunked_array([np.full(pq.read_metadata(part).num_rows, np.nan)])
+
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.parquet"))
 
 
-_SCHEMA = pa.schema([(name, pa.int64() if name == "ts" else pa.string()) for name in _COLUMNS])
+_SCHEMA = pa.schema(
+    [*((name, pa.int64() if name == "ts" else pa.string()) for name in _COLUMNS), (_PROPENSITY, pa.float64())]
+)
 
 
 def _items_of_interest(table: pa.Table) -> pa.Array:

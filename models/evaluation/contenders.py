@@ -41,6 +41,8 @@ class PairedRanks:
     co_visit: Ranks  # [M]
     slices: Mapping[str, Mask] = field(default_factory=dict)
     """Slice → mask [M] of its events; see `cut_slices`."""
+    propensity: NDArray[np.float64] | None = None
+    """[M] probability with which the event's item was shown, NaN where that is not known; None: nowhere"""
 
 
 def evaluate_contenders(
@@ -49,12 +51,13 @@ def evaluate_contenders(
     start: int,
     domains: Sequence[str | None] = (),
     done: Advance = lambda n: None,
+    propensity: NDArray[np.float64] | None = None,
 ) -> PairedRanks:
     """Rank the events from `start` on whose user has a slate, with every contender.
 
     The co-visit model was trained on the log up to `start`; it is trained on each later event after predicting it.
-    `domains` has each item's domain by item number. Calls `done(n)` after every n events, `len(contenders)` times
-    the log in all.
+    `domains` has each item's domain by item number; `propensity` [N] says how likely each event's item was shown. Calls
+    `done(n)` after every n events, `len(contenders)` times the log in all.
     """
     candidate_ranks = rank_events(contenders.release_candidate, log, start, done).rank
     incumbent = contenders.incumbent
@@ -69,4 +72,5 @@ def evaluate_contenders(
         incumbent=None if incumbent_ranks is None else incumbent_ranks[compared],
         co_visit=np.array(predicted.ranks[co_visit.name], np.int32),
         slices=cut_slices(log, start, np.flatnonzero(scored), np.array(predicted.repeat, np.bool_), domains),
+        propensity=None if propensity is None else propensity[scored],
     )

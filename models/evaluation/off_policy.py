@@ -1,69 +1,122 @@
-"""Off-policy estimate: a release candidate's metric from feedback on slates that another ranker randomised.
+"""Off-policy estimate: what a release candidate would be worth on the items that users can only act on if shown.
 
-The gate does not use it: the gate replays its window with every ranker on the same events. This is for the question
-that a replay cannot answer, whether users who are shown other slates act differently.
+A replay gives each ranker credit for the events that happened, and many of them happened because the incumbent showed
+the item. Where slates have explored places (`anabranch.ranking.pipeline.exploration`), every item of their pool was
+shown with a known probability, its propensity. An event that followed stands for 1 / propensity events: so many there
+would have been, had the item been shown every time (Schnabel et al., "Recommendations as Treatments", ICML 2016).
+
+What it assumes, and a replay does not:
+
+- Whether a user acts on an item that is shown depends neither on its place nor on the other items of the slate.
+  Explored places are the last ones: if users see these less, explored items are worth more than the estimate says.
+- Items beyond the pool were never shown, so neither ranker gets credit for them; nor for events about items that were
+  not on the slate, which a replay counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from anabranch.errors import AnabranchError
-from anabranch.messages import Feedback
-from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
-from models.metrics.ranking import Gains, Ranks, discounted_gains
+from models.evaluation.contenders import PairedRanks
+from models.metrics.bootstrap import Bootstrap, Interval, resampled_sums
+from models.metrics.ranking import Ranks, discounted_gains
 
 K = 20
+MIN_EXPLORED_USERS = 100
+"""Users with an event at an explored place, below which the estimate decides nothing. Such events weigh 25 times the
+others: with 45 of these users an interval of 95 % was wholly below the true value in 4 % to 5 % of simulated windows,
+with 140 in 2.5 % to 4 %, and with 470 in 2 % to 3.5 %, where it should be 2.5 %."""
 
 
-class NoPropensities(AnabranchError):
-    """Feedback on slates without a logged propensity."""
+class ExposureEstimate(Struct, frozen=True, kw_only=True):
+    """Estimated NDCG@20 of release candidate and incumbent, over the events there would be if every item of exploited
+    places and pool were shown."""
 
-
-class Estimate(Struct, frozen=True, kw_only=True):
-    """Estimated mean of a metric if the release candidate had served."""
-
-    mean: float
+    events: int
+    """Events about an item on a slate with explored places."""
+    explored_events: int
+    """Those of them whose item was at an explored place."""
+    explored_users: int
+    """Users with such an event."""
     effective_events: float
-    """Effective sample size (Kish, 1965): this many events served by the candidate itself would be as precise. It is
-    small if the two rankers rarely agree."""
+    """Effective sample size (Kish, 1965): so many events of equal weight would be as precise."""
+    candidate: float
+    incumbent: float
+    improvement: Interval
+    """Candidate minus incumbent; the bootstrap resamples users."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is enough explored feedback for the estimate to count."""
+        return self.explored_users >= MIN_EXPLORED_USERS
+
+    @property
+    def holds(self) -> bool:
+        """Whether the candidate is not significantly below the incumbent, as far as the estimate is used."""
+        return not self.is_used or self.improvement.high >= 0
+
+    def numbers(self) -> dict[str, float]:
+        """Numbers for the manifest of a release."""
+        name = "exposure/ndcg_at_20"
+        return {
+            "exposure/events": float(self.events),
+            "exposure/explored_events": float(self.explored_events),
+            "exposure/explored_users": float(self.explored_users),
+            "exposure/effective_events": self.effective_events,
+            f"{name}_candidate": self.candidate,
+            f"{name}_incumbent": self.incumbent,
+            f"{name}_minus_incumbent": self.improvement.difference,
+            f"{name}_minus_incumbent_low": self.improvement.low,
+            f"{name}_minus_incumbent_high": self.improvement.high,
+        }
 
 
-def off_policy(
-    feedback: Sequence[Feedback],
-    probability: NDArray[np.float64],
-    gains: Callable[[Ranks, int], Gains] = discounted_gains,
-) -> Estimate:
-    """Self-normalised inverse propensity score estimate (Swaminathan & Joachims, 2015) of a metric at 20.
+@dataclass(frozen=True)
+class ExposedEvents:
+    """M events whose items were shown with a known probability."""
 
-    `probability` [N] is the probability with which the candidate would have shown each logged slate. The weight of an
-    event is that divided by the logged propensity; events about no item or without a slate are left out. The estimate
-    is consistent if every slate that the candidate can show has a propensity above 0.
+    user: NDArray[np.int32]  # [M]
+    propensity: NDArray[np.float64]  # [M], above 0, at most 1
+    release_candidate: Ranks  # [M] of the event's item on the slate that the candidate would have shown
+    incumbent: Ranks  # [M]
 
-    Raises `NoPropensities` if a propensity is missing or outside (0, 1], `ValueError` if all weights are 0.
-    """
-    has_outcome = [row.release is not None and row.event.item_id is not None for row in feedback]
-    outcomes = [row for row, included in zip(feedback, has_outcome, strict=True) if included]
-    weight = probability[has_outcome] / _propensities(outcomes)
-    if not weight.sum() > 0:
-        raise ValueError(
-            "the release candidate would have shown none of the logged slates: there is nothing to estimate from"
-        )
-    ranks = np.array([NOT_ON_SLATE if row.rank is None else row.rank for row in outcomes], np.int32)
-    mean = float(np.average(gains(ranks, K), weights=weight))
-    return Estimate(mean=mean, effective_events=float(weight.sum() ** 2 / (weight**2).sum()))
+    @classmethod
+    def from_paired(cls, paired: PairedRanks) -> ExposedEvents | None:
+        """Those of a replay's events whose propensity is known; None without any, or without an incumbent."""
+        if paired.incumbent is None or paired.propensity is None:
+            return None
+        known = ~np.isnan(paired.propensity)
+        if not known.any():
+            return None
+        ranks = paired.release_candidate[known], paired.incumbent[known]
+        return cls(paired.user[known], paired.propensity[known], *ranks)
 
 
-def _propensities(outcomes: Sequence[Feedback]) -> NDArray[np.float64]:
-    invalid = sum(row.propensity is None or not 0 < row.propensity <= 1 for row in outcomes)
-    if invalid:
-        raise NoPropensities(
-            f"{invalid} of {len(outcomes)} slates have no `propensity` in (0, 1]. Without the probability with which a "
-            "slate was shown, an estimate would measure the old ranker's choices. Randomise slates and log "
-            "propensities, or compare by replay, as the gate does"
-        )
-    return np.array([row.propensity for row in outcomes], np.float64)
+def exposure_estimate(exposed: ExposedEvents, samples: int = 2000, random_seed: int = 0) -> ExposureEstimate:
+    """Self-normalised estimate (Swaminathan & Joachims, "The Self-Normalized Estimator", NeurIPS 2015) by inverse
+    propensities, with `samples` for its bootstrap over users."""
+    is_explored, weight = exposed.propensity < 1, 1 / exposed.propensity
+    ours, theirs = (discounted_gains(ranks, K) for ranks in (exposed.release_candidate, exposed.incumbent))
+    cluster = np.unique(exposed.user, return_inverse=True)[1]
+    per_user = np.stack([np.bincount(cluster, column) for column in (weight, weight * ours, weight * theirs)])
+    resampled = resampled_sums(per_user.astype(np.float64), samples, np.random.default_rng(random_seed))
+    total = per_user.sum(axis=1)
+    bootstrap = Bootstrap(
+        ours=float(total[1] / total[0]),
+        theirs=float(total[2] / total[0]),
+        resampled_ours=resampled[1] / resampled[0],
+        resampled_theirs=resampled[2] / resampled[0],
+    )
+    return ExposureEstimate(
+        events=len(exposed.user),
+        explored_events=int(is_explored.sum()),
+        explored_users=len(np.unique(exposed.user[is_explored])),
+        effective_events=float(weight.sum() ** 2 / (weight**2).sum()),
+        candidate=bootstrap.ours,
+        incumbent=bootstrap.theirs,
+        improvement=bootstrap.interval(),
+    )

@@ -81,7 +81,7 @@ def paired_bootstrap(
     _, cluster = np.unique(user, return_inverse=True)
     sums = [np.bincount(cluster, weights) for weights in (np.ones(len(user)), ours, theirs)]
     per_user = np.stack(sums).astype(np.float64)  # [3, U]: events, ours, theirs
-    resampled = _resampled_sums(per_user, samples, np.random.default_rng(random_seed))
+    resampled = resampled_sums(per_user, samples, np.random.default_rng(random_seed))
     return Bootstrap(
         ours=float(ours.mean()),
         theirs=float(theirs.mean()),
@@ -95,7 +95,7 @@ def paired_interval(ours: Gains, theirs: Gains, user: NDArray[np.integer], *, sa
     return paired_bootstrap(ours, theirs, user, samples=samples).interval()
 
 
-def _resampled_sums(per_user: Gains, samples: int, random: np.random.Generator) -> Gains:
+def resampled_sums(per_user: Gains, samples: int, random: np.random.Generator) -> Gains:
     """Each row of `per_user` [R, U] summed over users drawn with replacement, [R, samples]."""
     users = per_user.shape[1]
     batch = max(1, _MAX_DRAWS // users)

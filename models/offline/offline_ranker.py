@@ -191,10 +191,11 @@ def rank_batches(
 ) -> Iterator[RankingResult]:
     """Replay the first `start` events into user states, then rank after each of the others, batch by batch.
 
+    No place is explored: metrics are of the release's own order, and a log has no event ids, by which a ranker draws.
     Calls `done(n)` after every n events.
     """
     playback = Playback(ranker, log.take(slice(0, start)), done)
-    policy = replace(ranker.policy, latest=False)
+    policy = replace(ranker.policy, latest=False, explore_places=0)
     for batch in playback.batches(log.take(slice(start, None))):
         yield rank(ranker.live, ranker.neighbours, playback.states, batch, policy)
         done(len(batch))

@@ -11,6 +11,7 @@ from statsmodels.stats.multitest import multipletests
 
 from anabranch.messages import shortened
 from models.evaluation.contenders import PairedRanks
+from models.evaluation.off_policy import ExposureEstimate
 from models.evaluation.paired_differences import (
     OVERALL,
     Difference,
@@ -46,6 +47,9 @@ class GateRule:
     *Non-inferior*: the difference is above a margin below 0. This is tested in NDCG@20 on every task, on every domain
     and on cold items, where an average would hide a loss, and in recall@20 overall. The metrics of rankers differ
     thirtyfold between the departments of a shop, so a slice's margin is a share of the baseline's metric on it.
+
+    *Not below by exposure.* Where slates have explored places and enough users had events there, NDCG@20 estimated from
+    these (`models.evaluation.off_policy`) must not be significantly below the incumbent's.
 
     *Error rates.* Every test must pass, so the acceptance needs no correction for their number: "not superior, or
     inferior somewhere" is a union of hypotheses that is rejected only if each of them is, so the error rate is at most
@@ -115,10 +119,16 @@ class Verdict(Struct, frozen=True):
     numbers: dict[str, float]
     findings: tuple[Finding, ...] = ()
     """The same, one entry per difference; empty if too few users had slates."""
+    exposure: ExposureEstimate | None = None
+    """Estimated from feedback on explored places; its numbers begin with `exposure/`. None: there is no such feedback,
+    or no incumbent."""
 
 
-def decide(paired: PairedRanks, rule: GateRule) -> Verdict:
-    """Compare the release candidate with every baseline on the same events, and apply the rule."""
+def decide(paired: PairedRanks, rule: GateRule, exposure: ExposureEstimate | None = None) -> Verdict:
+    """Compare the release candidate with every baseline on the same events, and apply the rule.
+
+    `exposure` is the estimate from explored places, where there is feedback on these.
+    """
     users = users_by_slice(paired)
     numbers = {f"{prefix(slice)}users": float(count) for slice, count in users.items()}
     numbers |= {f"{prefix(slice)}events": float(count) for slice, count in events_by_slice(paired).items()}
@@ -129,10 +139,20 @@ def decide(paired: PairedRanks, rule: GateRule) -> Verdict:
     numbers |= mean_metrics(paired)
     for test in tests:
         numbers |= test.numbers()
+    numbers |= exposure.numbers() if exposure is not None else {}
     failed = [test.failure_text() for test in tests if not test.holds(rule.level)]
+    failed += [_below_by_exposure(exposure)] if exposure is not None and not exposure.holds else []
     reasons = failed or [test.success_text() for test in tests if test.is_superiority]
     reason = shortened("; ".join([*reasons, *_slice_texts(tests, users, rule)]))
-    return Verdict(not failed, reason, numbers, tuple(test.finding(rule.level) for test in tests))
+    return Verdict(not failed, reason, numbers, tuple(test.finding(rule.level) for test in tests), exposure)
+
+
+def _below_by_exposure(exposure: ExposureEstimate) -> str:
+    interval = exposure.improvement
+    return (
+        f"NDCG@20 estimated from explored places is significantly below the incumbent's: {interval.difference:+.4f} "
+        f"[{interval.low:+.4f}, {interval.high:+.4f}]"
+    )
 
 
 @dataclass(frozen=True)

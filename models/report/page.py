@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anabranch.durable_files import create_folder, write_durably
+from models.evaluation.off_policy import MIN_EXPLORED_USERS
 from models.evaluation.seed_comparison import SeedComparison
 from models.pipeline.release_gate import METRIC_NAMES, PRIMARY, Finding
 from models.report import words
@@ -57,6 +58,7 @@ def _environment() -> Environment:
         "improvement_scale": _improvement_scale,
         "by_baseline": _by_baseline,
         "findings_scale": _findings_scale,
+        "min_explored_users": MIN_EXPLORED_USERS,
     }
     return environment
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.paired_differences import OVERALL
+from models.metrics.bootstrap import Interval
 from models.pipeline.release_gate import BASELINE_NAMES, METRIC_NAMES, PRIMARY, Finding, Verdict
 from models.report.report import Report
 
@@ -24,9 +26,10 @@ def sentences(report: Report) -> list[str]:
     """The decision, the data behind it, and the tests for and against it."""
     if report.verdict is None:
         return ["No gate has judged this release. Use it for measurements, or as the first release of a broker."]
+    verdict, exposure = report.verdict, report.verdict.exposure
+    explored = [] if exposure is None else [_exposure(exposure)]
     table = [] if report.table_change is None else [f"Of the co-visit table, {report.table_change}."]
-    accepted = report.verdict.accepted
-    return [_consequence(report, accepted), _evidence(report, report.verdict), *_tests(report.verdict), *table]
+    return [_consequence(report, verdict.accepted), _evidence(report, verdict), *_tests(verdict), *explored, *table]
 
 
 def baseline_name(name: str) -> str:
@@ -92,9 +95,26 @@ def _possible_inferiority(finding: Finding) -> str:
     )
 
 
+def _exposure(exposure: ExposureEstimate) -> str:
+    """The estimate from explored places, and whether it counts."""
+    if not exposure.is_used:
+        consequence = (
+            f"not used, because {exposure.explored_users:,} users had an event at an explored place, and "
+            f"{MIN_EXPLORED_USERS} are needed"
+        )
+    else:
+        consequence = "not significantly below" if exposure.holds else "significantly below"
+    difference = _against("incumbent", exposure.improvement)
+    return f"Estimated from explored places, its NDCG@20 is {difference}: {consequence}."
+
+
 def _difference(finding: Finding) -> str:
-    direction = "below" if finding.difference < 0 else "above"
+    return _against(finding.baseline, finding)
+
+
+def _against(baseline: str, improvement: Finding | Interval) -> str:
+    direction = "below" if improvement.difference < 0 else "above"
     return (
-        f"{abs(finding.difference):.4f} {direction} {BASELINE_NAMES[finding.baseline]}'s, "
-        f"95 % interval {signed(finding.low)} to {signed(finding.high)}"
+        f"{abs(improvement.difference):.4f} {direction} {BASELINE_NAMES[baseline]}'s, "
+        f"95 % interval {signed(improvement.low)} to {signed(improvement.high)}"
     )

@@ -27,6 +27,7 @@ from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
 from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
+from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
@@ -180,7 +181,9 @@ class RetrainingRun:
             texts = item_text_vectors(Release(folder, manifest), self.items, self.settings.data_dir)
             co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0])
             paired = self.evaluate(Release(folder, manifest), co_visit, texts)
-            verdict = decide(paired, self.config.rule)
+            exposed = ExposedEvents.from_paired(paired)
+            exposure = None if exposed is None else exposure_estimate(exposed, self.config.rule.samples)
+            verdict = decide(paired, self.config.rule, exposure)
             manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
             self._require_no_other_announcement(notices)
             manifest_sha256 = release.write(folder, manifest)
@@ -254,8 +257,9 @@ class RetrainingRun:
             incumbent = self._offline_ranker(self.incumbent, table, self.incumbent.manifest.window.gate_to)
         contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
         domains = [item.domain for item in self.items]
+        propensity = self.workspace.store.propensities()
         with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
-            return evaluate_contenders(contenders, self.events, start, domains, advance)
+            return evaluate_contenders(contenders, self.events, start, domains, advance, propensity)
 
     def publish_all_co_visits(self) -> TableChange | None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from kafka.consumer.fetcher import ConsumerRecord
 from msgspec import structs
@@ -26,6 +26,13 @@ from models.retraining.log_bounds import TopicPosition
 
 Message = TypeVar("Message")
 Advance = Callable[[int], None]
+
+
+class LearnedEvent(NamedTuple):
+    """An event, and the probability with which its item was shown; None where that is not known."""
+
+    event: Event
+    propensity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,14 @@ def collect(settings: Settings, store: EventStore, advance: Advance) -> Collecte
     never_ranked = end_offsets.keys() - next_feedback.keys()
     start_offsets = end_offsets | {name: next_event.get(name, 0) for name in never_ranked}
     feedback = list(_new_feedback(settings, next_feedback, advance))
-    events = list[Event]()
+    events = list[LearnedEvent]()
     if start_offsets != end_offsets:
         read = clients.read_from(settings, Topics(settings).events, start_offsets)
         unranked = (record for record in read if record.partition in never_ranked)
         events += _events_before_feedback(unranked, feedback, next_event, advance)
     events += _not_read_yet(feedback, next_event)
     if events or missed:
-        store.append(events, next_offsets)
+        store.append([row.event for row in events], next_offsets, [row.propensity for row in events])
     return Collected(len(events), missed)
 
 
@@ -129,7 +136,7 @@ def _new_feedback(settings: Settings, next_feedback: dict[int, int], advance: Ad
 
 def _events_before_feedback(
     records: Iterable[ConsumerRecord], feedback: Sequence[Feedback], next_event: dict[int, int], advance: Advance
-) -> Iterator[Event]:
+) -> Iterator[LearnedEvent]:
     """The events of the records before each partition's first feedback; updates `next_event`."""
     first_ranked: dict[int, int] = {}
     for message in feedback:
@@ -141,15 +148,15 @@ def _events_before_feedback(
         advance(1)
         event = _decode(messages.events, record)
         if event is not None:
-            yield _not_in_future(event, record)
+            yield LearnedEvent(_not_in_future(event, record))
 
 
-def _not_read_yet(feedback: Iterable[Feedback], next_event: dict[int, int]) -> Iterator[Event]:
+def _not_read_yet(feedback: Iterable[Feedback], next_event: dict[int, int]) -> Iterator[LearnedEvent]:
     """The events of feedback, but for those that were read from `events`; updates `next_event`."""
     for message in feedback:
         if message.offset >= next_event.get(message.partition, 0):
             next_event[message.partition] = message.offset + 1
-            yield message.event
+            yield LearnedEvent(message.event, message.propensity)
 
 
 def _not_in_future(event: Event, record: ConsumerRecord) -> Event:

@@ -65,6 +65,25 @@ def test_feedback_joins_an_event_with_the_slate_before_it(world: World) -> None:
     assert (after.release, after.rank, after.slate_size) == ("r1", 5, 20)
 
 
+def test_an_item_at_an_explored_place_is_joined_with_its_propensity_after_kill_9_too(world: World) -> None:
+    """The catalogue has room for the pool of one explored place, not of two."""
+    explores = World(msgspec.structs.replace(world.settings, explore_places=2))
+    explores.go_live("r1")
+    first, second, third = purchases(3, users=1)
+    with Process(explores.settings, "rank", "--start", "earliest") as ranker:
+        explores.publish([first])
+        shown = explores.await_rankings(1)[0]
+        explores.publish([msgspec.structs.replace(second, item_id=shown.slate[-1].item_id)])
+        shown_next = explores.await_rankings(2)[1]
+        ranker.kill()
+    with Process(explores.settings, "rank", "--start", "earliest"):
+        explores.publish([msgspec.structs.replace(third, item_id=shown_next.slate[-2].item_id)])
+        explores.await_rankings(3)
+    assert (shown.explored, shown_next.explored) == (1, 1)
+    feedback = [messages.feedback.decode(record.value) for record in explores.records(explores.topics.feedback)]
+    assert [(entry.rank, entry.propensity) for entry in feedback] == [(None, None), (20, 0.04), (19, 1.0)]
+
+
 def test_the_latest_event_of_a_user_and_batch_is_ranked_and_every_event_gets_feedback(world: World) -> None:
     world.go_live("r1")
     events = purchases(400)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 import pytest
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -101,6 +102,18 @@ def test_events_that_retention_deletes_after_they_were_ranked_are_not_missed_but
     assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=1, missed=1)
     assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=0, missed=0)
     assert store.log().ts.tolist() == [event.ts for number, event in enumerate(events) if number != 6]
+
+
+def test_the_probability_with_which_an_items_event_was_shown_is_learned_from_its_feedback(
+    settings: Settings, topics: Topics
+) -> None:
+    world, store = World(settings), EventStore.open(settings.data_dir / "journal")
+    at_explored_place, at_another, not_shown = purchases(3, users=1)
+    for number, (event, propensity) in enumerate(((at_explored_place, 0.04), (at_another, 1.0), (not_shown, None))):
+        joined = Feedback(event=event, partition=0, offset=number, release="r1", slate_size=20, propensity=propensity)
+        world.send(topics.feedback, key("u0"), encode(joined))
+    assert topics_io.collect(settings, store, lambda n: None).events == 3
+    np.testing.assert_array_equal(EventStore.open(store.folder).propensities(), [0.04, 1.0, np.nan])
 
 
 def test_every_version_of_an_item_that_the_topic_has_is_read_with_its_time(settings: Settings, topics: Topics) -> None:

@@ -119,6 +119,9 @@ def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> No
         ({"ANABRANCH_SSL_KEYFILE": __file__}, "without ssl_certfile"),
         ({"ANABRANCH_BOOTSTRAP_SERVERS": "localhost"}, "ANABRANCH_BOOTSTRAP_SERVERS"),
         ({"ANABRANCH_TOPIC_PREFIX": "a b"}, "ANABRANCH_TOPIC_PREFIX"),
+        ({"ANABRANCH_EXPLORE_PLACES": "6"}, "more than a quarter of slate_size 20; lower it to 5, or raise slate_size"),
+        ({"ANABRANCH_EXPLORE_PLACES": "1", "ANABRANCH_SLATE_SIZE": "3"}, "lower it to 0, or raise slate_size"),
+        ({"ANABRANCH_EXPLORE_PLACES": "-1"}, "ANABRANCH_EXPLORE_PLACES"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(env: dict[str, str], expected: str) -> None:

@@ -21,7 +21,7 @@ from consumers.runtime.decoding import DecodedEvent, decode_events
 
 log = logging.getLogger(__name__)
 
-JoinedLabel = tuple[str | None, int, int | None]
+JoinedLabel = tuple[str | None, int, int | None, float | None]
 """Release, slate size and rank of a feedback."""
 
 
@@ -168,12 +168,13 @@ class _ReleaseOfEvent:
 
 
 def _label(feedback: Feedback) -> JoinedLabel:
-    return feedback.release, feedback.slate_size, feedback.rank
+    return feedback.release, feedback.slate_size, feedback.rank, feedback.propensity
 
 
 def _expected_label(event: DecodedEvent, previous: LoggedRanking | None) -> JoinedLabel:
     if previous is None:
-        return None, 0, None
-    item_ids = [item.item_id for item in previous.ranking.slate]
+        return None, 0, None, None
+    ranking = previous.ranking
+    item_ids = [item.item_id for item in ranking.slate]
     rank = item_ids.index(event.event.item_id) + 1 if event.event.item_id in item_ids else None
-    return previous.ranking.release, len(item_ids), rank
+    return ranking.release, len(item_ids), rank, ranking.propensity(rank)

@@ -104,7 +104,8 @@ class ReferenceRun:
         slot = self._states.slot_of(ranking.user_id)
         if slot is not None:
             rows = self._releases.item_ids.mentioned(item.item_id for item in ranking.slate)
-            self._states.set_last_slate(slot, rows, self._releases.numbers.number(ranking.release))
+            release = self._releases.numbers.number(ranking.release)
+            self._states.set_last_slate(slot, rows, release, ranking.explored)
 
     def final_states(self) -> dict[str, UserState]:
         """Every user's state, encoded by the release that ranked last."""

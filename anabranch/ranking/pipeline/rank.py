@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.inference.user_encoder import EncoderInputs
-from anabranch.ranking.pipeline.feedback import FeedbackColumns, join_feedback
+from anabranch.ranking.pipeline.exploration import Places, draw_keys
+from anabranch.ranking.pipeline.feedback import FeedbackColumns, NewSlates, join_feedback
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import Lap, Slates, make_slates
 from anabranch.ranking.pipeline.user_update import UserUpdate, update_user_states
@@ -23,7 +24,7 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 
-Number = TypeVar("Number", np.int32, np.float32)
+Number = TypeVar("Number", np.int32, np.float32, np.uint8)
 
 MAX_PART_QUERIES, MIN_PART_QUERIES = 64, 16
 """Queries that are ranked at a time. What the maximum needs fits into a core's cache; a whole batch's would be read
@@ -43,6 +44,7 @@ class RankingResult:
     ranked: Mask  # [B] events with a slate: all but duplicates, or only each user's last one (`Policy.latest`)
     slate: Rows  # [B, slate] -1 padded
     score: Floats  # [B, slate]
+    explored: Places  # [B]
     feedback: FeedbackColumns  # [B] about the slate that the event's user had been shown
     purchase: Floats | None = None  # [B, slate] probability of a purchase; None: not wanted, or no such head
 
@@ -69,6 +71,8 @@ def rank(
     """
     lap = start_timer()
     update = update_user_states(live, states, batch, policy.latest)
+    if policy.explore_places:
+        update.snapshots.draw_key[:] = draw_keys(batch.columns, update.ranked)
     lap("encode")
 
     def slates_of(part: UserSnapshots) -> Slates:
@@ -117,9 +121,11 @@ def _join(
     ranked = np.zeros(n, np.bool_)
     ranked[update.ranked] = True
     slate, score = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
+    explored = scatter(slates.explored, update.ranked, n, 0)
     purchase = None if slates.purchase is None else scatter(slates.purchase, update.ranked, n, 0)
-    feedback = join_feedback(states.activity, batch.columns, update.duplicate, ranked, slate, live.number)
-    return RankingResult(update.duplicate, update.unknown_item, ranked, slate, score, feedback, purchase)
+    shown = NewSlates(ranked, slate, explored)
+    feedback = join_feedback(states.activity, batch.columns, update.duplicate, shown, live.number)
+    return RankingResult(update.duplicate, update.unknown_item, ranked, slate, score, explored, feedback, purchase)
 
 
 def scatter(values: NDArray[Number], indices: Positions, n: int, fill: int) -> NDArray[Number]:

@@ -1,4 +1,4 @@
-"""Slates: candidates proposed, described by features, scored, and the best of each query taken."""
+"""Slates: candidates proposed, described by features, scored, and the best of each query taken, or some explored."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anabranch.ranking.jit import compiled
+from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
@@ -29,6 +30,7 @@ class Slates:
 
     items: Rows  # [n, slate] -1 padded
     scores: Floats  # [n, slate]
+    explored: Places
     purchase: Floats | None  # [n, slate] probability that the user buys the item; None: not wanted, or no such head
 
     @classmethod
@@ -38,6 +40,7 @@ class Slates:
         return cls(
             items=np.concatenate([part.items for part in parts]),
             scores=np.concatenate([part.scores for part in parts]),
+            explored=np.concatenate([part.explored for part in parts]),
             purchase=np.concatenate(purchases) if purchases else None,
         )
 
@@ -57,6 +60,14 @@ class BestCandidates(NamedTuple):
         """No candidates."""
         return cls(np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32), np.full((n, k), -1, np.int64))
 
+    def take(self, order: Positions) -> BestCandidates:
+        """Those at `order` [n, m] of each query."""
+        return BestCandidates(
+            items=np.take_along_axis(self.items, order, 1),
+            scores=np.take_along_axis(self.scores, order, 1),
+            candidate=np.take_along_axis(self.candidate, order, 1),
+        )
+
 
 def make_slates(
     live: ServableRelease,
@@ -71,10 +82,12 @@ def make_slates(
     lap("retrieve")
     features = build_features(queries, candidates, live.index, co_visits)
     lap("features")
-    best = rank_candidates(live, candidates, features, len(queries.now), layout.slate)
+    width = candidates_needed(layout.slate, policy.explore_places)
+    best = rank_candidates(live, candidates, features, len(queries.now), width)
+    best, explored = _explored(best, queries, layout.slate, policy.explore_places)
     purchase = _purchase_probabilities(live, features, best.candidate) if policy.purchase else None
     lap("order")
-    return Slates(best.items, best.scores, purchase)
+    return Slates(best.items, best.scores, explored, purchase)
 
 
 def rank_candidates(live: ServableRelease, candidates: Candidates, features: Floats, n: int, k: int) -> BestCandidates:
@@ -82,6 +95,15 @@ def rank_candidates(live: ServableRelease, candidates: Candidates, features: Flo
     best = BestCandidates.empty(n, k)
     top_k_per_query(live.order.score(features), candidates.query, candidates.item, best)
     return best
+
+
+def _explored(best: BestCandidates, queries: UserSnapshots, slate: int, places: int) -> tuple[BestCandidates, Places]:
+    """The slates of n queries from their best candidates [n, `candidates_needed`], and their explored places."""
+    if places == 0:
+        return best, np.zeros(len(best.items), np.uint8)
+    found = np.count_nonzero(best.candidate >= 0, axis=1)
+    drawn = explore(queries.draw_key, found, slate, places)
+    return best.take(drawn.candidate), drawn.explored
 
 
 @compiled

@@ -15,7 +15,7 @@ from anabranch.ranking.types import Mask, Positions, Slots
 from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
 from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
-from anabranch.ranking.user_state.store import StateSnapshot, UserStates, ring_indices
+from anabranch.ranking.user_state.store import StateSnapshot, UserStates, explored_of_first, ring_indices
 from anabranch.ranking.user_state.user_lists import UserLists
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 
@@ -79,6 +79,7 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
             slate_release=releases.id(int(columns.slate_release[row])),
             seen=int(columns.dedupe_count[row]),
             recent_events=recent_events[row],
+            explored=int(columns.explored[row]),
         )
         for row in range(len(slots))
     ]
@@ -121,6 +122,9 @@ def _load_scalars(
     columns.dedupe_count[:] = [state.seen for state in saved]
     columns.long_term_size[:] = [len(state.own_items) // HASH_BYTES for state in saved]
     columns.slate_release[:] = [_number(state.slate_release, releases) for state in saved]
+    columns.explored[:] = [
+        explored_of_first(state.explored, len(state.slate) // HASH_BYTES, layout.slate) for state in saved
+    ]
 
 
 def _load_vectors(columns: UserColumns, saved: Sequence[UserState], releases: ReleaseNumbers) -> None:

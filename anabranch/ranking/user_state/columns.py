@@ -39,6 +39,8 @@ class ActivityColumns(NamedTuple):
     """[n, slate] the last slate shown, -1 padded"""
     slate_release: NDArray[np.int32]
     """[n] number of the release that made the slate, -1: none was shown"""
+    explored: NDArray[np.uint8]
+    """[n] how many of the last places of the slate were drawn at random"""
     recent_event: NDArray[np.uint64]
     """[n, recent_events] ring of event id hashes; entry `dedupe_count % recent_events` is written next"""
     dedupe_count: NDArray[np.int64]
@@ -56,7 +58,7 @@ class UserColumns(NamedTuple):
     """[n] number of the release that made `recurrent` and `vector`, or NOT_ENCODED. If it is not the live one, they
     are encoded again, from the history, at the user's next event."""
     event_count: NDArray[np.int64]
-    """For this and the next ten, see `ActivityColumns`."""
+    """For this and the next eleven, see `ActivityColumns`."""
     last_ts: NDArray[np.int64]
     session: NDArray[np.uint64]
     session_length: NDArray[np.int32]
@@ -65,6 +67,7 @@ class UserColumns(NamedTuple):
     long_term_size: NDArray[np.int32]
     slate: Rows
     slate_release: NDArray[np.int32]
+    explored: NDArray[np.uint8]
     recent_event: NDArray[np.uint64]
     dedupe_count: NDArray[np.int64]
     user: NDArray[np.int64]
@@ -99,6 +102,7 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
             *((name, "i4") for name in ("history_block", "long_term_block", "long_term_size")),
             ("user_check", "u2"),
             ("dirty", "?"),
+            ("explored", "u1"),
         ],
         align=True,
     )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.types import Counts, Positions, Rows, Seconds, Vectors
+from anabranch.ranking.types import Counts, Hashes, Positions, Rows, Seconds, Vectors
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.user_lists import LongTermLists
 
@@ -30,6 +30,8 @@ class UserSnapshots(NamedTuple):
     """[n]"""
     long_term: LongTermLists
     """[n, M]"""
+    draw_key: Hashes
+    """[n] what is drawn at explored places of the slate after the event; 0 unless places are explored"""
 
     @classmethod
     def empty(cls, n: int, dims: int, layout: StateLayout) -> UserSnapshots:
@@ -42,6 +44,7 @@ class UserSnapshots(NamedTuple):
             session_length=np.zeros(n, np.int32),
             long_term_size=np.zeros(n, np.int32),
             long_term=LongTermLists.uninitialised(n, layout.long_term_items),
+            draw_key=np.zeros(n, np.uint64),
         )
 
     def select(self, rows: Positions | slice) -> UserSnapshots:
@@ -55,4 +58,5 @@ class UserSnapshots(NamedTuple):
             session_length=self.session_length[rows],
             long_term_size=self.long_term_size[rows],
             long_term=LongTermLists(*(column[rows] for column in long_term)),
+            draw_key=self.draw_key[rows],
         )

@@ -131,8 +131,10 @@ class UserStates:
         elapsed_s = update.apply_events(self._memory, self.layout, events, duplicate, snapshot_row, snapshots)
         return elapsed_s, snapshots
 
-    def set_last_slate(self, slot: int, slate: Rows, release: int) -> None:
-        """The user has been shown a slate [any length] by a release; only what the layout has room for is kept."""
+    def set_last_slate(self, slot: int, slate: Rows, release: int, explored: int = 0) -> None:
+        """The user has been shown a slate [any length] by a release, with so many explored places at its end; only what
+        the layout has room for is kept."""
+        self.columns.explored[slot] = explored_of_first(explored, len(slate), self.layout.slate)
         slate = slate[: self.layout.slate]
         self.columns.slate[slot] = -1
         self.columns.slate[slot, : len(slate)] = slate
@@ -302,6 +304,11 @@ class UserStates:
                 new[:n] = old
         self._records, self.columns = records, columns
         self._memory = self._memory._replace(columns=activity_of(columns))
+
+
+def explored_of_first(explored: int, size: int, kept: int) -> int:
+    """How many of the first `kept` places of a slate of `size` are among its last `explored` ones."""
+    return max(explored - max(size - kept, 0), 0)
 
 
 def ring_indices(count: NDArray[np.int64], size: int) -> tuple[Mask, NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.messages import Event
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.pipeline.feedback import NO_SLATE, FeedbackColumns
+from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE, FeedbackColumns
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
@@ -55,8 +55,12 @@ def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
         ranked=np.ones(count, np.bool_),
         slate=np.full((count, 1), -1, np.int32),
         score=np.zeros((count, 1), np.float32),
+        explored=np.zeros(count, np.uint8),
         feedback=FeedbackColumns(
-            np.full(count, -1, np.int32), np.zeros(count, np.int32), np.full(count, NO_SLATE, np.int32)
+            np.full(count, -1, np.int32),
+            np.zeros(count, np.int32),
+            np.full(count, NO_SLATE, np.int32),
+            np.full(count, NO_PROPENSITY),
         ),
     )
     event = Event(event_id="e", user_id="u", type="view", ts=1, item_id="i")

@@ -9,7 +9,7 @@ from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
-from anabranch.ranking.pipeline.feedback import NO_SLATE, FeedbackColumns
+from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE, FeedbackColumns
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
@@ -22,10 +22,12 @@ RANKED = RankingResult(
     ranked=np.array([True, False, True]),
     slate=np.array([[0, 1], [0, 1], [1, -1]], np.int32),
     score=np.array([[2, 1], [2, 1], [3, 0]], np.float32),
+    explored=np.zeros(3, np.uint8),
     feedback=FeedbackColumns(
         shown_release=np.full(3, -1, np.int32),
         shown_size=np.zeros(3, np.int32),
         rank=np.full(3, NO_SLATE, np.int32),
+        propensity=np.full(3, NO_PROPENSITY),
     ),
 )
 

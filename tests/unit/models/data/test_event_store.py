@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from anabranch.messages import Event
@@ -89,3 +91,15 @@ def test_a_part_that_finds_no_room_leaves_the_store_as_it_was(tmp_path: Path) ->
     assert store.next_offsets == EventStore.open(tmp_path).next_offsets == {"events": {0: 1}}
     store.append(many, {"events": {0: 5_000}})
     assert len(EventStore.open(tmp_path).log()) == 4_999
+
+
+def test_propensities_are_in_the_order_of_the_log_and_unknown_in_parts_of_earlier_versions(tmp_path: Path) -> None:
+    store = EventStore.open(tmp_path)
+    store.append([_purchase(4, "a"), _purchase(1, "a")], {})
+    part = tmp_path / "part-000000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["propensity"]), part)  # as an earlier version wrote it
+    store.append([_purchase(5, "a"), _purchase(2, "b"), _purchase(3, "b")], {}, [0.04, None, 1.0])
+    store.append([_purchase(0, "a")], {})
+    assert store.log().ts.tolist() == [0, 1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(store.propensities(), [np.nan, np.nan, np.nan, 1.0, np.nan, 0.04])
+    assert len(EventStore.open(tmp_path / "new").propensities()) == 0

@@ -16,7 +16,7 @@ from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
-from models.data.event_log import EventColumns, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.evaluation.contenders import Contenders, evaluate_contenders
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
@@ -158,3 +158,20 @@ def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> 
     rows = item_ids.rows(ITEMS)
     np.testing.assert_allclose(live.index.vectors(rows), reference.index.vectors(rows), atol=1e-6)
     assert np.flatnonzero(~live.index.columns.servable[rows]).tolist() == [3]
+
+
+def test_propensities_are_those_of_the_evaluated_events(ranker: OfflineRanker, log: EventLog) -> None:
+    searches = np.arange(len(log)) % 5 == 0
+    with_searches = replace(log, item=np.where(searches, NONE, log.item).astype(np.int32))
+    propensity = np.random.default_rng(0).random(len(log))
+    paired = evaluate_contenders(without_incumbent(ranker, log), with_searches, START, propensity=propensity)
+    np.testing.assert_array_equal(paired.propensity, propensity[START:][~searches[START:]])
+    assert evaluate_contenders(without_incumbent(ranker, log), log, START).propensity is None
+
+
+def test_a_log_is_ranked_without_explored_places(ranker: OfflineRanker, log: EventLog) -> None:
+    exploring = replace(ranker, policy=replace(ranker.policy, explore_places=1))
+    best = rank_events(ranker, log, START).slate
+    np.testing.assert_array_equal(rank_events(exploring, log, START).slate, best)
+    explored = online(exploring, log, START)[0]
+    assert (explored[:, -1] != best[:, -1]).any(), "online it explores"

@@ -1,67 +1,72 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from anabranch.messages import Event, Feedback
-from models.evaluation.off_policy import NoPropensities, off_policy
-from models.metrics.ranking import hits
+from models.evaluation.contenders import PairedRanks
+from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposedEvents, exposure_estimate
+from models.metrics.bootstrap import paired_bootstrap
+from models.metrics.ranking import discounted_gains
+from tests.support.shown_items import ShownItems
+
+SAMPLES = 300
+WORLD = ShownItems(users=300, slates=40)
+"""The candidate ranks the items first that users like twice as much, and that the incumbent shows only by chance."""
 
 
-def answer(
-    rank: int | None, propensity: float | None, release: str | None = "r1", item_id: str | None = "i"
-) -> Feedback:
-    event = Event(event_id="e", user_id="u", type="purchase" if item_id else "search", ts=1, item_id=item_id, query="q")
-    return Feedback(event=event, partition=0, offset=0, release=release, rank=rank, propensity=propensity)
+def test_where_users_act_on_what_is_shown_replay_prefers_what_served_and_the_estimate_the_better_ranker() -> None:
+    exposed = WORLD.feedback(random_seed=0)
+    gains = (discounted_gains(ranks, 20) for ranks in (exposed.release_candidate, exposed.incumbent))
+    replay = paired_bootstrap(*gains, exposed.user, samples=SAMPLES).interval()
+    exposure = exposure_estimate(exposed, SAMPLES)
+    assert replay.high < 0
+    assert exposure.is_used
+    assert exposure.improvement.low > 0
+    assert exposure.improvement.low <= WORLD.true_improvement <= exposure.improvement.high
 
 
-def of(answers: Sequence[Feedback], *probability: float) -> float:
-    return off_policy(answers, np.array(probability), hits).mean
+@pytest.mark.parametrize("world", [WORLD, replace(WORLD, even=True)], ids=["candidate better", "items liked alike"])
+def test_the_interval_covers_the_true_value_in_nine_of_ten_worlds_at_least(world: ShownItems) -> None:
+    """The interval is one of 95 %; of 60 worlds, 54 or more are covered with a probability of 0.97."""
+    intervals = [exposure_estimate(world.feedback(seed), samples=200).improvement for seed in range(60)]
+    covered = [interval.low <= world.true_improvement <= interval.high for interval in intervals]
+    assert np.mean(covered) >= 0.9
+    means = np.array([interval.difference for interval in intervals])
+    assert abs(means.mean() - world.true_improvement) < 3 * means.std() / np.sqrt(len(means)), "and it is not biased"
 
 
-def test_slates_that_the_candidate_shows_more_often_have_more_weight() -> None:
-    """Weights 2 and 0.5: a hit and a miss."""
-    assert of([answer(1, 0.4), answer(None, 0.6)], 0.8, 0.3) == pytest.approx(2 / 2.5)
+THREE_EVENTS = PairedRanks(
+    user=np.array([0, 1, 2], np.int32),
+    release_candidate=np.array([1, 0, 1], np.int32),
+    incumbent=np.array([0, 1, 1], np.int32),
+    co_visit=np.zeros(3, np.int32),
+    propensity=np.array([0.25, 1.0, np.nan]),
+)
 
 
-def test_a_candidate_with_the_logged_slates_gets_the_logged_metric() -> None:
-    answers = [answer(1, 0.2), answer(None, 0.9), answer(3, 0.5), answer(None, 0.1)]
-    estimate = off_policy(answers, np.array([0.2, 0.9, 0.5, 0.1]))
-    assert estimate.mean == pytest.approx((1 + 1 / np.log2(4)) / 4)
-    assert estimate.effective_events == pytest.approx(4)
+def test_events_are_weighted_by_the_inverse_of_their_propensities() -> None:
+    exposed = ExposedEvents.from_paired(THREE_EVENTS)
+    assert exposed is not None
+    result = exposure_estimate(exposed, SAMPLES)
+    assert (result.events, result.explored_events, result.explored_users) == (2, 1, 1)
+    assert (result.candidate, result.incumbent) == pytest.approx((4 / 5, 1 / 5))
+    assert result.improvement.difference == pytest.approx(3 / 5)
+    assert result.effective_events == pytest.approx(25 / 17)
 
 
-def test_rare_agreement_leaves_few_effective_events() -> None:
-    estimate = off_policy([answer(1, 0.5)] * 100, np.array([1.0] + [0.01] * 99))
-    assert 1 < estimate.effective_events < 5
+def test_without_propensities_or_without_an_incumbent_there_is_nothing_to_estimate_from() -> None:
+    assert ExposedEvents.from_paired(replace(THREE_EVENTS, propensity=None)) is None
+    assert ExposedEvents.from_paired(replace(THREE_EVENTS, propensity=np.full(3, np.nan))) is None
+    assert ExposedEvents.from_paired(replace(THREE_EVENTS, incumbent=None)) is None
 
 
-def test_the_estimate_is_close_to_the_candidates_metric_and_the_logged_mean_is_not() -> None:
-    """The old ranker shows the good slate one time in ten, the candidate nine times in ten."""
-    random = np.random.default_rng(0)
-    good = random.random(20_000) < 0.1
-    hit = random.random(20_000) < np.where(good, 0.6, 0.2)
-    answers = [answer(1 if h else None, 0.1 if g else 0.9) for g, h in zip(good.tolist(), hit.tolist(), strict=True)]
-    estimate = off_policy(answers, np.where(good, 0.9, 0.1), hits)
-    assert hit.mean() == pytest.approx(0.24, abs=0.01)
-    assert estimate.mean == pytest.approx(0.9 * 0.6 + 0.1 * 0.2, abs=0.02)
-
-
-@pytest.mark.parametrize("propensity", [None, 0.0, -0.1, 1.5, float("nan")])
-def test_one_slate_without_a_propensity_is_refused_and_the_reason_given(propensity: float | None) -> None:
-    with pytest.raises(NoPropensities, match=r"1 of 2 slates .* an estimate would measure the old ranker's choices"):
-        of([answer(1, 0.5), answer(1, propensity)], 0.5, 0.5)
-
-
-def test_users_without_a_slate_and_events_without_an_item_do_not_count() -> None:
-    answers = [answer(1, 0.5), answer(None, None, release=None), answer(None, None, item_id=None)]
-    assert of(answers, 0.5, 0.5, 0.5) == 1
-
-
-def test_a_candidate_that_would_have_shown_no_logged_slate_is_refused() -> None:
-    with pytest.raises(ValueError, match="shown none"):
-        of([answer(1, 0.5)], 0.0)
-    with pytest.raises(ValueError, match="shown none"):
-        of([])
+def test_with_few_explored_users_the_estimate_decides_nothing() -> None:
+    few = replace(WORLD, users=150).feedback(random_seed=0)
+    worse = replace(few, release_candidate=few.incumbent, incumbent=few.release_candidate)
+    result = exposure_estimate(worse, SAMPLES)
+    assert result.explored_users < MIN_EXPLORED_USERS
+    assert result.improvement.high < 0
+    assert not result.is_used
+    assert result.holds

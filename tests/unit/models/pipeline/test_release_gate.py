@@ -10,8 +10,9 @@ import pytest
 
 from anabranch.messages import REASON_LENGTH
 from models.evaluation.contenders import PairedRanks
+from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.slices import LARGEST_DOMAINS
-from models.metrics.bootstrap import NonInferiorityMargin
+from models.metrics.bootstrap import Interval, NonInferiorityMargin
 from models.metrics.ranking import Ranks, discounted_gains
 from models.pipeline.release_gate import GateRule, decide, holm
 
@@ -274,3 +275,43 @@ def test_a_reason_is_one_line_of_bounded_length() -> None:
     assert len(reason) <= REASON_LENGTH
     assert "\n" not in reason
     assert reason.startswith("NDCG@20 is not significantly above the co-visit table's")
+
+
+def estimated(difference: float, users: int = MIN_EXPLORED_USERS) -> ExposureEstimate:
+    """An estimate of candidate minus incumbent whose interval reaches 0.01 to both sides."""
+    return ExposureEstimate(
+        events=5_000,
+        explored_events=2 * users,
+        explored_users=users,
+        effective_events=1_000.0,
+        candidate=0.2 + difference,
+        incumbent=0.2,
+        improvement=Interval(difference=difference, low=difference - 0.01, high=difference + 0.01),
+    )
+
+
+@pytest.mark.parametrize(
+    ("estimate", "accepted"),
+    [
+        (None, True),
+        (estimated(-0.02), False),
+        (estimated(-0.009), True),
+        (estimated(0.02), True),
+        (estimated(-0.02, users=MIN_EXPLORED_USERS - 1), True),
+    ],
+    ids=["none", "significantly below", "not significantly below", "above", "below, of too few users"],
+)
+def test_a_candidate_that_the_replay_prefers_may_not_be_below_by_the_estimate_from_explored_places(
+    estimate: ExposureEstimate | None, accepted: bool
+) -> None:
+    verdict = decide(trial(1, candidate=0.25, incumbent=0.18), QUICK, estimate)
+    assert verdict.accepted is accepted
+    says_so = "NDCG@20 estimated from explored places is significantly below the incumbent's: -0.0200" in verdict.reason
+    assert says_so is not accepted
+    assert verdict.exposure == estimate
+    exposure_numbers = {name: value for name, value in verdict.numbers.items() if name.startswith("exposure/")}
+    assert exposure_numbers == ({} if estimate is None else estimate.numbers())
+
+
+def test_a_good_estimate_from_explored_places_does_not_replace_the_replay() -> None:
+    assert not decide(trial(1, candidate=0.18, incumbent=0.18), QUICK, estimated(0.1)).accepted

@@ -3,8 +3,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from models.evaluation.off_policy import ExposureEstimate
+from models.metrics.bootstrap import Interval
 from models.pipeline.release_gate import Verdict
 from models.report.page import render, write
 from models.report.words import signed
@@ -166,3 +169,29 @@ def test_writing_a_report_again_replaces_it(tmp_path: Path) -> None:
     write(report(verdict(worse=["cold_items"])), path)
     assert "✗ Rejected" in path.read_text("utf-8")
     assert [each.name for each in path.parent.iterdir()] == ["r0007.html"]
+
+
+@pytest.mark.parametrize(
+    ("users", "low", "sentence", "cell"),
+    [
+        (99, -0.05, "because 99 users had an event at an explored place, and 100 are needed", "reported only"),
+        (100, -0.05, ": significantly below.", "✗ significantly below"),
+        (100, 0.01, ": not significantly below.", "✓ not significantly below"),
+    ],
+)
+def test_a_report_has_the_estimate_from_explored_places(users: int, low: float, sentence: str, cell: str) -> None:
+    estimate = ExposureEstimate(
+        events=5_000,
+        explored_events=321,
+        explored_users=users,
+        effective_events=1234.4,
+        candidate=0.2,
+        incumbent=0.25,
+        improvement=Interval(difference=low + 0.01, low=low, high=low + 0.02),
+    )
+    judged = msgspec.structs.replace(verdict(baselines=BOTH), exposure=estimate)
+    page = Page.of(report(judged, **EVERYTHING))
+    assert "Estimated from explored places" in page.headings
+    for text in (sentence, cell, "5,000", "321", "1,234", "0.2500"):
+        assert text in page.text
+    assert "explored" not in Page.of(report(verdict(baselines=BOTH), **EVERYTHING)).text

@@ -46,9 +46,23 @@ def test_the_version_before_reads_it_too_for_it_passes_over_what_it_does_not_kno
     for state in states:
         written = msgspec.msgpack.decode(encode_binary(in_format(state, 1, HALF_LIFE_S)))
         assert [type(value) for value in written[: len(sample)]] == [type(value) for value in sample]
-        assert len(written) == len(sample) + 1
+        assert len(written) == len(sample) + 2
         without = messages.user_states.decode(msgspec.msgpack.encode(written[: len(sample)]))
-        assert without == msgspec.structs.replace(in_first_format(state), long_term=None)
+        assert without == msgspec.structs.replace(in_first_format(state), long_term=None, explored=0)
+
+
+def test_explored_places_are_at_the_end_of_both_formats_where_the_version_before_passes_over_them(
+    states: list[UserState],
+) -> None:
+    samples = Path(__file__).with_name("saved_states")
+    for number, state in enumerate(states):
+        explored = msgspec.structs.replace(state, explored=number + 1)
+        assert upgraded(in_first_format(explored), HALF_LIFE_S).explored == number + 1
+        for version, newer in ((1, 2), (2, 1)):
+            sample = msgspec.msgpack.decode((samples / f"v{version}.msgpack").read_bytes())
+            written = msgspec.msgpack.decode(encode_binary(in_format(explored, version, HALF_LIFE_S)))
+            assert written[-1] == number + 1
+            assert [type(value) for value in written[:-newer]] == [type(value) for value in sample]
 
 
 def test_for_the_version_before_the_long_term_items_hold_the_history(states: list[UserState]) -> None:

@@ -123,6 +123,15 @@ def test_a_slate_replaces_the_last_one(states: UserStates) -> None:
     assert states.columns.slate_release[slot] == 4
 
 
+@pytest.mark.parametrize(("size", "explored", "kept"), [(20, 3, 3), (7, 3, 3), (22, 3, 1), (23, 3, 0), (40, 10, 0)])
+def test_a_slate_that_is_cut_keeps_the_explored_places_that_are_left(
+    states: UserStates, size: int, explored: int, kept: int
+) -> None:
+    slot = int(states.slots(["ann"], 1)[0])
+    states.set_last_slate(slot, np.arange(size, dtype=np.int32), 3, explored)
+    assert states.columns.explored[slot] == kept
+
+
 def apply_items(states: UserStates, user: str, items: list[int], first_s: int = 0) -> None:
     """The user has an event about each item, one per second."""
     n, slot = len(items), int(states.slots([user])[0])
