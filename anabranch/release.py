@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from anabranch import private_files
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.durable_files import sync, sync_files, write_durably
 from anabranch.errors import AnabranchError
 from anabranch.messages import ReleaseNotice
@@ -62,6 +63,8 @@ class ReleasePolicy(Struct, frozen=True, kw_only=True):
     exclude_seen: bool = False
     allow_session_repeats: bool = False
     neighbours: int = 20
+    co_visit_scoring: CoVisitScoring = CoVisitScoring()
+    """How the list ranker's co-visit features add up. No setting goes before it: the list ranker learned from it."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
 
@@ -20,7 +21,9 @@ class Policy:
     neighbours: int = 20
     """Co-visited items proposed for each of the newest history items: the width of the co-visit table."""
     recent: int = 10
-    """How many history items count as the newest."""
+    """How many of the newest history items have their neighbours proposed."""
+    co_visit_scoring: CoVisitScoring = field(default_factory=CoVisitScoring)
+    """How candidates are scored by co-visits."""
     exclude_seen: bool = False
     """Exclude items that the user has had an event about: for discovery, where repeats are not wanted."""
     allow_session_repeats: bool = False
@@ -38,6 +41,7 @@ class Policy:
         return cls(
             retrieval_k=settings.retrieval_k,
             neighbours=_either(settings.neighbours, release.neighbours),
+            co_visit_scoring=release.co_visit_scoring,
             exclude_seen=_either(settings.exclude_seen, release.exclude_seen),
             allow_session_repeats=_either(settings.allow_session_repeats, release.allow_session_repeats),
             latest=settings.rank == "latest",
@@ -52,6 +56,7 @@ class Policy:
             exclude_seen=self.exclude_seen,
             allow_session_repeats=self.allow_session_repeats,
             neighbours=self.neighbours,
+            co_visit_scoring=self.co_visit_scoring,
         )
 
     def excludes(self, *, in_session: bool) -> bool:

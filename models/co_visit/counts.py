@@ -48,14 +48,10 @@ class NeighbourCounts:
             self.counts[index] += count
             self.users[index] |= 1 << (user & 63)
 
-    def shared_counts(self, own_item: int, min_users: int) -> NDArray[np.float64]:
-        """The count of each neighbour, 0 where fewer than `min_users` users made it.
-
-        That somebody came back to the item itself, `own_item`, tells nothing about them: it always counts.
-        """
-        counts, items = np.frombuffer(self.counts, np.float64), np.frombuffer(self.items, np.int32)
+    def shared_counts(self, min_users: int) -> NDArray[np.float64]:
+        """The count of each neighbour, 0 where fewer than `min_users` users made it."""
         has_users = np.bitwise_count(np.frombuffer(self.users, np.uint64)) >= min_users
-        return np.where(has_users | (items == own_item), counts, 0)
+        return np.where(has_users, np.frombuffer(self.counts, np.float64), 0)
 
     def scale(self, factor: float) -> None:
         """Multiply all counts, and forget neighbours whose count becomes 0."""
@@ -78,3 +74,14 @@ class NeighbourCounts:
 def top_items(scores: ItemScores, k: int) -> list[int]:
     """The k items with the highest scores, best first; of equal scores the lower item number first."""
     return [-item for _, item in nlargest(k, ((score, -item) for item, score in scores.items()))]
+
+
+def top_of_repeated(items: NDArray[np.int32], scores: NDArray[np.float64], k: int, copies: int) -> list[int]:
+    """As `top_items`, for items [n] that occur up to `copies` times, with equal scores; a score of 0 is excluded."""
+    if not len(items):
+        return []
+    enough = min(k * copies, len(items))
+    threshold = np.partition(scores, len(scores) - enough)[len(scores) - enough]
+    among_top = (scores >= threshold) & (scores > 0)
+    chosen, first = np.unique(items[among_top], return_index=True)
+    return [int(item) for item in chosen[np.lexsort((chosen, -scores[among_top][first]))[:k]]]

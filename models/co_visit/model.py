@@ -7,13 +7,14 @@ with time. The same model is a seed model, the source of the `neighbours` topic,
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from itertools import islice
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from models.co_visit.counts import ItemScores, NeighbourCounts, top_items
+from models.co_visit.counts import ItemScores, NeighbourCounts, top_items, top_of_repeated
 from models.co_visit.repeat_rates import RepeatRates
 from models.co_visit.rule import CoVisitRule
 from models.co_visit.table import CoVisitTable
@@ -31,8 +32,18 @@ class CoVisitModel:
 
     name = "co_visit"
 
-    def __init__(self, rule: CoVisitRule | None = None) -> None:
+    def __init__(
+        self,
+        rule: CoVisitRule | None = None,
+        scoring: CoVisitScoring | None = None,
+        text_vectors: NDArray[np.float32] | None = None,
+    ) -> None:
+        """With text vectors [C, T] of the catalogue, whose rows are item numbers, the rule's `text_prior` is added."""
         self.rule = rule or CoVisitRule()
+        self.scoring = scoring or CoVisitScoring()
+        self._texts: TextNeighbours | None = None
+        if text_vectors is not None and self.rule.text_prior:
+            self._texts = TextNeighbours.from_text_vectors(text_vectors)
         self._rows: dict[int, NeighbourCounts] = {}
         self._visits: ItemScores = {}
         self.unusual_users: frozenset[int] = frozenset()
@@ -47,26 +58,17 @@ class CoVisitModel:
         """Weight of the newest event."""
         self._scratch: NDArray[np.float64] = np.zeros(1024)
         """Buffer in which `slate` sums scores; all zeros between calls."""
-        longest_gap = max(self.rule.window, self.rule.across_window)
-        self._gap_weight = [(gap + 1) ** -self.rule.gap_power for gap in range(longest_gap)]
+        self._gap_weight = [(gap + 1) ** -self.rule.gap_power for gap in range(self.rule.window)]
 
-    @classmethod
-    def fit(
-        cls, log: EventLog, rule: CoVisitRule | None = None, done: Callable[[int], None] = lambda n: None
-    ) -> CoVisitModel:
-        """Learn a whole log, but for its unusual users. `done(n)` is called after every n events."""
-        model = cls(rule)
-        model.unusual_users = unusual_users(log)
-        model.learn_all(log, done)
-        return model
-
-    def learn_all(self, log: EventLog, done: Callable[[int], None] = lambda n: None) -> None:
-        """Count every event of a log with the same user and item numbers as before. `done(n)`: see `fit`."""
+    def fit(self, log: EventLog, done: Callable[[int], None] = lambda n: None) -> Self:
+        """Learn a whole log, but for its unusual users; returns the model. `done(n)` is called after every n events."""
+        self.unusual_users = unusual_users(log)
         for count, (user, item, ts, session) in enumerate(visits(log), start=1):
             self.learn(user, item, ts, session)
             if count % PROGRESS_EVERY == 0:
                 done(PROGRESS_EVERY)
         done(len(log) % PROGRESS_EVERY)
+        return self
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         """Count one event, `ts` in UTC milliseconds. A search (item NONE) only updates the session."""
@@ -89,7 +91,7 @@ class CoVisitModel:
         self._count_pairs(user, item, history, weight)
 
     def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
-        """The k items with the highest sum of shares over the user's newest items, best first.
+        """The k items with the highest score by the rule of `CoVisitScoring`, best first.
 
         Of equal scores the lower item number comes first. Pairs of fewer than the rule's `min_users` do not count,
         as in the table: a baseline must not know what may not be served.
@@ -97,28 +99,27 @@ class CoVisitModel:
         items, shares = self._neighbours(user)
         if not len(items):
             return []
+        if items.max() >= len(self._scratch):
+            self._scratch = np.zeros(2 * int(items.max()))
         scores = self._scratch
         np.add.at(scores, items, shares)
         excluded = [item for item in exclude if item < len(scores)]
         scores[excluded] = 0
-        top = _top_of_repeated(items, scores[items], k, self.rule.recent)
+        top = top_of_repeated(items, scores[items], k, 2 * self.scoring.recent)
         scores[items] = 0
         return top
 
-    def table(self, width: int = 20, text_vectors: NDArray[np.float32] | None = None) -> CoVisitTable:
+    def table(self, width: int = 20) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number.
 
-        With text vectors [C, T] of the catalogue, the rule's `text_prior` is added. Without events it has no rows. An
-        item that fewer than the rule's `min_users` visited has the day of its first visit, and neighbours by text.
+        Without events it has no rows. An item that fewer than the rule's `min_users` visited has the day of its first
+        visit, and neighbours by text.
         """
-        texts = None
-        if text_vectors is not None and self.rule.text_prior:
-            texts = TextNeighbours.from_text_vectors(text_vectors)
         items = sorted(self._visits)
         neighbours = np.full((len(items), width), -1, np.int32)
         share = np.zeros((len(items), width), np.float32)
         for row, item in enumerate(items):
-            shares = self._shares(item, texts)
+            shares = self._shares(item)
             top = top_items(shares, width)
             neighbours[row, : len(top)] = top
             share[row, : len(top)] = [shares[neighbour] for neighbour in top]
@@ -136,16 +137,17 @@ class CoVisitModel:
         )
 
     def _neighbours(self, user: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """Neighbours of the user's newest items, concatenated, and their shares; an item may occur several times."""
-        rule, history = self.rule, self._histories.get(user)
-        items, shares = [_NO_ITEMS], [_NO_SHARES]
-        for age, item in enumerate(islice(reversed(history.items), rule.recent)):
-            row = self._rows.get(item)
-            if row is None or not len(row):
-                continue
-            weight = 1.0 if age < history.session_length else rule.earlier_session
-            items.append(np.frombuffer(row.items, np.int32))
-            shares.append(row.shared_counts(item, self.rule.min_users) * (weight * self._share_per_count(item)))
+        """The user's newest items and their neighbours, concatenated, and their weighted shares.
+
+        An item occurs at most twice for each of the newest items.
+        """
+        recent = np.array([*reversed(self._histories.get(user).items)][: self.scoring.recent], np.int32)
+        weights = self.scoring.weights[: len(recent)]
+        items, shares = [recent], [self.scoring.own_share * np.array(weights)]
+        for item, weight in zip(recent.tolist(), weights, strict=True):
+            neighbours, share = self._row_shares(item)
+            items.append(neighbours)
+            shares.append(weight * share)
         return np.concatenate(items), np.concatenate(shares)
 
     def _take_from_cap(self, user: int, item: int, weight: float) -> float:
@@ -162,19 +164,16 @@ class CoVisitModel:
         if not weight:
             return
         paired: set[int] = set()
-        for gap, earlier in enumerate(reversed(history.items)):
-            same_session = gap < history.session_length
-            if gap >= (rule.window if same_session else rule.across_window):
-                break
-            if earlier in paired or (earlier == item and not rule.repeats):
+        for gap_weight, earlier in zip(self._gap_weight, reversed(history.items), strict=False):
+            if earlier in paired or earlier == item:
                 continue
             paired.add(earlier)
-            pair = weight * self._gap_weight[gap] * (1.0 if same_session else rule.across)
+            pair = weight * gap_weight
             row = self._rows[earlier]
             row.add(item, pair, user)
             if len(row) > 2 * rule.row_bound:
                 row.prune(rule.row_bound)
-            if rule.backward and earlier != item:
+            if rule.backward:
                 own.add(earlier, pair * rule.backward, user)
         if len(own) > 2 * rule.row_bound:
             own.prune(rule.row_bound)
@@ -192,34 +191,33 @@ class CoVisitModel:
         row = self._rows.get(item)
         if row is None:
             row = self._rows[item] = NeighbourCounts()
-            if item >= len(self._scratch):
-                self._scratch = np.zeros(2 * item)
         return row
 
-    def _shares(self, item: int, texts: TextNeighbours | None) -> ItemScores:
-        """Neighbour → share of the item's co-visits, the text prior included."""
-        row, text_shares = self._rows[item], {} if texts is None else texts.shares(item)
-        shared = row.shared_counts(item, self.rule.min_users)
-        counts = {item: count for item, count in zip(row.items, shared.tolist(), strict=True) if count}
-        prior = self.rule.text_prior * self._newest_weight if text_shares else 0.0
-        for neighbour, share in text_shares.items():
-            counts[neighbour] = counts.get(neighbour, 0.0) + prior * share
-        per_count = self._share_per_count(item, prior)
-        return {neighbour: count * per_count for neighbour, count in counts.items()}
+    def _row_shares(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """Neighbours of an item, and their shares of its co-visits, the text prior included.
 
-    def _share_per_count(self, item: int, prior: float = 0.0) -> float:
-        """Factor from a count of the item's row to a share."""
-        total = self._rows[item].total + self.rule.damping * self._visits[item] + prior
-        return 1.0 / total if total else 0.0
+        A neighbour by visits and by text occurs twice.
+        """
+        row = self._rows.get(item)
+        if row is None:
+            return _NO_ITEMS, _NO_SHARES
+        items, counts = np.frombuffer(row.items, np.int32), row.shared_counts(self.rule.min_users)
+        prior = 0.0
+        if self._texts is not None:
+            by_text, text_share = self._texts.row(item)
+            prior = self.rule.text_prior * self._newest_weight if len(by_text) else 0.0
+            items = np.concatenate([items, by_text])
+            counts = np.concatenate([counts, prior * text_share.astype(np.float64)])  # the prior may be beyond float32
+        total = row.total + self.rule.damping * self._visits[item] + prior
+        return items, counts / total if total else counts
 
-
-def _top_of_repeated(items: NDArray[np.int32], scores: NDArray[np.float64], k: int, copies: int) -> list[int]:
-    """As `top_items`, for items [n] that occur up to `copies` times, with equal scores; a score of 0 is excluded."""
-    enough = min(k * copies, len(items))
-    threshold = np.partition(scores, len(scores) - enough)[len(scores) - enough]
-    among_top = (scores >= threshold) & (scores > 0)
-    chosen, first = np.unique(items[among_top], return_index=True)
-    return [int(item) for item in chosen[np.lexsort((chosen, -scores[among_top][first]))[:k]]]
+    def _shares(self, item: int) -> ItemScores:
+        """Neighbour → share, of those that have one."""
+        shares: ItemScores = {}
+        for neighbour, share in zip(*(column.tolist() for column in self._row_shares(item)), strict=True):
+            if share:
+                shares[neighbour] = shares.get(neighbour, 0.0) + share
+        return shares
 
 
 _NO_ITEMS = np.empty(0, np.int32)

@@ -9,20 +9,14 @@ WEEK_MS = 7 * 24 * 3600 * 1000
 
 @dataclass(frozen=True)
 class CoVisitRule:
-    """How item pairs are counted. Defaults were tuned on grocery baskets: ten weeks to learn, one week to validate."""
+    """How item pairs are counted. Defaults were tuned on grocery baskets: nine weeks to learn, one to validate."""
 
-    window: int = 20
-    """An event is paired with at most this many earlier items of its session."""
-    across_window: int = 10
-    """The same for items of the user's earlier sessions."""
-    across: float = 0.3
-    """Weight of a pair that spans two sessions."""
+    window: int = 64
+    """An event is paired with at most this many of the user's earlier items, of earlier sessions too."""
     backward: float = 1.0
     """Weight of the pair (later item → earlier item). Set it below 1 if the order within a session matters."""
     gap_power: float = 0.0
     """A pair `gap` positions apart weighs gap ** -gap_power. Set it above 0 if the order matters."""
-    repeats: bool = False
-    """Whether a repeated item counts as its own neighbour."""
     half_life_ms: int = 8 * WEEK_MS
     """Age at which a pair has half its weight."""
     damping: float = 3.0
@@ -32,10 +26,6 @@ class CoVisitRule:
     rarely visited items neighbours; real co-visits outweigh it."""
     row_bound: int = 128
     """Neighbours per item after pruning. A row is pruned when it has twice as many."""
-    recent: int = 12
-    """The slate is made from the neighbours of this many newest items of the user."""
-    earlier_session: float = 0.5
-    """Weight of those newest items that belong to an earlier session."""
     user_cap: float = 4.0
     """Most that one user's visits of an item count together, in visits of now. Visits beyond it count for nothing, in
     the item's popularity and in its pairs, until the earlier ones have decayed. So no user makes a neighbour alone."""

@@ -47,9 +47,9 @@ class TextNeighbours:
             share[with_text, : row.shape[1]] = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
         return cls(item, share)
 
-    def shares(self, item: int) -> dict[int, float]:
-        """Neighbour → weight of one item; empty for an item outside the catalogue."""
+    def row(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The neighbours of one item, and their weights; none for an item without text or outside the catalogue."""
         if item >= len(self.item):
-            return {}
+            return np.empty(0, np.int32), np.empty(0, np.float32)
         present = self.share[item] > 0
-        return dict(zip(self.item[item][present].tolist(), self.share[item][present].tolist(), strict=True))
+        return self.item[item][present], self.share[item][present]

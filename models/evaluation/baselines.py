@@ -1,4 +1,4 @@
-"""Baselines: popularity, the user's own item counts, and the co-visit table. Each learns event by event."""
+"""What a baseline is, and the simplest two: popularity, and the user's own item counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Collection
 from typing import Protocol
 
 from models.co_visit.counts import ItemScores, top_items
-from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import WEEK_MS
 from models.data.event_log import NONE
 from models.data.forward_decay import ForwardDecay
@@ -94,8 +93,3 @@ class PersonalFrequency:
     def _rescale(self, factor: float) -> None:
         for user, scores in self._users.items():
             self._users[user] = {item: score * factor for item, score in scores.items()}
-
-
-def baselines() -> tuple[Baseline, Baseline, Baseline]:
-    """One untrained instance of each baseline."""
-    return Popularity(), PersonalFrequency(), CoVisitModel()

@@ -18,7 +18,7 @@ from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
 from models.data.history import Histories, visits
-from models.evaluation.baselines import Baseline, baselines
+from models.evaluation.baselines import Baseline
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
 from models.offline.excluded_items import SlateRules, excluded_items
@@ -128,17 +128,15 @@ class BaselineRanks:
 def evaluate_prequentially(
     served: ServedLog,
     rules: SlateRules,
-    against: Sequence[Baseline] | None = None,
+    against: Sequence[Baseline],
     *,
     done: Callable[[int], None] = lambda n: None,
 ) -> Prequential:
     """Score what was served and the baselines on every event about an item whose user had a slate.
 
-    `against` defaults to `baselines()`; their slates keep to the `rules` of what served. Calls `done(n)` after every n
-    events of the log.
+    The slates of `against` keep to the `rules` of what served. Calls `done(n)` after every n events of the log.
     """
-    chosen = baselines() if against is None else against
-    predicted = predict(served.log, served.scored, chosen, rules, done)
+    predicted = predict(served.log, served.scored, against, rules, done)
     scored = served.scored
     ranks = {SERVED: served.rank[scored]}
     ranks |= {name: np.array(values, np.int32) for name, values in predicted.ranks.items()}

@@ -16,7 +16,6 @@ from anabranch.messages import Item
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Release, digests, write
-from models.co_visit.model import CoVisitModel
 from models.data.catalogue_join import join_catalogue
 from models.data.datasets import leave_one_out, sessions
 from models.data.event_log import NONE, EventLog, NotEnoughData
@@ -212,8 +211,13 @@ def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -
     texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
     config = benchmark.config.policy
     served = release.manifest.policy
-    policy = replace(config, exclude_seen=served.exclude_seen, allow_session_repeats=served.allow_session_repeats)
-    table = CoVisitModel.fit(train_log, benchmark.config.co_visits).table(policy.neighbours, texts)
+    policy = replace(
+        config,
+        exclude_seen=served.exclude_seen,
+        allow_session_repeats=served.allow_session_repeats,
+        co_visit_scoring=served.co_visit_scoring,
+    )
+    table = benchmark.config.co_visit_model(texts).fit(train_log).table(policy.neighbours)
     neighbours = neighbour_table(table, item_ids, train_log, policy.neighbours)
     return OfflineRanker(live, neighbours, item_ids, policy, benchmark.config.layout)
 

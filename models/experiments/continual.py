@@ -29,7 +29,6 @@ from models.experiments.benchmark import (
 )
 from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
-from models.seeds.co_visit import CoVisitSeedModel
 
 TrainingMethod = Literal["shared", "retrained", "fine_tuned", "co_visit"]
 ENCODER_SHARE = 0.8
@@ -101,7 +100,7 @@ def configure(config: ReleaseCandidateConfig, method: TrainingMethod) -> Release
 
 def _predict_by_co_visits(benchmark: OfflineBenchmark, number: int) -> Period:
     started, cpu_started = time.perf_counter(), time.process_time()
-    model = CoVisitSeedModel(benchmark.config.co_visits)
+    model = benchmark.config.co_visit_seed_model()
     model.fit(benchmark.train_log, np.zeros((len(benchmark.items), 1), np.float32), lambda share: None)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started, peak_bytes())
     test = benchmark.log.take(slice(benchmark.start, None))

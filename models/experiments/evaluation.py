@@ -32,10 +32,10 @@ from models.experiments.parts import Part, choose_parts
 from models.metrics.ranking import Ranks
 from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, rank_events
+from models.pipeline.baselines import make_baselines
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
-from models.seeds.co_visit import CoVisitSeedModel
 from models.stages import bar_by_stage
 
 
@@ -151,8 +151,11 @@ class Evaluation:
             with bar("Rank", len(benchmark.log)) as advance:
                 rankings = rank_events(ranker, benchmark.log, benchmark.start, advance)
             served = ServedLog.from_offline(benchmark.log, rankings, trained.release.manifest.id)
+            against = make_baselines(
+                benchmark.config, item_text_vectors(trained.release, benchmark.items, self.data_dir)
+            )
             with bar("Score the baselines on the same events", len(benchmark.log)) as advance:
-                prequential = evaluate_prequentially(served, ranker.rules, done=advance)
+                prequential = evaluate_prequentially(served, ranker.rules, against, done=advance)
         return trained.summary | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
@@ -213,7 +216,7 @@ class Evaluation:
         rows, _ = bench.rows_of_test_users(benchmark)
         rules = SlateRules(config.policy, config.layout)
         points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
-        for seed in [CoVisitSeedModel(config.co_visits), *config.seed_models(config)]:
+        for seed in [config.co_visit_seed_model(), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
                 seed.fit(train_log.with_items(), texts, lambda share: None)
                 ranks = seed_ranks(seed, points, tested.item, rules.slate)

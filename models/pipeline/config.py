@@ -13,15 +13,18 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import Release
 from anabranch.settings import DEFAULTS, Settings
+from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import CoVisitRule
 from models.data.catalogue_join import join_catalogue
 from models.data.event_log import EventLog, NotEnoughData
+from models.knn.rule import SessionKnnRule, UserKnnRule
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.text_transformer import TextConfig
 from models.offline.catalogue_history import CatalogueHistory
 from models.seeds.als import AlsSeedModel
-from models.seeds.seed_model import SeedModel
+from models.seeds.co_visit import CoVisitSeedModel
+from models.seeds.seed_model import SeedModel, Vectors
 from models.seeds.sequence import SequenceSeedModel
 from models.seeds.text import TextSeedModel
 from models.sharing.strategies.rank_distillation import RankDistillation
@@ -115,6 +118,10 @@ class ReleaseCandidateConfig:
     layout: StateLayout = field(default_factory=lambda: StateLayout.from_settings(DEFAULTS))
     """What rankers keep of a user: lists, examples and evaluations read such states. See `for_rankers`."""
     co_visits: CoVisitRule = field(default_factory=CoVisitRule)
+    session_knn: SessionKnnRule = field(default_factory=SessionKnnRule)
+    """Of the baseline, and of the seed model where it is one."""
+    user_knn: UserKnnRule = field(default_factory=UserKnnRule)
+    """Of the baseline."""
     seed_models: Callable[[ReleaseCandidateConfig], list[SeedModel]] = field(
         default_factory=lambda: default_seed_models
     )
@@ -150,6 +157,15 @@ class ReleaseCandidateConfig:
             layout=StateLayout.from_settings(settings),
             co_visits=replace(self.co_visits, min_users=settings.min_pair_users),
         )
+
+    def co_visit_model(self, text_vectors: Vectors | None) -> CoVisitModel:
+        """An untrained co-visit model, whose table is published. The text vectors [C, T] are those of the catalogue."""
+        return CoVisitModel(self.co_visits, self.policy.co_visit_scoring, text_vectors)
+
+    def co_visit_seed_model(self) -> CoVisitSeedModel:
+        """The co-visit seed model, by the same rule; its table is at least as wide as the published one."""
+        width = max(CoVisitSeedModel.width, self.policy.neighbours)
+        return CoVisitSeedModel(self.co_visits, self.policy.co_visit_scoring, width=width)
 
     @property
     def uses_seed_models(self) -> bool:

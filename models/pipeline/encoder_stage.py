@@ -70,7 +70,7 @@ def fit_co_visits(
     log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, done: Done = lambda share: None
 ) -> CoVisitTable:
     """The table of the co-visit seed model, fitted to a log."""
-    model = _co_visit_model(config)
+    model = config.co_visit_seed_model()
     model.fit(log, catalogue.text_vectors, done)
     assert model.table is not None
     return model.table
@@ -79,15 +79,14 @@ def fit_co_visits(
 def _seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:
     """The seed models that are not left out, not fitted; the co-visit model, whose table serves, always first."""
     left_out = config.left_out_seed_models
-    return [_co_visit_model(config), *(model for model in config.seed_models(config) if model.name not in left_out)]
+    return [
+        config.co_visit_seed_model(),
+        *(model for model in config.seed_models(config) if model.name not in left_out),
+    ]
 
 
 def _teachers(config: ReleaseCandidateConfig) -> list[SeedModel]:
     return [model for model in _seed_models(config) if model.name not in config.left_out_seed_models]
-
-
-def _co_visit_model(config: ReleaseCandidateConfig) -> CoVisitSeedModel:
-    return CoVisitSeedModel(config.co_visits, width=max(CoVisitSeedModel.width, config.policy.neighbours))
 
 
 def search_sharing(

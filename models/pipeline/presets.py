@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
 from models.co_visit.rule import CoVisitRule
+from models.knn.rule import SessionKnnRule
 from models.networks.list_ranker import ListRankerConfig
 from models.pipeline.config import ReleaseCandidateConfig
 from models.seeds.als import AlsSeedModel
@@ -48,8 +50,8 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
         return ReleaseCandidateConfig(
             random_seed=random_seed,
             threads=threads,
-            policy=Policy(allow_session_repeats=True),
-            co_visits=CoVisitRule(gap_power=1.0, backward=0.5, repeats=True),
+            policy=Policy(allow_session_repeats=True, co_visit_scoring=CoVisitScoring(decay=0.7, own_share=0.2)),
+            co_visits=CoVisitRule(gap_power=0.75, backward=0.75),
             seed_models=_for_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
@@ -59,8 +61,8 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
         return ReleaseCandidateConfig(
             random_seed=random_seed,
             threads=threads,
-            policy=Policy(exclude_seen=True, neighbours=32),
-            co_visits=CoVisitRule(across=1.0, text_prior=150.0),
+            policy=Policy(exclude_seen=True, neighbours=32, co_visit_scoring=CoVisitScoring(decay=0.5)),
+            co_visits=CoVisitRule(gap_power=0.5, backward=0.25, text_prior=15.0),
             seed_models=_for_histories,
             strategies=(TextGeometry(), Replay(first=False)),
             dims=128,
@@ -73,12 +75,17 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
     return ReleaseCandidateConfig(
         random_seed=random_seed,
         threads=threads,
+        policy=Policy(co_visit_scoring=CoVisitScoring(recent=64, decay=1.0, own_share=0.1)),
+        session_knn=SessionKnnRule(recent=64, recency=64.0, distance=20.0),
         training=Training(epochs=5, window=128, negatives=1024, mean_target_gap=8.0),
     )
 
 
 def _for_sessions(config: ReleaseCandidateConfig) -> list[SeedModel]:
-    return [SessionKnnSeedModel(), SequenceSeedModel(config.random_seed, GruConfig(mean_target_gap=1.0))]
+    return [
+        SessionKnnSeedModel(config.session_knn),
+        SequenceSeedModel(config.random_seed, GruConfig(mean_target_gap=1.0)),
+    ]
 
 
 def _for_histories(config: ReleaseCandidateConfig) -> list[SeedModel]:

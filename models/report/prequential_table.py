@@ -10,7 +10,7 @@ from rich.table import Table
 
 from models.evaluation.prequential import Comparison, Prequential
 
-RANKER_NAMES = ("served", "personal_frequency", "co_visit", "popularity")
+RANKER_NAMES = ("served", "personal_frequency", "co_visit", "session_knn", "user_knn", "popularity")
 
 
 def prequential_as_json(prequential: Prequential) -> dict[str, Any]:

@@ -179,8 +179,8 @@ class RetrainingRun:
                 candidate = self.train(window, folder, curve)
             manifest = self.describe(candidate, folder, window)
             texts = item_text_vectors(Release(folder, manifest), self.items, self.settings.data_dir)
-            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0])
-            paired = self.evaluate(Release(folder, manifest), co_visit, texts)
+            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
+            paired = self.evaluate(Release(folder, manifest), co_visit)
             exposed = ExposedEvents.from_paired(paired)
             exposure = None if exposed is None else exposure_estimate(exposed, self.config.rule.samples)
             verdict = decide(paired, self.config.rule, exposure)
@@ -189,7 +189,7 @@ class RetrainingRun:
             manifest_sha256 = release.write(folder, manifest)
 
         report_path = release.report_path(self.settings.data_dir, manifest.id)
-        table = co_visit.table(self.neighbours, texts)
+        table = co_visit.table(self.neighbours)
         change = self.compare_with_published(table, co_visit)
         write(Report(manifest, candidate, verdict, self.config.rule, change), report_path)
         self.publish_neighbours(table)
@@ -237,12 +237,12 @@ class RetrainingRun:
                 curve=curve,
             )
 
-    def fit_co_visits(self, events: EventLog) -> CoVisitModel:
-        """The co-visit model of some events."""
+    def fit_co_visits(self, events: EventLog, text_vectors: Vectors | None) -> CoVisitModel:
+        """The co-visit model of some events; the text vectors are those of the items."""
         with self.bar("Co-visit table", len(events)) as advance:
-            return CoVisitModel.fit(events, self.candidate_config.co_visits, advance)
+            return self.candidate_config.co_visit_model(text_vectors).fit(events, advance)
 
-    def evaluate(self, candidate: Release, co_visit: CoVisitModel, text_vectors: Vectors) -> PairedRanks:
+    def evaluate(self, candidate: Release, co_visit: CoVisitModel) -> PairedRanks:
         """Rank the gate's window with release candidate, incumbent and co-visit model.
 
         `co_visit` was trained on the events before the window and is trained on the window too. Candidate and incumbent
@@ -251,7 +251,7 @@ class RetrainingRun:
         it will when it begins to serve.
         """
         start = int(np.searchsorted(self.events.ts, candidate.manifest.window.gate_from))
-        table = co_visit.table(self.neighbours, text_vectors)
+        table = co_visit.table(self.neighbours)
         incumbent = None
         if self.incumbent is not None:
             incumbent = self._offline_ranker(self.incumbent, table, self.incumbent.manifest.window.gate_to)
@@ -266,8 +266,8 @@ class RetrainingRun:
         if not (self.events.item != NONE).any():
             return None
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
-        co_visit = self.fit_co_visits(self.events)
-        table = co_visit.table(self.neighbours, texts)
+        co_visit = self.fit_co_visits(self.events, texts)
+        table = co_visit.table(self.neighbours)
         change = self.compare_with_published(table, co_visit)
         self.publish_neighbours(table)
         return change

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from anabranch.co_visit_scoring import CoVisitScoring
 from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import CoVisitRule
 from models.co_visit.table import CoVisitTable
@@ -18,13 +19,12 @@ from models.stages import Done
 
 @dataclass
 class CoVisitSeedModel:
-    """Scores an item by the sum of its co-visit shares over the recent items."""
+    """Scores an item by its co-visits with the recent items: see `CoVisitScoring`."""
 
     rule: CoVisitRule = field(default_factory=CoVisitRule)
+    scoring: CoVisitScoring = field(default_factory=CoVisitScoring)
     table: CoVisitTable | None = None
     """Set by `fit`."""
-    recent: int = 10
-    """Newest items of a prediction point that are used."""
     width: int = 64
     """Neighbours per item."""
     name: str = "co_visit"
@@ -32,18 +32,19 @@ class CoVisitSeedModel:
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
         """Count the log's co-visits, with the text prior of the rule, and of few users: these are not published."""
         rule = replace(self.rule, min_users=1)
-        model = CoVisitModel.fit(log, rule, lambda events: done(events / len(log)))
-        self.table = model.table(self.width, text_vectors)
+        model = CoVisitModel(rule, self.scoring, text_vectors).fit(log, lambda events: done(events / len(log)))
+        self.table = model.table(self.width)
         self._shares = _share_matrix(self.table, len(text_vectors))
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """See `SeedModel`. Confidence: the share of the recent items that have neighbours."""
-        recent = contexts.recent[:, : self.recent]
+        recent = contexts.recent[:, : self.scoring.recent]
         present = recent >= 0
-        rows = np.nonzero(present)[0]
+        rows, back = np.nonzero(present)
+        weight = np.array(self.scoring.weights, np.float32)[back]
         shape = (len(contexts), self._shares.shape[0])
-        visited = csr_matrix((np.ones(len(rows), np.float32), (rows, recent[present])), shape)
-        scores = np.asarray((visited @ self._shares).todense(), np.float32)
+        visited = csr_matrix((weight, (rows, recent[present])), shape)
+        scores = np.asarray((visited @ self._shares + self.scoring.own_share * visited).todense(), np.float32)
         has_neighbours = np.diff(self._shares.indptr) > 0
         confidence = (present & has_neighbours[recent]).mean(axis=1)
         return TopK(top_k_items(np.where(scores > 0, scores, -np.inf), k), confidence.astype(np.float32))

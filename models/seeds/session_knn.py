@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from models.co_visit.rule import WEEK_MS
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions
 from models.data.sessions import Sessions
+from models.knn.rule import SessionKnnRule
 from models.seeds.seed_model import TopK, Vectors
 from models.stages import Done
 
 BATCH = 128
 """Prediction points whose matches are in memory together."""
-REACH = 5
-"""A session's items count up to this many times `distance` from the shared item, where their weight is 1/150."""
 PRIOR_MATCHES = 5
 """Pseudo-count of matching sessions that predict nothing; it lowers the confidence if there are few matches."""
 
@@ -48,18 +46,7 @@ class SessionKnnSeedModel:
     algorithms, UMUAI 2018: only an item's newest sessions are searched. Items are weighted as in tf-idf cosines.
     """
 
-    recent: int = 10
-    """Newest items of a prediction point that are compared."""
-    recency: float = 2.0
-    """The item `n` events ago has weight exp(-n / recency). Use more if the order within a session means little."""
-    half_life_ms: int = 8 * WEEK_MS
-    """Age at which a session has half its weight."""
-    distance: float = 3.0
-    """An item `n` events from the shared one has weight exp(-n / distance). Use more if the order means little."""
-    sampled: int = 500
-    """Newest sessions of an item that are searched."""
-    neighbours: int = 200
-    """Sessions that vote."""
+    rule: SessionKnnRule = field(default_factory=SessionKnnRule)
     name: str = "session_knn"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
@@ -111,8 +98,8 @@ class SessionKnnSeedModel:
         if len(first):
             age = ts[matches.point] - end_ts[session[order[first]]]
             similarity = np.add.reduceat(shared.similarity[order], first)
-            matches = replace(matches, similarity=similarity * 0.5 ** (age / self.half_life_ms))
-        return matches.take(_top_k_per_group(matches.point, matches.similarity, self.neighbours))
+            matches = replace(matches, similarity=similarity * 0.5 ** (age / self.rule.half_life_ms))
+        return matches.take(_top_k_per_group(matches.point, matches.similarity, self.rule.neighbours))
 
     def _shared_items(self, contexts: Contexts, ts: NDArray[np.int64]) -> SessionMatches:
         """One entry per item that a prediction point at `ts` [B] shares with a session that had ended, newest first.
@@ -120,9 +107,9 @@ class SessionKnnSeedModel:
         The user's own session is not among them, because it ends at the prediction point or later.
         """
         ended = np.searchsorted(self._sessions.end_ts, ts)  # [B], sessions with a lower number had ended by then
-        point, age = np.nonzero(_first_occurrences(contexts.recent[:, : self.recent]))
+        point, age = np.nonzero(_first_occurrences(contexts.recent[:, : self.rule.recent]))
         item = contexts.recent[point, age]
-        weight = self._weight[item] * np.exp(-age / self.recency)
+        weight = self._weight[item] * np.exp(-age / self.rule.recency)
         query, visit = self._newest_visits(item, ended[point])
         return SessionMatches(point[query], self._row[visit], weight[query])
 
@@ -131,15 +118,15 @@ class SessionKnnSeedModel:
         sessions = np.int64(len(self._sessions))
         end = np.searchsorted(self._visit, item * sessions + ended)
         start = np.searchsorted(self._visit, item * sessions)
-        return _ranges(np.maximum(start, end - self.sampled), end)
+        return _ranges(np.maximum(start, end - self.rule.sampled), end)
 
     def _votes(self, matches: SessionMatches, points: int) -> csr_matrix:
         """Votes [B, C] of the matching sessions for the items near the shared one."""
-        sessions, row, reach = self._sessions, matches.row, int(REACH * self.distance)
+        sessions, row, reach = self._sessions, matches.row, self.rule.reach
         session = self._session[row]
         start, end = sessions.start[session], sessions.start[session + 1]
         match, voted = _ranges(np.maximum(start, row - reach), np.minimum(end, row + reach + 1))
-        weight = matches.similarity[match] * np.exp(-np.abs(voted - row[match]) / self.distance)
+        weight = matches.similarity[match] * np.exp(-np.abs(voted - row[match]) / self.rule.distance)
         bounds = np.searchsorted(matches.point[match], np.arange(points + 1))
         votes = csr_matrix((weight, sessions.item[voted], bounds), (points, len(self._weight)))
         votes.sum_duplicates()

@@ -25,7 +25,6 @@ from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release, open_release
 from anabranch.settings import DEFAULTS
-from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
 from models.metrics.ranking import Ranks, ndcg_at, recall_at
 from models.offline.event_batches import event_batches
@@ -33,11 +32,11 @@ from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import (
     OfflineRanker,
     Playback,
-    item_text_vectors,
     load_servable,
     neighbour_table,
     rank_events,
 )
+from models.pipeline.presets import preset
 from producers import completejourney
 
 K = 20
@@ -65,7 +64,7 @@ class Shop:
         rules = SlateRules.from_settings(DEFAULTS, release.manifest.policy)
         item_ids, width = ItemVocabulary(), rules.policy.neighbours
         live = load_servable(release, item_ids, items, cache)
-        table = CoVisitModel.fit(log.take(slice(0, start))).table(width, item_text_vectors(release, items, cache))
+        table = preset("baskets").co_visit_model(None).fit(log.take(slice(0, start))).table(width)
         neighbours = neighbour_table(table, item_ids, log, width)
         return cls(log, start, OfflineRanker(live, neighbours, item_ids, rules.policy, rules.layout))
 

@@ -22,7 +22,7 @@ from anabranch.settings import Settings
 from producers import completejourney
 
 HOUSEHOLDS, HISTORY_WEEKS, REPLAY_WEEKS, SEED = 250, 9, 4, 3
-BASELINES = ("popularity", "personal_frequency", "co_visit")
+BASELINES = ("popularity", "personal_frequency", "co_visit", "session_knn", "user_knn")
 
 
 @pytest.fixture(scope="module")

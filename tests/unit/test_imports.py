@@ -38,6 +38,7 @@ ROOMS_OF_MODELS = (
     "models.metrics",
     "models.networks",
     "models.co_visit",
+    "models.knn",
     "models.seeds",
     "models.sharing",
     "models.offline",

@@ -33,14 +33,16 @@ from anabranch.harness.environment.testbed import child_environment
 from anabranch.input_files.faults import counted
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.release_topic import read_release_notices
-from anabranch.messages import Event
+from anabranch.messages import Event, Item
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
 from models.evaluation.prequential import Prequential, ServedLog, evaluate_prequentially
 from models.offline.excluded_items import SlateRules
+from models.offline.offline_ranker import item_text_vectors
+from models.pipeline.baselines import make_baselines
 from models.pipeline.data_kind import KindDecision, find_kind
-from models.pipeline.presets import Kind
+from models.pipeline.presets import Kind, preset
 from models.report.prequential_table import prequential_as_json
 from producers.pace import FULL_SPEED, Pace
 
@@ -229,10 +231,18 @@ class Demo:
         settings = self._system.settings
         notice = read_release_notices(settings).live
         assert notice is not None
-        manifest = release.open_announced(settings.releases_dir, notice).manifest
+        live = release.open_announced(settings.releases_dir, notice)
+        rules = SlateRules.from_settings(settings, live.manifest.policy)
         served = ServedLog.from_feedback([], records.feedback)
+        texts = item_text_vectors(live, self._items(served.log.item_ids), settings.data_dir)
+        against = make_baselines(preset(self._kind.kind), texts)
         with bar("Score the baselines on the same events", len(served.log), self._system.console) as advance:
-            return evaluate_prequentially(served, SlateRules.from_settings(settings, manifest.policy), done=advance)
+            return evaluate_prequentially(served, rules, against, done=advance)
+
+    def _items(self, item_ids: Sequence[str]) -> list[Item]:
+        """The items of these ids; one that is not in the catalogue has no text."""
+        by_id = {item.item_id: item for item in self._data.items}
+        return [by_id.get(item_id) or Item(item_id=item_id, title="") for item_id in item_ids]
 
     def _ranked_per_second(self, records: DemoRecords) -> float:
         return ranked_per_second([(events_within(records.events, span), records.rankings) for span in self._spans])

@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
     query: Counts  # [N] ascending
     item: Rows  # [N]
     co_visit_last: Floats  # [N] weight as a neighbour of the newest history item
-    co_visit_recent: Floats  # [N] weights as a neighbour of the newest items, halved every two items back
+    co_visit_recent: Floats  # [N] score by the co-visits of the newest items: see `CoVisitScoring`
     own: Floats  # [N] decayed count of the user's own events about it, 0 where there are none
     own_count: Floats  # [N] number of those events
     own_first_s: Seconds  # [N] time of the first
@@ -65,6 +65,9 @@ class Sources(NamedTuple):
     co_visits: CoVisitColumns
     newest: int
     """How many of a user's newest history items have their neighbours proposed."""
+    weights: Floats
+    """[W] weight of each of the newest history items in the co-visit score; see `CoVisitScoring`."""
+    own_share: float
     retrieved: Rows
     """[B, k] what the item index found, -1 padded."""
 
@@ -115,13 +118,15 @@ def propose(
 ) -> Candidates:
     """The union of retrieved items, neighbours, long-term items and history, less those the policy excludes."""
     retrieved = index.search(queries.vector, policy.retrieval_k)[0]
-    newest = min(policy.recent, queries.recent.shape[1])
-    items = queries.recent.shape[1] + queries.long_term.item.shape[1] + newest * co_visits.width + retrieved.shape[1]
+    history = queries.recent.shape[1]
+    newest = min(policy.recent, history)
+    weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
+    items = history + queries.long_term.item.shape[1] + newest * co_visits.width + retrieved.shape[1]
     candidates = Candidates.empty(len(retrieved) * items, len(retrieved))
     n = _unite(
         candidates,
         Scratch.empty(items),
-        Sources(queries, co_visits.columns, newest, retrieved),
+        Sources(queries, co_visits.columns, newest, weights, policy.co_visit_scoring.own_share, retrieved),
         ItemFilter(index.columns.servable, policy.excludes(in_session=True), policy.excludes(in_session=False)),
         half_life_s,
     )
@@ -143,7 +148,7 @@ def _unite(
         n = _deduplicate(candidates, scratch, item_filter, ends, q, n)
         _add_history(candidates, scratch.candidate, sources.queries, q, half_life_s)
         _add_long_term(candidates, scratch.candidate, sources.queries, q, half_life_s)
-        _add_co_visits(candidates, scratch.candidate, sources, q, ends.long_term)
+        _add_co_visits(candidates, scratch, sources, q)
     return n
 
 
@@ -174,7 +179,6 @@ def _deduplicate(
 ) -> int:
     """Make every item of query q that passes the filter one candidate, from the n-th on; the number of all so far."""
     key, value = scratch.key, scratch.value
-    mask = len(key) - 1
     for entry in range(len(value)):
         value[entry] = FREE
     for k in range(ends.retrieved):
@@ -182,9 +186,7 @@ def _deduplicate(
         scratch.candidate[k] = -1
         if item < 0 or item >= len(item_filter.servable) or not item_filter.servable[item]:
             continue
-        entry = (item * HASH >> 16) & mask
-        while value[entry] != FREE and key[entry] != item:
-            entry = (entry + 1) & mask
+        entry = _find(scratch, item)
         if value[entry] == FREE:
             key[entry] = item
             if (k < ends.session and item_filter.session_excluded) or (
@@ -238,17 +240,30 @@ def _add_long_term(candidates: Candidates, candidate: Counts, queries: UserSnaps
 
 
 @compiled_inline
-def _add_co_visits(candidates: Candidates, candidate: Counts, sources: Sources, q: int, start: int) -> None:
-    """Add the weights of the neighbours of the newest history items; `start` is where these neighbours start."""
-    weights = sources.co_visits.weights
-    width = weights.shape[1]
-    for back in range(sources.newest):
-        newest = sources.queries.recent[q, back]
-        halved = np.float32(0.5 ** (back / 2))
-        for k in range(width):
-            c = candidate[start + back * width + k]
+def _add_co_visits(candidates: Candidates, scratch: Scratch, sources: Sources, q: int) -> None:
+    """Score the newest history items and their neighbours, where they are candidates."""
+    near, shares = sources.co_visits.rows, sources.co_visits.weights
+    own_share = np.float32(sources.own_share)
+    for back in range(len(sources.weights)):
+        newest, weight = sources.queries.recent[q, back], sources.weights[back]
+        if scratch.candidate[back] >= 0:
+            candidates.co_visit_recent[scratch.candidate[back]] += weight * own_share
+        for k in range(near.shape[1] if 0 <= newest < len(near) else 0):
+            if near[newest, k] < 0:
+                break
+            c = scratch.value[_find(scratch, near[newest, k])]
             if c < 0:
                 continue
-            candidates.co_visit_recent[c] += halved * weights[newest, k]
+            candidates.co_visit_recent[c] += weight * shares[newest, k]
             if back == 0:
-                candidates.co_visit_last[c] += weights[newest, k]
+                candidates.co_visit_last[c] += shares[newest, k]
+
+
+@compiled_inline
+def _find(scratch: Scratch, item: int) -> int:
+    """The entry of the hash table that has an item, or else the free one where it belongs."""
+    mask = len(scratch.key) - 1
+    entry = (item * HASH >> 16) & mask
+    while scratch.value[entry] != FREE and scratch.key[entry] != item:
+        entry = (entry + 1) & mask
+    return entry

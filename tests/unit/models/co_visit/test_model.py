@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
 from models.co_visit.counts import top_items
 from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import WEEK_MS, CoVisitRule
 from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.unusual_users import DAY_MS, MIN_EVENTS
-from models.seeds.seed_model import Vectors
 
-PLAIN = CoVisitRule(damping=0, across=0.5, earlier_session=0.5, backward=1.0, half_life_ms=WEEK_MS, min_users=1)
+PLAIN = CoVisitRule(damping=0, half_life_ms=WEEK_MS, min_users=1)
 BREAD, MILK, SOUP, BEER = range(4)
 ANN, BOB = range(2)
 
 
-def shares(co_visit: CoVisitModel, item: int, text_vectors: Vectors | None = None) -> dict[int, float]:
-    table = co_visit.table(text_vectors=text_vectors)
+def shares(co_visit: CoVisitModel, item: int) -> dict[int, float]:
+    table = co_visit.table()
     row = table.item.tolist().index(item)
     present = table.neighbours[row] >= 0
     return dict(zip(table.neighbours[row][present].tolist(), table.share[row][present].tolist(), strict=True))
@@ -35,12 +35,18 @@ def test_items_of_one_session_are_neighbours_both_ways() -> None:
     assert shares(co_visit, SOUP) == {BREAD: 0.5, MILK: 0.5}
 
 
-def test_a_pair_that_spans_two_sessions_weighs_less() -> None:
+def test_a_pair_that_spans_two_sessions_counts_like_any() -> None:
     co_visit = CoVisitModel(PLAIN)
-    co_visit.learn(ANN, BREAD, ts=0, session=1)
-    co_visit.learn(ANN, MILK, ts=0, session=1)
-    co_visit.learn(ANN, SOUP, ts=0, session=2)
-    assert shares(co_visit, BREAD) == {MILK: pytest.approx(1 / 1.5), SOUP: pytest.approx(0.5 / 1.5)}
+    for item, session in ((BREAD, 1), (MILK, 1), (SOUP, 2)):
+        co_visit.learn(ANN, item, ts=0, session=session)
+    assert shares(co_visit, BREAD) == {MILK: 0.5, SOUP: 0.5}
+
+
+def test_an_item_is_never_its_own_neighbour() -> None:
+    co_visit = CoVisitModel(PLAIN)
+    for item in (BREAD, BREAD, MILK, BREAD):
+        co_visit.learn(ANN, item, ts=0, session=1)
+    assert shares(co_visit, BREAD) == {MILK: 1.0}
 
 
 TEXTS = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[[3, 4, 5, 6]] / 4
@@ -48,26 +54,26 @@ TEXTS = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[
 
 
 def test_a_similar_text_counts_as_the_priors_co_visits() -> None:
-    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0))
+    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0), text_vectors=TEXTS)
     for user in range(3):
         co_visit.learn(user, BREAD, ts=0, session=user)
         co_visit.learn(user, SOUP, ts=0, session=user)
-    assert shares(co_visit, BREAD, TEXTS) == {SOUP: pytest.approx(3 / 4), MILK: pytest.approx(1 / 4)}
+    assert shares(co_visit, BREAD) == {SOUP: pytest.approx(3 / 4), MILK: pytest.approx(1 / 4)}
 
 
 def test_without_a_prior_texts_have_no_effect() -> None:
-    co_visit = CoVisitModel(PLAIN)
+    co_visit = CoVisitModel(PLAIN, text_vectors=TEXTS)
     for item in (BREAD, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
-    assert shares(co_visit, BREAD, TEXTS) == {SOUP: 1.0}
+    assert shares(co_visit, BREAD) == {SOUP: 1.0}
 
 
 def test_the_prior_has_the_weight_of_the_newest_visits() -> None:
-    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0))
+    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0), text_vectors=TEXTS)
     for session, ts in enumerate([0, 2 * WEEK_MS]):
         co_visit.learn(session, BREAD, ts, session)
         co_visit.learn(session, SOUP, ts, session)
-    assert shares(co_visit, BREAD, TEXTS) == {SOUP: pytest.approx(1.25 / 2.25), MILK: pytest.approx(1 / 2.25)}
+    assert shares(co_visit, BREAD) == {SOUP: pytest.approx(1.25 / 2.25), MILK: pytest.approx(1 / 2.25)}
 
 
 def test_two_users_make_no_pair() -> None:
@@ -114,7 +120,7 @@ def test_damping_lowers_the_share_of_one_chance_pair() -> None:
 
 
 def test_a_row_keeps_its_strongest_neighbours_within_the_bound() -> None:
-    co_visit = CoVisitModel(replace(PLAIN, row_bound=2, window=1, across=0.0, across_window=0))
+    co_visit = CoVisitModel(replace(PLAIN, row_bound=2, window=1))
     for session, other in enumerate([1, 1, 1, 2, 2, 3, 4, 5, 6]):
         co_visit.learn(session, BREAD, ts=0, session=session)
         co_visit.learn(session, other, ts=0, session=session)
@@ -124,12 +130,10 @@ def test_a_row_keeps_its_strongest_neighbours_within_the_bound() -> None:
     assert sum(remaining.values()) < 1, "shares are of all co-visits, also of those forgotten"
 
 
-def test_a_search_ends_the_session_and_pairs_with_nothing() -> None:
+def test_a_search_pairs_with_nothing() -> None:
     co_visit = CoVisitModel(PLAIN)
-    co_visit.learn(ANN, BREAD, ts=0, session=1)
-    co_visit.learn(ANN, -1, ts=0, session=2)
-    co_visit.learn(ANN, MILK, ts=0, session=1)
-    # back in a session of the same name, but not the same stretch: half of a pair in one session
+    for item in (BREAD, NONE, MILK):
+        co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD) == {MILK: 1.0}
     assert co_visit.slate(ANN, 5) == [BREAD, MILK]
 
@@ -196,9 +200,9 @@ def test_a_pair_is_a_neighbour_only_once_three_people_made_it(users: int, neighb
 
 
 def test_the_neighbours_that_a_text_gives_need_no_users() -> None:
-    co_visit = CoVisitModel(CoVisitRule(text_prior=1.0))
+    co_visit = CoVisitModel(CoVisitRule(text_prior=1.0), text_vectors=TEXTS)
     visit_together(co_visit, 1, BREAD, SOUP)
-    assert set(shares(co_visit, BREAD, TEXTS)) == {MILK}
+    assert set(shares(co_visit, BREAD)) == {MILK}
 
 
 def test_of_an_item_that_fewer_than_three_people_visited_only_the_day_is_known() -> None:
@@ -222,7 +226,7 @@ def test_an_unusual_user_leaves_no_trace_and_is_counted() -> None:
         columns = np.array([(user, item, 2, n, session) for n, (user, item, session) in enumerate(visits)]).T
         return EventLog.from_columns(EventColumns(*columns), user_ids=("",) * 100, item_ids=("",) * 400)
 
-    without, with_bot = CoVisitModel.fit(log(people)), CoVisitModel.fit(log(people + bot))
+    without, with_bot = CoVisitModel().fit(log(people)), CoVisitModel().fit(log(people + bot))
     assert (without.unusual_users, with_bot.unusual_users) == (frozenset(), {99})
     for name in ("item", "neighbours", "share", "popularity", "first_seen", "repeat_rate"):
         np.testing.assert_array_equal(getattr(without.table(), name), getattr(with_bot.table(), name))
@@ -252,7 +256,7 @@ def test_fitting_a_log_equals_learning_its_events_one_by_one() -> None:
         for n in range(1500)
     )
     progress: list[int] = []
-    fitted = CoVisitModel.fit(log, done=progress.append)
+    fitted = CoVisitModel().fit(log, progress.append)
     one_by_one = CoVisitModel()
     for n in range(1500):
         one_by_one.learn(0, n % 7, n, n // 9)
@@ -269,13 +273,13 @@ def test_fitting_a_log_equals_learning_its_events_one_by_one() -> None:
 def test_a_slate_sums_the_shares_of_the_newest_items(
     visits: list[tuple[int, int, int]], exclude: set[int], k: int
 ) -> None:
-    rule = replace(CoVisitRule(), recent=4, min_users=2)
-    co_visit = CoVisitModel(rule)
-    newest: list[tuple[int, int]] = []
+    scoring = CoVisitScoring(recent=4, decay=0.7, own_share=0.3)
+    co_visit = CoVisitModel(CoVisitRule(min_users=2), scoring)
+    newest: list[int] = []
     for ts, (user, item, session) in enumerate(visits):
         co_visit.learn(user, item, ts, session)
         if user == ANN:
-            newest.insert(0, (item, session))
+            newest.insert(0, item)
     table = co_visit.table(width=20)
     rows = {
         item: dict(zip(neighbours, share, strict=True))
@@ -284,13 +288,10 @@ def test_a_slate_sums_the_shares_of_the_newest_items(
         )
     }
     scores: dict[int, float] = {}
-    current = True
-    for item, session in newest[: rule.recent]:
-        current = current and session == newest[0][1]
-        for neighbour, share in rows[item].items():
+    for back, item in enumerate(newest[:4]):
+        for neighbour, share in [*rows[item].items(), (item, 0.3)]:
             if neighbour >= 0 and neighbour not in exclude:
-                weight = 1.0 if current else rule.earlier_session
-                scores[neighbour] = scores.get(neighbour, 0.0) + weight * share
+                scores[neighbour] = scores.get(neighbour, 0.0) + 0.7**back * share
     slate = co_visit.slate(ANN, k, exclude)
     assert len(slate) == min(k, len(scores))
     # float32 in the table: compare what the places are worth, not the places

@@ -47,9 +47,9 @@ def test_a_co_visit_table_of_many_centuries_is_that_of_the_newest_events() -> No
         EventColumns(ones * 0, items, ones, years * YEAR_MS, ones), user_ids=("u",), item_ids=tuple("abcdef")
     )
     texts = np.repeat(np.eye(2, 4), 3, axis=0) + np.random.default_rng(0).normal(scale=0.01, size=(6, 4))
-    rule = CoVisitRule(text_prior=5.0, window=3, across_window=3)
-    whole = CoVisitModel.fit(log, rule).table(3, texts.astype(np.float32))
-    newest = CoVisitModel.fit(log.split(7850 * YEAR_MS)[1], rule).table(3, texts.astype(np.float32))
+    rule = CoVisitRule(text_prior=5.0, window=3)
+    whole = CoVisitModel(rule, text_vectors=texts.astype(np.float32)).fit(log).table(3)
+    newest = CoVisitModel(rule, text_vectors=texts.astype(np.float32)).fit(log.split(7850 * YEAR_MS)[1]).table(3)
     of_both = [0, 2]  # rows of the items of the newest events
     assert whole.popularity == pytest.approx([*newest.popularity[:1], 0, *newest.popularity[1:]], abs=1e-6)
     assert (whole.neighbours[of_both] == newest.neighbours).all()

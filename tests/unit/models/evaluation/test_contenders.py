@@ -52,7 +52,7 @@ def log() -> EventLog:
 def ranker(tmp_path: Path, log: EventLog) -> OfflineRanker:
     item_ids = ItemVocabulary()
     write_release(tmp_path / "r1", item_ids=ITEMS)
-    neighbours = neighbour_table(CoVisitModel.fit(log.take(slice(0, START))).table(), item_ids, log)
+    neighbours = neighbour_table(CoVisitModel().fit(log.take(slice(0, START))).table(), item_ids, log)
     return OfflineRanker(
         live_release(tmp_path / "r1", item_ids, ITEMS), neighbours, item_ids, Policy(), LAYOUT._replace(slate=5)
     )
@@ -98,13 +98,13 @@ def test_without_a_past_only_first_events_lack_a_slate(ranker: OfflineRanker, lo
 
 
 def without_incumbent(ranker: OfflineRanker, log: EventLog) -> Contenders:
-    return Contenders(ranker, None, CoVisitModel.fit(log.take(slice(0, START))))
+    return Contenders(ranker, None, CoVisitModel().fit(log.take(slice(0, START))))
 
 
 def test_all_contenders_are_evaluated_on_the_same_events(tmp_path: Path, ranker: OfflineRanker, log: EventLog) -> None:
     write_release(tmp_path / "r2", "r2", ITEMS, seed=1, parent="r1")
     other = replace(ranker, live=live_release(tmp_path / "r2", ranker.item_ids, ITEMS))
-    co_visit = CoVisitModel.fit(log.take(slice(0, START)))
+    co_visit = CoVisitModel().fit(log.take(slice(0, START)))
     progress: list[int] = []
     paired = evaluate_contenders(Contenders(other, ranker, co_visit), log, START, done=progress.append)
     assert paired.incumbent is not None
@@ -117,16 +117,15 @@ def test_all_contenders_are_evaluated_on_the_same_events(tmp_path: Path, ranker:
     )
     assert sum(progress) == 3 * len(log)
     np.testing.assert_array_equal(paired.incumbent, rank_events(ranker, log, START).rank)
-    np.testing.assert_array_equal(co_visit.table().share, CoVisitModel.fit(log).table().share)
+    np.testing.assert_array_equal(co_visit.table().share, CoVisitModel().fit(log).table().share)
 
 
 def test_the_co_visit_model_has_the_same_metrics_in_the_prequential_evaluation(
     ranker: OfflineRanker, log: EventLog
 ) -> None:
     paired = evaluate_contenders(without_incumbent(ranker, log), log, START)
-    scores = evaluate_prequentially(
-        ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id), ranker.rules
-    ).overall.scores
+    served = ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id)
+    scores = evaluate_prequentially(served, ranker.rules, [CoVisitModel()]).overall.scores
     assert paired.incumbent is None
     assert scores["co_visit"].recall_at_20 == pytest.approx((paired.co_visit > 0).mean())
     assert scores["served"].events == len(paired.user)

@@ -9,9 +9,11 @@ from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventColumns, EventLog
-from models.evaluation.baselines import Baseline, baselines
-from models.evaluation.prequential import K, ServedLog, evaluate_prequentially, predict
+from models.evaluation.baselines import Baseline, Popularity
+from models.evaluation.prequential import K, Prequential, ServedLog, evaluate_prequentially, predict
 from models.offline.excluded_items import SlateRules
+from models.pipeline.baselines import BASELINES, make_baselines
+from models.pipeline.presets import preset
 from tests.support.layouts import LAYOUT
 
 RULES = SlateRules(Policy(), LAYOUT)
@@ -38,6 +40,10 @@ SERVED = [
 ]
 
 
+def scored(served: ServedLog) -> Prequential:
+    return evaluate_prequentially(served, RULES, make_baselines(preset("baskets")))
+
+
 def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
     served = ServedLog.from_feedback(HISTORY, SERVED)
     assert served.log.ts.tolist() == [1, 2, 3, 5, 6, 7, 8]
@@ -47,14 +53,14 @@ def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
 
 
 def test_only_events_whose_user_had_a_slate_are_scored_for_everyone() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES)
+    prequential = scored(ServedLog.from_feedback(HISTORY, SERVED))
     assert {scores.events for scores in prequential.overall.scores.values()} == {3}
-    assert set(prequential.overall.scores) == {"served", "popularity", "personal_frequency", "co_visit"}
-    assert set(prequential.overall.improvement) == {"popularity", "personal_frequency", "co_visit"}
+    assert set(prequential.overall.scores) == {"served", *BASELINES}
+    assert set(prequential.overall.improvement) == set(BASELINES)
 
 
 def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
-    served = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES).overall.scores["served"]
+    served = scored(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores["served"]
     assert served.recall_at_20 == pytest.approx(2 / 3)
     assert served.mrr_at_20 == pytest.approx((1 / 2 + 1) / 3)
     assert served.ndcg_at_20 == pytest.approx((1 / np.log2(3) + 1) / 3)
@@ -63,7 +69,7 @@ def test_what_was_served_is_scored_by_the_rank_in_the_feedback() -> None:
 def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
     """Ann's milk: of session a still, so no slate may hold it. Ann's soup: popular, not her own, bought with milk
     by Bob alone. Bob's beer: nobody has seen it."""
-    scores = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES).overall.scores
+    scores = scored(ServedLog.from_feedback(HISTORY, SERVED)).overall.scores
     assert scores["personal_frequency"].recall_at_20 == 0
     assert scores["popularity"].recall_at_20 == pytest.approx(1 / 3)
     assert scores["popularity"].mrr_at_20 == pytest.approx(1 / 3), "milk is of Ann's session, so soup is on top"
@@ -71,7 +77,7 @@ def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
 
 
 def test_slices_and_releases_part_the_events() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED), RULES)
+    prequential = scored(ServedLog.from_feedback(HISTORY, SERVED))
     events = {name: part.scores["served"].events for name, part in prequential.slices.items()}
     assert events == {"repeat": 1, "new_to_user": 2, "first_of_session": 1}
     assert {name: part.scores["co_visit"].events for name, part in prequential.releases.items()} == {"r1": 2, "r2": 1}
@@ -79,13 +85,13 @@ def test_slices_and_releases_part_the_events() -> None:
 
 
 def test_a_slice_without_events_has_no_lead() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, SERVED[-1:]), RULES)
+    prequential = scored(ServedLog.from_feedback(HISTORY, SERVED[-1:]))
     assert prequential.slices["repeat"].scores["served"].events == 0
     assert prequential.slices["repeat"].improvement == {}
 
 
 def test_a_log_without_any_slate_is_an_account_of_nothing() -> None:
-    prequential = evaluate_prequentially(ServedLog.from_feedback(HISTORY, []), RULES)
+    prequential = scored(ServedLog.from_feedback(HISTORY, []))
     assert prequential.overall.scores["served"].events == 0
     assert prequential.releases == {}
 
@@ -126,19 +132,19 @@ ALL_BUT_FIRST = np.array([False, True, True, True])
 
 
 def test_a_slate_leaves_out_the_session_as_known_after_the_event_before() -> None:
-    watched = Watched(baselines()[0])
+    watched = Watched(Popularity())
     predict(LOG, ALL_BUT_FIRST, [watched], RULES)
     assert watched.excluded == [{4}, {4, 5}, {4}]
 
 
 def test_discovery_leaves_out_all_that_the_ranker_remembers_of_the_user() -> None:
-    watched = Watched(baselines()[0])
+    watched = Watched(Popularity())
     predict(LOG, ALL_BUT_FIRST, [watched], SlateRules(Policy(exclude_seen=True), LAYOUT))
     assert watched.excluded == [{4}, {4, 5}, {4, 5}]
 
 
 def test_a_baseline_may_show_again_what_the_ranker_has_forgotten() -> None:
-    watched = Watched(baselines()[0])
+    watched = Watched(Popularity())
     rules = SlateRules(Policy(exclude_seen=True), LAYOUT._replace(history=1, long_term_items=1))
     log = EventLog.from_columns(
         EventColumns(np.zeros(4, int), np.arange(4), np.full(4, 2), np.arange(4), np.full(4, NONE)),
@@ -150,7 +156,7 @@ def test_a_baseline_may_show_again_what_the_ranker_has_forgotten() -> None:
 
 
 def test_a_baselines_slates_have_the_length_of_the_rankers() -> None:
-    watched = Watched(baselines()[0])
+    watched = Watched(Popularity())
     log = EventLog.from_columns(
         EventColumns(np.arange(30) % 2, np.arange(30), np.full(30, 2), np.arange(30), np.full(30, NONE)),
         user_ids=("ann", "bob"),
@@ -161,13 +167,13 @@ def test_a_baselines_slates_have_the_length_of_the_rankers() -> None:
 
 
 def test_a_baseline_predicts_before_it_learns() -> None:
-    watched = Watched(baselines()[0])
+    watched = Watched(Popularity())
     predict(LOG, ALL_BUT_FIRST, [watched], RULES)
     assert watched.order == ["learn", *["predict", "learn"] * 3]
 
 
 def test_a_baseline_does_not_learn_the_events_twice_that_it_was_trained_on() -> None:
-    watched = Watched(baselines()[0])
+    watched = Watched(Popularity())
     predict(LOG, np.array([False, False, True, True]), [watched], RULES, trained_events=2)
     assert watched.order == ["predict", "learn"] * 2
 
@@ -188,7 +194,7 @@ def test_the_recorded_rank_is_the_items_position_on_the_slate(seed: int) -> None
         user_ids=tuple("abcde"),
         item_ids=tuple(map(str, range(60))),
     )
-    watched = [Watched(rival) for rival in baselines()]
+    watched = [Watched(rival) for rival in make_baselines(preset("baskets"))]
     scored = random.random(n) < 0.5
     predicted = predict(log, scored, watched, RULES)
     for rival in watched:

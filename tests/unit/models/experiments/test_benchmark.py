@@ -29,7 +29,6 @@ from models.experiments.continual import TrainingMethod, configure, run_periods
 from models.networks.list_ranker import ListRankerConfig
 from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
-from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.training import Training
 from tests.support.data_folders import Rows, write_folder
@@ -87,7 +86,7 @@ def test_a_seed_model_alone_predicts_the_same_events(
     rules = SlateRules(sessions.config.policy, sessions.config.layout)
     moments = prediction_points_before(sessions.log.take(rows), np.searchsorted(rows, tested.row), rules)
     assert ((moments.contexts.recent[:, 0] + 1) % ITEMS == tested.item).all()
-    seed = CoVisitSeedModel(sessions.config.co_visits)
+    seed = sessions.config.co_visit_seed_model()
     seed.fit(sessions.train_log, np.zeros((ITEMS, 1), np.float32), lambda share: None)
     assert Quality.from_ranks(seed_ranks(seed, moments, tested.item, rules.slate)).recall[5] > 0.9
 

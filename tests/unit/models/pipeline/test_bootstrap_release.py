@@ -51,7 +51,7 @@ def slates_of(folder: Path, log: EventLog, past: EventLog | None = None) -> list
     item_ids = ItemVocabulary()
     opened = release.open_release(folder)
     live = load_servable(opened, item_ids, ITEMS, folder.parent)
-    rows = CoVisitRows() if past is None else neighbour_table(CoVisitModel.fit(past).table(), item_ids, past)
+    rows = CoVisitRows() if past is None else neighbour_table(CoVisitModel().fit(past).table(), item_ids, past)
     ranked = rank_events(OfflineRanker(live, rows, item_ids, Policy(), LAYOUT._replace(slate=3)), log, 0)
     names = {int(item_ids.row(item.item_id)): item.item_id for item in ITEMS}
     return [[names[row] for row in slate if row >= 0] for slate in ranked.slate.tolist()]

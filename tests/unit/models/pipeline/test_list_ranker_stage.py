@@ -50,7 +50,7 @@ def ranker(folder: Path, inputs: PipelineInputs) -> OfflineRanker:
     texts = np.random.default_rng(0).normal(size=(len(ITEMS), TEXT_DIMS)).astype(np.float32)
     encoder = EncoderConfig(len(ITEMS) + 1, TEXT_DIMS, DIMS, DIMS, DIMS)
     catalogue = Catalogue(IDS, texts, None, {}, child=False)
-    return provisional_ranker(inputs, catalogue, CoVisitModel.fit(inputs.log).table(), folder, encoder, config)
+    return provisional_ranker(inputs, catalogue, CoVisitModel().fit(inputs.log).table(), folder, encoder, config)
 
 
 def test_lists_are_made_with_the_catalogue_of_their_time(tmp_path: Path, inputs: PipelineInputs) -> None:

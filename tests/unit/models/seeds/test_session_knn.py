@@ -7,7 +7,8 @@ import pytest
 
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
-from models.seeds.session_knn import REACH, SessionKnnSeedModel
+from models.knn.rule import REACH, SessionKnnRule
+from models.seeds.session_knn import SessionKnnSeedModel
 
 ITEMS = 30
 HOUR_MS = 3600_000
@@ -54,7 +55,7 @@ def test_items_close_to_the_shared_item_rank_above_distant_ones() -> None:
 
 
 def test_a_recent_session_counts_more_than_an_old_one() -> None:
-    seed_model = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeedModel(half_life_ms=HOUR_MS))
+    seed_model = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeedModel(SessionKnnRule(half_life_ms=HOUR_MS)))
     assert listed(seed_model, contexts(SHARED, ts=2 * HOUR_MS)) == [SHARED, NEXT, FAR]
 
 
@@ -65,7 +66,7 @@ def test_a_session_that_shares_the_newest_item_counts_more_than_one_that_shares_
 
 
 def test_only_the_newest_sessions_of_an_item_are_searched() -> None:
-    seed_model = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeedModel(sampled=1))
+    seed_model = fitted(log([SHARED, FAR], [SHARED, NEXT]), SessionKnnSeedModel(SessionKnnRule(sampled=1)))
     assert listed(seed_model, contexts(SHARED)) == [SHARED, NEXT]
     assert listed(seed_model, contexts(SHARED, ts=HOUR_MS)) == [SHARED, FAR], "of those that had ended by then"
 
@@ -110,7 +111,8 @@ def test_contexts_without_time_stamps_are_an_error() -> None:
 def test_the_index_finds_what_comparing_with_every_session_finds() -> None:
     random = np.random.default_rng(0)
     sessions = [random.integers(0, 8, random.integers(1, 7)).tolist() for _ in range(40)]
-    seed_model = fitted(log(*sessions), SessionKnnSeedModel(recent=3, half_life_ms=9 * HOUR_MS, neighbours=100))
+    rule = SessionKnnRule(recent=3, half_life_ms=9 * HOUR_MS, neighbours=100)
+    seed_model = fitted(log(*sessions), SessionKnnSeedModel(rule))
     for _ in range(30):
         recent, ts = random.integers(0, 8, 4).tolist(), int(random.integers(0, 41 * HOUR_MS))
         votes = _votes(sessions, recent, ts, seed_model)
@@ -124,7 +126,7 @@ def _votes(sessions: list[list[int]], recent: list[int], ts: int, seed_model: Se
     """The rule, written plainly for one prediction point."""
     votes = np.zeros(ITEMS)
     session_count = [sum(item in session and len(session) > 1 for session in sessions) for item in range(ITEMS)]
-    newest = list(dict.fromkeys(recent[: seed_model.recent]))
+    newest = list(dict.fromkeys(recent[: seed_model.rule.recent]))
     age = {item: recent.index(item) for item in newest}
     for number, session in enumerate(sessions):
         end = number * HOUR_MS + (len(session) - 1) * 1000
@@ -132,12 +134,12 @@ def _votes(sessions: list[list[int]], recent: list[int], ts: int, seed_model: Se
         if end >= ts or not shared or len(session) == 1:
             continue
         similarity = sum(
-            np.log1p(len(sessions) / session_count[item]) ** 2 * np.exp(-age[item] / seed_model.recency)
+            np.log1p(len(sessions) / session_count[item]) ** 2 * np.exp(-age[item] / seed_model.rule.recency)
             for item in shared
         )
         last = len(session) - 1 - session[::-1].index(shared[0])
         for index, item in enumerate(session):
-            if abs(index - last) <= REACH * seed_model.distance:
-                faded = np.exp(-abs(index - last) / seed_model.distance)
-                votes[item] += similarity * 0.5 ** ((ts - end) / seed_model.half_life_ms) * faded
+            if abs(index - last) <= REACH * seed_model.rule.distance:
+                faded = np.exp(-abs(index - last) / seed_model.rule.distance)
+                votes[item] += similarity * 0.5 ** ((ts - end) / seed_model.rule.half_life_ms) * faded
     return votes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
@@ -95,13 +96,18 @@ class RandomQueries:
             entry = expected_of(item)
             entry.own, entry.own_count = entry.own + decayed, entry.own_count + count
             entry.own_first_s, entry.own_last_s = min(entry.own_first_s, first_s), max(entry.own_last_s, last_s)
-        for back, recent in enumerate(queries.recent[user, : policy.recent].tolist()):
-            for near, weight in zip(table.rows[recent].tolist(), table.weights[recent].tolist(), strict=True):
-                if recent >= 0 and near >= 0:
-                    expected_of(near).co_visit_recent += weight * 0.5 ** (back / 2)
-                    expected_of(near).co_visit_last += weight if back == 0 else 0
+        for recent in queries.recent[user, : policy.recent].tolist():
+            for near in table.rows[recent].tolist() if recent >= 0 else ():
+                expected_of(near)
         for item in self.index.search(queries.vector[user : user + 1], policy.retrieval_k)[0][0].tolist():
             expected_of(item)
+        scoring = policy.co_visit_scoring
+        for back, recent in enumerate(queries.recent[user, : scoring.recent].tolist()):
+            expected_of(recent).co_visit_recent += scoring.decay**back * scoring.own_share
+            for near, weight in zip(table.rows[recent].tolist(), table.weights[recent].tolist(), strict=True):
+                if recent >= 0 and near in by_item:
+                    expected_of(near).co_visit_recent += scoring.decay**back * weight
+                    expected_of(near).co_visit_last += weight if back == 0 else 0
         excluded = (set() if policy.allow_session_repeats else set(session)) | (
             {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
         )
@@ -134,7 +140,13 @@ def test_candidates_are_the_union_of_the_sources_without_excluded_items(
     allow_session_repeats: bool, exclude_seen: bool
 ) -> None:
     random_queries = RandomQueries()
-    policy = Policy(retrieval_k=10, recent=4, exclude_seen=exclude_seen, allow_session_repeats=allow_session_repeats)
+    policy = Policy(
+        retrieval_k=10,
+        recent=4,
+        co_visit_scoring=CoVisitScoring(recent=6, decay=0.6, own_share=0.2),
+        exclude_seen=exclude_seen,
+        allow_session_repeats=allow_session_repeats,
+    )
     candidates = propose(random_queries.queries, random_queries.index, random_queries.neighbours, policy, HALF_LIFE_S)
     for user in range(USERS):
         expected = random_queries.expected(user, policy)

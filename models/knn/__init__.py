@@ -1,0 +1,1 @@
+"""Nearest neighbours of a session or a user, learned event by event."""
