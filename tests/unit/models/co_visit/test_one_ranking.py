@@ -12,7 +12,6 @@ from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.co_visit.model import CoVisitModel
@@ -23,6 +22,7 @@ from models.offline.offline_ranker import neighbour_table
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import Kind, preset
 from models.seeds.co_visit import CoVisitSeedModel
+from tests.support.layouts import LAYOUT
 
 ITEMS, USERS, EVENTS = 40, 25, 600
 TEXTS = np.random.default_rng(7).normal(size=(ITEMS, 8)).astype(np.float32)
@@ -61,7 +61,7 @@ def served_order(config: ReleaseCandidateConfig, events: EventLog, recent: list[
     rows = item_ids.rows(events.item_ids)
     index = ItemIndex(4)
     index.upsert(rows, np.ones((ITEMS, 4), np.float32), np.ones(ITEMS, np.bool_))
-    queries = UserSnapshots.empty(1, dims=4, layout=StateLayout())
+    queries = UserSnapshots.empty(1, dims=4, layout=LAYOUT)
     queries.recent[0] = -1
     queries.recent[0, : len(recent)] = rows[recent]
     policy = replace(config.policy, allow_session_repeats=True, exclude_seen=False)
