@@ -170,8 +170,7 @@ def test_ranks_are_those_that_our_slates_have_for_the_same_scores() -> None:
     best, policy = BestCandidates.empty(users, k), Policy(exclude_seen=True)
     places = []
     for user, (first, end) in enumerate(known.bounds.tolist()):
-        seen = set(known.item[first:end].tolist())
-        barred = seen if policy.excludes(in_session=False) else set()
+        barred = set(known.item[first:end].tolist()) if policy.excludes(in_session=False) else set()
         places += [(user, item, scores[known.item[end - 1], item]) for item in range(ITEMS) if item not in barred]
     query, item, score = (np.array(column) for column in zip(*places, strict=True))
     top_k_per_query(score.astype(np.float32), query.astype(np.int64), item.astype(np.int32), best)
