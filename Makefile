@@ -6,6 +6,7 @@
 #   make results   run every offline benchmark with the code that serves           (ARGS="--only video" and so on)
 #   make bench     measure the ranker's throughput and latency against baselines   (ARGS="--repeats 3" and so on)
 #   make peers     compare the ranker with other libraries on the same work        (ARGS="--repeats 3" and so on)
+#   make sequential-peers    train published recommenders on the benchmarks' rows  (ARGS="--data FOLDER" and so on)
 #   make check     lint, formatting, types
 #   make help      list all targets
 
@@ -29,13 +30,13 @@ PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed-$(shell (pwd; cat pyproject.toml $(PINS)/peers.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos results bench peers check format lint-deploy clean
+.PHONY: help setup demo test chaos results bench peers sequential-peers check format lint-deploy clean
 .SUFFIXES:
 
 help: ## list the targets
 	@echo 'make <target> [VENV=folder] [PYTHON=interpreter] [ARGS="…"]'
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target what; do \
-		printf '  %-12s %s\n' "$$target" "$$what"; done
+		printf '  %-17s %s\n' "$$target" "$$what"; done
 
 setup: $(STAMP) ## create the virtual environment in .venv with pinned dependencies, without those of tests
 
@@ -62,6 +63,10 @@ bench: $(STAMP) ## measure the ranker against its baselines and print the table
 peers: $(STAMP) $(PEERS_STAMP) ## compare the ranker with other libraries on the same work
 	@echo '==> python -m tests.benchmarks.peers $(ARGS)'
 	@$(BIN)/python -m tests.benchmarks.peers $(ARGS)
+
+sequential-peers: $(STAMP) ## train published sequential recommenders on the rows of a benchmark (ARGS="--data folder")
+	@echo '==> python -m tests.benchmarks.peers.sequential $(ARGS)'
+	@$(BIN)/python -m tests.benchmarks.peers.sequential $(ARGS)
 
 check: $(DEV_STAMP) ## check lint, formatting and types
 	@echo '==> ruff check'

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.event_log import EventLog
+from models.data.sessions import begins_session
 
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -80,6 +81,7 @@ class Sequences:
     seconds_since: Floats  # [N], seconds since the user's previous event, 0 for the first
     ts: NDArray[np.int64]  # [N], UTC milliseconds
     start: Positions  # [U + 1], row of each user's first event, and N
+    session: Positions  # [N], number of the event's session, ascending
 
     def __len__(self) -> int:
         return len(self.item)
@@ -89,20 +91,35 @@ class Sequences:
         """Sort the events of a log that have an item."""
         log = log.with_items()
         order = np.lexsort((np.arange(len(log)), log.user))  # stable: each user's events stay in time order
-        return cls._sorted(log.user[order], log.item[order], log.type[order], log.ts[order])
+        sorted_log = log.take(order)
+        session = np.cumsum(begins_session(sorted_log), dtype=np.int64)
+        return cls._sorted(sorted_log.user, sorted_log.item, sorted_log.type, sorted_log.ts, session)
 
     @classmethod
     def _sorted(
-        cls, user: NDArray[np.int32], item: NDArray[np.int32], type: NDArray[np.uint8], ts: NDArray[np.int64]
+        cls,
+        user: NDArray[np.int32],
+        item: NDArray[np.int32],
+        type: NDArray[np.uint8],
+        ts: NDArray[np.int64],
+        session: Positions,
     ) -> Sequences:
         first = np.r_[True, user[1:] != user[:-1]][: len(user)]
         seconds = np.where(first, 0, np.diff(ts, prepend=ts[:1])) / 1000
         start = np.r_[np.flatnonzero(first), len(user)]
-        return cls(user=user, item=item, type=type, seconds_since=seconds.astype(np.float32), ts=ts, start=start)
+        return cls(
+            user=user,
+            item=item,
+            type=type,
+            seconds_since=seconds.astype(np.float32),
+            ts=ts,
+            start=start,
+            session=session,
+        )
 
     def only(self, rows: NDArray[np.bool_]) -> Sequences:
         """The events of a mask [N], as if the users had had no others."""
-        return Sequences._sorted(self.user[rows], self.item[rows], self.type[rows], self.ts[rows])
+        return Sequences._sorted(self.user[rows], self.item[rows], self.type[rows], self.ts[rows], self.session[rows])
 
     def windows(self, length: int, random: np.random.Generator) -> Positions:
         """Bounds [W, 2] of windows that cover every event once, cut at random offsets and shuffled."""
@@ -143,6 +160,12 @@ class Sequences:
             ts=np.where(present, self.ts[row], 0),
             type=np.where(present, self.type[row], 0).astype(np.uint8),
         )
+
+    def in_session(self, rows: Positions, length: int) -> NDArray[np.bool_]:
+        """Mask [B, length] of the recent events of `contexts` that belong to the session of the event at the row."""
+        earlier = rows[:, None] - np.arange(length)
+        same: NDArray[np.bool_] = self.session[np.maximum(earlier, 0)] == self.session[rows][:, None]
+        return same & (earlier >= 0)
 
     def following(self, rows: Positions, length: int) -> NDArray[np.int32]:
         """Items [B, length] of the user's events right after rows [B], padded with -1."""

@@ -12,6 +12,7 @@ from models.data.event_log import NONE, EventLog
 from models.data.sequences import Contexts, Positions, Sequences
 from models.metrics.ranking import Ranks
 from models.offline.excluded_items import SlateRules, excluded_items
+from models.seeds.policy_filter import allowed_top_k
 from models.seeds.seed_model import SeedModel
 
 BATCH = 512
@@ -50,10 +51,7 @@ def seed_ranks(seed: SeedModel, points: PredictionPoints, next_item: NDArray[np.
     ranks = np.full(len(points.contexts), NOT_ON_SLATE, np.int32)
     for start in range(0, len(ranks), BATCH):
         part = slice(start, start + BATCH)
-        excluded = points.excluded[part]
-        top = seed.predict_top_k(points.contexts.part(part.start, part.stop), slate + excluded.shape[1]).items
-        allowed = (top >= 0) & ~(top[:, :, None] == excluded[:, None, :]).any(axis=2)
-        position = np.cumsum(allowed, axis=1)
-        hit = (top == next_item[part][:, None]) & allowed & (position <= slate)
-        ranks[part] = np.where(hit.any(axis=1), (position * hit).max(axis=1), NOT_ON_SLATE)
+        top = allowed_top_k(seed, points.contexts.part(part.start, part.stop), points.excluded[part], slate).items
+        hit = top == next_item[part][:, None]
+        ranks[part] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE)
     return ranks

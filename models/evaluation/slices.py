@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
 from models.data.event_log import NONE, EventLog
+from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
 
-COLD_INTERACTIONS = 5
-"""An item with at most this many events before the evaluation is cold: its vector comes almost only from its text."""
 LARGEST_DOMAINS = 20
 """Domains that are slices of their own; the others are one slice, so that the number of tests stays bounded."""
 
@@ -40,10 +39,7 @@ def cut_slices(
 
 def repeats(log: EventLog) -> Mask:
     """Mask [N] of the events about an item that their user had before."""
-    pair = log.user.astype(np.int64) * (len(log.item_ids) + 1) + log.item
-    repeat = np.ones(len(log), np.bool_)
-    repeat[np.unique(pair, return_index=True)[1]] = False
-    return repeat
+    return repeated_pairs(log.user, log.item)
 
 
 def _by_domain(item: NDArray[np.int32], domains: Sequence[str | None], items: int) -> Iterator[tuple[str, Mask]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,13 +15,15 @@ from models.data.sequences import Positions, Sequences, SequenceWindows
 
 UNSAMPLED_PROBABILITY = 1e-12
 """Stands for the probability 0 of items that are never sampled, so that its logarithm is finite."""
+EXACT_UP_TO = 4
+"""A pool of up to this many times the negatives asked for is used whole: the softmax over it is exact."""
 EXCLUDED = -1e9
 """Logit of a negative that does not count. Finite, because a divergence multiplies it by the probability 0."""
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """n items, sampled with replacement, that all prediction points of a step share."""
+    """n items that all prediction points of a step share."""
 
     items: Positions  # [n], item numbers
     vectors: Tensor  # [n, d]
@@ -68,14 +71,18 @@ class NegativeSampler:
         mixture = np.where(counts > 0, 0.5 * share + 0.5 / len(pool), UNSAMPLED_PROBABILITY)
         return cls(pool, np.cumsum(share[pool]), torch.from_numpy(np.log(mixture).astype(np.float32)))
 
-    def draw(self, n: int, random: np.random.Generator) -> Positions:
-        """n item numbers, with replacement."""
-        popular = np.searchsorted(self.cumulative, random.random(n // 2) * self.cumulative[-1])
-        return self.pool[np.r_[popular, random.integers(len(self.pool), size=n - n // 2)]]
+    def draw(self, n: int, random: np.random.Generator, vectors: Callable[[Positions], Tensor]) -> Negatives:
+        """A `sample` of n items, or every item of a small pool once: see `EXACT_UP_TO`."""
+        if len(self.pool) <= EXACT_UP_TO * n:
+            return Negatives(self.pool, vectors(self.pool), torch.zeros(len(self.pool)))
+        return self.sample(n, random, vectors)
 
-    def log_expected_count(self, drawn: Positions) -> Tensor:
-        """Log of how often each of the drawn [n] items is expected among n."""
-        return self.log_probability[torch.from_numpy(drawn)] + math.log(max(len(drawn), 1))
+    def sample(self, n: int, random: np.random.Generator, vectors: Callable[[Positions], Tensor]) -> Negatives:
+        """n items, drawn with replacement; `vectors` gives the vectors [n, d] of item numbers [n]."""
+        popular = np.searchsorted(self.cumulative, random.random(n // 2) * self.cumulative[-1])
+        drawn = self.pool[np.r_[popular, random.integers(len(self.pool), size=n - n // 2)]]
+        log_expected_count = self.log_probability[torch.from_numpy(drawn)] + math.log(n)
+        return Negatives(drawn, vectors(drawn), log_expected_count)
 
 
 @dataclass(frozen=True)

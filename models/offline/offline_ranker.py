@@ -36,6 +36,9 @@ RANK_BATCH = 256
 """Events in one call of the serving core when every event is ranked. The size changes memory and speed, not the slates.
 An online ranker takes up to `batch_max` events at a time (2,048 by default)."""
 
+BEFORE_ALL_MS = -2
+"""Before the oldest version of every item, see `CatalogueChanges`."""
+
 
 @dataclass(frozen=True)
 class OfflineRanker:
@@ -122,37 +125,37 @@ class Playback:
         self._is_tuned = False
         self._events = 0
         """Events so far; an event's key is its number."""
-        self._catalogue_ms = int(before.ts.max(initial=0))
-        """The index has the catalogue of this time."""
+        self._catalogue_ms = BEFORE_ALL_MS
+        """The index has the catalogue of this time; an earlier run may have left it of a later one."""
         served_from = len(before)
         if ranker.served_from_ms is not None:
             served_from = int(np.searchsorted(before.ts, ranker.served_from_ms))
-        self._replay(before.take(slice(0, served_from)), None, done)
-        self._replay(before.take(slice(served_from, None)), ranker.live, done)
+        for batch in self._next_batches(before.take(slice(0, served_from)), REPLAY_BATCH):
+            replay(self.states, batch)
+            done(len(batch))
+        for batch in self._batches_in_catalogue(before.take(slice(served_from, None)), REPLAY_BATCH):
+            replay(self.states, batch, ranker.live)
+            done(len(batch))
+        self._move_catalogue_to(int(before.ts.max(initial=0)))
         self._tune_to(self._newest_users(before))
 
     def batches(self, log: EventLog) -> Iterator[EventBatch]:
         """The log's events, in the batches in which they are to be ranked or to update the `states`."""
-        self._move_catalogue_to(int(log.ts[:1].max(initial=0)), is_first=True)
-        for batch in self._next_batches(log, RANK_BATCH, self._catalogue_cuts(log)):
-            self._move_catalogue_to(int(batch.columns.ts[0]))
+        for batch in self._batches_in_catalogue(log, RANK_BATCH):
             yield batch
             self._tune_to(np.unique(batch.columns.slots))
 
-    def _move_catalogue_to(self, ts: int, is_first: bool = False) -> None:
-        """Apply what changed up to a batch's first event; batches end at changes.
+    def _batches_in_catalogue(self, log: EventLog, size: int) -> Iterator[EventBatch]:
+        """Batches that end at changes of the catalogue; the index has that of each batch."""
+        for batch in self._next_batches(log, size, self._catalogue_cuts(log)):
+            self._move_catalogue_to(int(batch.columns.ts[0]))
+            yield batch
 
-        At the first batch, all of it: an earlier run may have left the index of a later time.
-        """
+    def _move_catalogue_to(self, ts: int) -> None:
         until = max(self._catalogue_ms, ts)
         if self._ranker.catalogue is not None:
-            self._ranker.catalogue.apply(self._ranker.live.index, -2 if is_first else self._catalogue_ms, until)
+            self._ranker.catalogue.apply(self._ranker.live.index, self._catalogue_ms, until)
         self._catalogue_ms = until
-
-    def _replay(self, log: EventLog, live: ServableRelease | None, done: Advance) -> None:
-        for batch in self._next_batches(log, REPLAY_BATCH):
-            replay(self.states, batch, live)
-            done(len(batch))
 
     def _catalogue_cuts(self, log: EventLog) -> Positions:
         """Rows of the first events after each change of the catalogue."""

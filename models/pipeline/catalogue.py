@@ -19,8 +19,8 @@ from models.data.event_log import EventLog
 from models.data.sequences import Sequences
 from models.networks.text_transformer import text_vectors
 from models.pipeline.config import PipelineInputs
-from models.seeds.seed_model import SeedModel
 from models.sharing.strategy import TrainingData
+from models.sharing.teachers import Teachers
 from models.stages import Done
 
 ITEMS = "items.json"
@@ -56,13 +56,13 @@ class Catalogue:
         domains = _number_domains(inputs.items, inputs.parent, folder)
         return cls(item_ids, vectors, domains, numbers, inputs.parent is not None)
 
-    def training_data(self, log: EventLog, seeds: Sequence[SeedModel], new_since_ms: int) -> TrainingData:
+    def training_data(self, log: EventLog, teachers: Teachers | None, new_since_ms: int) -> TrainingData:
         """What an encoder is trained on, from a log of the catalogue's items. `new_since_ms`: see `TrainingData`."""
         return TrainingData(
             sequences=Sequences.from_log(log),
             text_vectors=torch.from_numpy(self.text_vectors),
             numbers=np.array([self.numbers.get(item_id, 0) for item_id in self.item_ids], np.int64),
-            seed_models=seeds,
+            teachers=teachers,
             new_since_ms=new_since_ms,
             child=self.child,
             domains=self.domains,

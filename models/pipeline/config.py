@@ -154,8 +154,12 @@ class ReleaseCandidateConfig:
     @property
     def uses_seed_models(self) -> bool:
         """Whether a stage needs the configured seed models."""
-        distils = any(isinstance(strategy, RankDistillation) for strategy in self.strategies)
-        return self.comparison_points > 0 or distils
+        return self.comparison_points > 0 or self.distillation is not None
+
+    @property
+    def distillation(self) -> RankDistillation | None:
+        """The strategy that needs teachers, if it is among the strategies."""
+        return next((strategy for strategy in self.strategies if isinstance(strategy, RankDistillation)), None)
 
 
 def default_seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:

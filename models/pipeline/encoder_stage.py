@@ -22,6 +22,7 @@ from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, sea
 from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.seed_model import SeedModel
 from models.sharing.strategy import TrainingData
+from models.sharing.teachers import Fold, Teachers, fit_folds, fold_ends
 from models.sharing.training import TrainingObserver, train
 from models.stages import Done, Stages
 
@@ -39,21 +40,30 @@ class FittedSeedModels:
 
     models: Sequence[SeedModel]
     co_visit: CoVisitTable
+    teachers: Teachers | None
+    """The same, and their earlier fits; None if no strategy needs them."""
 
 
 def fit_seed_models(
-    log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
+    inputs: PipelineInputs, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
 ) -> FittedSeedModels:
-    """Fit the co-visit model and, if a later stage needs them, the configured seed models."""
-    co_visit = _co_visit_model(config)
-    others = config.seed_models(config) if config.uses_seed_models else []
-    models: list[SeedModel] = [co_visit, *(model for model in others if model.name not in config.left_out_seed_models)]
+    """Fit the co-visit model and, if a later stage needs them, the configured seed models, and their earlier fits."""
+    log, text_vectors = inputs.before, catalogue.text_vectors
+    co_visit, *others = _seed_models(config)
+    assert isinstance(co_visit, CoVisitSeedModel)
+    models: list[SeedModel] = [co_visit, *(others if config.uses_seed_models else ())]
     for model in models:
         with stages(f"seed {model.name}") as done:
-            model.fit(log, catalogue.text_vectors, done)
+            model.fit(log, text_vectors, done)
     assert co_visit.table is not None
-    teach = models[1:] if co_visit.name in config.left_out_seed_models else models
-    return FittedSeedModels(teach, co_visit.table)
+    teach = [model for model in models if model.name not in config.left_out_seed_models]
+    if config.distillation is None:
+        return FittedSeedModels(teach, co_visit.table, None)
+    ends = fold_ends(log, inputs.new_since_ms if inputs.parent else 0, config.distillation.folds)
+    with stages("teachers") as done:
+        folds = fit_folds(lambda: _teachers(config), log, ends, text_vectors, done)
+    teachers = Teachers([*folds, Fold(inputs.order_from_ms, teach)], config.policy)
+    return FittedSeedModels(teach, co_visit.table, teachers)
 
 
 def fit_co_visits(
@@ -64,6 +74,16 @@ def fit_co_visits(
     model.fit(log, catalogue.text_vectors, done)
     assert model.table is not None
     return model.table
+
+
+def _seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:
+    """The seed models that are not left out, not fitted; the co-visit model, whose table serves, always first."""
+    left_out = config.left_out_seed_models
+    return [_co_visit_model(config), *(model for model in config.seed_models(config) if model.name not in left_out)]
+
+
+def _teachers(config: ReleaseCandidateConfig) -> list[SeedModel]:
+    return [model for model in _seed_models(config) if model.name not in config.left_out_seed_models]
 
 
 def _co_visit_model(config: ReleaseCandidateConfig) -> CoVisitSeedModel:
@@ -100,7 +120,7 @@ def search_sharing(
             "leave out --search-seconds, or give more events of users who come back"
         )
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
-    data = catalogue.training_data(before.last(config.search.events), seed_models.models, new_since_ms)
+    data = catalogue.training_data(before.last(config.search.events), seed_models.teachers, new_since_ms)
 
     def make_encoder(trial: ReleaseCandidateConfig) -> SharedEncoder:
         return new_encoder(catalogue, inputs.parent, trial)
@@ -141,7 +161,7 @@ def share(
     if inputs.parent is not None and inputs.new_since_ms >= inputs.order_from_ms:
         return {}
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
-    data = catalogue.training_data(inputs.before, seed_models.models, new_since_ms)
+    data = catalogue.training_data(inputs.before, seed_models.teachers, new_since_ms)
     return _train("sharing", encoder, data, config, stages)
 
 

@@ -130,7 +130,7 @@ def make_release_candidate(
     _export_text_transformer(inputs, folder, config, stages)
     with stages("text vectors") as done:
         catalogue = Catalogue.read(inputs, folder, cache, config.threads, done)
-    seed_models = fit_seed_models(inputs.before, catalogue, config, stages)
+    seed_models = fit_seed_models(inputs, catalogue, config, stages)
     search = search_sharing(inputs, catalogue, seed_models, config, stages)
     config = config if search is None else search.config
 
@@ -150,7 +150,7 @@ def make_release_candidate(
         )
     purchase = _train_purchase_head(inputs, moments, folder, config, stages)
 
-    window_data = catalogue.training_data(inputs.log, seed_models.models, inputs.order_from_ms)
+    window_data = catalogue.training_data(inputs.log, seed_models.teachers, inputs.order_from_ms)
     metrics = fine_tune(encoder, window_data, sharing_metrics, config, stages)
     save_file(encoder.state_dict(), folder / ENCODER_WEIGHTS)
     encoder_parity = export_encoder(encoder, folder)

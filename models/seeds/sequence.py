@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts, Positions, Sequences
-from models.networks.sampled_softmax import Negatives, NegativeSampler, Targets, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import NegativeSampler, Targets, draw_targets, sampled_softmax
 from models.seeds.gru import GruConfig
 from models.seeds.network import IdNetwork, NetworkConfig
 from models.seeds.seed_model import TopK, Vectors, top_k_items
@@ -96,8 +96,7 @@ class _Training:
             self.sequences, windows, config.mean_target_gap, config.events_per_step, self.random
         )
         users = self.network(torch.from_numpy(self.dense[windows.row]))[torch.from_numpy(mask)]  # [m, d]
-        drawn = self.sampler.draw(config.negatives, self.random)
-        negatives = Negatives(drawn, self._vectors(drawn), self.sampler.log_expected_count(drawn))
+        negatives = self.sampler.draw(config.negatives, self.random, self._vectors)
         positives = self.dense[target]
         return sampled_softmax(users, Targets(positives, self._vectors(positives)), negatives)
 

@@ -51,12 +51,11 @@ class ValidationPoints:
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - training.window), rows], axis=1))
         sampler = NegativeSampler.from_items(sequences.item, len(data.numbers))
-        drawn = sampler.draw(training.negatives, random)
         return cls(
             inputs=items.inputs(sequences, windows.row),
             last=torch.from_numpy(windows.present.sum(axis=1) - 1),
             targets=items.targets(sequences.item[rows]),
-            negatives=Negatives(drawn, items.at(drawn), sampler.log_expected_count(drawn)),
+            negatives=sampler.draw(training.negatives, random, items.at),
         )
 
     @torch.no_grad()

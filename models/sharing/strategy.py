@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from models.data.sequences import Positions, Sequences, SequenceWindows
 from models.networks.encoder import SharedEncoder
 from models.networks.sampled_softmax import Negatives, Targets
-from models.seeds.seed_model import SeedModel
+from models.sharing.teachers import Teachers
 from models.stages import Done
 
 
@@ -25,7 +24,8 @@ class TrainingData:
     sequences: Sequences
     text_vectors: Tensor  # [C, T]
     numbers: NDArray[np.int64]  # [C], row of each item's learned residual; 0 if it has none
-    seed_models: Sequence[SeedModel] = ()
+    teachers: Teachers | None = None
+    """The seed models; None: nobody teaches."""
     new_since_ms: int = 0
     """The encoder has already been trained on the events before this time. 0: it has not been trained at all."""
     child: bool = False

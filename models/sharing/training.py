@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.data.sequences import Positions
 from models.networks.encoder import SharedEncoder
-from models.networks.sampled_softmax import Negatives, NegativeSampler, draw_targets, sampled_softmax
+from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
 from models.networks.stored_names import stored_as
 from models.sharing.strategy import AuxiliaryLoss, CatalogueVectors, Strategy, TrainingData, TrainingStep
 from models.stages import Done
@@ -171,8 +171,7 @@ class _TrainingRun:
         visible = torch.from_numpy(self.random.random(windows.row.shape) >= training.event_dropout)
         vectors, types, seconds = self.items.inputs(sequences, windows.row)
         users = self.encoder.step(vectors * visible.unsqueeze(-1), types, seconds)
-        drawn = self.sampler.draw(training.negatives, self.random)
-        negatives = Negatives(drawn, self.items.at(drawn), self.sampler.log_expected_count(drawn))
+        negatives = self.sampler.draw(training.negatives, self.random, self.items.at)
         mask, target = draw_targets(
             sequences, windows, training.mean_target_gap, training.events_per_step, self.random, self.data.targets
         )

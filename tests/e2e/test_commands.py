@@ -227,6 +227,28 @@ def test_peers_answer_the_same_events(shop_with_release: Shop, tmp_path: Path) -
     assert all(rate["mean"] > 0 for rate in rates.values())
 
 
+@runs("python -m tests.benchmarks.peers.sequential")
+def test_sequential_peers_are_trained_once_and_rank_the_test(tmp_path: Path) -> None:
+    walks = [[(user * 7 + place) % 30 for place in range(4 + user % 5)] for user in range(60)]
+    rows = [[(user, place, item) for place, item in enumerate(walk)] for user, walk in enumerate(walks)]
+    parts = {"train": slice(-2), "val": slice(-2, -1), "test": slice(-1, None)}
+    data = write_folder(
+        tmp_path / "walk", {name: [row for user in rows for row in user[part]] for name, part in parts.items()}
+    )
+    options = ("--data", str(data), "--model", "sasrec", "--rows", "train", "--rows", "train+validation")
+    command = ("-m", "tests.benchmarks.peers.sequential", *options, "--out", str(tmp_path / "figures"))
+    lines = run_python(*command, environment=_environment(tmp_path)).splitlines()
+    assert [line.split(": recall@10 ")[0] for line in lines] == [
+        "sasrec walk train 0",
+        "sasrec walk train+validation 0",
+    ]
+    figures = tmp_path / "figures/peer-sasrec-walk-train-0.json"
+    assert json.loads(figures.read_bytes())["events"] == 60
+    written = figures.stat().st_mtime_ns
+    assert run_python(*command, environment=_environment(tmp_path)).splitlines() == lines
+    assert figures.stat().st_mtime_ns == written, "a run whose figures are there is not made again"
+
+
 # --- README.md and the Makefile ---------------------------------------------------------------------------------------
 
 

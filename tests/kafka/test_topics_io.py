@@ -11,9 +11,10 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 
 from anabranch.kafka.topics import Topics, key
-from anabranch.messages import Event, Feedback, encode
+from anabranch.messages import Event, Feedback, Item, encode
 from anabranch.settings import Settings
 from models.data.event_store import EventStore
+from models.offline.catalogue_history import ItemVersion
 from models.retraining import topics_io
 from tests.kafka.world import World, purchases
 
@@ -100,3 +101,20 @@ def test_events_that_retention_deletes_after_they_were_ranked_are_not_missed_but
     assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=1, missed=1)
     assert topics_io.collect(settings, store, lambda n: None) == topics_io.Collected(events=0, missed=0)
     assert store.log().ts.tolist() == [event.ts for number, event in enumerate(events) if number != 6]
+
+
+def test_every_version_of_an_item_that_the_topic_has_is_read_with_its_time(settings: Settings, topics: Topics) -> None:
+    world, begun = World(settings), int(time.time() * 1000)
+    milk = Item(item_id="milk", title="milk")
+    for item in (milk, msgspec.structs.replace(milk, available=False), Item(item_id="soup", title="soup")):
+        world.send(topics.items, key(item.item_id), encode(item))
+    world.send(topics.items, key("soup"), None)
+    world.send(topics.items, key("bread"), b"junk")
+    by_item: dict[str, list[ItemVersion]] = {}
+    for version in topics_io.read_item_versions(settings):
+        by_item.setdefault(version.item_id, []).append(version)
+    assert [one.item and one.item.available for one in by_item["milk"]] == [True, False]
+    assert [one.item and one.item.title for one in by_item["soup"]] == ["soup", None]
+    assert [one.item for one in by_item["bread"]] == [None], "what cannot be read is no item"
+    times = [one.ts for versions in by_item.values() for one in versions]
+    assert begun <= min(times) <= max(times) <= time.time() * 1000

@@ -27,8 +27,8 @@ def learned_shares(loss: Callable[[Tensor, Targets, Negatives], Tensor]) -> NDAr
     optimiser = torch.optim.Adam([logits], lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, STEPS)
     for _ in range(STEPS):
-        drawn, chosen = sampler.draw(NEGATIVES, random), random.choice(items, TARGETS, p=SHARES)
-        negatives = Negatives(drawn, one_hot[torch.from_numpy(drawn)], sampler.log_expected_count(drawn))
+        negatives = sampler.sample(NEGATIVES, random, lambda drawn: one_hot[torch.from_numpy(drawn)])
+        chosen = random.choice(items, TARGETS, p=SHARES)
         optimiser.zero_grad()
         loss(logits, Targets(chosen, one_hot[torch.from_numpy(chosen)]), negatives).backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
+from anabranch.ranking.policy import Policy
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategy import TrainingData
+from models.sharing.teachers import Teachers, fit_folds, fold_ends
 from models.sharing.training import Training
 
 VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
@@ -36,17 +39,21 @@ def training_data(
     log = _log(domains, types, items)
     random = np.random.default_rng(0)
     text_vectors = random.normal(size=(items, TEXT_DIMS)).astype(np.float32) * text
-    seed_model = CoVisitSeedModel()
-    if seed_models:
-        seed_model.fit(log, text_vectors, lambda share: None)
     return TrainingData(
         sequences=Sequences.from_log(log),
         text_vectors=torch.from_numpy(text_vectors),
         numbers=np.where(np.arange(items) < items - 2, np.arange(items) + 1, 0),
-        seed_models=[seed_model] if seed_models else [],
+        teachers=_teachers(log, text_vectors, new_since_ms) if seed_models else None,
         new_since_ms=new_since_ms,
         domains=1 + np.arange(items) * domains // items,
     )
+
+
+def _teachers(log: EventLog, text_vectors: NDArray[np.float32], new_since_ms: int) -> Teachers:
+    """The co-visit model, fitted to two beginnings of the log."""
+    ends = fold_ends(log, new_since_ms, 2)
+    folds = fit_folds(lambda: [CoVisitSeedModel()], log, ends, text_vectors, lambda share: None)
+    return Teachers(folds, Policy(allow_session_repeats=True))
 
 
 def encoder(items: int = ITEMS, dropout: float = 0.0) -> SharedEncoder:

@@ -89,7 +89,7 @@ class Merging:
         """Specialist name → what it trains on, without the events at rows `held_out`."""
         included = np.ones(len(data.sequences), np.bool_)
         included[held_out] = False
-        data = replace(data, sequences=data.sequences.only(included), seed_models=(), targets=None)
+        data = replace(data, sequences=data.sequences.only(included), teachers=None, targets=None)
         return {**self._domains(data), **self._types(data)}
 
     def _domains(self, data: TrainingData) -> dict[str, TrainingData]:

@@ -7,6 +7,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
+from models.data.event_traits import COLD_INTERACTIONS
 from models.evaluation.paired_differences import OVERALL
 from models.evaluation.seed_comparison import (
     MAX_HELD_OUT_SHARE,
@@ -16,7 +17,6 @@ from models.evaluation.seed_comparison import (
     ranks_at_rows,
 )
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
-from models.evaluation.slices import COLD_INTERACTIONS
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from models.seeds.seed_model import SeedModel
 from models.seeds.text import TextSeedModel

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from models.data.event_log import NONE, EventColumns, EventLog
-from models.evaluation.slices import COLD_INTERACTIONS, LARGEST_DOMAINS, Mask, cut_slices
+from models.data.event_traits import COLD_INTERACTIONS
+from models.evaluation.slices import LARGEST_DOMAINS, Mask, cut_slices
 
 VIEW, CART, PURCHASE, SEARCH = range(4)
 

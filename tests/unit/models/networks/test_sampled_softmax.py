@@ -24,14 +24,14 @@ def a_catalogue() -> tuple[NegativeSampler, torch.Tensor, torch.Tensor]:
     return sampler, torch.randn(1, 4), torch.randn(20, 4)
 
 
-def sampled(drawn: np.ndarray, vectors: torch.Tensor, sampler: NegativeSampler) -> Negatives:
-    return Negatives(drawn, vectors[torch.from_numpy(drawn)], sampler.log_expected_count(drawn))
+def sampled(vectors: torch.Tensor, sampler: NegativeSampler) -> Negatives:
+    return sampler.sample(DRAWS, np.random.default_rng(0), lambda drawn: vectors[torch.from_numpy(drawn)])
 
 
 def test_negatives_are_sampled_half_by_popularity_and_half_uniformly() -> None:
     items = np.array([3] * 90 + [5] * 10)
     negatives = NegativeSampler.from_items(items, 8)
-    drawn = negatives.draw(10_000, np.random.default_rng(0))
+    drawn = negatives.sample(10_000, np.random.default_rng(0), lambda drawn: torch.zeros(len(drawn), 1)).items
     assert set(drawn) == {3, 5}
     assert abs((drawn == 3).mean() - 0.7) < 0.02
     assert abs(float(negatives.log_probability[3].exp()) - 0.7) < 1e-6
@@ -56,15 +56,23 @@ def test_a_negative_that_is_the_target_does_not_count() -> None:
 def test_the_sampled_sum_is_an_unbiased_estimate_of_the_sum_over_all_items() -> None:
     """Popular items are drawn more often, and count less each time; the target is drawn too."""
     sampler, user, vectors = a_catalogue()
-    negatives = sampled(sampler.draw(DRAWS, np.random.default_rng(0)), vectors, sampler)
+    negatives = sampled(vectors, sampler)
     estimate = choice_logits(user, Targets(np.array([19]), vectors[19:]), negatives).exp().sum()
     assert float(estimate) == pytest.approx(float((user @ vectors.T).exp().sum()), rel=0.01)
 
 
+def test_a_small_catalogue_is_not_sampled_and_its_sum_is_exact() -> None:
+    sampler, user, vectors = a_catalogue()
+    negatives = sampler.draw(5, np.random.default_rng(0), lambda drawn: vectors[torch.from_numpy(drawn)])
+    total = choice_logits(user, Targets(np.array([19]), vectors[19:]), negatives).exp().sum()
+    assert float(total) == pytest.approx(float((user @ vectors.T).exp().sum()), rel=1e-5)
+    assert len(sampler.draw(4, np.random.default_rng(0), lambda drawn: torch.zeros(len(drawn), 1))) == 4
+
+
 def test_the_sum_over_a_part_of_the_items_is_estimated_without_bias_too() -> None:
     sampler, user, vectors = a_catalogue()
-    part, drawn = np.arange(20) % 3 == 0, sampler.draw(DRAWS, np.random.default_rng(0))
-    negatives = sampled(drawn, vectors, sampler).only(part[drawn])
+    part, negatives = np.arange(20) % 3 == 0, sampled(vectors, sampler)
+    negatives = negatives.only(part[negatives.items])
     estimate = negatives.logits(user, torch.zeros(1, len(negatives), dtype=torch.bool)).exp().sum()
     assert float(estimate) == pytest.approx(float((user @ vectors[part].T).exp().sum()), rel=0.01)
 

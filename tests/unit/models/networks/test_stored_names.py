@@ -39,7 +39,7 @@ ENCODER = {
     [
         (Training(), TRAINING),
         (TextConfig(), {"model", "adapter", "rank", "steps", "pairs_a_step", "temperature", "learning_rate"}),
-        (RankDistillation(), {"weight", "moments", "list_length", "recent", "fading", "name"}),
+        (RankDistillation(), {"weight", "moments", "list_length", "recent", "fading", "skill_power", "folds", "name"}),
         (MultiTask(), {"weight", "hidden", "fewest_events", "targets", "name"}),
         (Merging(), {"training", "most_events", "fewest_events", "held_out", "most_held_out", "name"}),
     ],

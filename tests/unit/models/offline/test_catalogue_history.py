@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,16 @@ def test_a_changed_text_counts_from_its_time_on(tmp_path: Path) -> None:
     scores = [rank_events(one, log(), 0).slate for one in (changed, ranker(tmp_path / "as it was"))]
     assert (scores[0][:50] == scores[1][:50]).all()
     assert (scores[0][50:] != scores[1][50:]).any()
+
+
+def test_the_states_of_a_release_that_has_served_follow_the_catalogue_too(tmp_path: Path) -> None:
+    """An event moves its user by the vector that the item had then, or not at all if it had none."""
+    changed = ranker(tmp_path, version(1), version(120, title="another text"), removed(140), version(170))
+    served = replace(changed, served_from_ms=0, layout=changed.layout._replace(history=2))
+    begun = rank_events(served, log(), 0)
+    gone_on = rank_events(served, log(), 80)
+    assert (gone_on.slate == begun.slate[80:]).all()
+    assert (gone_on.rank == begun.rank[80:]).all()
 
 
 def test_only_what_changed_is_kept() -> None:

@@ -17,7 +17,7 @@ from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.item_encoder import item_numbers
 from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
-from models.data.event_log import EventColumns, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.experiments.benchmark import OfflineBenchmark, make_release
 from models.networks.list_ranker import ListRankerConfig
@@ -35,7 +35,7 @@ from tests.support.text_models import write_text_model
 
 WORDS = ["red", "green", "blue", "shirt", "shoe", "hat", "bread", "milk", "tea", "cup", "bowl", "pan"]
 ITEMS = [Item(item_id=f"item {n}", title=f"{WORDS[n]} {WORDS[5 * n % 12]}") for n in range(12)]
-VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
+VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
 HORIZON_DAYS = 2.0
 FIRST_ORDER, FIRST_END, CHILD_END = 8, 16, 20
 """Days: where the first release's list ranker begins, where its training ends, and where its child's ends."""
@@ -50,18 +50,21 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def log() -> EventLog:
-    """Two events an hour by one of 8 users: views, and every third time a purchase."""
-    random, count = np.random.default_rng(0), CHILD_END * 48
+    """Two events an hour by one of 8 users: views, every third time a purchase, and some searches."""
+    random, number = np.random.default_rng(0), np.arange(CHILD_END * 48)
+    is_search = number % 12 == 7
     return EventLog.from_columns(
         EventColumns(
-            random.integers(8, size=count),
-            random.integers(len(ITEMS), size=count),
-            np.where(np.arange(count) % 3 == 2, PURCHASE, VIEW),
-            np.arange(count) * (DAY_MS // 48),
-            np.full(count, -1),
+            user=random.integers(8, size=len(number)),
+            item=np.where(is_search, NONE, random.integers(len(ITEMS), size=len(number))),
+            type=np.where(is_search, SEARCH, np.where(number % 3 == 2, PURCHASE, VIEW)),
+            ts=number * (DAY_MS // 48),
+            session=np.full(len(number), NONE),
+            query=np.where(is_search, 0, NONE),
         ),
         user_ids=tuple(f"user {number}" for number in range(8)),
         item_ids=tuple(item.item_id for item in ITEMS),
+        queries=("red hat",),
     )
 
 
@@ -153,7 +156,7 @@ def test_the_co_visits_of_the_childs_moments_know_none_of_them(
 ) -> None:
     """From the first moment to the parent's end everybody sees one item only: the table is the same."""
     moments = (log.ts >= child.moments.from_ms) & (log.ts < FIRST_END * DAY_MS)
-    other = replace(log, item=np.where(moments, 3, log.item).astype(np.int32))
+    other = replace(log, item=np.where(moments & (log.item != NONE), 3, log.item).astype(np.int32))
     changed = child_of(first, other, config, tmp_path / "changed").moments.ranker
     ranker = child.moments.ranker
     for item in ITEMS:
@@ -203,6 +206,6 @@ def test_a_child_that_can_train_no_head_keeps_its_parents(
 def test_a_log_without_purchases_holds_no_encoder_back(
     log: EventLog, config: ReleaseCandidateConfig, tmp_path: Path
 ) -> None:
-    views = replace(log, type=np.full_like(log.type, VIEW))
+    views = log.take(log.type == VIEW)
     benchmark = OfflineBenchmark("views", views, ITEMS, FIRST_ORDER * DAY_MS, FIRST_END * DAY_MS, config)
     assert HELD_BACK_WEIGHTS not in make_release(benchmark, tmp_path / "views", tmp_path)[0].manifest.files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
-from models.offline.catalogue_history import CatalogueHistory
+from models.offline.catalogue_history import CatalogueHistory, ItemVersion
+from models.pipeline.config import PipelineInputs
 from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
+from models.retraining import run as run_module
 from models.retraining.run import JobConfig, RetrainingRun
 from tests.support.releases import write_release
 
@@ -105,3 +108,14 @@ def test_the_incumbent_has_served_since_its_own_gate_and_the_candidate_begins(tm
         ranks[served_until] = run(tmp_path, incumbent, history_length=2).evaluate(candidate, co_visit, texts)
     assert (ranks[GATE_FROM].incumbent == ranks[GATE_FROM].release_candidate).all()
     assert (ranks[100].incumbent != ranks[100].release_candidate).any()
+
+
+def test_training_knows_how_the_catalogue_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = ItemVersion(7, "item 3", None)
+    history = CatalogueHistory.from_versions([ItemVersion(1, "item 3", ITEMS[3]), gone])
+    given: list[PipelineInputs] = []
+    monkeypatch.setattr(run_module, "make_release_candidate", lambda inputs, *_, **__: given.append(inputs))
+    window = DataWindow(train_from=0, order_from=200, gate_from=GATE_FROM, gate_to=600, events=600)
+    this = replace(run(tmp_path, write(tmp_path / "r1", 0)), catalogue=history)
+    this.train(window, tmp_path / "r2", lambda name, value, step: None)
+    assert given[0].catalogue is history

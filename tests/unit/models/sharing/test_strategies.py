@@ -47,7 +47,7 @@ NEEDS: dict[str, Callable[[TrainingData], bool]] = {
     "domain_adapters": lambda data: len(np.unique(data.domains)) > 1,
     "replay": lambda data: data.new_since_ms > 0,
     "merging": lambda data: len(np.unique(data.domains)) > 1 or len(np.unique(data.sequences.type)) > 1,
-    "rank_distillation": lambda data: len(data.seed_models) > 0,
+    "rank_distillation": lambda data: data.teachers is not None,
     "multi_task": lambda data: len(np.unique(data.sequences.type)) > 1,
 }
 """What the data must have for a strategy to have an effect."""
