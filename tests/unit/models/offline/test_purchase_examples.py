@@ -125,7 +125,7 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
         features.append(build_features(snapshots, candidates, ranker.live.index, ranker.neighbours))
         items = np.array([number[row] for row in candidates.item.tolist()])
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
-        slate = make_slates(ranker.live, ranker.neighbours, snapshots, ranker.policy, states.layout.half_life_s, no_lap)
+        slate = make_slates(ranker.live, ranker.neighbours, snapshots, ranker.policy, states.layout, no_lap)
         on_slate.append(np.isin(candidates.item, slate.items))
     assert np.array_equal(examples.on_slate, np.concatenate(on_slate))
     assert 0 < examples.on_slate.sum() < len(examples)
