@@ -210,8 +210,13 @@ class ItemIndex:
         if missing <= 0:
             return
         n = max(missing, len(self.columns.known))
-        more = _empty(n, self.dims)
-        self.columns = ItemColumns(*(np.concatenate(pair) for pair in zip(self.columns, more, strict=True)))
+        old, more = self.columns, _empty(n, self.dims)
+        self.columns = ItemColumns(
+            vectors=np.concatenate([old.vectors, more.vectors]),
+            known=np.concatenate([old.known, more.known]),
+            servable=np.concatenate([old.servable, more.servable]),
+            hashes=np.concatenate([old.hashes, more.hashes]),
+        )
         self._in_base = np.concatenate([self._in_base, np.zeros(n, np.bool_)])
 
 
