@@ -103,7 +103,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(release_watcher.rank, "warm_up", lambda live, policy: None)
+    monkeypatch.setattr(release_watcher.rank, "warm_up", lambda live, policy, layout: None)
     return World(tmp_path)
 
 

@@ -16,17 +16,19 @@ from anabranch.messages import Event, Item
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings
-from models.data.event_log import EventLog
+from models.data.event_store import EventStore
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
 from models.pipeline.config import PipelineInputs
 from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
 from models.retraining import run as run_module
 from models.retraining.run import JobConfig, RetrainingRun
+from models.retraining.workspace import Workspace
 from tests.support.releases import write_release
 
 ITEMS = [Item(item_id=f"item {number}", title=f"item {number}") for number in range(40)]
 GATE_FROM = 300
+TEXTS = np.zeros((len(ITEMS), 16), np.float32)
 LAYOUTS = {
     "of the defaults": {},
     "small": {"slate_size": 5, "history_length": 3, "own_items": 2},
@@ -42,31 +44,33 @@ def write(folder: Path, random_seed: int, **window: int) -> Release:
     return Release(folder, manifest)
 
 
-def log() -> EventLog:
+def stored(folder: Path) -> EventStore:
+    """Twelve users who look at forty items, most of them at a few."""
     random = np.random.default_rng(0)
-    return EventLog.from_events(
-        [
-            Event(
-                event_id=str(number),
-                user_id=f"user {random.integers(12)}",
-                type="view",
-                item_id=f"item {random.zipf(1.2) % len(ITEMS)}",
-                ts=number,
-            )
-            for number in range(600)
-        ],
-        [item.item_id for item in ITEMS],
-    )
+    store = EventStore.open(folder)
+    events = [
+        Event(
+            event_id=str(number),
+            user_id=f"user {random.integers(12)}",
+            type="view",
+            item_id=f"item {random.zipf(1.2) % len(ITEMS)}",
+            ts=number,
+        )
+        for number in range(600)
+    ]
+    store.append(events, {})
+    return store
 
 
 def run(folder: Path, incumbent: Release, **settings: Any) -> RetrainingRun:
     given = Settings(data_dir=folder, min_pair_users=1, **settings)
+    store = stored(folder / f"journal {incumbent.manifest.window.gate_to}")
     return RetrainingRun(
         settings=given,
-        workspace=None,
+        workspace=Workspace(folder, store, None),
         config=JobConfig(),
         bar=lambda title, total: nullcontext(lambda n: None),
-        events=log(),
+        events=store.log([item.item_id for item in ITEMS]),
         items=ITEMS,
         catalogue=CatalogueHistory(),
         kind=KindDecision.named("baskets"),
@@ -79,8 +83,7 @@ def run(folder: Path, incumbent: Release, **settings: Any) -> RetrainingRun:
 def test_every_contender_has_slates_of_the_configured_length(tmp_path: Path, settings: dict[str, int]) -> None:
     incumbent, candidate = write(tmp_path / "r1", 0), write(tmp_path / "r2", 1)
     this = run(tmp_path, incumbent, **settings)
-    co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0])
-    paired = this.evaluate(candidate, co_visit, np.zeros((len(ITEMS), 16), np.float32))
+    paired = this.evaluate(candidate, this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS))
     assert paired.incumbent is not None
     length = this.settings.slate_size
     for ranks in (paired.release_candidate, paired.incumbent, paired.co_visit):
@@ -102,10 +105,10 @@ def test_the_incumbent_has_served_since_its_own_gate_and_the_candidate_begins(tm
     for served_until in (100, GATE_FROM):
         window = structs.replace(this.incumbent.manifest.window, gate_to=served_until)
         incumbent = Release(tmp_path / "r1", structs.replace(this.incumbent.manifest, window=window))
-        co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0])
+        co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
         candidate = write(tmp_path / f"r{served_until}", 0)  # the same weights
-        texts = np.zeros((len(ITEMS), 16), np.float32)
-        ranks[served_until] = run(tmp_path, incumbent, history_length=2).evaluate(candidate, co_visit, texts)
+        later = run(tmp_path, incumbent, history_length=2)
+        ranks[served_until] = later.evaluate(candidate, co_visit)
     assert (ranks[GATE_FROM].incumbent == ranks[GATE_FROM].release_candidate).all()
     assert (ranks[100].incumbent != ranks[100].release_candidate).any()
 
