@@ -19,9 +19,6 @@ BASELINES: dict[str, Callable[[ReleaseCandidateConfig, Vectors | None], Baseline
 }
 """Name → an untrained baseline."""
 
-GATE_BASELINES = ("co_visit", "session_knn", "user_knn")
-"""The baselines that a release must beat. The other two know less than these."""
-
 
 def make_baselines(
     config: ReleaseCandidateConfig,
