@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from anabranch import release
+from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import Event, Item
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
@@ -77,11 +78,11 @@ def test_it_ranks_by_co_visits_where_there_are_some(from_catalogue: Path) -> Non
 
 
 def test_its_manifest_says_why_it_was_made_of_what_and_how_it_ranks(tmp_path: Path) -> None:
-    manifest = make(
-        tmp_path / "r0001", ITEMS, events(("u", "i0"), ("v", "i1")), Policy(exclude_seen=True, neighbours=7)
-    )
+    tuned = CoVisitScoring(decay=1.0, own_share=0.1)
+    policy = Policy(exclude_seen=True, neighbours=7, co_visit_scoring=tuned)
+    manifest = make(tmp_path / "r0001", ITEMS, events(("u", "i0"), ("v", "i1")), policy)
     assert manifest.is_bootstrap
-    assert manifest.policy == ReleasePolicy(exclude_seen=True, neighbours=7)
+    assert manifest.policy == ReleasePolicy(exclude_seen=True, neighbours=7), "but the scoring that its weights fit"
     assert manifest.strategy["reason"] == "nothing serves"
     assert manifest.strategy["kind"]["name"] == "baskets"
     assert manifest.strategy["order_weights"] == FIXED_WEIGHTS
