@@ -56,12 +56,12 @@ def fit_seed_models(
         with stages(f"seed {model.name}") as done:
             model.fit(log, text_vectors, done)
     assert co_visit.table is not None
-    teach = [model for model in models if model.name not in config.left_out_seed_models]
+    teach = _teaching(models, config)
     if config.distillation is None:
         return FittedSeedModels(teach, co_visit.table, None)
     ends = fold_ends(log, inputs.new_since_ms if inputs.parent else 0, config.distillation.folds)
     with stages("teachers") as done:
-        folds = fit_folds(lambda: _teachers(config), log, ends, text_vectors, done)
+        folds = fit_folds(lambda: _teaching(_seed_models(config), config), log, ends, text_vectors, done)
     teachers = Teachers([*folds, Fold(inputs.order_from_ms, teach)], config.policy)
     return FittedSeedModels(teach, co_visit.table, teachers)
 
@@ -77,16 +77,12 @@ def fit_co_visits(
 
 
 def _seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:
-    """The seed models that are not left out, not fitted; the co-visit model, whose table serves, always first."""
-    left_out = config.left_out_seed_models
-    return [
-        config.co_visit_seed_model(),
-        *(model for model in config.seed_models(config) if model.name not in left_out),
-    ]
+    """The seed models that are needed, not fitted; the co-visit model, whose table serves, always first."""
+    return [config.co_visit_seed_model(), *_teaching(config.seed_models(config), config)]
 
 
-def _teachers(config: ReleaseCandidateConfig) -> list[SeedModel]:
-    return [model for model in _seed_models(config) if model.name not in config.left_out_seed_models]
+def _teaching(models: Sequence[SeedModel], config: ReleaseCandidateConfig) -> list[SeedModel]:
+    return [model for model in models if model.name not in config.left_out_seed_models]
 
 
 def search_sharing(
@@ -104,7 +100,7 @@ def search_sharing(
     if config.search is None:
         return None
     random = np.random.default_rng(config.random_seed)
-    log, before, scored_from_ms = inputs.log.with_items(), inputs.before.with_items(), inputs.order_from_ms
+    log, before, scored_from_ms = inputs.log.with_items(), inputs.before, inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
