@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
+from anabranch.ranking.retrieval.candidates import HASH
 from models.data.history import ItemHistory
 from models.knn.visit_log import Numbers, VisitColumns, VisitLog
 
@@ -37,8 +38,8 @@ def find_matches(log: VisitLog, query: Query, sampled: int) -> Matches:
     """
     room = len(query.item) * sampled
     matches = Matches(np.empty(room, np.int64), np.empty(room, np.float64))
-    known = query.item < len(log.newest_of_item)
-    query = Query(query.item[known], query.weight[known], query.owner)
+    visited = query.item < len(log.newest_of_item)
+    query = Query(query.item[visited], query.weight[visited], query.owner)
     n = _match(matches, log.columns, log.newest_of_item, log.first, query, sampled)
     return Matches(matches.visit[:n], matches.similarity[:n])
 
@@ -73,7 +74,7 @@ def _match(matches: Matches, log: VisitColumns, newest: Numbers, first: int, que
             owner = log.owner[at]
             alone = log.before_of_owner[at] < 0 and log.after_of_owner[at] < 0
             if owner != query.owner and not alone:
-                entry = (owner * 0x9E3779B1 >> 12) & (size - 1)
+                entry = (owner * HASH >> 12) & (size - 1)
                 while match_of[entry] >= 0 and owners[entry] != owner:
                     entry = (entry + 1) & (size - 1)
                 if match_of[entry] < 0:
