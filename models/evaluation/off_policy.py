@@ -89,11 +89,11 @@ class ExposedEvents:
         """Those of a replay's events whose propensity is known; None without any, or without an incumbent."""
         if paired.incumbent is None or paired.propensity is None:
             return None
-        known = ~np.isnan(paired.propensity)
-        if not known.any():
+        has_propensity = ~np.isnan(paired.propensity)
+        if not has_propensity.any():
             return None
-        ranks = paired.release_candidate[known], paired.incumbent[known]
-        return cls(paired.user[known], paired.propensity[known], *ranks)
+        ranks = paired.release_candidate[has_propensity], paired.incumbent[has_propensity]
+        return cls(paired.user[has_propensity], paired.propensity[has_propensity], *ranks)
 
 
 def exposure_estimate(exposed: ExposedEvents, samples: int = 2000, random_seed: int = 0) -> ExposureEstimate:

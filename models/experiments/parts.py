@@ -55,17 +55,17 @@ def choose_parts(names: str, benchmark: OfflineBenchmark) -> list[Part]:
     """The named parts, separated by commas, or `each` that this training uses. Raises `UsageError` for other names."""
     if benchmark.config.search is not None:
         raise UsageError("--without takes parts out of the preset: leave --search-seconds out, which changes them")
-    known = {part.name: part for part in parts_of(benchmark)}
+    parts = {part.name: part for part in parts_of(benchmark)}
     if names.strip() == EACH_PART:
-        return list(known.values())
+        return list(parts.values())
     chosen = list(dict.fromkeys(name.strip() for name in names.split(",")))
-    unknown = [name for name in chosen if name not in known]
+    unknown = [name for name in chosen if name not in parts]
     if unknown:
         raise UsageError(
             f"--without: the ranking of this data has no part {', '.join(map(repr, unknown))}; it has "
-            f"{', '.join(known)}, or `{EACH_PART}` of them"
+            f"{', '.join(parts)}, or `{EACH_PART}` of them"
         )
-    return [known[name] for name in chosen]
+    return [parts[name] for name in chosen]
 
 
 def parts_of(benchmark: OfflineBenchmark) -> Iterator[Part]:
@@ -83,9 +83,10 @@ def parts_of(benchmark: OfflineBenchmark) -> Iterator[Part]:
 
 def without_encoder(ranker: OfflineRanker) -> OfflineRanker:
     """No item is retrieved by its vector, and every feature of vectors is 0: all item vectors are 0."""
-    known, old = np.flatnonzero(ranker.live.index.columns.known).astype(np.int32), ranker.live.index.columns
+    old = ranker.live.index.columns
+    rows = np.flatnonzero(old.known).astype(np.int32)
     index = ItemIndex(ranker.live.index.dims)
-    index.upsert(known, np.zeros((len(known), index.dims), np.float32), old.servable[known], old.hashes[known])
+    index.upsert(rows, np.zeros((len(rows), index.dims), np.float32), old.servable[rows], old.hashes[rows])
     return replace(ranker, live=replace(ranker.live, index=index), policy=replace(ranker.policy, retrieval_k=0))
 
 

@@ -49,8 +49,8 @@ class CatalogueChanges:
         newest = last - 1 - np.unique(newest_first, return_index=True)[1]
         if not len(newest):
             return
-        kept = newest[~self.removed[newest]]
-        index.upsert(self.row[kept], self.vector[kept], self.available[kept], self.hashes[kept])
+        present = newest[~self.removed[newest]]
+        index.upsert(self.row[present], self.vector[present], self.available[present], self.hashes[present])
         index.remove(self.row[newest[self.removed[newest]]])
         if index.needs_rebuild:
             index.rebuild()
@@ -68,10 +68,10 @@ class CatalogueHistory:
         """Of all versions, in the order in which they were published, those that changed what is served."""
         by_item: dict[str, list[ItemVersion]] = {}
         for version in versions:
-            known = by_item.setdefault(version.item_id, [])
-            if not known or _served(known[-1].item) != _served(version.item):
-                known.append(version)
-        changed = [version for known in by_item.values() if len(known) > 1 for version in known]
+            earlier = by_item.setdefault(version.item_id, [])
+            if not earlier or _served(earlier[-1].item) != _served(version.item):
+                earlier.append(version)
+        changed = [version for of_item in by_item.values() if len(of_item) > 1 for version in of_item]
         return cls(tuple(sorted(changed, key=lambda version: version.ts)))
 
     def encoded(self, live: ServableRelease, item_ids: ItemVocabulary) -> CatalogueChanges | None:

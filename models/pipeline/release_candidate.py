@@ -218,8 +218,8 @@ def _parent_head(parent: Release | None, folder: Path, reason: str) -> _Purchase
     if parent is None or PURCHASE_HEAD not in parent.manifest.files or tuple(parent.manifest.features) != FEATURES:
         return _PurchaseHead(absent=reason)
     (folder / PURCHASE_HEAD).write_bytes(parent.read(PURCHASE_HEAD))
-    kept = {"trained_by": parent.manifest.id} | parent.manifest.heads["purchase"] | {"kept_because": reason}
-    return _PurchaseHead(metrics=kept, parity={PURCHASE_HEAD: parent.manifest.parity[PURCHASE_HEAD]})
+    metrics = {"trained_by": parent.manifest.id} | parent.manifest.heads["purchase"] | {"kept_because": reason}
+    return _PurchaseHead(metrics=metrics, parity={PURCHASE_HEAD: parent.manifest.parity[PURCHASE_HEAD]})
 
 
 def _stored_strategy(

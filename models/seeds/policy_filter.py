@@ -33,9 +33,9 @@ def allowed_top_k(model: SeedModel, contexts: Contexts, barred: NDArray[np.int32
     items = top_k.items
     allowed = (items >= 0) & ~(items[:, :, None] == barred[:, None, :]).any(axis=2)
     allowed_first = np.argsort(~allowed, axis=1, kind="stable")[:, :k]
-    kept = np.where(
+    listed = np.where(
         np.take_along_axis(allowed, allowed_first, axis=1), np.take_along_axis(items, allowed_first, axis=1), -1
     )
     padded = np.full((len(items), k), -1, np.int32)
-    padded[:, : kept.shape[1]] = kept
+    padded[:, : listed.shape[1]] = listed
     return TopK(padded, top_k.confidence)

@@ -58,11 +58,11 @@ HOUSEHOLDS = TimedData("completejourney")
 
 
 def _file(folder: Path, content: str) -> Path:
-    found = [path for form in FORMS if (path := folder / f"{content}.{form}").exists()]
-    if not found:
+    files = [path for form in FORMS if (path := folder / f"{content}.{form}").exists()]
+    if not files:
         names = ", ".join(f"{content}.{form}" for form in FORMS)
         raise UsageError(f"--timed: {folder} has none of {names}; it needs a file of events and one of items")
-    return found[0]
+    return files[0]
 
 
 def _write_households(folder: Path) -> None:
