@@ -104,6 +104,8 @@ class Division:
     """Which events of a leave-one-out data set are learned; None: all before the test."""
     validation: bool = False
     """Leave the test out, and divide the events before it again: for tuning."""
+    new_items: float = 0.0
+    """Share of the items whose events for training are left out, so that they are new in the test."""
 
     def check(self) -> None:
         """Raises `UsageError` for what does not fit the protocol."""
@@ -111,6 +113,11 @@ class Division:
             raise UsageError(f"--train-on is for protocol leave-one-out, not for {self.protocol.value}: leave it out")
         if self.validation and self.protocol is EvaluationProtocol.WEEKLY:
             raise UsageError("--validation is for protocols with one test: protocol weekly tests every period")
+        if self.new_items and self.protocol in (EvaluationProtocol.WEEKLY, EvaluationProtocol.PREQUENTIAL):
+            raise UsageError(
+                f"--new-items is for protocols with one test: sessions, leave-one-out and time-split, not for "
+                f"{self.protocol.value}: leave it out"
+            )
 
 
 def read_benchmark(
@@ -131,6 +138,8 @@ def read_benchmark(
     data = _divide(division, files)
     if division.validation:
         data = benchmark.validation_benchmark(data)
+    if division.new_items:
+        data = benchmark.with_new_items(data, division.new_items)
     decision = _kind_of(division.protocol, data.train_log, kind)
     files.say(f"kind of data: {decision.kind} ({decision.reason})")
     return replace(data, config=configure(decision.kind))

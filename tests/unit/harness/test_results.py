@@ -154,9 +154,12 @@ def test_a_strategy_is_compared_with_the_preset_on_the_same_events(tmp_path: Pat
         write_figures(tmp_path, "beauty_adapted", seed, 25)
     rendered = page.render(tmp_path, 2)
     of_beauty = rendered.split("## Other strategies")[1].split("### amazon_beauty\n")[1].split("###")[0]
-    preset, adapted = [line for line in of_beauty.splitlines() if line.startswith("| text_geometry")]
+    preset, preset_cold, adapted, cold = [line for line in of_beauty.splitlines() if line.startswith("| text_geometry")]
     assert preset.endswith("| |")
+    assert preset_cold.startswith("| text_geometry | cold_items | 0.2000 ")
     assert "+0.0500 [" in adapted
+    assert "| cold_items |" in cold
+    assert "+0.1000 [" in cold, "half of the events, with all the hits"
 
 
 def test_what_was_not_measured_is_not_made_up(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from models.experiments.benchmark import (
     session_benchmark,
     time_split_benchmark,
     validation_benchmark,
+    with_new_items,
 )
 from models.experiments.choices import TrainingRows
 from models.experiments.continual import TrainingMethod, configure, run_periods
@@ -139,6 +140,21 @@ def test_on_rows_for_training_the_validation_test_is_the_validation_event(tmp_pa
     assert len(earlier.log) - earlier.start == 60
     assert len(earlier.train_log) == len(made.train_log) == 60 * 3
     assert earlier.order_from == made.order_from < made.trained_until
+
+
+def test_new_items_have_no_event_in_training_and_a_slice_of_the_test(
+    sessions: OfflineBenchmark, tmp_path: Path
+) -> None:
+    made = with_new_items(sessions, 0.25)
+    new = np.setdiff1d(np.arange(ITEMS), made.train_log.item)
+    assert len(new) == round(ITEMS / 4)
+    assert (with_new_items(sessions, 0.25).log.item == made.log.item).all(), "every training has the same new items"
+    known = sessions.train_log.take(~np.isin(sessions.train_log.item, new))
+    assert (made.train_log.item == known.item).all()
+    assert (made.log.item[made.start :] == sessions.log.item[sessions.start :]).all()
+    release, _, _ = benchmark.make_release(made, tmp_path / "release", tmp_path)
+    found = benchmark.rank_test(made, benchmark.offline_ranker(made, release, tmp_path))
+    assert (found.slices["new_items"] == np.isin(found.item, new)).all()
 
 
 @pytest.mark.parametrize("method", ["shared", "co_visit"])
