@@ -74,9 +74,10 @@ def command(
 ) -> None:
     """Evaluate a release offline, with the code that serves. Without --release, train one first, as `share` does.
 
-    Protocols: sessions and leave-one-out predict the test part of a data folder. weekly predicts each period from the
-    earlier ones. time-split predicts the last part of a file of events. prequential does the same, next to baselines
-    that learn from every event after predicting it.
+    Protocols: sessions and leave-one-out predict the test part of a data folder. weekly predicts each period of a
+    folder from the earlier ones, or each week after the first --share of a file of events. time-split predicts the last
+    part of a file of events. prequential does the same, next to baselines that learn from every event after predicting
+    it.
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """

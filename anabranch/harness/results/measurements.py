@@ -61,6 +61,7 @@ TOGETHER, JOINTLY = "together", "jointly"
 WAYS = ("fine_tuned", "retrained", "shared", "co_visit")
 ROWS = ("train", "train+validation")
 WITHOUT_EACH = ("--without", "each")
+WEEKS_OF_HOUSEHOLDS = f"{HOUSEHOLDS.measurement}_weekly"
 NEW_ITEMS = "beauty_new_items"
 A_TENTH_NEW = ("--train-on", "train", "--new-items", "0.1")
 
@@ -126,6 +127,7 @@ MEASUREMENTS = (
     ),
     *(Measurement(f"weekly_{way}", ("diginetica_weekly",), "weekly", ("--way", way)) for way in WAYS),
     *_on_timed(HOUSEHOLDS),
+    Measurement(WEEKS_OF_HOUSEHOLDS, (), "weekly", ("--way", "shared"), timed=HOUSEHOLDS),
 )
 
 

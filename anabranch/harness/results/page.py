@@ -14,6 +14,7 @@ from anabranch.harness.results.cells import MEASURED_ON, Figures
 from anabranch.harness.results.measurements import (
     JOINTLY,
     TOGETHER,
+    WEEKS_OF_HOUSEHOLDS,
     Measurement,
     all_measurements,
     figures_file,
@@ -24,6 +25,8 @@ from anabranch.harness.results.sections import keep_measured
 from anabranch.harness.results.tables import Measured
 from anabranch.harness.results.timed_data import HOUSEHOLDS, PREFIX, TimedData
 
+WEEK_BY_WEEK = {"weekly_shared": OF_SESSIONS, WEEKS_OF_HOUSEHOLDS: OF_TIME_SPLITS}
+"""Measurements of weekly re-sharing."""
 METRICS_OF = {"sessions": OF_SESSIONS, "leave-one-out": OF_HISTORIES, "time-split": OF_TIME_SPLITS}
 """By protocol."""
 
@@ -49,6 +52,7 @@ def render(results: Path, random_seeds: int, earlier: str = "") -> str:
         histories=[*LEAVE_ONE_OUT, TOGETHER],
         measurements=measurements,
         compared=_compared(measurements),
+        week_by_week=WEEK_BY_WEEK,
     )
     return keep_measured(rendered, earlier)
 

@@ -230,6 +230,23 @@ def test_the_ways_of_learning_a_week_are_compared_week_by_week_and_not_seed_by_s
     assert "shared - fine_tuned" not in rendered
 
 
+def test_the_gain_of_a_re_share_is_shown_by_the_age_of_the_stale_release(tmp_path: Path) -> None:
+    fresh, stale = (0.5, 0.6, 0.7), (None, 0.55, 0.6)
+    periods = [
+        {**recall_of(new), "stale": {} if old is None else {"1": recall_of(old)}}
+        for new, old in zip(fresh, stale, strict=True)
+    ]
+    figures = {"ways": {"shared": {"periods": periods, "cost": [{"cpu_seconds": 2.0}] * 3}}}
+    (tmp_path / figures_file("weekly_shared", 0)).write_text(json.dumps(figures))
+    [age, weeks, of_stale, gain, _, _] = row_of(page.render(tmp_path, 1).split("## A re-share")[1], "| 1 |")
+    assert (age, weeks, of_stale) == ("1", "2", "0.5750")
+    assert gain.startswith("+0.0750 [")
+
+
+def recall_of(recall: float) -> dict[str, Any]:
+    return {"all": {"recall": {"20": recall}, "mrr": {"20": recall / 2}}}
+
+
 def test_an_unknown_measurement_is_refused_with_those_known() -> None:
     with pytest.raises(UsageError, match="--only: no measurement music; there are diginetica, video_train, video"):
         select(["music"])
