@@ -1,4 +1,4 @@
-"""Release candidate, incumbent and co-visit table on the same events, in pairs that the gate can compare."""
+"""A release candidate and everything that it is compared with, on the same events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.pipeline.feedback import NO_SLATE
-from models.co_visit.model import CoVisitModel
+from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
+from models.data.history import visits
+from models.evaluation.baselines import Baseline
 from models.evaluation.prequential import predict
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.slices import Mask, cut_slices
 from models.metrics.ranking import Ranks
-from models.offline.offline_ranker import OfflineRanker, rank_events
+from models.offline.excluded_items import SlateRules
+from models.offline.offline_ranker import OfflineRanker, OfflineRankings, rank_events
+from models.seeds.seed_model import SeedModel
 from models.stages import Advance
+
+DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,19 @@ class Contenders:
     release_candidate: OfflineRanker
     incumbent: OfflineRanker | None
     """The release that serves; None before the first one."""
-    co_visit: CoVisitModel
+    co_visit: Baseline
+    """Trained on the log up to the compared events."""
+    baselines: Sequence[Baseline] = ()
+    """Others, not trained."""
+    seed_models: Sequence[SeedModel] = ()
+    """Those that the candidate learned from, fitted. Their item numbers are rows of the catalogue."""
+    earlier: Mapping[str, OfflineRanker] = field(default_factory=dict)
+    """Releases that served before the incumbent, by id."""
 
-    def __len__(self) -> int:
-        return 2 if self.incumbent is None else 3
+    @property
+    def passes(self) -> int:
+        """How often the log is gone through."""
+        return 2 + (self.incumbent is not None) + len(self.earlier) + bool(self.baselines)
 
 
 @dataclass(frozen=True)
@@ -38,11 +53,20 @@ class PairedRanks:
     user: NDArray[np.int32]  # [M]
     release_candidate: Ranks  # [M]
     incumbent: Ranks | None  # [M], None without an incumbent
-    co_visit: Ranks  # [M]
+    baselines: Mapping[str, Ranks]
+    """Baseline → [M]; they learn each event after predicting it."""
+    seed_models: Mapping[str, Ranks] = field(default_factory=dict)
+    """Seed model → [M]."""
+    earlier: Mapping[str, Ranks] = field(default_factory=dict)
+    """Id of an earlier release → [M]."""
     slices: Mapping[str, Mask] = field(default_factory=dict)
-    """Slice → mask [M] of its events; see `cut_slices`."""
+    """Slice → mask [M] of its events; see `cut_slices`, and `first_of_session`."""
+    day: NDArray[np.int64] | None = None
+    """[M] the UTC day of each event; None: all of one day"""
     propensity: NDArray[np.float64] | None = None
     """[M] probability with which the event's item was shown, NaN where that is not known; None: nowhere"""
+    shown_items: tuple[int, int] | None = None
+    """Distinct items on the slates of candidate and incumbent in the events' time; None without an incumbent."""
 
 
 def evaluate_contenders(
@@ -55,22 +79,56 @@ def evaluate_contenders(
 ) -> PairedRanks:
     """Rank the events from `start` on whose user has a slate, with every contender.
 
-    The co-visit model was trained on the log up to `start`; it is trained on each later event after predicting it.
-    `domains` has each item's domain by item number; `propensity` [N] says how likely each event's item was shown. Calls
-    `done(n)` after every n events, `len(contenders)` times the log in all.
+    `domains` has each item's domain by item number, as far as the catalogue goes; `propensity` [N] says how likely each
+    event's item was shown. Calls `done(n)` after every n events, `contenders.passes` times the log in all.
     """
-    candidate_ranks = rank_events(contenders.release_candidate, log, start, done).rank
-    incumbent = contenders.incumbent
-    incumbent_ranks = None if incumbent is None else rank_events(incumbent, log, start, done).rank
-    compared = (candidate_ranks != NO_SLATE) & (log.item[start:] != NONE)
-    scored = np.concatenate([np.zeros(start, np.bool_), compared])
-    co_visit, rules = contenders.co_visit, contenders.release_candidate.rules
-    predicted = predict(log, scored, [co_visit], rules, done, trained_events=start)
+    candidate = rank_events(contenders.release_candidate, log, start, done)
+    incumbent = None if contenders.incumbent is None else rank_events(contenders.incumbent, log, start, done)
+    compared = (candidate.rank != NO_SLATE) & (log.item[start:] != NONE)
+    rows, rules = start + np.flatnonzero(compared), contenders.release_candidate.rules
+    scored = np.zeros(len(log), np.bool_)
+    scored[rows] = True
+    _learn(contenders.baselines, log, start, done)
+    predicted = predict(log, scored, [contenders.co_visit, *contenders.baselines], rules, done, trained_events=start)
+    slices = cut_slices(log, start, rows, np.array(predicted.repeat, np.bool_), domains)
     return PairedRanks(
-        user=log.user[start:][compared],
-        release_candidate=candidate_ranks[compared],
-        incumbent=None if incumbent_ranks is None else incumbent_ranks[compared],
-        co_visit=np.array(predicted.ranks[co_visit.name], np.int32),
-        slices=cut_slices(log, start, np.flatnonzero(scored), np.array(predicted.repeat, np.bool_), domains),
-        propensity=None if propensity is None else propensity[scored],
+        user=log.user[rows],
+        release_candidate=candidate.rank[compared],
+        incumbent=None if incumbent is None else incumbent.rank[compared],
+        baselines={name: np.array(ranks, np.int32) for name, ranks in predicted.ranks.items()},
+        seed_models={
+            model.name: _seed_model_ranks(model, log, rows, rules, len(domains)) for model in contenders.seed_models
+        },
+        earlier={id: rank_events(ranker, log, start, done).rank[compared] for id, ranker in contenders.earlier.items()},
+        slices=slices | {"first_of_session": np.array(predicted.first_of_session, np.bool_)},
+        day=log.ts[rows] // DAY_MS,
+        propensity=None if propensity is None else propensity[rows],
+        shown_items=None if incumbent is None else (_shown(candidate), _shown(incumbent)),
     )
+
+
+def _learn(baselines: Sequence[Baseline], log: EventLog, start: int, done: Advance) -> None:
+    """Train baselines on the events up to `start`."""
+    if not baselines:
+        return
+    for visit in visits(log.take(slice(0, start))):
+        for baseline in baselines:
+            baseline.learn(*visit)
+    done(len(log))
+
+
+def _seed_model_ranks(model: SeedModel, log: EventLog, rows: NDArray[np.int64], rules: SlateRules, items: int) -> Ranks:
+    """Ranks [M] of the events at `rows` by a seed model of the first `items`; it knows no others."""
+    known = log.item < items
+    in_catalogue = log.take(known)
+    ranks = np.full(len(rows), NOT_ON_SLATE, np.int32)
+    ranked = known[rows]
+    at = np.searchsorted(np.flatnonzero(known), rows[ranked])
+    points = prediction_points_before(in_catalogue, at, rules)
+    ranks[ranked] = seed_ranks(model, points, in_catalogue.item[at], rules.slate)
+    return ranks
+
+
+def _shown(rankings: OfflineRankings) -> int:
+    """Distinct items on the slates of a release."""
+    return len(np.unique(rankings.slate[rankings.slate >= 0]))

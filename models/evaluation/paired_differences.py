@@ -1,41 +1,56 @@
-"""Release candidate minus each baseline, by metric, overall and on every slice."""
+"""Release candidate minus each comparator, by metric, overall and on every slice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from models.evaluation.contenders import PairedRanks
 from models.evaluation.slices import Mask
-from models.metrics.bootstrap import Bootstrap, paired_bootstrap
-from models.metrics.ranking import Ranks, discounted_gains, hits
+from models.metrics.bootstrap import Bootstrap, resample_means
+from models.metrics.ranking import Ranks, discounted_gains, hits, ndcg_at
 
 METRICS = {"ndcg_at_20": discounted_gains, "recall_at_20": hits}
+ON_SLICES = ("ndcg_at_20",)
+"""Metrics that are compared on slices."""
 K = 20
 OVERALL = "overall"
+INCUMBENT = "incumbent"
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of one metric's means to one baseline on one slice, with its bootstrap."""
+    """The difference of one metric's means to one comparator on one slice, with its bootstrap."""
 
     slice: str
     metric: str
-    baseline: str
+    comparator: str
     users: int
     bootstrap: Bootstrap
 
     @property
     def name(self) -> str:
         """Name of the number in the manifest."""
-        return f"{prefix(self.slice)}{self.metric}_minus_{self.baseline}"
+        return f"{prefix(self.slice)}{self.metric}_minus_{self.comparator}"
 
 
 def prefix(slice: str) -> str:
     """Prefix of the names of a slice's numbers; empty for overall numbers."""
     return "" if slice == OVERALL else f"{slice}/"
+
+
+def comparators(paired: PairedRanks) -> dict[str, Ranks]:
+    """What the candidate is compared with, by name: the incumbent, the best of the baselines, every seed model
+    (`seed_NAME`), and the best of the earlier releases (by its id).
+
+    The best is the one with the highest NDCG@20 over all events.
+    """
+    compared = {} if paired.incumbent is None else {INCUMBENT: paired.incumbent}
+    compared |= _best(paired.baselines)
+    compared |= {f"seed_{name}": ranks for name, ranks in paired.seed_models.items()}
+    return compared | _best(paired.earlier)
 
 
 def users_by_slice(paired: PairedRanks) -> dict[str, int]:
@@ -49,8 +64,8 @@ def events_by_slice(paired: PairedRanks) -> dict[str, int]:
 
 
 def mean_metrics(paired: PairedRanks) -> dict[str, float]:
-    """METRIC_RANKER → mean over all events."""
-    rankers = {"candidate": paired.release_candidate} | _baselines(paired)
+    """METRIC_RANKER → mean over all events, of every baseline too."""
+    rankers = {"candidate": paired.release_candidate} | comparators(paired) | dict(paired.baselines)
     return {
         f"{metric}_{name}": float(gains(ranks, K).mean())
         for name, ranks in rankers.items()
@@ -59,20 +74,24 @@ def mean_metrics(paired: PairedRanks) -> dict[str, float]:
 
 
 def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
-    """Every difference; a slice without events has none. `samples` are drawn for each bootstrap."""
-    users = users_by_slice(paired)
+    """Every difference; a slice without events has none. `samples` are drawn for each slice."""
+    users, compared = users_by_slice(paired), comparators(paired)
     for slice, mask in _slices(paired).items():
-        for baseline, ranks in _baselines(paired).items() if users[slice] else ():
-            for metric, gains in METRICS.items():
-                ours, theirs = gains(paired.release_candidate[mask], K), gains(ranks[mask], K)
-                bootstrap = paired_bootstrap(ours, theirs, paired.user[mask], samples=samples)
-                yield Difference(slice, metric, baseline, users[slice], bootstrap)
+        for metric in METRICS if slice == OVERALL else ON_SLICES if users[slice] else ():
+            of = [ranks[mask] for ranks in (paired.release_candidate, *compared.values())]
+            gains = np.stack([METRICS[metric](ranks, K) for ranks in of])
+            day = None if paired.day is None else paired.day[mask]
+            means = resample_means(gains, paired.user[mask], day, samples=samples)
+            for number, comparator in enumerate(compared, start=1):
+                yield Difference(slice, metric, comparator, users[slice], means.difference(0, number))
+
+
+def _best(rankings: Mapping[str, Ranks]) -> dict[str, Ranks]:
+    if not rankings:
+        return {}
+    name = max(rankings, key=lambda name: ndcg_at(rankings[name], K))
+    return {name: rankings[name]}
 
 
 def _slices(paired: PairedRanks) -> dict[str, Mask]:
     return {OVERALL: np.ones(len(paired.user), np.bool_), **paired.slices}
-
-
-def _baselines(paired: PairedRanks) -> dict[str, Ranks]:
-    ranks = {"co_visit": paired.co_visit}
-    return ranks if paired.incumbent is None else ranks | {"incumbent": paired.incumbent}

@@ -1,0 +1,125 @@
+"""The single tests of the release gate: a difference to a comparator, and the hypothesis that has to hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from msgspec import Struct
+
+from models.evaluation.paired_differences import INCUMBENT, OVERALL, Difference
+from models.metrics.bootstrap import NonInferiorityMargin
+
+PRIMARY = "ndcg_at_20"
+SECONDARY = "recall_at_20"
+METRIC_NAMES = {PRIMARY: "NDCG@20", SECONDARY: "recall@20"}
+SEED = "seed_"
+COMPARATOR_NAMES = {
+    INCUMBENT: "the incumbent",
+    "co_visit": "the co-visit table",
+    "popularity": "what is popular",
+    "personal_frequency": "the user's own counts",
+    "session_knn": "session neighbours",
+    "user_knn": "user neighbours",
+}
+Hypothesis = Literal["superior", "non_inferior"]
+
+
+def comparator_name(name: str) -> str:
+    """What a comparator is called in a sentence."""
+    if name.startswith(SEED):
+        return f"seed model {name.removeprefix(SEED)}"
+    return COMPARATOR_NAMES.get(name, f"the earlier release {name}")
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One difference of the release candidate to a comparator, and the result of its test."""
+
+    slice: str
+    metric: str
+    comparator: str
+    hypothesis: Hypothesis | None
+    """What was tested; None: the difference is only reported."""
+    users: int
+    theirs: float
+    """The comparator's mean."""
+    difference: float
+    low: float
+    """Lower end of the 95 % interval."""
+    high: float
+    """Upper end of the 95 % interval."""
+    margin: float
+    """The difference must be above it; 0 or below."""
+    p: float | None
+    """One-sided p-value of that; None without a test."""
+    holds: bool
+    """Whether the hypothesis is accepted; True without one."""
+    tolerated: bool = False
+    """Whether a loss here does not reject."""
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the candidate is rejected for it."""
+        return not (self.holds or self.tolerated)
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test that a difference is above its margin."""
+
+    difference: Difference
+    hypothesis: Hypothesis | None
+    margin: NonInferiorityMargin
+    is_tolerated: bool = False
+
+    def finding(self, level: float) -> Finding:
+        """The difference and the result of the test, at this error rate."""
+        bootstrap = self.difference.bootstrap
+        interval = bootstrap.interval()
+        p = None if self.hypothesis is None else bootstrap.p_above(self.margin)
+        return Finding(
+            slice=self.difference.slice,
+            metric=self.difference.metric,
+            comparator=self.difference.comparator,
+            hypothesis=self.hypothesis,
+            users=self.difference.users,
+            theirs=bootstrap.theirs,
+            difference=interval.difference,
+            low=interval.low,
+            high=interval.high,
+            margin=self.margin.lowest_difference(bootstrap.theirs),
+            p=p,
+            holds=p is None or (interval.low > 0 if self.hypothesis == "superior" else p <= level),
+            tolerated=self.is_tolerated,
+        )
+
+
+def numbers_of(difference: Difference, finding: Finding) -> dict[str, float]:
+    """Numbers for the manifest; see `Verdict`."""
+    parts = {"low": finding.low, "high": finding.high, "margin": finding.margin, "p": finding.p}
+    named = {f"{difference.name}_{part}": value for part, value in parts.items() if value is not None}
+    return {difference.name: finding.difference} | named
+
+
+def success_text(finding: Finding) -> str:
+    """The reason to give if superiority holds."""
+    return f"{METRIC_NAMES[finding.metric]} is above {_theirs(finding)}: {interval_text(finding)}"
+
+
+def failure_text(finding: Finding) -> str:
+    """The reason to give if the hypothesis does not hold."""
+    metric = METRIC_NAMES[finding.metric]
+    if finding.hypothesis == "superior":
+        return f"{metric} is not significantly above {_theirs(finding)}: {interval_text(finding)}"
+    scope = "overall" if finding.slice == OVERALL else f"on {finding.slice}"
+    below = f"may be more than {-finding.margin:.4f} below {_theirs(finding)} {finding.theirs:.4f}"
+    return f"{scope} {metric} {below}: {interval_text(finding)}, p {finding.p:.2g}"
+
+
+def interval_text(finding: Finding) -> str:
+    """The difference with its 95 % interval."""
+    return f"{finding.difference:+.4f} [{finding.low:+.4f}, {finding.high:+.4f}]"
+
+
+def _theirs(finding: Finding) -> str:
+    return f"{comparator_name(finding.comparator)}'s"
