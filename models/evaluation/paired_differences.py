@@ -41,16 +41,18 @@ def prefix(slice: str) -> str:
     return "" if slice == OVERALL else f"{slice}/"
 
 
-def comparators(paired: PairedRanks) -> dict[str, Ranks]:
-    """What the candidate is compared with, by name: the incumbent, the best of the baselines, every seed model
-    (`seed_NAME`), and the best of the earlier releases (by its id).
+def comparators(paired: PairedRanks, mask: Mask | None = None) -> dict[str, Ranks]:
+    """What the candidate is compared with on the events of a mask [M], by name: the incumbent, the best of the
+    baselines, every seed model (`seed_NAME`), and the best of the earlier releases (by its id). None: all events.
 
-    The best is the one with the highest NDCG@20 over all events.
+    The best baseline is the one with the highest NDCG@20 over all events. The best earlier release is the one with the
+    highest on the events of the mask: releases get better overall one by one, so the best over all events is the
+    newest of them, and a slice could be lost step by step.
     """
     compared = {} if paired.incumbent is None else {INCUMBENT: paired.incumbent}
     compared |= _best(paired.baselines)
     compared |= {f"seed_{name}": ranks for name, ranks in paired.seed_models.items()}
-    return compared | _best(paired.earlier)
+    return compared | _best(paired.earlier, mask)
 
 
 def users_by_slice(paired: PairedRanks) -> dict[str, int]:
@@ -75,8 +77,9 @@ def mean_metrics(paired: PairedRanks) -> dict[str, float]:
 
 def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
     """Every difference; a slice without events has none. `samples` are drawn for each slice."""
-    users, compared = users_by_slice(paired), comparators(paired)
+    users = users_by_slice(paired)
     for slice, mask in _slices(paired).items():
+        compared = comparators(paired, mask)
         for metric in METRICS if slice == OVERALL else ON_SLICES if users[slice] else ():
             of = [ranks[mask] for ranks in (paired.release_candidate, *compared.values())]
             gains = np.stack([METRICS[metric](ranks, K) for ranks in of])
@@ -86,10 +89,11 @@ def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
                 yield Difference(slice, metric, comparator, users[slice], means.difference(0, number))
 
 
-def _best(rankings: Mapping[str, Ranks]) -> dict[str, Ranks]:
+def _best(rankings: Mapping[str, Ranks], mask: Mask | None = None) -> dict[str, Ranks]:
+    """The one with the highest NDCG@20 on the events of the mask, with its ranks of all events."""
     if not rankings:
         return {}
-    name = max(rankings, key=lambda name: ndcg_at(rankings[name], K))
+    name = max(rankings, key=lambda name: ndcg_at(rankings[name][... if mask is None else mask], K))
     return {name: rankings[name]}
 
 

@@ -215,6 +215,16 @@ def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: 
     assert "CPU of an idle ranker" in table
 
 
+@runs("anabranch bench gate")
+def test_the_gate_is_simulated_without_a_broker(tmp_path: Path) -> None:
+    target = tmp_path / "gate.json"
+    _run("bench", "gate", "--trials", "2", "--json", str(target), data_dir=tmp_path)
+    figures = json.loads(target.read_bytes())
+    assert [row["day_effect"] for row in figures["false_releases"]] == [0.0, 1.0, 2.0]
+    assert len(figures["power"]) == 9
+    assert [row["earlier_releases"] for row in figures["chains"]] == [0, 5]
+
+
 @runs("python -m tests.benchmarks.peers")
 def test_peers_answer_the_same_events(shop_with_release: Shop, tmp_path: Path) -> None:
     target = tmp_path / "peers.json"
