@@ -18,6 +18,9 @@ ON_SLICES = ("ndcg_at_20",)
 K = 20
 OVERALL = "overall"
 INCUMBENT = "incumbent"
+CO_VISIT = "co_visit"
+SEED, EARLIER = "seed_", "earlier_"
+"""How the names of seed models and earlier releases begin as comparators."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Difference:
     metric: str
     comparator: str
     users: int
+    days: int
+    """That were resampled besides the users; 1: users alone."""
     bootstrap: Bootstrap
 
     @property
@@ -43,16 +48,18 @@ def prefix(slice: str) -> str:
 
 def comparators(paired: PairedRanks, mask: Mask | None = None) -> dict[str, Ranks]:
     """What the candidate is compared with on the events of a mask [M], by name: the incumbent, the best of the
-    baselines, every seed model (`seed_NAME`), and the best of the earlier releases (by its id). None: all events.
+    baselines, every seed model (`seed_NAME`), and the best of the earlier releases (`earlier_ID`). None: all events.
+    Without an incumbent the co-visit table is among them, be it the best or not.
 
     The best baseline is the one with the highest NDCG@20 over all events. The best earlier release is the one with the
     highest on the events of the mask: releases get better overall one by one, so the best over all events is the
     newest of them, and a slice could be lost step by step.
     """
-    compared = {} if paired.incumbent is None else {INCUMBENT: paired.incumbent}
+    incumbent = paired.incumbent
+    compared = {CO_VISIT: paired.baselines[CO_VISIT]} if incumbent is None else {INCUMBENT: incumbent}
     compared |= _best(paired.baselines)
-    compared |= {f"seed_{name}": ranks for name, ranks in paired.seed_models.items()}
-    return compared | _best(paired.earlier, mask)
+    compared |= {f"{SEED}{name}": ranks for name, ranks in paired.seed_models.items()}
+    return compared | {f"{EARLIER}{id}": ranks for id, ranks in _best(paired.earlier, mask).items()}
 
 
 def users_by_slice(paired: PairedRanks) -> dict[str, int]:
@@ -83,10 +90,10 @@ def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
         for metric in METRICS if slice == OVERALL else ON_SLICES if users[slice] else ():
             of = [ranks[mask] for ranks in (paired.release_candidate, *compared.values())]
             gains = np.stack([METRICS[metric](ranks, K) for ranks in of])
-            day = None if paired.day is None else paired.day[mask]
-            means = resample_means(gains, paired.user[mask], day, samples=samples)
+            day = np.zeros(mask.sum(), np.int64) if paired.day is None else paired.day[mask]
+            means, days = resample_means(gains, paired.user[mask], day, samples=samples), len(np.unique(day))
             for number, comparator in enumerate(compared, start=1):
-                yield Difference(slice, metric, comparator, users[slice], means.difference(0, number))
+                yield Difference(slice, metric, comparator, users[slice], days, means.difference(0, number))
 
 
 def _best(rankings: Mapping[str, Ranks], mask: Mask | None = None) -> dict[str, Ranks]:

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from models.evaluation.contenders import PairedRanks
 
+COVERAGE = "shown_items"
+CALIBRATION = "purchase_calibration_error"
 COVERAGE_SHARE = 0.8
 """Of the distinct items on the incumbent's slates, the candidate's must reach this share: it may not show far fewer."""
 CALIBRATION_MARGIN = 0.02
@@ -19,6 +21,7 @@ class Requirement(Struct, frozen=True, kw_only=True):
     """One figure of candidate and incumbent, and the limit that the candidate has to keep."""
 
     name: str
+    """`COVERAGE` or `CALIBRATION`."""
     candidate: float
     incumbent: float
     limit: float
@@ -44,7 +47,7 @@ def _coverage(paired: PairedRanks) -> Iterator[Requirement]:
     if paired.shown_items is not None:
         ours, theirs = paired.shown_items
         limit = COVERAGE_SHARE * theirs
-        yield Requirement(name="shown_items", candidate=ours, incumbent=theirs, limit=limit, holds=ours >= limit)
+        yield Requirement(name=COVERAGE, candidate=ours, incumbent=theirs, limit=limit, holds=ours >= limit)
 
 
 def _calibration(candidate: Mapping[str, Any], incumbent: Mapping[str, Any]) -> Iterator[Requirement]:
@@ -52,5 +55,4 @@ def _calibration(candidate: Mapping[str, Any], incumbent: Mapping[str, Any]) -> 
     if "purchase" in candidate and "purchase" in incumbent:
         ours, theirs = (float(heads["purchase"]["calibration_error"]) for heads in (candidate, incumbent))
         limit = theirs + CALIBRATION_MARGIN
-        name = "purchase_calibration_error"
-        yield Requirement(name=name, candidate=ours, incumbent=theirs, limit=limit, holds=ours <= limit)
+        yield Requirement(name=CALIBRATION, candidate=ours, incumbent=theirs, limit=limit, holds=ours <= limit)

@@ -7,16 +7,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from models.evaluation.paired_differences import INCUMBENT, OVERALL, Difference
+from models.evaluation.paired_differences import CO_VISIT, EARLIER, INCUMBENT, OVERALL, SEED, Difference
 from models.metrics.bootstrap import NonInferiorityMargin
 
 PRIMARY = "ndcg_at_20"
 SECONDARY = "recall_at_20"
 METRIC_NAMES = {PRIMARY: "NDCG@20", SECONDARY: "recall@20"}
-SEED = "seed_"
 COMPARATOR_NAMES = {
     INCUMBENT: "the incumbent",
-    "co_visit": "the co-visit table",
+    CO_VISIT: "the co-visit table",
     "popularity": "what is popular",
     "personal_frequency": "the user's own counts",
     "session_knn": "session neighbours",
@@ -29,7 +28,9 @@ def comparator_name(name: str) -> str:
     """What a comparator is called in a sentence."""
     if name.startswith(SEED):
         return f"seed model {name.removeprefix(SEED)}"
-    return COMPARATOR_NAMES.get(name, f"the earlier release {name}")
+    if name.startswith(EARLIER):
+        return f"the earlier release {name.removeprefix(EARLIER)}"
+    return COMPARATOR_NAMES[name]
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -41,6 +42,8 @@ class Finding(Struct, frozen=True, kw_only=True):
     hypothesis: Hypothesis | None
     """What was tested; None: the difference is only reported."""
     users: int
+    days: int
+    """That were resampled besides the users; 1: users alone."""
     theirs: float
     """The comparator's mean."""
     difference: float
@@ -83,6 +86,7 @@ class Test:
             comparator=self.difference.comparator,
             hypothesis=self.hypothesis,
             users=self.difference.users,
+            days=self.difference.days,
             theirs=bootstrap.theirs,
             difference=interval.difference,
             low=interval.low,
@@ -112,8 +116,13 @@ def failure_text(finding: Finding) -> str:
     if finding.hypothesis == "superior":
         return f"{metric} is not significantly above {_theirs(finding)}: {interval_text(finding)}"
     scope = "overall" if finding.slice == OVERALL else f"on {finding.slice}"
-    below = f"may be more than {-finding.margin:.4f} below {_theirs(finding)} {finding.theirs:.4f}"
+    below = f"may be more than {margin_text(finding)} below {_theirs(finding)} {finding.theirs:.4f}"
     return f"{scope} {metric} {below}: {interval_text(finding)}, p {finding.p:.2g}"
+
+
+def margin_text(finding: Finding) -> str:
+    """The loss that the margin allows: the amount, and the share of the comparator's mean."""
+    return f"{-finding.margin:.4f} ({-finding.margin / finding.theirs:.0%})" if finding.theirs else "0"
 
 
 def interval_text(finding: Finding) -> str:

@@ -12,10 +12,10 @@ from anabranch.messages import shortened
 from models.evaluation.contenders import PairedRanks
 from models.evaluation.off_policy import ExposureEstimate
 from models.evaluation.paired_differences import (
+    CO_VISIT,
     INCUMBENT,
     OVERALL,
     Difference,
-    comparators,
     differences,
     events_by_slice,
     mean_metrics,
@@ -48,7 +48,7 @@ class GateRule:
     incumbent, to the best baseline, to every seed model and to the best of the releases before the incumbent.
 
     *Superior*: the 95 % interval of the difference in NDCG@20 lies above 0. A candidate that is only as good as the
-    incumbent is not worth a swap. Without an incumbent it is the best baseline that the candidate has to exceed.
+    incumbent is not worth a swap. Without an incumbent it is the co-visit table that the candidate has to exceed.
 
     *Non-inferior*: the difference is above a margin below 0. This is tested overall in NDCG@20 and recall@20, and in
     NDCG@20 on every slice, where an average would hide a loss. A seed model that is better on a slice knows something
@@ -102,7 +102,8 @@ class GateRule:
     def _hypothesis(self, difference: Difference, superior_to: str) -> Hypothesis | None:
         if (difference.slice, difference.metric) == (OVERALL, PRIMARY) and difference.comparator == superior_to:
             return "superior"
-        if difference.slice not in (OVERALL, POOLED) and difference.users < self.slice_users:
+        tested_alone = {OVERALL, POOLED, *self.tolerates}
+        if difference.slice not in tested_alone and difference.users < self.slice_users:
             return None  # among the pooled ones
         return "non_inferior" if difference.bootstrap.theirs > 0 else None  # nothing can be below 0
 
@@ -126,6 +127,8 @@ class Verdict(Struct, frozen=True):
     or no incumbent."""
     requirements: tuple[Requirement, ...] = ()
     """What else is required of the candidate."""
+    pooled: tuple[str, ...] = ()
+    """Slices that were tested together, as `POOLED`; the largest first."""
 
     @property
     def announced(self) -> dict[str, float]:
@@ -150,7 +153,7 @@ def decide(
         return Verdict(False, few, numbers)
     pooled = _small_slices(users_by_slice(paired), rule)
     paired = _with_pool(paired, pooled)
-    superior_to = INCUMBENT if paired.incumbent is not None else _best_baseline(paired)
+    superior_to = CO_VISIT if paired.incumbent is None else INCUMBENT
     tests = [rule.test(difference, superior_to) for difference in differences(paired, rule.samples)]
     findings = [test.finding(rule.level) for test in tests]
     numbers |= _counts(paired) | mean_metrics(paired)
@@ -163,7 +166,7 @@ def decide(
     failed += [_below_by_exposure(exposure)] if exposure is not None and not exposure.holds else []
     reasons = failed or [success_text(finding) for finding in findings if finding.hypothesis == "superior"]
     reason = shortened("; ".join([*reasons, *_slice_texts(findings, pooled)]))
-    return Verdict(not failed, reason, numbers, tuple(findings), exposure, tuple(required))
+    return Verdict(not failed, reason, numbers, tuple(findings), exposure, tuple(required), tuple(pooled))
 
 
 def _counts(paired: PairedRanks) -> dict[str, float]:
@@ -173,7 +176,7 @@ def _counts(paired: PairedRanks) -> dict[str, float]:
 
 
 def _small_slices(users: Mapping[str, int], rule: GateRule) -> list[str]:
-    """Slices with events of too few users for a test, largest first; a loss on a tolerated one is not tested."""
+    """Slices with events of too few users for a test, largest first; tolerated ones are tested on their own."""
     small = [slice for slice, count in users.items() if 0 < count < rule.slice_users and slice != OVERALL]
     return sorted((slice for slice in small if slice not in rule.tolerates), key=lambda slice: -users[slice])
 
@@ -183,10 +186,6 @@ def _with_pool(paired: PairedRanks, small: Collection[str]) -> PairedRanks:
         return paired
     pool = np.logical_or.reduce([paired.slices[slice] for slice in small])
     return replace(paired, slices={**paired.slices, POOLED: pool})
-
-
-def _best_baseline(paired: PairedRanks) -> str:
-    return next(name for name in comparators(paired) if name in paired.baselines)
 
 
 def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
@@ -211,9 +210,11 @@ def _slice_texts(findings: Sequence[Finding], pooled: Sequence[str]) -> Iterator
         yield f"non-inferior on {len(tested) - len(lost)} of {len(tested)} slices"
     tolerated = [finding.slice for finding in on_slices if not finding.holds and finding.tolerated]
     if tolerated:
-        yield f"losses tolerated on {_named(list(dict.fromkeys(tolerated)))}"
+        yield f"tolerated: {_named(list(dict.fromkeys(tolerated)))}"
     if pooled:
         yield f"tested together, for few users: {_named(pooled)}"
+    if findings and findings[0].days == 1:
+        yield "the window has one day, so intervals are over users alone"
 
 
 def _named(slices: Sequence[str]) -> str:

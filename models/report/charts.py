@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.metrics.bootstrap import Interval
-from models.pipeline.release_gate import Finding
+from models.pipeline.gate_tests import Finding
 from models.training_curves import Points
 
 STEPS = (1, 2, 5, 10)

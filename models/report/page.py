@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anabranch.durable_files import create_folder, write_durably
 from models.evaluation.off_policy import MIN_EXPLORED_USERS
+from models.evaluation.paired_differences import EARLIER
 from models.evaluation.seed_comparison import SeedComparison
-from models.pipeline.release_gate import METRIC_NAMES, PRIMARY, Finding
+from models.pipeline.gate_tests import METRIC_NAMES, Finding, comparator_name
 from models.report import words
 from models.report.charts import LineChart, Scale
 from models.report.report import Report
@@ -51,12 +52,14 @@ def _environment() -> Environment:
         "headline": words.headline,
         "sentences": words.sentences,
         "metric_names": METRIC_NAMES,
-        "baseline_name": words.baseline_name,
+        "comparator_name": comparator_name,
+        "outcome": words.outcome,
+        "overview": _overview,
         "Scale": Scale,
         "LineChart": LineChart,
         "best_first": _best_first,
         "improvement_scale": _improvement_scale,
-        "by_baseline": _by_baseline,
+        "by_comparator": _by_comparator,
         "findings_scale": _findings_scale,
         "min_explored_users": MIN_EXPLORED_USERS,
     }
@@ -78,11 +81,32 @@ def _improvement_scale(comparison: SeedComparison, min_users: int) -> Scale:
     return Scale.around_intervals(improvement.ndcg_at_20 for improvement in improvements)
 
 
-def _by_baseline(findings: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
-    """Each baseline with its tested differences and the NDCG@20 of the untested slices."""
-    listed = [finding for finding in findings if finding.hypothesis is not None or finding.metric == PRIMARY]
-    ordered = sorted(listed, key=lambda finding: finding.baseline)
-    return [(baseline, list(group)) for baseline, group in groupby(ordered, key=lambda finding: finding.baseline)]
+def _by_comparator(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Each comparator with its differences, in the order in which the gate has them."""
+    by_comparator: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_comparator.setdefault(finding.comparator, []).append(finding)
+    return by_comparator
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Every finding in one table: a row for each metric of a slice, a column for each comparator."""
+
+    columns: list[str]
+    rows: list[list[Finding | None]]
+    """None: the comparator was not compared there, because it has nothing there."""
+
+
+def _overview(findings: Sequence[Finding]) -> Overview:
+    """The earlier releases are one column: each slice has the one that is best there."""
+    columns, rows = dict[str, None](), dict[tuple[str, str], dict[str, Finding]]()
+    for finding in findings:
+        name = finding.comparator
+        column = "the best earlier release" if name.startswith(EARLIER) else comparator_name(name)
+        columns[column] = None
+        rows.setdefault((finding.slice, finding.metric), {})[column] = finding
+    return Overview(list(columns), [[row.get(column) for column in columns] for row in rows.values()])
 
 
 def _findings_scale(findings: Sequence[Finding]) -> Scale:

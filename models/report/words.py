@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
-from models.evaluation.paired_differences import OVERALL
+from models.evaluation.paired_differences import INCUMBENT, OVERALL
 from models.metrics.bootstrap import Interval
-from models.pipeline.release_gate import BASELINE_NAMES, METRIC_NAMES, PRIMARY, Finding, Verdict
+from models.pipeline.gate_requirements import COVERAGE, Requirement
+from models.pipeline.gate_tests import METRIC_NAMES, PRIMARY, Finding, comparator_name, margin_text
+from models.pipeline.release_gate import Verdict
 from models.report.report import Report
 
 MAX_FAILURES = 5
@@ -29,12 +31,20 @@ def sentences(report: Report) -> list[str]:
     verdict, exposure = report.verdict, report.verdict.exposure
     explored = [] if exposure is None else [_exposure(exposure)]
     table = [] if report.table_change is None else [f"Of the co-visit table, {report.table_change}."]
-    return [_consequence(report, verdict.accepted), _evidence(report, verdict), *_tests(verdict), *explored, *table]
+    required = [_requirement(requirement) for requirement in verdict.requirements]
+    found = [*_tests(verdict), *required, *explored, *table]
+    return [_consequence(report, verdict.accepted), _evidence(report, verdict), *found]
 
 
-def baseline_name(name: str) -> str:
-    """The name of one of the gate's baselines in a sentence."""
-    return BASELINE_NAMES[name]
+def outcome(finding: Finding) -> str:
+    """The result of a test in a word or two, after a sign that is seen at a glance."""
+    if finding.hypothesis is None:
+        return "reported only"
+    if finding.holds:
+        return "✓ superior" if finding.hypothesis == "superior" else "✓ non-inferior"
+    if finding.tolerated:
+        return "~ tolerated"
+    return "✗ not superior" if finding.hypothesis == "superior" else "✗ may be inferior"
 
 
 def signed(value: float, digits: int = 4) -> str:
@@ -59,12 +69,18 @@ def _evidence(report: Report, verdict: Verdict) -> str:
     window = report.manifest.window
     return (
         f"It was evaluated on {events:,} events of {users:,} users between {day(window.gate_from)} and "
-        f"{day(window.gate_to)}; no model was trained on them."
+        f"{day(window.gate_to)}; no model was trained on them.{_one_day(verdict)}"
     )
 
 
+def _one_day(verdict: Verdict) -> str:
+    if not verdict.findings or verdict.findings[0].days > 1:
+        return ""
+    return " They are of one day, so the intervals are over users alone, and other days may differ."
+
+
 def _tests(verdict: Verdict) -> Iterator[str]:
-    """The superiority tests, then the failed non-inferiority tests, or that none failed."""
+    """The superiority test, the failed non-inferiority tests or that none failed, what is tolerated, what is pooled."""
     for finding in verdict.findings:
         if finding.hypothesis == "superior":
             yield _superiority(finding, verdict.numbers[f"{PRIMARY}_candidate"])
@@ -77,7 +93,9 @@ def _tests(verdict: Verdict) -> Iterator[str]:
     if tested and not failed:
         slices = len({finding.slice for finding in tested} - {OVERALL})
         where = f", and in NDCG@20 on all {slices} tested slices" if slices else ""
-        yield f"It is non-inferior in recall@20{where}."
+        yield f"It is non-inferior overall in NDCG@20 and recall@20{where}."
+    if verdict.pooled:
+        yield f"Tested together, because each has few users: {', '.join(verdict.pooled)}."
 
 
 def _superiority(finding: Finding, mean: float) -> str:
@@ -89,9 +107,22 @@ def _superiority(finding: Finding, mean: float) -> str:
 
 def _possible_inferiority(finding: Finding) -> str:
     scope = "Overall" if finding.slice == OVERALL else f"On {finding.slice}"
+    tolerated = " The settings tolerate it." if finding.tolerated else ""
     return (
         f"{scope} its {METRIC_NAMES[finding.metric]} is {_difference(finding)}; "
-        f"it may be worse by more than the margin of {-finding.margin:.4f}."
+        f"it may be worse by more than the margin of {margin_text(finding)}.{tolerated}"
+    )
+
+
+def _requirement(requirement: Requirement) -> str:
+    """What else the candidate has to keep to, and whether it does."""
+    kept = "kept" if requirement.holds else "not kept"
+    ours, theirs, limit = requirement.candidate, requirement.incumbent, requirement.limit
+    if requirement.name == COVERAGE:
+        return f"Its slates have {ours:,.0f} items, and the incumbent's {theirs:,.0f}; at least {limit:,.0f}: {kept}."
+    return (
+        f"The calibration error of its purchase head is {ours:.4f}, and that of the incumbent's {theirs:.4f}; at most "
+        f"{limit:.4f}: {kept}."
     )
 
 
@@ -104,17 +135,17 @@ def _exposure(exposure: ExposureEstimate) -> str:
         )
     else:
         consequence = "not significantly below" if exposure.holds else "significantly below"
-    difference = _against("incumbent", exposure.improvement)
+    difference = _against(INCUMBENT, exposure.improvement)
     return f"Estimated from explored places, its NDCG@20 is {difference}: {consequence}."
 
 
 def _difference(finding: Finding) -> str:
-    return _against(finding.baseline, finding)
+    return _against(finding.comparator, finding)
 
 
-def _against(baseline: str, improvement: Finding | Interval) -> str:
+def _against(comparator: str, improvement: Finding | Interval) -> str:
     direction = "below" if improvement.difference < 0 else "above"
     return (
-        f"{abs(improvement.difference):.4f} {direction} {BASELINE_NAMES[baseline]}'s, "
+        f"{abs(improvement.difference):.4f} {direction} {comparator_name(comparator)}'s, "
         f"95 % interval {signed(improvement.low)} to {signed(improvement.high)}"
     )
