@@ -11,9 +11,9 @@ from anabranch.release import DataWindow, Manifest, ReleasePolicy
 from models.evaluation.seed_comparison import SeedComparison, SeedScore
 from models.evaluation.summaries import ImprovementByCutoff, Quality
 from models.metrics.bootstrap import Interval
-from models.pipeline.release_candidate import ReleaseCandidate
 from models.pipeline.gate_requirements import CALIBRATION, COVERAGE, Requirement
 from models.pipeline.gate_tests import Finding
+from models.pipeline.release_candidate import ReleaseCandidate
 from models.pipeline.release_gate import Verdict
 from models.report.page import render
 from models.report.report import Report

@@ -118,7 +118,7 @@ def test_one_table_has_every_comparator_on_every_slice() -> None:
         and (one.comparator != "earlier_r0003" or one.slice == "repeat")
     ]
     page = Page.of(report(msgspec.structs.replace(judged, findings=tuple(findings))))
-    header, *rows = [row for row in page.rows if len(row) == 5 and row[0].endswith("300") or "seed model als" in row]
+    header, *rows = [row for row in page.rows if (len(row) == 5 and row[0].endswith("300")) or "seed model als" in row]
     assert header[1:] == ["the incumbent", "the user's own counts", "seed model als", "the best earlier release"]
     cells = {row[0].removesuffix(", 300"): row[1:] for row in rows}
     assert len(cells) == len(SLICES) + 1
