@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from anabranch.messages import Neighbours
+from models.metrics.bootstrap import Interval
 
 TOP = 10
 """Neighbours of an item that are compared: the strongest, which are shown most."""
@@ -18,25 +19,39 @@ class TableChange(NamedTuple):
     """See `kept_share`."""
     unusual_users: int
     """Users who were left out: see `models.data.unusual_users`."""
+    harm: Interval | None = None
+    """What it would do to the NDCG@20 of the release that serves, if that is significantly lower with it. Then it is
+    held back: the published table stays."""
 
     def __str__(self) -> str:
         users = "1 user is" if self.unusual_users == 1 else f"{self.unusual_users:,} users are"
         left_out = f"{users} left out, for days of more activity than a person has" if self.unusual_users else ""
         kept = "" if self.kept is None else f"{self.kept:.0%} of the strongest published neighbours remain"
-        return "; ".join(filter(None, (kept, left_out))) or "there is no earlier table to compare with"
+        held_back = "" if self.harm is None else f"it is held back: {_harm_text(self.harm)}"
+        return "; ".join(filter(None, (held_back, kept, left_out))) or "there is no earlier table to compare with"
 
 
-def kept_share(published: Mapping[str, Sequence[str]], table: Iterable[Neighbours]) -> float | None:
+def _harm_text(harm: Interval) -> str:
+    return (
+        f"with it the NDCG@20 of the live release would change by {harm.difference:+.4f} "
+        f"[{harm.low:+.4f}, {harm.high:+.4f}]"
+    )
+
+
+def kept_share(published: Mapping[str, Neighbours], table: Iterable[Neighbours]) -> float | None:
     """The share of the strongest published neighbours that are among the strongest of the new table, 0 to 1.
 
-    `published` has the ids of each item's neighbours, strongest first. Items count by their popularity in the new
-    table. None if no item of some popularity has neighbours in both.
+    `published` has the rows by item, the strongest neighbours first. Items count by their popularity in the new table.
+    None if no item of some popularity has neighbours in both.
     """
     kept = weight = 0.0
     for row in table:
-        before = published.get(row.item_id, ())[:TOP]
+        before = _strongest(published[row.item_id]) if row.item_id in published else set()
         if before:
-            now = {neighbour.item_id for neighbour in row.neighbours[:TOP]}
-            kept += row.popularity * len(now.intersection(before)) / len(before)
+            kept += row.popularity * len(_strongest(row) & before) / len(before)
             weight += row.popularity
     return kept / weight if weight else None
+
+
+def _strongest(row: Neighbours) -> set[str]:
+    return {neighbour.item_id for neighbour in row.neighbours[:TOP]}

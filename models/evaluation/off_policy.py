@@ -103,7 +103,7 @@ def exposure_estimate(exposed: ExposedEvents, samples: int = 2000, random_seed: 
     ours, theirs = (discounted_gains(ranks, K) for ranks in (exposed.release_candidate, exposed.incumbent))
     cluster = np.unique(exposed.user, return_inverse=True)[1]
     per_user = np.stack([np.bincount(cluster, column) for column in (weight, weight * ours, weight * theirs)])
-    resampled = resampled_sums(per_user[:, :, None], samples, np.random.default_rng(random_seed))
+    resampled = resampled_sums(per_user.astype(np.float64)[:, :, None], samples, np.random.default_rng(random_seed))
     total = per_user.sum(axis=1)
     bootstrap = Bootstrap(
         ours=float(total[1] / total[0]),

@@ -108,7 +108,9 @@ def resample_means(
     shape = int(users.max()) + 1, int(days.max()) + 1
     cell = users * shape[1] + days
     rows = [np.ones(len(user)), *gains]
-    sums = np.stack([np.bincount(cell, row, shape[0] * shape[1]).reshape(shape) for row in rows])  # [1 + R, U, D]
+    sums: Gains = np.stack(
+        [np.bincount(cell, row, shape[0] * shape[1]).reshape(shape) for row in rows], dtype=np.float64
+    )
     resampled = resampled_sums(sums, samples, np.random.default_rng(random_seed))
     resampled = resampled[:, resampled[0] > 0]
     total = sums.sum(axis=(1, 2))

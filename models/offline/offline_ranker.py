@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from anabranch.messages import Item
+from anabranch.messages import Item, Neighbours
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
 from anabranch.ranking.pipeline.rank import RankingResult, rank
@@ -112,6 +112,21 @@ def neighbour_table(table: CoVisitTable, item_ids: ItemVocabulary, log: EventLog
             float(table.repeat_rate[index]),
         )
     return neighbours
+
+
+def published_table(messages: Iterable[Neighbours], item_ids: ItemVocabulary, width: int = 20) -> CoVisitRows:
+    """The co-visit table that topic `neighbours` has, in the form that a ranker reads."""
+    table = CoVisitRows(width)
+    for message in messages:
+        table.set(
+            int(item_ids.rows([message.item_id])[0]),
+            item_ids.rows([neighbour.item_id for neighbour in message.neighbours]),
+            np.array([neighbour.score for neighbour in message.neighbours], np.float32),
+            message.popularity,
+            message.first_seen,
+            message.repeat_rate,
+        )
+    return table
 
 
 class Playback:

@@ -28,3 +28,8 @@ def make_baselines(
     """Untrained baselines by name. Text vectors [C, T], whose rows are item numbers, are for the co-visits' text prior;
     without them the co-visit baseline has no such prior."""
     return [BASELINES[name](config, text_vectors) for name in names]
+
+
+def other_baselines(config: ReleaseCandidateConfig) -> list[Baseline]:
+    """All but the co-visits, which are fitted to a log at once."""
+    return make_baselines(config, names=[name for name in BASELINES if name != "co_visit"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from models.pipeline.list_ranker_stage import (
     train_list_ranker,
 )
 from models.pipeline.purchase_stage import UnseenMoments, hold_back, train_purchase_head, unseen_moments
+from models.seeds.seed_model import SeedModel
 from models.stages import Progress, Stages
 from models.training_curves import Curve, Points, no_curve
 
@@ -70,6 +72,8 @@ class ReleaseCandidate:
     """Losses by step, thinned, by `STAGE/LOSS`."""
     seed_comparison: SeedComparison | None
     """Each seed model compared with the shared ranking; None if it was not measured."""
+    seed_models: Sequence[SeedModel] = ()
+    """Those that it learned from, fitted to the events before the list ranker's window."""
     provisional: OfflineRanker | None = None
     """The ranker whose candidates trained the list ranker, if the configuration keeps it."""
 
@@ -169,6 +173,7 @@ def make_release_candidate(
         seconds=stages.seconds,
         curves=stages.curves.thinned(),
         seed_comparison=comparison,
+        seed_models=seed_models.models,
         provisional=ranker if config.keep_provisional else None,
     )
 

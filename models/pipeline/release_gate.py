@@ -159,8 +159,9 @@ def decide(
     numbers |= _counts(paired) | mean_metrics(paired)
     for test, finding in zip(tests, findings, strict=True):
         numbers |= numbers_of(test.difference, finding)
-    for one in (*required, *([exposure] if exposure is not None else [])):
-        numbers |= one.numbers()
+    for requirement in required:
+        numbers |= requirement.numbers()
+    numbers |= exposure.numbers() if exposure is not None else {}
     failed = [failure_text(finding) for finding in _worst_first(findings) if finding.rejects]
     failed += [one.failure_text() for one in required if not one.holds]
     failed += [_below_by_exposure(exposure)] if exposure is not None and not exposure.holds else []

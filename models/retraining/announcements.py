@@ -33,7 +33,7 @@ def gated_notice(
     return msgspec.structs.replace(
         notice,
         parent=None if incumbent is None else incumbent.release,
-        gate=verdict.numbers,
+        gate=verdict.announced,
         gate_from=manifest.window.gate_from if verdict.findings else None,
         gate_to=manifest.window.gate_to if verdict.findings else None,
     )

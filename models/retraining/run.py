@@ -16,9 +16,7 @@ from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, ReleaseNotice
 from anabranch.ranking.pipeline.servable import require_servable
-from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Vectors
-from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
@@ -26,13 +24,16 @@ from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
-from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
+from models.metrics.bootstrap import Interval
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
-from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
+from models.offline.offline_ranker import (
+    item_text_vectors,
+)
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.gate_requirements import requirements
 from models.pipeline.presets import Kind, preset
 from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
 from models.pipeline.release_gate import GateRule, Verdict, decide
@@ -40,6 +41,8 @@ from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
+from models.retraining.earlier_releases import earlier_releases
+from models.retraining.gate_window import Comparison, GateWindow
 from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
 from models.retraining.workspace import Workspace
 from models.stages import Bar, Stages, bar_by_stage
@@ -120,6 +123,12 @@ class RetrainingRun:
         return None if self.incumbent is None or self.incumbent.manifest.is_bootstrap else self.incumbent
 
     @property
+    def rule(self) -> GateRule:
+        """The gate's rule, with the slices that the settings tolerate losses on."""
+        named = self.settings.gate_tolerates
+        return replace(self.config.rule, tolerates=frozenset(named.split(",")) if named else frozenset())
+
+    @property
     def neighbours(self) -> int:
         """Width of the co-visit table, which all releases share."""
         return self.candidate_config.policy.neighbours
@@ -169,7 +178,7 @@ class RetrainingRun:
         last_gated_ms = topics_io.last_gated_ms(notices.newest)
         trained_until_ms = 0 if self.parent is None else self.parent.manifest.window.gate_from
         window = split_windows(self.events, self.config.windows, last_gated_ms, trained_until_ms)
-        require_users(self.events, window, self.config.rule.users)
+        require_users(self.events, window, self.rule.users)
         return window
 
     def gate_candidate(self, window: DataWindow, notices: ReleaseNotices, curves: OpenCurve) -> GatedRelease:
@@ -178,21 +187,26 @@ class RetrainingRun:
             with curves(folder.name) as curve:
                 candidate = self.train(window, folder, curve)
             manifest = self.describe(candidate, folder, window)
-            texts = item_text_vectors(Release(folder, manifest), self.items, self.settings.data_dir)
-            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
-            paired = self.evaluate(Release(folder, manifest), co_visit)
+            gate, files = self.gate_window(window), Release(folder, manifest)
+            co_visit, published = self.fit_co_visits_before(window, files), topics_io.read_neighbours(self.settings)
+            harm = gate.harm_of(co_visit, published)
+            table = gate.fitted(co_visit) if harm is None else gate.published(published)
+            earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
+            paired = gate.rank(files, Comparison(co_visit, table, candidate.seed_models, earlier, propensity))
             exposed = ExposedEvents.from_paired(paired)
-            exposure = None if exposed is None else exposure_estimate(exposed, self.config.rule.samples)
-            verdict = decide(paired, self.config.rule, exposure)
+            exposure = None if exposed is None else exposure_estimate(exposed, self.rule.samples)
+            heads = {} if self.incumbent is None else self.incumbent.manifest.heads
+            verdict = decide(paired, self.rule, exposure, requirements(paired, manifest.heads, heads))
             manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
             self._require_no_other_announcement(notices)
             manifest_sha256 = release.write(folder, manifest)
 
         report_path = release.report_path(self.settings.data_dir, manifest.id)
-        table = co_visit.table(self.neighbours)
-        change = self.compare_with_published(table, co_visit)
-        write(Report(manifest, candidate, verdict, self.config.rule, change), report_path)
-        self.publish_neighbours(table)
+        new = co_visit.table(self.neighbours)
+        change = self.compare_with_published(new, co_visit, harm)
+        write(Report(manifest, candidate, verdict, self.rule, change), report_path)
+        if harm is None:
+            self.publish_neighbours(new)
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
@@ -242,24 +256,23 @@ class RetrainingRun:
         with self.bar("Co-visit table", len(events)) as advance:
             return self.candidate_config.co_visit_model(text_vectors).fit(events, advance)
 
-    def evaluate(self, candidate: Release, co_visit: CoVisitModel) -> PairedRanks:
-        """Rank the gate's window with release candidate, incumbent and co-visit model.
+    def fit_co_visits_before(self, window: DataWindow, files: Release) -> CoVisitModel:
+        """The co-visit model of the events before the gate's window, with the text vectors of a release."""
+        texts = item_text_vectors(files, self.items, self.settings.data_dir)
+        return self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
 
-        `co_visit` was trained on the events before the window and is trained on the window too. Candidate and incumbent
-        read the same co-visit table, as they would where they serve. The incumbent has served since the end of its own
-        gate's window, so the states of its users go on from there; the candidate encodes users from their histories, as
-        it will when it begins to serve.
-        """
-        start = int(np.searchsorted(self.events.ts, candidate.manifest.window.gate_from))
-        table = co_visit.table(self.neighbours)
-        incumbent = None
-        if self.incumbent is not None:
-            incumbent = self._offline_ranker(self.incumbent, table, self.incumbent.manifest.window.gate_to)
-        contenders = Contenders(self._offline_ranker(candidate, table), incumbent, co_visit)
-        domains = [item.domain for item in self.items]
-        propensity = self.workspace.store.propensities()
-        with self.bar("Rank the gate's window", len(contenders) * len(self.events)) as advance:
-            return evaluate_contenders(contenders, self.events, start, domains, advance, propensity)
+    def gate_window(self, window: DataWindow) -> GateWindow:
+        """The events on which the gate compares."""
+        return GateWindow(
+            settings=self.settings,
+            log=self.events,
+            start=int(np.searchsorted(self.events.ts, window.gate_from)),
+            items=self.items,
+            config=self.candidate_config,
+            incumbent=self.incumbent,
+            bar=self.bar,
+            catalogue=self.catalogue,
+        )
 
     def publish_all_co_visits(self) -> TableChange | None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""
@@ -272,12 +285,14 @@ class RetrainingRun:
         self.publish_neighbours(table)
         return change
 
-    def compare_with_published(self, table: CoVisitTable, co_visit: CoVisitModel) -> TableChange:
-        """How the table differs from the published one, and who was left out of it."""
+    def compare_with_published(
+        self, table: CoVisitTable, co_visit: CoVisitModel, harm: Interval | None = None
+    ) -> TableChange:
+        """How the table differs from the published one, who was left out of it, and whether it is held back."""
         published = topics_io.read_neighbours(self.settings)
         kept = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
-        change = TableChange(kept, len(co_visit.unusual_users))
-        log.info("co-visit table: %s", change)
+        change = TableChange(kept, len(co_visit.unusual_users), harm)
+        log.log(logging.INFO if harm is None else logging.WARNING, "co-visit table: %s", change)
         return change
 
     def publish_neighbours(self, table: CoVisitTable) -> None:
@@ -285,18 +300,6 @@ class RetrainingRun:
         rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
-
-    def _offline_ranker(self, files: Release, table: CoVisitTable, served_from_ms: int | None = None) -> OfflineRanker:
-        """A release as it would serve, with the co-visit table as it was before the gate's window.
-
-        `served_from_ms`: see `OfflineRanker`.
-        """
-        item_ids = ItemVocabulary()
-        live = load_servable(files, item_ids, self.items, self.settings.data_dir)
-        policy = Policy.from_settings(self.settings, files.manifest.policy)
-        neighbours = neighbour_table(table, item_ids, self.events, self.neighbours)
-        changes, layout = self.catalogue.encoded(live, item_ids), self.candidate_config.layout
-        return OfflineRanker(live, neighbours, item_ids, policy, layout, served_from_ms, changes)
 
 
 def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:

@@ -110,13 +110,13 @@ def publish_neighbours(settings: Settings, table: Iterable[Neighbours], advance:
             delivery.send(topic, key(row.item_id), messages.encode(row))
 
 
-def read_neighbours(settings: Settings) -> dict[str, list[str]]:
-    """The ids of each item's published neighbours, strongest first."""
-    published: dict[str, list[str]] = {}
+def read_neighbours(settings: Settings) -> dict[str, Neighbours]:
+    """Each item's published row of the co-visit table."""
+    published: dict[str, Neighbours] = {}
     for record in clients.read_to_end(settings, [Topics(settings).neighbours]):
         row = _decode(messages.neighbours, record)
         if row is not None:
-            published[row.item_id] = [neighbour.item_id for neighbour in row.neighbours]
+            published[row.item_id] = row
     return published
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from anabranch.messages import Item
 from anabranch.ranking.event_batch import EventBatch
-from anabranch.ranking.pipeline.feedback import NO_SLATE
+from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import rank
 from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.policy import Policy
@@ -17,9 +17,12 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import NONE, EventColumns, EventLog
-from models.evaluation.contenders import Contenders, evaluate_contenders
+from models.evaluation.baselines import PersonalFrequency, Popularity
+from models.evaluation.contenders import DAY_MS, Contenders, evaluate_contenders
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
+from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
+from models.seeds.co_visit import CoVisitSeedModel
 from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
 
@@ -108,13 +111,8 @@ def test_all_contenders_are_evaluated_on_the_same_events(tmp_path: Path, ranker:
     progress: list[int] = []
     paired = evaluate_contenders(Contenders(other, ranker, co_visit), log, START, done=progress.append)
     assert paired.incumbent is not None
-    assert (
-        len(paired.user)
-        == len(paired.release_candidate)
-        == len(paired.incumbent)
-        == len(paired.co_visit)
-        == len(log) - START
-    )
+    rankings = (paired.release_candidate, paired.incumbent, *paired.baselines.values())
+    assert {len(ranks) for ranks in rankings} == {len(paired.user)} == {len(log) - START}
     assert sum(progress) == 3 * len(log)
     np.testing.assert_array_equal(paired.incumbent, rank_events(ranker, log, START).rank)
     np.testing.assert_array_equal(co_visit.table().share, CoVisitModel().fit(log).table().share)
@@ -127,7 +125,7 @@ def test_the_co_visit_model_has_the_same_metrics_in_the_prequential_evaluation(
     served = ServedLog.from_offline(log, rank_events(ranker, log, START), ranker.live.manifest.id)
     scores = evaluate_prequentially(served, ranker.rules, [CoVisitModel()]).overall.scores
     assert paired.incumbent is None
-    assert scores["co_visit"].recall_at_20 == pytest.approx((paired.co_visit > 0).mean())
+    assert scores["co_visit"].recall_at_20 == pytest.approx((paired.baselines["co_visit"] > 0).mean())
     assert scores["served"].events == len(paired.user)
 
 
@@ -146,6 +144,52 @@ def test_paired_ranks_are_divided_into_slices(ranker: OfflineRanker, log: EventL
     np.testing.assert_array_equal(paired.slices["cold_items"], np.bincount(log.item[:START], minlength=40)[item] <= 5)
     np.testing.assert_array_equal(paired.slices["repeat"], repeats)
     np.testing.assert_array_equal(paired.slices["new_to_user"], ~np.array(repeats))
+
+
+def test_baselines_seed_models_and_earlier_releases_rank_the_same_events(
+    tmp_path: Path, ranker: OfflineRanker, log: EventLog
+) -> None:
+    write_release(tmp_path / "r0", "r0", ITEMS, seed=2)
+    earlier = replace(ranker, live=live_release(tmp_path / "r0", ranker.item_ids, ITEMS))
+    before = log.take(slice(0, START))
+    seed = CoVisitSeedModel()
+    seed.fit(before, np.zeros((len(ITEMS), 1), np.float32), lambda share: None)
+    contenders = Contenders(
+        ranker, ranker, CoVisitModel().fit(before), [Popularity(), PersonalFrequency()], [seed], {"r0": earlier}
+    )
+    progress: list[int] = []
+    paired = evaluate_contenders(contenders, log, START, [None] * len(ITEMS), progress.append)
+    assert sum(progress) == contenders.passes * len(log)
+    np.testing.assert_array_equal(paired.earlier["r0"], rank_events(earlier, log, START).rank)
+    points = prediction_points_before(log, np.arange(START, len(log)), ranker.rules)
+    np.testing.assert_array_equal(
+        paired.seed_models[seed.name], seed_ranks(seed, points, log.item[START:], ranker.layout.slate)
+    )
+    served = ServedLog.from_offline(log, rank_events(ranker, log, START), "r1")
+    scores = evaluate_prequentially(served, ranker.rules, [Popularity(), PersonalFrequency()]).overall.scores
+    for name in ("popularity", "personal_frequency"):
+        assert scores[name].recall_at_20 == pytest.approx((paired.baselines[name] > 0).mean())
+    assert paired.shown_items is not None
+    assert paired.shown_items[0] == paired.shown_items[1] > 5
+    np.testing.assert_array_equal(paired.day, log.ts[START:] // DAY_MS)
+
+
+def test_a_seed_model_ranks_nothing_beyond_its_catalogue(ranker: OfflineRanker, log: EventLog) -> None:
+    known = 20
+    before = log.take(log.item < known).split(int(log.ts[START]))[0]
+    seed = CoVisitSeedModel()
+    seed.fit(before, np.zeros((known, 1), np.float32), lambda share: None)
+    contenders = replace(without_incumbent(ranker, log), seed_models=[seed])
+    ranks = evaluate_contenders(contenders, log, START, [None] * known).seed_models[seed.name]
+    assert (ranks[log.item[START:] >= known] == NOT_ON_SLATE).all()
+    assert (ranks > 0).any()
+
+
+def test_the_first_events_of_sessions_are_a_slice(ranker: OfflineRanker, log: EventLog) -> None:
+    first = evaluate_contenders(without_incumbent(ranker, log), log, START).slices["first_of_session"]
+    begins = np.zeros(len(log), np.bool_)
+    begins[np.unique(log.session, return_index=True)[1]] = True
+    np.testing.assert_array_equal(first, begins[START:])
 
 
 def test_a_release_is_loaded_with_the_catalogue_in_its_index(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ THREE_EVENTS = PairedRanks(
     user=np.array([0, 1, 2], np.int32),
     release_candidate=np.array([1, 0, 1], np.int32),
     incumbent=np.array([0, 1, 1], np.int32),
-    co_visit=np.zeros(3, np.int32),
+    baselines={"co_visit": np.zeros(3, np.int32)},
     propensity=np.array([0.25, 1.0, np.nan]),
 )
 

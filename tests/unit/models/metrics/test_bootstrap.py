@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from models.metrics.bootstrap import Bootstrap, NonInferiorityMargin, paired_bootstrap, paired_interval
+from models.metrics.bootstrap import Bootstrap, NonInferiorityMargin, paired_bootstrap, paired_interval, resample_means
 
 
 def test_the_difference_is_of_the_means_over_events() -> None:
@@ -56,7 +56,8 @@ def test_a_p_value_is_the_share_of_samples_by_chance_at_least_as_high() -> None:
     bootstrap = Bootstrap(0.5, 0.2, np.array([0.3, 0.5, 0.9]), np.array([0.2, 0.2, 0.2]))
     assert bootstrap.p_above(NonInferiorityMargin()) == 2 / 4
     assert bootstrap.p_above(NonInferiorityMargin(fixed=0.05)) == 2 / 4
-    assert bootstrap.p_above(NonInferiorityMargin(fixed=0.2)) == 1 / 4
+    assert bootstrap.p_above(NonInferiorityMargin(fixed=0.2, most=1.0)) == 1 / 4
+    assert bootstrap.p_above(NonInferiorityMargin(fixed=0.2)) == 2 / 4, "of 0.2 at most half may be lost"
 
 
 def test_a_margin_can_be_a_share_of_the_baseline() -> None:
@@ -97,3 +98,38 @@ def test_the_p_value_is_the_normal_one_for_many_users() -> None:
     bootstrap = paired_bootstrap(ours, np.zeros(4000), np.arange(4000), samples=4000)
     expected = 1 - NormalDist().cdf(float(ours.mean()) / (float(ours.std()) / np.sqrt(4000)))
     assert bootstrap.p_above(NonInferiorityMargin()) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_margin_is_never_more_than_half_of_what_the_baseline_reaches() -> None:
+    margin = NonInferiorityMargin(fixed=0.001, share=0.1)
+    assert [margin.lowest_difference(theirs) for theirs in (0.5, 0.01, 0.001, 0.0)] == pytest.approx(
+        [-0.051, -0.002, -0.0005, 0.0]
+    )
+
+
+def test_days_that_disagree_widen_the_interval_and_a_single_day_does_not() -> None:
+    random = np.random.default_rng(0)
+    user, day = np.repeat(np.arange(1000), 7), np.tile(np.arange(7), 1000)
+    theirs = random.random(7000)
+    ours = theirs + random.normal(0, 0.1, 7)[day] + random.normal(0, 0.1, 7000)
+    widths = []
+    for days in (None, day, day * 0):
+        low, high = np.quantile(
+            np.subtract(*resample_means(np.stack([ours, theirs]), user, days).resampled), [0.025, 0.975]
+        )
+        widths.append(high - low)
+    assert widths[1] > 5 * widths[0]
+    assert widths[2] == widths[0]
+
+
+def test_intervals_over_users_and_days_hold_for_other_users_and_days() -> None:
+    """The true difference is 0; 30 days, since an interval of few days is too narrow, as with any bootstrap."""
+    covered = 0
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        user, day = np.repeat(np.arange(100), 30), np.tile(np.arange(30), 100)
+        ours = random.normal(0, 0.2, 100)[user] + random.normal(0, 0.2, 30)[day] + random.normal(0, 1, 3000)
+        means = resample_means(np.stack([ours, ours * 0]), user, day, samples=200, random_seed=seed)
+        interval = means.difference(0, 1).interval()
+        covered += interval.low <= 0 <= interval.high
+    assert covered >= 88

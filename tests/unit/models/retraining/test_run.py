@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +17,19 @@ from anabranch import release
 from anabranch.messages import Event, Item
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import DataWindow, Release
+from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from models.co_visit.drift import TableChange
 from models.data.event_store import EventStore
+from models.evaluation.contenders import PairedRanks
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
 from models.pipeline.config import PipelineInputs
 from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
 from models.retraining import run as run_module
+from models.retraining.announcements import neighbour_messages, release_notice
+from models.retraining.earlier_releases import earlier_releases
+from models.retraining.gate_window import Comparison
 from models.retraining.run import JobConfig, RetrainingRun
 from models.retraining.workspace import Workspace
 from tests.support.releases import write_release
@@ -79,14 +87,21 @@ def run(folder: Path, incumbent: Release, **settings: Any) -> RetrainingRun:
     )
 
 
+def ranked(this: RetrainingRun, candidate: Release, earlier: Sequence[Release] = ()) -> PairedRanks:
+    """The gate's window, ranked."""
+    gate = this.gate_window(candidate.manifest.window)
+    co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
+    return gate.rank(candidate, Comparison(co_visit, gate.fitted(co_visit), earlier=earlier))
+
+
 @pytest.mark.parametrize("settings", LAYOUTS.values(), ids=LAYOUTS)
 def test_every_contender_has_slates_of_the_configured_length(tmp_path: Path, settings: dict[str, int]) -> None:
     incumbent, candidate = write(tmp_path / "r1", 0), write(tmp_path / "r2", 1)
     this = run(tmp_path, incumbent, **settings)
-    paired = this.evaluate(candidate, this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS))
+    paired = ranked(this, candidate)
     assert paired.incumbent is not None
     length = this.settings.slate_size
-    for ranks in (paired.release_candidate, paired.incumbent, paired.co_visit):
+    for ranks in (paired.release_candidate, paired.incumbent, *paired.baselines.values()):
         assert min(length, 20) - 3 <= ranks.max() <= length
 
 
@@ -105,12 +120,45 @@ def test_the_incumbent_has_served_since_its_own_gate_and_the_candidate_begins(tm
     for served_until in (100, GATE_FROM):
         window = structs.replace(this.incumbent.manifest.window, gate_to=served_until)
         incumbent = Release(tmp_path / "r1", structs.replace(this.incumbent.manifest, window=window))
-        co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
         candidate = write(tmp_path / f"r{served_until}", 0)  # the same weights
-        later = run(tmp_path, incumbent, history_length=2)
-        ranks[served_until] = later.evaluate(candidate, co_visit)
+        ranks[served_until] = ranked(run(tmp_path, incumbent, history_length=2), candidate)
     assert (ranks[GATE_FROM].incumbent == ranks[GATE_FROM].release_candidate).all()
     assert (ranks[100].incumbent != ranks[100].release_candidate).any()
+
+
+def test_a_release_that_served_before_the_incumbent_is_compared_with(tmp_path: Path) -> None:
+    earlier, incumbent, candidate = (write(tmp_path / f"r{seed}", seed) for seed in range(3))
+    paired = ranked(run(tmp_path, incumbent), candidate, [earlier])
+    assert (paired.earlier["r0"] != paired.release_candidate).any()
+
+
+def test_a_co_visit_table_that_lowers_the_incumbents_figures_is_held_back(tmp_path: Path) -> None:
+    """The published one has each item's true neighbours, the new one has learned from nothing but noise."""
+    this = run(tmp_path, write(tmp_path / "r1", 0))
+    gate = this.gate_window(write(tmp_path / "r2", 1).manifest.window)
+    good = this.fit_co_visits(this.events, TEXTS)  # the window too
+    rows = neighbour_messages(good.table(20), this.events.item_ids, 0)
+    published = {row.item_id: row for row in rows}
+    noise = replace(this.events, item=np.random.default_rng(1).integers(40, size=600).astype(np.int32))
+    bad = this.fit_co_visits(noise.split(GATE_FROM)[0], TEXTS)
+    harm = gate.harm_of(bad, published)
+    assert harm is not None
+    assert harm.high < 0
+    assert "it is held back: with it the NDCG@20 of the live release would change by -" in str(
+        TableChange(0.1, 0, harm)
+    )
+    assert gate.harm_of(good, published) is None
+    assert gate.harm_of(bad, {}) is None, "without a published table there is nothing to keep"
+
+
+def test_earlier_releases_are_the_retired_ones_that_can_still_serve(tmp_path: Path) -> None:
+    settings, notices = Settings(data_dir=tmp_path, releases_dir=tmp_path), ReleaseNotices()
+    for number, status in enumerate(("retired", "rejected", "retired", "retired", "live")):
+        files = write(tmp_path / f"r{number}", number)
+        digest = release.write(files.folder, files.manifest)
+        notices.add(release_notice(files.manifest, digest, status, "why"))
+    shutil.rmtree(tmp_path / "r2")
+    assert [earlier.manifest.id for earlier in earlier_releases(settings, notices)] == ["r3", "r0"]
 
 
 def test_training_knows_how_the_catalogue_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
