@@ -270,6 +270,9 @@ class ReshareMetrics(ProcessMetrics):
             "Share of the strongest neighbours that the newest co-visit table kept; NaN before there are two tables",
         )
         self.neighbours_kept.set(math.nan)
+        self.tables_held_back = new.counter(
+            "anabranch_reshare_tables_held_back", "Co-visit tables not published: they would lower the live release"
+        )
         self._succeeded_at_s = time.time()
         age = new.gauge(
             "anabranch_reshare_age_seconds",

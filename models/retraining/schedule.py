@@ -87,6 +87,8 @@ class Schedule:
         self.metrics.unusual_users.set(change.unusual_users)
         if change.kept is not None:
             self.metrics.neighbours_kept.set(change.kept)
+        if change.harm is not None:
+            self.metrics.tables_held_back.inc()
 
     def _raise_if_last(self, error: Exception) -> None:
         if self.every_s is None:

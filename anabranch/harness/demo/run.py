@@ -48,7 +48,10 @@ from producers.pace import FULL_SPEED, Pace
 
 RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
 """Folders that belong to one run. The text vectors stay: they depend on the texts alone."""
-CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "exclude_seen")
+CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "exclude_seen", "gate_tolerates")
+TOLERATED = "cold_items,new_to_user"
+"""Slices that the gate tolerates losses on, unless the user names others. One slate serves people who buy again and
+people who look for something new: where most buy again, releases give it to them."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
     with clock("start the broker"):
         opened = broker.open_broker(options.bootstrap_servers, settings.data_dir / "broker")
     with opened:
-        settings = msgspec.structs.replace(settings, bootstrap_servers=opened.bootstrap_servers)
+        settings = msgspec.structs.replace(
+            settings,
+            bootstrap_servers=opened.bootstrap_servers,
+            gate_tolerates=settings.gate_tolerates or TOLERATED,
+        )
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:
             system = System(settings, processes, RankerProbe(free_ports(1)[0]), console)
             return Demo(options, data, system, opened, clock).run()
@@ -128,6 +135,7 @@ class Demo:
             f"{len(self._data.history):,} events, then {following:,} more in {counted(len(segments), 'segment')}, "
             f"with a re-share during each: --order-days {windows.order_days:.3g} --gate-days {windows.gate_days:.3g}",
         )
+        self._say("Gate", f"reports losses on {self._system.settings.gate_tolerates} and does not reject for them")
 
     def _publish_catalogue(self) -> None:
         with self._clock("publish the catalogue"):
