@@ -134,8 +134,8 @@ def test_a_release_that_served_before_the_incumbent_is_compared_with(tmp_path: P
 
 
 def test_a_co_visit_table_that_lowers_the_incumbents_figures_is_held_back(tmp_path: Path) -> None:
-    """The published one has each item's true neighbours, the new one has learned from nothing but noise. The incumbent's
-    weights are random: these like true neighbours."""
+    """The published one has each item's true neighbours, the new one has learned nothing but noise. The incumbent's
+    weights are random; these like true neighbours."""
     this = run(tmp_path, write(tmp_path / "r1", 2))
     gate = this.gate_window(write(tmp_path / "r2", 1).manifest.window)
     good = this.fit_co_visits(this.events, TEXTS)  # the window too
