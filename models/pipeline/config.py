@@ -43,7 +43,7 @@ class PipelineInputs:
     """
 
     log: EventLog
-    """Searches are part of it: they move the states of the users to whom items are ranked."""
+    """Searches are part of it: the encoder reads them, in training and when items are ranked."""
     items: Sequence[Item]
     order_from_ms: int
     parent: Release | None = None
@@ -57,9 +57,14 @@ class PipelineInputs:
     """How `items` changed while the events happened; without changes they always were what they are."""
 
     @property
+    def encoder_log(self) -> EventLog:
+        """The events before the list ranker's window that train the encoder, with the searches."""
+        return self.log.split(self.order_from_ms)[0]
+
+    @property
     def before(self) -> EventLog:
-        """The events about items that train the seed models and the encoder."""
-        return self.log.split(self.order_from_ms)[0].with_items()
+        """The events about items among them, which train the seed models."""
+        return self.encoder_log.with_items()
 
     @property
     def after(self) -> EventLog:

@@ -100,7 +100,7 @@ def search_sharing(
     if config.search is None:
         return None
     random = np.random.default_rng(config.random_seed)
-    log, before, scored_from_ms = inputs.log.with_items(), inputs.before, inputs.order_from_ms
+    log, before, scored_from_ms = inputs.log, inputs.encoder_log, inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
@@ -156,7 +156,7 @@ def share(
     if inputs.parent is not None and inputs.new_since_ms >= inputs.order_from_ms:
         return {}
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
-    data = catalogue.training_data(inputs.before, seed_models.teachers, new_since_ms)
+    data = catalogue.training_data(inputs.encoder_log, seed_models.teachers, new_since_ms)
     return _train("sharing", encoder, data, config, stages)
 
 

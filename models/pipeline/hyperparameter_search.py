@@ -82,9 +82,14 @@ class TrialScorer:
     def draw(
         cls, log: EventLog, after_ms: int, points: int, rules: SlateRules, random: np.random.Generator
     ) -> TrialScorer:
-        """Draw prediction points whose next event is at `after_ms` or later. Half of their users choose."""
-        sequences, by_user = Sequences.from_log(log), np.lexsort((np.arange(len(log)), log.user))
-        rows = np.flatnonzero((sequences.user[1:] == sequences.user[:-1]) & (sequences.ts[1:] >= after_ms))
+        """Draw prediction points whose next event has an item and is at `after_ms` or later. Half of their users choose.
+
+        The encoder reads the searches of the log, as in serving.
+        """
+        log = log.with_items_and_searches()
+        sequences, by_user = Sequences.with_searches(log), np.lexsort((np.arange(len(log)), log.user))
+        same_user = sequences.user[1:] == sequences.user[:-1]
+        rows = np.flatnonzero(same_user & (sequences.ts[1:] >= after_ms) & sequences.has_item[1:])
         rows = np.sort(random.choice(rows, min(points, len(rows)), replace=False))
         users = random.permutation(np.unique(sequences.user[rows]))
         return cls(

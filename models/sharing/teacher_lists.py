@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 class Answers:
     """Lists of K seed models at n prediction points, and what happened next."""
 
-    row: Positions  # [n], row of the sequences; the next row is what happened
+    row: Positions  # [n], row of the sequences, which have no searches; the next row is what happened
     items: NDArray[np.int32]  # [n, K, k], padded with -1; without items that the policy bars
     slice: NDArray[np.int64]  # [n], number of the slice of the next event
 

@@ -46,7 +46,10 @@ class Teachers:
         return [model.name for model in self.folds[0].models]
 
     def rows(self, sequences: Sequences, since_ms: int) -> Positions:
-        """Rows of the events whose next event, by the same user, is at `since_ms` or later and unknown to a fold."""
+        """Rows of the events whose next event, by the same user, is at `since_ms` or later and unknown to a fold.
+
+        Here and below, all events of the sequences have an item: seed models read no searches.
+        """
         next_row = np.arange(1, len(sequences))
         since_ms = max(since_ms, self.folds[0].fitted_until_ms)
         same_user = sequences.user[next_row] == sequences.user[next_row - 1]
