@@ -39,6 +39,8 @@ class Catalogue:
 
     item_ids: tuple[str, ...]
     text_vectors: NDArray[np.float32]  # [C, T]
+    version_text_vectors: NDArray[np.float32]
+    """[n, T], of the n versions of the items that changed while the events happened."""
     domains: NDArray[np.int64] | None  # [C], from 1 on, 0: none; None: no item has one
     numbers: dict[str, int]
     """Item id → number of its residual. A child's items keep their parent's numbers; new ones follow."""
@@ -47,11 +49,11 @@ class Catalogue:
 
     @classmethod
     def read(cls, inputs: PipelineInputs, folder: Path, cache: Path, threads: int, done: Done) -> Self:
-        """Encode the texts of items and searches by the folder's text transformer, and number the items of the log.
+        """Encode all texts, of searches too, by the folder's text transformer, and number the items of the log.
 
         Writes the numbers of items and domains into `folder`. `cache` holds text vectors between runs.
         """
-        texts = [item_text(item) for item in inputs.items]
+        texts = [*map(item_text, inputs.items), *inputs.catalogue.texts]
         queries = inputs.log.queries
         unique = max(len(set(texts)) + len(queries), 1)
         vectors = text_vectors(texts, folder, cache, threads, lambda n: done(n / unique))
@@ -63,7 +65,8 @@ class Catalogue:
         numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.with_items().item)])
         (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
         domains = _number_domains(inputs.items, inputs.parent, folder)
-        return cls(item_ids, vectors, domains, numbers, inputs.parent is not None, query_vectors)
+        of_items, of_versions = vectors[: len(item_ids)], vectors[len(item_ids) :]
+        return cls(item_ids, of_items, of_versions, domains, numbers, inputs.parent is not None, query_vectors)
 
     def training_data(self, log: EventLog, teachers: Teachers | None, new_since_ms: int) -> TrainingData:
         """What an encoder is trained on, from a part of the pipeline's log with its searches. `new_since_ms`: see

@@ -114,7 +114,8 @@ def test_an_item_that_becomes_unavailable_is_shown_until_then_online_and_offline
     rules = SlateRules.from_settings(settings, live.manifest.policy)
     item = Item(item_id=gone, title=gone)
     versions = [ItemVersion(1, gone, item), ItemVersion(after[0].ts, gone, structs.replace(item, available=False))]
-    changes = CatalogueHistory.from_versions(versions).encoded(live, item_ids)
+    history = CatalogueHistory.from_versions(versions)
+    changes = history.encoded(live, item_ids, live.text.encode(history.texts))
     offline = OfflineRanker(live, CoVisitRows(), item_ids, rules.policy, rules.layout, catalogue=changes)
     events = [*before, *after]
     shown = rank_events(offline, EventLog.from_events(events, ITEMS), start=0)
