@@ -103,9 +103,7 @@ class Sequences:
         order = np.lexsort((np.arange(len(log)), log.user))  # stable: each user's events stay in time order
         sorted_log = log.take(order)
         session = np.cumsum(begins_session(sorted_log), dtype=np.int64)
-        return cls._sorted(
-            sorted_log.user, sorted_log.item, sorted_log.query, sorted_log.type, sorted_log.ts, session
-        )
+        return cls._sorted(sorted_log.user, sorted_log.item, sorted_log.query, sorted_log.type, sorted_log.ts, session)
 
     @classmethod
     def _sorted(
@@ -133,8 +131,9 @@ class Sequences:
 
     @cached_property
     def has_item(self) -> NDArray[np.bool_]:
-        """Mask [N] of the visits, the events about items: only these are targets, and only their items are negatives."""
-        return self.item != NONE
+        """Mask [N] of the visits, the events about items: only they are targets, and only their items are negatives."""
+        mask: NDArray[np.bool_] = self.item != NONE
+        return mask
 
     @cached_property
     def visit_row(self) -> Positions:
@@ -148,8 +147,9 @@ class Sequences:
 
     def only(self, rows: NDArray[np.bool_]) -> Sequences:
         """The events of a mask [N], as if the users had had no others."""
-        columns = (self.user, self.item, self.query, self.type, self.ts, self.session)
-        return Sequences._sorted(*(column[rows] for column in columns))
+        return Sequences._sorted(
+            self.user[rows], self.item[rows], self.query[rows], self.type[rows], self.ts[rows], self.session[rows]
+        )
 
     def windows(self, length: int, random: np.random.Generator) -> Positions:
         """Bounds [W, 2] of windows that cover every event once, cut at random offsets and shuffled."""
@@ -190,12 +190,6 @@ class Sequences:
             ts=np.where(present, self.ts[row], 0),
             type=np.where(present, self.type[row], 0).astype(np.uint8),
         )
-
-    def in_session(self, rows: Positions, length: int) -> NDArray[np.bool_]:
-        """Mask [B, length] of the recent events of `contexts` that belong to the session of the event at the row."""
-        earlier = rows[:, None] - np.arange(length)
-        same: NDArray[np.bool_] = self.session[np.maximum(earlier, 0)] == self.session[rows][:, None]
-        return same & (earlier >= 0)
 
     def following(self, rows: Positions, length: int) -> NDArray[np.int32]:
         """Items [B, length] of the user's events right after rows [B], padded with -1."""

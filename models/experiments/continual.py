@@ -17,6 +17,7 @@ import numpy as np
 from anabranch.messages import Item
 from anabranch.release import Release
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.experiments.benchmark import (
     BenchmarkRanks,
@@ -27,7 +28,6 @@ from models.experiments.benchmark import (
     peak_bytes,
     rank_test,
 )
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 
 TrainingMethod = Literal["shared", "retrained", "fine_tuned", "co_visit"]

@@ -24,12 +24,12 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.co_visit.table import CoVisitTable
+from models.data.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
 from models.data.event_log import NONE, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Positions
 from models.metrics.ranking import Ranks
 from models.offline.catalogue_history import CatalogueChanges
-from models.offline.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
-from models.offline.excluded_items import SlateRules
 from models.stages import Advance
 
 RANK_BATCH = 256

@@ -1,5 +1,4 @@
-"""The catalogue as the pipeline trains on it: text vector, domain and residual number of every item; and the searches.
-"""
+"""The catalogue as the pipeline trains on it: text vector, domain and residual number of every item; and searches."""
 
 from __future__ import annotations
 

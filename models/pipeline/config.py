@@ -17,6 +17,7 @@ from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import CoVisitRule
 from models.data.catalogue_join import join_catalogue
 from models.data.event_log import EventLog, NotEnoughData
+from models.data.excluded_items import SlateRules
 from models.knn.rule import SessionKnnRule, UserKnnRule
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
@@ -153,6 +154,11 @@ class ReleaseCandidateConfig:
     purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
     keep_provisional: bool = False
     """Whether the result keeps the ranker whose candidates trained the list ranker, for measurements."""
+
+    @property
+    def rules(self) -> SlateRules:
+        """What decides the slates besides the models."""
+        return SlateRules(self.policy, self.layout)
 
     def for_rankers(self, settings: Settings) -> ReleaseCandidateConfig:
         """The same, for a release that rankers with these settings are to serve."""

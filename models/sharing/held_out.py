@@ -19,8 +19,7 @@ from models.sharing.training import Training
 
 
 def held_out_rows(sequences: Sequences, share: float, max_rows: int) -> Positions:
-    """The last events about items of users with an earlier event: the newest `share` of them, at most `max_rows`; sorted
-    by row."""
+    """The last visits of users with an earlier event: the newest `share` of them, at most `max_rows`; sorted by row."""
     visits = sequences.visits_until[sequences.start[1:] - 1]  # [U], of each user and the users before
     last = np.append(sequences.visit_row, -1)[visits - 1]  # of a user without visits it is not the user's own
     last = last[last > sequences.start[:-1]]

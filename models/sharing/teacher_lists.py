@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
+from models.data.excluded_items import excluded_after
 from models.data.sequences import Positions, Sequences
-from models.seeds.policy_filter import allowed_top_k, barred_items
+from models.seeds.policy_filter import allowed_top_k
 from models.sharing.teachers import Fold, Teachers
 from models.stages import Done
 
@@ -37,14 +38,14 @@ class Answers:
             np.full((len(rows), len(teachers.names), length), -1, np.int32),
             np.zeros(len(rows), np.int64),
         )
-        slices = _user_slices(sequences)
+        slices, excluded = _user_slices(sequences), excluded_after(sequences, rows, teachers.rules)
         for fold, chosen in teachers.by_fold(sequences, rows):
             cold = _event_counts(sequences, fold) <= COLD_INTERACTIONS
             answers.slice[chosen] = 2 * slices[rows[chosen] + 1] + cold[sequences.item[rows[chosen] + 1]]
             for start in range(0, len(chosen), PREDICTION_BATCH):
                 batch = chosen[start : start + PREDICTION_BATCH]
                 contexts = sequences.contexts(rows[batch], recent)
-                barred = barred_items(sequences, rows[batch], contexts, teachers.policy)
+                barred = excluded.padded(batch)
                 for column, model in enumerate(fold.models):
                     answers.items[batch, column] = allowed_top_k(model, contexts, barred, length).items
                 done(len(batch) / len(rows))

@@ -9,13 +9,13 @@ predictions as in Wolpert, Stacked Generalization, Neural Networks 1992, with fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.policy import Policy
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Positions, Sequences
 from models.seeds.seed_model import SeedModel, Vectors
 from models.stages import Done
@@ -37,8 +37,8 @@ class Teachers:
     """Folds of the same K seed models, each fitted to more events than the fold before it."""
 
     folds: Sequence[Fold]
-    policy: Policy = field(default_factory=Policy)
-    """What it bars is not taught."""
+    rules: SlateRules
+    """What they exclude from slates is not taught."""
 
     @property
     def names(self) -> list[str]:

@@ -16,8 +16,8 @@ from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
 from tests.support.releases import live_release

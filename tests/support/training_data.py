@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Sequences
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.seeds.co_visit import CoVisitSeedModel
 from models.sharing.strategy import TrainingData
 from models.sharing.teachers import Teachers, fit_folds, fold_ends
 from models.sharing.training import Training
+from tests.support.layouts import LAYOUT
 
 VIEW, PURCHASE, SEARCH = (EVENT_TYPES.index(name) for name in ("view", "purchase", "search"))
 USERS, EVENTS, ITEMS, TEXT_DIMS = 24, 20, 20, 12
@@ -73,7 +75,7 @@ def _teachers(log: EventLog, text_vectors: NDArray[np.float32], new_since_ms: in
     """The co-visit model, fitted to two beginnings of the log."""
     ends = fold_ends(log, new_since_ms, 2)
     folds = fit_folds(lambda: [CoVisitSeedModel()], log, ends, text_vectors, lambda share: None)
-    return Teachers(folds, Policy(allow_session_repeats=True))
+    return Teachers(folds, SlateRules(Policy(allow_session_repeats=True), LAYOUT))
 
 
 def encoder(items: int = ITEMS, dropout: float = 0.0) -> SharedEncoder:

@@ -65,5 +65,7 @@ def test_a_second_reading_embeds_no_text(
 def test_texts_of_searches_are_kept_apart_from_those_that_rankers_load(tmp_path: Path, inputs: PipelineInputs) -> None:
     write_release(tmp_path / "r1", item_ids=["lamp", "desk"])
     read(inputs, tmp_path / "r1")
-    (of_items,), (of_queries,) = (list(folder.glob("*")) for folder in (tmp_path / FOLDER, tmp_path / QUERY_CACHE / FOLDER))
+    (of_items,), (of_queries,) = (
+        list(folder.glob("*")) for folder in (tmp_path / FOLDER, tmp_path / QUERY_CACHE / FOLDER)
+    )
     assert of_items.stat().st_size == 4 * of_queries.stat().st_size, "four texts of items, one of a search"

@@ -11,10 +11,10 @@ import torch
 
 from anabranch.ranking.policy import Policy
 from models.data.event_log import EventColumns, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Sequences
 from models.metrics.ranking import Gains
 from models.networks.encoder import EncoderConfig, SharedEncoder
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
 from models.sharing.strategies.text_geometry import TextGeometry
