@@ -14,14 +14,21 @@ from anabranch.harness.results.cells import MEASURED_ON, Figures
 from anabranch.harness.results.measurements import (
     JOINTLY,
     TOGETHER,
+    WEEKS_OF_HOUSEHOLDS,
     Measurement,
     all_measurements,
     figures_file,
 )
+from anabranch.harness.results.paired_ranks import OF_HISTORIES, OF_SESSIONS, OF_TIME_SPLITS, Metrics
 from anabranch.harness.results.published import LEAVE_ONE_OUT, SESSIONS
 from anabranch.harness.results.sections import keep_measured
 from anabranch.harness.results.tables import Measured
 from anabranch.harness.results.timed_data import HOUSEHOLDS, PREFIX, TimedData
+
+WEEK_BY_WEEK = {"weekly_shared": OF_SESSIONS, WEEKS_OF_HOUSEHOLDS: OF_TIME_SPLITS}
+"""Measurements of weekly re-sharing."""
+METRICS_OF = {"sessions": OF_SESSIONS, "leave-one-out": OF_HISTORIES, "time-split": OF_TIME_SPLITS}
+"""By protocol."""
 
 
 def render(results: Path, random_seeds: int, earlier: str = "") -> str:
@@ -45,13 +52,16 @@ def render(results: Path, random_seeds: int, earlier: str = "") -> str:
         histories=[*LEAVE_ONE_OUT, TOGETHER],
         measurements=measurements,
         compared=_compared(measurements),
+        week_by_week=WEEK_BY_WEEK,
     )
     return keep_measured(rendered, earlier)
 
 
-def _compared(measurements: Sequence[Measurement]) -> list[str]:
-    """The measurements that others are compared with, each once."""
-    return list(dict.fromkeys(measurement.base for measurement in measurements if measurement.base is not None))
+def _compared(measurements: Sequence[Measurement]) -> dict[str, Metrics]:
+    """The measurements that others are compared with, and by which metrics."""
+    by_name = {measurement.name: measurement for measurement in measurements}
+    bases = dict.fromkeys(measurement.base for measurement in measurements if measurement.base is not None)
+    return {base: METRICS_OF[by_name[base].protocol] for base in bases}
 
 
 def _timed_data(results: Path) -> list[TimedData]:

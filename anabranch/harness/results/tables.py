@@ -157,20 +157,20 @@ def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
         yield slice, ndcg, ndcg_lead, recall_lead
 
 
-def strategy_rows(measured: Measured, measurements: Sequence[Measurement], base: str) -> Iterator[Row]:
-    """The preset's strategies, and others on the same data with their difference from it."""
+def strategy_rows(
+    measured: Measured, measurements: Sequence[Measurement], base: str, metrics: Metrics
+) -> Iterator[Row]:
+    """The preset's strategies and others on the same data, by slice, with their difference from the preset's in the
+    second metric."""
     for measurement in measurements:
         figures = measured.figures[measurement.name]
         if not figures or base not in (measurement.name, measurement.base):
             continue
-        cold = [row["slices"]["cold_items"] for row in figures if "cold_items" in row["slices"]]
-        minus = measured.minus(measurement.name, base, OF_HISTORIES)[1] if measurement.base else ""
-        yield (
-            figures[0]["strategy"]["name"],
-            *quality_cells([row[ALL] for row in figures], OF_HISTORIES),
-            quality_cells(cold, OF_HISTORIES)[1] if cold else "none",
-            minus,
-        )
+        for slice in (ALL, "cold_items", "new_items"):
+            qualities = [slice_of(row, slice) for row in figures if slice == ALL or slice in row["slices"]]
+            if qualities:
+                minus = measured.minus(measurement.name, base, metrics, slice)[1] if measurement.base else ""
+                yield figures[0]["strategy"]["name"], slice, *quality_cells(qualities, metrics), minus
 
 
 def _served_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:
