@@ -41,7 +41,7 @@ NeighbourTable = Callable[[ItemVocabulary], CoVisitRows]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedWith:
     """What a release candidate is compared with, besides the incumbent and the simple baselines."""
 
     co_visit: CoVisitModel
@@ -70,7 +70,7 @@ class GateWindow:
     bar: Bar
     catalogue: CatalogueHistory = field(default_factory=CatalogueHistory)
 
-    def rank(self, candidate: Release, compared: Comparison) -> PairedRanks:
+    def rank(self, candidate: Release, compared: ComparedWith) -> PairedRanks:
         """Rank the window with the release candidate and everything that it is compared with.
 
         The co-visit model is trained on the window too, event by event. All releases read the same co-visit table, as

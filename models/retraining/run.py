@@ -42,7 +42,7 @@ from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
 from models.retraining.earlier_releases import earlier_releases
-from models.retraining.gate_window import Comparison, GateWindow
+from models.retraining.gate_window import ComparedWith, GateWindow
 from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
 from models.retraining.workspace import Workspace
 from models.stages import Bar, Stages, bar_by_stage
@@ -192,7 +192,7 @@ class RetrainingRun:
             harm = gate.harm_of(co_visit, published)
             table = gate.fitted(co_visit) if harm is None else gate.published(published)
             earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
-            paired = gate.rank(files, Comparison(co_visit, table, candidate.seed_models, earlier, propensity))
+            paired = gate.rank(files, ComparedWith(co_visit, table, candidate.seed_models, earlier, propensity))
             exposed = ExposedEvents.from_paired(paired)
             exposure = None if exposed is None else exposure_estimate(exposed, self.rule.samples)
             heads = {} if self.incumbent is None else self.incumbent.manifest.heads

@@ -31,7 +31,7 @@ from models.pipeline.presets import preset
 from models.retraining import run as run_module
 from models.retraining.announcements import neighbour_messages, release_notice
 from models.retraining.earlier_releases import earlier_releases
-from models.retraining.gate_window import Comparison
+from models.retraining.gate_window import ComparedWith
 from models.retraining.run import JobConfig, RetrainingRun
 from models.retraining.workspace import Workspace
 from tests.support.releases import write_release
@@ -93,7 +93,7 @@ def ranked(this: RetrainingRun, candidate: Release, earlier: Sequence[Release] =
     """The gate's window, ranked."""
     gate = this.gate_window(candidate.manifest.window)
     co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
-    return gate.rank(candidate, Comparison(co_visit, gate.fitted(co_visit), earlier=earlier))
+    return gate.rank(candidate, ComparedWith(co_visit, gate.fitted(co_visit), earlier=earlier))
 
 
 @pytest.mark.parametrize("settings", LAYOUTS.values(), ids=LAYOUTS)
