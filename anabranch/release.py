@@ -90,6 +90,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     heads: dict[str, dict[str, Any]] = {}
     """Measurements of each optional head in the release, by its name: `purchase`."""
     policy: ReleasePolicy = ReleasePolicy()
+    findings: list[dict[str, Any]] = []
+    """Every test of the gate, as `models.pipeline.gate_tests.Finding` has it."""
 
     @property
     def is_bootstrap(self) -> bool:

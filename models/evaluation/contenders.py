@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,8 +37,8 @@ class Contenders:
     """Others, not trained."""
     seed_models: Sequence[SeedModel] = ()
     """Those that the candidate learned from, fitted. Their item numbers are rows of the catalogue."""
-    earlier: Mapping[str, OfflineRanker] = field(default_factory=dict)
-    """Releases that served before the incumbent, by id."""
+    earlier: Mapping[str, Callable[[], OfflineRanker]] = field(default_factory=dict)
+    """Releases that served before the incumbent, by id. Each is loaded when it ranks: only one is in memory."""
 
     @property
     def passes(self) -> int:
@@ -99,7 +99,7 @@ def evaluate_contenders(
         seed_models={
             model.name: _seed_model_ranks(model, log, rows, rules, len(domains)) for model in contenders.seed_models
         },
-        earlier={id: rank_events(ranker, log, start, done).rank[compared] for id, ranker in contenders.earlier.items()},
+        earlier={id: rank_events(load(), log, start, done).rank[compared] for id, load in contenders.earlier.items()},
         slices=slices | {"first_of_session": np.array(predicted.first_of_session, np.bool_)},
         day=log.ts[rows] // DAY_MS,
         propensity=None if propensity is None else propensity[rows],

@@ -35,11 +35,6 @@ class Difference:
     """That were resampled besides the users; 1: users alone."""
     bootstrap: Bootstrap
 
-    @property
-    def name(self) -> str:
-        """Name of the number in the manifest."""
-        return f"{prefix(self.slice)}{self.metric}_minus_{self.comparator}"
-
 
 def prefix(slice: str) -> str:
     """Prefix of the names of a slice's numbers; empty for overall numbers."""

@@ -16,10 +16,10 @@ METRIC_NAMES = {PRIMARY: "NDCG@20", SECONDARY: "recall@20"}
 COMPARATOR_NAMES = {
     INCUMBENT: "the incumbent",
     CO_VISIT: "the co-visit table",
-    "popularity": "what is popular",
+    "popularity": "popularity",
     "personal_frequency": "the user's own counts",
-    "session_knn": "session neighbours",
-    "user_knn": "user neighbours",
+    "session_knn": "the session kNN",
+    "user_knn": "the user kNN",
 }
 Hypothesis = Literal["superior", "non_inferior"]
 
@@ -65,6 +65,12 @@ class Finding(Struct, frozen=True, kw_only=True):
         """Whether the candidate is rejected for it."""
         return not (self.holds or self.tolerated)
 
+    def numbers(self) -> dict[str, float]:
+        """Numbers for the manifest; see `models.pipeline.release_gate.Verdict`."""
+        name = f"{self.metric}_minus_{self.comparator}"
+        parts = {"low": self.low, "high": self.high, "margin": self.margin, "p": self.p}
+        return {name: self.difference} | {f"{name}_{part}": value for part, value in parts.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Test:
@@ -96,13 +102,6 @@ class Test:
             holds=p is None or (interval.low > 0 if self.hypothesis == "superior" else p <= level),
             tolerated=self.is_tolerated,
         )
-
-
-def numbers_of(difference: Difference, finding: Finding) -> dict[str, float]:
-    """Numbers for the manifest; see `Verdict`."""
-    parts = {"low": finding.low, "high": finding.high, "margin": finding.margin, "p": finding.p}
-    named = {f"{difference.name}_{part}": value for part, value in parts.items() if value is not None}
-    return {difference.name: finding.difference} | named
 
 
 def success_text(finding: Finding) -> str:

@@ -30,7 +30,6 @@ from models.pipeline.gate_tests import (
     Hypothesis,
     Test,
     failure_text,
-    numbers_of,
     success_text,
 )
 
@@ -111,17 +110,17 @@ class GateRule:
 class Verdict(Struct, frozen=True):
     """The gate's decision with the numbers behind it, which the manifest stores.
 
-    `METRIC_RANKER` is a ranker's mean. `METRIC_minus_COMPARATOR` is the candidate's difference to it; `_low` and
-    `_high` are the ends of its 95 % interval, `_margin` is the value that it must exceed, and `_p` the one-sided
-    p-value of that, if it was tested. `users` and `events` count what the numbers are computed from. Numbers of a slice
-    begin with its name and a slash.
+    `METRIC_RANKER` is a ranker's mean over all events. `METRIC_minus_COMPARATOR` is the candidate's difference to it;
+    `_low` and `_high` are the ends of its 95 % interval, `_margin` is the value that it must exceed, and `_p` the
+    one-sided p-value of that. `users` and `events` count what the numbers are computed from; those of a slice begin
+    with its name and a slash. Differences on slices are in the findings alone.
     """
 
     accepted: bool
     reason: str
     numbers: dict[str, float]
     findings: tuple[Finding, ...] = ()
-    """The same, one entry per difference; empty if too few users had slates."""
+    """One entry per difference, on slices too; empty if too few users had slates."""
     exposure: ExposureEstimate | None = None
     """Estimated from feedback on explored places; its numbers begin with `exposure/`. None: there is no such feedback,
     or no incumbent."""
@@ -157,8 +156,8 @@ def decide(
     tests = [rule.test(difference, superior_to) for difference in differences(paired, rule.samples)]
     findings = [test.finding(rule.level) for test in tests]
     numbers |= _counts(paired) | mean_metrics(paired)
-    for test, finding in zip(tests, findings, strict=True):
-        numbers |= numbers_of(test.difference, finding)
+    for finding in findings:
+        numbers |= finding.numbers() if finding.slice == OVERALL else {}
     for requirement in required:
         numbers |= requirement.numbers()
     numbers |= exposure.numbers() if exposure is not None else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,9 @@ from anabranch.release import Release
 from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import NONE, EventLog
-from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
+from models.evaluation.contenders import DAY_MS, Contenders, PairedRanks, evaluate_contenders
 from models.evaluation.paired_differences import K
-from models.metrics.bootstrap import Interval, paired_interval
+from models.metrics.bootstrap import Interval, NonInferiorityMargin, resample_means
 from models.metrics.ranking import discounted_gains
 from models.offline.catalogue_history import CatalogueHistory
 from models.offline.offline_ranker import (
@@ -38,6 +39,10 @@ from models.stages import Bar
 
 NeighbourTable = Callable[[ItemVocabulary], CoVisitRows]
 """A co-visit table by the numbers of a ranker's items."""
+TABLE_MARGIN = NonInferiorityMargin(share=0.02)
+"""A new co-visit table may lower the incumbent's NDCG@20 by so much."""
+MIN_TABLE_USERS = 50
+"""With fewer users no table is held back: an interval over users is not reliable."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class GateWindow:
             co_visit=compared.co_visit,
             baselines=other_baselines(self.config),
             seed_models=compared.seed_models,
-            earlier={earlier.manifest.id: self._ranker(earlier, table) for earlier in compared.earlier},
+            earlier={earlier.manifest.id: partial(self._ranker, earlier, table) for earlier in compared.earlier},
         )
         domains = [item.domain for item in self.items]
         with self.bar("Rank the gate's window", contenders.passes * len(self.log)) as advance:
@@ -94,7 +99,8 @@ class GateWindow:
     def harm_of(self, co_visit: CoVisitModel, published: Mapping[str, Neighbours]) -> Interval | None:
         """What a new co-visit table does to the incumbent, if that is significantly worse with it; else None.
 
-        NDCG@20 with the new table minus NDCG@20 with the published one; both are of events before the window.
+        NDCG@20 with the new table minus NDCG@20 with the published one; neither may have learned an event from `start`
+        on. The whole interval, over users and days, has to lie below minus `TABLE_MARGIN`.
         """
         if self.incumbent is None or not published:
             return None
@@ -105,11 +111,14 @@ class GateWindow:
                 for table in tables
             )
         compared = (old != NO_SLATE) & (self.log.item[self.start :] != NONE)
-        if not compared.any():
+        rows = self.start + np.flatnonzero(compared)
+        user, day = self.log.user[rows], self.log.ts[rows] // DAY_MS
+        if len(np.unique(user)) < MIN_TABLE_USERS:
             return None
-        ours, theirs = (discounted_gains(ranks[compared], K) for ranks in (new, old))
-        change = paired_interval(ours, theirs, self.log.user[self.start :][compared])
-        return change if change.high < 0 else None
+        gains = np.stack([discounted_gains(ranks[compared], K) for ranks in (new, old)])
+        change = resample_means(gains, user, day).difference(0, 1)
+        interval = change.interval()
+        return interval if interval.high < TABLE_MARGIN.lowest_difference(change.theirs) else None
 
     def fitted(self, co_visit: CoVisitModel) -> NeighbourTable:
         """The table of a co-visit model."""

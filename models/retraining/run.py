@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -14,10 +14,9 @@ import numpy as np
 from anabranch import release
 from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
-from anabranch.messages import Item, ReleaseNotice
-from anabranch.ranking.pipeline.servable import require_servable
+from anabranch.messages import Item, Neighbours, ReleaseNotice
 from anabranch.ranking.types import Vectors
-from anabranch.release import DataWindow, Manifest, Release, ReleaseError
+from anabranch.release import DataWindow, Manifest, Release
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange, kept_share
@@ -27,9 +26,7 @@ from models.data.event_log import NONE, EventLog
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.metrics.bootstrap import Interval
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
-from models.offline.offline_ranker import (
-    item_text_vectors,
-)
+from models.offline.offline_ranker import item_text_vectors
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
@@ -41,8 +38,9 @@ from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
-from models.retraining.earlier_releases import earlier_releases
 from models.retraining.gate_window import ComparedWith, GateWindow
+from models.retraining.published_co_visits import PublishedCoVisits
+from models.retraining.servable_releases import earlier_releases, open_incumbent
 from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
 from models.retraining.workspace import Workspace
 from models.stages import Bar, Stages, bar_by_stage
@@ -103,7 +101,7 @@ class RetrainingRun:
         cls, settings: Settings, workspace: Workspace, config: JobConfig, bar: Bar, live: ReleaseNotice | None
     ) -> Self:
         """Read the event store and the items, and find the kind of data."""
-        incumbent, unservable = _open_incumbent(settings, live)
+        incumbent, unservable = open_incumbent(settings, live)
         versions = _read_catalogue(settings, bar)
         items = newest_versions(versions)
         events = workspace.store.log([item.item_id for item in items])
@@ -187,9 +185,11 @@ class RetrainingRun:
             with curves(folder.name) as curve:
                 candidate = self.train(window, folder, curve)
             manifest = self.describe(candidate, folder, window)
-            gate, files = self.gate_window(window), Release(folder, manifest)
-            co_visit, published = self.fit_co_visits_before(window, files), topics_io.read_neighbours(self.settings)
-            harm = gate.harm_of(co_visit, published)
+            gate, files = self.gate_window(window.gate_from), Release(folder, manifest)
+            texts = item_text_vectors(files, self.items, self.settings.data_dir)
+            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
+            published = topics_io.read_neighbours(self.settings)
+            harm = self.harm_of_co_visits(window, texts, published)
             table = gate.fitted(co_visit) if harm is None else gate.published(published)
             earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
             paired = gate.rank(files, ComparedWith(co_visit, table, candidate.seed_models, earlier, propensity))
@@ -197,7 +197,8 @@ class RetrainingRun:
             exposure = None if exposed is None else exposure_estimate(exposed, self.rule.samples)
             heads = {} if self.incumbent is None else self.incumbent.manifest.heads
             verdict = decide(paired, self.rule, exposure, requirements(paired, manifest.heads, heads))
-            manifest = msgspec.structs.replace(manifest, gate=verdict.numbers)
+            findings = [msgspec.to_builtins(finding) for finding in verdict.findings]
+            manifest = msgspec.structs.replace(manifest, gate=verdict.numbers, findings=findings)
             self._require_no_other_announcement(notices)
             manifest_sha256 = release.write(folder, manifest)
 
@@ -207,6 +208,8 @@ class RetrainingRun:
         write(Report(manifest, candidate, verdict, self.rule, change), report_path)
         if harm is None:
             self.publish_neighbours(new)
+        else:
+            self.hold_co_visits_back()
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
@@ -256,17 +259,27 @@ class RetrainingRun:
         with self.bar("Co-visit table", len(events)) as advance:
             return self.candidate_config.co_visit_model(text_vectors).fit(events, advance)
 
-    def fit_co_visits_before(self, window: DataWindow, files: Release) -> CoVisitModel:
-        """The co-visit model of the events before the gate's window, with the text vectors of a release."""
-        texts = item_text_vectors(files, self.items, self.settings.data_dir)
-        return self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
+    def harm_of_co_visits(
+        self, window: DataWindow, text_vectors: Vectors, published: Mapping[str, Neighbours]
+    ) -> Interval | None:
+        """What newer co-visits do to the incumbent, if they lower its figures by more than a margin; else None.
 
-    def gate_window(self, window: DataWindow) -> GateWindow:
-        """The events on which the gate compares."""
+        Of the window's events that the published table has not learned, the co-visits learn the first half, and the
+        incumbent ranks the second half with either: neither has learned what is ranked.
+        """
+        known = PublishedCoVisits.read(self.settings.data_dir / "reshare")
+        if known is None:
+            return None
+        split_ms = (max(window.gate_from, known.learned_until_ms) + window.gate_to) // 2
+        newer = self.fit_co_visits(self.events.split(split_ms)[0], text_vectors)
+        return self.gate_window(split_ms).harm_of(newer, published)
+
+    def gate_window(self, from_ms: int) -> GateWindow:
+        """The events from a time on, on which releases are compared."""
         return GateWindow(
             settings=self.settings,
             log=self.events,
-            start=int(np.searchsorted(self.events.ts, window.gate_from)),
+            start=int(np.searchsorted(self.events.ts, from_ms)),
             items=self.items,
             config=self.candidate_config,
             incumbent=self.incumbent,
@@ -275,8 +288,15 @@ class RetrainingRun:
         )
 
     def publish_all_co_visits(self) -> TableChange | None:
-        """Publish the co-visit table of all events, by what serves; nothing if there are no events about items."""
+        """Publish the co-visit table of all events, by what serves; nothing if there are no events about items.
+
+        Nor if the newest gate held a table back: only a gate can find that a newer one does no harm.
+        """
         if not (self.events.item != NONE).any():
+            return None
+        known = PublishedCoVisits.read(self.settings.data_dir / "reshare")
+        if known is not None and known.is_held_back:
+            log.warning("co-visit table: the published one stays until a gate finds that a newer one does no harm")
             return None
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
         co_visit = self.fit_co_visits(self.events, texts)
@@ -296,24 +316,18 @@ class RetrainingRun:
         return change
 
     def publish_neighbours(self, table: CoVisitTable) -> None:
-        """Publish the co-visit table. It does not depend on the gate's decision."""
+        """Publish the co-visit table, which has learned all events. It does not depend on the gate's decision."""
         rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
+        learned = PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1)
+        learned.write(self.settings.data_dir / "reshare")
 
-
-def _open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:
-    """The live release, or the reason why this version cannot serve it: its features, or its files."""
-    if live is None:
-        return None, None
-    try:
-        incumbent = release.open_announced(settings.releases_dir, live)
-        incumbent.verify()
-        require_servable(incumbent.manifest)
-    except ReleaseError as error:
-        log.warning("the live release %s counts as none: %s", live.release, error)
-        return None, str(error)
-    return incumbent, None
+    def hold_co_visits_back(self) -> None:
+        """Remember that the published table stays."""
+        known = PublishedCoVisits.read(self.settings.data_dir / "reshare")
+        assert known is not None, "without it nothing is compared"
+        msgspec.structs.replace(known, is_held_back=True).write(self.settings.data_dir / "reshare")
 
 
 def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:

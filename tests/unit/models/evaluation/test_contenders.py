@@ -155,7 +155,7 @@ def test_baselines_seed_models_and_earlier_releases_rank_the_same_events(
     seed = CoVisitSeedModel()
     seed.fit(before, np.zeros((len(ITEMS), 1), np.float32), lambda share: None)
     contenders = Contenders(
-        ranker, ranker, CoVisitModel().fit(before), [Popularity(), PersonalFrequency()], [seed], {"r0": earlier}
+        ranker, ranker, CoVisitModel().fit(before), [Popularity(), PersonalFrequency()], [seed], {"r0": lambda: earlier}
     )
     progress: list[int] = []
     paired = evaluate_contenders(contenders, log, START, [None] * len(ITEMS), progress.append)

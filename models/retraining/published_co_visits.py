@@ -1,0 +1,34 @@
+"""What the retraining job remembers of the co-visit table that it published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from anabranch.durable_files import create_folder, write_durably
+
+FILE = "co_visits.json"
+
+
+class PublishedCoVisits(Struct, frozen=True, kw_only=True):
+    """How much the published table has learned, and whether a newer one was held back."""
+
+    learned_until_ms: int
+    """It has learned the events before this time, and none from it on."""
+    is_held_back: bool = False
+    """The newest gate found that a newer table lowers the figures of the live release."""
+
+    @classmethod
+    def read(cls, folder: Path) -> PublishedCoVisits | None:
+        """What the folder of the event store has; None before the first table, and if an earlier version wrote it."""
+        try:
+            return msgspec.json.decode((folder / FILE).read_bytes(), type=cls)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Keep it in the folder of the event store."""
+        create_folder(folder)
+        write_durably(folder / FILE, msgspec.json.encode(self))
