@@ -45,7 +45,7 @@ MIN_TABLE_USERS = 50
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedWith:
     """What a release candidate is compared with, besides the incumbent and the simple baselines."""
 
     co_visit: CoVisitModel
@@ -74,7 +74,7 @@ class GateWindow:
     bar: Bar
     catalogue: CatalogueHistory = field(default_factory=CatalogueHistory)
 
-    def rank(self, candidate: Release, compared: Comparison) -> PairedRanks:
+    def rank(self, candidate: Release, compared: ComparedWith) -> PairedRanks:
         """Rank the window with the release candidate and everything that it is compared with.
 
         The co-visit model is trained on the window too, event by event. All releases read the same co-visit table, as

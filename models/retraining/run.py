@@ -38,7 +38,7 @@ from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
-from models.retraining.gate_window import Comparison, GateWindow
+from models.retraining.gate_window import ComparedWith, GateWindow
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.servable_releases import earlier_releases, open_incumbent
 from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
@@ -192,7 +192,7 @@ class RetrainingRun:
             harm = self.harm_of_co_visits(window, texts, published)
             table = gate.fitted(co_visit) if harm is None else gate.published(published)
             earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
-            paired = gate.rank(files, Comparison(co_visit, table, candidate.seed_models, earlier, propensity))
+            paired = gate.rank(files, ComparedWith(co_visit, table, candidate.seed_models, earlier, propensity))
             exposed = ExposedEvents.from_paired(paired)
             exposure = None if exposed is None else exposure_estimate(exposed, self.rule.samples)
             heads = {} if self.incumbent is None else self.incumbent.manifest.heads

@@ -30,7 +30,7 @@ from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
 from models.retraining import run as run_module
 from models.retraining.announcements import neighbour_messages, release_notice
-from models.retraining.gate_window import Comparison, GateWindow
+from models.retraining.gate_window import ComparedWith, GateWindow
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.run import JobConfig, RetrainingRun
 from models.retraining.servable_releases import earlier_releases
@@ -94,7 +94,7 @@ def ranked(this: RetrainingRun, candidate: Release, earlier: Sequence[Release] =
     """The gate's window, ranked."""
     gate = this.gate_window(GATE_FROM)
     co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
-    return gate.rank(candidate, Comparison(co_visit, gate.fitted(co_visit), earlier=earlier))
+    return gate.rank(candidate, ComparedWith(co_visit, gate.fitted(co_visit), earlier=earlier))
 
 
 @pytest.mark.parametrize("settings", LAYOUTS.values(), ids=LAYOUTS)
