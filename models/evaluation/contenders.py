@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.history import visits
 from models.evaluation.baselines import Baseline
 from models.evaluation.prequential import predict
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.slices import Mask, cut_slices
 from models.metrics.ranking import Ranks
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, OfflineRankings, rank_events
 from models.seeds.seed_model import SeedModel
 from models.stages import Advance

@@ -19,6 +19,7 @@ from anabranch.messages import Item
 from anabranch.release import Release
 from models.data.datasets import WEEK_MS
 from models.data.event_log import NONE, EventLog, NotEnoughData
+from models.data.excluded_items import SlateRules
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.experiments.benchmark import (
     BenchmarkRanks,
@@ -30,7 +31,6 @@ from models.experiments.benchmark import (
     rank_test,
 )
 from models.metrics.ranking import Ranks
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 
 TrainingMethod = Literal["shared", "retrained", "fine_tuned", "co_visit"]

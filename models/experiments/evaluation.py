@@ -29,7 +29,6 @@ from models.experiments.continual import Period, run_periods
 from models.experiments.input_data import Division, InputFiles, read_benchmark, read_weeks
 from models.experiments.parts import Part, choose_parts
 from models.metrics.ranking import Ranks
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, rank_events
 from models.pipeline.baselines import make_baselines
 from models.pipeline.config import ReleaseCandidateConfig
@@ -215,7 +214,7 @@ class Evaluation:
             return
         train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
-        rules = SlateRules(config.policy, config.layout)
+        rules = config.rules
         points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
         for seed in [config.co_visit_seed_model(), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:

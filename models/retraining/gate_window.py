@@ -26,6 +26,7 @@ from models.metrics.ranking import discounted_gains
 from models.offline.catalogue_history import CatalogueHistory
 from models.offline.offline_ranker import (
     OfflineRanker,
+    cached_text_vectors,
     load_servable,
     neighbour_table,
     published_table,
@@ -136,5 +137,6 @@ class GateWindow:
         item_ids = ItemVocabulary()
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
-        changes = self.catalogue.encoded(live, item_ids)
+        text_vectors = cached_text_vectors(files, self.catalogue.texts, self.settings.data_dir)
+        changes = self.catalogue.encoded(live, item_ids, text_vectors)
         return OfflineRanker(live, table(item_ids), item_ids, policy, self.config.layout, served_from_ms, changes)

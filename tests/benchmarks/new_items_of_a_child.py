@@ -23,6 +23,7 @@ from torch import nn
 from anabranch.release import Release
 from anabranch.settings import DEFAULTS
 from models.data.datasets import STEP_MS, LeaveOneOut, leave_one_out
+from models.data.excluded_items import SlateRules
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.experiments.benchmark import (
     BenchmarkRanks,
@@ -35,7 +36,6 @@ from models.experiments.benchmark import (
 from models.metrics.bootstrap import paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains
 from models.networks.encoder import ItemTower
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import item_text_vectors
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import preset

@@ -13,6 +13,7 @@ from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
 from models.data.event_log import NONE, EventColumns, EventLog, NotEnoughData
+from models.data.excluded_items import SlateRules
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
 from models.experiments import benchmark, continual
@@ -29,7 +30,6 @@ from models.experiments.choices import TrainingRows
 from models.experiments.continual import TrainingMethod, configure, run_periods, weeks_of
 from models.metrics.ranking import recall_at
 from models.networks.list_ranker import ListRankerConfig
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.training import Training
