@@ -115,7 +115,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     min_pair_users: Annotated[int, Meta(ge=1, le=64)] = 3
     """Users that two items need in common before `reshare` publishes one as the other's neighbour, and an item before
     its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
-    gate_tolerates: Annotated[str, Meta(pattern=r"^([^,\s]+(,[^,\s]+)*)?$")] = ""
+    gate_tolerates: Annotated[str, Meta(pattern=r"^([^,]+(,[^,]+)*)?$")] = ""
     """Slices, separated by commas, on which the gate of `reshare` reports a loss and does not reject a release for it,
     such as `new_to_user,cold_items`. None by default."""
     exclude_seen: bool | None = None

@@ -52,7 +52,7 @@ class GateRule:
     *Non-inferior*: the difference is above a margin below 0. This is tested overall in NDCG@20 and recall@20, and in
     NDCG@20 on every slice, where an average would hide a loss. A seed model that is better on a slice knows something
     that was not shared. The earlier releases are a floor: if the incumbent alone were compared with, every release
-    could be worse by up to a margin than the one before.
+    could be worse by up to a margin than the one before. On each slice the one that is best there counts.
 
     *Small slices* are tested together, as one slice. An interval of a few users is not reliable: on the first purchases
     of grocers' customers a test at 5 % erred in 13 % of the cases with 50 users and in 8 % with 200.

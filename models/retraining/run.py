@@ -123,8 +123,8 @@ class RetrainingRun:
     @property
     def rule(self) -> GateRule:
         """The gate's rule, with the slices that the settings tolerate losses on."""
-        named = self.settings.gate_tolerates
-        return replace(self.config.rule, tolerates=frozenset(named.split(",")) if named else frozenset())
+        named = [name.strip() for name in self.settings.gate_tolerates.split(",")]
+        return replace(self.config.rule, tolerates=frozenset(filter(None, named)))
 
     @property
     def neighbours(self) -> int:

@@ -133,6 +133,13 @@ def test_the_incumbent_has_served_since_its_own_gate_and_the_candidate_begins(tm
     assert (ranks[100].incumbent != ranks[100].release_candidate).any()
 
 
+def test_the_gate_tolerates_the_slices_that_the_settings_name_and_no_others(tmp_path: Path) -> None:
+    incumbent = write(tmp_path / "r1", 0)
+    assert run(tmp_path, incumbent).rule.tolerates == frozenset()
+    named = run(tmp_path, incumbent, gate_tolerates="cold_items, domain:FROZEN FOOD").rule
+    assert named.tolerates == {"cold_items", "domain:FROZEN FOOD"}
+
+
 def test_a_release_that_served_before_the_incumbent_is_compared_with(tmp_path: Path) -> None:
     earlier, incumbent, candidate = (write(tmp_path / f"r{seed}", seed) for seed in range(3))
     paired = ranked(run(tmp_path, incumbent), candidate, [earlier])
