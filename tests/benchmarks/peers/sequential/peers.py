@@ -19,6 +19,10 @@ class SequentialPeer:
 
 SEQUENTIAL_PEERS = {
     "lrurec": SequentialPeer(lambda items: lrurec.LruRec(items, lrurec.LruRecConfig()), lrurec.TRAINING),
+    "lrurec_long": SequentialPeer(
+        lambda items: lrurec.LruRec(items, lrurec.LruRecConfig(dropout=lrurec.LONG_HISTORIES_DROPOUT)),
+        lrurec.LONG_HISTORIES,
+    ),
     "sasrec": SequentialPeer(lambda items: sasrec.SasRec(items, sasrec.SasRecConfig()), sasrec.TRAINING),
     "hstu": SequentialPeer(lambda items: hstu.Hstu(items, hstu.HstuConfig()), hstu.TRAINING),
 }
