@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.data.sequences import Positions, Sequences, SequenceWindows
 
@@ -28,6 +29,8 @@ class Negatives:
     items: Positions  # [n], item numbers
     vectors: Tensor  # [n, d]
     log_expected_count: Tensor  # [n], log of how often each item is expected in the whole sample
+    whole_pool: bool = False
+    """Whether they are every item that can be sampled, once each and in ascending order."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -74,7 +77,7 @@ class NegativeSampler:
     def draw(self, n: int, random: np.random.Generator, vectors: Callable[[Positions], Tensor]) -> Negatives:
         """A `sample` of n items, or every item of a small pool once: see `EXACT_UP_TO`."""
         if len(self.pool) <= EXACT_UP_TO * n:
-            return Negatives(self.pool, vectors(self.pool), torch.zeros(len(self.pool)))
+            return Negatives(self.pool, vectors(self.pool), torch.zeros(len(self.pool)), whole_pool=True)
         return self.sample(n, random, vectors)
 
     def sample(self, n: int, random: np.random.Generator, vectors: Callable[[Positions], Tensor]) -> Negatives:
@@ -117,8 +120,16 @@ def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Te
     """
     if not len(users):
         return users.sum()
+    if negatives.whole_pool:
+        return _exact_softmax(users, targets, negatives)
     logits = choice_logits(users, targets, negatives)
     return (torch.logsumexp(logits, dim=1) - logits[:, 0]).mean()
+
+
+def _exact_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Tensor:
+    """As `sampled_softmax` of negatives that are the whole pool, to which the targets belong: in 3/5 of the time."""
+    index = torch.from_numpy(np.searchsorted(negatives.items, targets.items))
+    return F.cross_entropy(users @ negatives.vectors.T, index)
 
 
 def draw_targets(
