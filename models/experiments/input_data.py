@@ -121,8 +121,8 @@ def read_benchmark(
 ) -> OfflineBenchmark:
     """The data, divided once into events to learn from and a test, with the configuration for its kind.
 
-    Without a `kind`, it is the usual one of the protocol's folders, or found from the events before the test. Raises
-    `UsageError`, `FaultyFile`, `DataError` and `NotEnoughData`.
+    Without a `kind`, it is the usual one of the protocol's folders, or found from the events before the test; histories
+    of folders may be found to be long. Raises `UsageError`, `FaultyFile`, `DataError` and `NotEnoughData`.
     """
     files.check(division.protocol)
     division.check()
@@ -149,6 +149,9 @@ def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:
 def _kind_of(protocol: EvaluationProtocol, log: EventLog, named: Kind | None) -> KindDecision:
     if named is not None:
         return KindDecision.named(named)
+    found = find_kind(log)
+    if protocol is EvaluationProtocol.LEAVE_ONE_OUT and found.kind == "long_histories":
+        return found
     if protocol in KIND_OF_FOLDERS:
         return KindDecision(KIND_OF_FOLDERS[protocol].value, f"usual for protocol {protocol.value}", {})
-    return find_kind(log)
+    return found

