@@ -45,12 +45,16 @@ def marketplace(users: int = 100) -> EventLog:
 
 def reviews(users: int = 50, steps: int = 8) -> EventLog:
     """One item every few days, never the same."""
-    return log((user, user * 31 + step, step * 5 * DAY_MS, "purchase") for user in range(users) for step in range(steps))
+    return log(
+        (user, user * 31 + step, step * 5 * DAY_MS, "purchase") for user in range(users) for step in range(steps)
+    )
 
 
 def films(users: int = 20) -> EventLog:
     """Sixty films each, entered in one evening, never the same."""
-    return log((user, user * 7 + step, user * DAY_MS + step * 1000, "view") for user in range(users) for step in range(60))
+    return log(
+        (user, user * 7 + step, user * DAY_MS + step * 1000, "view") for user in range(users) for step in range(60)
+    )
 
 
 @pytest.mark.parametrize(
