@@ -19,6 +19,7 @@ from models.experiments.benchmark import OfflineBenchmark
 from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, TrainingRows
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.forgotten_items import forgotten_items
 from models.pipeline.presets import Kind
 
 
@@ -133,7 +134,10 @@ def read_benchmark(
         data = benchmark.validation_benchmark(data)
     decision = _kind_of(division.protocol, data.train_log, kind)
     files.say(f"kind of data: {decision.kind} ({decision.reason})")
-    return replace(data, config=configure(decision.kind))
+    config = configure(decision.kind)
+    if (forgotten := forgotten_items(data.train_log, config)) is not None:
+        files.say(forgotten)
+    return replace(data, config=config)
 
 
 def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:
