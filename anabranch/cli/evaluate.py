@@ -35,6 +35,15 @@ def command(
             help="Leave the test out, and predict the last events before it: to choose settings without the test.",
         ),
     ] = False,
+    new_items: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Share of the items whose events for training are left out: how well items are ranked that nobody had "
+            "yet. Their figures are the slice new_items.",
+        ),
+    ] = 0.0,
     random_seed: options.RandomSeed = 0,
     threads: options.Threads = 2,
     seed_models: Annotated[
@@ -65,9 +74,10 @@ def command(
 ) -> None:
     """Evaluate a release offline, with the code that serves. Without --release, train one first, as `share` does.
 
-    Protocols: sessions and leave-one-out predict the test part of a data folder. weekly predicts each period from the
-    earlier ones. time-split predicts the last part of a file of events. prequential does the same, next to baselines
-    that learn from every event after predicting it.
+    Protocols: sessions and leave-one-out predict the test part of a data folder. weekly predicts each period of a
+    folder from the earlier ones, or each week after the first --share of a file of events. time-split predicts the last
+    part of a file of events. prequential does the same, next to baselines that learn from every event after predicting
+    it.
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
@@ -88,7 +98,7 @@ def command(
         text_adapter=text_adapter,
     )
     evaluation = Evaluation(
-        division=Division(protocol, share, train_on, validation),
+        division=Division(protocol, share, train_on, validation, new_items),
         files=options.input_files(data, items, columns, types, type, encoding),
         random_seed=random_seed,
         kind=None if kind is None else kind.value,

@@ -35,7 +35,7 @@ def command(
     """Measure the benchmarks and write the page. A measurement whose figures are there is not made again.
 
     The figures are in the data folder's `results`, one JSON file each; remove one to repeat its measurement. The page
-    has the figures of `make sequential-peers` too, if they are there.
+    has the figures of `make sequential-peers` too, if they are there. A section without figures stays as it was.
 
     Example: anabranch results --data ../shared/data
     """
@@ -48,5 +48,6 @@ def command(
     if not render:
         more = [TimedData.in_folder(folder) for folder in timed or ()]
         measure(select(only, more), Places(data, results), repeats, jobs)
-    out.write_text(render_page(results, repeats))
+    earlier = out.read_text() if out.exists() else ""
+    out.write_text(render_page(results, repeats, earlier))
     typer.echo(out)

@@ -159,12 +159,15 @@ class EventLog:
         numbers = {item_id: number for number, item_id in enumerate(item_ids)}
         renumbering = np.array([numbers.get(item_id, NONE) for item_id in self.item_ids] + [NONE], np.int32)
         item = renumbering[self.item]
-        renumbered = replace(self, item=item, item_ids=tuple(item_ids))
-        return renumbered.take((item != NONE) | (self.query != NONE))
+        return replace(self, item=item, item_ids=tuple(item_ids)).with_items_and_searches()
 
     def with_items(self) -> EventLog:
         """The events that have an item."""
         return self.take(self.item != NONE)
+
+    def with_items_and_searches(self) -> EventLog:
+        """The events that have an item or a query: those that change a user vector."""
+        return self.take((self.item != NONE) | (self.query != NONE))
 
     def events(self) -> list[Event]:
         """The events as messages, without refunds, because the log does not have their items. Event ids are the row

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.event_log import EventLog
+from models.data.event_log import NONE, EventLog
 from models.data.sessions import begins_session
 
 Positions = NDArray[np.int64]
@@ -73,10 +74,11 @@ class SequenceWindows:
 
 @dataclass(frozen=True)
 class Sequences:
-    """N events about items, sorted by user, then time."""
+    """N events, sorted by user, then time: those about items, and searches where `with_searches` made them."""
 
     user: NDArray[np.int32]  # [N]
-    item: NDArray[np.int32]  # [N]
+    item: NDArray[np.int32]  # [N], NONE for a search without an item
+    query: NDArray[np.int32]  # [N], NONE for an event that is no search
     type: NDArray[np.uint8]  # [N], index in EVENT_TYPES
     seconds_since: Floats  # [N], seconds since the user's previous event, 0 for the first
     ts: NDArray[np.int64]  # [N], UTC milliseconds
@@ -89,17 +91,26 @@ class Sequences:
     @classmethod
     def from_log(cls, log: EventLog) -> Sequences:
         """Sort the events of a log that have an item."""
-        log = log.with_items()
+        return cls._from_events(log.with_items())
+
+    @classmethod
+    def with_searches(cls, log: EventLog) -> Sequences:
+        """Sort the events of a log that have an item, and its searches, which an encoder reads."""
+        return cls._from_events(log.with_items_and_searches())
+
+    @classmethod
+    def _from_events(cls, log: EventLog) -> Sequences:
         order = np.lexsort((np.arange(len(log)), log.user))  # stable: each user's events stay in time order
         sorted_log = log.take(order)
         session = np.cumsum(begins_session(sorted_log), dtype=np.int64)
-        return cls._sorted(sorted_log.user, sorted_log.item, sorted_log.type, sorted_log.ts, session)
+        return cls._sorted(sorted_log.user, sorted_log.item, sorted_log.query, sorted_log.type, sorted_log.ts, session)
 
     @classmethod
     def _sorted(
         cls,
         user: NDArray[np.int32],
         item: NDArray[np.int32],
+        query: NDArray[np.int32],
         type: NDArray[np.uint8],
         ts: NDArray[np.int64],
         session: Positions,
@@ -110,6 +121,7 @@ class Sequences:
         return cls(
             user=user,
             item=item,
+            query=query,
             type=type,
             seconds_since=seconds.astype(np.float32),
             ts=ts,
@@ -117,9 +129,27 @@ class Sequences:
             session=session,
         )
 
+    @cached_property
+    def has_item(self) -> NDArray[np.bool_]:
+        """Mask [N] of the visits, the events about items: only they are targets, and only their items are negatives."""
+        mask: NDArray[np.bool_] = self.item != NONE
+        return mask
+
+    @cached_property
+    def visit_row(self) -> Positions:
+        """Rows [V] of the visits."""
+        return np.flatnonzero(self.has_item)
+
+    @cached_property
+    def visits_until(self) -> Positions:
+        """Number of visits [N] up to each row, itself included."""
+        return np.cumsum(self.has_item, dtype=np.int64)
+
     def only(self, rows: NDArray[np.bool_]) -> Sequences:
         """The events of a mask [N], as if the users had had no others."""
-        return Sequences._sorted(self.user[rows], self.item[rows], self.type[rows], self.ts[rows], self.session[rows])
+        return Sequences._sorted(
+            self.user[rows], self.item[rows], self.query[rows], self.type[rows], self.ts[rows], self.session[rows]
+        )
 
     def windows(self, length: int, random: np.random.Generator) -> Positions:
         """Bounds [W, 2] of windows that cover every event once, cut at random offsets and shuffled."""
@@ -160,12 +190,6 @@ class Sequences:
             ts=np.where(present, self.ts[row], 0),
             type=np.where(present, self.type[row], 0).astype(np.uint8),
         )
-
-    def in_session(self, rows: Positions, length: int) -> NDArray[np.bool_]:
-        """Mask [B, length] of the recent events of `contexts` that belong to the session of the event at the row."""
-        earlier = rows[:, None] - np.arange(length)
-        same: NDArray[np.bool_] = self.session[np.maximum(earlier, 0)] == self.session[rows][:, None]
-        return same & (earlier >= 0)
 
     def following(self, rows: Positions, length: int) -> NDArray[np.int32]:
         """Items [B, length] of the user's events right after rows [B], padded with -1."""

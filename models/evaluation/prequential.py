@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
+from models.data.excluded_items import SlateRules, excluded_items
 from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
-from models.offline.excluded_items import SlateRules, excluded_items
 from models.offline.offline_ranker import OfflineRankings
 
 K = 20

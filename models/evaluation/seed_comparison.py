@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from anabranch.ranking.pipeline.slates import rank_candidates
+from models.data.event_batches import move_last_events_to
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Positions
 from models.evaluation.paired_differences import OVERALL
@@ -18,7 +19,6 @@ from models.evaluation.seed_model_ranks import prediction_points_before, seed_ra
 from models.evaluation.slices import Mask, cut_slices, repeats
 from models.evaluation.summaries import ImprovementByCutoff, Quality, improvement_by_cutoff
 from models.metrics.ranking import Ranks
-from models.offline.event_batches import move_last_events_to
 from models.offline.offline_ranker import OfflineRanker
 from models.offline.ranking_lists import candidate_batches
 from models.seeds.seed_model import SeedModel

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
+from models.data.excluded_items import SlateRules, excluded_items
 from models.data.sequences import Contexts, Positions, Sequences
 from models.metrics.ranking import Ranks
-from models.offline.excluded_items import SlateRules, excluded_items
 from models.seeds.policy_filter import allowed_top_k
 from models.seeds.seed_model import SeedModel
 

@@ -93,7 +93,7 @@ class BenchmarkRanks:
     user: NDArray[np.int32]  # [M]
     item: NDArray[np.int32]  # [M]
     rank: Ranks  # [M]
-    slices: dict[str, Mask]  # [M] each; an event is a repeat if its user had the item before
+    slices: dict[str, Mask]  # [M] each, see `cut_slices`; `new_items` are those without an event in training
 
 
 def session_benchmark(folder: Path, config: ReleaseCandidateConfig) -> OfflineBenchmark:
@@ -165,6 +165,17 @@ def validation_benchmark(benchmark: OfflineBenchmark) -> OfflineBenchmark:
     )
 
 
+def with_new_items(benchmark: OfflineBenchmark, share: float) -> OfflineBenchmark:
+    """The benchmark without the training events of a random `share` (0 to 1) of the items, which are new in the test.
+
+    The draw does not depend on the random seed of training, so that trainings are compared on the same new items.
+    """
+    items = len(benchmark.items)
+    new = np.random.default_rng(0).permutation(items)[: round(share * items)]
+    hidden = np.isin(benchmark.log.item, new) & (benchmark.log.ts < benchmark.trained_until)
+    return replace(benchmark, log=benchmark.log.take(~hidden))
+
+
 def make_release(
     benchmark: OfflineBenchmark,
     folder: Path,
@@ -229,13 +240,14 @@ def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance 
     rank = rank_events(ranker, log, start, done).rank
     predicted = np.flatnonzero((rank != NO_SLATE) & (log.item[start:] != NONE))
     row, repeat = rows[start:][predicted], repeats(log)[start:][predicted]
-    domains, trained = [item.domain for item in benchmark.items], len(benchmark.train_log)
+    domains, train_log, item = [item.domain for item in benchmark.items], benchmark.train_log, benchmark.log.item[row]
+    new_items = ~np.isin(item, train_log.item)
     return BenchmarkRanks(
         row=row,
         user=benchmark.log.user[row],
-        item=benchmark.log.item[row],
+        item=item,
         rank=rank[predicted],
-        slices=cut_slices(benchmark.log, trained, row, repeat, domains),
+        slices=cut_slices(benchmark.log, len(train_log), row, repeat, domains) | {"new_items": new_items},
     )
 
 

@@ -7,16 +7,19 @@ Recommendation, RecSys 2020 (the protocol: an event is predicted if its item occ
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.release import Release
-from models.data.event_log import EventLog
+from models.data.datasets import WEEK_MS
+from models.data.event_log import NONE, EventLog, NotEnoughData
+from models.data.excluded_items import SlateRules
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.experiments.benchmark import (
     BenchmarkRanks,
@@ -27,7 +30,7 @@ from models.experiments.benchmark import (
     peak_bytes,
     rank_test,
 )
-from models.offline.excluded_items import SlateRules
+from models.metrics.ranking import Ranks
 from models.pipeline.config import ReleaseCandidateConfig
 
 TrainingMethod = Literal["shared", "retrained", "fine_tuned", "co_visit"]
@@ -45,6 +48,9 @@ class Period:
     ranks: BenchmarkRanks
     cost: Cost
     """Of training on the period before."""
+    by_stale_release: Mapping[int, Ranks] = field(default_factory=dict)
+    """Age in periods → ranks [M] of the same events by a release that so many periods did not train. It reads the
+    newest co-visit table, as it would where it serves."""
 
 
 def run_periods(
@@ -54,23 +60,25 @@ def run_periods(
     method: TrainingMethod,
     folder: Path,
     cache: Path,
+    ages: Sequence[int] = (),
 ) -> Iterator[Period]:
     """Train on period 0, predict 1, train on 1, and so on, up to predicting the last period.
 
     shared: a child of the last release, with all strategies and replay of old events. fine_tuned: a child trained on
     the new period alone. retrained: a release without a parent, from all periods so far; its encoder learns the newest
-    period after the list ranker did, as those of the children do. co_visit: no release, only the
-    co-visit table of all periods so far. Releases are written into `folder`; `cache` holds text vectors.
+    period after the list ranker did, as those of the children do. co_visit: no release, only the co-visit table of all
+    periods so far. Each period is predicted too by the releases that are some `ages` old, in periods. Releases are
+    written into `folder`; `cache` holds text vectors.
     """
-    parent: Release | None = None
+    releases: list[Release] = []
     log = periods[0]
     item_occurred = np.zeros(len(items), np.bool_)
     for number in range(1, len(periods)):
         newest, coming = periods[number - 1], periods[number]
-        item_occurred[newest.item] = True
+        item_occurred[newest.with_items().item] = True
         benchmark = OfflineBenchmark(
             name=f"{method} {number:02d}",
-            log=log.followed_by(coming.take(item_occurred[coming.item])),
+            log=log.followed_by(coming.take((coming.item == NONE) | item_occurred[coming.item])),
             items=items,
             order_from=list_ranker_from(newest, number),
             test_from=int(coming.ts[0]),
@@ -80,9 +88,31 @@ def run_periods(
         if method == "co_visit":
             yield _predict_by_co_visits(benchmark, number)
             continue
+        parent = releases[-1] if releases and method != "retrained" else None
         release, _, cost = make_release(benchmark, folder / f"{method}-{number:02d}", cache, parent=parent)
-        yield Period(method, number, rank_test(benchmark, offline_ranker(benchmark, release, cache)), cost)
-        parent = None if method == "retrained" else release
+        stale = {age: _ranked_by(benchmark, releases[-age], cache).rank for age in ages if age <= len(releases)}
+        yield Period(method, number, _ranked_by(benchmark, release, cache), cost, stale)
+        releases.append(release)
+
+
+def weeks_of(log: EventLog, share: float) -> list[EventLog]:
+    """The first `share` (0 to 1) of a log's events, then the weeks after it; a week that is not over is left out.
+
+    Raises `NotEnoughData` if that leaves no week.
+    """
+    first_end, end = log.time_at(share), int(log.ts[-1]) + 1
+    starts = [*range(first_end, end - WEEK_MS + 1, WEEK_MS)]
+    weeks = [log.between(start, start + WEEK_MS) for start in starts]
+    if not any(map(len, weeks)):
+        raise NotEnoughData(
+            f"after {as_iso(first_end)}, the first {share:.0%} of the events, there is no whole week with events until "
+            f"{as_iso(end)}: give events of a longer time, or a smaller --share"
+        )
+    return [log.split(first_end)[0], *(week for week in weeks if len(week))]
+
+
+def _ranked_by(benchmark: OfflineBenchmark, release: Release, cache: Path) -> BenchmarkRanks:
+    return rank_test(benchmark, offline_ranker(benchmark, release, cache))
 
 
 def list_ranker_from(newest: EventLog, number: int) -> int:

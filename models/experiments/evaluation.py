@@ -17,7 +17,6 @@ from anabranch.errors import UsageError
 from anabranch.progress_bar import bar
 from anabranch.ranking.types import Vectors
 from anabranch.release import Release
-from models.data.datasets import periods
 from models.data.event_log import NotEnoughData
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
@@ -25,18 +24,20 @@ from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_
 from models.experiments import benchmark as bench
 from models.experiments.attribution import CompleteRanking, rank_without, trained_again
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
-from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, WeeklyUpdate
-from models.experiments.continual import run_periods
-from models.experiments.input_data import Division, InputFiles, read_benchmark
+from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
+from models.experiments.continual import Period, run_periods
+from models.experiments.input_data import Division, InputFiles, read_benchmark, read_weeks
 from models.experiments.parts import Part, choose_parts
 from models.metrics.ranking import Ranks
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, rank_events
 from models.pipeline.baselines import make_baselines
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
 from models.stages import bar_by_stage
+
+STALE_WEEKS = (1, 2, 4, 8)
+"""How old the releases are with which a re-share is compared, protocol weekly."""
 
 
 @dataclass(frozen=True)
@@ -159,19 +160,18 @@ class Evaluation:
         return trained.summary | {"prequential": prequential_as_json(prequential)}
 
     def _weekly(self) -> dict[str, Any]:
-        self.files.check(self.protocol)
-        config = self.configure(self.kind or KIND_OF_FOLDERS[self.protocol].value)
-        logs, items = periods(self.files.data[0])
+        logs, items, config = read_weeks(self.division, self.files, self.kind, self.configure)
         ways: dict[str, Any] = {}
         with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
             for way in self.ways:
                 results = []
+                ages = STALE_WEEKS if way is WeeklyUpdate.SHARED else ()
                 with bar(f"Periods, {way.value}", len(logs) - 1) as advance:
-                    for period in run_periods(logs, items, config, way.value, Path(scratch), self.data_dir):
+                    for period in run_periods(logs, items, config, way.value, Path(scratch), self.data_dir, ages):
                         results.append(period)
                         advance(1)
                 ways[way.value] = {
-                    "periods": [_quality(period.ranks.rank, period.ranks) for period in results],
+                    "periods": [_period_quality(period) for period in results],
                     "cost": [msgspec.to_builtins(period.cost) for period in results],
                 }
         return {"ways": ways}
@@ -214,7 +214,7 @@ class Evaluation:
             return
         train_log, config = benchmark.train_log, benchmark.config
         rows, _ = bench.rows_of_test_users(benchmark)
-        rules = SlateRules(config.policy, config.layout)
+        rules = config.rules
         points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
         for seed in [config.co_visit_seed_model(), *config.seed_models(config)]:
             with bar(f"Seed model {seed.name}", None) as advance:
@@ -243,6 +243,11 @@ def _quality(ranks: Ranks, tested: BenchmarkRanks) -> dict[str, Any]:
         "all": msgspec.to_builtins(Quality.from_ranks(ranks)),
         "slices": msgspec.to_builtins(quality_by_slice(ranks, tested.slices)),
     }
+
+
+def _period_quality(period: Period) -> dict[str, Any]:
+    stale = {str(age): _quality(ranks, period.ranks) for age, ranks in period.by_stale_release.items()}
+    return _quality(period.ranks.rank, period.ranks) | {"stale": stale}
 
 
 def _comparison(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from anabranch.input_files.items import ItemFile, newest_items
 from anabranch.input_files.report import join_line
 from anabranch.input_files.table import Table, require_columns
 from anabranch.messages import Event, Item
+from models.data.catalogue_join import join_catalogue
+from models.data.datasets import periods
 from models.data.event_log import EventLog
 from models.experiments import benchmark
 from models.experiments.benchmark import OfflineBenchmark
 from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, TrainingRows
+from models.experiments.continual import weeks_of
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
 from models.pipeline.forgotten_items import forgotten_items
@@ -38,7 +41,7 @@ class InputFiles:
 
     def check(self, protocol: EvaluationProtocol) -> None:
         """Raises `UsageError` unless data, catalogue and options are what a protocol reads."""
-        if protocol in KIND_OF_FOLDERS:
+        if self.are_folders(protocol):
             self._require_folders(protocol)
         elif len(self.data) != 1:
             raise UsageError(f"protocol {protocol.value} reads one file of events: give one --data")
@@ -47,6 +50,10 @@ class InputFiles:
                 f"protocol {protocol.value} reads a file of events and its catalogue: give it as --items. For a folder "
                 "of benchmark data pass --protocol sessions, leave-one-out or weekly"
             )
+
+    def are_folders(self, protocol: EvaluationProtocol) -> bool:
+        """Whether a protocol reads them as folders of benchmark data. Weeks are also found in a file of events."""
+        return protocol in KIND_OF_FOLDERS and not (protocol is EvaluationProtocol.WEEKLY and self.items is not None)
 
     def read_log(self) -> tuple[EventLog, list[Item]]:
         """A file of events, sorted by time, and its catalogue.
@@ -105,6 +112,8 @@ class Division:
     """Which events of a leave-one-out data set are learned; None: all before the test."""
     validation: bool = False
     """Leave the test out, and divide the events before it again: for tuning."""
+    new_items: float = 0.0
+    """Share of the items whose events for training are left out, so that they are new in the test."""
 
     def check(self) -> None:
         """Raises `UsageError` for what does not fit the protocol."""
@@ -112,6 +121,11 @@ class Division:
             raise UsageError(f"--train-on is for protocol leave-one-out, not for {self.protocol.value}: leave it out")
         if self.validation and self.protocol is EvaluationProtocol.WEEKLY:
             raise UsageError("--validation is for protocols with one test: protocol weekly tests every period")
+        if self.new_items and self.protocol in (EvaluationProtocol.WEEKLY, EvaluationProtocol.PREQUENTIAL):
+            raise UsageError(
+                f"--new-items is for protocols with one test: sessions, leave-one-out and time-split, not for "
+                f"{self.protocol.value}: leave it out"
+            )
 
 
 def read_benchmark(
@@ -132,12 +146,36 @@ def read_benchmark(
     data = _divide(division, files)
     if division.validation:
         data = benchmark.validation_benchmark(data)
+    if division.new_items:
+        data = benchmark.with_new_items(data, division.new_items)
     decision = _kind_of(division.protocol, data.train_log, kind)
     files.say(f"kind of data: {decision.kind} ({decision.reason})")
     config = configure(decision.kind)
     if (forgotten := forgotten_items(data.train_log, config)) is not None:
         files.say(forgotten)
     return replace(data, config=config)
+
+
+def read_weeks(
+    division: Division,
+    files: InputFiles,
+    kind: Kind | None,
+    configure: Callable[[Kind], ReleaseCandidateConfig],
+) -> tuple[list[EventLog], list[Item], ReleaseCandidateConfig]:
+    """The periods of a folder, or of a file of events: the first share of them, then week by week.
+
+    Also the items, and the configuration for the kind of data. Raises `UsageError`, `FaultyFile`, `DataError` and
+    `NotEnoughData`.
+    """
+    files.check(division.protocol)
+    division.check()
+    if files.are_folders(division.protocol):
+        logs, items = periods(files.data[0])
+    else:
+        log, items = files.read_log()
+        logs = weeks_of(join_catalogue(log, [item.item_id for item in items]), division.share)
+    decision = kind or (KIND_OF_FOLDERS[division.protocol].value if files.items is None else find_kind(logs[0]).kind)
+    return logs, items, configure(decision)
 
 
 def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:

@@ -179,15 +179,16 @@ def draw_targets(
     """Choose up to `max_targets` prediction points of the windows, and for each a later event of the same user.
 
     The gap to the target is drawn from a geometric distribution with mean `mean_gap`: events after the next one also
-    show what the user wants, and new draws in every epoch get more out of the same log. `targets` [N] is a mask of the
-    rows that may be drawn; None: all.
+    show what the user wants, and new draws in every epoch get more out of the same log. Only events with an item count
+    as gap or target. `targets` [N] is a mask of the rows that may be drawn; None: all with an item.
 
     Returns a mask [B, L] of the prediction points, and the target rows in the order of the mask.
     """
-    target = windows.row + random.geometric(1 / mean_gap, windows.row.shape)
-    mask = windows.present & (target < windows.end)
+    visit = sequences.visits_until[windows.row] - 1 + random.geometric(1 / mean_gap, windows.row.shape)  # [B, L]
+    mask = windows.present & (visit < sequences.visits_until[windows.end - 1])
+    target = sequences.visit_row[np.minimum(visit, len(sequences.visit_row) - 1)]  # [B, L]
     if targets is not None:
-        mask &= targets[np.minimum(target, len(targets) - 1)]
+        mask &= targets[target]
     surplus = int(mask.sum()) - max_targets
     if surplus > 0:
         points = np.flatnonzero(mask)

@@ -74,15 +74,21 @@ class CatalogueHistory:
         changed = [version for of_item in by_item.values() if len(of_item) > 1 for version in of_item]
         return cls(tuple(sorted(changed, key=lambda version: version.ts)))
 
-    def encoded(self, live: ServableRelease, item_ids: ItemVocabulary) -> CatalogueChanges | None:
-        """The versions with the vectors that a release gives them; None if nothing changed."""
+    @property
+    def texts(self) -> list[str]:
+        """The text of each version [n]; empty if it was removed."""
+        return ["" if version.item is None else item_text(version.item) for version in self.versions]
+
+    def encoded(
+        self, live: ServableRelease, item_ids: ItemVocabulary, text_vectors: Vectors
+    ) -> CatalogueChanges | None:
+        """The versions with the vectors that a release gives them; None if nothing changed.
+
+        `text_vectors` [n, T] are those of the `texts` by the release's text transformer.
+        """
         if not self.versions:
             return None
         ids = [version.item_id for version in self.versions]
-        texts = ["" if version.item is None else item_text(version.item) for version in self.versions]
-        distinct = list(dict.fromkeys(texts))
-        text_vectors = live.text.encode(distinct)
-        number = {text: index for index, text in enumerate(distinct)}
         oldest = dict(zip(reversed(ids), reversed(range(len(ids))), strict=True))
         ts = np.array([version.ts for version in self.versions], np.int64)
         ts[list(oldest.values())] = -1
@@ -91,7 +97,7 @@ class CatalogueHistory:
         changes = CatalogueChanges(
             ts=ts,
             row=rows,
-            vector=live.item.encode(ids, text_vectors[[number[text] for text in texts]]),
+            vector=live.item.encode(ids, text_vectors),
             available=np.array([version.item is not None and version.item.available for version in self.versions]),
             removed=np.array([version.item is None for version in self.versions]),
             hashes=item_ids.hashes(rows),

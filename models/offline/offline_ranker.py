@@ -24,12 +24,12 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
 from models.co_visit.table import CoVisitTable
+from models.data.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
 from models.data.event_log import NONE, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Positions
 from models.metrics.ranking import Ranks
 from models.offline.catalogue_history import CatalogueChanges
-from models.offline.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
-from models.offline.excluded_items import SlateRules
 from models.stages import Advance
 
 RANK_BATCH = 256
@@ -92,9 +92,14 @@ def load_servable(
 
 
 def item_text_vectors(release: Release, items: Sequence[Item], data_dir: Path, threads: int = 1) -> Vectors:
-    """Text vectors [n, T] of items by the release's text transformer, read from the cache in `data_dir` if present."""
+    """Text vectors [n, T] of items: see `cached_text_vectors`."""
+    return cached_text_vectors(release, [item_text(item) for item in items], data_dir, threads)
+
+
+def cached_text_vectors(release: Release, texts: Sequence[str], data_dir: Path, threads: int = 1) -> Vectors:
+    """Text vectors [n, T] by the release's text transformer, read from the cache in `data_dir` if present."""
     cache = TextEmbeddingCache.for_release(data_dir, release.manifest)
-    return cache.get([item_text(item) for item in items], lambda texts: TextEncoder(release, threads).encode(texts))
+    return cache.get(texts, lambda missing: TextEncoder(release, threads).encode(missing))
 
 
 def neighbour_table(table: CoVisitTable, item_ids: ItemVocabulary, log: EventLog, width: int = 20) -> CoVisitRows:

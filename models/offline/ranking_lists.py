@@ -12,9 +12,9 @@ from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.user_update import update_user_states
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.vocabulary import ItemVocabulary
+from models.data.event_batches import move_last_events_to
 from models.data.event_log import EventLog
 from models.networks.list_ranker import Floats, Positions, RankingLists
-from models.offline.event_batches import move_last_events_to
 from models.offline.offline_ranker import OfflineRanker, Playback
 from models.stages import Advance
 

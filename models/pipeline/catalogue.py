@@ -1,4 +1,4 @@
-"""The catalogue as the pipeline trains on it: text vector, domain and residual number of every item."""
+"""The catalogue as the pipeline trains on it: text vector, domain and residual number of every item; and searches."""
 
 from __future__ import annotations
 
@@ -27,45 +27,58 @@ ITEMS = "items.json"
 """File of the number, from 1 on, of every item with a learned residual."""
 DOMAINS = "domains.json"
 """File of the number, from 1 on, of every domain; a child's adapters need it. Written only if items have domains."""
+QUERY_CACHE = "queries"
+"""Folder, within that of the text vectors of items, for those of searches: who serves reads the former only, and people
+search for more texts than a shop sells."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """C items. Item numbers of the pipeline's log are rows of it."""
+    """C items, and the texts of Q searches. Item and query numbers of the pipeline's log are rows of them."""
 
     item_ids: tuple[str, ...]
     text_vectors: NDArray[np.float32]  # [C, T]
+    version_text_vectors: NDArray[np.float32]
+    """[n, T], of the n versions of the items that changed while the events happened."""
     domains: NDArray[np.int64] | None  # [C], from 1 on, 0: none; None: no item has one
     numbers: dict[str, int]
     """Item id → number of its residual. A child's items keep their parent's numbers; new ones follow."""
     child: bool
+    query_vectors: NDArray[np.float32] | None = None  # [Q, T]; None: the log has no searches
 
     @classmethod
     def read(cls, inputs: PipelineInputs, folder: Path, cache: Path, threads: int, done: Done) -> Self:
-        """Encode the items' texts by the folder's text transformer, and number the items that occur in the log.
+        """Encode all texts, of searches too, by the folder's text transformer, and number the items of the log.
 
         Writes the numbers of items and domains into `folder`. `cache` holds text vectors between runs.
         """
-        texts = [item_text(item) for item in inputs.items]
-        unique = max(len(set(texts)), 1)
+        texts = [*map(item_text, inputs.items), *inputs.catalogue.texts]
+        queries = inputs.log.queries
+        unique = max(len(set(texts)) + len(queries), 1)
         vectors = text_vectors(texts, folder, cache, threads, lambda n: done(n / unique))
+        query_vectors = None
+        if queries:
+            query_vectors = text_vectors(queries, folder, cache / QUERY_CACHE, threads, lambda n: done(n / unique))
         item_ids = tuple(item.item_id for item in inputs.items)
         inherited = item_numbers(inputs.parent) if inputs.parent else {}
         numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.with_items().item)])
         (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
         domains = _number_domains(inputs.items, inputs.parent, folder)
-        return cls(item_ids, vectors, domains, numbers, inputs.parent is not None)
+        of_items, of_versions = vectors[: len(item_ids)], vectors[len(item_ids) :]
+        return cls(item_ids, of_items, of_versions, domains, numbers, inputs.parent is not None, query_vectors)
 
     def training_data(self, log: EventLog, teachers: Teachers | None, new_since_ms: int) -> TrainingData:
-        """What an encoder is trained on, from a log of the catalogue's items. `new_since_ms`: see `TrainingData`."""
+        """What an encoder is trained on, from a part of the pipeline's log with its searches. `new_since_ms`: see
+        `TrainingData`."""
         return TrainingData(
-            sequences=Sequences.from_log(log),
+            sequences=Sequences.with_searches(log),
             text_vectors=torch.from_numpy(self.text_vectors),
             numbers=np.array([self.numbers.get(item_id, 0) for item_id in self.item_ids], np.int64),
             teachers=teachers,
             new_since_ms=new_since_ms,
             child=self.child,
             domains=self.domains,
+            query_vectors=None if self.query_vectors is None else torch.from_numpy(self.query_vectors),
         )
 
 

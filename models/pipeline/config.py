@@ -17,6 +17,7 @@ from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import CoVisitRule
 from models.data.catalogue_join import join_catalogue
 from models.data.event_log import EventLog, NotEnoughData
+from models.data.excluded_items import SlateRules
 from models.knn.rule import SessionKnnRule, UserKnnRule
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
@@ -43,7 +44,7 @@ class PipelineInputs:
     """
 
     log: EventLog
-    """Searches are part of it: they move the states of the users to whom items are ranked."""
+    """Searches are part of it: the encoder reads them, in training and when items are ranked."""
     items: Sequence[Item]
     order_from_ms: int
     parent: Release | None = None
@@ -57,9 +58,14 @@ class PipelineInputs:
     """How `items` changed while the events happened; without changes they always were what they are."""
 
     @property
+    def encoder_log(self) -> EventLog:
+        """The events before the list ranker's window that train the encoder, with the searches."""
+        return self.log.split(self.order_from_ms)[0]
+
+    @property
     def before(self) -> EventLog:
-        """The events about items that train the seed models and the encoder."""
-        return self.log.split(self.order_from_ms)[0].with_items()
+        """The events about items among them, which train the seed models."""
+        return self.encoder_log.with_items()
 
     @property
     def after(self) -> EventLog:
@@ -148,6 +154,11 @@ class ReleaseCandidateConfig:
     purchase: PurchaseConfig = field(default_factory=PurchaseConfig)
     keep_provisional: bool = False
     """Whether the result keeps the ranker whose candidates trained the list ranker, for measurements."""
+
+    @property
+    def rules(self) -> SlateRules:
+        """What decides the slates besides the models."""
+        return SlateRules(self.policy, self.layout)
 
     def for_rankers(self, settings: Settings) -> ReleaseCandidateConfig:
         """The same, for a release that rankers with these settings are to serve."""

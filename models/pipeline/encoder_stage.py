@@ -15,7 +15,6 @@ from anabranch.release import Release
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
-from models.offline.excluded_items import SlateRules
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
@@ -62,7 +61,7 @@ def fit_seed_models(
     ends = fold_ends(log, inputs.new_since_ms if inputs.parent else 0, config.distillation.folds)
     with stages("teachers") as done:
         folds = fit_folds(lambda: _teaching(_seed_models(config), config), log, ends, text_vectors, done)
-    teachers = Teachers([*folds, Fold(inputs.order_from_ms, teach)], config.policy)
+    teachers = Teachers([*folds, Fold(inputs.order_from_ms, teach)], config.rules)
     return FittedSeedModels(teach, co_visit.table, teachers)
 
 
@@ -100,13 +99,12 @@ def search_sharing(
     if config.search is None:
         return None
     random = np.random.default_rng(config.random_seed)
-    log, before, scored_from_ms = inputs.log.with_items(), inputs.before, inputs.order_from_ms
+    log, before, scored_from_ms = inputs.log, inputs.encoder_log, inputs.order_from_ms
     if inputs.parent is not None and inputs.new_since_ms >= scored_from_ms:  # leave new events to train on
         new_events = log.between(inputs.new_since_ms, int(log.ts[-1]) + 1)
         scored_from_ms = new_events.time_at(SEARCH_TRAINING_SHARE) if len(new_events) else inputs.new_since_ms
         before = log.split(scored_from_ms)[0]
-    rules = SlateRules(config.policy, config.layout)
-    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, rules, random)
+    scorer = TrialScorer.draw(log, scored_from_ms, config.search.prediction_points, config.rules, random)
     users = len(np.unique(scorer.user))
     if users < 2:
         raise NotEnoughData(
@@ -156,7 +154,7 @@ def share(
     if inputs.parent is not None and inputs.new_since_ms >= inputs.order_from_ms:
         return {}
     new_since_ms = inputs.new_since_ms if inputs.parent else 0
-    data = catalogue.training_data(inputs.before, seed_models.teachers, new_since_ms)
+    data = catalogue.training_data(inputs.encoder_log, seed_models.teachers, new_since_ms)
     return _train("sharing", encoder, data, config, stages)
 
 

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Positions, Sequences
 from models.evaluation.seed_model_ranks import prediction_points_before
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains
 from models.networks.encoder import SharedEncoder
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.strategy import CatalogueVectors, Strategy, TrainingData
@@ -82,9 +82,14 @@ class TrialScorer:
     def draw(
         cls, log: EventLog, after_ms: int, points: int, rules: SlateRules, random: np.random.Generator
     ) -> TrialScorer:
-        """Draw prediction points whose next event is at `after_ms` or later. Half of their users choose."""
-        sequences, by_user = Sequences.from_log(log), np.lexsort((np.arange(len(log)), log.user))
-        rows = np.flatnonzero((sequences.user[1:] == sequences.user[:-1]) & (sequences.ts[1:] >= after_ms))
+        """Draw prediction points whose next event is about an item, at `after_ms` or later. Half of their users choose.
+
+        The encoder reads the searches of the log, as in serving.
+        """
+        log = log.with_items_and_searches()
+        sequences, by_user = Sequences.with_searches(log), np.lexsort((np.arange(len(log)), log.user))
+        same_user = sequences.user[1:] == sequences.user[:-1]
+        rows = np.flatnonzero(same_user & (sequences.ts[1:] >= after_ms) & sequences.has_item[1:])
         rows = np.sort(random.choice(rows, min(points, len(rows)), replace=False))
         users = random.permutation(np.unique(sequences.user[rows]))
         return cls(

@@ -77,7 +77,7 @@ def load_ranker(
     live.index.upsert(rows, vectors, available, item_ids.hashes(rows))
     live.index.rebuild()
     neighbours = neighbour_table(co_visit, item_ids, inputs.log, config.policy.neighbours)
-    changes = inputs.catalogue.encoded(live, item_ids)
+    changes = inputs.catalogue.encoded(live, item_ids, catalogue.version_text_vectors)
     return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout, catalogue=changes)
 
 

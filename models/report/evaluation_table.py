@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -62,4 +62,17 @@ def _ways(ways: Mapping[str, Any]) -> Table:
         )
         cpu = sum(cost["cpu_seconds"] for cost in way["cost"]) / len(way["cost"])
         table.add_row(name, str(len(way["periods"])), f"{recall:.4f}", f"{mrr:.4f}", f"{cpu:.0f}")
+        for age, lead in _leads_over_stale(way["periods"]):
+            table.add_row(f"{name} - {age} weeks old", *lead, "")
     return table
+
+
+def _leads_over_stale(periods: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """For each age of a stale release: the periods that have one, and the mean lead over it in both metrics."""
+    for age in dict.fromkeys(age for period in periods for age in period["stale"]):
+        with_age = [period for period in periods if age in period["stale"]]
+        leads = (
+            sum(period["all"][metric][20] - period["stale"][age]["all"][metric][20] for period in with_age)
+            for metric in ("recall", "mrr")
+        )
+        yield age, [str(len(with_age)), *(f"{lead / len(with_age):+.4f}" for lead in leads)]

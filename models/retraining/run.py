@@ -29,7 +29,13 @@ from models.data.event_log import NONE, EventLog
 from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
-from models.offline.offline_ranker import OfflineRanker, item_text_vectors, load_servable, neighbour_table
+from models.offline.offline_ranker import (
+    OfflineRanker,
+    cached_text_vectors,
+    item_text_vectors,
+    load_servable,
+    neighbour_table,
+)
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
@@ -298,7 +304,9 @@ class RetrainingRun:
         live = load_servable(files, item_ids, self.items, self.settings.data_dir)
         policy = Policy.from_settings(self.settings, files.manifest.policy)
         neighbours = neighbour_table(table, item_ids, self.events, self.neighbours)
-        changes, layout = self.catalogue.encoded(live, item_ids), self.candidate_config.layout
+        text_vectors = cached_text_vectors(files, self.catalogue.texts, self.settings.data_dir)
+        changes = self.catalogue.encoded(live, item_ids, text_vectors)
+        layout = self.candidate_config.layout
         return OfflineRanker(live, neighbours, item_ids, policy, layout, served_from_ms, changes)
 
 

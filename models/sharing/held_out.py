@@ -19,8 +19,9 @@ from models.sharing.training import Training
 
 
 def held_out_rows(sequences: Sequences, share: float, max_rows: int) -> Positions:
-    """The last events of users with at least two: the newest `share` of them, at most `max_rows`; sorted by row."""
-    last = sequences.start[1:] - 1
+    """The last visits of users with an earlier event: the newest `share` of them, at most `max_rows`; sorted by row."""
+    visits = sequences.visits_until[sequences.start[1:] - 1]  # [U], of each user and the users before
+    last = np.append(sequences.visit_row, -1)[visits - 1]  # of a user without visits it is not the user's own
     last = last[last > sequences.start[:-1]]
     count = min(math.ceil(share * len(last)), max_rows)
     newest = np.argsort(sequences.ts[last], kind="stable")[len(last) - count :]
@@ -50,7 +51,7 @@ class ValidationPoints:
         sequences, items = data.sequences, CatalogueVectors(encoder.eval(), data)
         begin = sequences.start[np.searchsorted(sequences.start, rows, side="right") - 1]
         windows = sequences.gather(np.stack([np.maximum(begin, rows - training.window), rows], axis=1))
-        sampler = NegativeSampler.from_items(sequences.item, len(data.numbers))
+        sampler = NegativeSampler.from_items(sequences.item[sequences.visit_row], len(data.numbers))
         return cls(
             inputs=items.inputs(sequences, windows.row),
             last=torch.from_numpy(windows.present.sum(axis=1) - 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.data.event_log import NONE
 from models.data.sequences import Positions, Sequences, SequenceWindows
 from models.networks.encoder import SharedEncoder
 from models.networks.sampled_softmax import Negatives, Targets
@@ -19,7 +21,10 @@ from models.stages import Done
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an encoder is trained on. Item numbers in the sequences are rows of the catalogue of C items."""
+    """What an encoder is trained on. Item numbers in the sequences are rows of the catalogue of C items.
+
+    Searches in the sequences are inputs of the encoder, as in serving; they are never targets.
+    """
 
     sequences: Sequences
     text_vectors: Tensor  # [C, T]
@@ -34,20 +39,31 @@ class TrainingData:
     domains: NDArray[np.int64] | None = None
     """[C], domain of each item from 1 on, 0 if it has none. None: no item has a domain."""
     targets: NDArray[np.bool_] | None = None
-    """[N], rows of the sequences that may be prediction targets. None: all."""
+    """[N], rows of the sequences that may be prediction targets. None: all that have an item."""
+    query_vectors: Tensor | None = None
+    """[Q, T], text vectors of the searches, by the sequences' query numbers. None: there are no searches."""
 
 
 class CatalogueVectors:
-    """Item vectors as the encoder computes them at the moment of the call."""
+    """Vectors of items and searches as the encoder computes them at the moment of the call.
+
+    A search has the vector of an item with its text and without a residual, as in serving.
+    """
 
     def __init__(self, encoder: SharedEncoder, data: TrainingData) -> None:
         self._encoder = encoder
-        self._numbers = torch.from_numpy(data.numbers)
+        self.items = len(data.numbers)
+        """C; the searches [Q] have the rows after the items'."""
+        queries = data.text_vectors[:0] if data.query_vectors is None else data.query_vectors
+        self._numbers = torch.from_numpy(np.concatenate([data.numbers, np.zeros(len(queries), np.int64)]))
         with torch.no_grad():
-            self._white = encoder.item.white(data.text_vectors)  # [C, P]
+            self._white = encoder.item.white(torch.cat([data.text_vectors, queries]))  # [C + Q, P]
+
+    def __len__(self) -> int:
+        return len(self._white)
 
     def at(self, rows: NDArray[np.integer]) -> Tensor:
-        """Vectors [..., d] of the items at catalogue rows [...]."""
+        """Vectors [..., d] of the items at catalogue rows [...], or of searches at the rows after them."""
         index = torch.from_numpy(rows.astype(np.int64))
         return self._encoder.item.embed(self._white[index], self._numbers[index])
 
@@ -56,13 +72,25 @@ class CatalogueVectors:
         return Targets(rows, self.at(rows))
 
     def inputs(self, sequences: Sequences, rows: Positions) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder inputs for the events at rows [B, L] of the sequences: item vectors [B, L, d], event types [B, L] and
-        seconds since the user's previous event [B, L]."""
-        return (
-            self.at(sequences.item[rows]),
-            torch.from_numpy(sequences.type[rows].astype(np.int64)),
-            torch.from_numpy(sequences.seconds_since[rows]),
-        )
+        """See `encoder_inputs`."""
+        return encoder_inputs(sequences, rows, self.items, self.at)
+
+
+def encoder_inputs(
+    sequences: Sequences, rows: Positions, items: int, vectors: Callable[[Positions], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Encoder inputs for the events at rows [B, L] of the sequences: vectors [B, L, d] of what the events are about,
+    event types [B, L] and seconds since the user's previous event [B, L].
+
+    `vectors` gives the vectors of a catalogue of C = `items` items, and of searches at C plus their query numbers. The
+    input of a search is its text, also if it names an item.
+    """
+    item, query = sequences.item[rows].astype(np.int64), sequences.query[rows].astype(np.int64)
+    return (
+        vectors(np.where(query == NONE, item, items + query)),
+        torch.from_numpy(sequences.type[rows].astype(np.int64)),
+        torch.from_numpy(sequences.seconds_since[rows]),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
+from models.data.excluded_items import excluded_after
 from models.data.sequences import Positions, Sequences
-from models.seeds.policy_filter import allowed_top_k, barred_items
+from models.seeds.policy_filter import allowed_top_k
 from models.sharing.teachers import Fold, Teachers
 from models.stages import Done
 
@@ -23,7 +24,7 @@ Floats = NDArray[np.float32]
 class Answers:
     """Lists of K seed models at n prediction points, and what happened next."""
 
-    row: Positions  # [n], row of the sequences; the next row is what happened
+    row: Positions  # [n], row of the sequences, which have no searches; the next row is what happened
     items: NDArray[np.int32]  # [n, K, k], padded with -1; without items that the policy bars
     slice: NDArray[np.int64]  # [n], number of the slice of the next event
 
@@ -37,14 +38,14 @@ class Answers:
             np.full((len(rows), len(teachers.names), length), -1, np.int32),
             np.zeros(len(rows), np.int64),
         )
-        slices = _user_slices(sequences)
+        slices, excluded = _user_slices(sequences), excluded_after(sequences, rows, teachers.rules)
         for fold, chosen in teachers.by_fold(sequences, rows):
             cold = _event_counts(sequences, fold) <= COLD_INTERACTIONS
             answers.slice[chosen] = 2 * slices[rows[chosen] + 1] + cold[sequences.item[rows[chosen] + 1]]
             for start in range(0, len(chosen), PREDICTION_BATCH):
                 batch = chosen[start : start + PREDICTION_BATCH]
                 contexts = sequences.contexts(rows[batch], recent)
-                barred = barred_items(sequences, rows[batch], contexts, teachers.policy)
+                barred = excluded.padded(batch)
                 for column, model in enumerate(fold.models):
                     answers.items[batch, column] = allowed_top_k(model, contexts, barred, length).items
                 done(len(batch) / len(rows))

@@ -9,13 +9,13 @@ predictions as in Wolpert, Stacked Generalization, Neural Networks 1992, with fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.policy import Policy
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Positions, Sequences
 from models.seeds.seed_model import SeedModel, Vectors
 from models.stages import Done
@@ -37,8 +37,8 @@ class Teachers:
     """Folds of the same K seed models, each fitted to more events than the fold before it."""
 
     folds: Sequence[Fold]
-    policy: Policy = field(default_factory=Policy)
-    """What it bars is not taught."""
+    rules: SlateRules
+    """What they exclude from slates is not taught."""
 
     @property
     def names(self) -> list[str]:
@@ -46,7 +46,10 @@ class Teachers:
         return [model.name for model in self.folds[0].models]
 
     def rows(self, sequences: Sequences, since_ms: int) -> Positions:
-        """Rows of the events whose next event, by the same user, is at `since_ms` or later and unknown to a fold."""
+        """Rows of the events whose next event, by the same user, is at `since_ms` or later and unknown to a fold.
+
+        Here and below, all events of the sequences have an item: seed models read no searches.
+        """
         next_row = np.arange(1, len(sequences))
         since_ms = max(since_ms, self.folds[0].fitted_until_ms)
         same_user = sequences.user[next_row] == sequences.user[next_row - 1]

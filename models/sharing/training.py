@@ -42,10 +42,10 @@ class Training:
     events_per_step: int = stored_as("events_a_step", 2048)
     negatives: int = 2048
     mean_target_gap: float = stored_as("ahead", 1.0)
-    """Mean number of events from a prediction point to its target. 1: always the next event. Use more if the order of
-    events means little, as within a basket."""
+    """Mean number of events about items from a prediction point to its target. 1: always the next one. Use more if the
+    order of events means little, as within a basket."""
     event_dropout: float = 0.0
-    """Share of the events whose item vector is set to 0 at the encoder's input."""
+    """Share of the events whose item or search vector is set to 0 at the encoder's input."""
     learning_rate: float = 4e-3
     child_rate: float = 1e-3
     """Learning rate of a child."""
@@ -121,7 +121,8 @@ class _TrainingRun:
         self.encoder, self.data, self.auxiliary_losses = encoder, data, auxiliary_losses
         self.training, self.random = training, random
         self.items = CatalogueVectors(encoder, data)
-        self.sampler = NegativeSampler.from_items(data.sequences.item, len(data.numbers))
+        visited = data.sequences.item[data.sequences.visit_row]
+        self.sampler = NegativeSampler.from_items(visited, len(data.numbers))
         continues = data.new_since_ms > 0
         self.epochs = training.child_epochs if continues else training.epochs
         self.rate = training.child_rate if continues else training.learning_rate

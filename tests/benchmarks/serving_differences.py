@@ -15,8 +15,6 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from anabranch.messages import EVENT_TYPES
-from anabranch.ranking.inference.user_encoder import EncoderInputs
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.pipeline.rank import rank
 from anabranch.ranking.retrieval import ann_index
@@ -25,10 +23,10 @@ from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release, open_release
 from anabranch.settings import DEFAULTS
+from models.data.event_batches import event_batches
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.metrics.ranking import Ranks, ndcg_at, recall_at
-from models.offline.event_batches import event_batches
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import (
     OfflineRanker,
     Playback,
@@ -42,7 +40,6 @@ from producers import completejourney
 K = 20
 BATCHES = (8, 64, 2048)
 DAY_MS = 24 * 3600 * 1000
-SEARCH = EVENT_TYPES.index("search")
 
 
 @dataclass(frozen=True)
@@ -101,19 +98,6 @@ def by_state(shop: Shop) -> Iterator[str]:
         yield f"  users with more than {shop.ranker.layout.history} events: {_change(ranks, rebuilt, scored & longer)}"
 
 
-def by_search_type(shop: Shop, count: int = 300) -> Iterator[str]:
-    """A search for the title of an item, against a view of an item with that text: they differ in the type alone."""
-    live, items = shop.ranker.live, np.flatnonzero(shop.ranker.live.index.columns.servable)
-    inputs = live.index.vectors(np.random.default_rng(0).choice(items, count).astype(np.int32))
-    state = np.zeros((count, live.manifest.state_dims), np.float32)
-    tops = []
-    for kind in (SEARCH, 0):
-        vectors = live.encoder.update(state.copy(), _inputs(inputs, kind))
-        tops.append(live.index.search(vectors, K)[0])
-    shared = np.mean([len(np.intersect1d(*pair)) / K for pair in zip(*tops, strict=True)])
-    yield f"untrained type of searches: {shared:.1%} of the {K} nearest items are those after a view of the same text"
-
-
 def by_index(shop: Shop) -> Iterator[str]:
     """Recall of a graph over the items before and after it is tuned to users."""
     live = shop.ranker.live
@@ -127,11 +111,6 @@ def by_index(shop: Shop) -> Iterator[str]:
     after = graph.tune(vectors.astype(np.float32))
     tuned = f"{after:.3f} at {graph.ef_search}, as tuned"
     yield f"graph of {len(rows):,} items: recall@100 {before:.3f} at efSearch {ef}, {tuned}"
-
-
-def _inputs(inputs: NDArray[np.float32], kind: int) -> EncoderInputs:
-    n = len(inputs)
-    return EncoderInputs(np.arange(n), inputs, np.full(n, kind, np.uint8), np.zeros(n, np.float32))
 
 
 def _change(ranks: Ranks, reference: Ranks, scored: NDArray[np.bool_]) -> str:
@@ -152,7 +131,7 @@ def main(
 ) -> None:
     """Print one line for each difference."""
     shop = Shop.open(open_release(release), households, weeks, days, cache)
-    for lines in (by_search_type, by_state, by_batch, by_index):
+    for lines in (by_state, by_batch, by_index):
         for line in lines(shop):
             typer.echo(line)
 

@@ -16,8 +16,8 @@ from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from tests.kafka.world import ITEMS, Process, World, await_true, purchases
 from tests.support.releases import live_release
@@ -114,7 +114,8 @@ def test_an_item_that_becomes_unavailable_is_shown_until_then_online_and_offline
     rules = SlateRules.from_settings(settings, live.manifest.policy)
     item = Item(item_id=gone, title=gone)
     versions = [ItemVersion(1, gone, item), ItemVersion(after[0].ts, gone, structs.replace(item, available=False))]
-    changes = CatalogueHistory.from_versions(versions).encoded(live, item_ids)
+    history = CatalogueHistory.from_versions(versions)
+    changes = history.encoded(live, item_ids, live.text.encode(history.texts))
     offline = OfflineRanker(live, CoVisitRows(), item_ids, rules.policy, rules.layout, catalogue=changes)
     events = [*before, *after]
     shown = rank_events(offline, EventLog.from_events(events, ITEMS), start=0)

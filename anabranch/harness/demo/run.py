@@ -37,8 +37,8 @@ from anabranch.messages import Event, Item
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.evaluation.prequential import Prequential, ServedLog, evaluate_prequentially
-from models.offline.excluded_items import SlateRules
 from models.offline.offline_ranker import item_text_vectors
 from models.pipeline.baselines import make_baselines
 from models.pipeline.data_kind import KindDecision, find_kind

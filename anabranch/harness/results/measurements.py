@@ -61,6 +61,9 @@ TOGETHER, JOINTLY = "together", "jointly"
 WAYS = ("fine_tuned", "retrained", "shared", "co_visit")
 ROWS = ("train", "train+validation")
 WITHOUT_EACH = ("--without", "each")
+WEEKS_OF_HOUSEHOLDS = f"{HOUSEHOLDS.measurement}_weekly"
+NEW_ITEMS = "beauty_new_items"
+A_TENTH_NEW = ("--train-on", "train", "--new-items", "0.1")
 
 
 def on_rows(data: str, rows: str) -> str:
@@ -104,6 +107,13 @@ MEASUREMENTS = (
     _strategies("together_merged", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,merging"),
     _strategies("beauty_ids_alone", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "none"),
     _strategies("beauty_adapted", AMAZON[0], AMAZON[:1], "leave-one-out", "--text-adapter", "lora"),
+    Measurement(NEW_ITEMS, AMAZON[:1], "leave-one-out", A_TENTH_NEW),
+    _strategies(
+        "beauty_new_items_ids_alone", NEW_ITEMS, AMAZON[:1], "leave-one-out", "--strategies", "none", *A_TENTH_NEW
+    ),
+    _strategies(
+        "beauty_new_items_adapted", NEW_ITEMS, AMAZON[:1], "leave-one-out", "--text-adapter", "lora", *A_TENTH_NEW
+    ),
     _strategies(
         "beauty_distilled", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "text_geometry,rank_distillation"
     ),
@@ -117,6 +127,7 @@ MEASUREMENTS = (
     ),
     *(Measurement(f"weekly_{way}", ("diginetica_weekly",), "weekly", ("--way", way)) for way in WAYS),
     *_on_timed(HOUSEHOLDS),
+    Measurement(WEEKS_OF_HOUSEHOLDS, (), "weekly", ("--way", "shared"), timed=HOUSEHOLDS),
 )
 
 

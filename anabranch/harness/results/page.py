@@ -3,30 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anabranch.harness.results import attribution_table, paired_ranks, tables, weekly_tables
-from anabranch.harness.results.cells import Figures
+from anabranch.harness.results.cells import MEASURED_ON, Figures
 from anabranch.harness.results.measurements import (
     JOINTLY,
     TOGETHER,
+    WEEKS_OF_HOUSEHOLDS,
+    Measurement,
     all_measurements,
     figures_file,
 )
+from anabranch.harness.results.paired_ranks import OF_HISTORIES, OF_SESSIONS, OF_TIME_SPLITS, Metrics
 from anabranch.harness.results.published import LEAVE_ONE_OUT, SESSIONS
+from anabranch.harness.results.sections import keep_measured
 from anabranch.harness.results.tables import Measured
 from anabranch.harness.results.timed_data import HOUSEHOLDS, PREFIX, TimedData
 
+WEEK_BY_WEEK = {"weekly_shared": OF_SESSIONS, WEEKS_OF_HOUSEHOLDS: OF_TIME_SPLITS}
+"""Measurements of weekly re-sharing."""
+METRICS_OF = {"sessions": OF_SESSIONS, "leave-one-out": OF_HISTORIES, "time-split": OF_TIME_SPLITS}
+"""By protocol."""
 
-def render(results: Path, random_seeds: int) -> str:
-    """The page. Measurements that are missing are marked as such."""
+
+def render(results: Path, random_seeds: int, earlier: str = "") -> str:
+    """The page. What is not measured is kept of the `earlier` page, or marked as such."""
     timed = _timed_data(results)
     measurements = all_measurements(timed)
     figures = {measurement.name: _read(results, measurement.name, random_seeds) for measurement in measurements}
     template = _environment().get_template("results.md")
-    return template.render(
+    rendered = template.render(
         tables=tables,
         attribution=attribution_table.attribution_rows,
         weekly=weekly_tables,
@@ -40,7 +51,17 @@ def render(results: Path, random_seeds: int) -> str:
         timed=[data.measurement for data in (HOUSEHOLDS, *timed)],
         histories=[*LEAVE_ONE_OUT, TOGETHER],
         measurements=measurements,
+        compared=_compared(measurements),
+        week_by_week=WEEK_BY_WEEK,
     )
+    return keep_measured(rendered, earlier)
+
+
+def _compared(measurements: Sequence[Measurement]) -> dict[str, Metrics]:
+    """The measurements that others are compared with, and by which metrics."""
+    by_name = {measurement.name: measurement for measurement in measurements}
+    bases = dict.fromkeys(measurement.base for measurement in measurements if measurement.base is not None)
+    return {base: METRICS_OF[by_name[base].protocol] for base in bases}
 
 
 def _timed_data(results: Path) -> list[TimedData]:
@@ -63,4 +84,8 @@ def _environment() -> Environment:
 
 def _read(results: Path, name: str, random_seeds: int) -> list[Figures]:
     paths = [results / figures_file(name, random_seed) for random_seed in range(random_seeds)]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [json.loads(path.read_text()) | {MEASURED_ON: _written_on(path)} for path in paths if path.exists()]
+
+
+def _written_on(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from anabranch.harness.results.cells import NOT_MEASURED, Figures, Row, format_spread, quality_cells, slice_of
+from anabranch.harness.results.cells import (
+    MEASURED_ON,
+    NOT_MEASURED,
+    Figures,
+    Row,
+    format_spread,
+    quality_cells,
+    slice_of,
+)
 from anabranch.harness.results.measurements import AMAZON, ROWS, Measurement, on_rows
 from anabranch.harness.results.paired_ranks import (
     ALL,
@@ -119,11 +127,12 @@ def leave_one_out_rows(measured: Measured, data: str, published: Sequence[Publis
 
 
 def cost_line(figures: Sequence[Figures]) -> str:
-    """The number of events, and the cost to train the release."""
+    """The number of events, the cost to train the release, and the day."""
     cpu = format_spread([row["cost"]["cpu_seconds"] for row in figures], ".0f")
     peak = max(row["cost"]["peak_bytes"] for row in figures) / 2**30
     return (
         f"{figures[0]['all']['events']:,} events. Made in {cpu} s of CPU, one thread, {peak:.1f} GiB of memory at most."
+        f" Measured on {max(row[MEASURED_ON] for row in figures)}."
     )
 
 
@@ -148,22 +157,20 @@ def jointly_rows(measured: Measured, name: str, jointly: str) -> Iterator[Row]:
         yield slice, ndcg, ndcg_lead, recall_lead
 
 
-def strategy_rows(measured: Measured, measurements: Sequence[Measurement]) -> Iterator[Row]:
-    """Other strategies, and their difference from the preset's on the same data; with those of the preset."""
-    bases = {measurement.base for measurement in measurements if measurement.base is not None}
+def strategy_rows(
+    measured: Measured, measurements: Sequence[Measurement], base: str, metrics: Metrics
+) -> Iterator[Row]:
+    """The preset's strategies and others on the same data, by slice, with their difference from the preset's in the
+    second metric."""
     for measurement in measurements:
         figures = measured.figures[measurement.name]
-        if not figures or not (measurement.base or measurement.name in bases):
+        if not figures or base not in (measurement.name, measurement.base):
             continue
-        cold = [row["slices"]["cold_items"] for row in figures if "cold_items" in row["slices"]]
-        minus = measured.minus(measurement.name, measurement.base, OF_HISTORIES)[1] if measurement.base else ""
-        yield (
-            ", ".join(measurement.folders) or measurement.name,
-            figures[0]["strategy"]["name"],
-            *quality_cells([row[ALL] for row in figures], OF_HISTORIES),
-            quality_cells(cold, OF_HISTORIES)[1] if cold else "none",
-            minus,
-        )
+        for slice in (ALL, "cold_items", "new_items"):
+            qualities = [slice_of(row, slice) for row in figures if slice == ALL or slice in row["slices"]]
+            if qualities:
+                minus = measured.minus(measurement.name, base, metrics, slice)[1] if measurement.base else ""
+                yield figures[0]["strategy"]["name"], slice, *quality_cells(qualities, metrics), minus
 
 
 def _served_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from anabranch.harness.results.cells import NOT_MEASURED, Figures, Row, format_spread
 from anabranch.harness.results.measurements import WAYS
-from anabranch.harness.results.paired_ranks import format_interval
+from anabranch.harness.results.paired_ranks import Metrics, format_interval
 from models.metrics.bootstrap import Interval
 
 METRICS = ("recall", "mrr")
@@ -46,6 +46,20 @@ def weekly_lead_rows(figures: Mapping[str, Sequence[Figures]]) -> Iterator[Row]:
                 lead = _mean_by_week(ways["shared"], metric) - _mean_by_week(ways[way], metric)
                 cells += [format_interval(interval_over_weeks(lead)), f"{int((lead > 0).sum())} of {len(lead)}"]
             yield f"shared - {way}", *cells
+
+
+def stale_rows(runs: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:
+    """What a re-share adds to the release that was so many weeks old, over the weeks that have one so old."""
+    shared = [run["ways"]["shared"] for run in runs]
+    ages = {age for run in shared for period in run["periods"] for age in period.get("stale", ())}
+    for age in sorted(ages, key=int):
+        with_age = [{"periods": [row for row in run["periods"] if age in row["stale"]]} for run in shared]
+        stale = [{"periods": [row["stale"][age] for row in run["periods"]]} for run in with_age]
+        cells: list[str] = []
+        for metric in metrics.names:
+            gain = _mean_by_week(with_age, metric) - _mean_by_week(stale, metric)
+            cells += [f"{_mean_by_week(stale, metric).mean():.4f}", format_interval(interval_over_weeks(gain))]
+        yield age, str(len(with_age[0]["periods"])), *cells
 
 
 def interval_over_weeks(lead: Weeks) -> Interval:

@@ -93,19 +93,20 @@ class Merging:
         return {**self._domains(data), **self._types(data)}
 
     def _domains(self, data: TrainingData) -> dict[str, TrainingData]:
-        """One domain's events each, as if there were no others."""
+        """One domain's events each, as if there were no others: searches have no domain."""
         if data.domains is None:
             return {}
-        domain = data.domains[data.sequences.item] - 1
+        domain = np.where(data.sequences.has_item, data.domains[data.sequences.item] - 1, -1)
         large = self._large(domain, data)
         return {f"domain_{number + 1}": self._newest(data, domain == number) for number in large}
 
     def _types(self, data: TrainingData) -> dict[str, TrainingData]:
         """All events, but only those of one type are targets."""
         newest = self._newest(data, np.ones(len(data.sequences), np.bool_))
+        type_of_visit = np.where(data.sequences.has_item, data.sequences.type.astype(np.int64), -1)
         return {
             EVENT_TYPES[number]: replace(newest, targets=newest.sequences.type == number)
-            for number in self._large(data.sequences.type, data)
+            for number in self._large(type_of_visit, data)
         }
 
     def _large(self, group: NDArray[np.integer], data: TrainingData) -> list[int]:

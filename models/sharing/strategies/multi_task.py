@@ -47,14 +47,14 @@ class MultiTask:
         return stored_settings(self)
 
     def measured(self) -> dict[str, float]:
-        """Each task's share of the events; empty if there are fewer than two tasks."""
+        """Each task's share of the events about items; empty if there are fewer than two tasks."""
         return self._measured
 
     def prepare(
         self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done
     ) -> TaskLoss | None:
         """Create the heads; None if fewer than two event types have enough events. The encoder does not change."""
-        counts = np.bincount(data.sequences.type, minlength=len(EVENT_TYPES))
+        counts = np.bincount(data.sequences.type[data.sequences.has_item], minlength=len(EVENT_TYPES))
         tasks = np.flatnonzero(counts >= max(self.min_events, 1)).tolist()
         self._measured = {}
         if len(tasks) < 2:

@@ -34,6 +34,9 @@ class RankDistillation:
     The lists are without the items that the serving policy bars. A seed model's weight at a prediction point is its
     skill in the slice of the event that came next there: whether the item was new to the user, was cold, and began a
     session.
+
+    Seed models read no searches. So their lists belong right after the events about items, where the encoder has read
+    no later search either.
     """
 
     weight: float = 0.5
@@ -68,24 +71,26 @@ class RankDistillation:
         self._measured = {}
         if data.teachers is None:
             return None
-        rows = data.teachers.rows(data.sequences, data.new_since_ms)
+        visits = data.sequences.only(data.sequences.has_item)
+        rows = data.teachers.rows(visits, data.new_since_ms)
         if not len(rows):
             return None
         rows = np.sort(random.choice(rows, min(self.prediction_points, len(rows)), replace=False))
-        answers = Answers.ask(data.teachers, data.sequences, rows, self.recent, self.list_length, done)
-        lists = self._merge(answers, data.sequences, data.teachers)
-        return ListDistillationLoss(lists, self.weight)
+        answers = Answers.ask(data.teachers, visits, rows, self.recent, self.list_length, done)
+        items, weights = self._merge(answers, visits, data.teachers)
+        row = data.sequences.visit_row[answers.row]
+        return ListDistillationLoss(TeacherLists.at_rows(len(data.sequences), row, items, weights), self.weight)
 
-    def _merge(self, answers: Answers, sequences: Sequences, teachers: Teachers) -> TeacherLists:
-        gains = answers.gains(sequences)
+    def _merge(self, answers: Answers, visits: Sequences, teachers: Teachers) -> tuple[NDArray[np.int32], Floats]:
+        """The merged lists [n, k] and the weights of their items."""
+        gains = answers.gains(visits)
         weight = skill_by_slice(gains, answers.slice)[answers.slice] ** self.skill_power  # [n, K]
         weight /= np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
         self._measured = {"distilled_points": float(len(gains))}
         for name, gain, share in zip(teachers.names, gains.mean(axis=0), weight.mean(axis=0), strict=True):
             self._measured |= {f"skill_{name}": float(gain), f"weight_{name}": float(share)}
         rank_weight = np.exp(-np.arange(self.list_length) / self.rank_decay).astype(np.float32)
-        items, weights = answers.merged(weight, rank_weight, self.list_length)
-        return TeacherLists.at_rows(len(sequences), answers.row, items, weights)
+        return answers.merged(weight, rank_weight, self.list_length)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from models.data.sequences import Positions, Sequences
 from models.networks.encoder import LinearRecurrentUnit, SharedEncoder
 from models.networks.sampled_softmax import Targets, choice_logits
 from models.networks.stored_names import stored_settings
-from models.sharing.strategy import CatalogueVectors, TrainingData, TrainingStep
+from models.sharing.strategy import CatalogueVectors, TrainingData, TrainingStep, encoder_inputs
 from models.stages import Done
 
 
@@ -58,8 +58,9 @@ class Replay:
         self._measured = {}
         if not old.any() or old.all() or not (data.child or self.first):
             return None
-        old_items = np.bincount(data.sequences.item[old], minlength=len(data.numbers)) > 0
-        share = old_items.sum() / len(np.unique(data.sequences.item))
+        visited = data.sequences.has_item
+        old_items = np.bincount(data.sequences.item[old & visited], minlength=len(data.numbers)) > 0
+        share = old_items.sum() / len(np.unique(data.sequences.item[visited]))
         self._measured = {"replay_old_items": float(share)}
         parent = ParentEncoder.copy_of(encoder, data)
         return ParentDistillationLoss(parent, data.sequences, old, old_items, self.weight * math.sqrt(share))
@@ -67,30 +68,28 @@ class Replay:
 
 @dataclass(frozen=True)
 class ParentEncoder:
-    """A frozen copy of an encoder, with its item vectors."""
+    """A frozen copy of an encoder, with its vectors of items and searches."""
 
     step: LinearRecurrentUnit
-    items: Tensor  # [C, d]
+    vectors: Tensor  # [C + Q, d], those of items before those of searches
+    items: int  # C
 
     @classmethod
     @torch.no_grad()
     def copy_of(cls, encoder: SharedEncoder, data: TrainingData) -> ParentEncoder:
         """Copy the encoder as it is now."""
         frozen = deepcopy(encoder).eval().requires_grad_(False)
-        return cls(frozen.step, CatalogueVectors(frozen, data).at(np.arange(len(data.numbers))))
+        vectors = CatalogueVectors(frozen, data)
+        return cls(frozen.step, vectors.at(np.arange(len(vectors))), vectors.items)
 
     def at(self, rows: NDArray[np.integer]) -> Tensor:
-        """Vectors [m, d] of the items at catalogue rows [m]."""
-        return self.items[torch.from_numpy(rows.astype(np.int64))]
+        """Vectors [..., d] of the items at catalogue rows [...], or of searches at the rows after them."""
+        return self.vectors[torch.from_numpy(rows.astype(np.int64))]
 
     @torch.no_grad()
     def users(self, sequences: Sequences, row: Positions) -> Tensor:
         """User vectors [B, L, d] after each of the events at rows [B, L]."""
-        users: Tensor = self.step(
-            self.at(sequences.item[row]),
-            torch.from_numpy(sequences.type[row].astype(np.int64)),
-            torch.from_numpy(sequences.seconds_since[row]),
-        )
+        users: Tensor = self.step(*encoder_inputs(sequences, row, self.items, self.at))
         return users
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,14 +153,40 @@ def test_a_strategy_is_compared_with_the_preset_on_the_same_events(tmp_path: Pat
         write_figures(tmp_path, "amazon_beauty", seed, 20)
         write_figures(tmp_path, "beauty_adapted", seed, 25)
     rendered = page.render(tmp_path, 2)
-    adapted = [line for line in rendered.splitlines() if line.startswith("| amazon_beauty |") and "+0.0500 [" in line]
-    assert len(adapted) == 1
+    of_beauty = rendered.split("## Other strategies")[1].split("### amazon_beauty\n")[1].split("###")[0]
+    preset, preset_cold, adapted, cold = [line for line in of_beauty.splitlines() if line.startswith("| text_geometry")]
+    assert preset.endswith("| |")
+    assert preset_cold.startswith("| text_geometry | cold_items | 0.2000 ")
+    assert "+0.0500 [" in adapted
+    assert "| cold_items |" in cold
+    assert "+0.1000 [" in cold, "half of the events, with all the hits"
 
 
 def test_what_was_not_measured_is_not_made_up(tmp_path: Path) -> None:
     rendered = page.render(tmp_path, 3)
     assert rendered.count("not measured") >= len(published.LEAVE_ONE_OUT) + 4
     assert "served** | 0" not in rendered
+
+
+def test_what_is_not_measured_anew_stays_as_the_page_had_it(tmp_path: Path) -> None:
+    before, now = tmp_path / "before", tmp_path / "now"
+    for folder in (before, now):
+        folder.mkdir()
+    write_figures(before, "diginetica", 0, 10, without={"encoder": 4})
+    write_figures(before, "video_train", 0, 20)
+    write_figures(now, "video_train", 0, 30)
+    rendered = page.render(now, 1, page.render(before, 1))
+    assert row_of(rendered, "| **served** |")[1] == "0.1000 (one seed)", "Diginetica's figures are of before"
+    assert row_of(rendered, "| encoder |")[2] == "0.0400 (one seed)"
+    assert row_of(rendered, "| **served** | train |")[2] == "0.3000 (one seed)", "the newest figures replace others"
+    assert page.render(now, 1, rendered) == rendered
+    assert page.render(tmp_path, 1, rendered) == rendered
+
+
+def test_figures_say_on_which_day_they_were_measured(tmp_path: Path) -> None:
+    write_figures(tmp_path, "diginetica", 0, 10)
+    os.utime(tmp_path / figures_file("diginetica", 0), (0, 86_400))
+    assert "Measured on 1970-01-02." in page.render(tmp_path, 1)
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +228,23 @@ def test_the_ways_of_learning_a_week_are_compared_week_by_week_and_not_seed_by_s
     reach = 4.30265 * np.std([0.1, -0.05, 0.1], ddof=1) / 3**0.5  # Student's, two degrees of freedom
     assert lead == f"+0.0500 [{0.05 - reach:+.4f}, {0.05 + reach:+.4f}]"
     assert "shared - fine_tuned" not in rendered
+
+
+def test_the_gain_of_a_re_share_is_shown_by_the_age_of_the_stale_release(tmp_path: Path) -> None:
+    fresh, stale = (0.5, 0.6, 0.7), (None, 0.55, 0.6)
+    periods = [
+        {**recall_of(new), "stale": {} if old is None else {"1": recall_of(old)}}
+        for new, old in zip(fresh, stale, strict=True)
+    ]
+    figures = {"ways": {"shared": {"periods": periods, "cost": [{"cpu_seconds": 2.0}] * 3}}}
+    (tmp_path / figures_file("weekly_shared", 0)).write_text(json.dumps(figures))
+    [age, weeks, of_stale, gain, _, _] = row_of(page.render(tmp_path, 1).split("## A re-share")[1], "| 1 |")
+    assert (age, weeks, of_stale) == ("1", "2", "0.5750")
+    assert gain.startswith("+0.0750 [")
+
+
+def recall_of(recall: float) -> dict[str, Any]:
+    return {"all": {"recall": {"20": recall}, "mrr": {"20": recall / 2}}}
 
 
 def test_an_unknown_measurement_is_refused_with_those_known() -> None:

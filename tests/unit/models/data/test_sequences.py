@@ -6,6 +6,7 @@ import pytest
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Contexts, Sequences
 from models.networks.sampled_softmax import draw_targets
+from tests.support.training_data import with_searches
 
 
 def log() -> EventLog:
@@ -90,6 +91,19 @@ def test_targets_are_drawn_among_the_rows_that_may_be_predicted() -> None:
     where, target = draw_targets(sequences, windows, 1.0, 100, random, odd)
     assert sorted(target.tolist()) == [1, 3, 5, 7, 9, 11]
     assert sorted(windows.row[where].tolist()) == [0, 2, 4, 6, 8, 10]
+
+
+def test_targets_are_visits_that_many_visits_later_whatever_was_searched_between() -> None:
+    visits, random = log(), np.random.default_rng(0)
+    sequences = Sequences.with_searches(with_searches(visits, visits.item))
+    windows = sequences.gather(sequences.windows(100, random))
+    where, target = draw_targets(sequences, windows, 1.0, 100, random)
+    point = windows.row[where]
+    assert (
+        sequences.item[target].tolist()
+        == np.where(sequences.has_item[point], sequences.item[point] + 1, sequences.query[point]).tolist()
+    ), "after a visit the user's next one, after a search the one that follows it"
+    assert len(point) == 11 + 13
 
 
 def test_a_subset_of_events_is_as_if_the_users_had_no_others() -> None:

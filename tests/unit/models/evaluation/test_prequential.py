@@ -9,9 +9,9 @@ from anabranch.messages import Event, Feedback
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.excluded_items import SlateRules
 from models.evaluation.baselines import Baseline, Popularity
 from models.evaluation.prequential import K, Prequential, ServedLog, evaluate_prequentially, predict
-from models.offline.excluded_items import SlateRules
 from models.pipeline.baselines import BASELINES, make_baselines
 from models.pipeline.presets import preset
 from tests.support.layouts import LAYOUT

@@ -8,9 +8,9 @@ import pytest
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Contexts
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
-from models.offline.excluded_items import SlateRules
 from models.seeds.seed_model import Done, TopK, Vectors
 from tests.support.layouts import LAYOUT
 

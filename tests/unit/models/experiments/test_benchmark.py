@@ -12,7 +12,8 @@ import pytest
 from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
 from models.data.datasets import periods
-from models.data.event_log import EventColumns, EventLog, NotEnoughData
+from models.data.event_log import NONE, EventColumns, EventLog, NotEnoughData
+from models.data.excluded_items import SlateRules
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality
 from models.experiments import benchmark, continual
@@ -23,17 +24,19 @@ from models.experiments.benchmark import (
     session_benchmark,
     time_split_benchmark,
     validation_benchmark,
+    with_new_items,
 )
 from models.experiments.choices import TrainingRows
-from models.experiments.continual import TrainingMethod, configure, run_periods
+from models.experiments.continual import TrainingMethod, configure, run_periods, weeks_of
+from models.metrics.ranking import recall_at
 from models.networks.list_ranker import ListRankerConfig
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.training import Training
 from tests.support.data_folders import Rows, write_folder
 
 ITEMS = 30
+DAY_MS = 24 * 3600 * 1000
 METHODS: tuple[TrainingMethod, ...] = ("shared", "retrained", "fine_tuned")
 CONFIG = ReleaseCandidateConfig(
     threads=1,
@@ -141,12 +144,48 @@ def test_on_rows_for_training_the_validation_test_is_the_validation_event(tmp_pa
     assert earlier.order_from == made.order_from < made.trained_until
 
 
+def test_new_items_have_no_event_in_training_and_a_slice_of_the_test(
+    sessions: OfflineBenchmark, tmp_path: Path
+) -> None:
+    made = with_new_items(sessions, 0.25)
+    new = np.setdiff1d(np.arange(ITEMS), made.train_log.item)
+    assert len(new) == round(ITEMS / 4)
+    assert (with_new_items(sessions, 0.25).log.item == made.log.item).all(), "every training has the same new items"
+    known = sessions.train_log.take(~np.isin(sessions.train_log.item, new))
+    assert (made.train_log.item == known.item).all()
+    assert (made.log.item[made.start :] == sessions.log.item[sessions.start :]).all()
+    release, _, _ = benchmark.make_release(made, tmp_path / "release", tmp_path)
+    found = benchmark.rank_test(made, benchmark.offline_ranker(made, release, tmp_path))
+    assert (found.slices["new_items"] == np.isin(found.item, new)).all()
+
+
 @pytest.mark.parametrize("method", ["shared", "co_visit"])
 def test_each_period_is_predicted_from_those_before(method: TrainingMethod, tmp_path: Path) -> None:
     logs, items = periods(write_folder(tmp_path / "data", {f"period_0{at}": rounds(60, at) for at in range(3)}))
     found = list(run_periods(logs, items, CONFIG, method, tmp_path, tmp_path))
     assert [period.number for period in found] == [1, 2]
     assert all(len(period.ranks.rank) == 60 * 4 for period in found)
+
+
+def test_a_period_is_also_predicted_by_the_releases_of_periods_before(tmp_path: Path) -> None:
+    """The rounds turn the other way in the last two periods: a release of before knows nothing of that."""
+    forth = [rounds(60, at) for at in range(2)]
+    back = [[(user, at, ITEMS - 1 - item) for user, at, item in rounds(60, at)] for at in range(2, 4)]
+    folder = write_folder(tmp_path / "data", {f"period_0{at}": rows for at, rows in enumerate([*forth, *back])})
+    logs, items = periods(folder)
+    found = list(run_periods(logs, items, CONFIG, "shared", tmp_path, tmp_path, ages=(1, 2, 9)))
+    assert [list(period.by_stale_release) for period in found] == [[], [1], [1, 2]]
+    newest, stale = found[-1].ranks.rank, found[-1].by_stale_release[2]
+    assert recall_at(newest, 1) > recall_at(stale, 1)
+
+
+def test_a_log_is_divided_into_its_first_share_and_whole_weeks() -> None:
+    days = np.arange(40)
+    columns = EventColumns(days * 0, days * 0, days * 0, days * DAY_MS, np.full(40, NONE))
+    log = EventLog.from_columns(columns, user_ids=("u",), item_ids=("i",))
+    assert [len(part) for part in weeks_of(log, 0.5)] == [20, 7, 7]
+    with pytest.raises(NotEnoughData, match=r"the first 90% of the events, there is no whole week with events"):
+        weeks_of(log, 0.9)
 
 
 @pytest.mark.parametrize("method", ["shared", "retrained"])

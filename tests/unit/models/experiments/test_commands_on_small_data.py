@@ -154,6 +154,17 @@ def test_the_events_before_the_test_are_divided_again_for_validation(workplace: 
     assert events == [80, 32], "of the 320 events before the test, the last tenth, which trained the list ranker"
 
 
+def test_the_weeks_of_a_file_are_predicted_one_by_one_and_by_stale_releases(workplace: Workplace) -> None:
+    """Of 50 days the first half is learned before the first of three weeks."""
+    files = workplace.files(rows(400, step_ms=3 * 60 * MINUTE_MS))
+    done = workplace.evaluate(*files, "--protocol", "weekly", "--way", "shared", "--share", "0.5")
+    assert done.exit_code == 0, done.output
+    periods = msgspec.json.decode((workplace.folder / "figures.json").read_bytes())["ways"]["shared"]["periods"]
+    assert [period["all"]["events"] for period in periods] == [56, 56, 56]
+    assert [list(period["stale"]) for period in periods] == [[], ["1"], ["1", "2"]]
+    assert "shared - 2 weeks old" in done.output
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 TOO_LITTLE = {
@@ -241,7 +252,7 @@ def test_options_of_an_evaluation_that_do_not_fit_are_refused(
     ("options", "problem"),
     [
         (("--protocol", "sessions"), "is a file. For a file of events pass --protocol time-split"),
-        (("--protocol", "weekly"), "is a file. For a file of events pass --protocol time-split"),
+        (("--protocol", "weekly"), "protocol weekly compares releases of several periods: run it with"),
         (("--type", "sold"), "--type: 'sold' is none of view, cart, purchase"),
         (("--columns", "who=user_id"), "there is no field who"),
         (("--columns", "user_id=who"), "there is no column who; "),

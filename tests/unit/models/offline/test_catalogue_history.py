@@ -47,7 +47,8 @@ def ranker(folder: Path, *versions: ItemVersion) -> OfflineRanker:
     rows = item_ids.rows(now)
     available = np.array([item.available for item in now.values()])
     live.index.upsert(rows, live.index.vectors(rows), available, item_ids.hashes(rows))
-    changes = CatalogueHistory.from_versions(versions).encoded(live, item_ids)
+    history = CatalogueHistory.from_versions(versions)
+    changes = history.encoded(live, item_ids, live.text.encode(history.texts))
     return OfflineRanker(live, CoVisitRows(), item_ids, ALL, LAYOUT._replace(slate=len(ITEMS)), catalogue=changes)
 
 

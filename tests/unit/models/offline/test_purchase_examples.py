@@ -14,9 +14,9 @@ from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
+from models.data.event_batches import event_batches
 from models.data.event_log import EventColumns, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
-from models.offline.event_batches import event_batches
 from models.offline.offline_ranker import OfflineRanker
 from models.offline.purchase_examples import (
     DAY_MS,

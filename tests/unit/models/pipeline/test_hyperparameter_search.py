@@ -11,16 +11,17 @@ import torch
 
 from anabranch.ranking.policy import Policy
 from models.data.event_log import EventColumns, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Sequences
 from models.metrics.ranking import Gains
 from models.networks.encoder import EncoderConfig, SharedEncoder
-from models.offline.excluded_items import SlateRules
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
 from models.sharing.strategies.text_geometry import TextGeometry
 from models.sharing.strategy import TrainingData
 from models.sharing.training import Training
 from tests.support.layouts import LAYOUT
+from tests.support.training_data import SEARCH, with_searches
 
 ITEMS = 12
 CONFIG = ReleaseCandidateConfig(
@@ -106,6 +107,20 @@ def test_a_trial_that_only_the_choosing_users_like_is_chosen_and_its_loss_report
     assert result.trials[1]["ndcg_at_20"] == 1.0
     assert result.gain.difference == pytest.approx(-0.3)
     assert result.gain.high < 0
+
+
+def test_trials_predict_visits_and_read_the_searches_before_them(log: EventLog) -> None:
+    searching = with_searches(log, log.item)
+    scorer = TrialScorer.draw(searching, log.time_at(0.8), 1_000, REPEATS, np.random.default_rng(0))
+    assert len(scorer.row) == 40 * 6
+    assert scorer.sequences.has_item[scorer.row + 1].all()
+    assert (scorer.sequences.type[scorer.row] == SEARCH).all()
+    visits = TrialScorer.draw(log, log.time_at(0.8), 1_000, REPEATS, np.random.default_rng(0))
+    assert np.array_equal(scorer.excluded, visits.excluded)
+    data = TrainingData(
+        scorer.sequences, torch.zeros(ITEMS, 4), np.arange(1, ITEMS + 1), query_vectors=torch.zeros(ITEMS, 4)
+    )
+    assert len(scorer.gains(make_encoder(), data)) == len(scorer.row)
 
 
 def test_an_item_that_the_policy_excludes_earns_no_credit(log: EventLog) -> None:

@@ -49,7 +49,8 @@ def ranker(folder: Path, inputs: PipelineInputs) -> OfflineRanker:
     config = replace(config, policy=policy)
     texts = np.random.default_rng(0).normal(size=(len(ITEMS), TEXT_DIMS)).astype(np.float32)
     encoder = EncoderConfig(len(ITEMS) + 1, TEXT_DIMS, DIMS, DIMS, DIMS)
-    catalogue = Catalogue(IDS, texts, None, {}, child=False)
+    changed = texts[[IDS.index(version.item_id) for version in inputs.catalogue.versions]]
+    catalogue = Catalogue(IDS, texts, changed, None, {}, child=False)
     return provisional_ranker(inputs, catalogue, CoVisitModel().fit(inputs.log).table(), folder, encoder, config)
 
 

@@ -10,14 +10,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from anabranch import release
 from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
-from models.data.event_log import EventColumns, EventLog
+from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.networks.list_ranker import ListRankerConfig
@@ -28,15 +28,19 @@ from models.offline.purchase_examples import DAY_MS
 from models.pipeline.catalogue import DOMAINS
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.encoder_stage import ENCODER_WEIGHTS
+from models.pipeline.purchase_stage import HELD_BACK_WEIGHTS
 from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
 from models.sharing.strategies.adapters import DomainAdapters
 from models.sharing.training import Training
 from models.training_curves import Curve, no_curve
 from tests.support.releases import TEXT_DIMS, write_release
+from tests.support.training_data import SEARCH, with_searches
 
 ITEMS = [Item(item_id=f"item {number}", title=f"thing {number}") for number in range(12)]
 VIEW, PURCHASE = EVENT_TYPES.index("view"), EVENT_TYPES.index("purchase")
 EVENTS = 600
+HALF_MS = EVENTS // 2 * (DAY_MS // 24)
+"""Time of the event in the middle of the log, an event an hour."""
 ADAPTED = {"text": stored_settings(TextConfig(adapter="lora"))}
 CONFIG = ReleaseCandidateConfig(
     threads=1,
@@ -82,9 +86,8 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def make(log: EventLog, parent: Release, folder: Path, curve: Curve = no_curve) -> ReleaseCandidate:
-    half = int(log.ts[EVENTS // 2])
     return make_release_candidate(
-        PipelineInputs(log, ITEMS, half, parent), folder, cache=folder.parent, config=CONFIG, curve=curve
+        PipelineInputs(log, ITEMS, HALF_MS, parent), folder, cache=folder.parent, config=CONFIG, curve=curve
     )
 
 
@@ -214,3 +217,23 @@ def test_a_child_numbers_domains_as_its_parent_did_and_adapts_new_ones(
     assert msgspec.json.decode(made.read(DOMAINS)) == {"toys": 1, "food": 2}
     assert msgspec.json.decode((second / DOMAINS).read_bytes()) == {"toys": 1, "food": 2, "books": 3}
     assert widened.parity["item.onnx"] < 1e-5
+
+
+@pytest.mark.usefixtures("report")
+def test_the_encoder_trains_on_searches_before_and_in_the_list_rankers_window(
+    log: EventLog, parent: Release, folder: Path, tmp_path: Path
+) -> None:
+    """The type vector of searches moves by training on them; without them only weight decay moves it."""
+    searching = with_searches(log, log.item)
+    early = searching.take((searching.item != NONE) | (searching.ts < HALF_MS - 1000))
+    late = searching.take((searching.item != NONE) | (searching.ts >= HALF_MS))
+    for part, trained in ((early, HELD_BACK_WEIGHTS), (late, ENCODER_WEIGHTS)):
+        made = tmp_path / trained
+        assert make(part, parent, made).parity["scan"] < 1e-4
+        assert type_moved(made / trained, parent) > 10 * type_moved(folder / trained, parent)
+
+
+def type_moved(weights: Path, parent: Release) -> float:
+    """By how much the type vector of searches differs from the parent's."""
+    before, after = (load_file(file)["step.type_vector.weight"] for file in (parent.folder / ENCODER_WEIGHTS, weights))
+    return float((after - before)[SEARCH].norm())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from msgspec import structs
 
 from anabranch import release
 from anabranch.messages import Event, Item
+from anabranch.ranking.inference.item_encoder import TextEncoder
+from anabranch.ranking.types import Vectors
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import DataWindow, Release
 from anabranch.settings import Settings
@@ -122,3 +125,24 @@ def test_training_knows_how_the_catalogue_changed(tmp_path: Path, monkeypatch: p
     this = replace(run(tmp_path, write(tmp_path / "r1", 0)), catalogue=history)
     this.train(window, tmp_path / "r2", lambda name, value, step: None)
     assert given[0].catalogue is history
+
+
+def test_every_text_of_the_catalogue_and_its_changes_is_embedded_once_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Candidate and incumbent have one text transformer."""
+    embedded: list[str] = []
+    encode = TextEncoder.encode
+
+    def counted(self: TextEncoder, texts: Sequence[str], *done: Any) -> Vectors:
+        embedded.extend(texts)
+        return encode(self, texts, *done)
+
+    monkeypatch.setattr(TextEncoder, "encode", counted)
+    renamed = Item(item_id="item 3", title="another title")
+    history = CatalogueHistory.from_versions([ItemVersion(1, "item 3", renamed), ItemVersion(7, "item 3", ITEMS[3])])
+    incumbent, candidate = write(tmp_path / "r1", 0), write(tmp_path / "r2", 0)
+    this = replace(run(tmp_path, incumbent), catalogue=history)
+    this.evaluate(candidate, this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS))
+    assert "another title" in embedded
+    assert len(embedded) == len(set(embedded))

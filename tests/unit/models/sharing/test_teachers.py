@@ -9,17 +9,19 @@ import pytest
 
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Contexts, Sequences
 from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.seed_model import TopK, Vectors
 from models.sharing.teacher_lists import Answers, skill_by_slice
 from models.sharing.teachers import Fold, Teachers, fit_folds, fold_ends
 from models.stages import Done
+from tests.support.layouts import LAYOUT
 
 HOUR = 3_600_000
 ITEMS = 60
 USERS, EVENTS = 100, 8
-ALL = Policy(allow_session_repeats=True)
+ALL = SlateRules(Policy(allow_session_repeats=True), LAYOUT)
 """Bars nothing."""
 
 
@@ -136,7 +138,7 @@ def test_what_the_policy_bars_is_not_taught(policy: Policy, expected: list[int])
     """The user had item 1 in an earlier session, and 2 and 3 in the current one."""
     log = log_of(np.zeros(4, np.int64), np.array([1, 2, 3, 9]), np.array([0, 24, 24.1, 24.2]) * HOUR)
     sequences = Sequences.from_log(log)
-    teaching = Teachers([Fold(0, [Lists((1, 2, 3, 4, 5, 6))])], policy)
+    teaching = Teachers([Fold(0, [Lists((1, 2, 3, 4, 5, 6))])], SlateRules(policy, LAYOUT))
     answers = Answers.ask(teaching, sequences, np.array([2]), 8, 3, lambda share: None)
     assert answers.items[0, 0].tolist() == expected
 
@@ -161,7 +163,7 @@ def test_the_slice_is_that_of_the_next_event() -> None:
     ts = np.r_[np.zeros(200), [HOUR, 1.1 * HOUR, 1.2 * HOUR, 30 * HOUR]]
     sequences = Sequences.from_log(log_of(user, item, ts))
     rows = np.flatnonzero(sequences.user == 0)[:3]
-    teaching = Teachers([Fold(int(1.05 * HOUR), [Lists((1,))])])
+    teaching = Teachers([Fold(int(1.05 * HOUR), [Lists((1,))])], ALL)
     answers = Answers.ask(teaching, sequences, rows, 8, 3, lambda share: None)
     new, first, cold = 4, 2, 1
     assert answers.slice.tolist() == [new, 0, new + first + cold]

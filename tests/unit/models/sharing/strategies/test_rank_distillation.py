@@ -10,6 +10,7 @@ from torch import Tensor
 
 from anabranch.ranking.policy import Policy
 from models.data.event_log import EventLog
+from models.data.excluded_items import SlateRules
 from models.data.sequences import Contexts, Positions, SequenceWindows
 from models.networks.sampled_softmax import Negatives, Targets
 from models.seeds.seed_model import TopK, Vectors
@@ -19,6 +20,7 @@ from models.sharing.teachers import Fold, Teachers
 from models.sharing.training import train
 from models.stages import Done
 from tests.support.choices import SHARES, learned_shares
+from tests.support.layouts import LAYOUT
 from tests.support.training_data import EVENTS, ITEMS, TRAINING, USERS, encoder, training_data
 
 TAUGHT = 13
@@ -57,7 +59,7 @@ class NextInTurn(Listing):
 
 
 def taught(*models: Listing, policy: Policy = ALL, fitted_until_ms: int = 0) -> TrainingData:
-    return replace(training_data(), teachers=Teachers([Fold(fitted_until_ms, models)], policy))
+    return replace(training_data(), teachers=Teachers([Fold(fitted_until_ms, models)], SlateRules(policy, LAYOUT)))
 
 
 def prepared(data: TrainingData, strategy: RankDistillation) -> ListDistillationLoss:

@@ -12,7 +12,7 @@ from anabranch.ranking.types import Rows, Slots
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import NONE, EventLog
-from models.data.sequences import Positions
+from models.data.sequences import Positions, Sequences
 
 NO_CUTS: Positions = np.empty(0, np.int64)
 REPLAY_BATCH = 4096
@@ -41,7 +41,7 @@ def event_batches(
         yield EventBatch(batch_columns(log, part, slots, rows, first_key), queries)
 
 
-def batch_columns(log: EventLog, part: slice, slots: Slots, rows: Rows, first_key: int = 1) -> BatchColumns:
+def batch_columns(log: EventLog | Sequences, part: slice, slots: Slots, rows: Rows, first_key: int = 1) -> BatchColumns:
     """A part of the log as columns, of users in `slots` [N] and items with `rows` [N]."""
     start, stop, _ = part.indices(len(log))
     return BatchColumns(

@@ -11,7 +11,8 @@ from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import NONE, EventColumns, EventLog
-from models.offline.excluded_items import SlateRules, excluded_items
+from models.data.excluded_items import SlateRules, excluded_after, excluded_items
+from models.data.sequences import Sequences
 from models.offline.offline_ranker import OfflineRanker, rank_events
 from tests.support.layouts import LAYOUT
 from tests.support.releases import live_release, write_release
@@ -73,3 +74,19 @@ def test_excluded_is_what_no_slate_of_the_ranker_has(tmp_path: Path, policy: Pol
 def test_without_points_nothing_is_excluded() -> None:
     excluded = excluded_items(log(), np.empty(0, np.int64), SlateRules(Policy(), LAYOUT))
     assert excluded.padded().shape == (0, 0)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_sequences_of_users_exclude_what_the_log_of_all_does(policy: Policy, layout: StateLayout) -> None:
+    """Of the visits alone, too: a session goes on while its user searches."""
+    events, rules = log(), SlateRules(policy, layout)
+    sequences = Sequences.with_searches(events)
+    visits = sequences.only(sequences.has_item)
+    by_user = np.lexsort((np.arange(EVENTS), events.user))[sequences.visit_row]
+    of_log = excluded_after(events, by_user, rules)
+    of_visits = excluded_after(visits, np.arange(len(visits)), rules)
+    for point in range(len(visits)):
+        assert of_visits.of_point(point) == of_log.of_point(point)
+    some = np.array([3, 200, 40])
+    assert [set(row.tolist()) - {NONE} for row in of_log.padded(some)] == [of_log.of_point(point) for point in some]

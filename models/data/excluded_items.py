@@ -1,4 +1,5 @@
-"""The items that a ranker does not show a user, as far as it remembers them: baselines have to leave out the same."""
+"""The items that a ranker does not show a user, as far as it remembers them: what learns or ranks beside it leaves out
+the same."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
+from models.data.event_batches import REPLAY_BATCH, batch_columns
 from models.data.event_log import EventLog
-from models.data.sequences import Positions
-from models.offline.event_batches import REPLAY_BATCH, batch_columns
+from models.data.sequences import Positions, Sequences
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,11 @@ class ExcludedItems:
         number = int(self.point[index])
         return set() if number < 0 else set(self.item[self.offset[number] : self.offset[number + 1]].tolist())
 
-    def padded(self) -> Rows:
-        """The items excluded at every point [M, h], -1 padded."""
-        start = self.offset[self.point]
-        count = np.where(self.point >= 0, self.offset[self.point + 1] - start, 0)
+    def padded(self, indices: slice | Positions = slice(None)) -> Rows:
+        """The items excluded at some points, by default at all of them: [m, h], -1 padded."""
+        point = self.point[indices]
+        start = self.offset[point]
+        count = np.where(point >= 0, self.offset[point + 1] - start, 0)
         nth = np.arange(count.max(initial=0))
         index = np.minimum(start[:, None] + nth, max(len(self.item) - 1, 0))
         padded = np.where(nth < count[:, None], np.append(self.item, np.int32(-1))[index], -1)
@@ -61,19 +63,24 @@ class ExcludedItems:
 
 
 def excluded_items(log: EventLog, rows: Positions, rules: SlateRules) -> ExcludedItems:
-    """What a ranker excludes at the events at rows [M], by the state that each user had before the event.
+    """What a ranker excludes at the events at rows [M], by the state that each user had before the event."""
+    return excluded_after(log, log.previous()[rows], rules)
+
+
+def excluded_after(events: EventLog | Sequences, rows: Positions, rules: SlateRules) -> ExcludedItems:
+    """What a ranker excludes right after the events at rows [M], by the user's state then; nothing where a row is -1.
 
     The states are the ranker's own: a user's history and long-term items are bounded, so a ranker forgets, and may show
-    again what the user had long ago.
+    again what the user had long ago. A user's events must be in time order, those of others may come between or not.
     """
-    previous = log.previous()[rows]
-    snapshot_rows = np.unique(previous[previous >= 0])
+    snapshot_rows = np.unique(rows[rows >= 0])
     states = UserStates(rules.layout, dims=1, state_dims=1)
-    slots = states.slots(log.user_ids)[log.user]
+    users, user = np.unique(events.user, return_inverse=True)
+    slots = states.slots([str(number) for number in users.tolist()])[user]
     items, counts = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-    for start in range(0, len(log), REPLAY_BATCH):
+    for start in range(0, len(events), REPLAY_BATCH):
         part = slice(start, start + REPLAY_BATCH)
-        columns = batch_columns(log, part, slots, log.item)
+        columns = batch_columns(events, part, slots, events.item)
         first, last = np.searchsorted(snapshot_rows, [part.start, part.stop])
         no_duplicates = np.zeros(len(columns.ts), np.bool_)
         _, snapshots = states.apply_events(columns, no_duplicates, snapshot_rows[first:last] - start)
@@ -81,7 +88,7 @@ def excluded_items(log: EventLog, rows: Positions, rules: SlateRules) -> Exclude
         items.append(listed[excluded])
         counts.append(excluded.sum(axis=1))
     offset = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
-    point = np.where(previous >= 0, np.searchsorted(snapshot_rows, previous), -1)
+    point = np.where(rows >= 0, np.searchsorted(snapshot_rows, rows), -1)
     return ExcludedItems(point, np.concatenate(items), offset)
 
 
