@@ -12,9 +12,10 @@ USERS_REMEMBERED = 0.95
 
 
 def forgotten_items(log: EventLog, config: ReleaseCandidateConfig) -> str | None:
-    """What to set so that rankers remember the items of most users; None if they do, or if items are shown again anyway.
+    """What to set so that rankers remember the items of most users; None if they do.
 
-    A ranker excludes what it remembers: a user's newest events and a number of older items.
+    A ranker excludes what it remembers: a user's newest events and a number of older items. None as well if the policy
+    excludes nothing for good.
     """
     events = np.unique(log.with_items().user, return_counts=True)[1]
     if not config.policy.exclude_seen or not len(events):
