@@ -1,8 +1,8 @@
 """Presets: a training configuration for each kind of data, tuned on validation splits. A search can start from one.
 
 The kinds differ in what the order of a user's events means. In marketplace sessions the next event depends on the last,
-and users return to items that they have just seen. In histories of reviews no item occurs twice. Long histories, such as
-those of films, teach more in each epoch: they need fewer of them, and a higher learning rate. Baskets are sets.
+and users return to items that they have just seen. In histories of reviews no item occurs twice. Long ones, such as
+those of films, teach more in each epoch: they need fewer epochs, at a higher rate. Baskets are sets.
 """
 
 from __future__ import annotations
