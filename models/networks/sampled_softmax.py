@@ -132,7 +132,7 @@ def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Te
 def _exact_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Tensor:
     """As `sampled_softmax` of negatives that are the whole pool, to which the targets belong."""
     index = torch.from_numpy(np.searchsorted(negatives.items, targets.items))
-    loss: Tensor = _ExactSoftmax.apply(users, negatives.vectors, index)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ExactSoftmax.apply(users, negatives.vectors, index)
     return loss
 
 

@@ -33,7 +33,8 @@ def retrieve(index: ItemIndex, queries: UserSnapshots, policy: Policy) -> Rows:
 def _excluded(queries: UserSnapshots, policy: Policy) -> Counts:
     """How many items the policy excludes for each query [B], at most: an item of two events counts twice."""
     if policy.excludes(in_session=False):
-        return np.count_nonzero(queries.recent >= 0, axis=1) + queries.long_term_size
+        in_history: Counts = (queries.recent >= 0).sum(axis=1, dtype=np.int32)
+        return in_history + queries.long_term_size
     if policy.excludes(in_session=True):
         return queries.session_length
     return np.zeros_like(queries.session_length)
