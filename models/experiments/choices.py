@@ -27,6 +27,7 @@ class DataKind(StrEnum):
 
     SESSIONS = "sessions"
     HISTORIES = "histories"
+    LONG_HISTORIES = "long_histories"
     BASKETS = "baskets"
 
 
@@ -55,4 +56,5 @@ KIND_OF_FOLDERS = {
     EvaluationProtocol.WEEKLY: DataKind.SESSIONS,
 }
 """Protocols that read folders of parquet files in the neutral format (see `models.data.datasets`), and the kind of that
-data where the user does not name one. The other protocols read a file of events, in which the kind is found."""
+data where the user does not name one; histories may be found to be long. The other protocols read a file of events, in
+which the kind is found."""

@@ -22,6 +22,7 @@ from models.experiments.choices import KIND_OF_FOLDERS, EvaluationProtocol, Trai
 from models.experiments.continual import weeks_of
 from models.pipeline.config import ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.forgotten_items import forgotten_items
 from models.pipeline.presets import Kind
 
 
@@ -135,8 +136,8 @@ def read_benchmark(
 ) -> OfflineBenchmark:
     """The data, divided once into events to learn from and a test, with the configuration for its kind.
 
-    Without a `kind`, it is the usual one of the protocol's folders, or found from the events before the test. Raises
-    `UsageError`, `FaultyFile`, `DataError` and `NotEnoughData`.
+    Without a `kind`, it is the usual one of the protocol's folders, or found from the events before the test; histories
+    of folders may be found to be long. Raises `UsageError`, `FaultyFile`, `DataError` and `NotEnoughData`.
     """
     files.check(division.protocol)
     division.check()
@@ -149,7 +150,10 @@ def read_benchmark(
         data = benchmark.with_new_items(data, division.new_items)
     decision = _kind_of(division.protocol, data.train_log, kind)
     files.say(f"kind of data: {decision.kind} ({decision.reason})")
-    return replace(data, config=configure(decision.kind))
+    config = configure(decision.kind)
+    if (forgotten := forgotten_items(data.train_log, config)) is not None:
+        files.say(forgotten)
+    return replace(data, config=config)
 
 
 def read_weeks(
@@ -187,6 +191,9 @@ def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:
 def _kind_of(protocol: EvaluationProtocol, log: EventLog, named: Kind | None) -> KindDecision:
     if named is not None:
         return KindDecision.named(named)
+    found = find_kind(log)
+    if protocol is EvaluationProtocol.LEAVE_ONE_OUT and found.kind == "long_histories":
+        return found
     if protocol in KIND_OF_FOLDERS:
         return KindDecision(KIND_OF_FOLDERS[protocol].value, f"usual for protocol {protocol.value}", {})
-    return find_kind(log)
+    return found

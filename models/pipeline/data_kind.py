@@ -25,6 +25,8 @@ SESSIONS_PER_USER = 3.0
 """From this mean on, users had the chance to repeat items. In its first week a grocer's customers repeat hardly any."""
 MOSTLY_PURCHASES = 0.9
 """From this share of purchases on, a session is a basket: a set, written down at the till."""
+LONG_HISTORY = 50.0
+"""From this mean of events per user on, histories are long. Histories of reviews have some 10, of watched films 100."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ def find_kind(log: EventLog) -> KindDecision:
     """The kind of a log's events about items.
 
     - `histories`: users come again and again, and no item occurs twice for a user.
+    - `long_histories`: the same, of many events per user, perhaps all in a few visits.
     - `sessions`: users look at several items in a row and return to those that they have just seen, or every session
       has a user id of its own.
-    - `baskets`: everything else, and what cannot be told. Of the three it is the safest error: it excludes no item for
+    - `baskets`: everything else, and what cannot be told. Of the four it is the safest error: it excludes no item for
       good.
     """
     figures = _figures(log.take(log.item != NONE))
@@ -62,16 +65,18 @@ def find_kind(log: EventLog) -> KindDecision:
     in_session = f"{figures['session_repeats']:.1%} about one of the same session"
     sessions = (
         f"{figures['events_per_session']:.1f} events a session, {figures['purchases']:.0%} of them purchases, "
-        f"{figures['sessions_per_user']:.1f} sessions a user"
+        f"{figures['sessions_per_user']:.1f} sessions and {figures['events_per_user']:.0f} events a user"
     )
     reason = f"{repeats}, {in_session}; {sessions}"
     return KindDecision(_decide(figures), reason, figures)
 
 
 def _decide(figures: dict[str, float]) -> Kind:
-    ordered = figures["events_per_session"] >= EVENTS_PER_SESSION and figures["purchases"] < MOSTLY_PURCHASES
-    if figures["repeats"] < NO_REPEATS and figures["sessions_per_user"] >= SESSIONS_PER_USER:
-        return "histories"
+    at_the_till, returned = figures["purchases"] >= MOSTLY_PURCHASES, figures["sessions_per_user"] >= SESSIONS_PER_USER
+    ordered = figures["events_per_session"] >= EVENTS_PER_SESSION and not at_the_till
+    is_long = figures["events_per_user"] >= LONG_HISTORY
+    if figures["repeats"] < NO_REPEATS and (returned or (is_long and not at_the_till)):
+        return "long_histories" if is_long else "histories"
     one_session_each = figures["sessions_per_user"] < EVENTS_PER_SESSION
     return "sessions" if ordered and (figures["session_repeats"] >= RETURNS or one_session_each) else "baskets"
 
@@ -87,6 +92,7 @@ def _figures(log: EventLog) -> dict[str, float]:
         "later_events": float(later),
         "repeats": repeats / max(later, 1),
         "session_repeats": (len(log) - _distinct(session, by_user.item)) / max(later, 1),
+        "events_per_user": len(log) / max(users, 1),
         "events_per_session": len(log) / max(sessions, 1),
         "sessions_per_user": sessions / max(users, 1),
         "purchases": float(np.mean(log.type == EVENT_TYPES.index("purchase"))) if len(log) else 0.0,

@@ -30,6 +30,7 @@ from models.offline.offline_ranker import item_text_vectors
 from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_release
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
+from models.pipeline.forgotten_items import forgotten_items
 from models.pipeline.gate_requirements import requirements
 from models.pipeline.presets import Kind, preset
 from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
@@ -108,6 +109,8 @@ class RetrainingRun:
         kind = find_kind(events) if config.kind is None else KindDecision.named(config.kind)
         log.info("kind of data: %s (%s)", kind.kind, kind.reason)
         candidate = config.candidate_of(kind.kind).for_rankers(settings)
+        if (forgotten := forgotten_items(events, candidate)) is not None:
+            log.warning(forgotten)
         catalogue = CatalogueHistory.from_versions(versions)
         return cls(settings, workspace, config, bar, events, items, catalogue, kind, candidate, incumbent, unservable)
 

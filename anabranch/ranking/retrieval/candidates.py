@@ -10,6 +10,7 @@ from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.retrieve import retrieve
 from anabranch.ranking.types import Counts, Floats, Mask, Rows, Seconds
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
@@ -69,7 +70,7 @@ class Sources(NamedTuple):
     """[W] weight of each of the newest history items in the co-visit score; see `CoVisitScoring`."""
     own_share: float
     retrieved: Rows
-    """[B, k] what the item index found, -1 padded."""
+    """[B, K] what the item index found, best first, -1 padded: more than `ItemFilter.retrieval_k` admits."""
 
 
 class ItemFilter(NamedTuple):
@@ -81,6 +82,8 @@ class ItemFilter(NamedTuple):
     """Whether items of the current session are excluded."""
     seen_excluded: bool
     """Whether every item the user has had an event about is excluded."""
+    retrieval_k: int
+    """How many of the retrieved items are candidates: the first ones that are not excluded."""
 
 
 class SourceEnds(NamedTuple):
@@ -117,17 +120,22 @@ def propose(
     queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
     """The union of retrieved items, neighbours, long-term items and history, less those the policy excludes."""
-    retrieved = index.search(queries.vector, policy.retrieval_k)[0]
+    retrieved = retrieve(index, queries, policy)
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
     weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
-    items = history + queries.long_term.item.shape[1] + newest * co_visits.width + retrieved.shape[1]
-    candidates = Candidates.empty(len(retrieved) * items, len(retrieved))
+    others = history + queries.long_term.item.shape[1] + newest * co_visits.width
+    candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,
-        Scratch.empty(items),
+        Scratch.empty(others + retrieved.shape[1]),
         Sources(queries, co_visits.columns, newest, weights, policy.co_visit_scoring.own_share, retrieved),
-        ItemFilter(index.columns.servable, policy.excludes(in_session=True), policy.excludes(in_session=False)),
+        ItemFilter(
+            servable=index.columns.servable,
+            session_excluded=policy.excludes(in_session=True),
+            seen_excluded=policy.excludes(in_session=False),
+            retrieval_k=policy.retrieval_k,
+        ),
         half_life_s,
     )
     return candidates.first(n)
@@ -178,7 +186,7 @@ def _deduplicate(
     candidates: Candidates, scratch: Scratch, item_filter: ItemFilter, ends: SourceEnds, q: int, n: int
 ) -> int:
     """Make every item of query q that passes the filter one candidate, from the n-th on; the number of all so far."""
-    key, value = scratch.key, scratch.value
+    key, value, admitted = scratch.key, scratch.value, 0
     for entry in range(len(value)):
         value[entry] = FREE
     for k in range(ends.retrieved):
@@ -197,6 +205,10 @@ def _deduplicate(
                 value[entry], candidates.query[n], candidates.item[n] = n, q, item
                 n += 1
         scratch.candidate[k] = max(value[entry], -1)
+        if k >= ends.co_visit and value[entry] != EXCLUDED:
+            admitted += 1
+            if admitted == item_filter.retrieval_k:
+                break
     return n
 
 

@@ -11,7 +11,7 @@ import typer
 
 from anabranch.errors import AnabranchError, UsageError
 from tests.benchmarks.peers.sequential.figures import PeerFigures, PeerRun, Rows, read
-from tests.benchmarks.peers.sequential.peers import SEQUENTIAL_PEERS
+from tests.benchmarks.peers.sequential.peers import OF_SHORT_HISTORIES, SEQUENTIAL_PEERS
 from tests.benchmarks.peers.sequential.rows import LeaveOneOutRows
 from tests.benchmarks.peers.sequential.run import measure
 from tests.benchmarks.peers.sequential.training import Report
@@ -23,7 +23,10 @@ ALL_ROWS: dict[str, Rows] = {"train": "train", "train+validation": "train+valida
 
 def main(
     data: Annotated[list[Path], typer.Option(help="A leave-one-out data folder; may be repeated.")],
-    model: Annotated[list[str] | None, typer.Option(help=f"{', '.join(SEQUENTIAL_PEERS)}; may be repeated.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(SEQUENTIAL_PEERS)}; may be repeated. Default: all of short histories."),
+    ] = None,
     rows: Annotated[list[str] | None, typer.Option(help=f"{' or '.join(ALL_ROWS)}; may be repeated.")] = None,
     random_seed: Annotated[list[int] | None, typer.Option(help="Of training; may be repeated.")] = None,
     out: Annotated[Path, typer.Option(help="The folder of the figures.", file_okay=False)] = FIGURES,
@@ -32,7 +35,7 @@ def main(
 
     Example: python -m tests.benchmarks.peers.sequential --data DIR/video --model lrurec
     """
-    models = _known("--model", model or list(SEQUENTIAL_PEERS), list(SEQUENTIAL_PEERS))
+    models = _known("--model", model or list(OF_SHORT_HISTORIES), list(SEQUENTIAL_PEERS))
     kinds = [ALL_ROWS[name] for name in _known("--rows", rows or ["train"], list(ALL_ROWS))]
     out.mkdir(parents=True, exist_ok=True)
     for seed, folder in product(random_seed or [0], data):

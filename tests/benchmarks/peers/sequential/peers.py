@@ -21,4 +21,10 @@ SEQUENTIAL_PEERS = {
     "lrurec": SequentialPeer(lambda items: lrurec.LruRec(items, lrurec.LruRecConfig()), lrurec.TRAINING),
     "sasrec": SequentialPeer(lambda items: sasrec.SasRec(items, sasrec.SasRecConfig()), sasrec.TRAINING),
     "hstu": SequentialPeer(lambda items: hstu.Hstu(items, hstu.HstuConfig()), hstu.TRAINING),
+    "lrurec_long": SequentialPeer(
+        lambda items: lrurec.LruRec(items, lrurec.LruRecConfig(dropout=lrurec.LONG_HISTORIES_DROPOUT)),
+        lrurec.LONG_HISTORIES,
+    ),
 }
+OF_SHORT_HISTORIES = ("lrurec", "sasrec", "hstu")
+"""Those with the settings for short histories, as most folders have."""

@@ -71,7 +71,7 @@ def served_order(config: ReleaseCandidateConfig, events: EventLog, recent: list[
     return sorted(score, key=lambda item: (-score[item], item))[:k]
 
 
-@pytest.mark.parametrize("kind", ["sessions", "histories", "baskets"])
+@pytest.mark.parametrize("kind", ["sessions", "histories", "long_histories", "baskets"])
 def test_baseline_seed_and_served_feature_rank_alike(kind: Kind) -> None:
     config, events, k = config_of(kind), log(), 12
     baseline = config.co_visit_model(TEXTS).fit(events)

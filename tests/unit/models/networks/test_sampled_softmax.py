@@ -69,6 +69,20 @@ def test_a_small_catalogue_is_not_sampled_and_its_sum_is_exact() -> None:
     assert len(sampler.draw(4, np.random.default_rng(0), lambda drawn: torch.zeros(len(drawn), 1))) == 4
 
 
+def test_the_loss_over_the_whole_pool_and_its_gradient_are_those_of_the_same_items_as_a_sample() -> None:
+    items, chosen = np.array([2, 3, 5, 8]), np.array([5, 2, 8])
+    losses, gradients = [], []
+    for whole_pool in (False, True):
+        torch.manual_seed(0)
+        users, catalogue = torch.randn(3, 4, requires_grad=True), torch.randn(9, 4, requires_grad=True)
+        negatives = Negatives(items, catalogue[torch.from_numpy(items)], torch.zeros(4), whole_pool)
+        loss = sampled_softmax(users, Targets(chosen, catalogue[torch.from_numpy(chosen)]), negatives)
+        losses.append(float(loss.detach()))
+        gradients.append(torch.cat(torch.autograd.grad(loss, (users, catalogue))))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def test_the_sum_over_a_part_of_the_items_is_estimated_without_bias_too() -> None:
     sampler, user, vectors = a_catalogue()
     part, negatives = np.arange(20) % 3 == 0, sampled(vectors, sampler)

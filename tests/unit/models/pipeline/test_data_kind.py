@@ -43,15 +43,30 @@ def marketplace(users: int = 100) -> EventLog:
     )
 
 
-def reviews(users: int = 50) -> EventLog:
+def reviews(users: int = 50, steps: int = 8) -> EventLog:
     """One item every few days, never the same."""
-    return log((user, user * 31 + step, step * 5 * DAY_MS, "purchase") for user in range(users) for step in range(8))
+    return log(
+        (user, user * 31 + step, step * 5 * DAY_MS, "purchase") for user in range(users) for step in range(steps)
+    )
+
+
+def films(users: int = 20) -> EventLog:
+    """Sixty films each, entered in one evening, never the same."""
+    return log(
+        (user, user * 7 + step, user * DAY_MS + step * 1000, "view") for user in range(users) for step in range(60)
+    )
 
 
 @pytest.mark.parametrize(
     ("events", "kind"),
-    [(baskets(), "baskets"), (marketplace(), "sessions"), (reviews(), "histories")],
-    ids=["baskets", "sessions", "histories"],
+    [
+        (baskets(), "baskets"),
+        (marketplace(), "sessions"),
+        (reviews(), "histories"),
+        (reviews(steps=60), "long_histories"),
+        (films(), "long_histories"),
+    ],
+    ids=["baskets", "sessions", "histories", "long histories", "long histories of one evening"],
 )
 def test_a_kind_is_found_whatever_it_is_called(events: EventLog, kind: str) -> None:
     assert find_kind(events).kind == kind

@@ -99,7 +99,11 @@ class RandomQueries:
         for recent in queries.recent[user, : policy.recent].tolist():
             for near in table.rows[recent].tolist() if recent >= 0 else ():
                 expected_of(near)
-        for item in self.index.search(queries.vector[user : user + 1], policy.retrieval_k)[0][0].tolist():
+        excluded = (set() if policy.allow_session_repeats else set(session)) | (
+            {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
+        )
+        nearest = self.index.search(queries.vector[user : user + 1], ITEMS)[0][0].tolist()
+        for item in [item for item in nearest if item >= 0 and item not in excluded][: policy.retrieval_k]:
             expected_of(item)
         scoring = policy.co_visit_scoring
         for back, recent in enumerate(queries.recent[user, : scoring.recent].tolist()):
@@ -108,9 +112,6 @@ class RandomQueries:
                 if recent >= 0 and near in by_item:
                     expected_of(near).co_visit_recent += scoring.decay**back * weight
                     expected_of(near).co_visit_last += weight if back == 0 else 0
-        excluded = (set() if policy.allow_session_repeats else set(session)) | (
-            {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
-        )
         return {
             item: entry
             for item, entry in by_item.items()
@@ -154,6 +155,20 @@ def test_candidates_are_the_union_of_the_sources_without_excluded_items(
             entry.session = [min(entry.session)] * len(entry.session) if entry.session else []
         assert candidates_of(candidates, user) == expected
         assert candidates.all_own[user] == pytest.approx(sum(own[1] for own in random_queries.own_of(user)), rel=1e-4)
+
+
+def test_a_user_whose_nearest_items_are_all_excluded_has_as_many_retrieved_as_others() -> None:
+    items, own = 400, 170
+    vectors = np.stack([np.linspace(1, 0, items), np.ones(items)], axis=1).astype(np.float32)
+    index = ItemIndex(2)
+    index.upsert(np.arange(items, dtype=np.int32), vectors, np.ones(items, np.bool_))
+    queries = UserSnapshots.empty(2, dims=2, layout=LAYOUT._replace(history=own, long_term_items=1))
+    queries.vector[:] = [1, 0]  # the lower its number, the nearer an item
+    queries.recent[0] = np.arange(own)
+    candidates = propose(queries, index, CoVisitRows(max_width=1), Policy(exclude_seen=True), HALF_LIFE_S)
+    for user, first in enumerate([own, 0]):
+        retrieved = np.sort(candidates.item[candidates.query == user])
+        assert retrieved.tolist() == list(range(first, first + Policy.retrieval_k))
 
 
 def test_an_item_is_a_candidate_once_per_query_and_candidates_are_grouped_by_query() -> None:

@@ -1,0 +1,40 @@
+"""Retrieval for queries whose user has excluded items: as many more are fetched, so that enough remain."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.types import Counts, Rows
+from anabranch.ranking.user_state.snapshot import UserSnapshots
+
+SURPLUS = np.array([0, *(16 * 4**level for level in range(6))])
+"""How many more items are fetched, in steps: queries of one step share a search. A user with few items must not pay for
+one with a thousand in the same batch, and many small searches cost more than a few somewhat too wide."""
+
+
+def retrieve(index: ItemIndex, queries: UserSnapshots, policy: Policy) -> Rows:
+    """The nearest items of each of B queries [B, K], best first, -1 padded.
+
+    If the index has that many, at least `retrieval_k` of a query's items are not excluded by the policy.
+    """
+    surplus = SURPLUS[np.searchsorted(SURPLUS, _excluded(queries, policy))]  # [B]
+    most = int(surplus.max(initial=0))
+    if policy.retrieval_k == 0 or most == 0:
+        return index.search(queries.vector, policy.retrieval_k)[0]
+    retrieved = np.full((len(surplus), policy.retrieval_k + most), -1, np.int32)
+    for step in np.unique(surplus).tolist():
+        width, of_step = policy.retrieval_k + step, np.flatnonzero(surplus == step)
+        retrieved[of_step, :width] = index.search(queries.vector[of_step], width)[0]
+    return retrieved
+
+
+def _excluded(queries: UserSnapshots, policy: Policy) -> Counts:
+    """How many items the policy excludes for each query [B], at most: an item of two events counts twice."""
+    if policy.excludes(in_session=False):
+        in_history: Counts = (queries.recent >= 0).sum(axis=1, dtype=np.int32)
+        return in_history + queries.long_term_size
+    if policy.excludes(in_session=True):
+        return queries.session_length
+    return np.zeros_like(queries.session_length)
