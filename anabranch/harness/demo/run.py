@@ -49,9 +49,10 @@ from producers.pace import FULL_SPEED, Pace
 RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
 """Folders that belong to one run. The text vectors stay: they depend on the texts alone."""
 CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "exclude_seen", "gate_tolerates")
-TOLERATED = "cold_items,new_to_user"
+TOLERATED = "cold_items,first_of_session,new_to_user"
 """Slices that the gate tolerates losses on, unless the user names others. One slate serves people who buy again and
-people who look for something new: where most buy again, releases give it to them."""
+people who look for something new: where most buy again, releases give it to them. And of two hundred households the
+first events of sessions are too few to tell whether a release loses on them."""
 
 
 @dataclass(frozen=True)
