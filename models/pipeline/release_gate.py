@@ -34,7 +34,6 @@ from models.pipeline.gate_tests import (
 )
 
 OVERALL_MARGIN = NonInferiorityMargin(share=0.05)
-RECALL_MARGIN = NonInferiorityMargin(fixed=0.002)
 SLICE_MARGIN = NonInferiorityMargin(fixed=0.001, share=0.1)
 POOLED = "small_slices"
 """The events of all slices with too few users for a test of their own."""
@@ -69,9 +68,7 @@ class GateRule:
     """
 
     overall_margin: NonInferiorityMargin = OVERALL_MARGIN
-    """For NDCG@20 overall."""
-    recall_margin: NonInferiorityMargin = RECALL_MARGIN
-    """For recall@20 overall."""
+    """For NDCG@20 and recall@20 overall."""
     slice_margin: NonInferiorityMargin = SLICE_MARGIN
     """For NDCG@20 on a slice. The fixed part is for slices on which every ranker's metric is close to 0."""
     level: float = 0.05
@@ -94,9 +91,7 @@ class GateRule:
         return Test(difference, hypothesis, margin, difference.slice in self.tolerates)
 
     def _margin(self, difference: Difference) -> NonInferiorityMargin:
-        if difference.slice != OVERALL:
-            return self.slice_margin
-        return self.overall_margin if difference.metric == PRIMARY else self.recall_margin
+        return self.overall_margin if difference.slice == OVERALL else self.slice_margin
 
     def _hypothesis(self, difference: Difference, superior_to: str) -> Hypothesis | None:
         if (difference.slice, difference.metric) == (OVERALL, PRIMARY) and difference.comparator == superior_to:
