@@ -17,7 +17,7 @@ COMPARATOR_NAMES = {
     INCUMBENT: "the incumbent",
     CO_VISIT: "the co-visit table",
     "popularity": "popularity",
-    "personal_frequency": "the user's own counts",
+    "personal_frequency": "the personal frequency",
     "session_knn": "the session kNN",
     "user_knn": "the user kNN",
 }
@@ -31,6 +31,11 @@ def comparator_name(name: str) -> str:
     if name.startswith(EARLIER):
         return f"the earlier release {name.removeprefix(EARLIER)}"
     return COMPARATOR_NAMES[name]
+
+
+def possessive(name: str) -> str:
+    """What a comparator has, in a sentence."""
+    return f"{comparator_name(name)}'s"
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -106,16 +111,16 @@ class Test:
 
 def success_text(finding: Finding) -> str:
     """The reason to give if superiority holds."""
-    return f"{METRIC_NAMES[finding.metric]} is above {_theirs(finding)}: {interval_text(finding)}"
+    return f"{METRIC_NAMES[finding.metric]} is above {possessive(finding.comparator)}: {interval_text(finding)}"
 
 
 def failure_text(finding: Finding) -> str:
     """The reason to give if the hypothesis does not hold."""
     metric = METRIC_NAMES[finding.metric]
     if finding.hypothesis == "superior":
-        return f"{metric} is not significantly above {_theirs(finding)}: {interval_text(finding)}"
+        return f"{metric} is not significantly above {possessive(finding.comparator)}: {interval_text(finding)}"
     scope = "overall" if finding.slice == OVERALL else f"on {finding.slice}"
-    below = f"may be more than {margin_text(finding)} below {_theirs(finding)} {finding.theirs:.4f}"
+    below = f"may be more than {margin_text(finding)} below {possessive(finding.comparator)} {finding.theirs:.4f}"
     return f"{scope} {metric} {below}: {interval_text(finding)}, p {finding.p:.2g}"
 
 
@@ -127,7 +132,3 @@ def margin_text(finding: Finding) -> str:
 def interval_text(finding: Finding) -> str:
     """The difference with its 95 % interval."""
     return f"{finding.difference:+.4f} [{finding.low:+.4f}, {finding.high:+.4f}]"
-
-
-def _theirs(finding: Finding) -> str:
-    return f"{comparator_name(finding.comparator)}'s"

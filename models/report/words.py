@@ -9,7 +9,7 @@ from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.paired_differences import INCUMBENT, OVERALL
 from models.metrics.bootstrap import Interval
 from models.pipeline.gate_requirements import COVERAGE, Requirement
-from models.pipeline.gate_tests import METRIC_NAMES, PRIMARY, Finding, comparator_name, margin_text
+from models.pipeline.gate_tests import METRIC_NAMES, PRIMARY, Finding, margin_text, possessive
 from models.pipeline.release_gate import Verdict
 from models.report.report import Report
 
@@ -86,7 +86,7 @@ def _tests(verdict: Verdict) -> Iterator[str]:
             yield _superiority(finding, verdict.numbers[f"{PRIMARY}_candidate"])
     tested = [finding for finding in verdict.findings if finding.hypothesis == "non_inferior"]
     failed = [finding for finding in tested if not finding.holds]
-    worst_first = sorted(failed, key=lambda finding: finding.difference - finding.margin)
+    worst_first = sorted(failed, key=lambda finding: (finding.tolerated, finding.difference - finding.margin))
     yield from (_possible_inferiority(finding) for finding in worst_first[:MAX_FAILURES])
     if len(failed) > MAX_FAILURES:
         yield f"{len(failed) - MAX_FAILURES} more non-inferiority tests failed; the table of tests has all of them."
@@ -121,7 +121,7 @@ def _requirement(requirement: Requirement) -> str:
     if requirement.name == COVERAGE:
         return f"Its slates have {ours:,.0f} items, and the incumbent's {theirs:,.0f}; at least {limit:,.0f}: {kept}."
     return (
-        f"The calibration error of its purchase head is {ours:.4f}, and that of the incumbent's {theirs:.4f}; at most "
+        f"The calibration error of its purchase head is {ours:.4f}, and the incumbent's {theirs:.4f}; at most "
         f"{limit:.4f}: {kept}."
     )
 
@@ -146,6 +146,6 @@ def _difference(finding: Finding) -> str:
 def _against(comparator: str, improvement: Finding | Interval) -> str:
     direction = "below" if improvement.difference < 0 else "above"
     return (
-        f"{abs(improvement.difference):.4f} {direction} {comparator_name(comparator)}'s, "
+        f"{abs(improvement.difference):.4f} {direction} {possessive(comparator)}, "
         f"95 % interval {signed(improvement.low)} to {signed(improvement.high)}"
     )
