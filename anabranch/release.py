@@ -91,7 +91,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     """Measurements of each optional head in the release, by its name: `purchase`."""
     policy: ReleasePolicy = ReleasePolicy()
     findings: list[dict[str, Any]] = []
-    """Every test of the gate, as `models.pipeline.gate_tests.Finding` has it."""
+    """Every test of the gate, as `models.gate.findings.Finding` has it."""
 
     @property
     def is_bootstrap(self) -> bool:

@@ -15,9 +15,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from models.evaluation.contenders import PairedRanks
+from models.evaluation.paired_differences import CO_VISIT, K
+from models.gate.release_gate import EARLIER_RELEASES, GateRule, decide
 from models.metrics.bootstrap import paired_bootstrap
 from models.metrics.ranking import Gains, Ranks, discounted_gains
-from models.pipeline.release_gate import GateRule, decide
 from models.stages import Advance
 
 DAYS = 7
@@ -31,8 +32,6 @@ SLICE_SHARE = 0.25
 SLICE = "new_to_user"
 BASELINE_WORTH = 0.8
 """Of the incumbent's; the seed model's too."""
-K = 20
-EARLIER_RELEASES = 5
 CHAIN_LENGTH = 10
 CHAIN_LOSS = 0.02
 """On the slice, at each step of a chain."""
@@ -145,7 +144,7 @@ class Window:
             user=self.user,
             release_candidate=candidate,
             incumbent=self.ranks(incumbent),
-            baselines={"co_visit": self._weaker()},
+            baselines={CO_VISIT: self._weaker()},
             seed_models={"als": self._weaker()},
             earlier={f"r{number:04}": self.ranks(worth) for number, worth in enumerate(earlier)},
             slices={SLICE: self.on_slice},
@@ -179,7 +178,7 @@ def _false_releases(
     for trial in range(config.trials):
         window = Window(config.users, random)
         paired = window.paired(window.ranks(Worth(), random.normal(0, deviation, DAYS)), Worth())
-        accepted[trial] = [decide(each, config.rule).accepted for each in (paired, replace(paired, day=None))]
+        accepted[trial] = [decide(compared, config.rule).accepted for compared in (paired, replace(paired, day=None))]
         done(1)
     share, share_without_days = accepted.mean(axis=0).tolist()
     return FalseReleases(day_effect=day_effect, share=share, share_without_days=share_without_days)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.gate.findings import Finding
 from models.metrics.bootstrap import Interval
-from models.pipeline.gate_tests import Finding
 from models.training_curves import Points
 
 STEPS = (1, 2, 5, 10)

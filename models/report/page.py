@@ -14,7 +14,7 @@ from anabranch.durable_files import create_folder, write_durably
 from models.evaluation.off_policy import MIN_EXPLORED_USERS
 from models.evaluation.paired_differences import EARLIER
 from models.evaluation.seed_comparison import SeedComparison
-from models.pipeline.gate_tests import METRIC_NAMES, Finding, comparator_name
+from models.gate.findings import METRIC_NAMES, Finding, comparator_name
 from models.report import words
 from models.report.charts import LineChart, Scale
 from models.report.report import Report

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from anabranch.release import Manifest
 from models.co_visit.drift import TableChange
+from models.gate.release_gate import GateRule, Verdict
 from models.pipeline.release_candidate import ReleaseCandidate
-from models.pipeline.release_gate import GateRule, Verdict
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.paired_differences import INCUMBENT, OVERALL
+from models.gate.findings import METRIC_NAMES, PRIMARY, Finding, margin_text, possessive
+from models.gate.release_gate import Verdict
+from models.gate.requirements import COVERAGE, Requirement
 from models.metrics.bootstrap import Interval
-from models.pipeline.gate_requirements import COVERAGE, Requirement
-from models.pipeline.gate_tests import METRIC_NAMES, PRIMARY, Finding, margin_text, possessive
-from models.pipeline.release_gate import Verdict
 from models.report.report import Report
 
 MAX_FAILURES = 5

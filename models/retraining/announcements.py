@@ -9,7 +9,7 @@ import msgspec
 from anabranch.messages import Neighbours, RankedItem, ReleaseNotice, ReleaseStatus
 from anabranch.release import Manifest
 from models.co_visit.table import CoVisitTable
-from models.pipeline.release_gate import Verdict
+from models.gate.release_gate import Verdict
 from models.retraining import topics_io
 
 

@@ -4,7 +4,7 @@
 (`topics_io`), then the steps of `models.retraining.run`: announce a bootstrap release if none has served yet
 (`models.pipeline.bootstrap_release`), split the events by time (`windows`), train a release candidate
 (`models.pipeline.release_candidate`), rank the gate's window with every contender (`models.evaluation.contenders`),
-decide (`models.pipeline.release_gate`), write a report (`models.report`), and publish the co-visit table and the
+decide (`models.gate.release_gate`), write a report (`models.report`), and publish the co-visit table and the
 decision (`topics_io`).
 """
 

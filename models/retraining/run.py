@@ -24,6 +24,9 @@ from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
 from models.data.event_log import NONE, EventLog
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
+from models.gate.release_gate import GateRule, Verdict, decide
+from models.gate.requirements import requirements
+from models.gate.window import ComparedWith, GateWindow
 from models.metrics.bootstrap import Interval
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion, newest_versions
 from models.offline.offline_ranker import item_text_vectors
@@ -31,15 +34,12 @@ from models.pipeline.bootstrap_release import BootstrapInputs, make_bootstrap_re
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.data_kind import KindDecision, find_kind
 from models.pipeline.forgotten_items import forgotten_items
-from models.pipeline.gate_requirements import requirements
 from models.pipeline.presets import Kind, preset
 from models.pipeline.release_candidate import ReleaseCandidate, make_release_candidate
-from models.pipeline.release_gate import GateRule, Verdict, decide
 from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
-from models.retraining.gate_window import ComparedWith, GateWindow
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.servable_releases import earlier_releases, open_incumbent
 from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows

@@ -12,12 +12,9 @@ from anabranch.ranking.pipeline.servable import require_servable
 from anabranch.release import Release, ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from models.gate.release_gate import EARLIER_RELEASES
 
 log = logging.getLogger(__name__)
-
-EARLIER_RELEASES = 5
-"""A candidate is compared with so many. Ten releases in a row that are each worse than the one before by less than the
-gate can tell from chance would be worse than the first of them by ten times that."""
 
 
 def open_incumbent(settings: Settings, live: ReleaseNotice | None) -> tuple[Release | None, str | None]:

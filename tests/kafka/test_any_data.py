@@ -27,8 +27,8 @@ from anabranch.release import open_release
 from anabranch.settings import Settings
 from consumers.releases.updates import SwapRelease
 from models.experiments.training_options import TrainingOptions
+from models.gate.release_gate import GateRule
 from models.pipeline.presets import Kind
-from models.pipeline.release_gate import GateRule
 from models.retraining.job import RunResult, run_once
 from models.retraining.run import JobConfig
 from models.retraining.windows import WindowLengths

@@ -17,7 +17,7 @@ from anabranch.messages import Event, EventType, Item, ReleaseNotice
 from anabranch.settings import Settings
 from models.data.event_log import NotEnoughData
 from models.experiments.training_options import TrainingOptions
-from models.pipeline.release_gate import GateRule
+from models.gate.release_gate import GateRule
 from models.retraining.job import RunResult, run_once
 from models.retraining.run import JobConfig
 from models.retraining.windows import NotEnoughNewData, WindowLengths

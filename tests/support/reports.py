@@ -10,11 +10,11 @@ import numpy as np
 from anabranch.release import DataWindow, Manifest, ReleasePolicy
 from models.evaluation.seed_comparison import SeedComparison, SeedScore
 from models.evaluation.summaries import ImprovementByCutoff, Quality
+from models.gate.findings import Finding
+from models.gate.release_gate import Verdict
+from models.gate.requirements import CALIBRATION, COVERAGE, Requirement
 from models.metrics.bootstrap import Interval
-from models.pipeline.gate_requirements import CALIBRATION, COVERAGE, Requirement
-from models.pipeline.gate_tests import Finding
 from models.pipeline.release_candidate import ReleaseCandidate
-from models.pipeline.release_gate import Verdict
 from models.report.page import render
 from models.report.report import Report
 from models.training_curves import Points

@@ -44,6 +44,7 @@ ROOMS_OF_MODELS = (
     "models.offline",
     "models.evaluation",
     "models.pipeline",
+    "models.gate",
     "models.report",
     "models.experiments",
 )

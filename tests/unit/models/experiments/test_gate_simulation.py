@@ -16,7 +16,7 @@ from models.experiments.gate_simulation import (
     Worth,
     simulate,
 )
-from models.pipeline.release_gate import GateRule
+from models.gate.release_gate import GateRule
 
 SMALL = SimulationConfig(
     trials=20,

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from models.evaluation.off_policy import ExposureEstimate
+from models.gate.release_gate import Verdict
 from models.metrics.bootstrap import Interval
-from models.pipeline.release_gate import Verdict
 from models.report.page import render, write
 from models.report.words import signed
 from tests.support.reports import CURVES, PURCHASE, SEEDS, SLICES, Page, known, report, verdict

@@ -26,13 +26,13 @@ from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
 from models.data.event_store import EventStore
 from models.evaluation.contenders import PairedRanks
+from models.gate.window import ComparedWith, GateWindow
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
 from models.pipeline.config import PipelineInputs
 from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
 from models.retraining import run as run_module
 from models.retraining.announcements import neighbour_messages, release_notice
-from models.retraining.gate_window import ComparedWith, GateWindow
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.run import JobConfig, RetrainingRun
 from models.retraining.servable_releases import earlier_releases

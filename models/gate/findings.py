@@ -1,4 +1,4 @@
-"""The single tests of the release gate: a difference to a comparator, and the hypothesis that has to hold."""
+"""Single tests of the release gate: a difference to a comparator, its hypothesis, and what was found."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Finding(Struct, frozen=True, kw_only=True):
         return not (self.holds or self.tolerated)
 
     def numbers(self) -> dict[str, float]:
-        """Numbers for the manifest; see `models.pipeline.release_gate.Verdict`."""
+        """Numbers for the manifest; see `models.gate.release_gate.Verdict`."""
         name = f"{self.metric}_minus_{self.comparator}"
         parts = {"low": self.low, "high": self.high, "margin": self.margin, "p": self.p}
         return {name: self.difference} | {f"{name}_{part}": value for part, value in parts.items() if value is not None}

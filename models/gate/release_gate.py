@@ -22,9 +22,7 @@ from models.evaluation.paired_differences import (
     prefix,
     users_by_slice,
 )
-from models.metrics.bootstrap import NonInferiorityMargin
-from models.pipeline.gate_requirements import Requirement
-from models.pipeline.gate_tests import (
+from models.gate.findings import (
     PRIMARY,
     Finding,
     Hypothesis,
@@ -32,9 +30,14 @@ from models.pipeline.gate_tests import (
     failure_text,
     success_text,
 )
+from models.gate.requirements import Requirement
+from models.metrics.bootstrap import NonInferiorityMargin
 
 OVERALL_MARGIN = NonInferiorityMargin(share=0.05)
 SLICE_MARGIN = NonInferiorityMargin(fixed=0.001, share=0.1)
+EARLIER_RELEASES = 5
+"""A candidate is compared with so many. Ten releases in a row that are each worse than the one before by less than the
+gate can tell from chance would be worse than the first of them by ten times that."""
 POOLED = "small_slices"
 """The events of all slices with too few users for a test of their own."""
 _MAX_NAMED = 3

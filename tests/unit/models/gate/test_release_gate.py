@@ -10,10 +10,10 @@ from anabranch.messages import REASON_LENGTH
 from models.evaluation.contenders import PairedRanks
 from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.slices import LARGEST_DOMAINS
+from models.gate.release_gate import POOLED, GateRule, decide
+from models.gate.requirements import requirements
 from models.metrics.bootstrap import Interval
 from models.metrics.ranking import Ranks, discounted_gains
-from models.pipeline.gate_requirements import requirements
-from models.pipeline.release_gate import POOLED, GateRule, decide
 
 QUICK = GateRule(samples=400)
 
