@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anabranch.cli import bench_gate
 from anabranch.cli import bench_options as option
 
 if TYPE_CHECKING:
     from anabranch.harness.bench.fixture import BenchFixture
 
 app = typer.Typer()
+app.command("gate")(bench_gate.command)
 
 
 @app.command("exactly-once")
@@ -181,10 +183,11 @@ def items(
     """
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.items import ItemsConfig, measure_sizes
+    from anabranch.harness.environment.command import show_json
 
     config = ItemsConfig(repeats, events, batch, rate, calm_seconds, rebuild_seconds)
     options = FixtureOptions(households, random_seed, releases, option.CATALOGUE_SIZE)
-    _write(measure_sizes(_settings(ctx, data_dir), options, sizes or option.ITEM_COUNTS, config), json)
+    show_json(measure_sizes(_settings(ctx, data_dir), options, sizes or option.ITEM_COUNTS, config), json)
 
 
 @app.command()
@@ -262,33 +265,6 @@ def noop_baseline(
     _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
-@app.command()
-def gate(
-    trials: Annotated[
-        int, typer.Option(min=1, help="Simulated windows for each figure; chains of ten releases are a tenth of them.")
-    ] = 200,
-    random_seed: option.RandomSeed = 0,
-    json: option.Json = None,
-) -> None:
-    """Simulate how often the release gate errs, how often it sees a gain, and what ten releases in a row keep.
-
-    Nothing is trained, and no broker is needed.
-
-    Example: anabranch bench gate --json gate.json
-    """
-    import msgspec
-
-    from anabranch.harness.environment.command import prepare_command
-    from anabranch.progress_bar import bar
-    from models.experiments.gate_simulation import SimulationConfig, simulate
-
-    prepare_command()
-    config = SimulationConfig(trials=trials, random_seed=random_seed)
-    with bar("Simulated windows", config.windows) as advance:
-        simulation = simulate(config, advance)
-    _write(msgspec.to_builtins(simulation), json)
-
-
 @app.command("all")
 def run_all(
     repeats: option.Repeats = 5,
@@ -352,9 +328,10 @@ def _measure(
 ) -> None:
     """Open the fixture, measure, and print the figures."""
     from anabranch.harness.bench.fixture import open_fixture
+    from anabranch.harness.environment.command import show_json
 
     with open_fixture(_settings(ctx, data_dir), options) as fixture:
-        _write(measure(fixture), target)
+        show_json(measure(fixture), target)
 
 
 def _settings(ctx: typer.Context, data_dir: Path) -> Any:
@@ -364,11 +341,3 @@ def _settings(ctx: typer.Context, data_dir: Path) -> Any:
     prepare_command()
     folder = data_dir.resolve()
     return settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
-
-
-def _write(figures: dict[str, Any], target: Path | None) -> None:
-    from anabranch.harness.environment.command import format_json, write_json
-
-    typer.echo(format_json(figures))
-    if target is not None:
-        write_json(target, figures)

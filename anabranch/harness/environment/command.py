@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import typer
 
 
 def prepare_command() -> None:
@@ -27,3 +28,10 @@ def format_json(value: Any) -> bytes:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON."""
     path.write_bytes(format_json(value))
+
+
+def show_json(value: Any, target: Path | None = None) -> None:
+    """Print a value as indented JSON, and write it to the target, if there is one."""
+    typer.echo(format_json(value))
+    if target is not None:
+        write_json(target, value)
