@@ -19,10 +19,10 @@ from models.co_visit.repeat_rates import RepeatRates
 from models.co_visit.rule import CoVisitRule
 from models.co_visit.table import CoVisitTable
 from models.co_visit.text_neighbours import TextNeighbours
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import DAY_MS, NONE, EventLog
 from models.data.forward_decay import ForwardDecay
 from models.data.history import Histories, ItemHistory, visits
-from models.data.unusual_users import DAY_MS, unusual_users
+from models.data.unusual_users import unusual_users
 
 PROGRESS_EVERY = 1000
 

@@ -16,6 +16,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 UInt8 = NDArray[np.uint8]
 
+DAY_MS = 86_400_000
 NONE = -1
 """Item number of an event that shows interest in no item (a `search`, a `refund`), and session number of an event
 without a session id."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import DAY_MS, NONE, EventLog
 
-DAY_MS = 86_400_000
 QUANTILE, FACTOR = 0.95, 10
 """A user is unusual beyond this multiple of this quantile of all users' busiest days."""
 MIN_EVENTS, MIN_ITEMS = 500, 250

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import DAY_MS, NONE, EventLog
 from models.data.excluded_items import SlateRules
 from models.data.history import visits
 from models.evaluation.baselines import Baseline
@@ -20,8 +20,6 @@ from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import OfflineRanker, OfflineRankings, rank_events
 from models.seeds.seed_model import SeedModel
 from models.stages import Advance
-
-DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True)
@@ -119,13 +117,13 @@ def _learn(baselines: Sequence[Baseline], log: EventLog, start: int, done: Advan
 
 def _seed_model_ranks(model: SeedModel, log: EventLog, rows: NDArray[np.int64], rules: SlateRules, items: int) -> Ranks:
     """Ranks [M] of the events at `rows` by a seed model of the first `items`; it knows no others."""
-    known = log.item < items
-    in_catalogue = log.take(known)
+    is_in_catalogue = log.item < items
+    in_catalogue = log.take(is_in_catalogue)
     ranks = np.full(len(rows), NOT_ON_SLATE, np.int32)
-    ranked = known[rows]
-    at = np.searchsorted(np.flatnonzero(known), rows[ranked])
-    points = prediction_points_before(in_catalogue, at, rules)
-    ranks[ranked] = seed_ranks(model, points, in_catalogue.item[at], rules.slate)
+    ranked = is_in_catalogue[rows]
+    catalogue_rows = np.searchsorted(np.flatnonzero(is_in_catalogue), rows[ranked])
+    points = prediction_points_before(in_catalogue, catalogue_rows, rules)
+    ranks[ranked] = seed_ranks(model, points, in_catalogue.item[catalogue_rows], rules.slate)
     return ranks
 
 

@@ -18,8 +18,8 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
-from models.data.event_log import NONE, EventLog
-from models.evaluation.contenders import DAY_MS, Contenders, PairedRanks, evaluate_contenders
+from models.data.event_log import DAY_MS, NONE, EventLog
+from models.evaluation.contenders import Contenders, PairedRanks, evaluate_contenders
 from models.evaluation.paired_differences import K
 from models.metrics.bootstrap import Interval, NonInferiorityMargin, resample_means
 from models.metrics.ranking import discounted_gains

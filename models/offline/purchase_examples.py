@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.pipeline.slates import rank_candidates
 from anabranch.ranking.vocabulary import ItemVocabulary
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import DAY_MS, NONE, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
 from models.data.sequences import Positions
 from models.offline.offline_ranker import OfflineRanker
@@ -16,7 +16,6 @@ from models.offline.ranking_lists import CandidateBatch, candidate_batches
 from models.stages import Advance
 
 PURCHASE = EVENT_TYPES.index("purchase")
-DAY_MS = 24 * 3600 * 1000
 
 
 def purchase_examples(

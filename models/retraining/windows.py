@@ -9,9 +9,8 @@ import numpy as np
 from anabranch.durations import duration_text
 from anabranch.input_files.times import as_iso
 from anabranch.release import DataWindow
-from models.data.event_log import EventLog, NotEnoughData
+from models.data.event_log import DAY_MS, EventLog, NotEnoughData
 
-DAY_MS = 24 * 3600 * 1000
 MIN_GATE_SHARE = 0.9
 """The gate's window may be this share of its configured length. The last event of a week does not come at the same hour
 every week, so a run exactly one window after another would often find the new window slightly too short."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anabranch.messages import Event, Item
-from models.retraining.windows import DAY_MS, WindowLengths
+from models.data.event_log import DAY_MS
+from models.retraining.windows import WindowLengths
 
 USUAL_WINDOWS = WindowLengths()
 """Those of `anabranch reshare`. No demo needs longer ones."""

@@ -6,8 +6,8 @@ from anabranch.errors import UsageError
 from anabranch.harness.demo.data import GATE_SHARE, DemoData, Segment, hold_back, span_ms, window_lengths
 from anabranch.harness.demo.households import HouseholdSchedule, household_data
 from anabranch.messages import Event
-from models.data.event_log import EventLog
-from models.retraining.windows import DAY_MS, WindowLengths, split_windows
+from models.data.event_log import DAY_MS, EventLog
+from models.retraining.windows import WindowLengths, split_windows
 
 HOUR_MS = 3_600_000
 

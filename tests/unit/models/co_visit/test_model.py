@@ -12,8 +12,8 @@ from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
 from models.co_visit.counts import top_items
 from models.co_visit.model import CoVisitModel
 from models.co_visit.rule import WEEK_MS, CoVisitRule
-from models.data.event_log import NONE, EventColumns, EventLog
-from models.data.unusual_users import DAY_MS, MIN_EVENTS
+from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
+from models.data.unusual_users import MIN_EVENTS
 
 PLAIN = CoVisitRule(damping=0, half_life_ms=WEEK_MS, min_users=1)
 BREAD, MILK, SOUP, BEER = range(4)

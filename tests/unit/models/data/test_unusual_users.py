@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.data.event_log import NONE, EventColumns, EventLog
-from models.data.unusual_users import DAY_MS, MIN_EVENTS, MIN_ITEMS, unusual_users
+from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
+from models.data.unusual_users import MIN_EVENTS, MIN_ITEMS, unusual_users
 
 
 def log_of(*activity: tuple[int, int, int, int]) -> EventLog:

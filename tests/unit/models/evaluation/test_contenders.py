@@ -16,9 +16,9 @@ from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from models.co_visit.model import CoVisitModel
-from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.evaluation.baselines import PersonalFrequency, Popularity
-from models.evaluation.contenders import DAY_MS, Contenders, evaluate_contenders
+from models.evaluation.contenders import Contenders, evaluate_contenders
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events

@@ -17,13 +17,12 @@ from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.item_encoder import item_numbers
 from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
-from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.experiments.benchmark import OfflineBenchmark, make_release
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.text_transformer import TextConfig
-from models.offline.purchase_examples import DAY_MS
 from models.pipeline import release_candidate
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.encoder_stage import ENCODER_WEIGHTS, load_encoder

@@ -17,14 +17,13 @@ from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
-from models.data.event_log import NONE, EventColumns, EventLog
+from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import EncoderConfig, SharedEncoder
 from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.stored_names import stored_settings
 from models.networks.text_transformer import TextConfig
-from models.offline.purchase_examples import DAY_MS
 from models.pipeline.catalogue import DOMAINS
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.encoder_stage import ENCODER_WEIGHTS
