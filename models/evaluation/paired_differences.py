@@ -83,8 +83,8 @@ def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
     for slice, mask in _slices(paired).items():
         compared = comparators(paired, mask)
         for metric in METRICS if slice == OVERALL else ON_SLICES if users[slice] else ():
-            of = [ranks[mask] for ranks in (paired.release_candidate, *compared.values())]
-            gains = np.stack([METRICS[metric](ranks, K) for ranks in of])
+            rankings = [ranks[mask] for ranks in (paired.release_candidate, *compared.values())]
+            gains = np.stack([METRICS[metric](ranks, K) for ranks in rankings])
             day = np.zeros(mask.sum(), np.int64) if paired.day is None else paired.day[mask]
             means, days = resample_means(gains, paired.user[mask], day, samples=samples), len(np.unique(day))
             for number, comparator in enumerate(compared, start=1):

@@ -34,6 +34,8 @@ from models.metrics.ranking import Ranks
 from models.pipeline.config import ReleaseCandidateConfig
 
 TrainingMethod = Literal["shared", "retrained", "fine_tuned", "co_visit"]
+STALE_PERIODS = (1, 2, 4, 8)
+"""How old the releases are with which a re-share is compared."""
 ENCODER_SHARE = 0.8
 """Of the first period this share trains the encoder, and the rest the list ranker, as there is no earlier period. Later
 on, the whole newest period trains the list ranker, whichever the method: none has a shorter window than another."""
@@ -60,15 +62,14 @@ def run_periods(
     method: TrainingMethod,
     folder: Path,
     cache: Path,
-    ages: Sequence[int] = (),
 ) -> Iterator[Period]:
     """Train on period 0, predict 1, train on 1, and so on, up to predicting the last period.
 
     shared: a child of the last release, with all strategies and replay of old events. fine_tuned: a child trained on
     the new period alone. retrained: a release without a parent, from all periods so far; its encoder learns the newest
     period after the list ranker did, as those of the children do. co_visit: no release, only the co-visit table of all
-    periods so far. Each period is predicted too by the releases that are some `ages` old, in periods. Releases are
-    written into `folder`; `cache` holds text vectors.
+    periods so far. With sharing, each period is predicted too by the releases that are `STALE_PERIODS` old. Releases
+    are written into `folder`; `cache` holds text vectors.
     """
     releases: list[Release] = []
     log = periods[0]
@@ -90,6 +91,7 @@ def run_periods(
             continue
         parent = releases[-1] if releases and method != "retrained" else None
         release, _, cost = make_release(benchmark, folder / f"{method}-{number:02d}", cache, parent=parent)
+        ages = STALE_PERIODS if method == "shared" else ()
         stale = {age: _ranked_by(benchmark, releases[-age], cache).rank for age in ages if age <= len(releases)}
         yield Period(method, number, _ranked_by(benchmark, release, cache), cost, stale)
         releases.append(release)

@@ -36,9 +36,6 @@ from models.pipeline.presets import Kind
 from models.report.prequential_table import prequential_as_json
 from models.stages import bar_by_stage
 
-STALE_WEEKS = (1, 2, 4, 8)
-"""How old the releases are with which a re-share is compared, protocol weekly."""
-
 
 @dataclass(frozen=True)
 class EvaluatedRelease:
@@ -136,11 +133,7 @@ class Evaluation:
         """Raises `UsageError` if parts are to be taken out of what is not trained here, or not from a preset."""
         if self.without is None:
             return
-        if self.protocol in (EvaluationProtocol.WEEKLY, EvaluationProtocol.PREQUENTIAL):
-            raise UsageError(
-                f"--without is for protocols with one test: sessions, leave-one-out and time-split, not for "
-                f"{self.protocol.value}"
-            )
+        self.division.require_one_test("--without")
         if self.release_dir is not None:
             raise UsageError("--without trains releases without a part, to compare them with: leave --release out")
 
@@ -165,9 +158,8 @@ class Evaluation:
         with tempfile.TemporaryDirectory(dir=self._scratch_parent()) as scratch:
             for way in self.ways:
                 results = []
-                ages = STALE_WEEKS if way is WeeklyUpdate.SHARED else ()
                 with bar(f"Periods, {way.value}", len(logs) - 1) as advance:
-                    for period in run_periods(logs, items, config, way.value, Path(scratch), self.data_dir, ages):
+                    for period in run_periods(logs, items, config, way.value, Path(scratch), self.data_dir):
                         results.append(period)
                         advance(1)
                 ways[way.value] = {

@@ -121,9 +121,14 @@ class Division:
             raise UsageError(f"--train-on is for protocol leave-one-out, not for {self.protocol.value}: leave it out")
         if self.validation and self.protocol is EvaluationProtocol.WEEKLY:
             raise UsageError("--validation is for protocols with one test: protocol weekly tests every period")
-        if self.new_items and self.protocol in (EvaluationProtocol.WEEKLY, EvaluationProtocol.PREQUENTIAL):
+        if self.new_items:
+            self.require_one_test("--new-items")
+
+    def require_one_test(self, option: str) -> None:
+        """Raises `UsageError`, which names the option, if the protocol has several tests, or none of its own."""
+        if self.protocol in (EvaluationProtocol.WEEKLY, EvaluationProtocol.PREQUENTIAL):
             raise UsageError(
-                f"--new-items is for protocols with one test: sessions, leave-one-out and time-split, not for "
+                f"{option} is for protocols with one test: sessions, leave-one-out and time-split, not for "
                 f"{self.protocol.value}: leave it out"
             )
 
@@ -148,7 +153,7 @@ def read_benchmark(
         data = benchmark.validation_benchmark(data)
     if division.new_items:
         data = benchmark.with_new_items(data, division.new_items)
-    decision = _kind_of(division.protocol, data.train_log, kind)
+    decision = _kind_of(division.protocol, files, data.train_log, kind)
     files.say(f"kind of data: {decision.kind} ({decision.reason})")
     config = configure(decision.kind)
     if (forgotten := forgotten_items(data.train_log, config)) is not None:
@@ -174,8 +179,8 @@ def read_weeks(
     else:
         log, items = files.read_log()
         logs = weeks_of(join_catalogue(log, [item.item_id for item in items]), division.share)
-    decision = kind or (KIND_OF_FOLDERS[division.protocol].value if files.items is None else find_kind(logs[0]).kind)
-    return logs, items, configure(decision)
+    decision = _kind_of(division.protocol, files, logs[0], kind)
+    return logs, items, configure(decision.kind)
 
 
 def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:
@@ -188,12 +193,13 @@ def _divide(division: Division, files: InputFiles) -> OfflineBenchmark:
     return benchmark.time_split_benchmark(files.data[0].stem, log, catalogue, division.share, ReleaseCandidateConfig())
 
 
-def _kind_of(protocol: EvaluationProtocol, log: EventLog, named: Kind | None) -> KindDecision:
+def _kind_of(protocol: EvaluationProtocol, files: InputFiles, log: EventLog, named: Kind | None) -> KindDecision:
     if named is not None:
         return KindDecision.named(named)
-    found = find_kind(log)
-    if protocol is EvaluationProtocol.LEAVE_ONE_OUT and found.kind == "long_histories":
-        return found
-    if protocol in KIND_OF_FOLDERS:
-        return KindDecision(KIND_OF_FOLDERS[protocol].value, f"usual for protocol {protocol.value}", {})
-    return found
+    if not files.are_folders(protocol):
+        return find_kind(log)
+    if protocol is EvaluationProtocol.LEAVE_ONE_OUT:
+        decision = find_kind(log)
+        if decision.kind == "long_histories":
+            return decision
+    return KindDecision(KIND_OF_FOLDERS[protocol].value, f"usual for protocol {protocol.value}", {})

@@ -160,7 +160,7 @@ def decide(
         numbers |= requirement.numbers()
     numbers |= exposure.numbers() if exposure is not None else {}
     failed = [failure_text(finding) for finding in _worst_first(findings) if finding.rejects]
-    failed += [one.failure_text() for one in required if not one.holds]
+    failed += [requirement.failure_text() for requirement in required if not requirement.holds]
     failed += [_below_by_exposure(exposure)] if exposure is not None and not exposure.holds else []
     reasons = failed or [success_text(finding) for finding in findings if finding.hypothesis == "superior"]
     reason = shortened("; ".join([*reasons, *_slice_texts(findings, pooled)]))
@@ -188,7 +188,7 @@ def _with_pool(paired: PairedRanks, small: Collection[str]) -> PairedRanks:
 
 def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
     """Superiority first, then what lies furthest below its margin."""
-    return sorted(findings, key=lambda one: (one.hypothesis != "superior", one.difference - one.margin))
+    return sorted(findings, key=lambda finding: (finding.hypothesis != "superior", finding.difference - finding.margin))
 
 
 def _below_by_exposure(exposure: ExposureEstimate) -> str:

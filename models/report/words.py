@@ -32,8 +32,8 @@ def sentences(report: Report) -> list[str]:
     explored = [] if exposure is None else [_exposure(exposure)]
     table = [] if report.table_change is None else [f"Of the co-visit table, {report.table_change}."]
     required = [_requirement(requirement) for requirement in verdict.requirements]
-    found = [*_tests(verdict), *required, *explored, *table]
-    return [_consequence(report, verdict.accepted), _evidence(report, verdict), *found]
+    decision = [_consequence(report, verdict.accepted), _evidence(report, verdict)]
+    return [*decision, *_tests(verdict), *required, *explored, *table]
 
 
 def outcome(finding: Finding) -> str:
@@ -116,13 +116,13 @@ def _possible_inferiority(finding: Finding) -> str:
 
 def _requirement(requirement: Requirement) -> str:
     """What else the candidate has to keep to, and whether it does."""
-    kept = "kept" if requirement.holds else "not kept"
+    result = "kept" if requirement.holds else "not kept"
     ours, theirs, limit = requirement.candidate, requirement.incumbent, requirement.limit
     if requirement.name == COVERAGE:
-        return f"Its slates have {ours:,.0f} items, and the incumbent's {theirs:,.0f}; at least {limit:,.0f}: {kept}."
+        return f"Its slates have {ours:,.0f} items, and the incumbent's {theirs:,.0f}; at least {limit:,.0f}: {result}."
     return (
         f"The calibration error of its purchase head is {ours:.4f}, and the incumbent's {theirs:.4f}; at most "
-        f"{limit:.4f}: {kept}."
+        f"{limit:.4f}: {result}."
     )
 
 

@@ -28,6 +28,13 @@ class PublishedCoVisits(Struct, frozen=True, kw_only=True):
         except (FileNotFoundError, msgspec.DecodeError):
             return None
 
+    @classmethod
+    def hold_newer_back(cls, folder: Path) -> None:
+        """Remember that the published table stays."""
+        published = cls.read(folder)
+        assert published is not None, "without it nothing is compared"
+        msgspec.structs.replace(published, is_held_back=True).write(folder)
+
     def write(self, folder: Path) -> None:
         """Keep it in the folder of the event store."""
         create_folder(folder)

@@ -22,7 +22,7 @@ from anabranch.settings import Settings
 from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
 from models.co_visit.table import CoVisitTable
-from models.data.event_log import NONE, EventLog
+from models.data.event_log import DAY_MS, NONE, EventLog
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.gate.release_gate import GateRule, Verdict, decide
 from models.gate.requirements import requirements
@@ -42,7 +42,7 @@ from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.servable_releases import earlier_releases, open_incumbent
-from models.retraining.windows import DAY_MS, WindowLengths, require_users, split_windows
+from models.retraining.windows import WindowLengths, require_users, split_windows
 from models.retraining.workspace import Workspace
 from models.stages import Bar, Stages, bar_by_stage
 from models.training_curves import Curve, OpenCurve, no_curve
@@ -122,6 +122,11 @@ class RetrainingRun:
     def parent(self) -> Release | None:
         """The release whose weights training starts from; a bootstrap release has none that were learned."""
         return None if self.incumbent is None or self.incumbent.manifest.is_bootstrap else self.incumbent
+
+    @property
+    def job_folder(self) -> Path:
+        """What the job remembers between its runs."""
+        return self.settings.data_dir / "reshare"
 
     @property
     def rule(self) -> GateRule:
@@ -207,12 +212,12 @@ class RetrainingRun:
 
         report_path = release.report_path(self.settings.data_dir, manifest.id)
         new = co_visit.table(self.neighbours)
-        change = self.compare_with_published(new, co_visit, harm)
+        change = self.compare_with_published(new, co_visit, published, harm)
         write(Report(manifest, candidate, verdict, self.rule, change), report_path)
         if harm is None:
             self.publish_neighbours(new)
         else:
-            self.hold_co_visits_back()
+            PublishedCoVisits.hold_newer_back(self.job_folder)
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
@@ -270,10 +275,10 @@ class RetrainingRun:
         Of the window's events that the published table has not learned, the co-visits learn the first half, and the
         incumbent ranks the second half with either: neither has learned what is ranked.
         """
-        known = PublishedCoVisits.read(self.settings.data_dir / "reshare")
-        if known is None:
+        table = PublishedCoVisits.read(self.job_folder)
+        if table is None or self.incumbent is None:
             return None
-        split_ms = (max(window.gate_from, known.learned_until_ms) + window.gate_to) // 2
+        split_ms = (max(window.gate_from, table.learned_until_ms) + window.gate_to) // 2
         newer = self.fit_co_visits(self.events.split(split_ms)[0], text_vectors)
         return self.gate_window(split_ms).harm_of(newer, published)
 
@@ -297,24 +302,27 @@ class RetrainingRun:
         """
         if not (self.events.item != NONE).any():
             return None
-        known = PublishedCoVisits.read(self.settings.data_dir / "reshare")
-        if known is not None and known.is_held_back:
+        table_before = PublishedCoVisits.read(self.job_folder)
+        if table_before is not None and table_before.is_held_back:
             log.warning("co-visit table: the published one stays until a gate finds that a newer one does no harm")
             return None
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
         co_visit = self.fit_co_visits(self.events, texts)
         table = co_visit.table(self.neighbours)
-        change = self.compare_with_published(table, co_visit)
+        change = self.compare_with_published(table, co_visit, topics_io.read_neighbours(self.settings))
         self.publish_neighbours(table)
         return change
 
     def compare_with_published(
-        self, table: CoVisitTable, co_visit: CoVisitModel, harm: Interval | None = None
+        self,
+        table: CoVisitTable,
+        co_visit: CoVisitModel,
+        published: Mapping[str, Neighbours],
+        harm: Interval | None = None,
     ) -> TableChange:
         """How the table differs from the published one, who was left out of it, and whether it is held back."""
-        published = topics_io.read_neighbours(self.settings)
-        kept = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
-        change = TableChange(kept, len(co_visit.unusual_users), harm)
+        share = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
+        change = TableChange(share, len(co_visit.unusual_users), harm)
         log.log(logging.INFO if harm is None else logging.WARNING, "co-visit table: %s", change)
         return change
 
@@ -324,13 +332,7 @@ class RetrainingRun:
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
         learned = PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1)
-        learned.write(self.settings.data_dir / "reshare")
-
-    def hold_co_visits_back(self) -> None:
-        """Remember that the published table stays."""
-        known = PublishedCoVisits.read(self.settings.data_dir / "reshare")
-        assert known is not None, "without it nothing is compared"
-        msgspec.structs.replace(known, is_held_back=True).write(self.settings.data_dir / "reshare")
+        learned.write(self.job_folder)
 
 
 def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:

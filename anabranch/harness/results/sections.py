@@ -16,8 +16,8 @@ MEASURED = (" ± ", "(one seed)", " [+", " [-")
 
 def keep_measured(page: str, earlier: str) -> str:
     """The page, with the sections of an earlier one where it has no figures itself."""
-    known = dict(_sections(earlier))
-    return "".join(_with_figures(text, known.get(headings)) for headings, text in _sections(page))
+    earlier_texts = dict(_sections(earlier))
+    return "".join(_with_figures(text, earlier_texts.get(headings)) for headings, text in _sections(page))
 
 
 def _with_figures(text: str, earlier: str | None) -> str:

@@ -173,7 +173,7 @@ def test_a_period_is_also_predicted_by_the_releases_of_periods_before(tmp_path: 
     back = [[(user, at, ITEMS - 1 - item) for user, at, item in rounds(60, at)] for at in range(2, 4)]
     folder = write_folder(tmp_path / "data", {f"period_0{at}": rows for at, rows in enumerate([*forth, *back])})
     logs, items = periods(folder)
-    found = list(run_periods(logs, items, CONFIG, "shared", tmp_path, tmp_path, ages=(1, 2, 9)))
+    found = list(run_periods(logs, items, CONFIG, "shared", tmp_path, tmp_path))
     assert [list(period.by_stale_release) for period in found] == [[], [1], [1, 2]]
     newest, stale = found[-1].ranks.rank, found[-1].by_stale_release[2]
     assert recall_at(newest, 1) > recall_at(stale, 1)
