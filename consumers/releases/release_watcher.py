@@ -29,18 +29,17 @@ from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.co_visit_row import CoVisitRow, co_visit_row
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.releases.updates import (
-    CoVisitRow,
     CoVisitUpdate,
     StagedVectors,
     SwapRelease,
     Update,
-    co_visit_row,
     group_by_release,
     item_vector_update,
 )

@@ -15,6 +15,7 @@ from anabranch.ranking.pipeline.rank import RankingResult, rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.user_update import reencode_stale_users, replay
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.co_visit_row import co_visit_row
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
 from anabranch.ranking.types import Rows, Slots, Vectors
@@ -123,14 +124,9 @@ def published_table(messages: Iterable[Neighbours], item_ids: ItemVocabulary, wi
     """The co-visit table that topic `neighbours` has, in the form that a ranker reads."""
     table = CoVisitRows(width)
     for message in messages:
-        table.set(
-            int(item_ids.rows([message.item_id])[0]),
-            item_ids.rows([neighbour.item_id for neighbour in message.neighbours]),
-            np.array([neighbour.score for neighbour in message.neighbours], np.float32),
-            message.popularity,
-            message.first_seen,
-            message.repeat_rate,
-        )
+        row = co_visit_row(message.item_id, message, item_ids)
+        if row is not None:
+            row.apply(table)
     return table
 
 

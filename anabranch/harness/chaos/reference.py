@@ -19,13 +19,14 @@ from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.co_visit_row import co_visit_row
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.user_state.codec import load, save
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
-from consumers.releases.updates import co_visit_row, group_by_release, item_vector_update
+from consumers.releases.updates import group_by_release, item_vector_update
 from consumers.runtime.decoding import DecodedEvent
 
 BATCH_SIZE = 500

@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from anabranch.messages import Event, ItemVector, Neighbours, SavedState
 from anabranch.ranking import vocabulary
+from anabranch.ranking.retrieval.co_visit_row import co_visit_row
 from anabranch.ranking.vocabulary import ItemVocabulary
-from consumers.releases.updates import ItemVectorUpdate, co_visit_row, item_vector_update
+from consumers.releases.updates import ItemVectorUpdate, item_vector_update
 from tests.support.in_memory_kafka import Outcome
 from tests.support.ranker_world import CATALOGUE, RankerProcess, RankerWorld, purchases
 from tests.support.releases import DIMS

@@ -7,8 +7,9 @@ import pytest
 
 from anabranch.errors import BackgroundFailure
 from anabranch.kafka.records import OutboundRecord
+from anabranch.ranking.retrieval.co_visit_row import CoVisitRow
 from consumers.ranker.partition_task import TaskState
-from consumers.releases.updates import CoVisitRow, CoVisitUpdate, ItemVectorUpdate
+from consumers.releases.updates import CoVisitUpdate, ItemVectorUpdate
 from tests.support.in_memory_kafka import Outcome
 from tests.support.ranker_world import CATALOGUE, RankerProcess, RankerWorld, purchases
 from tests.support.releases import DIMS
