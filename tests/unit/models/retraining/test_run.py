@@ -221,7 +221,7 @@ def test_once_a_table_is_held_back_the_published_one_stays_until_a_gate_lets_ano
     assert in_rounds.publish_all_co_visits() is not None
     folder = in_rounds.settings.data_dir / "reshare"
     assert PublishedCoVisits.read(folder) == PublishedCoVisits(learned_until_ms=720)
-    PublishedCoVisits.hold_newer_back(this.job_folder)
+    PublishedCoVisits.hold_newer_back(in_rounds.job_folder)
     assert in_rounds.publish_all_co_visits() is None
     assert len(sent) == 1
     in_rounds.publish_neighbours(in_rounds.fit_co_visits(in_rounds.events, None).table(20))
