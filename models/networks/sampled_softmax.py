@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from models.data.sequences import Positions, Sequences, SequenceWindows
 
@@ -19,8 +18,8 @@ UNSAMPLED_PROBABILITY = 1e-12
 """Stands for the probability 0 of items that are never sampled, so that its logarithm is finite."""
 EXACT_UP_TO = 4
 """A pool of up to this many times the negatives asked for is used whole: the softmax over it is exact."""
-EXACT_CHUNK = 128
-"""Prediction points of an exact softmax whose logits are in memory at once: they stay in a core's cache."""
+CHUNK = 128
+"""Prediction points whose logits are in memory at once: they stay in a core's cache."""
 EXCLUDED = -1e9
 """Logit of a negative that does not count. Finite, because a divergence multiplies it by the probability 0."""
 
@@ -32,8 +31,6 @@ class Negatives:
     items: Positions  # [n], item numbers
     vectors: Tensor  # [n, d]
     log_expected_count: Tensor  # [n], log of how often each item is expected in the whole sample
-    whole_pool: bool = False
-    """Whether they are every item that can be sampled, once each and in ascending order."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -80,7 +77,7 @@ class NegativeSampler:
     def draw(self, n: int, random: np.random.Generator, vectors: Callable[[Positions], Tensor]) -> Negatives:
         """A `sample` of n items, or every item of a small pool once: see `EXACT_UP_TO`."""
         if len(self.pool) <= EXACT_UP_TO * n:
-            return Negatives(self.pool, vectors(self.pool), torch.zeros(len(self.pool)), whole_pool=True)
+            return Negatives(self.pool, vectors(self.pool), torch.zeros(len(self.pool)))
         return self.sample(n, random, vectors)
 
     def sample(self, n: int, random: np.random.Generator, vectors: Callable[[Positions], Tensor]) -> Negatives:
@@ -123,49 +120,56 @@ def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Te
     """
     if not len(users):
         return users.sum()
-    if negatives.whole_pool:
-        return _exact_softmax(users, targets, negatives)
-    logits = choice_logits(users, targets, negatives)
-    return (torch.logsumexp(logits, dim=1) - logits[:, 0]).mean()
-
-
-def _exact_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Tensor:
-    """As `sampled_softmax` of negatives that are the whole pool, to which the targets belong."""
-    index = torch.from_numpy(np.searchsorted(negatives.items, targets.items))
-    loss: Tensor = _ExactSoftmax.apply(users, negatives.vectors, index)
+    accidental = torch.from_numpy(targets.items), torch.from_numpy(negatives.items)
+    loss: Tensor = _ChunkedSoftmax.apply(
+        users, targets.vectors, negatives.vectors, negatives.log_expected_count, *accidental
+    )
     return loss
 
 
-class _ExactSoftmax(torch.autograd.Function):
-    """Mean cross-entropy of targets among n items, with its gradient computed in the same pass.
+class _ChunkedSoftmax(torch.autograd.Function):
+    """`sampled_softmax` with its gradient computed in the same pass, a chunk of prediction points at a time.
 
-    So all logits are never in memory together: with 4,096 points of 3,307 items that takes less than half of the time.
-    `torch.nn.functional.linear_cross_entropy` does the same, but allows only one backward pass, and a strategy may
-    need two.
+    So all logits are never in memory together, which takes less than half of the time on a processor.
+    `torch.nn.functional.linear_cross_entropy` does the same for a softmax without logQ correction, but allows only one
+    backward pass, and a strategy may need two.
     """
 
     @staticmethod
-    def forward(context: Any, users: Tensor, items: Tensor, target: Tensor) -> Tensor:
-        """Users [m, d], items [n, d] and the indices [m] of the targets among these → scalar."""
-        user_gradient, item_gradient = torch.empty_like(users), torch.zeros_like(items)
-        total = users.new_zeros(())
-        for start in range(0, len(users), EXACT_CHUNK):
-            part = slice(start, start + EXACT_CHUNK)
-            chosen = target[part].unsqueeze(1)
-            log_probability = F.log_softmax(users[part] @ items.T, dim=1)  # [chunk, n]
-            total -= log_probability.gather(1, chosen).sum()
-            error = log_probability.exp_().scatter_add_(1, chosen, -torch.ones(chosen.shape))
-            user_gradient[part] = error @ items
-            item_gradient.addmm_(error.T, users[part])
-        context.save_for_backward(user_gradient / len(users), item_gradient / len(users))
-        return total / len(users)
+    def forward(
+        context: Any,
+        users: Tensor,
+        targets: Tensor,
+        negatives: Tensor,
+        log_expected_count: Tensor,
+        target_items: Tensor,
+        negative_items: Tensor,
+    ) -> Tensor:
+        """Vectors of users and targets [m, d] and negatives [n, d], log counts [n], items [m] and [n] → scalar."""
+        of_users, of_targets, of_negatives = (torch.zeros_like(vectors) for vectors in (users, targets, negatives))
+        loss, correction = users.new_zeros(()), -log_expected_count
+        for user, target, item, of_user, of_target in zip(
+            *(torch.split(rows, CHUNK) for rows in (users, targets, target_items, of_users, of_targets)), strict=True
+        ):
+            own = (user * target).sum(1, keepdim=True)  # [chunk, 1]
+            logits = torch.addmm(correction, user, negatives.T)  # [chunk, n]
+            logits.masked_fill_(item[:, None] == negative_items, EXCLUDED)
+            highest = torch.maximum(logits.amax(1, keepdim=True), own)
+            others = logits.sub_(highest).exp_()
+            total = others.sum(1, keepdim=True) + (own - highest).exp()
+            loss += (total.log() + highest - own).sum()
+            error = (own - highest).exp() / total - 1  # [chunk, 1], of the target's probability
+            of_user.copy_((others @ negatives) / total + error * target)
+            of_target.copy_(error * user)
+            of_negatives.addmm_(others.T, user / total)
+        context.save_for_backward(of_users / len(users), of_targets / len(users), of_negatives / len(users))
+        return loss / len(users)
 
     @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """See `torch.autograd.Function`."""
         (gradient,) = gradients
-        user_gradient, item_gradient = context.saved_tensors
-        return gradient * user_gradient, gradient * item_gradient, None
+        return *(gradient * saved for saved in context.saved_tensors), None, None, None
 
 
 def draw_targets(

@@ -73,7 +73,7 @@ class _Training:
         self.config, self.network, self.sequences, self.random = config, network, sequences, random
         self.dense = dense
         self.sampler = NegativeSampler.from_items(dense, network.item.num_embeddings)
-        self.optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate)
+        self.optimiser = torch.optim.AdamW(network.parameters(), config.learning_rate, fused=True)
         self.share = 0.0
         """Share of the training that is done, 0 to 1."""
 

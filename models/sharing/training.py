@@ -152,7 +152,9 @@ class _TrainingRun:
         others += [weight for module in modules for weight in module.parameters()]
         decay = self.training.weight_decay
         return torch.optim.AdamW(
-            [{"params": [residuals], "weight_decay": 0.0}, {"params": others, "weight_decay": decay}], lr=self.rate
+            [{"params": [residuals], "weight_decay": 0.0}, {"params": others, "weight_decay": decay}],
+            lr=self.rate,
+            fused=True,  # one pass over the residuals of a large catalogue instead of ten
         )
 
     def _windows(self) -> Positions:
