@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -110,7 +111,7 @@ def command(
         ways=way or list(WeeklyUpdate),
         without=without,
     )
-    results = evaluation.run()
+    results = {"date": datetime.now(UTC).date().isoformat()} | evaluation.run()
     show(results)
     if json is not None:
         import msgspec

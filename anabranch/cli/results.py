@@ -17,9 +17,7 @@ def command(
     random_seeds: Annotated[int, typer.Option(min=1, help="Repeats, each with another random seed of training.")] = 3,
     seeds: Annotated[int | None, typer.Option(min=1, hidden=True, help="The old name of --random-seeds.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Measurements at a time, each on one thread.")] = 2,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Make this measurement alone; may be repeated. Others are kept.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Make this measurement alone; may be repeated.")] = None,
     timed: Annotated[
         list[Path] | None,
         typer.Option(
@@ -28,14 +26,18 @@ def command(
             file_okay=False,
         ),
     ] = None,
+    figures: Annotated[
+        Path, typer.Option(help="The folder of figures and ranks, from which the page is written.", file_okay=False)
+    ] = Path("models/results"),
     render: Annotated[
         bool, typer.Option("--render", help="Measure nothing: write the page from the figures that are there.")
     ] = False,
 ) -> None:
     """Measure the benchmarks and write the page. A measurement whose figures are there is not made again.
 
-    The figures are in the data folder's `results`, one JSON file each; remove one to repeat its measurement. The page
-    has the figures of `make sequential-peers` too, if they are there. A section without figures stays as it was.
+    Each measurement has two files in the folder of figures: .json, its figures, and .npz, the rank of every event.
+    Remove the first to repeat it. The page has the figures of `make sequential-peers` too, which are in that
+    folder.
 
     Example: anabranch results --data ../shared/data
     """
@@ -44,10 +46,10 @@ def command(
     from anabranch.harness.results.page import render as render_page
     from anabranch.harness.results.timed_data import TimedData
 
-    results, repeats = settings_of(ctx).data_dir / "results", seeds or random_seeds
+    repeats = seeds or random_seeds
     if not render:
         more = [TimedData.in_folder(folder) for folder in timed or ()]
-        measure(select(only, more), Places(data, results), repeats, jobs)
-    earlier = out.read_text() if out.exists() else ""
-    out.write_text(render_page(results, repeats, earlier))
+        places = Places(data, figures, scratch=settings_of(ctx).data_dir / "results")
+        measure(select(only, more), places, repeats, jobs)
+    out.write_text(render_page(figures, repeats))
     typer.echo(out)

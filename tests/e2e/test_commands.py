@@ -185,7 +185,8 @@ def test_a_release_is_made_from_files(benchmark_data: Path, tmp_path: Path) -> N
 def test_a_measurement_is_made_and_the_page_of_results_has_it(benchmark_data: Path, tmp_path: Path) -> None:
     page = tmp_path / "RESULTS.md"
     small = ("--only", "video", "--random-seeds", "1", "--jobs", "1")
-    _run("results", "--data", str(benchmark_data), *small, "--out", str(page), data_dir=tmp_path)
+    files = ("--figures", str(tmp_path / "figures"), "--out", str(page))
+    _run("results", "--data", str(benchmark_data), *small, *files, data_dir=tmp_path)
     written = page.read_text()
     assert re.search(r"\| \*\*served\*\* \| train\+validation \| \d\.\d{4} \(one seed\)", written)
     assert re.search(r"\| encoder \| list ranker \| \d\.\d{4} \(one seed\)", written), "what each part adds"

@@ -12,8 +12,6 @@ Figures = dict[str, Any]
 """What `anabranch evaluate --json` wrote."""
 Row = Sequence[str]
 NOT_MEASURED = "not measured"
-MEASURED_ON = "measured_on"
-"""The key of the day (UTC) on which figures were written, which is the file's."""
 
 
 def format_spread(values: Sequence[float], form: str = ".4f") -> str:

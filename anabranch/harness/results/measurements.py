@@ -24,8 +24,10 @@ class Places:
 
     data: Path
     """Benchmark data."""
-    results: Path
+    figures: Path
     """Figures and ranks."""
+    scratch: Path
+    """Logs of measurements, and data that is written for them."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,15 @@ class Measurement:
 
     def arguments(self, places: Places, random_seed: int) -> list[str]:
         """The arguments of `anabranch`."""
-        output = ["--json", str(places.results / figures_file(self.name, random_seed))]
+        output = ["--json", str(places.figures / figures_file(self.name, random_seed))]
         if self.protocol in ("sessions", "leave-one-out", "time-split"):
-            output += ["--ranks", str(places.results / ranks_file(self.name, random_seed))]
+            output += ["--ranks", str(places.figures / ranks_file(self.name, random_seed))]
         protocol = ["--protocol", self.protocol, "--random-seed", str(random_seed), "--threads", "1"]
         return ["evaluate", *self._data(places), *protocol, *self.options, *output]
 
     def _data(self, places: Places) -> list[str]:
         if self.timed is not None:
-            return self.timed.arguments(places.results)
+            return self.timed.arguments(places.scratch)
         return [argument for folder in self.folders for argument in ("--data", str(places.data / folder))]
 
 
@@ -163,16 +165,17 @@ def measure(measurements: Sequence[Measurement], places: Places, random_seeds: i
     if not places.data.is_dir():
         raise UsageError(f"{places.data} is no folder: name the folder of benchmark data with --data")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the child processes: they would compete for the cores
-    places.results.mkdir(parents=True, exist_ok=True)
+    for folder in (places.figures, places.scratch):
+        folder.mkdir(parents=True, exist_ok=True)
     missing = [
         (measurement, random_seed)
         for random_seed in range(random_seeds)
         for measurement in measurements
-        if not (places.results / figures_file(measurement.name, random_seed)).exists()
+        if not (places.figures / figures_file(measurement.name, random_seed)).exists()
     ]
     for data in {measurement.timed for measurement, _ in missing} - {None}:
         assert data is not None
-        data.prepare(places.results)
+        data.prepare(places.scratch)
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(_run, measurement, places, random_seed) for measurement, random_seed in missing]
         for future in futures:
@@ -180,7 +183,7 @@ def measure(measurements: Sequence[Measurement], places: Places, random_seeds: i
 
 
 def _run(measurement: Measurement, places: Places, random_seed: int) -> None:
-    log = places.results / f"{measurement.name}-{random_seed}.log"
+    log = places.scratch / f"{measurement.name}-{random_seed}.log"
     command = [sys.executable, "-m", "anabranch", *measurement.arguments(places, random_seed)]
     with log.open("w") as output:
         ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)

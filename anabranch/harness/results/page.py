@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from anabranch.harness.results import attribution_table, paired_ranks, tables, weekly_tables
-from anabranch.harness.results.cells import MEASURED_ON, Figures
+from anabranch.harness.results.cells import Figures
 from anabranch.harness.results.measurements import (
     JOINTLY,
     TOGETHER,
@@ -21,7 +20,6 @@ from anabranch.harness.results.measurements import (
 )
 from anabranch.harness.results.paired_ranks import OF_HISTORIES, OF_SESSIONS, OF_TIME_SPLITS, Metrics
 from anabranch.harness.results.published import LEAVE_ONE_OUT, SESSIONS
-from anabranch.harness.results.sections import keep_measured
 from anabranch.harness.results.tables import Measured
 from anabranch.harness.results.timed_data import HOUSEHOLDS, PREFIX, TimedData
 
@@ -31,18 +29,18 @@ METRICS_OF = {"sessions": OF_SESSIONS, "leave-one-out": OF_HISTORIES, "time-spli
 """By protocol."""
 
 
-def render(results: Path, random_seeds: int, earlier: str = "") -> str:
-    """The page. What is not measured is kept of the `earlier` page, or marked as such."""
-    timed = _timed_data(results)
+def render(folder: Path, random_seeds: int) -> str:
+    """The page, from a folder of figures and ranks. What is not measured is marked as such."""
+    timed = _timed_data(folder)
     measurements = all_measurements(timed)
-    figures = {measurement.name: _read(results, measurement.name, random_seeds) for measurement in measurements}
+    figures = {measurement.name: _read(folder, measurement.name, random_seeds) for measurement in measurements}
     template = _environment().get_template("results.md")
-    rendered = template.render(
+    return template.render(
         tables=tables,
         attribution=attribution_table.attribution_rows,
         weekly=weekly_tables,
         metrics=paired_ranks,
-        measured=Measured(figures, results, random_seeds),
+        measured=Measured(figures, folder, random_seeds),
         figures=figures,
         sessions=SESSIONS,
         leave_one_out=LEAVE_ONE_OUT,
@@ -54,7 +52,6 @@ def render(results: Path, random_seeds: int, earlier: str = "") -> str:
         compared=_compared(measurements),
         week_by_week=WEEK_BY_WEEK,
     )
-    return keep_measured(rendered, earlier)
 
 
 def _compared(measurements: Sequence[Measurement]) -> dict[str, Metrics]:
@@ -64,11 +61,11 @@ def _compared(measurements: Sequence[Measurement]) -> dict[str, Metrics]:
     return {base: METRICS_OF[by_name[base].protocol] for base in bases}
 
 
-def _timed_data(results: Path) -> list[TimedData]:
+def _timed_data(folder: Path) -> list[TimedData]:
     """The data sets with time stamps that were measured, besides the one that is always there."""
-    events = {json.loads(path.read_text())["data"][0] for path in results.glob(f"{PREFIX}*.json")}
-    folders = {Path(file).parent for file in events}
-    return [TimedData(folder.name, folder) for folder in sorted(folders) if folder.name != HOUSEHOLDS.name]
+    events = {json.loads(path.read_text())["data"][0] for path in folder.glob(f"{PREFIX}*.json")}
+    shops = {Path(file).parent for file in events}
+    return [TimedData(shop.name, shop) for shop in sorted(shops) if shop.name != HOUSEHOLDS.name]
 
 
 def _environment() -> Environment:
@@ -82,10 +79,6 @@ def _environment() -> Environment:
     )
 
 
-def _read(results: Path, name: str, random_seeds: int) -> list[Figures]:
-    paths = [results / figures_file(name, random_seed) for random_seed in range(random_seeds)]
-    return [json.loads(path.read_text()) | {MEASURED_ON: _written_on(path)} for path in paths if path.exists()]
-
-
-def _written_on(path: Path) -> str:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).date().isoformat()
+def _read(folder: Path, name: str, random_seeds: int) -> list[Figures]:
+    paths = [folder / figures_file(name, random_seed) for random_seed in range(random_seeds)]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]

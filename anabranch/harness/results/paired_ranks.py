@@ -86,9 +86,9 @@ class Other:
     name: str
 
 
-def read_ranks(results: Path, name: str, random_seeds: int, other: Other | None = None) -> SeedRanks | None:
+def read_ranks(folder: Path, name: str, random_seeds: int, other: Other | None = None) -> SeedRanks | None:
     """The ranks of a measurement, or of another ranking of its events; None if none were measured."""
-    paths = [results / ranks_file(name, random_seed) for random_seed in range(random_seeds)]
+    paths = [folder / ranks_file(name, random_seed) for random_seed in range(random_seeds)]
     files = [np.load(path) for path in paths if path.exists()]
     ranks: list[Ranks | None] = [file["rank"] if other is None else _other_ranks(file, other) for file in files]
     measured = [(file, own) for file, own in zip(files, ranks, strict=True) if own is not None]
@@ -125,7 +125,7 @@ def difference(ours: SeedRanks, theirs: SeedRanks, gain: Gain, slice: str = ALL)
     if not np.array_equal(ours.event[our_order], theirs.event[their_order]):
         raise MeasurementFailed(
             f"{ours.source} and {theirs.source} were measured on different events: remove the files of one of them "
-            "from the results, and measure it again"
+            "from the folder of figures, and measure it again"
         )
     chosen = ours.in_slice(slice)[our_order]
     our_gains, their_gains = ours.mean_gains(gain)[our_order], theirs.mean_gains(gain)[their_order]

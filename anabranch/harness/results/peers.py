@@ -14,7 +14,7 @@ from anabranch.harness.results.paired_ranks import SeedRanks, read_peer_ranks
 class PeerResults:
     """The files `peer-MODEL-DATA-ROWS-SEED.json`, with figures, and `.npz`, with `user` and `rank` [M]."""
 
-    results: Path
+    folder: Path
     model: str
     data: str
     rows: str
@@ -29,4 +29,4 @@ class PeerResults:
         return read_peer_ranks(self._paths("npz"))
 
     def _paths(self, suffix: str) -> list[Path]:
-        return sorted(self.results.glob(f"peer-{self.model}-{self.data}-{self.rows}-[0-9]*.{suffix}"))
+        return sorted(self.folder.glob(f"peer-{self.model}-{self.data}-{self.rows}-[0-9]*.{suffix}"))

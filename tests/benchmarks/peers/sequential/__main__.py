@@ -16,7 +16,7 @@ from tests.benchmarks.peers.sequential.rows import LeaveOneOutRows
 from tests.benchmarks.peers.sequential.run import measure
 from tests.benchmarks.peers.sequential.training import Report
 
-FIGURES = Path(".anabranch/results")
+FIGURES = Path("models/results")
 """Where `anabranch results` looks for them, beside its own."""
 ALL_ROWS: dict[str, Rows] = {"train": "train", "train+validation": "train+validation"}
 
