@@ -120,10 +120,9 @@ def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Te
     """
     if not len(users):
         return users.sum()
-    accidental = torch.from_numpy(targets.items), torch.from_numpy(negatives.items)
-    loss: Tensor = _ChunkedSoftmax.apply(
-        users, targets.vectors, negatives.vectors, negatives.log_expected_count, *accidental
-    )
+    items = torch.from_numpy(targets.items), torch.from_numpy(negatives.items)
+    vectors = users, targets.vectors, negatives.vectors
+    loss: Tensor = _ChunkedSoftmax.apply(*vectors, negatives.log_expected_count, *items)
     return loss
 
 
