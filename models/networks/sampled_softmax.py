@@ -121,8 +121,7 @@ def sampled_softmax(users: Tensor, targets: Targets, negatives: Negatives) -> Te
     if not len(users):
         return users.sum()
     items = torch.from_numpy(targets.items), torch.from_numpy(negatives.items)
-    vectors = users, targets.vectors, negatives.vectors
-    loss: Tensor = _ChunkedSoftmax.apply(*vectors, negatives.log_expected_count, *items)
+    loss: Tensor = _ChunkedSoftmax.apply(users, targets.vectors, negatives.vectors, negatives.log_expected_count, items)
     return loss
 
 
@@ -141,10 +140,10 @@ class _ChunkedSoftmax(torch.autograd.Function):
         targets: Tensor,
         negatives: Tensor,
         log_expected_count: Tensor,
-        target_items: Tensor,
-        negative_items: Tensor,
+        items: tuple[Tensor, Tensor],
     ) -> Tensor:
         """Vectors of users and targets [m, d] and negatives [n, d], log counts [n], items [m] and [n] → scalar."""
+        target_items, negative_items = items
         of_users, of_targets, of_negatives = (torch.zeros_like(vectors) for vectors in (users, targets, negatives))
         loss, correction = users.new_zeros(()), -log_expected_count
         for user, target, item, of_user, of_target in zip(
@@ -168,7 +167,7 @@ class _ChunkedSoftmax(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """See `torch.autograd.Function`."""
         (gradient,) = gradients
-        return *(gradient * saved for saved in context.saved_tensors), None, None, None
+        return *(gradient * saved for saved in context.saved_tensors), None, None
 
 
 def draw_targets(
