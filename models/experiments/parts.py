@@ -19,6 +19,8 @@ from models.networks.text_transformer import TextConfig
 from models.offline.offline_ranker import OfflineRanker
 from models.pipeline.config import ReleaseCandidateConfig
 from models.sharing.strategies.replay import Replay
+from models.sharing.strategies.text_geometry import TextGeometry
+from models.sharing.strategy import Strategy
 
 LEARNED_ORDER = "learned_order"
 SEED = "seed:"
@@ -76,9 +78,10 @@ def parts_of(benchmark: OfflineBenchmark) -> Iterator[Part]:
     if not config.policy.exclude_seen:
         yield ServedPart("own_items", without_own_items)
     yield LearnedOrder()
-    if any(item_text(item) for item in benchmark.items):
+    has_texts = any(item_text(item) for item in benchmark.items)
+    if has_texts:
         yield TrainedPart("texts", without_texts)
-    yield from _parts_of_training(config)
+    yield from _parts_of_training(config, has_texts)
 
 
 def without_encoder(ranker: OfflineRanker) -> OfflineRanker:
@@ -111,15 +114,22 @@ def _without_text(item: Item) -> Item:
     return msgspec.structs.replace(item, title="", brand=None, category=[], description=None)
 
 
-def _parts_of_training(config: ReleaseCandidateConfig) -> Iterator[TrainedPart]:
+def _parts_of_training(config: ReleaseCandidateConfig, has_texts: bool) -> Iterator[TrainedPart]:
     if config.text.adapter != "none":
         yield _configured("text_adapter", lambda config: replace(config, text=_not_adapted(config.text)))
     for strategy in config.strategies:
-        if not isinstance(strategy, Replay) or strategy.first:  # otherwise it does nothing in a first release
+        if _does_something(strategy, has_texts):
             yield _without_strategy(strategy.name)
     if config.uses_seed_models:
         for name in ("co_visit", *(model.name for model in config.seed_models(config))):
             yield _without_seed_model(name)
+
+
+def _does_something(strategy: Strategy, has_texts: bool) -> bool:
+    """Whether a strategy changes a first release."""
+    if isinstance(strategy, TextGeometry):
+        return has_texts
+    return not isinstance(strategy, Replay) or strategy.first
 
 
 def _configured(name: str, change: Callable[[ReleaseCandidateConfig], ReleaseCandidateConfig]) -> TrainedPart:

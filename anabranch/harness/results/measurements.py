@@ -63,6 +63,8 @@ TOGETHER, JOINTLY = "together", "jointly"
 WAYS = ("fine_tuned", "retrained", "shared", "co_visit")
 ROWS = ("train", "train+validation")
 WITHOUT_EACH = ("--without", "each")
+WITHOUT_SERVED = ("--without", "encoder,neighbours,learned_order")
+"""The parts for which no release is trained again."""
 WEEKS_OF_HOUSEHOLDS = f"{HOUSEHOLDS.measurement}_weekly"
 NEW_ITEMS = "beauty_new_items"
 A_TENTH_NEW = ("--train-on", "train", "--new-items", "0.1")
@@ -103,11 +105,10 @@ def _multi_task(data: TimedData) -> Measurement:
 MEASUREMENTS = (
     Measurement("diginetica", ("diginetica",), "sessions", ("--seeds", *WITHOUT_EACH)),
     *(measurement for data in ("video", *AMAZON[:2]) for measurement in _leave_one_out(data)),
-    Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds", *WITHOUT_EACH)),
+    Measurement(TOGETHER, AMAZON, "leave-one-out", ("--seeds", *WITHOUT_SERVED)),
     _strategies(JOINTLY, TOGETHER, AMAZON, "leave-one-out", "--strategies", "none"),
     _strategies("together_adapted", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,domain_adapters"),
     _strategies("together_merged", TOGETHER, AMAZON, "leave-one-out", "--strategies", "text_geometry,merging"),
-    _strategies("beauty_ids_alone", AMAZON[0], AMAZON[:1], "leave-one-out", "--strategies", "none"),
     _strategies("beauty_adapted", AMAZON[0], AMAZON[:1], "leave-one-out", "--text-adapter", "lora"),
     Measurement(NEW_ITEMS, AMAZON[:1], "leave-one-out", A_TENTH_NEW),
     _strategies(

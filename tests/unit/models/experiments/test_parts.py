@@ -105,7 +105,7 @@ def test_the_parts_are_those_that_this_training_uses(sessions: OfflineBenchmark)
         *("encoder", "neighbours", "own_items", "learned_order", "texts"),
         *("text_geometry", "rank_distillation", "seed:co_visit", "seed:als"),
     ]
-    config = replace(CONFIG, policy=Policy(exclude_seen=True), strategies=(Replay(first=False),))
+    config = replace(CONFIG, policy=Policy(exclude_seen=True), strategies=(TextGeometry(), Replay(first=False)))
     bare = replace(sessions, config=config, items=without_texts(sessions).items)
     assert [part.name for part in parts_of(bare)] == ["encoder", "neighbours", "learned_order"]
 
