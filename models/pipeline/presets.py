@@ -73,6 +73,7 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             training=Training(
                 epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
             ),
+            list_ranker=ListRankerConfig(hidden=64, epochs=8),
         )
     if kind == "long_histories":
         return replace(
