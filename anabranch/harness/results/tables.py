@@ -114,16 +114,17 @@ def leave_one_out_rows(measured: Measured, data: str, published: Sequence[Publis
     """The served path and other models, by the rows that they learn; published figures are in columns of their own."""
     for rows in ROWS:
         for title, *cells in _served_rows(measured.figures[on_rows(data, rows)], OF_HISTORIES):
-            yield title, rows, *cells, "", "", ""
+            yield title, rows, *cells, *[""] * 4
     by_model = {paper.model: paper for paper in published if paper.model}
     for model, title in PEERS.items():
         for rows in ROWS:
             peers = PeerResults(measured.folder, model, data, rows)
             paper = by_model.get(model) if rows == ROWS[0] else None  # papers learn from the training rows alone
-            yield title, rows, *_peer_cells(measured, peers), *_published_cells(paper)
+            if paper is not None or peers.figures():
+                yield title, rows, *_peer_cells(measured, peers), *_published_cells(paper)
     for paper in published:
         if not paper.model:
-            yield paper.source, ROWS[0], NOT_MEASURED, "", "", *_published_cells(paper)
+            yield paper.source, ROWS[0], *[""] * 4, *_published_cells(paper)
 
 
 def cost_line(figures: Sequence[Figures]) -> str:
@@ -180,13 +181,14 @@ def _served_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:
         yield "served, cold items", *quality_cells(cold, metrics)
 
 
-def _peer_cells(measured: Measured, peers: PeerResults) -> tuple[str, str, str]:
-    """Recall@10, NDCG@10, and the served path minus it in NDCG@10 on the same rows."""
+def _peer_cells(measured: Measured, peers: PeerResults) -> tuple[str, str, str, str]:
+    """Recall@10, NDCG@10, and the served path minus it in both on the same rows."""
     recall, ndcg = quality_cells(peers.figures(), OF_HISTORIES)
     ours, theirs = measured.ranks(on_rows(peers.data, peers.rows)), peers.ranks()
     if ours is None or theirs is None:
-        return recall, ndcg, ""
-    return recall, ndcg, format_interval(difference(ours.by_user(), theirs, OF_HISTORIES.gains[1]))
+        return recall, ndcg, "", ""
+    first, second = (format_interval(difference(ours.by_user(), theirs, gain)) for gain in OF_HISTORIES.gains)
+    return recall, ndcg, first, second
 
 
 def _prequential_cells(figures: Sequence[Figures], ranker: str) -> tuple[str, str]:
