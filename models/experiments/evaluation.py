@@ -19,6 +19,7 @@ from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from models.data.event_log import NotEnoughData
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
+from models.evaluation.rank_files import RankedEvents, write_ranks
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
 from models.experiments import benchmark as bench
@@ -260,21 +261,18 @@ def _improvements(tested: BenchmarkRanks, ranks: Ranks) -> dict[str, Any]:
 def _write_ranks(
     path: Path, benchmark: OfflineBenchmark, tested: BenchmarkRanks, others: Mapping[str, Mapping[str, Ranks]]
 ) -> None:
-    """Write the ranks of every event, with its user's id and its slices.
+    """Write the ranks of every event, and its slices.
 
     `others` are other rankings of the same events, by kind and name: their names are written under the kind, and their
     ranks under KIND_rank.
     """
-    arrays: dict[str, Any] = {}
-    for kind, rankings in others.items():
-        arrays[kind] = np.array(list(rankings), np.str_)
-        arrays[f"{kind}_rank"] = np.array(list(rankings.values()), np.int32).reshape(len(rankings), len(tested.rank))
-    np.savez_compressed(
+    ranks = {
+        f"{kind}_rank": np.array(list(rankings.values()), np.int32).reshape(len(rankings), len(tested.rank))
+        for kind, rankings in others.items()
+    }
+    write_ranks(
         path,
-        row=tested.row,
-        user=np.array([benchmark.log.user_ids[user] for user in tested.user.tolist()], np.str_),
-        rank=tested.rank,
-        slices=np.array(list(tested.slices), np.str_),
-        masks=np.stack(list(tested.slices.values())),
-        **arrays,
+        RankedEvents([benchmark.log.user_ids[user] for user in tested.user.tolist()], tested.item),
+        {"rank": tested.rank, "masks": np.stack(list(tested.slices.values())), **ranks},
+        {"slices": list(tested.slices), **{kind: list(rankings) for kind, rankings in others.items()}},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,8 +59,9 @@ class SeedRanks:
     """Ranks of M events with each of S random seeds of training."""
 
     source: str
-    event: NDArray[Any]  # [M], tells events apart
-    user: NDArray[np.str_]  # [M], user ids of the data
+    events: str
+    """Digest of the events: with the same, M and their order are the same."""
+    user: NDArray[np.int32]  # [M]
     ranks: NDArray[np.int32]  # [S, M]
     masks: Mapping[str, Mask]  # slice → [M]
 
@@ -71,11 +72,7 @@ class SeedRanks:
 
     def in_slice(self, slice: str) -> Mask:
         """Which events [M] are in a slice."""
-        return np.ones(len(self.event), np.bool_) if slice == ALL else self.masks[slice]
-
-    def by_user(self) -> SeedRanks:
-        """The same for a test with one event per user, which tells events apart."""
-        return replace(self, event=self.user)
+        return np.ones(len(self.user), np.bool_) if slice == ALL else self.masks[slice]
 
 
 @dataclass(frozen=True)
@@ -94,10 +91,9 @@ def read_ranks(folder: Path, name: str, random_seeds: int, other: Other | None =
     measured = [(file, own) for file, own in zip(files, ranks, strict=True) if own is not None]
     if not measured:
         return None
-    files = [file for file, _ in measured]
-    masks = dict(zip(files[0]["slices"].tolist(), files[0]["masks"], strict=True))
-    rows, users = [file["row"] for file in files], [file["user"] for file in files]
-    return _same_events(name, rows, users, [own for _, own in measured], masks)
+    first, _ = measured[0]
+    masks = dict(zip(first["slices"].tolist(), first["masks"], strict=True))
+    return _same_events(name, [file for file, _ in measured], [own for _, own in measured], masks)
 
 
 def _other_ranks(file: Any, other: Other) -> Ranks | None:
@@ -106,14 +102,11 @@ def _other_ranks(file: Any, other: Other) -> Ranks | None:
 
 
 def read_peer_ranks(paths: Sequence[Path]) -> SeedRanks | None:
-    """The ranks of another library's model, from files with `user` and `rank` [M]; None without files."""
+    """The ranks of another library's model; None without files."""
     if not paths:
         return None
     files = [np.load(path) for path in sorted(paths)]
-    orders = [np.argsort(file["user"].astype(np.str_)) for file in files]
-    users = [file["user"].astype(np.str_)[order] for file, order in zip(files, orders, strict=True)]
-    ranks = [file["rank"][order].astype(np.int32) for file, order in zip(files, orders, strict=True)]
-    return _same_events(paths[0].name, users, users, ranks, {})
+    return _same_events(paths[0].name, files, [file["rank"] for file in files], {})
 
 
 def difference(ours: SeedRanks, theirs: SeedRanks, gain: Gain, slice: str = ALL) -> Interval:
@@ -121,16 +114,13 @@ def difference(ours: SeedRanks, theirs: SeedRanks, gain: Gain, slice: str = ALL)
 
     Raises `MeasurementFailed` if they are not of the same events.
     """
-    our_order, their_order = np.argsort(ours.event), np.argsort(theirs.event)
-    if not np.array_equal(ours.event[our_order], theirs.event[their_order]):
+    if ours.events != theirs.events:
         raise MeasurementFailed(
             f"{ours.source} and {theirs.source} were measured on different events: remove the files of one of them "
             "from the folder of figures, and measure it again"
         )
-    chosen = ours.in_slice(slice)[our_order]
-    our_gains, their_gains = ours.mean_gains(gain)[our_order], theirs.mean_gains(gain)[their_order]
-    user = np.unique(ours.user[our_order][chosen], return_inverse=True)[1]
-    return paired_interval(our_gains[chosen], their_gains[chosen], user)
+    chosen = ours.in_slice(slice)
+    return paired_interval(ours.mean_gains(gain)[chosen], theirs.mean_gains(gain)[chosen], ours.user[chosen])
 
 
 def format_interval(interval: Interval) -> str:
@@ -138,14 +128,9 @@ def format_interval(interval: Interval) -> str:
     return f"{interval.difference:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
 
 
-def _same_events(
-    source: str,
-    events: Sequence[NDArray[Any]],
-    users: Sequence[NDArray[np.str_]],
-    ranks: Sequence[Ranks],
-    masks: Mapping[str, Mask],
-) -> SeedRanks:
-    """One entry per random seed, which must be of the same events."""
-    if not all(np.array_equal(events[0], other) for other in events):
+def _same_events(source: str, files: Sequence[Any], ranks: Sequence[Ranks], masks: Mapping[str, Mask]) -> SeedRanks:
+    """One file per random seed, which must be of the same events."""
+    digests = [str(file["events"]) for file in files]
+    if len(set(digests)) > 1:
         raise MeasurementFailed(f"{source}: its random seeds were measured on different events: remove its files")
-    return SeedRanks(source, events[0], users[0], np.stack(ranks), masks)
+    return SeedRanks(source, digests[0], files[0]["user"], np.stack(ranks), masks)

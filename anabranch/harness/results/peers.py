@@ -12,7 +12,7 @@ from anabranch.harness.results.paired_ranks import SeedRanks, read_peer_ranks
 
 @dataclass(frozen=True)
 class PeerResults:
-    """The files `peer-MODEL-DATA-ROWS-SEED.json`, with figures, and `.npz`, with `user` and `rank` [M]."""
+    """The files `peer-MODEL-DATA-ROWS-SEED.json`, with figures, and `.npz`, with the ranks."""
 
     folder: Path
     model: str

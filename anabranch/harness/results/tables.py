@@ -187,7 +187,7 @@ def _peer_cells(measured: Measured, peers: PeerResults) -> tuple[str, str, str, 
     ours, theirs = measured.ranks(on_rows(peers.data, peers.rows)), peers.ranks()
     if ours is None or theirs is None:
         return recall, ndcg, "", ""
-    first, second = (format_interval(difference(ours.by_user(), theirs, gain)) for gain in OF_HISTORIES.gains)
+    first, second = (format_interval(difference(ours, theirs, gain)) for gain in OF_HISTORIES.gains)
     return recall, ndcg, first, second
 
 

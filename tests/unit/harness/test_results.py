@@ -25,11 +25,14 @@ from anabranch.harness.results.measurements import (
     select,
 )
 from anabranch.harness.results.timed_data import TimedData
+from models.evaluation.rank_files import RankedEvents, write_ranks
 from models.evaluation.summaries import Quality
 from models.metrics.bootstrap import Interval
 from models.metrics.ranking import Ranks
 
 EVENTS = 100
+TESTED = RankedEvents([f"{user:03}" for user in range(EVENTS)], np.arange(EVENTS))
+"""In ascending order of the users, as in the files."""
 DAY = "2026-11-29"
 INTERVAL = re.compile(r"[+-]\d\.\d{4} \[[^]]*\]|yes|\*\*no\*\*")
 """And what follows from it."""
@@ -61,26 +64,22 @@ def write_figures(
         },
     }
     (folder / figures_file(name, seed)).write_bytes(msgspec.json.encode(figures))
-    np.savez_compressed(
-        folder / ranks_file(name, seed),
-        row=np.arange(EVENTS),
-        user=np.array([str(user) for user in range(EVENTS)]),
-        rank=ranks,
-        slices=np.array(["cold_items"]),
-        masks=np.arange(EVENTS)[None] < EVENTS // 2,
-        without=np.array(list(without), np.str_),
-        without_rank=np.array([hit(left) for left in without.values()], np.int32).reshape(len(without), EVENTS),
-        seeds=np.array(list(seeds), np.str_),
-        seeds_rank=np.array([hit(own) for own in seeds.values()], np.int32).reshape(len(seeds), EVENTS),
-    )
+    by_event = {
+        "rank": ranks,
+        "masks": np.arange(EVENTS)[None] < EVENTS // 2,
+        "without_rank": np.array([hit(left) for left in without.values()], np.int32).reshape(len(without), EVENTS),
+        "seeds_rank": np.array([hit(own) for own in seeds.values()], np.int32).reshape(len(seeds), EVENTS),
+    }
+    names = {"slices": ["cold_items"], "without": list(without), "seeds": list(seeds)}
+    write_ranks(folder / ranks_file(name, seed), TESTED, by_event, names)
 
 
-def write_peer(folder: Path, model: str, rows: str, hits: int, users: Sequence[str]) -> None:
+def write_peer(folder: Path, model: str, rows: str, hits: int, events: RankedEvents) -> None:
     """Figures and ranks as `make sequential-peers` writes them."""
     figures = msgspec.to_builtins(Quality.from_ranks(hit(hits)))
     name = f"peer-{model}-video-{rows}-0"
     (folder / f"{name}.json").write_bytes(msgspec.json.encode({"model": model, "rows": rows, **figures}))
-    np.savez_compressed(folder / f"{name}.npz", user=np.array(users), rank=hit(hits))
+    write_ranks(folder / f"{name}.npz", events, {"rank": hit(hits)})
 
 
 def row_of(rendered: str, start: str) -> list[str]:
@@ -113,9 +112,8 @@ def test_leave_one_out_has_a_row_for_each_choice_of_rows_to_learn(tmp_path: Path
 def test_a_peer_is_compared_on_the_same_rows_by_user_and_has_its_published_figures_beside_its_own(
     tmp_path: Path,
 ) -> None:
-    users = [str(user) for user in range(EVENTS)]
     write_figures(tmp_path, "video_train", 0, 10)
-    write_peer(tmp_path, "lrurec", "train", 5, users)
+    write_peer(tmp_path, "lrurec", "train", 5, TESTED)
     rendered = page.render(tmp_path, 1)
     [_, _, recall, _, recall_lead, ndcg_lead, *published_figures] = row_of(rendered, "| LRURec | train |")
     assert recall == "0.0500 (one seed)"
@@ -126,9 +124,9 @@ def test_a_peer_is_compared_on_the_same_rows_by_user_and_has_its_published_figur
     assert row_of(rendered, "| SASRec | train |")[2:] == ["not measured", "", "", "", "0.1091", "0.0583"]
 
 
-def test_a_peer_that_ranked_other_users_is_not_compared(tmp_path: Path) -> None:
+def test_a_peer_that_ranked_other_events_is_not_compared(tmp_path: Path) -> None:
     write_figures(tmp_path, "video_train", 0, 10)
-    write_peer(tmp_path, "lrurec", "train", 5, [f"other {user}" for user in range(EVENTS)])
+    write_peer(tmp_path, "lrurec", "train", 5, RankedEvents(TESTED.user_ids, TESTED.item + 1))
     with pytest.raises(MeasurementFailed, match="were measured on different events: remove the files of one"):
         page.render(tmp_path, 1)
 

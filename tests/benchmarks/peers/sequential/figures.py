@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 
 from anabranch.harness.environment.command import write_json
+from models.evaluation.rank_files import RankedEvents, write_ranks
 from models.metrics.ranking import Ranks, mrr_at, ndcg_at, recall_at
 from tests.benchmarks.peers.sequential.rows import LeaveOneOutRows
 
@@ -62,10 +62,9 @@ def figures(run: PeerRun, ranks: Ranks, steps: int, seconds: float) -> PeerFigur
 
 
 def write(folder: Path, run: PeerRun, rows: LeaveOneOutRows, ranks: Ranks, result: PeerFigures) -> None:
-    """Write both files. `user` in the ranks is the id in the data folder, as text; `rank` is 0 where the item was
-    excluded. The figures come last: where they are, the ranks are."""
-    user = np.array(rows.user_ids)[rows.test.user]
-    np.savez_compressed(run.file(folder, ".npz"), user=user, rank=ranks)
+    """Write both files. A rank is 0 where the item was excluded. The figures come last: where they are, ranks are."""
+    events = RankedEvents([rows.user_ids[user] for user in rows.test.user.tolist()], rows.test.item)
+    write_ranks(run.file(folder, ".npz"), events, {"rank": ranks})
     write_json(run.file(folder, ".json"), result)
 
 
