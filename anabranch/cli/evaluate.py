@@ -82,6 +82,7 @@ def command(
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
+    from anabranch.harness.environment.command import write_json
     from models.experiments.evaluation import Evaluation
     from models.experiments.input_data import Division
     from models.experiments.training_options import TrainingOptions
@@ -114,6 +115,4 @@ def command(
     results = {"date": datetime.now(UTC).date().isoformat()} | evaluation.run()
     show(results)
     if json is not None:
-        import msgspec
-
-        json.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=2))
+        write_json(json, results)

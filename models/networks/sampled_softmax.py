@@ -153,10 +153,10 @@ class _ChunkedSoftmax(torch.autograd.Function):
             logits = torch.addmm(correction, user, negatives.T)  # [chunk, n]
             logits.masked_fill_(item[:, None] == negative_items, EXCLUDED)
             highest = torch.maximum(logits.amax(1, keepdim=True), own)
-            others = logits.sub_(highest).exp_()
-            total = others.sum(1, keepdim=True) + (own - highest).exp()
+            others, chosen = logits.sub_(highest).exp_(), (own - highest).exp()
+            total = others.sum(1, keepdim=True) + chosen
             loss += (total.log() + highest - own).sum()
-            error = (own - highest).exp() / total - 1  # [chunk, 1], of the target's probability
+            error = chosen / total - 1  # [chunk, 1], of the target's probability
             of_user.copy_((others @ negatives) / total + error * target)
             of_target.copy_(error * user)
             of_negatives.addmm_(others.T, user / total)
