@@ -17,6 +17,7 @@ from anabranch import private_files
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.durable_files import sync, sync_files, write_durably
 from anabranch.errors import AnabranchError
+from anabranch.indented_json import format_json
 from anabranch.messages import ReleaseNotice
 
 MANIFEST = "manifest.json"
@@ -169,7 +170,7 @@ def write(folder: Path, manifest: Manifest) -> str:
 
     On return the whole release is on the disk: announce it afterwards, and no power loss leaves a notice without it.
     """
-    payload = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    payload = format_json(manifest)
     sync_files(folder)
     write_durably(folder / MANIFEST, payload)
     private_files.share(folder)

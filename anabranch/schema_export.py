@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from anabranch.indented_json import format_json
 from anabranch.messages import TOPIC_SCHEMAS
 
 FOLDER = Path(__file__).parent / "schemas"
@@ -37,4 +38,4 @@ def outdated(folder: Path = FOLDER) -> list[str]:
 
 def _schema(topic: str, message: object) -> bytes:
     schema = {"$schema": DIALECT, "title": f"Message on `{topic}`", **msgspec.json.schema(message)}
-    return msgspec.json.format(msgspec.json.encode(schema), indent=2) + b"\n"
+    return format_json(schema) + b"\n"

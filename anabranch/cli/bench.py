@@ -10,6 +10,7 @@ import typer
 
 from anabranch.cli import bench_gate
 from anabranch.cli import bench_options as option
+from anabranch.cli.output import show_json
 
 if TYPE_CHECKING:
     from anabranch.harness.bench.fixture import BenchFixture
@@ -183,7 +184,6 @@ def items(
     """
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.items import ItemsConfig, measure_sizes
-    from anabranch.harness.environment.command import show_json
 
     config = ItemsConfig(repeats, events, batch, rate, calm_seconds, rebuild_seconds)
     options = FixtureOptions(households, random_seed, releases, option.CATALOGUE_SIZE)
@@ -285,7 +285,7 @@ def run_all(
     from rich.console import Console
 
     from anabranch.harness.bench.figures.table import BenchAllConfig, measure, show
-    from anabranch.harness.environment.command import write_json
+    from anabranch.indented_json import write_json
 
     figures = measure(BenchAllConfig(data_dir.resolve(), releases, repeats, small, only or ()))
     show(figures, Console())
@@ -328,7 +328,6 @@ def _measure(
 ) -> None:
     """Open the fixture, measure, and print the figures."""
     from anabranch.harness.bench.fixture import open_fixture
-    from anabranch.harness.environment.command import show_json
 
     with open_fixture(_settings(ctx, data_dir), options) as fixture:
         show_json(measure(fixture), target)

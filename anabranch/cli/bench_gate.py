@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from anabranch.cli import bench_options as option
+from anabranch.cli.output import show_json
 
 
 def command(
@@ -24,7 +25,7 @@ def command(
     """
     import msgspec
 
-    from anabranch.harness.environment.command import prepare_command, show_json
+    from anabranch.harness.environment.command import prepare_command
     from anabranch.progress_bar import bar
     from models.experiments.gate_simulation import SimulationConfig, simulate
 

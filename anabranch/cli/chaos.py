@@ -41,7 +41,8 @@ def command(
     from anabranch.cli.options import settings_of
     from anabranch.harness.chaos.report import show
     from anabranch.harness.chaos.run import ChaosOptions, run
-    from anabranch.harness.environment.command import prepare_command, write_json
+    from anabranch.harness.environment.command import prepare_command
+    from anabranch.indented_json import write_json
 
     folder = data_dir.resolve()
     settings = settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))

@@ -90,7 +90,8 @@ def command(
     from anabranch.cli.options import settings_of
     from anabranch.harness.demo.report import show
     from anabranch.harness.demo.run import DemoOptions, run
-    from anabranch.harness.environment.command import prepare_command, write_json
+    from anabranch.harness.environment.command import prepare_command
+    from anabranch.indented_json import write_json
     from producers.pace import Pace
 
     folder = data_dir.resolve()

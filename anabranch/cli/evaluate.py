@@ -82,7 +82,7 @@ def command(
 
     Example: anabranch evaluate --data ../shared/data/diginetica --protocol sessions --json diginetica.json
     """
-    from anabranch.harness.environment.command import write_json
+    from anabranch.indented_json import write_json
     from models.experiments.evaluation import Evaluation
     from models.experiments.input_data import Division
     from models.experiments.training_options import TrainingOptions

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from anabranch.cli.options import settings_of
+from anabranch.cli.output import show_json
 
 app = typer.Typer()
 
@@ -19,9 +20,8 @@ def show_settings(ctx: typer.Context) -> None:
 
     Example: anabranch --set linger_ms=5 inspect settings
     """
-    import msgspec
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(settings_of(ctx).public()), indent=2))
+    show_json(settings_of(ctx).public())
 
 
 @app.command()
@@ -96,7 +96,6 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
 
     Example: anabranch inspect state --json
     """
-    import msgspec
     from rich.console import Console
     from rich.table import Table
 
@@ -107,7 +106,7 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
     clients.require_topics(settings)
     sizes = measure(settings)
     if json:
-        typer.echo(msgspec.json.format(msgspec.json.encode(sizes), indent=2))
+        show_json(sizes)
         return
     saved, memory = (
         ", ".join(f"{statistic} {value:,.0f}" for statistic, value in sizes[name].items())

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anabranch.cli.options import settings_of
+from anabranch.cli.output import show_json
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
 
@@ -60,7 +61,7 @@ def show(ctx: typer.Context, release: Annotated[str, typer.Argument(help="The re
     report = folders.report_path(settings.data_dir, release)
     if report.exists():
         description["report"] = str(report)
-    typer.echo(msgspec.json.format(msgspec.json.encode(description), indent=2))
+    show_json(description)
 
 
 @app.command()

@@ -25,7 +25,8 @@ from anabranch.cli.bench_options import (
 )
 from anabranch.errors import AnabranchError
 from anabranch.harness.bench.fixture import FixtureOptions, open_fixture
-from anabranch.harness.environment.command import prepare_command, write_json
+from anabranch.harness.environment.command import prepare_command
+from anabranch.indented_json import write_json
 from anabranch.settings_loader import load
 from tests.benchmarks.peers.compare import PeersConfig, run, show
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from anabranch.harness.environment.command import write_json
+from anabranch.indented_json import write_json
 from models.evaluation.rank_files import RankedEvents, write_ranks
 from models.metrics.ranking import Ranks, mrr_at, ndcg_at, recall_at
 from tests.benchmarks.peers.sequential.rows import LeaveOneOutRows
