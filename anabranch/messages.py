@@ -20,6 +20,7 @@ from anabranch.codec import Message as Message
 from anabranch.codec import encode as encode
 from anabranch.codec import encode_binary as encode_binary
 from anabranch.codec import shortened as shortened
+from anabranch.placements import FOR_YOU, PlacementName
 from anabranch.state_messages import NEWEST_MARKER_FORMAT as NEWEST_MARKER_FORMAT
 from anabranch.state_messages import NEWEST_STATE_FORMAT as NEWEST_STATE_FORMAT
 from anabranch.state_messages import STATE_MARKER_KEY as STATE_MARKER_KEY
@@ -155,12 +156,13 @@ class Cause(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """The slate of a user after an event. Topic `rankings`, key `user_id`."""
+    """The slates of a user after an event. Topic `rankings`, key `user_id`."""
 
     user_id: str
     release: str
     cause: Cause
     slate: list[RankedItem]
+    """That of the first placement."""
     ts: Milliseconds
     """When the ranker computed it."""
     purchase: list[float] | None = None
@@ -168,6 +170,19 @@ class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     explored: Annotated[int, Meta(ge=0)] = 0
     """So many of the last places were drawn at random from the next best candidates, `EXPLORED_POOL` for each place;
     only with `explore_places`. The items before them are the best ones, as without exploration."""
+    placement: PlacementName = FOR_YOU.name
+    """The first placement."""
+    slates: dict[str, list[RankedItem]] = {}
+    """Those of the other placements, by name."""
+
+    @property
+    def by_placement(self) -> dict[str, list[RankedItem]]:
+        """The slate of every placement, the first one first."""
+        return {self.placement: self.slate, **self.slates}
+
+    def explored_at(self, placement: str) -> int:
+        """How many places of a placement's slate were explored."""
+        return self.explored if placement == self.placement else 0
 
     def propensity(self, rank: int | None) -> float | None:
         """Probability with which the item at a rank, from 1, was put there; None without a rank or explored places."""
@@ -186,10 +201,14 @@ class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The release that ranked the slate; None: the user had no slate."""
     slate_size: int = 0
     rank: int | None = None
-    """Rank of the event's item on the slate, from 1; None: it was not on the slate."""
+    """Rank of the event's item on the slate of the first placement, from 1; None: it was not on it."""
     propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
     """Probability with which the event's item was put on the slate: 1 / `EXPLORED_POOL` at an explored place, 1 at
     the others. None: it was not on the slate, or the slate has no explored place."""
+    placement: PlacementName = FOR_YOU.name
+    """The first placement."""
+    ranks: dict[str, int] = {}
+    """Rank of the event's item, from 1, on the slates of the other placements that had it, by name."""
 
 
 class Neighbours(Struct, frozen=True, kw_only=True):

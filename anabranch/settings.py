@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from anabranch.placements import FOR_YOU, Placement
+
 DEFAULT_RELEASES_DIR = Path("<data_dir>/releases")
 
 Port = Annotated[int, Meta(ge=0, le=65_535)]
@@ -102,6 +104,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Last places of every slate that are drawn at random from the next best candidates, 25 for each place, so that
     feedback says how likely the item was shown and `reshare` can estimate what another release is worth. 0: none. At
     most a quarter of `slate_size`: what users are shown gets worse with every such place."""
+    placements: Annotated[tuple[Placement, ...], Meta(min_length=1, max_length=8)] = (FOR_YOU,)
+    """Where slates are shown: a list of tables with `name`, `repeats` (allow, only, never) and `without` (names of
+    placements before it whose items it leaves out); in a variable or with --set, as JSON. A ranking's `slate` is that
+    of the first, its `slates` are those of the others."""
     rank: Literal["every", "latest"] = "every"
     """every: one ranking for every event. latest: one ranking for every user in a batch, after the user's last event
     in it, which is fewer under load. Both publish feedback for every event, joined with the last published slate."""
@@ -184,7 +190,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 def _public(value: Any) -> Any:
     if isinstance(value, Secret):
         return "…"
-    return str(value) if isinstance(value, Path) else value
+    return str(value) if isinstance(value, Path) else msgspec.to_builtins(value)
 
 
 DEFAULTS = Settings()

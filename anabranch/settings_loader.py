@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from anabranch import placements
 from anabranch.errors import SettingsError
 from anabranch.settings import DEFAULTS, MAX_BLOCKS, Secret, Settings
 
@@ -22,6 +23,8 @@ RENAMED = {"discover": "exclude_seen", "session_repeats": "allow_session_repeats
 FIELDS: dict[str, Any] = get_type_hints(Settings, include_extras=True)
 SECRETS = ("sasl_password", "ssl_key_password")
 """Each has a setting with `_file` behind its name, for a file that holds it."""
+IN_JSON = ("placements",)
+"""Settings that are no single value: tables in TOML; in the environment and on the command line, JSON."""
 INVALID = object()
 
 
@@ -43,6 +46,13 @@ def load(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any]
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as the environment and the command line give it: what `load` makes the same value of."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return msgspec.json.encode(value).decode() if isinstance(value, tuple) else str(value)
 
 
 def _sources(
@@ -86,9 +96,11 @@ def _convert(name: str, source: str, value: Any, problems: list[str]) -> Any:
         problems.append(f"{source} must be a string (its value is not shown)")
         return INVALID
     try:
+        if name in IN_JSON and isinstance(value, str):
+            return msgspec.json.decode(value, type=FIELDS[name])
         return msgspec.convert(value, FIELDS[name], strict=False, dec_hook=_decode_path)
-    except (msgspec.ValidationError, ValueError) as error:
-        reason = str(error)
+    except (msgspec.DecodeError, ValueError) as error:
+        reason = str(error).replace("JSON is malformed", "malformed JSON")
         problems.append(f"{source} = {str(value)!r}: {reason[:1].lower()}{reason[1:]}; {_remedy(name)}")
         return INVALID
 
@@ -101,7 +113,7 @@ def _decode_path(kind: type, value: Any) -> Any:
 
 def _remedy(name: str) -> str:
     default = getattr(DEFAULTS, name)
-    return f"leave it out for {default}" if default is not None else "leave it out if you do not need it"
+    return "leave it out if you do not need it" if default is None else f"leave it out for {as_text(default)}"
 
 
 def _suggest(source: str, name: str) -> str:
@@ -129,6 +141,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for name in SECRETS:
         if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None:
             yield f"{name} and {name}_file are both given; give one"
+    yield from placements.contradictions(settings.placements)
     if settings.explore_places > settings.slate_size // 4:
         yield (
             f"explore_places {settings.explore_places} is more than a quarter of slate_size {settings.slate_size}; "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from anabranch.placements import FOR_YOU
+
 
 class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """The saved state of a user. Topic `user-state`, key `user_id`; a tombstone removes the user.
@@ -49,6 +51,10 @@ class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     """uint64"""
     explored: int = 0
     """How many of the last places of the slate were drawn at random. Earlier versions pass over it."""
+    placement: str = FOR_YOU.name
+    """The first placement, whose slate `slate` is. Earlier versions pass over it, as over the next."""
+    slates: dict[str, bytes] = {}
+    """uint64, the slates of the other placements, by name."""
 
 
 class LongTermItems(Struct, frozen=True, kw_only=True, array_like=True):
@@ -106,7 +112,9 @@ class UserStateV1(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """The long-term items as the second format has them, which cannot be computed from the above to the last bit. The
     versions that know the first format alone pass over it."""
     explored: int = 0
-    """As in `UserState`."""
+    """As in `UserState`, like the next two."""
+    placement: str = FOR_YOU.name
+    slates: dict[str, bytes] = {}
 
 
 SavedState = UserState | UserStateV1

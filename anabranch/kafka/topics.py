@@ -146,7 +146,7 @@ def split_vector_key(payload: bytes) -> tuple[str, str]:
 
 def largest_record_bytes(settings: Settings) -> int:
     """Most bytes of a batch of one record that Anabranch publishes: dead letters, feedback and rankings are largest."""
-    slate_bytes = settings.slate_size * RANKED_ITEM_BYTES
+    slate_bytes = settings.slate_size * len(settings.placements) * RANKED_ITEM_BYTES
     return max(settings.max_message_bytes, OWN_BYTES, slate_bytes) + ENVELOPE_BYTES
 
 

@@ -1,11 +1,15 @@
-"""The serving policy: how many candidates are ranked, and which items are excluded."""
+"""The serving policy: how many candidates are ranked, and which of them each placement shows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import numpy as np
+
 from anabranch.co_visit_scoring import CoVisitScoring
+from anabranch.placements import FOR_YOU, Placement
+from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
 from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
 
@@ -32,6 +36,8 @@ class Policy:
     """Rank once per user and batch, after the user's last event in it, instead of after every event."""
     explore_places: int = 0
     """Last places of a slate that are drawn at random: see `anabranch.ranking.pipeline.exploration`."""
+    placements: tuple[Placement, ...] = (FOR_YOU,)
+    """Where slates are shown. Offline figures are about the first one."""
     purchase: bool = False
     """Output the purchase probability of each item of a slate, if the release has a purchase head."""
 
@@ -46,6 +52,7 @@ class Policy:
             allow_session_repeats=_either(settings.allow_session_repeats, release.allow_session_repeats),
             latest=settings.rank == "latest",
             explore_places=settings.explore_places,
+            placements=settings.placements,
             purchase=settings.publish_purchase,
         )
 
@@ -59,9 +66,41 @@ class Policy:
             co_visit_scoring=self.co_visit_scoring,
         )
 
+    def shows(self, placement: Placement) -> Classes:
+        """The classes of items that a placement shows."""
+        shown = np.ones(3, np.bool_)
+        shown[NEW] = placement.repeats != "only"
+        shown[SEEN] = placement.repeats == "only" or (placement.repeats == "allow" and not self.exclude_seen)
+        shown[IN_SESSION] = shown[SEEN] and self.allow_session_repeats
+        return shown
+
+    @property
+    def placement_names(self) -> tuple[str, ...]:
+        """The names of the placements."""
+        return tuple(placement.name for placement in self.placements)
+
+    @property
+    def first_classes(self) -> Classes:
+        """The classes of items that the first placement shows."""
+        return self.shows(self.placements[0])
+
+    @property
+    def candidate_classes(self) -> Classes:
+        """The classes of items that any placement shows."""
+        shown: Classes = np.any([self.shows(placement) for placement in self.placements], axis=0)
+        return shown
+
+    @property
+    def retrieval_classes(self) -> Classes:
+        """The classes of items that `retrieval_k` counts: those that every placement with new items shows."""
+        with_new = [classes for placement in self.placements if (classes := self.shows(placement))[NEW]]
+        shown: Classes = np.all(with_new, axis=0) if with_new else np.zeros(3, np.bool_)
+        return shown
+
     def excludes(self, *, in_session: bool) -> bool:
-        """Whether items that the user has had an event about are excluded: those of the current session, or others."""
-        return self.exclude_seen or (in_session and not self.allow_session_repeats)
+        """Whether the first placement excludes items that the user has had an event about: those of the current
+        session, or others."""
+        return not self.first_classes[IN_SESSION if in_session else SEEN]
 
 
 def _either(setting: Value | None, otherwise: Value) -> Value:

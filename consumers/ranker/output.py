@@ -22,10 +22,14 @@ SCORE_DECIMALS = 5
 class OutputBuilder:
     """Turns ranked batches into records."""
 
-    def __init__(self, topics: Topics, items: ItemVocabulary, releases: ReleaseNumbers) -> None:
+    def __init__(
+        self, topics: Topics, items: ItemVocabulary, releases: ReleaseNumbers, placements: Sequence[str]
+    ) -> None:
+        """`placements` are the names of those that are ranked for, the first one first."""
         self._topics = topics
         self._items = items
         self._releases = releases
+        self._placement, *self._further_placements = placements
 
     def records(
         self, events: Sequence[DecodedEvent], result: RankingResult | None, release: str, ranked_at_ms: int
@@ -38,16 +42,17 @@ class OutputBuilder:
         if result is None:
             return
         slates, purchases, has_slate = self._slates(result), _purchases(result), result.ranked.tolist()
+        further = self._further_slates(result)
         explored, duplicate = result.explored.tolist(), result.duplicate.tolist()
         columns = result.feedback
         feedback = zip(
-            columns.rank.tolist(),
+            columns.ranks.tolist(),
             columns.shown_release.tolist(),
             columns.shown_size.tolist(),
             columns.propensity.tolist(),
             strict=True,
         )
-        for index, (rank, shown_release, shown_size, propensity) in enumerate(feedback):
+        for index, ((rank, *further_ranks), shown_release, shown_size, propensity) in enumerate(feedback):
             if duplicate[index]:
                 continue
             event, partition, offset, _ = events[index]
@@ -61,6 +66,8 @@ class OutputBuilder:
                     ts=ranked_at_ms,
                     purchase=purchases[index] if purchases is not None else None,
                     explored=explored[index],
+                    placement=self._placement,
+                    slates=further[index],
                 )
                 yield OutboundRecord(self._topics.rankings, key, encode(ranking), partition)
             joined = Feedback(
@@ -71,16 +78,28 @@ class OutputBuilder:
                 slate_size=shown_size,
                 rank=rank if rank > 0 else None,
                 propensity=None if propensity == NO_PROPENSITY else propensity,
+                placement=self._placement,
+                ranks={name: at for name, at in zip(self._further_placements, further_ranks, strict=True) if at > 0},
             )
             yield OutboundRecord(self._topics.feedback, key, encode(joined), partition)
 
-    def _slates(self, result: RankingResult) -> list[list[RankedItem]]:
-        scores = np.round(result.score.astype(np.float64), SCORE_DECIMALS).tolist()
-        sizes = (result.slate >= 0).sum(axis=1).tolist()  # what is empty stands at the end
+    def _slates(self, result: RankingResult, placement: int = 0) -> list[list[RankedItem]]:
+        """The slates of one placement, by its number."""
+        slates = result.slates[:, placement]
+        scores = np.round(result.scores[:, placement].astype(np.float64), SCORE_DECIMALS).tolist()
+        sizes = (slates >= 0).sum(axis=1).tolist()  # what is empty stands at the end
         return [
             list(map(RankedItem, self._items.ids(rows[:size]), row_scores))
-            for rows, row_scores, size in zip(result.slate.tolist(), scores, sizes, strict=True)
+            for rows, row_scores, size in zip(slates.tolist(), scores, sizes, strict=True)
         ]
+
+    def _further_slates(self, result: RankingResult) -> list[dict[str, list[RankedItem]]]:
+        """The slates of the placements after the first, by name, for each event."""
+        by_placement = [self._slates(result, number) for number in range(1, result.slates.shape[1])]
+        names = self._further_placements
+        if not names:
+            return [{}] * len(result.slates)
+        return [dict(zip(names, slates, strict=True)) for slates in zip(*by_placement, strict=True)]
 
 
 def _purchases(result: RankingResult) -> list[list[float]] | None:

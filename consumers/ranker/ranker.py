@@ -85,7 +85,7 @@ class Ranker:
         self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
         self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
         self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
-        self._output = OutputBuilder(topics, store.items, store.releases)
+        self._output = OutputBuilder(topics, store.items, store.releases, store.users.layout.placements)
 
     def run(self, stop: threading.Event, drain: bool = False) -> None:
         """Rank until `stop` is set; then commit the last batch, save user states and leave the group.

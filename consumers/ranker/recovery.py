@@ -282,14 +282,17 @@ class RecoveryManager:
     def _restore_slate(
         self, partition: int, ranking: messages.Ranking, next_offset: int, dirty: dict[int, DirtyUser]
     ) -> None:
-        """Put a slate into its user's state; a state without the slate's event, which the log lost, is to be saved."""
+        """Put the slates into their user's state; a state without their event, which the log lost, is to be saved."""
         slot = self._store.users.slot_of(ranking.user_id, partition)
         if slot is None:
             return
-        slate = self._store.items.mentioned(item.item_id for item in ranking.slate)
-        release = self._store.releases.number(ranking.release)
-        self._store.users.set_last_slate(slot, slate, release, ranking.explored)
-        columns = self._store.users.columns
+        users, release = self._store.users, self._store.releases.number(ranking.release)
+        shown = {
+            name: self._store.items.mentioned(item.item_id for item in slate)
+            for name, slate in ranking.by_placement.items()
+        }
+        users.set_last_slates(slot, shown, release, ranking.explored_at(users.layout.placements[0]))
+        columns = users.columns
         if ranking.cause.offset >= columns.next_offset[slot]:
             columns.dirty[slot] = True
             now = self._clients.clock.monotonic()

@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
-from anabranch.ranking.pipeline.slates import rank_candidates
+from anabranch.ranking.pipeline.slates import ScoredCandidates
 from models.data.event_batches import move_last_events_to
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Positions
@@ -111,8 +111,8 @@ def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positi
     chosen[previous] = True
     slates = np.full((len(chosen), ranker.layout.slate), -1, np.int32)
     for batch in candidate_batches(ranker, log.take(slice(0, start)), log.take(slice(start, None)), chosen):
-        ranked = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.layout.slate)
-        slates[batch.row] = ranked[0]
+        scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
+        slates[batch.row] = scored.best(ranker.policy.first_classes, ranker.layout.slate).items
     hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
-from anabranch.ranking.pipeline.slates import rank_candidates
+from anabranch.ranking.pipeline.slates import ScoredCandidates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import DAY_MS, NONE, EventLog
 from models.data.purchase_examples import NoPurchaseHead, PurchaseExampleConfig, PurchaseExamples
@@ -82,7 +82,8 @@ def bought_within(log: EventLog, row: Positions, item: Positions, horizon_ms: in
 
 def _on_slate(ranker: OfflineRanker, batch: CandidateBatch) -> NDArray[np.bool_]:
     """Whether each candidate [N] of a batch is on the slate."""
-    best = rank_candidates(ranker.live, batch.candidates, batch.features, len(batch.row), ranker.layout.slate)
+    scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
+    best = scored.best(ranker.policy.first_classes, ranker.layout.slate)
     on_slate = np.zeros(len(batch.features), np.bool_)
     on_slate[best.candidate[best.candidate >= 0]] = True
     return on_slate

@@ -82,7 +82,8 @@ def candidate_batches(
         queries = update.snapshots.select(chosen_events)
         index, neighbours = ranker.live.index, ranker.neighbours
         candidates = propose(queries, index, neighbours, ranker.policy, ranker.layout.half_life_s)
-        yield CandidateBatch(start + chosen_events, candidates, build_features(queries, candidates, index, neighbours))
+        features = build_features(queries, candidates, index, neighbours, ranker.policy.first_classes)
+        yield CandidateBatch(start + chosen_events, candidates, features)
         start += len(batch)
         done(len(batch))
 

@@ -17,6 +17,7 @@ from anabranch.harness.environment.broker import Broker
 from anabranch.harness.environment.reconciliation import LoggedEvent, LoggedRanking, reconcile
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU
 from anabranch.settings import Settings
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
@@ -82,6 +83,26 @@ def test_an_item_at_an_explored_place_is_joined_with_its_propensity_after_kill_9
     assert (shown.explored, shown_next.explored) == (1, 1)
     feedback = [messages.feedback.decode(record.value) for record in explores.records(explores.topics.feedback)]
     assert [(entry.rank, entry.propensity) for entry in feedback] == [(None, None), (20, 0.04), (19, 1.0)]
+
+
+def test_the_slates_of_every_placement_are_joined_with_the_next_event_after_kill_9_too(world: World) -> None:
+    shop = World(msgspec.structs.replace(world.settings, placements=(FOR_YOU, AGAIN, DISCOVER)))
+    shop.go_live("r1")
+    *past, first, second = purchases(20, users=1) + purchases(2, users=1, first=40)
+    with Process(shop.settings, "rank", "--start", "earliest") as ranker:
+        shop.publish(past)
+        shown = shop.await_rankings(20)[-1]
+        shop.publish([msgspec.structs.replace(first, item_id=shown.slates["discover"][2].item_id)])
+        shown_next = shop.await_rankings(21)[-1]
+        ranker.kill()
+    with Process(shop.settings, "rank", "--start", "earliest"):
+        shop.publish([msgspec.structs.replace(second, item_id=shown_next.slates["again"][1].item_id)])
+        shop.await_rankings(22)
+    own = {event.item_id for event in past}
+    assert {item.item_id for item in shown.slates["again"]} <= own
+    assert not {item.item_id for item in shown.slates["discover"]} & own
+    discovered, again = shop.feedback()[-2:]
+    assert (discovered.ranks, again.ranks) == ({"discover": 3}, {"again": 2})
 
 
 def test_the_latest_event_of_a_user_and_batch_is_ranked_and_every_event_gets_feedback(world: World) -> None:

@@ -24,7 +24,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Feedback, IndexingComplete, Item, ItemVector, Ranking, ReleaseNotice, encode
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
 from anabranch.settings import DEFAULTS, Secret, Settings
-from anabranch.settings_loader import PREFIX
+from anabranch.settings_loader import PREFIX, as_text
 from producers import catalogue, replay
 from tests.support.releases import write_release
 
@@ -201,7 +201,7 @@ def variables(settings: Settings) -> dict[str, str]:
     """The environment that tells a process what in these settings is not the default."""
     given = {name: getattr(settings, name) for name in settings.__struct_fields__}
     return {
-        f"{PREFIX}{name.upper()}": value.reveal() if isinstance(value, Secret) else str(value)
+        f"{PREFIX}{name.upper()}": value.reveal() if isinstance(value, Secret) else as_text(value)
         for name, value in given.items()
         if value != getattr(DEFAULTS, name)
     }

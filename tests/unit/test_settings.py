@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from anabranch.errors import SettingsError
+from anabranch.placements import FOR_YOU, Placement
 from anabranch.settings import Settings
-from anabranch.settings_loader import FIELDS, RENAMED, load
+from anabranch.settings_loader import FIELDS, RENAMED, as_text, load
 
 
 def problems_of(env: dict[str, str], path: Path | None = None, **overrides: object) -> tuple[str, ...]:
@@ -122,10 +123,37 @@ def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> No
         ({"ANABRANCH_EXPLORE_PLACES": "6"}, "more than a quarter of slate_size 20; lower it to 5, or raise slate_size"),
         ({"ANABRANCH_EXPLORE_PLACES": "1", "ANABRANCH_SLATE_SIZE": "3"}, "lower it to 0, or raise slate_size"),
         ({"ANABRANCH_EXPLORE_PLACES": "-1"}, "ANABRANCH_EXPLORE_PLACES"),
+        (
+            {"ANABRANCH_PLACEMENTS": "for_you"},
+            "malformed JSON: invalid character (byte 5); leave",
+        ),
+        ({"ANABRANCH_PLACEMENTS": "[]"}, "of length >= 1"),
+        ({"ANABRANCH_PLACEMENTS": '[{"name": "For you"}]'}, "matching regex"),
+        ({"ANABRANCH_PLACEMENTS": '[{"name": "a", "repeat": "only"}]'}, "unknown field `repeat`"),
+        ({"ANABRANCH_PLACEMENTS": '[{"name": "a"}, {"name": "a"}]'}, "name one of them differently"),
+        ({"ANABRANCH_PLACEMENTS": '[{"name": "a", "without": ["b"]}, {"name": "b"}]'}, "no placement before it"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(env: dict[str, str], expected: str) -> None:
     assert expected in problems_of(env)[0]
+
+
+def test_placements_are_tables_in_the_file_and_json_elsewhere(tmp_path: Path) -> None:
+    expected = (FOR_YOU, Placement(name="more", repeats="never", without=("for_you",)))
+    path = tmp_path / "anabranch.toml"
+    path.write_text(
+        '[[placements]]\nname = "for_you"\n\n[[placements]]\nname = "more"\nrepeats = "never"\nwithout = ["for_you"]\n'
+    )
+    assert load(path, {}).placements == expected
+    assert load(None, {"ANABRANCH_PLACEMENTS": as_text(expected)}).placements == expected
+    assert load(None, {}, {"placements": as_text(expected)}).placements == expected
+
+
+@pytest.mark.parametrize("value", [True, False, 3, 0.5, "a", (FOR_YOU,)])
+def test_the_text_of_a_value_is_read_as_that_value(value: object) -> None:
+    name = {bool: "publish_purchase", int: "linger_ms", float: "retention_days", str: "client_id", tuple: "placements"}
+    setting = name[type(value)]
+    assert getattr(load(None, {f"ANABRANCH_{setting.upper()}": as_text(value)}), setting) == value
 
 
 def test_releases_live_under_the_data_folder_unless_told_otherwise() -> None:

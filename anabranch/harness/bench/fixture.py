@@ -25,6 +25,7 @@ from anabranch.kafka import clients
 from anabranch.kafka.offsets import Offsets, ends, from_time, lag
 from anabranch.messages import Event, IndexingComplete
 from anabranch.settings import Settings
+from anabranch.settings_loader import as_text
 from producers.pace import Pace
 
 SESSION_TIMEOUT_MS = 10_000
@@ -61,7 +62,7 @@ class BenchFixture:
     @contextmanager
     def rankers(self, count: int = 1, **settings: object) -> Iterator[list[RankerProcess]]:
         """Rankers with these settings, ready; stopped at the end of the block."""
-        options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        options = [part for name, value in settings.items() for part in ("--set", f"{name}={as_text(value)}")]
         rankers = [self.start_ranker(*options) for _ in range(count)]
         self.await_ready(*rankers)
         yield rankers  # where the block raises, all processes are stopped with the fixture

@@ -14,15 +14,15 @@ from anabranch.harness.environment.reconciliation import EventPosition, LoggedEv
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Feedback
+from anabranch.messages import Feedback, RankedItem
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.settings import Settings
 from consumers.runtime.decoding import DecodedEvent, decode_events
 
 log = logging.getLogger(__name__)
 
-JoinedLabel = tuple[str | None, int, int | None, float | None]
-"""Release, slate size and rank of a feedback."""
+JoinedLabel = tuple[str | None, int, int | None, float | None, dict[str, int]]
+"""Release, slate size, rank, propensity and ranks at the other placements of a feedback."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ class PartitionAuditor:
         )
         findings.misjoined, last_rankings = self._check_feedback(accepted)
         for ranking in last_rankings.values():
-            reference.restore_slate(ranking.ranking)
+            reference.restore_slates(ranking.ranking)
         self._check_states(findings, partition, records[-1].offset + 1, reference)
         return findings
 
@@ -98,8 +98,9 @@ class PartitionAuditor:
         if position not in self._rankings:
             return False
         ranking, expected = self._rankings[position].ranking, reference.scores[position]
-        scores = [item.score for item in ranking.slate]
-        if is_same_slate(scores, expected):
+        slates = ranking.by_placement.values()
+        scores = [[item.score for item in slate] for slate in slates]
+        if len(scores) == len(expected) and all(map(is_same_slate, scores, expected)):
             return False
         log.warning(
             "partition %d, offset %d: scores of release %s are %s, of the reference run %s",
@@ -168,13 +169,18 @@ class _ReleaseOfEvent:
 
 
 def _label(feedback: Feedback) -> JoinedLabel:
-    return feedback.release, feedback.slate_size, feedback.rank, feedback.propensity
+    return feedback.release, feedback.slate_size, feedback.rank, feedback.propensity, feedback.ranks
 
 
 def _expected_label(event: DecodedEvent, previous: LoggedRanking | None) -> JoinedLabel:
     if previous is None:
-        return None, 0, None, None
+        return None, 0, None, None, {}
     ranking = previous.ranking
-    item_ids = [item.item_id for item in ranking.slate]
-    rank = item_ids.index(event.event.item_id) + 1 if event.event.item_id in item_ids else None
-    return ranking.release, len(item_ids), rank, ranking.propensity(rank)
+    rank, item_id = _rank(event.event.item_id, ranking.slate), event.event.item_id
+    ranks = {name: at for name, slate in ranking.slates.items() if (at := _rank(item_id, slate)) is not None}
+    return ranking.release, len(ranking.slate), rank, ranking.propensity(rank), ranks
+
+
+def _rank(item_id: str | None, slate: Sequence[RankedItem]) -> int | None:
+    item_ids = [item.item_id for item in slate]
+    return item_ids.index(item_id) + 1 if item_id in item_ids else None

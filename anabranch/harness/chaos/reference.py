@@ -87,8 +87,8 @@ class ReferenceRun:
         self._last_release = last_release
         self._states = releases.empty_states(layout, last_release)
         self._user_ids: dict[str, None] = {}  # in order of their first event
-        self.scores: dict[EventPosition, list[float]] = {}
-        """Scores of the slate for each ranked event, best first."""
+        self.scores: dict[EventPosition, list[list[float]]] = {}
+        """Scores of the slate of each placement for each ranked event, best first."""
 
     def replay(self, received: Sequence[DecodedEvent], release_of: Callable[[DecodedEvent], str | None]) -> None:
         """Apply the events in order of offset, and rank for each by the release that ranked it.
@@ -100,13 +100,17 @@ class ReferenceRun:
             for start in range(0, len(events), BATCH_SIZE):
                 self._apply(events[start : start + BATCH_SIZE], name)
 
-    def restore_slate(self, ranking: Ranking) -> None:
-        """Put a user's last published slate into the state, as a ranker does when it restores it."""
+    def restore_slates(self, ranking: Ranking) -> None:
+        """Put a user's last published slates into the state, as a ranker does when it restores it."""
         slot = self._states.slot_of(ranking.user_id)
         if slot is not None:
-            rows = self._releases.item_ids.mentioned(item.item_id for item in ranking.slate)
+            shown = {
+                name: self._releases.item_ids.mentioned(item.item_id for item in slate)
+                for name, slate in ranking.by_placement.items()
+            }
             release = self._releases.numbers.number(ranking.release)
-            self._states.set_last_slate(slot, rows, release, ranking.explored)
+            explored = ranking.explored_at(self._states.layout.placements[0])
+            self._states.set_last_slates(slot, shown, release, explored)
 
     def final_states(self) -> dict[str, UserState]:
         """Every user's state, encoded by the release that ranked last."""
@@ -126,9 +130,9 @@ class ReferenceRun:
         live = releases.live[release_name]
         self._states.resize_vectors(live.manifest.dims, live.manifest.state_dims)
         result = rank.rank(live, releases.neighbours, self._states, batch, releases.policy(release_name))
-        sizes = (result.slate >= 0).sum(axis=1).tolist()
-        for event, scores, size in zip(received, result.score.tolist(), sizes, strict=True):
-            self.scores[event.partition, event.offset] = scores[:size]
+        sizes = (result.slates >= 0).sum(axis=2).tolist()
+        for event, scores, size in zip(received, result.scores.tolist(), sizes, strict=True):
+            self.scores[event.partition, event.offset] = [of[:n] for of, n in zip(scores, size, strict=True)]
 
 
 def restore_states(

@@ -25,6 +25,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Item, ReleaseNotice
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
+from anabranch.settings_loader import PREFIX, as_text
 from models.retraining import topics_io
 from models.retraining.job import publish_co_visits
 from models.retraining.run import JobConfig
@@ -51,6 +52,7 @@ CHILD_SETTINGS = (
     "session_timeout_ms",
     "replication_factor",
     "max_users",
+    "placements",
 )
 
 
@@ -195,12 +197,8 @@ def cluster_settings(settings: Settings, cluster: Cluster, session_timeout_ms: i
 def child_environment(settings: Settings, names: Sequence[str] = CHILD_SETTINGS) -> Mapping[str, str]:
     """This process's environment, with the named settings as `ANABRANCH_*` variables, unless they are None."""
     values = {name: getattr(settings, name) for name in names}
-    named = {f"ANABRANCH_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+    named = {f"{PREFIX}{name.upper()}": as_text(value) for name, value in values.items() if value is not None}
     return os.environ | named
-
-
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _training_weeks(release_count: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE
+from anabranch.ranking.item_classes import Classes, item_class
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.retrieval.candidates import Candidates
 from anabranch.ranking.retrieval.co_visit_table import FLOOR, CoVisitColumns, CoVisitRows
@@ -62,10 +63,13 @@ LOG_FLOOR = math.log(FLOOR)
 DAY_MS = 86_400_000
 
 
-def build_features(queries: UserSnapshots, candidates: Candidates, index: ItemIndex, co_visits: CoVisitRows) -> Floats:
-    """Features [N, F] of N candidates."""
+def build_features(
+    queries: UserSnapshots, candidates: Candidates, index: ItemIndex, co_visits: CoVisitRows, compared: Classes
+) -> Floats:
+    """Features [N, F] of N candidates. `compared` are the classes of items to whose best one the others are compared:
+    those of the first placement, so that its order does not depend on what other placements show."""
     features = np.empty((len(candidates.item), len(FEATURES)), np.float32)
-    _fill_features(features, candidates, queries, index.columns, co_visits.columns)
+    _fill_features(features, candidates, queries, index.columns, co_visits.columns, compared)
     return features
 
 
@@ -76,6 +80,7 @@ def _fill_features(
     queries: UserSnapshots,
     items: ItemColumns,
     co_visits: CoVisitColumns,
+    compared: Classes,
 ) -> None:
     """Fill in the features. Long because it writes every feature once, in one pass over the candidates."""
     vector, now = queries.vector, queries.now
@@ -96,7 +101,8 @@ def _fill_features(
                 inner += items.vectors[item, d] * vector[q, d]
                 like_last += items.vectors[item, d] * last[d]
                 like_recent += items.vectors[item, d] * direction[d]
-            best = max(best, float(inner))
+            if compared[item_class(count, candidates.session_count[n])]:
+                best = max(best, float(inner))
             own, own_share, log_count, log_elapsed, due = LOG_FLOOR, 0.0, 0.0, 0.0, 0.0
             if count > 0:
                 own, own_share = _log(candidates.own[n]), candidates.own[n] / max(candidates.all_own[q], FLOOR)
@@ -127,7 +133,7 @@ def _fill_features(
             features[n, SESSION_COUNT] = math.log1p(in_session) if in_session > 0 else 0.0
             features[n, REPEAT_RATE] = repeat_rate
         for n in range(start, end):
-            features[n, BELOW_BEST] = features[n, INNER_PRODUCT] - best
+            features[n, BELOW_BEST] = features[n, INNER_PRODUCT] - best if best > -np.inf else 0.0
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Feedback: each event joined with the slate that its user had been shown."""
+"""Feedback: each event joined with the slates that its user had been shown."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ from anabranch.ranking.user_state.columns import ActivityColumns
 NO_SLATE = -1
 """The rank of an event whose user had been shown nothing."""
 NOT_ON_SLATE = 0
-"""The rank of an event whose item was not on the slate that its user had been shown."""
+"""The rank of an event whose item was not on the slate that its user had been shown there."""
 NO_PROPENSITY = 0.0
 """The propensity of an event whose item was not on the slate, or whose user's slate had no explored place."""
 
 
 class FeedbackColumns(NamedTuple):
-    """The slate that each user had when an event [B] happened."""
+    """The slates of P placements that each user had when an event [B] happened."""
 
     shown_release: NDArray[np.int32]
-    """[B] number of the release that made it, -1: none was shown"""
+    """[B] number of the release that made them, -1: none was shown"""
     shown_size: NDArray[np.int32]
-    """[B] number of items on it"""
-    rank: NDArray[np.int32]
-    """[B] position of the event's item on it, from 1; NOT_ON_SLATE or NO_SLATE"""
+    """[B] number of items on the first placement's"""
+    ranks: NDArray[np.int32]
+    """[B, P] position of the event's item on each, from 1; NOT_ON_SLATE or NO_SLATE"""
     propensity: NDArray[np.float64]
-    """[B] probability with which the event's item was put on it, or NO_PROPENSITY"""
+    """[B] probability with which the event's item was put on the first placement's, or NO_PROPENSITY"""
+
+    @property
+    def rank(self) -> NDArray[np.int32]:
+        """[B] position of the event's item on the slate of the first placement"""
+        return self.ranks[:, 0]
 
 
 class NewSlates(NamedTuple):
     """The slates made after the events [B] of a batch."""
 
     ranked: Mask
-    """[B] events with a slate"""
-    slate: Rows
-    """[B, slate] -1 padded"""
+    """[B] events with slates"""
+    slates: Rows
+    """[B, P, slate] -1 padded"""
     explored: Places
-    """[B]"""
+    """[B] of the first placement"""
 
 
 @compiled
@@ -54,28 +59,30 @@ def join_feedback(
     new: NewSlates,
     release: int,  # number of the release that made them
 ) -> FeedbackColumns:
-    """Look up each event's item on its user's last slate, then replace that slate if the event has a new one.
+    """Look up each event's item on its user's last slates, then replace these if the event has new ones.
 
-    So the last slate may be of an earlier event of the same batch.
+    So the last slates may be of an earlier event of the same batch.
     """
-    n, k = new.slate.shape[0], columns.slate.shape[1]
-    shown_release, shown_size, rank = np.empty(n, np.int32), np.zeros(n, np.int32), np.empty(n, np.int32)
-    propensity = np.full(n, NO_PROPENSITY)
+    n, placements, k = new.slates.shape
+    shown_release, shown_size = np.empty(n, np.int32), np.zeros(n, np.int32)
+    ranks, propensity = np.empty((n, placements), np.int32), np.full(n, NO_PROPENSITY)
     for b in range(n):
         slot = events.slots[b]
         shown_release[b] = -1 if duplicate[b] else columns.slate_release[slot]
-        rank[b] = NO_SLATE if shown_release[b] < 0 else NOT_ON_SLATE
+        ranks[b] = NO_SLATE if shown_release[b] < 0 else NOT_ON_SLATE
         if duplicate[b]:
             continue
-        for position in range(k):
-            if columns.slate[slot, position] >= 0:
+        for entry in range(placements * k):
+            placement, position = entry // k, entry % k
+            if placement == 0 and columns.slate[slot, entry] >= 0:
                 shown_size[b] += 1
-                if columns.slate[slot, position] == events.items[b] and rank[b] == NOT_ON_SLATE:
-                    rank[b] = position + 1
-        if rank[b] > 0 and columns.explored[slot] > 0:
-            propensity[b] = 1 / EXPLORED_POOL if rank[b] > shown_size[b] - columns.explored[slot] else 1.0
+            shown = columns.slate[slot, entry]
+            if shown >= 0 and shown == events.items[b] and ranks[b, placement] == NOT_ON_SLATE:
+                ranks[b, placement] = position + 1
+            if new.ranked[b]:
+                columns.slate[slot, entry] = new.slates[b, placement, position]
+        if ranks[b, 0] > 0 and columns.explored[slot] > 0:
+            propensity[b] = 1 / EXPLORED_POOL if ranks[b, 0] > shown_size[b] - columns.explored[slot] else 1.0
         if new.ranked[b]:
-            for position in range(k):
-                columns.slate[slot, position] = new.slate[b, position]
             columns.slate_release[slot], columns.explored[slot] = release, new.explored[b]
-    return FeedbackColumns(shown_release, shown_size, rank, propensity)
+    return FeedbackColumns(shown_release, shown_size, ranks, propensity)

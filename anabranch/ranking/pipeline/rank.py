@@ -41,12 +41,23 @@ class RankingResult:
 
     duplicate: Mask  # [B] events seen before: nothing else holds for them
     unknown_item: Mask  # [B] events about an item without a vector
-    ranked: Mask  # [B] events with a slate: all but duplicates, or only each user's last one (`Policy.latest`)
-    slate: Rows  # [B, slate] -1 padded
-    score: Floats  # [B, slate]
-    explored: Places  # [B]
-    feedback: FeedbackColumns  # [B] about the slate that the event's user had been shown
-    purchase: Floats | None = None  # [B, slate] probability of a purchase; None: not wanted, or no such head
+    ranked: Mask  # [B] events with slates: all but duplicates, or only each user's last one (`Policy.latest`)
+    slates: Rows  # [B, P, slate] of each placement, -1 padded
+    scores: Floats  # [B, P, slate]
+    explored: Places  # [B] of the first placement
+    feedback: FeedbackColumns  # [B] about the slates that the event's user had been shown
+    purchase: Floats | None = None  # [B, slate] probability of a purchase of the items of the first placement; None:
+    # not wanted, or no such head
+
+    @property
+    def slate(self) -> Rows:
+        """[B, slate] of the first placement"""
+        return self.slates[:, 0]
+
+    @property
+    def score(self) -> Floats:
+        """[B, slate] of the first placement"""
+        return self.scores[:, 0]
 
 
 def _no_timer() -> Lap:
@@ -68,7 +79,12 @@ def rank(
     parallel if `map_fn` is the `map` of a thread pool. The core reads no clock: each part calls `start_timer`, and the
     function that it returns at the end of each stage. These two are the caller's clock and threads, beyond the five
     parameters that determine the result.
+
+    Raises `ValueError` if the policy ranks for other placements than the states keep slates of.
     """
+    ranked_for, kept = policy.placement_names, states.layout.placements
+    if ranked_for != kept:
+        raise ValueError(f"the policy ranks for {', '.join(ranked_for)}; the states keep slates of {', '.join(kept)}")
     lap = start_timer()
     update = update_user_states(live, states, batch, policy.latest)
     if policy.explore_places:
@@ -116,16 +132,16 @@ def _parts(queries: UserSnapshots) -> Iterator[UserSnapshots]:
 def _join(
     live: ServableRelease, states: UserStates, batch: EventBatch, update: UserUpdate, slates: Slates
 ) -> RankingResult:
-    """Put the slates back in the order of the batch, and join each event with the slate that its user had."""
+    """Put the slates back in the order of the batch, and join each event with the slates that its user had."""
     n = len(batch)
     ranked = np.zeros(n, np.bool_)
     ranked[update.ranked] = True
-    slate, score = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
+    items, scores = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
     explored = scatter(slates.explored, update.ranked, n, 0)
     purchase = None if slates.purchase is None else scatter(slates.purchase, update.ranked, n, 0)
-    shown = NewSlates(ranked, slate, explored)
+    shown = NewSlates(ranked, items, explored)
     feedback = join_feedback(states.activity, batch.columns, update.duplicate, shown, live.number)
-    return RankingResult(update.duplicate, update.unknown_item, ranked, slate, score, explored, feedback, purchase)
+    return RankingResult(update.duplicate, update.unknown_item, ranked, items, scores, explored, feedback, purchase)
 
 
 def scatter(values: NDArray[Number], indices: Positions, n: int, fill: int) -> NDArray[Number]:

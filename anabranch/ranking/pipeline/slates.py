@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore
 from anabranch.ranking.pipeline.features import build_features
@@ -16,7 +19,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.top_k import insert_best_first
-from anabranch.ranking.types import Counts, Floats, Positions, Rows
+from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
@@ -26,12 +29,13 @@ Lap = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Slates:
-    """The slates of n queries, best item first."""
+    """The slates of n queries for P placements, best item first."""
 
-    items: Rows  # [n, slate] -1 padded
-    scores: Floats  # [n, slate]
-    explored: Places
-    purchase: Floats | None  # [n, slate] probability that the user buys the item; None: not wanted, or no such head
+    items: Rows  # [n, P, slate] -1 padded
+    scores: Floats  # [n, P, slate]
+    explored: Places  # [n] of the first placement; the others have no explored places
+    purchase: Floats | None  # [n, slate] probability that the user buys each item of the first placement; None: not
+    # wanted, or no such head
 
     @classmethod
     def concatenate(cls, parts: Sequence[Slates]) -> Slates:
@@ -77,24 +81,68 @@ def make_slates(
     layout: StateLayout,
     lap: Lap,
 ) -> Slates:
-    """The slates of n queries, of the length that the `layout` of the users' states has room for."""
+    """The slates of n queries, of the length that the `layout` of the users' states has room for.
+
+    The candidates are made and scored once; each placement takes the best of those that it shows.
+    """
     candidates = propose(queries, live.index, co_visits, policy, layout.half_life_s)
     lap("retrieve")
-    features = build_features(queries, candidates, live.index, co_visits)
+    features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
+    scored = ScoredCandidates.by_features(live, candidates, features, len(queries.now))
     width = candidates_needed(layout.slate, policy.explore_places)
-    best = rank_candidates(live, candidates, features, len(queries.now), width)
+    best = scored.best(policy.first_classes, width)
     best, explored = _explored(best, queries, layout.slate, policy.explore_places)
+    placed = [best, *_further_placements(scored, best, policy, layout.slate)]
     purchase = _purchase_probabilities(live, features, best.candidate) if policy.purchase else None
     lap("order")
-    return Slates(best.items, best.scores, explored, purchase)
+    return Slates(
+        np.stack([best.items for best in placed], axis=1),
+        np.stack([best.scores for best in placed], axis=1),
+        explored,
+        purchase,
+    )
 
 
-def rank_candidates(live: ServableRelease, candidates: Candidates, features: Floats, n: int, k: int) -> BestCandidates:
-    """Score the candidates [N] of n queries by their features [N, F], and take the best k of each query."""
-    best = BestCandidates.empty(n, k)
-    top_k_per_query(live.order.score(features), candidates.query, candidates.item, best)
-    return best
+@dataclass(frozen=True)
+class ScoredCandidates:
+    """The N candidates of n queries, scored."""
+
+    candidates: Candidates
+    scores: Floats  # [N]
+    n: int
+
+    @classmethod
+    def by_features(cls, live: ServableRelease, candidates: Candidates, features: Floats, n: int) -> ScoredCandidates:
+        """Score candidates by their features [N, F]."""
+        return cls(candidates, live.order.score(features), n)
+
+    @cached_property
+    def classes(self) -> NDArray[np.int64]:
+        """[N] the class of each candidate's item."""
+        seen = np.where(self.candidates.own_count > 0, SEEN, NEW)
+        return np.where(self.candidates.session_count > 0, IN_SESSION, seen)
+
+    def best(self, shown: Classes, k: int, taken: Mask | None = None) -> BestCandidates:
+        """The best k of each query, of the classes that are shown and not `taken` [N]."""
+        best = BestCandidates.empty(self.n, k)
+        eligible = shown[self.classes] if taken is None else shown[self.classes] & ~taken
+        top_k_per_query(self.scores, eligible, self.candidates.query, self.candidates.item, best)
+        return best
+
+
+def _further_placements(
+    scored: ScoredCandidates, first: BestCandidates, policy: Policy, k: int
+) -> Iterator[BestCandidates]:
+    """The slates of the placements after the first, in their order."""
+    placed = {policy.placements[0].name: first}
+    for placement in policy.placements[1:]:
+        taken = np.zeros(len(scored.scores), np.bool_)
+        for name in placement.without:
+            candidate = placed[name].candidate
+            taken[candidate[candidate >= 0]] = True
+        placed[placement.name] = scored.best(policy.shows(placement), k, taken)
+        yield placed[placement.name]
 
 
 def _explored(best: BestCandidates, queries: UserSnapshots, slate: int, places: int) -> tuple[BestCandidates, Places]:
@@ -109,16 +157,19 @@ def _explored(best: BestCandidates, queries: UserSnapshots, slate: int, places: 
 @compiled
 def top_k_per_query(
     scores: Floats,  # [N]
+    eligible: Mask,  # [N]
     query: Counts,  # [N] ascending
     item: Rows,  # [N]
     best: BestCandidates,  # of n queries, empty; output
 ) -> None:
-    """Find the k candidates with the highest scores of each query; of equal scores, the first is the better."""
+    """Find the k eligible candidates with the highest scores of each query; of equal ones, the first is the better."""
     k, filled = best.scores.shape[1], 0
     for c in range(len(scores)):
         q = query[c]
         if c == 0 or query[c - 1] != q:
             filled = 0
+        if not eligible[c]:
+            continue
         if filled < k or scores[c] > best.scores[q, k - 1]:
             insert_best_first(best.scores, best.candidate, q, filled, scores[c], c)
             filled = min(filled + 1, k)

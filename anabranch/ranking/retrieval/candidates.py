@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
@@ -78,12 +79,12 @@ class ItemFilter(NamedTuple):
 
     servable: Mask
     """[N] items that have a vector and are available."""
-    session_excluded: bool
-    """Whether items of the current session are excluded."""
-    seen_excluded: bool
-    """Whether every item the user has had an event about is excluded."""
+    candidate_classes: Classes
+    """Items of other classes are excluded."""
+    retrieval_classes: Classes
+    """The classes that `retrieval_k` counts."""
     retrieval_k: int
-    """How many of the retrieved items are candidates: the first ones that are not excluded."""
+    """How many of the retrieved items are candidates: the first ones that are counted, and others before them."""
 
 
 class SourceEnds(NamedTuple):
@@ -119,7 +120,7 @@ class Scratch(NamedTuple):
 def propose(
     queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
-    """The union of retrieved items, neighbours, long-term items and history, less those the policy excludes."""
+    """The union of retrieved items, neighbours, long-term items and history, less those that no placement shows."""
     retrieved = retrieve(index, queries, policy)
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
@@ -132,8 +133,8 @@ def propose(
         Sources(queries, co_visits.columns, newest, weights, policy.co_visit_scoring.own_share, retrieved),
         ItemFilter(
             servable=index.columns.servable,
-            session_excluded=policy.excludes(in_session=True),
-            seen_excluded=policy.excludes(in_session=False),
+            candidate_classes=policy.candidate_classes,
+            retrieval_classes=policy.retrieval_classes,
             retrieval_k=policy.retrieval_k,
         ),
         half_life_s,
@@ -186,10 +187,15 @@ def _deduplicate(
     candidates: Candidates, scratch: Scratch, item_filter: ItemFilter, ends: SourceEnds, q: int, n: int
 ) -> int:
     """Make every item of query q that passes the filter one candidate, from the n-th on; the number of all so far."""
-    key, value, admitted = scratch.key, scratch.value, 0
+    key, value = scratch.key, scratch.value
+    counted, session_end, own_end = 0, n, n
     for entry in range(len(value)):
         value[entry] = FREE
     for k in range(ends.retrieved):
+        if k == ends.session:
+            session_end = n
+        if k == ends.long_term:
+            own_end = n
         item = scratch.item[k]
         scratch.candidate[k] = -1
         if item < 0 or item >= len(item_filter.servable) or not item_filter.servable[item]:
@@ -197,17 +203,17 @@ def _deduplicate(
         entry = _find(scratch, item)
         if value[entry] == FREE:
             key[entry] = item
-            if (k < ends.session and item_filter.session_excluded) or (
-                k < ends.long_term and item_filter.seen_excluded
-            ):
-                value[entry] = EXCLUDED
-            else:
+            of_class = IN_SESSION if k < ends.session else SEEN if k < ends.long_term else NEW
+            if item_filter.candidate_classes[of_class]:
                 value[entry], candidates.query[n], candidates.item[n] = n, q, item
                 n += 1
+            else:
+                value[entry] = EXCLUDED
         scratch.candidate[k] = max(value[entry], -1)
         if k >= ends.co_visit and value[entry] != EXCLUDED:
-            admitted += 1
-            if admitted == item_filter.retrieval_k:
+            of_class = IN_SESSION if value[entry] < session_end else SEEN if value[entry] < own_end else NEW
+            counted += item_filter.retrieval_classes[of_class]
+            if counted == item_filter.retrieval_k:
                 break
     return n
 

@@ -1,9 +1,10 @@
-"""Retrieval for queries whose user has excluded items: as many more are fetched, so that enough remain."""
+"""Retrieval for queries of whose user some items do not count: as many more are fetched, so that enough remain."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from anabranch.ranking.item_classes import IN_SESSION, SEEN
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Counts, Rows
@@ -17,9 +18,9 @@ one with a thousand in the same batch, and many small searches cost more than a 
 def retrieve(index: ItemIndex, queries: UserSnapshots, policy: Policy) -> Rows:
     """The nearest items of each of B queries [B, K], best first, -1 padded.
 
-    If the index has that many, at least `retrieval_k` of a query's items are not excluded by the policy.
+    If the index has that many, at least `retrieval_k` of a query's items are of the policy's `retrieval_classes`.
     """
-    surplus = SURPLUS[np.searchsorted(SURPLUS, _excluded(queries, policy))]  # [B]
+    surplus = SURPLUS[np.searchsorted(SURPLUS, _not_counted(queries, policy))]  # [B]
     most = int(surplus.max(initial=0))
     if policy.retrieval_k == 0 or most == 0:
         return index.search(queries.vector, policy.retrieval_k)[0]
@@ -30,11 +31,12 @@ def retrieve(index: ItemIndex, queries: UserSnapshots, policy: Policy) -> Rows:
     return retrieved
 
 
-def _excluded(queries: UserSnapshots, policy: Policy) -> Counts:
-    """How many items the policy excludes for each query [B], at most: an item of two events counts twice."""
-    if policy.excludes(in_session=False):
+def _not_counted(queries: UserSnapshots, policy: Policy) -> Counts:
+    """How many items `retrieval_k` does not count for each query [B], at most: an item of two events is two here."""
+    counted = policy.retrieval_classes
+    if not counted[SEEN]:
         in_history: Counts = (queries.recent >= 0).sum(axis=1, dtype=np.int32)
         return in_history + queries.long_term_size
-    if policy.excludes(in_session=True):
+    if not counted[IN_SESSION]:
         return queries.session_length
     return np.zeros_like(queries.session_length)

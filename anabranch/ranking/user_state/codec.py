@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import SavedState, UserState
-from anabranch.ranking.types import Mask, Positions, Slots
+from anabranch.ranking.types import Mask, Positions, Rows, Slots
 from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
 from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
@@ -53,7 +53,8 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
     own_counts = _bytes_by_row(lists.long_term.event_count, in_long_term)
     own_first = _bytes_by_row(lists.long_term.first_s, in_long_term)
     own_last = _bytes_by_row(lists.long_term.last_s, in_long_term)
-    slates = _bytes_by_row(item_ids.hashes(columns.slate), columns.slate >= 0)
+    slates = {name: _bytes_by_row(item_ids.hashes(of), of >= 0) for name, of in _by_placement(columns.slate, layout)}
+    first, *others = layout.placements
     is_encoded = (columns.encoded_by != NOT_ENCODED)[:, None]
     recurrent = _bytes_by_row(columns.recurrent, np.broadcast_to(is_encoded, columns.recurrent.shape))
     vectors = _bytes_by_row(columns.vector, np.broadcast_to(is_encoded, columns.vector.shape))
@@ -75,11 +76,13 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
             own_counts=own_counts[row],
             own_first=own_first[row],
             own_last=own_last[row],
-            slate=slates[row],
+            slate=slates[first][row],
             slate_release=releases.id(int(columns.slate_release[row])),
             seen=int(columns.dedupe_count[row]),
             recent_events=recent_events[row],
             explored=int(columns.explored[row]),
+            placement=first,
+            slates={name: slates[name][row] for name in others},
         )
         for row in range(len(slots))
     ]
@@ -91,8 +94,8 @@ def load(
     """Load messages [B] to the slots [B], distinct, of their users; `saved_at` is the caller's to set.
 
     If the layout has no room for all of a state, the newest of the history, the long-term items with the greatest
-    decayed counts and the top of the slate are kept. Vectors of other lengths than the live release's are dropped: the
-    user is encoded again at the next event.
+    decayed counts and the top of each slate are kept, and no slate of a placement that is not in it. Vectors of other
+    lengths than the live release's are dropped: the user is encoded again at the next event.
     """
     layout = states.layout
     saved = [
@@ -106,8 +109,7 @@ def load(
     _load_history(columns, lists, saved, item_ids)
     _load_recent_events(columns, saved)
     _load_long_term(lists, saved, item_ids)
-    slate = _flatten([state.slate[: HASH_BYTES * layout.slate] for state in saved], "<u8")
-    columns.slate[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
+    _load_slates(columns, saved, layout, item_ids)
     states.overwrite(slots, StateSnapshot(columns, lists))
 
 
@@ -123,7 +125,10 @@ def _load_scalars(
     columns.long_term_size[:] = [len(state.own_items) // HASH_BYTES for state in saved]
     columns.slate_release[:] = [_number(state.slate_release, releases) for state in saved]
     columns.explored[:] = [
-        explored_of_first(state.explored, len(state.slate) // HASH_BYTES, layout.slate) for state in saved
+        explored_of_first(state.explored, len(state.slate) // HASH_BYTES, layout.slate)
+        if state.placement == layout.placements[0]
+        else 0
+        for state in saved
     ]
 
 
@@ -152,6 +157,21 @@ def _load_recent_events(columns: UserColumns, saved: Sequence[UserState]) -> Non
     size = columns.recent_event.shape[1]
     events = _flatten_last([state.recent_events for state in saved], "<u8", size)
     columns.recent_event[events.user, _ring_index(events, columns.dedupe_count, size)] = events.values
+
+
+def _load_slates(
+    columns: UserColumns, saved: Sequence[UserState], layout: StateLayout, item_ids: ItemVocabulary
+) -> None:
+    for name, of_placement in _by_placement(columns.slate, layout):
+        encoded = [state.slate if name == state.placement else state.slates.get(name, b"") for state in saved]
+        slate = _flatten([hashes[: HASH_BYTES * layout.slate] for hashes in encoded], "<u8")
+        of_placement[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
+
+
+def _by_placement(slate: Rows, layout: StateLayout) -> Iterator[tuple[str, Rows]]:
+    """Each placement with its slates [n, slate], which are parts of the column `slate`."""
+    for number, name in enumerate(layout.placements):
+        yield name, slate[:, number * layout.slate : (number + 1) * layout.slate]
 
 
 def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:

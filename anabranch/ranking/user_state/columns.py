@@ -36,11 +36,11 @@ class ActivityColumns(NamedTuple):
     long_term_size: NDArray[np.int32]
     """[n] number of long-term items"""
     slate: Rows
-    """[n, slate] the last slate shown, -1 padded"""
+    """[n, placements · slate] the last slate shown at each placement, one after the other, each -1 padded"""
     slate_release: NDArray[np.int32]
-    """[n] number of the release that made the slate, -1: none was shown"""
+    """[n] number of the release that made the slates, -1: none was shown"""
     explored: NDArray[np.uint8]
-    """[n] how many of the last places of the slate were drawn at random"""
+    """[n] how many of the last places of the first placement's slate were drawn at random"""
     recent_event: NDArray[np.uint64]
     """[n, recent_events] ring of event id hashes; entry `dedupe_count % recent_events` is written next"""
     dedupe_count: NDArray[np.int64]
@@ -92,7 +92,7 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
         [
             ("recurrent", "f2", (state_dims,)),
             ("vector", "f2", (dims,)),
-            ("slate", "i4", (layout.slate,)),
+            ("slate", "i4", (len(layout.placements) * layout.slate,)),
             ("recent_event", "u8", (layout.recent_events,)),
             *((name, "i8") for name in ("event_count", "last_ts", "dedupe_count")),
             *((name, "i8") for name in ("next_offset", "saved_at", "last_batch")),

@@ -21,7 +21,9 @@ class StateLayout(NamedTuple):
     long_term_items: int
     """Items of older events, kept with decayed counts; the weakest makes room for a new one."""
     slate: int
-    """Items of a slate; the last one is kept."""
+    """Items of a slate; the last one of each placement is kept."""
+    placements: tuple[str, ...]
+    """Their names; the first one's slate is the `slate` of a ranking."""
     recent_events: int
     """Event ids remembered to find duplicates."""
     half_life_s: int = 8 * WEEK_S
@@ -34,5 +36,6 @@ class StateLayout(NamedTuple):
             history=settings.history_length,
             long_term_items=settings.own_items,
             slate=settings.slate_size,
+            placements=tuple(placement.name for placement in settings.placements),
             recent_events=settings.dedupe_window,
         )

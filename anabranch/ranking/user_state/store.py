@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,8 @@ from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.slot_index import NO_SLOT, SlotIndex, SlotKeys, UserKeys, user_keys
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.user_lists import UserLists, UserMemory
+
+NO_ITEMS: Rows = np.empty(0, np.int32)
 
 
 class Evicted(NamedTuple):
@@ -131,13 +133,15 @@ class UserStates:
         elapsed_s = update.apply_events(self._memory, self.layout, events, duplicate, snapshot_row, snapshots)
         return elapsed_s, snapshots
 
-    def set_last_slate(self, slot: int, slate: Rows, release: int, explored: int = 0) -> None:
-        """The user has been shown a slate [any length] by a release, with so many explored places at its end; only what
-        the layout has room for is kept."""
-        self.columns.explored[slot] = explored_of_first(explored, len(slate), self.layout.slate)
-        slate = slate[: self.layout.slate]
+    def set_last_slates(self, slot: int, slates: Mapping[str, Rows], release: int, explored: int = 0) -> None:
+        """The user has been shown these slates [any length], by placement, by a release, the first placement's with so
+        many explored places at its end; only what the layout has room for is kept."""
+        size, first = self.layout.slate, self.layout.placements[0]
+        self.columns.explored[slot] = explored_of_first(explored, len(slates.get(first, NO_ITEMS)), size)
         self.columns.slate[slot] = -1
-        self.columns.slate[slot, : len(slate)] = slate
+        for start, name in enumerate(self.layout.placements):
+            slate = slates.get(name, NO_ITEMS)[:size]
+            self.columns.slate[slot, start * size : start * size + len(slate)] = slate
         self.columns.slate_release[slot] = release
 
     def recent_items(self, slots: Slots, length: int) -> Rows:

@@ -173,7 +173,8 @@ def test_ranks_are_those_that_our_slates_have_for_the_same_scores() -> None:
         barred = set(known.item[first:end].tolist()) if policy.excludes(in_session=False) else set()
         places += [(user, item, scores[known.item[end - 1], item]) for item in range(ITEMS) if item not in barred]
     query, item, score = (np.array(column) for column in zip(*places, strict=True))
-    top_k_per_query(score.astype(np.float32), query.astype(np.int64), item.astype(np.int32), best)
+    eligible = np.ones(len(query), np.bool_)
+    top_k_per_query(score.astype(np.float32), eligible, query.astype(np.int64), item.astype(np.int32), best)
     hit = best.items == targets.item[:, None]
     ours = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, 0)
     ranks = rank_targets(ByLastItem(torch.from_numpy(scores)), targets, window=5)

@@ -63,7 +63,7 @@ class Ranker:
         self._neighbours = CoVisitRows()
         releases = ReleaseNumbers()
         releases.number("r1")
-        self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases)
+        self._output = OutputBuilder(Topics(Settings()), self._item_ids, releases, ("for_you",))
 
     def replay(self, states: UserStates, received: Sequence[DecodedEvent], ranked: bool) -> None:
         """Replay events as recovery does: events that the live release ranked, or that no release ranked."""

@@ -53,13 +53,13 @@ def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
         duplicate=np.zeros(count, np.bool_),
         unknown_item=np.arange(count) < unknown,
         ranked=np.ones(count, np.bool_),
-        slate=np.full((count, 1), -1, np.int32),
-        score=np.zeros((count, 1), np.float32),
+        slates=np.full((count, 1, 1), -1, np.int32),
+        scores=np.zeros((count, 1, 1), np.float32),
         explored=np.zeros(count, np.uint8),
         feedback=FeedbackColumns(
             np.full(count, -1, np.int32),
             np.zeros(count, np.int32),
-            np.full(count, NO_SLATE, np.int32),
+            np.full((count, 1), NO_SLATE, np.int32),
             np.full(count, NO_PROPENSITY),
         ),
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Ranking
-from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE, FeedbackColumns
+from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE, NOT_ON_SLATE, FeedbackColumns
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
@@ -20,32 +21,35 @@ RANKED = RankingResult(
     duplicate=np.array([False, True, False]),
     unknown_item=np.zeros(3, np.bool_),
     ranked=np.array([True, False, True]),
-    slate=np.array([[0, 1], [0, 1], [1, -1]], np.int32),
-    score=np.array([[2, 1], [2, 1], [3, 0]], np.float32),
+    slates=np.array([[[0, 1]], [[0, 1]], [[1, -1]]], np.int32),
+    scores=np.array([[[2, 1]], [[2, 1]], [[3, 0]]], np.float32),
     explored=np.zeros(3, np.uint8),
     feedback=FeedbackColumns(
         shown_release=np.full(3, -1, np.int32),
         shown_size=np.zeros(3, np.int32),
-        rank=np.full(3, NO_SLATE, np.int32),
+        ranks=np.full((3, 1), NO_SLATE, np.int32),
         propensity=np.full(3, NO_PROPENSITY),
     ),
 )
 
 
-def published(ranked: RankingResult) -> list[OutboundRecord]:
+def published(ranked: RankingResult, placements: Sequence[str] = ("for_you",)) -> list[OutboundRecord]:
     """The records for three events, the second of which is a duplicate."""
     item_ids = ItemVocabulary()
     item_ids.rows(["a", "b"])
     events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
     received = [DecodedEvent(event, 0, offset, -1) for offset, event in enumerate(events)]
-    return list(OutputBuilder(Topics(Settings()), item_ids, ReleaseNumbers()).records(received, ranked, "r1", 5))
+    releases = ReleaseNumbers()
+    releases.number("r0")
+    builder = OutputBuilder(Topics(Settings()), item_ids, releases, placements)
+    return list(builder.records(received, ranked, "r1", 5))
 
 
-def rankings(ranked: RankingResult) -> list[Ranking]:
+def rankings(ranked: RankingResult, placements: Sequence[str] = ("for_you",)) -> list[Ranking]:
     """The rankings among these records."""
     return [
         messages.rankings.decode(record.value)
-        for record in published(ranked)
+        for record in published(ranked, placements)
         if record.topic == "rankings" and record.value
     ]
 
@@ -76,3 +80,23 @@ def test_a_published_probability_is_between_0_and_1(probability: float) -> None:
     for ranking in rankings(replace(RANKED, purchase=np.full((3, 2), probability, np.float32))):
         assert ranking.purchase is not None
         assert all(0 <= item_probability <= 1 for item_probability in ranking.purchase)
+
+
+def test_a_ranking_has_the_slates_of_further_placements_by_name_and_feedback_the_ranks_on_them() -> None:
+    slates = np.array([[[0, 1], [1, -1]], [[0, 1], [0, 1]], [[1, -1], [-1, -1]]], np.int32)
+    ranks = np.array([[NO_SLATE, NO_SLATE], [NO_SLATE, NO_SLATE], [NOT_ON_SLATE, 2]], np.int32)
+    feedback = RANKED.feedback._replace(ranks=ranks, shown_release=np.array([-1, -1, 0], np.int32))
+    result = replace(RANKED, slates=slates, scores=slates.astype(np.float32), feedback=feedback)
+    first, second = rankings(result, ("for_you", "discover"))
+    assert [item.item_id for item in first.slate] == ["a", "b"]
+    assert [item.item_id for item in first.slates["discover"]] == ["b"]
+    assert (len(second.slate), second.slates) == (1, {"discover": []})
+    records = published(result, ("for_you", "discover"))
+    joined = [messages.feedback.decode(record.value or b"") for record in records if record.topic == "feedback"]
+    assert [(message.rank, message.ranks) for message in joined] == [(None, {}), (None, {"discover": 2})]
+
+
+def test_with_one_placement_messages_are_those_that_earlier_versions_wrote() -> None:
+    for record in published(RANKED):
+        assert b"slates" not in (record.value or b"")
+        assert b"ranks" not in (record.value or b"")

@@ -122,7 +122,8 @@ def test_examples_are_the_candidates_of_the_serving_core_with_their_labels(
         if at < 100 or log.ts[at] > log.ts[-1] - 3 * DAY_MS:
             continue
         candidates = propose(snapshots, ranker.live.index, ranker.neighbours, ranker.policy, states.layout.half_life_s)
-        features.append(build_features(snapshots, candidates, ranker.live.index, ranker.neighbours))
+        classes = ranker.policy.first_classes
+        features.append(build_features(snapshots, candidates, ranker.live.index, ranker.neighbours, classes))
         items = np.array([number[row] for row in candidates.item.tolist()])
         bought.append(bought_within(log, np.full(len(items), at), items, 3 * DAY_MS))
         slate = make_slates(ranker.live, ranker.neighbours, snapshots, ranker.policy, states.layout, no_lap)

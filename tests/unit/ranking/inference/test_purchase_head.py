@@ -63,7 +63,7 @@ def test_each_item_of_a_slate_has_the_probability_that_the_head_predicts(tmp_pat
     states = shop.states()
     queries = user_update.update_user_states(shop.live, states, shop.batch(states)).snapshots
     candidates = propose(queries, shop.live.index, shop.neighbours, WITH_PURCHASE, states.layout.half_life_s)
-    features = build_features(queries, candidates, shop.live.index, shop.neighbours)
+    features = build_features(queries, candidates, shop.live.index, shop.neighbours, WITH_PURCHASE.first_classes)
     probability = shop.live.purchase.probability(features[None])[0].tolist()
     said = dict(zip(zip(candidates.query.tolist(), candidates.item.tolist(), strict=True), probability, strict=True))
     expected = [[said[at, item] for item in slate] for at, slate in enumerate(ranked.slate.tolist())]

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import FEATURES, RECENCY_DECAY, build_features
+from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
@@ -36,7 +37,7 @@ def feature(name: str, recent: list[int]) -> NDArray[np.float32]:
         session_count=np.zeros(3, np.int32),
         all_own=np.zeros(1, np.float32),
     )
-    return build_features(queries, candidates, index, CoVisitRows())[:, FEATURES.index(name)]
+    return build_features(queries, candidates, index, CoVisitRows(), Policy().first_classes)[:, FEATURES.index(name)]
 
 
 def test_like_last_compares_with_the_newest_item_only() -> None:

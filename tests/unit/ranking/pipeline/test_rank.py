@@ -456,7 +456,7 @@ def test_the_highest_scores_come_first_and_of_equal_scores_the_first_candidate()
     query = np.repeat(np.arange(50), counts).astype(np.int32)
     item, scores = random.permutation(len(query)).astype(np.int32), random.normal(size=len(query)).round(1)
     best = BestCandidates.empty(50, 20)
-    slates.top_k_per_query(scores.astype(np.float32), query, item, best)
+    slates.top_k_per_query(scores.astype(np.float32), np.ones(len(query), np.bool_), query, item, best)
     for q, (first, count) in enumerate(zip(np.cumsum(counts) - counts, counts, strict=True)):
         expected = first + np.argsort(-scores[first : first + count], kind="stable")[:20]
         n = len(expected)

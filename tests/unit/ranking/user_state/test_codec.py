@@ -14,6 +14,7 @@ import pytest
 from anabranch import messages
 from anabranch.kafka.topics import ENVELOPE_BYTES, OWN_BYTES
 from anabranch.messages import Event, UserState, UserStateV1, encode_binary
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, Placement
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.policy import Policy
@@ -37,7 +38,13 @@ SAMPLES = Path(__file__).with_name("saved_states")
 class Process:
     """What one process has in memory: ids and releases have other numbers in every process."""
 
-    def __init__(self, folder: Path, layout: StateLayout = LAYOUT, others_first: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        layout: StateLayout = LAYOUT,
+        others_first: int = 0,
+        placements: tuple[Placement, ...] = (FOR_YOU,),
+    ) -> None:
         if not folder.exists():
             write_release(folder, "r1", CATALOGUE)
         self.item_ids, self.releases = ItemVocabulary(), ReleaseNumbers()
@@ -46,18 +53,27 @@ class Process:
             self.releases.number(f"r{-n}")
         live = live_release(folder, self.item_ids, CATALOGUE)
         self.live = replace(live, number=self.releases.number("r1"))
-        self.states = UserStates(layout, DIMS, DIMS)
+        self.policy = Policy(placements=placements)
+        self.states = UserStates(layout._replace(placements=self.policy.placement_names), DIMS, DIMS)
 
     def rank(self, events: list[Event]) -> rank.RankingResult:
         slots = self.states.slots(event.user_id for event in events)
         batch = EventBatch.from_events(events, slots, self.item_ids)
-        ranked = rank.rank(self.live, CoVisitRows(), self.states, batch, Policy())
+        ranked = rank.rank(self.live, CoVisitRows(), self.states, batch, self.policy)
         self.states.columns.next_offset[slots] = np.arange(len(events)) + 1
         return ranked
 
     def save(self, *users: str) -> list[bytes]:
         slots = self.states.slots(users)
         return [encode_binary(one) for one in save(self.states, slots, self.item_ids, self.releases)]
+
+    def slates(self, user: str) -> dict[str, list[str]]:
+        """What the user was shown last, by placement."""
+        layout, slate = self.states.layout, self.states.columns.slate[self.states.slot_of(user)]
+        return {
+            name: [self.item_ids.id(row) for row in shown.tolist() if row >= 0]
+            for name, shown in zip(layout.placements, slate.reshape(-1, layout.slate), strict=True)
+        }
 
     def load(self, payloads: list[bytes], *users: str) -> None:
         saved = [messages.user_states.decode(payload) for payload in payloads]
@@ -96,6 +112,17 @@ def test_a_loaded_state_ranks_like_the_saved_one(folder: Path, count: int) -> No
     assert np.array_equal(ranked.score, again.score)
     for row, same in zip(ranked.slate.ravel(), again.slate.ravel(), strict=True):
         assert one.item_ids.id(row) == other.item_ids.id(same)
+
+
+def test_slates_are_kept_under_the_names_of_their_placements(folder: Path) -> None:
+    one = Process(folder, placements=(FOR_YOU, AGAIN, DISCOVER))
+    other = Process(folder, placements=(DISCOVER, Placement(name="new"), AGAIN))
+    one.rank(events(40))
+    other.load(one.save(*USERS), *USERS)
+    for user in USERS:
+        shown = one.slates(user)
+        assert shown["again"], "the user had been shown something again"
+        assert other.slates(user) == {"discover": shown["discover"], "new": [], "again": shown["again"]}
 
 
 def test_saving_a_loaded_state_gives_the_same_bytes(folder: Path) -> None:
@@ -216,7 +243,9 @@ def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None
         name: int(re.findall(r"le=(\d+)", str(FIELDS[name]))[0])
         for name in ("history_length", "own_items", "slate_size", "dedupe_window")
     }
-    layout, item_ids, releases = StateLayout.from_settings(Settings(**largest)), ItemVocabulary(), ReleaseNumbers()
+    placements = tuple(Placement(name=f"{n}".rjust(32, "p")) for n in range(8))
+    layout = StateLayout.from_settings(Settings(**largest, placements=placements))
+    item_ids, releases = ItemVocabulary(), ReleaseNumbers()
     states = UserStates(layout, 4096, 4096, capacity=2)
     slots = states.slots(["ann"])
     columns, lists = states.snapshot(slots)
@@ -225,7 +254,7 @@ def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None
     columns.encoded_by[:] = columns.slate_release[:] = releases.number("é" * 512)
     items = item_ids.mentioned(f"{n}" for n in range(5000))
     lists.history_item[:], lists.long_term.item[:] = items[: layout.history], items[: layout.long_term_items]
-    columns.slate[:] = items[: layout.slate]
+    columns.slate[:] = np.tile(items[: layout.slate], len(placements))
     states.overwrite(slots, StateSnapshot(columns, lists))
     [state] = save(states, slots, item_ids, releases)
     assert 600_000 < len(encode_binary(state)) < OWN_BYTES - ENVELOPE_BYTES

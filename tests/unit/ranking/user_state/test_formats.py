@@ -16,6 +16,8 @@ from anabranch.settings import Settings
 from tests.unit.ranking.user_state.test_codec import LAYOUT, USERS, Process, events
 
 HALF_LIFE_S = LAYOUT.half_life_s
+ADDED_SINCE = {"explored": 2, "placement": "discover", "slates": {"again": bytes(8)}}
+"""Fields that both formats got after their samples were written, in their order, with values that are no defaults."""
 
 
 @pytest.fixture
@@ -46,22 +48,23 @@ def test_the_version_before_reads_it_too_for_it_passes_over_what_it_does_not_kno
     for state in states:
         written = msgspec.msgpack.decode(encode_binary(in_format(state, 1, HALF_LIFE_S)))
         assert [type(value) for value in written[: len(sample)]] == [type(value) for value in sample]
-        assert len(written) == len(sample) + 2
+        assert len(written) == len(sample) + 1 + len(ADDED_SINCE)
         without = messages.user_states.decode(msgspec.msgpack.encode(written[: len(sample)]))
-        assert without == msgspec.structs.replace(in_first_format(state), long_term=None, explored=0)
+        defaults = {"explored": 0, "placement": "for_you", "slates": {}}
+        assert without == msgspec.structs.replace(in_first_format(state), long_term=None, **defaults)
 
 
-def test_explored_places_are_at_the_end_of_both_formats_where_the_version_before_passes_over_them(
+def test_what_was_added_is_at_the_end_of_both_formats_where_the_version_before_passes_over_it(
     states: list[UserState],
 ) -> None:
     samples = Path(__file__).with_name("saved_states")
-    for number, state in enumerate(states):
-        explored = msgspec.structs.replace(state, explored=number + 1)
-        assert upgraded(in_first_format(explored), HALF_LIFE_S).explored == number + 1
-        for version, newer in ((1, 2), (2, 1)):
+    for state in states:
+        full = msgspec.structs.replace(state, **ADDED_SINCE)
+        assert upgraded(in_first_format(full), HALF_LIFE_S) == full
+        for version, newer in ((1, 1 + len(ADDED_SINCE)), (2, len(ADDED_SINCE))):
             sample = msgspec.msgpack.decode((samples / f"v{version}.msgpack").read_bytes())
-            written = msgspec.msgpack.decode(encode_binary(in_format(explored, version, HALF_LIFE_S)))
-            assert written[-1] == number + 1
+            written = msgspec.msgpack.decode(encode_binary(in_format(full, version, HALF_LIFE_S)))
+            assert written[-len(ADDED_SINCE) :] == list(ADDED_SINCE.values())
             assert [type(value) for value in written[:-newer]] == [type(value) for value in sample]
 
 

@@ -117,8 +117,8 @@ def test_restoring_a_snapshot_keeps_what_is_known_of_saved_states(states: UserSt
 
 def test_a_slate_replaces_the_last_one(states: UserStates) -> None:
     slot = int(states.slots(["ann"], 1)[0])
-    states.set_last_slate(slot, np.arange(30, dtype=np.int32), 3)
-    states.set_last_slate(slot, np.array([7, 8], np.int32), 4)
+    states.set_last_slates(slot, {"for_you": np.arange(30, dtype=np.int32)}, 3)
+    states.set_last_slates(slot, {"for_you": np.array([7, 8], np.int32)}, 4)
     assert states.columns.slate[slot].tolist() == [7, 8] + [-1] * 18
     assert states.columns.slate_release[slot] == 4
 
@@ -128,7 +128,7 @@ def test_a_slate_that_is_cut_keeps_the_explored_places_that_are_left(
     states: UserStates, size: int, explored: int, kept: int
 ) -> None:
     slot = int(states.slots(["ann"], 1)[0])
-    states.set_last_slate(slot, np.arange(size, dtype=np.int32), 3, explored)
+    states.set_last_slates(slot, {"for_you": np.arange(size, dtype=np.int32)}, 3, explored)
     assert states.columns.explored[slot] == kept
 
 

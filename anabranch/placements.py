@@ -1,0 +1,42 @@
+"""Placements: the named places where slates are shown, and which items each may show."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+PlacementName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+
+
+class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A place where a slate is shown. All placements choose from the same candidates and scores of a ranking."""
+
+    name: PlacementName
+    repeats: Literal["allow", "only", "never"] = "allow"
+    """Items that the user has had an event about. allow: shown among the others, unless `exclude_seen` or
+    `allow_session_repeats` excludes them. only: nothing else is shown, and what is of the current session only with
+    `allow_session_repeats`. never: not shown."""
+    without: tuple[PlacementName, ...] = ()
+    """Placements before this one: what stands on their slates is not shown here too."""
+
+
+FOR_YOU = Placement(name="for_you")
+AGAIN = Placement(name="again", repeats="only")
+DISCOVER = Placement(name="discover", repeats="never")
+
+
+def contradictions(placements: tuple[Placement, ...]) -> list[str]:
+    """What is wrong with placements that are valid alone, each with its remedy."""
+    problems, earlier = [], list[str]()
+    for placement in placements:
+        if placement.name in earlier:
+            problems.append(f"two placements are named {placement.name}; name one of them differently")
+        problems += [
+            f"placement {placement.name} is without {name}, which is no placement before it; those before it are: "
+            f"{', '.join(earlier) or 'none'}"
+            for name in placement.without
+            if name not in earlier
+        ]
+        earlier.append(placement.name)
+    return problems
