@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from heapq import nlargest
 
 import numpy as np
@@ -74,6 +74,25 @@ class NeighbourCounts:
 def top_items(scores: ItemScores, k: int) -> list[int]:
     """The k items with the highest scores, best first; of equal scores the lower item number first."""
     return [-item for _, item in nlargest(k, ((score, -item) for item, score in scores.items()))]
+
+
+def top_admitted(
+    scores: NDArray[np.float64],
+    items: NDArray[np.int32],
+    k: int,
+    copies: int,
+    admitted: tuple[Collection[int], Collection[int] | None],
+) -> list[int]:
+    """As `top_of_repeated`, for the items with a score in `scores` [C], by item number, where they are admitted.
+
+    `admitted` has the items that are excluded, whose scores are set to 0, and those among which the others must be;
+    None: all.
+    """
+    exclude, among = admitted
+    scores[[item for item in exclude if item < len(scores)]] = 0
+    if among is not None:
+        items = np.array([item for item in among if item < len(scores)], np.int32)
+    return top_of_repeated(items, scores[items], k, copies)
 
 
 def top_of_repeated(items: NDArray[np.int32], scores: NDArray[np.float64], k: int, copies: int) -> list[int]:

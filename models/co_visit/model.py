@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from models.co_visit.counts import ItemScores, NeighbourCounts, top_items, top_of_repeated
+from models.co_visit.counts import ItemScores, NeighbourCounts, top_admitted, top_items
 from models.co_visit.repeat_rates import RepeatRates
 from models.co_visit.rule import CoVisitRule
 from models.co_visit.table import CoVisitTable
@@ -90,7 +90,9 @@ class CoVisitModel:
         self._repeat_rates.learn(user, item, history)
         self._count_pairs(user, item, history, weight)
 
-    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
+    def slate(
+        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[int]:
         """The k items with the highest score by the rule of `CoVisitScoring`, best first.
 
         Of equal scores the lower item number comes first. Pairs of fewer than the rule's `min_users` do not count,
@@ -103,9 +105,7 @@ class CoVisitModel:
             self._scratch = np.zeros(2 * int(items.max()))
         scores = self._scratch
         np.add.at(scores, items, shares)
-        excluded = [item for item in exclude if item < len(scores)]
-        scores[excluded] = 0
-        top = top_of_repeated(items, scores[items], k, 2 * self.scoring.recent)
+        top = top_admitted(scores, items, k, 2 * self.scoring.recent, (exclude, among))
         scores[items] = 0
         return top
 

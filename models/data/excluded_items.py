@@ -1,15 +1,17 @@
-"""The items that a ranker does not show a user, as far as it remembers them: what learns or ranks beside it leaves out
-the same."""
+"""The items of a user that a ranker does not show, and those that it does, as far as it remembers them: what learns or
+ranks beside it does the same."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 
+from anabranch.placements import Placement
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.types import Rows
+from anabranch.ranking.types import Mask, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import UserStates
@@ -22,7 +24,8 @@ from models.data.sequences import Positions, Sequences
 
 @dataclass(frozen=True)
 class SlateRules:
-    """What decides a slate besides the ranker that makes it: its length, and what it must not show."""
+    """What decides the slates of a placement besides the ranker that makes them: their length, and what they must not
+    show. The placement is the policy's first."""
 
     policy: Policy
     layout: StateLayout
@@ -37,22 +40,32 @@ class SlateRules:
         """Items of a slate."""
         return self.layout.slate
 
+    @property
+    def placement(self) -> Placement:
+        """The placement."""
+        return self.policy.placements[0]
+
+    @property
+    def by_placement(self) -> list[Self]:
+        """The rules of each of the policy's placements."""
+        return [replace(self, policy=replace(self.policy, placements=(one,))) for one in self.policy.placements]
+
 
 @dataclass(frozen=True)
-class ExcludedItems:
-    """Items excluded at M points of a log, by the log's item numbers."""
+class UserItems:
+    """Some items of a user's own at M points of a log, by the log's item numbers."""
 
-    point: Positions  # [M] of each point its number among the `offset`s; -1: nothing is excluded
+    point: Positions  # [M] of each point its number among the `offset`s; -1: there are none
     item: Rows  # [K], one point after the other
     offset: Positions  # [m + 1] where the items of each point begin, and K
 
     def of_point(self, index: int) -> set[int]:
-        """The items excluded at a point."""
+        """The items at a point."""
         number = int(self.point[index])
         return set() if number < 0 else set(self.item[self.offset[number] : self.offset[number + 1]].tolist())
 
     def padded(self, indices: slice | Positions = slice(None)) -> Rows:
-        """The items excluded at some points, by default at all of them: [m, h], -1 padded."""
+        """The items at some points, by default at all of them: [m, h], -1 padded."""
         point = self.point[indices]
         start = self.offset[point]
         count = np.where(point >= 0, self.offset[point + 1] - start, 0)
@@ -62,13 +75,28 @@ class ExcludedItems:
         return padded.astype(np.int32)
 
 
-def excluded_items(log: EventLog, rows: Positions, rules: SlateRules) -> ExcludedItems:
+def excluded_items(log: EventLog, rows: Positions, rules: SlateRules) -> UserItems:
     """What a ranker excludes at the events at rows [M], by the state that each user had before the event."""
     return excluded_after(log, log.previous()[rows], rules)
 
 
-def excluded_after(events: EventLog | Sequences, rows: Positions, rules: SlateRules) -> ExcludedItems:
-    """What a ranker excludes right after the events at rows [M], by the user's state then; nothing where a row is -1.
+def excluded_after(events: EventLog | Sequences, rows: Positions, rules: SlateRules) -> UserItems:
+    """What a ranker excludes after the events at rows [M], by the user's state then; where a row is -1, nothing."""
+    return _items_after(events, rows, rules, lambda snapshots: _excluded(snapshots, rules.policy))
+
+
+def own_items(log: EventLog, rows: Positions, rules: SlateRules) -> UserItems:
+    """All items of the user's own that a ranker remembers at the events at rows [M], by the state before the event."""
+    return _items_after(log, log.previous()[rows], rules, _own)
+
+
+def _items_after(
+    events: EventLog | Sequences,
+    rows: Positions,
+    rules: SlateRules,
+    choose: Callable[[UserSnapshots], tuple[Rows, Mask]],
+) -> UserItems:
+    """The items that `choose` takes of the users' states [n]: all of their items [n, h], and which of them.
 
     The states are the ranker's own: a user's history and long-term items are bounded, so a ranker forgets, and may show
     again what the user had long ago. A user's events must be in time order, those of others may come between or not.
@@ -84,20 +112,24 @@ def excluded_after(events: EventLog | Sequences, rows: Positions, rules: SlateRu
         first, last = np.searchsorted(snapshot_rows, [part.start, part.stop])
         no_duplicates = np.zeros(len(columns.ts), np.bool_)
         _, snapshots = states.apply_events(columns, no_duplicates, snapshot_rows[first:last] - start)
-        listed, excluded = _lists(snapshots, rules.policy)
-        items.append(listed[excluded])
-        counts.append(excluded.sum(axis=1))
+        listed, chosen = choose(snapshots)
+        items.append(listed[chosen])
+        counts.append(chosen.sum(axis=1))
     offset = np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
     point = np.where(rows >= 0, np.searchsorted(snapshot_rows, rows), -1)
-    return ExcludedItems(point, np.concatenate(items), offset)
+    return UserItems(point, np.concatenate(items), offset)
 
 
-def _lists(snapshots: UserSnapshots, policy: Policy) -> tuple[Rows, np.ndarray]:
-    """All items that the states [n] have, [n, h], and which of them the policy excludes."""
-    age = np.arange(snapshots.recent.shape[1])
-    session = (age < snapshots.session_length[:, None]) & policy.excludes(in_session=True)
-    seen = np.full(snapshots.recent.shape, policy.excludes(in_session=False))
-    nth = np.arange(snapshots.long_term.item.shape[1])
-    long_term = (nth < snapshots.long_term_size[:, None]) & policy.excludes(in_session=False)
+def _own(snapshots: UserSnapshots) -> tuple[Rows, Mask]:
+    """The items of the states [n], [n, h], and which entries hold one."""
     listed = np.concatenate([snapshots.recent, snapshots.long_term.item], axis=1)
-    return listed, np.concatenate([session | seen, long_term], axis=1) & (listed >= 0)
+    in_long_term = np.arange(snapshots.long_term.item.shape[1]) < snapshots.long_term_size[:, None]
+    return listed, np.concatenate([snapshots.recent >= 0, in_long_term], axis=1)
+
+
+def _excluded(snapshots: UserSnapshots, policy: Policy) -> tuple[Rows, Mask]:
+    """The items of the states [n], [n, h], and which of them the policy excludes."""
+    listed, present = _own(snapshots)
+    in_session = np.arange(listed.shape[1]) < snapshots.session_length[:, None]
+    excluded = np.where(in_session, policy.excludes(in_session=True), policy.excludes(in_session=False))
+    return listed, excluded & present

@@ -17,8 +17,10 @@ class Baseline(Protocol):
 
     name: str
 
-    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
-        """The k best items for the user that are not excluded, best first."""
+    def slate(
+        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[int]:
+        """The k best items for the user that are not excluded, of all or `among` some, best first."""
         ...
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
@@ -42,7 +44,11 @@ class Popularity:
         self._top: list[tuple[float, int]] = []
         """(-score, item), best first."""
 
-    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
+    def slate(
+        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[int]:
+        if among is not None:
+            return top_items(_admitted(self._scores, exclude, among), k)
         slate: list[int] = []
         for _, item in self._top:
             if len(slate) == k:
@@ -50,7 +56,7 @@ class Popularity:
             if item not in exclude:
                 slate.append(item)
         if len(slate) < k and len(self._scores) > self._cached:
-            return top_items({item: score for item, score in self._scores.items() if item not in exclude}, k)
+            return top_items(_admitted(self._scores, exclude), k)
         return slate
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
@@ -79,9 +85,10 @@ class PersonalFrequency:
         self._decay = ForwardDecay(half_life_ms, self._rescale)
         self._users: dict[int, ItemScores] = {}
 
-    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
-        own = self._users.get(user, {})
-        return top_items({item: score for item, score in own.items() if item not in exclude}, k)
+    def slate(
+        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[int]:
+        return top_items(_admitted(self._users.get(user, {}), exclude, among), k)
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         if item == NONE:
@@ -93,3 +100,9 @@ class PersonalFrequency:
     def _rescale(self, factor: float) -> None:
         for user, scores in self._users.items():
             self._users[user] = {item: score * factor for item, score in scores.items()}
+
+
+def _admitted(scores: ItemScores, exclude: Collection[int], among: Collection[int] | None = None) -> ItemScores:
+    """The scores of the items that are not excluded, and `among` those given."""
+    items = scores if among is None else (item for item in among if item in scores)
+    return {item: scores[item] for item in items if item not in exclude}

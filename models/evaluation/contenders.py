@@ -13,7 +13,7 @@ from models.data.event_log import DAY_MS, NONE, EventLog
 from models.data.excluded_items import SlateRules
 from models.data.history import visits
 from models.evaluation.baselines import Baseline
-from models.evaluation.prequential import predict
+from models.evaluation.prequential import Question, predict
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
 from models.evaluation.slices import Mask, cut_slices
 from models.metrics.ranking import Ranks
@@ -87,7 +87,8 @@ def evaluate_contenders(
     scored = np.zeros(len(log), np.bool_)
     scored[rows] = True
     _learn(contenders.baselines, log, start, done)
-    predicted = predict(log, scored, [contenders.co_visit, *contenders.baselines], rules, done, trained_events=start)
+    baselines = [contenders.co_visit, *contenders.baselines]
+    [predicted] = predict(log, baselines, [Question(scored, rules)], done, trained_events=start)
     slices = cut_slices(log, start, rows, np.array(predicted.repeat, np.bool_), domains)
     return PairedRanks(
         user=log.user[rows],

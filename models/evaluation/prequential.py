@@ -15,11 +15,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from anabranch.messages import Event, Feedback
+from anabranch.placements import FOR_YOU
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
-from models.data.excluded_items import SlateRules, excluded_items
+from models.data.excluded_items import SlateRules, excluded_items, own_items
 from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline
+from models.evaluation.slices import placement_events, repeats
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
 from models.offline.offline_ranker import OfflineRankings
@@ -34,32 +36,40 @@ class ServedLog:
     """N events in time order, and the position of each event's item on the slate that its user had."""
 
     log: EventLog
-    rank: Ranks  # [N] NO_SLATE, NOT_ON_SLATE, or the position from 1
+    ranks: Ranks  # [N, P] by placement: NO_SLATE, NOT_ON_SLATE, or the position from 1
     release: NDArray[np.int32]  # [N] index into `releases`, -1 without a slate
     releases: tuple[str, ...]
 
+    @property
+    def rank(self) -> Ranks:
+        """[N] on the first placement"""
+        return self.ranks[:, 0]
+
     @classmethod
-    def from_feedback(cls, warm_up: Iterable[Event], feedback: Iterable[Feedback]) -> ServedLog:
+    def from_feedback(
+        cls, warm_up: Iterable[Event], feedback: Iterable[Feedback], placements: Sequence[str] = (FOR_YOU.name,)
+    ) -> ServedLog:
         """The log of `warm_up` events, which were not ranked, and of the ranked events in `feedback`."""
         events = list(warm_up)
         warm_up_events = len(events)
         joined = list(feedback)
         events.extend(row.event for row in joined)
         releases = {name: index for index, name in enumerate(sorted({row.release for row in joined if row.release}))}
-        rank = np.full(len(events), NO_SLATE, np.int32)
+        ranks = np.full((len(events), len(placements)), NO_SLATE, np.int32)
         release = np.full(len(events), -1, np.int32)
-        rank[warm_up_events:] = [_rank(row) for row in joined]
+        for number, name in enumerate(placements):
+            ranks[warm_up_events:, number] = [_rank(row, name) for row in joined]
         release[warm_up_events:] = [releases.get(row.release or "", -1) for row in joined]
         by_time = np.argsort([event.ts for event in events], kind="stable")
-        return cls(EventLog.from_events(events), rank[by_time], release[by_time], tuple(releases))
+        return cls(EventLog.from_events(events), ranks[by_time], release[by_time], tuple(releases))
 
     @classmethod
     def from_offline(cls, log: EventLog, rankings: OfflineRankings, release_id: str) -> ServedLog:
         """The log that a release would have left had it served `rankings` for the newest events of `log`."""
-        rank = np.full(len(log), NO_SLATE, np.int32)
-        rank[len(log) - len(rankings.rank) :] = rankings.rank
-        release = np.where(rank == NO_SLATE, -1, 0).astype(np.int32)
-        return cls(log, rank, release, (release_id,))
+        unranked = np.full((len(log) - len(rankings.ranks), rankings.ranks.shape[1]), NO_SLATE, np.int32)
+        ranks = np.concatenate([unranked, rankings.ranks])
+        release = np.where(ranks[:, 0] == NO_SLATE, -1, 0).astype(np.int32)
+        return cls(log, ranks, release, (release_id,))
 
     @property
     def scored(self) -> NDArray[np.bool_]:
@@ -68,10 +78,11 @@ class ServedLog:
         return scored
 
 
-def _rank(feedback: Feedback) -> int:
+def _rank(feedback: Feedback, placement: str) -> int:
     if feedback.release is None:
         return NO_SLATE
-    return NOT_ON_SLATE if feedback.rank is None else feedback.rank
+    rank = feedback.rank if placement == feedback.placement else feedback.ranks.get(placement)
+    return NOT_ON_SLATE if rank is None else rank
 
 
 class Scores(Struct, frozen=True, kw_only=True):
@@ -109,11 +120,21 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 
 class Prequential(Struct, frozen=True, kw_only=True):
-    """Overall, for each release on the events it served, and by slice."""
+    """Overall, for each release on the events it served, by slice, and for each further placement on the events that it
+    is for."""
 
     overall: Comparison
     releases: dict[str, Comparison]
     slices: dict[str, Comparison]
+    placements: dict[str, Comparison] = {}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Slates that baselines are asked for."""
+
+    at: NDArray[np.bool_]  # [N] the events before which they are asked
+    rules: SlateRules
 
 
 @dataclass
@@ -136,8 +157,9 @@ def evaluate_prequentially(
 
     The slates of `against` keep to the `rules` of what served. Calls `done(n)` after every n events of the log.
     """
-    predicted = predict(served.log, served.scored, against, rules, done)
     scored = served.scored
+    asked = _asked(served, rules)
+    predicted, *further = predict(served.log, against, asked, done)
     ranks = {SERVED: served.rank[scored]}
     ranks |= {name: np.array(values, np.int32) for name, values in predicted.ranks.items()}
     user, release = served.log.user[scored], served.release[scored]
@@ -147,7 +169,25 @@ def evaluate_prequentially(
         overall=compare(ranks, user),
         releases={name: _compare_slice(ranks, user, release == index) for index, name in enumerate(served.releases)},
         slices={name: _compare_slice(ranks, user, mask) for name, mask in slices.items()},
+        placements={
+            question.rules.placement.name: _compare_placement(served, number, question, baselines)
+            for number, (question, baselines) in enumerate(zip(asked[1:], further, strict=True), start=1)
+        },
     )
+
+
+def _asked(served: ServedLog, rules: SlateRules) -> list[Question]:
+    """The first placement is asked at every scored event, each other at those that it is for."""
+    first, *others = rules.by_placement
+    repeat = repeats(served.log)
+    at = [served.scored & placement_events(other.placement, repeat) for other in others]
+    return [Question(served.scored, first), *map(Question, at, others)]
+
+
+def _compare_placement(served: ServedLog, number: int, question: Question, baselines: BaselineRanks) -> Comparison:
+    ranks = {SERVED: served.ranks[question.at, number]}
+    ranks |= {name: np.array(values, np.int32) for name, values in baselines.ranks.items()}
+    return compare(ranks, served.log.user[question.at])
 
 
 def compare(ranks: dict[str, Ranks], user: NDArray[np.integer]) -> Comparison:
@@ -164,34 +204,28 @@ def compare(ranks: dict[str, Ranks], user: NDArray[np.integer]) -> Comparison:
 
 def predict(
     log: EventLog,
-    scored: NDArray[np.bool_],
     against: Sequence[Baseline],
-    rules: SlateRules,
+    questions: Sequence[Question],
     done: Callable[[int], None] = lambda n: None,
     trained_events: int = 0,
-) -> BaselineRanks:
-    """Run the baselines over the log, and record the rank of the item of each `scored` [N] event on their slates.
+) -> list[BaselineRanks]:
+    """Run the baselines over the log, and record the rank of the event's item on their slates, for each question.
 
     The baselines were trained on the first `trained_events` events already. Their slates are as long as those of a
-    ranker with the same `rules`, and exclude what it would.
+    ranker with the same rules, and leave out what it would.
     """
-    predicted = BaselineRanks(ranks={baseline.name: [] for baseline in against})
-    excluded = excluded_items(log, np.flatnonzero(scored), rules)
-    histories = Histories(rules.layout.history)
+    recorders = [_Recorder(log, against, question) for question in questions]
+    histories = Histories(questions[0].rules.layout.history)
     visited: dict[int, set[int]] = {}
-    for count, ((user, item, ts, session), is_scored) in enumerate(
-        zip(visits(log), scored.tolist(), strict=True), start=1
-    ):
+    for count, (user, item, ts, session) in enumerate(visits(log), start=1):
         history, own = histories.get(user), visited.setdefault(user, set())
-        if is_scored:
-            exclude = excluded.of_point(len(predicted.repeat))
-            predicted.repeat.append(item in own)
-            for baseline in against:
-                slate = baseline.slate(user, rules.slate, exclude)
-                predicted.ranks[baseline.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
+        was_in = item in own
+        asked = [recorder for recorder in recorders if recorder.is_asked(count - 1)]
+        for recorder in asked:
+            recorder.predict(user, item)
         history.enter(item, ts, session)
-        if is_scored:
-            predicted.first_of_session.append(history.session_length == 1)
+        for recorder in asked:
+            recorder.note(was_in, history.session_length == 1)
         if item != NONE:
             own.add(item)
         if count > trained_events:
@@ -200,7 +234,35 @@ def predict(
         if count % PROGRESS_EVERY == 0:
             done(PROGRESS_EVERY)
     done(len(log) % PROGRESS_EVERY)
-    return predicted
+    return [recorder.predicted for recorder in recorders]
+
+
+class _Recorder:
+    """Asks the baselines one question at each of its events."""
+
+    def __init__(self, log: EventLog, against: Sequence[Baseline], question: Question) -> None:
+        rows, rules = np.flatnonzero(question.at), question.rules
+        self.predicted = BaselineRanks(ranks={baseline.name: [] for baseline in against})
+        self._against = against
+        self._asked: list[bool] = question.at.tolist()
+        self._length = rules.slate
+        self._excluded = excluded_items(log, rows, rules)
+        self._among = own_items(log, rows, rules) if rules.placement.repeats == "only" else None
+
+    def is_asked(self, row: int) -> bool:
+        return self._asked[row]
+
+    def predict(self, user: int, item: int) -> None:
+        point = len(self.predicted.repeat)
+        exclude = self._excluded.of_point(point)
+        among = None if self._among is None else self._among.of_point(point)
+        for baseline in self._against:
+            slate = baseline.slate(user, self._length, exclude, among)
+            self.predicted.ranks[baseline.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
+
+    def note(self, repeat: bool, first_of_session: bool) -> None:
+        self.predicted.repeat.append(repeat)
+        self.predicted.first_of_session.append(first_of_session)
 
 
 def _compare_slice(ranks: dict[str, Ranks], user: NDArray[np.integer], mask: NDArray[np.bool_]) -> Comparison:

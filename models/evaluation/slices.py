@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES
+from anabranch.placements import Placement
 from models.data.event_log import NONE, EventLog
 from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
 
@@ -35,6 +36,11 @@ def cut_slices(
     return (
         tasks | dict(_by_domain(item, domains, len(log.item_ids))) | cold | {"repeat": repeat, "new_to_user": ~repeat}
     )
+
+
+def placement_events(placement: Placement, repeat: Mask) -> Mask:
+    """Of events, whose user had the item before where `repeat` is set, those that a placement is for."""
+    return {"allow": np.ones_like(repeat), "only": repeat, "never": ~repeat}[placement.repeats]
 
 
 def repeats(log: EventLog) -> Mask:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from anabranch.placements import Placement
+from models.evaluation.slices import placement_events
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Gains, Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
 
@@ -60,3 +62,15 @@ def improvement_by_cutoff(ranks: Ranks, baseline: Ranks, user: NDArray[np.intege
 def quality_by_slice(ranks: Ranks, slices: Mapping[str, NDArray[np.bool_]]) -> dict[str, Quality]:
     """Metrics of every slice that has an event."""
     return {name: Quality.from_ranks(ranks[mask]) for name, mask in slices.items() if mask.any()}
+
+
+def quality_by_placement(
+    ranks: Ranks, placements: Sequence[Placement], repeat: NDArray[np.bool_]
+) -> dict[str, Quality]:
+    """Metrics of each placement on the events that it is for, by its name, from the ranks [M, P] on their slates;
+    `repeat` [M] marks the events whose user had the item before."""
+    at = (placement_events(placement, repeat) for placement in placements)
+    return {
+        placement.name: Quality.from_ranks(ranks[is_for, number])
+        for number, (placement, is_for) in enumerate(zip(placements, at, strict=True))
+    }

@@ -87,13 +87,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class BenchmarkRanks:
-    """The M predicted events of a test, and the position of each event's item on the release's slate."""
+    """The M predicted events of a test, and the position of each event's item on the release's slates."""
 
     row: NDArray[np.int64]  # [M] rows of the benchmark's log
     user: NDArray[np.int32]  # [M]
     item: NDArray[np.int32]  # [M]
-    rank: Ranks  # [M]
+    ranks: Ranks  # [M, P] position of the event's item on the release's slate of each placement
     slices: dict[str, Mask]  # [M] each, see `cut_slices`; `new_items` are those without an event in training
+
+    @property
+    def rank(self) -> Ranks:
+        """[M] on the first placement"""
+        return self.ranks[:, 0]
 
 
 def session_benchmark(folder: Path, config: ReleaseCandidateConfig) -> OfflineBenchmark:
@@ -237,8 +242,8 @@ def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance 
     """Rank the test. Calls `done(n)` after every n events of the test and of its users' past."""
     rows, start = rows_of_test_users(benchmark)
     log = benchmark.log.take(rows)
-    rank = rank_events(ranker, log, start, done).rank
-    predicted = np.flatnonzero((rank != NO_SLATE) & (log.item[start:] != NONE))
+    ranks = rank_events(ranker, log, start, done).ranks
+    predicted = np.flatnonzero((ranks[:, 0] != NO_SLATE) & (log.item[start:] != NONE))
     row, repeat = rows[start:][predicted], repeats(log)[start:][predicted]
     domains, train_log, item = [item.domain for item in benchmark.items], benchmark.train_log, benchmark.log.item[row]
     new_items = ~np.isin(item, train_log.item)
@@ -246,7 +251,7 @@ def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance 
         row=row,
         user=benchmark.log.user[row],
         item=item,
-        rank=rank[predicted],
+        ranks=ranks[predicted],
         slices=cut_slices(benchmark.log, len(train_log), row, repeat, domains) | {"new_items": new_items},
     )
 

@@ -139,5 +139,5 @@ def _predict_by_co_visits(benchmark: OfflineBenchmark, number: int) -> Period:
     rows = np.flatnonzero(test.previous() >= 0)
     rules = SlateRules(benchmark.config.policy, benchmark.config.layout)
     rank = seed_ranks(model, prediction_points_before(test, rows, rules), test.item[rows], rules.slate)
-    ranks = BenchmarkRanks(benchmark.start + rows, test.user[rows], test.item[rows], rank, {})
+    ranks = BenchmarkRanks(benchmark.start + rows, test.user[rows], test.item[rows], rank[:, None], {})
     return Period("co_visit", number, ranks, cost)

@@ -21,7 +21,7 @@ from models.data.event_log import NotEnoughData
 from models.evaluation.prequential import ServedLog, evaluate_prequentially
 from models.evaluation.rank_files import RankedEvents, write_ranks
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
-from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_slice
+from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_by_placement, quality_by_slice
 from models.experiments import benchmark as bench
 from models.experiments.attribution import CompleteRanking, rank_without, trained_again
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
@@ -108,6 +108,9 @@ class Evaluation:
             **trained.summary,
             **({} if self.division.train_on is None else {"rows": self.division.train_on.value}),
             **_quality(tested.rank, tested),
+            "placements": msgspec.to_builtins(
+                quality_by_placement(tested.ranks[:, 1:], ranker.policy.placements[1:], tested.slices["repeat"])
+            ),
             "seeds": {name: _comparison(tested, ranks) for name, ranks in seed_models.items()},
             "without": {
                 part.name: {"trained_again": trained_again(part)} | _comparison(tested, without[part.name])

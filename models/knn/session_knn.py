@@ -48,14 +48,16 @@ class SessionKnn:
         history.enter(item, ts, session)
         self._newest[user] = self._log.append(item, self._session[user], ts, before)
 
-    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
+    def slate(
+        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[int]:
         """The k items with the most votes that are not excluded; of equal ones the lower item number first."""
         rule, log = self.rule, self._log
         matches = find_matches(log, self._query(user), rule.sampled)
         aged = matches.similarity * 0.5 ** ((log.newest_ts - self._end_ts(matches)) / rule.half_life_ms)
         matches = most_similar(matches._replace(similarity=aged), rule.neighbours)
         weights = np.exp(-np.arange(rule.reach + 1) / rule.distance)
-        return self._votes.top(log, matches, (weights, weights), k, exclude)
+        return self._votes.top(log, matches, (weights, weights), k, (exclude, among))
 
     def _query(self, user: int) -> Query:
         history = self._histories.get(user)

@@ -47,7 +47,9 @@ class UserKnn:
         self._newest = grown(self._newest, user + 1)
         self._newest[user] = self._log.append(item, user, ts, int(self._newest[user]))
 
-    def slate(self, user: int, k: int, exclude: Collection[int] = ()) -> list[int]:
+    def slate(
+        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
+    ) -> list[int]:
         """The k items with the most votes that are not excluded; of equal ones the lower item number first."""
         rule, log = self.rule, self._log
         item, age = newest_items(self._histories.get(user), rule.recent)
@@ -57,7 +59,7 @@ class UserKnn:
         weight = np.log1p(self._users / users) ** 2 * np.exp(-age / rule.recency)
         matches = most_similar(find_matches(log, Query(item, weight, user), rule.sampled), rule.neighbours)
         weights = np.exp(-np.arange(rule.votes) / rule.recency)
-        return self._votes.top(log, self._with_own(user, matches), (weights, np.empty(0)), k, exclude)
+        return self._votes.top(log, self._with_own(user, matches), (weights, np.empty(0)), k, (exclude, among))
 
     def _with_own(self, user: int, matches: Matches) -> Matches:
         """The newest visit of every similar user, and of the user."""

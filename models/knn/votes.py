@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from models.co_visit.counts import top_of_repeated
+from models.co_visit.counts import top_admitted
 from models.knn.matching import Matches, Scores
 from models.knn.visit_log import VisitColumns, VisitLog
 
@@ -21,9 +21,14 @@ class Votes:
         """All zeros between calls."""
 
     def top(
-        self, log: VisitLog, matches: Matches, weights: tuple[Scores, Scores], k: int, exclude: Collection[int]
+        self,
+        log: VisitLog,
+        matches: Matches,
+        weights: tuple[Scores, Scores],
+        k: int,
+        admitted: tuple[Collection[int], Collection[int] | None],
     ) -> list[int]:
-        """The k items with the most votes that are not excluded; of equal ones the lower item number first.
+        """The k `admitted` items with the most votes, see `top_admitted`; of equal ones the lower item number first.
 
         A match gives the item `d` visits before the matching visit its similarity times `weights[0][d]`, and the item
         `d` visits after it times `weights[1][d]`.
@@ -32,8 +37,7 @@ class Votes:
             self._scores = np.zeros(len(log.newest_of_item))
         scores = self._scores
         items = _add_votes(scores, log.columns, log.first, matches, *weights)
-        scores[[item for item in exclude if item < len(scores)]] = 0
-        top = top_of_repeated(items, scores[items], k, 1)
+        top = top_admitted(scores, items, k, 1, admitted)
         scores[items] = 0
         return top
 

@@ -74,8 +74,13 @@ class OfflineRanker:
 class OfflineRankings:
     """What a release ranked for the newest M events of a log."""
 
-    rank: Ranks  # [M] position of the event's item on its user's previous slate; NOT_ON_SLATE or NO_SLATE
-    slate: Rows  # [M, k] the slate made after the event, as rows of the ranker's item ids
+    ranks: Ranks  # [M, P] position of the event's item on its user's previous slates; NOT_ON_SLATE or NO_SLATE
+    slate: Rows  # [M, k] the first placement's slate made after the event, as rows of the ranker's item ids
+
+    @property
+    def rank(self) -> Ranks:
+        """[M] on the first placement"""
+        return self.ranks[:, 0]
 
 
 def load_servable(
@@ -225,6 +230,7 @@ def rank_events(ranker: OfflineRanker, log: EventLog, start: int, done: Advance 
     """
     rows, before = move_last_events_to(log, start)
     ranked = list(rank_batches(ranker, log.take(rows), start - before, done))
-    ranks = np.concatenate([np.empty(0, np.int32), *(batch.feedback.rank for batch in ranked)])
+    none = np.empty((0, len(ranker.layout.placements)), np.int32)
+    ranks = np.concatenate([none, *(batch.feedback.ranks for batch in ranked)])
     slates = np.concatenate([np.empty((0, ranker.layout.slate), np.int32), *(batch.slate for batch in ranked)])
     return OfflineRankings(ranks[before:], slates[before:])

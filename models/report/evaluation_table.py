@@ -46,6 +46,8 @@ def _qualities(results: Mapping[str, Any]) -> Table:
     table.add_row(*_row("served", results["all"]))
     for name, quality in results["slices"].items():
         table.add_row(*_row(f"served, {name}", quality))
+    for name, quality in results["placements"].items():
+        table.add_row(*_row(f"placement {name}", quality))
     for name, seed in results["seeds"].items():
         table.add_row(*_row(f"seed model {name}", seed["all"]))
     for name, rest in results["without"].items():

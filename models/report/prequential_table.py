@@ -14,15 +14,16 @@ RANKER_NAMES = ("served", "personal_frequency", "co_visit", "session_knn", "user
 
 
 def prequential_as_json(prequential: Prequential) -> dict[str, Any]:
-    """Each ranker's scores by its name, the leads, and the same again under `releases` and `slices`."""
+    """Each ranker's scores by its name, the leads, and the same again under `releases`, `slices` and `placements`."""
     return _comparison_as_json(prequential.overall) | {
         "releases": {name: _comparison_as_json(comparison) for name, comparison in prequential.releases.items()},
         "slices": {name: _comparison_as_json(comparison) for name, comparison in prequential.slices.items()},
+        "placements": {name: _comparison_as_json(comparison) for name, comparison in prequential.placements.items()},
     }
 
 
 def prequential_table(prequential: Mapping[str, Any]) -> Table:
-    """Recall@20 and NDCG@20 of each ranker: over all events, by slice and by release."""
+    """Recall@20 and NDCG@20 of each ranker: over all events, by slice, by further placement and by release."""
     title = "Prequential evaluation: each slate scored by the user's next event; all rankers on the same events"
     table = Table(title=title, title_justify="left", caption="recall@20 / NDCG@20")
     for name in ("Events", "n", *RANKER_NAMES):
@@ -30,6 +31,8 @@ def prequential_table(prequential: Mapping[str, Any]) -> Table:
     table.add_row("all", *_row(prequential))
     for name, comparison in prequential["slices"].items():
         table.add_row(_words(name), *_row(comparison))
+    for name, comparison in prequential["placements"].items():
+        table.add_row(f"placement {_words(name)}", *_row(comparison))
     for name, comparison in prequential["releases"].items():
         table.add_row(f"while {name} served", *_row(comparison))
     return table

@@ -242,7 +242,7 @@ class Demo:
         assert notice is not None
         live = release.open_announced(settings.releases_dir, notice)
         rules = SlateRules.from_settings(settings, live.manifest.policy)
-        served = ServedLog.from_feedback([], records.feedback)
+        served = ServedLog.from_feedback([], records.feedback, rules.policy.placement_names)
         texts = item_text_vectors(live, self._items(served.log.item_ids), settings.data_dir)
         against = make_baselines(preset(self._kind.kind), texts)
         with bar("Score the baselines on the same events", len(served.log), self._system.console) as advance:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from models.co_visit.counts import top_items
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
-from models.pipeline.baselines import make_baselines
+from models.pipeline.baselines import BASELINES, make_baselines
 from models.pipeline.presets import preset
 
 DAY = 24 * 3600 * 1000
@@ -98,3 +98,13 @@ def test_own_counts_know_nothing_new() -> None:
     own.learn(0, item=1, ts=0)
     assert own.slate(0, 20) == [1]
     assert own.slate(1, 20) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(VISITS, EXCLUDED, EXCLUDED, st.integers(1, 8), st.sampled_from(sorted(BASELINES)))
+def test_a_slate_among_some_items_is_the_full_order_without_the_others(
+    steps: list[tuple[int, int, int]], exclude: set[int], among: set[int], k: int, name: str
+) -> None:
+    baseline = replayed(make_baselines(preset("baskets"), names=[name])[0], in_time(steps))
+    order = baseline.slate(1, 1000, exclude)
+    assert baseline.slate(1, k, exclude, among) == [item for item in order if item in among][:k]

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from anabranch.messages import Event, Feedback
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.policy import Policy
 from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.excluded_items import SlateRules
 from models.evaluation.baselines import Baseline, Popularity
-from models.evaluation.prequential import K, Prequential, ServedLog, evaluate_prequentially, predict
+from models.evaluation.prequential import K, Prequential, Question, ServedLog, evaluate_prequentially, predict
 from models.pipeline.baselines import BASELINES, make_baselines
 from models.pipeline.presets import preset
 from tests.support.layouts import LAYOUT
@@ -103,13 +105,15 @@ class Watched:
         self.name = rival.name
         self._rival = rival
         self.excluded: list[set[int]] = []
+        self.among: list[set[int] | None] = []
         self.slates: list[list[int]] = []
         self.order: list[str] = []
 
-    def slate(self, user: int, k: int, exclude: set[int]) -> list[int]:  # type: ignore[override]
+    def slate(self, user: int, k: int, exclude: set[int], among: set[int] | None) -> list[int]:  # type: ignore[override]
         self.order.append("predict")
         self.excluded.append(set(exclude))
-        self.slates.append(self._rival.slate(user, k, exclude))
+        self.among.append(among)
+        self.slates.append(self._rival.slate(user, k, exclude, among))
         return self.slates[-1]
 
     def learn(self, user: int, item: int, ts: int, session: int = -1) -> None:
@@ -133,13 +137,13 @@ ALL_BUT_FIRST = np.array([False, True, True, True])
 
 def test_a_slate_leaves_out_the_session_as_known_after_the_event_before() -> None:
     watched = Watched(Popularity())
-    predict(LOG, ALL_BUT_FIRST, [watched], RULES)
+    predict(LOG, [watched], [Question(ALL_BUT_FIRST, RULES)])
     assert watched.excluded == [{4}, {4, 5}, {4}]
 
 
 def test_discovery_leaves_out_all_that_the_ranker_remembers_of_the_user() -> None:
     watched = Watched(Popularity())
-    predict(LOG, ALL_BUT_FIRST, [watched], SlateRules(Policy(exclude_seen=True), LAYOUT))
+    predict(LOG, [watched], [Question(ALL_BUT_FIRST, SlateRules(Policy(exclude_seen=True), LAYOUT))])
     assert watched.excluded == [{4}, {4, 5}, {4, 5}]
 
 
@@ -151,7 +155,7 @@ def test_a_baseline_may_show_again_what_the_ranker_has_forgotten() -> None:
         user_ids=("ann",),
         item_ids=tuple("abcd"),
     )
-    predict(log, ALL_BUT_FIRST, [watched], rules)
+    predict(log, [watched], [Question(ALL_BUT_FIRST, rules)])
     assert watched.excluded == [{0}, {0, 1}, {1, 2}]
 
 
@@ -162,20 +166,47 @@ def test_a_baselines_slates_have_the_length_of_the_rankers() -> None:
         user_ids=("ann", "bob"),
         item_ids=tuple(map(str, range(30))),
     )
-    predict(log, np.arange(30) == 29, [watched], SlateRules(Policy(), LAYOUT._replace(slate=3)))
+    short = SlateRules(Policy(), LAYOUT._replace(slate=3))
+    predict(log, [watched], [Question(np.arange(30) == 29, short)])
     assert [len(slate) for slate in watched.slates] == [3]
 
 
 def test_a_baseline_predicts_before_it_learns() -> None:
     watched = Watched(Popularity())
-    predict(LOG, ALL_BUT_FIRST, [watched], RULES)
+    predict(LOG, [watched], [Question(ALL_BUT_FIRST, RULES)])
     assert watched.order == ["learn", *["predict", "learn"] * 3]
 
 
 def test_a_baseline_does_not_learn_the_events_twice_that_it_was_trained_on() -> None:
     watched = Watched(Popularity())
-    predict(LOG, np.array([False, False, True, True]), [watched], RULES, trained_events=2)
+    predict(LOG, [watched], [Question(np.array([False, False, True, True]), RULES)], trained_events=2)
     assert watched.order == ["predict", "learn"] * 2
+
+
+def test_each_placement_is_asked_at_the_events_that_it_is_for_and_shows_what_the_ranker_would() -> None:
+    """Ann has e, f in a session and e, g in the next: e is a repeat, f and g are new."""
+    watched = Watched(Popularity())
+    policy = Policy(placements=(AGAIN, DISCOVER))
+    again, discover = SlateRules(policy, LAYOUT).by_placement
+    only_repeat, only_new = np.array([False, False, True, False]), np.array([False, True, False, True])
+    predict(LOG, [watched], [Question(only_repeat, again), Question(only_new, discover)])
+    assert watched.excluded == [{4}, {4, 5}, {4, 5}], "before f, before e, before g"
+    assert watched.among == [None, {4, 5}, None]
+
+
+def test_a_further_placement_is_scored_on_the_events_that_it_is_for() -> None:
+    rules = SlateRules(Policy(placements=(FOR_YOU, AGAIN, DISCOVER)), LAYOUT)
+    answers = [
+        structs.replace(SERVED[1], ranks={"again": 1}),
+        SERVED[2],
+        structs.replace(SERVED[3], ranks={"discover": 2}),
+    ]
+    served = ServedLog.from_feedback(HISTORY, answers, rules.policy.placement_names)
+    placements = evaluate_prequentially(served, rules, make_baselines(preset("baskets"))).placements
+    assert {name: part.scores["served"].events for name, part in placements.items()} == {"again": 1, "discover": 2}
+    assert placements["again"].scores["served"].mrr_at_20 == 1
+    assert placements["discover"].scores["served"].mrr_at_20 == pytest.approx(1 / 4)
+    assert set(placements["again"].improvement) == set(BASELINES)
 
 
 @settings(max_examples=30, deadline=None)
@@ -196,7 +227,7 @@ def test_the_recorded_rank_is_the_items_position_on_the_slate(seed: int) -> None
     )
     watched = [Watched(rival) for rival in make_baselines(preset("baskets"))]
     scored = random.random(n) < 0.5
-    predicted = predict(log, scored, watched, RULES)
+    [predicted] = predict(log, watched, [Question(scored, RULES)])
     for rival in watched:
         for item, slate, rank in zip(log.item[scored], rival.slates, predicted.ranks[rival.name], strict=True):
             assert rank == (slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
