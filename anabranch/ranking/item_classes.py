@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.jit import compiled_inline
+from anabranch.ranking.jit import compiled, compiled_inline
+from anabranch.ranking.types import Counts, Floats
 
 NEW, SEEN, IN_SESSION = range(3)
 """The user has had no event about it; has had one, before the current session; has had one in the current session."""
@@ -20,3 +21,12 @@ def item_class(event_count: float, session_count: int) -> int:
     if session_count > 0:
         return IN_SESSION
     return SEEN if event_count > 0 else NEW
+
+
+@compiled
+def item_classes(event_count: Floats, session_count: Counts) -> Counts:
+    """The classes of N items; see `item_class`."""
+    classes = np.empty(len(event_count), np.int32)
+    for n in range(len(event_count)):
+        classes[n] = item_class(event_count[n], session_count[n])
+    return classes

@@ -140,9 +140,14 @@ def test_every_candidate_leaves_a_report_and_curves_beside_a_folder_as_its_manif
 def test_the_account_scores_everyone_on_the_same_events(demo: tuple[dict[str, Any], Settings]) -> None:
     summary, _ = demo
     prequential = summary["prequential"]
-    for standing in (prequential, *prequential["slices"].values(), *prequential["releases"].values()):
+    parts = [*prequential["slices"].values(), *prequential["releases"].values(), *prequential["placements"].values()]
+    for standing in (prequential, *parts):
         assert len({standing[name]["events"] for name in ("served", *BASELINES)}) == 1
     assert prequential["slices"].keys() == {"repeat", "new_to_user", "first_of_session"}
+    again, discover = prequential["placements"]["again"], prequential["placements"]["discover"]
+    assert again["served"]["events"] == prequential["slices"]["repeat"]["served"]["events"]
+    assert discover["served"]["events"] == prequential["slices"]["new_to_user"]["served"]["events"]
+    assert discover["served"]["recall_at_20"] > prequential["slices"]["new_to_user"]["served"]["recall_at_20"]
     by_release = [standing["served"]["events"] for standing in prequential["releases"].values()]
     assert sum(by_release) == prequential["served"]["events"] <= summary["events_published"]
     assert min(by_release) > 0

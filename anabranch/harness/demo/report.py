@@ -22,6 +22,9 @@ def show(summary: Summary, console: Console) -> None:
     console.print(prequential_table(summary.prequential | {"releases": {}}))
     for line in format_leads(summary.prequential):
         console.print(line, highlight=False)
+    for name, comparison in summary.prequential["placements"].items():
+        for line in format_leads(comparison):
+            console.print(f"placement {name}: {line}", highlight=False, soft_wrap=True)
     console.print(_served_table(summary.prequential["releases"]))
     for name, comparison in summary.prequential["releases"].items():
         for line in format_leads(comparison):

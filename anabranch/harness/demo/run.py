@@ -34,8 +34,9 @@ from anabranch.input_files.faults import counted
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import Event, Item
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU
 from anabranch.progress_bar import bar
-from anabranch.settings import Settings
+from anabranch.settings import DEFAULTS, Settings
 from models.data.event_log import EventLog
 from models.data.excluded_items import SlateRules
 from models.evaluation.prequential import Prequential, ServedLog, evaluate_prequentially
@@ -48,7 +49,17 @@ from producers.pace import FULL_SPEED, Pace
 
 RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
 """Folders that belong to one run. The text vectors stay: they depend on the texts alone."""
-CHILD_SETTINGS = ("bootstrap_servers", "data_dir", "releases_dir", "topic_prefix", "exclude_seen", "gate_tolerates")
+CHILD_SETTINGS = (
+    "bootstrap_servers",
+    "data_dir",
+    "releases_dir",
+    "topic_prefix",
+    "exclude_seen",
+    "gate_tolerates",
+    "placements",
+)
+PLACEMENTS = (FOR_YOU, AGAIN, DISCOVER)
+"""Where slates are shown, unless the user names other placements."""
 TOLERATED = "cold_items,first_of_session,new_to_user"
 """Slices that the gate tolerates losses on, unless the user names others. One slate serves people who buy again and
 people who look for something new: where most buy again, releases give it to them. And of two hundred households the
@@ -82,6 +93,7 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
             settings,
             bootstrap_servers=opened.bootstrap_servers,
             gate_tolerates=settings.gate_tolerates or TOLERATED,
+            placements=PLACEMENTS if settings.placements == DEFAULTS.placements else settings.placements,
         )
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:
             system = System(settings, processes, RankerProbe(free_ports(1)[0]), console)

@@ -46,8 +46,7 @@ class RankingResult:
     scores: Floats  # [B, P, slate]
     explored: Places  # [B] of the first placement
     feedback: FeedbackColumns  # [B] about the slates that the event's user had been shown
-    purchase: Floats | None = None  # [B, slate] probability of a purchase of the items of the first placement; None:
-    # not wanted, or no such head
+    purchase: Floats | None = None  # [B, slate] of the first placement's items; None: not wanted, or no such head
 
     @property
     def slate(self) -> Rows:

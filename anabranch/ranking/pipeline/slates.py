@@ -8,9 +8,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
+from anabranch.ranking.item_classes import Classes, item_classes
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore
 from anabranch.ranking.pipeline.features import build_features
@@ -31,11 +30,14 @@ Lap = Callable[[str], None]
 class Slates:
     """The slates of n queries for P placements, best item first."""
 
-    items: Rows  # [n, P, slate] -1 padded
-    scores: Floats  # [n, P, slate]
-    explored: Places  # [n] of the first placement; the others have no explored places
-    purchase: Floats | None  # [n, slate] probability that the user buys each item of the first placement; None: not
-    # wanted, or no such head
+    items: Rows
+    """[n, P, slate] -1 padded"""
+    scores: Floats
+    """[n, P, slate]"""
+    explored: Places
+    """[n] of the first placement: the others have no explored places"""
+    purchase: Floats | None
+    """[n, slate] probability that the user buys each item of the first placement; None: not wanted, or no such head"""
 
     @classmethod
     def concatenate(cls, parts: Sequence[Slates]) -> Slates:
@@ -90,17 +92,16 @@ def make_slates(
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
     scored = ScoredCandidates.by_features(live, candidates, features, len(queries.now))
-    width = candidates_needed(layout.slate, policy.explore_places)
-    best = scored.best(policy.first_classes, width)
-    best, explored = _explored(best, queries, layout.slate, policy.explore_places)
-    placed = [best, *_further_placements(scored, best, policy, layout.slate)]
-    purchase = _purchase_probabilities(live, features, best.candidate) if policy.purchase else None
+    best = scored.best(policy.first_classes, candidates_needed(layout.slate, policy.explore_places))
+    first, explored = _explored(best, queries, layout.slate, policy.explore_places)
+    placed = [first, *_further_placements(scored, first, policy, layout.slate)]
+    purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
     lap("order")
     return Slates(
-        np.stack([best.items for best in placed], axis=1),
-        np.stack([best.scores for best in placed], axis=1),
-        explored,
-        purchase,
+        items=np.stack([of_placement.items for of_placement in placed], axis=1),
+        scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
+        explored=explored,
+        purchase=purchase,
     )
 
 
@@ -118,10 +119,9 @@ class ScoredCandidates:
         return cls(candidates, live.order.score(features), n)
 
     @cached_property
-    def classes(self) -> NDArray[np.int64]:
+    def classes(self) -> Counts:
         """[N] the class of each candidate's item."""
-        seen = np.where(self.candidates.own_count > 0, SEEN, NEW)
-        return np.where(self.candidates.session_count > 0, IN_SESSION, seen)
+        return item_classes(self.candidates.own_count, self.candidates.session_count)
 
     def best(self, shown: Classes, k: int, taken: Mask | None = None) -> BestCandidates:
         """The best k of each query, of the classes that are shown and not `taken` [N]."""

@@ -115,7 +115,7 @@ def test_every_contender_has_slates_of_the_configured_length(tmp_path: Path, set
 def test_training_reads_user_states_of_the_configured_layout(tmp_path: Path) -> None:
     settings = Settings(slate_size=5, history_length=3, own_items=2, dedupe_window=7, min_pair_users=2)
     config = preset("histories").for_rankers(settings)
-    assert config.layout == StateLayout.from_settings(settings) == (3, 2, 5, 7, config.layout.half_life_s)
+    assert config.layout == StateLayout.from_settings(settings) == (3, 2, 5, ("for_you",), 7, config.layout.half_life_s)
     assert config.co_visits.min_users == 2
     assert config.policy.exclude_seen, "what the settings leave open, the kind of data decides"
 
