@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from heapq import nlargest
 
 import numpy as np
 from numpy.typing import NDArray
+
+from anabranch.ranking.jit import compiled
 
 ItemScores = dict[int, float]
 """Item number → score."""
@@ -76,31 +79,52 @@ def top_items(scores: ItemScores, k: int) -> list[int]:
     return [-item for _, item in nlargest(k, ((score, -item) for item, score in scores.items()))]
 
 
-def top_admitted(
-    scores: NDArray[np.float64],
-    items: NDArray[np.int32],
-    k: int,
-    copies: int,
-    admitted: tuple[Collection[int], Collection[int] | None],
-) -> list[int]:
-    """As `top_of_repeated`, for the items with a score in `scores` [C], by item number, where they are admitted.
+@dataclass(frozen=True)
+class ScoredItems:
+    """Items of one user with their scores, from which slates are taken."""
 
-    `admitted` has the items that are excluded, whose scores are set to 0, and those among which the others must be;
-    None: all.
-    """
-    exclude, among = admitted
-    scores[[item for item in exclude if item < len(scores)]] = 0
-    if among is not None:
-        items = np.array([item for item in among if item < len(scores)], np.int32)
-    return top_of_repeated(items, scores[items], k, copies)
+    items: NDArray[np.int32]  # [n] distinct
+    scores: NDArray[np.float64]  # [n]; an item with the score 0 is on no slate
+
+    @classmethod
+    def summed(cls, items: NDArray[np.int32], shares: NDArray[np.float64], scratch: NDArray[np.float64]) -> ScoredItems:
+        """Each item's sum of shares, for items [n] that may be repeated. `scratch` [C] is 0 before and after."""
+        distinct = _sum_by_item(items, shares, scratch)
+        scores = scratch[distinct]
+        scratch[distinct] = 0
+        return cls(distinct, scores)
+
+    def top(self, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None) -> list[int]:
+        """The k items with the highest scores that are not excluded, of all or `among` some, best first; of equal ones
+        the lower item number first."""
+        eligible = (self.scores > 0) & ~_is_in(self.items, exclude)
+        if among is not None:
+            eligible &= _is_in(self.items, among)
+        items, scores = self.items[eligible], self.scores[eligible]
+        if len(items) > k:
+            is_high = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]
+            items, scores = items[is_high], scores[is_high]
+        top: list[int] = items[np.lexsort((items, -scores))[:k]].tolist()
+        return top
 
 
-def top_of_repeated(items: NDArray[np.int32], scores: NDArray[np.float64], k: int, copies: int) -> list[int]:
-    """As `top_items`, for items [n] that occur up to `copies` times, with equal scores; a score of 0 is excluded."""
-    if not len(items):
-        return []
-    enough = min(k * copies, len(items))
-    threshold = np.partition(scores, len(scores) - enough)[len(scores) - enough]
-    among_top = (scores >= threshold) & (scores > 0)
-    chosen, first = np.unique(items[among_top], return_index=True)
-    return [int(item) for item in chosen[np.lexsort((chosen, -scores[among_top][first]))[:k]]]
+@compiled
+def _sum_by_item(
+    items: NDArray[np.int32], shares: NDArray[np.float64], scratch: NDArray[np.float64]
+) -> NDArray[np.int32]:
+    """Add the shares [n] to the items' entries of `scratch`, and return the items whose entry is not 0, each once."""
+    distinct, n = np.empty(len(items), np.int32), 0
+    for index in range(len(items)):
+        if shares[index] == 0:
+            continue
+        if scratch[items[index]] == 0:
+            distinct[n] = items[index]
+            n += 1
+        scratch[items[index]] += shares[index]
+    return distinct[:n]
+
+
+def _is_in(items: NDArray[np.int32], chosen: Collection[int]) -> NDArray[np.bool_]:
+    if not len(items) or not chosen:
+        return np.zeros(len(items), np.bool_)
+    return np.isin(items, np.fromiter(chosen, np.int32, len(chosen)), kind="table")

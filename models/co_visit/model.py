@@ -6,7 +6,7 @@ with time. The same model is a seed model, the source of the `neighbours` topic,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Self
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from models.co_visit.counts import ItemScores, NeighbourCounts, top_admitted, top_items
+from models.co_visit.counts import ItemScores, NeighbourCounts, ScoredItems, top_items
 from models.co_visit.repeat_rates import RepeatRates
 from models.co_visit.rule import CoVisitRule
 from models.co_visit.table import CoVisitTable
@@ -90,24 +90,16 @@ class CoVisitModel:
         self._repeat_rates.learn(user, item, history)
         self._count_pairs(user, item, history, weight)
 
-    def slate(
-        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
-    ) -> list[int]:
-        """The k items with the highest score by the rule of `CoVisitScoring`, best first.
+    def scored(self, user: int) -> ScoredItems:
+        """Items by the rule of `CoVisitScoring`.
 
-        Of equal scores the lower item number comes first. Pairs of fewer than the rule's `min_users` do not count,
-        as in the table: a baseline must not know what may not be served.
+        Pairs of fewer than the rule's `min_users` do not count, as in the table: a baseline must not know what may not
+        be served.
         """
         items, shares = self._neighbours(user)
-        if not len(items):
-            return []
-        if items.max() >= len(self._scratch):
+        if items.max(initial=0) >= len(self._scratch):
             self._scratch = np.zeros(2 * int(items.max()))
-        scores = self._scratch
-        np.add.at(scores, items, shares)
-        top = top_admitted(scores, items, k, 2 * self.scoring.recent, (exclude, among))
-        scores[items] = 0
-        return top
+        return ScoredItems.summed(items, shares, self._scratch)
 
     def table(self, width: int = 20) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Protocol
 
 from models.co_visit.counts import ItemScores, top_items
@@ -12,15 +13,21 @@ from models.data.event_log import NONE
 from models.data.forward_decay import ForwardDecay
 
 
+class Scored(Protocol):
+    """Items in order, from which slates are taken before the baseline learns the next event."""
+
+    def top(self, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None) -> list[int]:
+        """The k best items that are not excluded, of all or `among` some, best first."""
+        ...
+
+
 class Baseline(Protocol):
     """A ranker that predicts and then learns each event. Items, users and sessions are numbers of an `EventLog`."""
 
     name: str
 
-    def slate(
-        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
-    ) -> list[int]:
-        """The k best items for the user that are not excluded, of all or `among` some, best first."""
+    def scored(self, user: int) -> Scored:
+        """The items for the user."""
         ...
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
@@ -44,9 +51,12 @@ class Popularity:
         self._top: list[tuple[float, int]] = []
         """(-score, item), best first."""
 
-    def slate(
-        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
-    ) -> list[int]:
+    def scored(self, user: int) -> Popularity:
+        """The same for every user."""
+        return self
+
+    def top(self, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None) -> list[int]:
+        """See `Scored`."""
         if among is not None:
             return top_items(_admitted(self._scores, exclude, among), k)
         slate: list[int] = []
@@ -76,6 +86,17 @@ class Popularity:
         self._top = sorted((score * factor, item) for score, item in self._top)
 
 
+@dataclass(frozen=True)
+class OwnCounts:
+    """Items of one user."""
+
+    scores: ItemScores
+
+    def top(self, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None) -> list[int]:
+        """See `Scored`."""
+        return top_items(_admitted(self.scores, exclude, among), k)
+
+
 class PersonalFrequency:
     """Items by the user's own exponentially decayed event counts; other items are never ranked."""
 
@@ -85,10 +106,9 @@ class PersonalFrequency:
         self._decay = ForwardDecay(half_life_ms, self._rescale)
         self._users: dict[int, ItemScores] = {}
 
-    def slate(
-        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
-    ) -> list[int]:
-        return top_items(_admitted(self._users.get(user, {}), exclude, among), k)
+    def scored(self, user: int) -> OwnCounts:
+        """The user's own items."""
+        return OwnCounts(self._users.get(user, {}))
 
     def learn(self, user: int, item: int, ts: int, session: int = NONE) -> None:
         if item == NONE:

@@ -20,7 +20,7 @@ from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
 from models.data.excluded_items import SlateRules, excluded_items, own_items
 from models.data.history import Histories, visits
-from models.evaluation.baselines import Baseline
+from models.evaluation.baselines import Baseline, Scored
 from models.evaluation.slices import placement_events, repeats
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
@@ -219,13 +219,17 @@ def predict(
     visited: dict[int, set[int]] = {}
     for count, (user, item, ts, session) in enumerate(visits(log), start=1):
         history, own = histories.get(user), visited.setdefault(user, set())
-        was_in = item in own
-        asked = [recorder for recorder in recorders if recorder.is_asked(count - 1)]
+        repeat = item in own
+        asked = [recorder for recorder in recorders if recorder.is_asked_at(count - 1)]
         for recorder in asked:
-            recorder.predict(user, item)
+            recorder.begin()
+        for baseline in against if asked else ():
+            scored = baseline.scored(user)
+            for recorder in asked:
+                recorder.record(baseline.name, scored, item)
         history.enter(item, ts, session)
         for recorder in asked:
-            recorder.note(was_in, history.session_length == 1)
+            recorder.finish(repeat, history.session_length == 1)
         if item != NONE:
             own.add(item)
         if count > trained_events:
@@ -238,29 +242,34 @@ def predict(
 
 
 class _Recorder:
-    """Asks the baselines one question at each of its events."""
+    """Records the ranks of one question's events."""
 
     def __init__(self, log: EventLog, against: Sequence[Baseline], question: Question) -> None:
         rows, rules = np.flatnonzero(question.at), question.rules
         self.predicted = BaselineRanks(ranks={baseline.name: [] for baseline in against})
-        self._against = against
         self._asked: list[bool] = question.at.tolist()
         self._length = rules.slate
         self._excluded = excluded_items(log, rows, rules)
-        self._among = own_items(log, rows, rules) if rules.placement.repeats == "only" else None
+        self._own = own_items(log, rows, rules) if rules.placement.repeats == "only" else None
+        self._exclude: set[int] = set()
+        self._among: set[int] | None = None
+        """What may stand on the slates at the event in hand, as for `Scored.top`."""
 
-    def is_asked(self, row: int) -> bool:
+    def is_asked_at(self, row: int) -> bool:
         return self._asked[row]
 
-    def predict(self, user: int, item: int) -> None:
+    def begin(self) -> None:
+        """Begin the next event."""
         point = len(self.predicted.repeat)
-        exclude = self._excluded.of_point(point)
-        among = None if self._among is None else self._among.of_point(point)
-        for baseline in self._against:
-            slate = baseline.slate(user, self._length, exclude, among)
-            self.predicted.ranks[baseline.name].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
+        self._exclude = self._excluded.of_point(point)
+        self._among = None if self._own is None else self._own.of_point(point)
 
-    def note(self, repeat: bool, first_of_session: bool) -> None:
+    def record(self, baseline: str, scored: Scored, item: int) -> None:
+        slate = scored.top(self._length, self._exclude, self._among)
+        self.predicted.ranks[baseline].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
+
+    def finish(self, repeat: bool, first_of_session: bool) -> None:
+        """The event is recorded for every baseline."""
         self.predicted.repeat.append(repeat)
         self.predicted.first_of_session.append(first_of_session)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 from numpy.typing import NDArray
 
+from models.co_visit.counts import ScoredItems
 from models.data.event_log import NONE
 from models.data.history import Histories, ItemHistory
 from models.knn.matching import Matches, Query, Scores, find_matches, most_similar, newest_items, owner_ends
@@ -48,16 +47,14 @@ class SessionKnn:
         history.enter(item, ts, session)
         self._newest[user] = self._log.append(item, self._session[user], ts, before)
 
-    def slate(
-        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
-    ) -> list[int]:
-        """The k items with the most votes that are not excluded; of equal ones the lower item number first."""
+    def scored(self, user: int) -> ScoredItems:
+        """Items by their votes."""
         rule, log = self.rule, self._log
         matches = find_matches(log, self._query(user), rule.sampled)
         aged = matches.similarity * 0.5 ** ((log.newest_ts - self._end_ts(matches)) / rule.half_life_ms)
         matches = most_similar(matches._replace(similarity=aged), rule.neighbours)
         weights = np.exp(-np.arange(rule.reach + 1) / rule.distance)
-        return self._votes.top(log, matches, (weights, weights), k, (exclude, among))
+        return self._votes.count(log, matches, (weights, weights))
 
     def _query(self, user: int) -> Query:
         history = self._histories.get(user)

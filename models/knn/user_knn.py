@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 
+from models.co_visit.counts import ScoredItems
 from models.data.event_log import NONE
 from models.data.history import Histories
 from models.knn.matching import Matches, Query, find_matches, most_similar, newest_items
@@ -47,19 +46,17 @@ class UserKnn:
         self._newest = grown(self._newest, user + 1)
         self._newest[user] = self._log.append(item, user, ts, int(self._newest[user]))
 
-    def slate(
-        self, user: int, k: int, exclude: Collection[int] = (), among: Collection[int] | None = None
-    ) -> list[int]:
-        """The k items with the most votes that are not excluded; of equal ones the lower item number first."""
+    def scored(self, user: int) -> ScoredItems:
+        """Items by their votes."""
         rule, log = self.rule, self._log
         item, age = newest_items(self._histories.get(user), rule.recent)
         if not len(item):
-            return []
+            return ScoredItems(item, np.empty(0))
         users = np.array([self._users_of_item[number] for number in item.tolist()])
         weight = np.log1p(self._users / users) ** 2 * np.exp(-age / rule.recency)
         matches = most_similar(find_matches(log, Query(item, weight, user), rule.sampled), rule.neighbours)
         weights = np.exp(-np.arange(rule.votes) / rule.recency)
-        return self._votes.top(log, self._with_own(user, matches), (weights, np.empty(0)), k, (exclude, among))
+        return self._votes.count(log, self._with_own(user, matches), (weights, np.empty(0)))
 
     def _with_own(self, user: int, matches: Matches) -> Matches:
         """The newest visit of every similar user, and of the user."""

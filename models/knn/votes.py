@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from models.co_visit.counts import top_admitted
+from models.co_visit.counts import ScoredItems
 from models.knn.matching import Matches, Scores
 from models.knn.visit_log import VisitColumns, VisitLog
 
@@ -20,15 +18,8 @@ class Votes:
         self._scores: Scores = np.zeros(1024)
         """All zeros between calls."""
 
-    def top(
-        self,
-        log: VisitLog,
-        matches: Matches,
-        weights: tuple[Scores, Scores],
-        k: int,
-        admitted: tuple[Collection[int], Collection[int] | None],
-    ) -> list[int]:
-        """The k `admitted` items with the most votes, see `top_admitted`; of equal ones the lower item number first.
+    def count(self, log: VisitLog, matches: Matches, weights: tuple[Scores, Scores]) -> ScoredItems:
+        """Items by their votes.
 
         A match gives the item `d` visits before the matching visit its similarity times `weights[0][d]`, and the item
         `d` visits after it times `weights[1][d]`.
@@ -37,9 +28,9 @@ class Votes:
             self._scores = np.zeros(len(log.newest_of_item))
         scores = self._scores
         items = _add_votes(scores, log.columns, log.first, matches, *weights)
-        top = top_admitted(scores, items, k, 1, admitted)
+        scored = ScoredItems(items, scores[items])
         scores[items] = 0
-        return top
+        return scored
 
 
 @compiled

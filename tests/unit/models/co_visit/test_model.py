@@ -135,7 +135,7 @@ def test_a_search_pairs_with_nothing() -> None:
     for item in (BREAD, NONE, MILK):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD) == {MILK: 1.0}
-    assert co_visit.slate(ANN, 5) == [BREAD, MILK]
+    assert co_visit.scored(ANN).top(5) == [BREAD, MILK]
 
 
 def test_the_table_has_popularity_first_seen_and_repeat_rate() -> None:
@@ -196,7 +196,7 @@ def test_a_pair_is_a_neighbour_only_once_three_people_made_it(users: int, neighb
     co_visit = CoVisitModel()
     visit_together(co_visit, users, BREAD, MILK)
     assert shares(co_visit, BREAD) == neighbours
-    assert set(co_visit.slate(0, 5)) == ({BREAD, MILK} if neighbours else set()), "the baseline knows no more"
+    assert set(co_visit.scored(0).top(5)) == ({BREAD, MILK} if neighbours else set()), "the baseline knows no more"
 
 
 def test_the_neighbours_that_a_text_gives_need_no_users() -> None:
@@ -230,7 +230,7 @@ def test_an_unusual_user_leaves_no_trace_and_is_counted() -> None:
     assert (without.unusual_users, with_bot.unusual_users) == (frozenset(), {99})
     for name in ("item", "neighbours", "share", "popularity", "first_seen", "repeat_rate"):
         np.testing.assert_array_equal(getattr(without.table(), name), getattr(with_bot.table(), name))
-    assert with_bot.slate(99, 5) == [MILK]
+    assert with_bot.scored(99).top(5) == [MILK]
 
 
 def test_the_repeat_rate_of_an_item_with_few_users_is_near_the_usual() -> None:
@@ -247,7 +247,7 @@ def test_a_table_without_events_about_items_has_no_rows() -> None:
 
 
 def test_an_unknown_user_has_an_empty_slate() -> None:
-    assert CoVisitModel().slate(ANN, 5) == []
+    assert CoVisitModel().scored(ANN).top(5) == []
 
 
 def test_fitting_a_log_equals_learning_its_events_one_by_one() -> None:
@@ -292,9 +292,9 @@ def test_a_slate_sums_the_shares_of_the_newest_items(
         for neighbour, share in [*rows[item].items(), (item, 0.3)]:
             if neighbour >= 0 and neighbour not in exclude:
                 scores[neighbour] = scores.get(neighbour, 0.0) + 0.7**back * share
-    slate = co_visit.slate(ANN, k, exclude)
+    slate = co_visit.scored(ANN).top(k, exclude)
     assert len(slate) == min(k, len(scores))
     # float32 in the table: compare what the places are worth, not the places
     expected = [scores[item] for item in top_items(scores, k)]
     np.testing.assert_allclose([scores[item] for item in slate], expected, rtol=1e-5)
-    assert co_visit.slate(ANN, k, exclude) == slate, "a slate leaves nothing behind"
+    assert co_visit.scored(ANN).top(k, exclude) == slate, "a slate leaves nothing behind"

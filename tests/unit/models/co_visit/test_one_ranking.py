@@ -82,7 +82,7 @@ def test_baseline_seed_and_served_feature_rank_alike(kind: Kind) -> None:
     listed = seed.predict_top_k(contexts, k).items
     for n, user in enumerate(contexts.user.tolist()):
         recent = contexts.recent[n][contexts.recent[n] >= 0].tolist()
-        order = baseline.slate(user, k)
+        order = baseline.scored(user).top(k)
         assert listed[n][listed[n] >= 0].tolist() == order
         assert served_order(config, events, recent, k) == order
 
@@ -102,8 +102,8 @@ def test_an_items_weight_falls_by_step_and_the_item_itself_has_its_own_share() -
     ann = 99
     model.learn(ann, SOUP, ts=9, session=2)
     model.learn(ann, BREAD, ts=9, session=3)
-    assert model.slate(ann, 4) == [MILK, BEER, BREAD, SOUP]
-    assert CoVisitModel(rule, CoVisitScoring(recent=1)).fit(log()).slate(99, 4) == []
+    assert model.scored(ann).top(4) == [MILK, BEER, BREAD, SOUP]
+    assert CoVisitModel(rule, CoVisitScoring(recent=1)).fit(log()).scored(99).top(4) == []
 
 
 def test_a_release_serves_by_the_scoring_that_it_recorded() -> None:

@@ -35,7 +35,7 @@ def test_a_baseline_learns_from_events_of_many_centuries_and_prefers_the_newest(
         for item in (0, 1, 0) if year < 500 else (2, 3, 2, 3):
             baseline.learn(0, item, year * YEAR_MS)
     baseline.learn(0, 0, 590 * YEAR_MS)
-    assert set(baseline.slate(0, 2)) == {2, 3}, "what item 0 had centuries ago counts nothing"
+    assert set(baseline.scored(0).top(2)) == {2, 3}, "what item 0 had centuries ago counts nothing"
 
 
 def test_a_co_visit_table_of_many_centuries_is_that_of_the_newest_events() -> None:

@@ -109,11 +109,15 @@ class Watched:
         self.slates: list[list[int]] = []
         self.order: list[str] = []
 
-    def slate(self, user: int, k: int, exclude: set[int], among: set[int] | None) -> list[int]:  # type: ignore[override]
+    def scored(self, user: int) -> Watched:
+        self._user = user
+        return self
+
+    def top(self, k: int, exclude: set[int], among: set[int] | None) -> list[int]:  # type: ignore[override]
         self.order.append("predict")
         self.excluded.append(set(exclude))
         self.among.append(among)
-        self.slates.append(self._rival.slate(user, k, exclude, among))
+        self.slates.append(self._rival.scored(self._user).top(k, exclude, among))
         return self.slates[-1]
 
     def learn(self, user: int, item: int, ts: int, session: int = -1) -> None:

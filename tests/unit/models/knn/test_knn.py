@@ -33,23 +33,23 @@ def test_a_similar_session_votes_for_the_items_near_the_shared_one() -> None:
     learn(model, BOB, BREAD, MILK, SOUP)
     learn(model, CAT, TEA, BEER)
     learn(model, ANN, BREAD)
-    assert model.slate(ANN, 5) == [BREAD, MILK, SOUP]
-    assert model.slate(ANN, 5, exclude={BREAD}) == [MILK, SOUP]
-    assert model.slate(ANN, 1, exclude={BREAD}) == [MILK]
+    assert model.scored(ANN).top(5) == [BREAD, MILK, SOUP]
+    assert model.scored(ANN).top(5, exclude={BREAD}) == [MILK, SOUP]
+    assert model.scored(ANN).top(1, exclude={BREAD}) == [MILK]
 
 
 def test_neither_the_own_session_nor_one_of_a_single_event_votes() -> None:
     model = SessionKnn()
     learn(model, BOB, BREAD)
     learn(model, ANN, SOUP, BREAD)
-    assert model.slate(ANN, 5) == []
+    assert model.scored(ANN).top(5) == []
 
 
 def test_the_own_earlier_session_votes_like_any() -> None:
     model = SessionKnn()
     learn(model, ANN, BREAD, MILK, session=1)
     learn(model, ANN, BREAD, session=2)
-    assert model.slate(ANN, 5) == [BREAD, MILK]
+    assert model.scored(ANN).top(5) == [BREAD, MILK]
 
 
 def test_a_rare_shared_item_counts_more_than_a_common_one() -> None:
@@ -59,13 +59,13 @@ def test_a_rare_shared_item_counts_more_than_a_common_one() -> None:
         learn(model, user, BREAD, MILK)
     learn(model, 5, SOUP, BEER)
     learn(model, ANN, SOUP, BREAD)
-    assert model.slate(ANN, 5, exclude={BREAD, SOUP}) == [MILK, BEER], "four sessions outvote one"
+    assert model.scored(ANN).top(5, exclude={BREAD, SOUP}) == [MILK, BEER], "four sessions outvote one"
     model = SessionKnn(SessionKnnRule(recency=100, neighbours=1))
     for user in (BOB, CAT, DAN, 4):
         learn(model, user, BREAD, MILK)
     learn(model, 5, SOUP, BEER)
     learn(model, ANN, SOUP, BREAD)
-    assert model.slate(ANN, 5, exclude={BREAD, SOUP}) == [BEER], "but the most similar is the one with soup"
+    assert model.scored(ANN).top(5, exclude={BREAD, SOUP}) == [BEER], "but the most similar is the one with soup"
 
 
 def test_a_search_ends_the_session_and_votes_for_nothing() -> None:
@@ -74,7 +74,7 @@ def test_a_search_ends_the_session_and_votes_for_nothing() -> None:
     model.learn(BOB, NONE, 0, session=1)
     learn(model, BOB, TEA, session=0)
     learn(model, ANN, BREAD)
-    assert model.slate(ANN, 5) == [BREAD, MILK]
+    assert model.scored(ANN).top(5) == [BREAD, MILK]
 
 
 def random_log() -> EventLog:
@@ -112,7 +112,7 @@ def test_the_baseline_ranks_as_the_seed_model_of_the_same_rule() -> None:
         # a session more, of the prediction point itself, changes idf for all items alike but for their logarithm
         seed_model._weight = np.array([model._squared_idf(np.array([item]))[0] for item in range(ITEMS)])
         listed = seed_model.predict_top_k(contexts, 8).items[0]
-        assert model.slate(SESSIONS - 1, 8) == listed[listed >= 0].tolist()
+        assert model.scored(SESSIONS - 1).top(8) == listed[listed >= 0].tolist()
 
 
 def test_the_sessions_of_an_item_are_counted_as_the_seed_model_counts_them() -> None:
@@ -127,12 +127,12 @@ def test_the_sessions_of_an_item_are_counted_as_the_seed_model_counts_them() -> 
 def test_visits_beyond_the_capacity_are_forgotten(model: SessionKnn | UserKnn) -> None:
     learn(model, BOB, BREAD, MILK)
     learn(model, ANN, BREAD)
-    assert MILK in model.slate(ANN, 5, exclude={BREAD})
+    assert MILK in model.scored(ANN).top(5, exclude={BREAD})
     learn(model, CAT, TEA, BEER, TEA)
-    assert model.slate(ANN, 5, exclude={BREAD}) == []
+    assert model.scored(ANN).top(5, exclude={BREAD}) == []
     for n in range(50):
         learn(model, n % 5, n % 3, n % 4, session=n // 7)
-        assert len(model.slate(n % 5, 5)) <= 4
+        assert len(model.scored(n % 5).top(5)) <= 4
 
 
 def test_a_visit_log_links_visits_that_are_still_there() -> None:
@@ -152,9 +152,9 @@ def test_a_similar_user_votes_for_what_they_chose_and_so_does_the_user() -> None
     learn(model, BOB, BREAD, MILK)
     learn(model, CAT, SOUP, BEER)
     learn(model, ANN, TEA, BREAD)
-    assert model.slate(ANN, 5) == [BREAD, MILK, TEA]
+    assert model.scored(ANN).top(5) == [BREAD, MILK, TEA]
     model.rule = replace(model.rule, own=2.0)
-    assert model.slate(ANN, 5) == [BREAD, TEA, MILK]
+    assert model.scored(ANN).top(5) == [BREAD, TEA, MILK]
 
 
 def test_a_user_with_more_in_common_counts_more() -> None:
@@ -163,18 +163,18 @@ def test_a_user_with_more_in_common_counts_more() -> None:
     learn(model, CAT, BREAD, BEER)
     learn(model, DAN, SOUP)
     learn(model, ANN, BREAD, TEA)
-    assert model.slate(ANN, 5, exclude={BREAD, TEA}) == [MILK, BEER]
+    assert model.scored(ANN).top(5, exclude={BREAD, TEA}) == [MILK, BEER]
 
 
 def test_what_a_user_chose_last_counts_most() -> None:
     model = UserKnn(UserKnnRule(recency=2, own=0.0))
     learn(model, BOB, MILK, SOUP, BEER, BREAD)
     learn(model, ANN, BREAD)
-    assert model.slate(ANN, 5) == [BREAD, BEER, SOUP, MILK]
+    assert model.scored(ANN).top(5) == [BREAD, BEER, SOUP, MILK]
 
 
 @pytest.mark.parametrize("model", [SessionKnn(), UserKnn()], ids=lambda model: model.name)
 def test_an_unknown_user_has_an_empty_slate(model: SessionKnn | UserKnn) -> None:
-    assert model.slate(ANN, 5) == []
+    assert model.scored(ANN).top(5) == []
     learn(model, BOB, BREAD, MILK)
-    assert model.slate(ANN, 5) == []
+    assert model.scored(ANN).top(5) == []
