@@ -132,8 +132,8 @@ def cost_line(figures: Sequence[Figures]) -> str:
     cpu = format_spread([row["cost"]["cpu_seconds"] for row in figures], ".0f")
     peak = max(row["cost"]["peak_bytes"] for row in figures) / 2**30
     return (
-        f"{figures[0]['all']['events']:,} events. Seconds of CPU to make it, on one thread: {cpu}; {peak:.1f} GiB of memory at most."
-        f" Measured on {max(row['date'] for row in figures)}."
+        f"{figures[0]['all']['events']:,} events. Seconds of CPU to make it, on one thread: {cpu}; {peak:.1f} GiB of "
+        f"memory at most. Measured on {max(row['date'] for row in figures)}."
     )
 
 
