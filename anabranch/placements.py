@@ -24,6 +24,8 @@ class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 FOR_YOU = Placement(name="for_you")
 AGAIN = Placement(name="again", repeats="only")
 DISCOVER = Placement(name="discover", repeats="never")
+EACH_CLASS = (FOR_YOU, AGAIN, DISCOVER)
+"""One placement with both, one with what the user knows and one with what is new to the user."""
 
 
 def contradictions(placements: tuple[Placement, ...]) -> list[str]:

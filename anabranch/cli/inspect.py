@@ -20,7 +20,6 @@ def show_settings(ctx: typer.Context) -> None:
 
     Example: anabranch --set linger_ms=5 inspect settings
     """
-
     show_json(settings_of(ctx).public())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -68,34 +69,34 @@ class Policy:
 
     def shows(self, placement: Placement) -> Classes:
         """The classes of items that a placement shows."""
-        shown = np.ones(3, np.bool_)
-        shown[NEW] = placement.repeats != "only"
-        shown[SEEN] = placement.repeats == "only" or (placement.repeats == "allow" and not self.exclude_seen)
-        shown[IN_SESSION] = shown[SEEN] and self.allow_session_repeats
-        return shown
+        classes = np.ones(3, np.bool_)
+        classes[NEW] = placement.repeats != "only"
+        classes[SEEN] = placement.repeats == "only" or (placement.repeats == "allow" and not self.exclude_seen)
+        classes[IN_SESSION] = classes[SEEN] and self.allow_session_repeats
+        return classes
 
     @property
     def placement_names(self) -> tuple[str, ...]:
         """The names of the placements."""
         return tuple(placement.name for placement in self.placements)
 
-    @property
+    @cached_property
     def first_classes(self) -> Classes:
         """The classes of items that the first placement shows."""
         return self.shows(self.placements[0])
 
-    @property
+    @cached_property
     def candidate_classes(self) -> Classes:
         """The classes of items that any placement shows."""
-        shown: Classes = np.any([self.shows(placement) for placement in self.placements], axis=0)
-        return shown
+        classes: Classes = np.any([self.shows(placement) for placement in self.placements], axis=0)
+        return classes
 
-    @property
+    @cached_property
     def retrieval_classes(self) -> Classes:
         """The classes of items that `retrieval_k` counts: those that every placement with new items shows."""
-        with_new = [classes for placement in self.placements if (classes := self.shows(placement))[NEW]]
-        shown: Classes = np.all(with_new, axis=0) if with_new else np.zeros(3, np.bool_)
-        return shown
+        with_new = [self.shows(placement) for placement in self.placements if self.shows(placement)[NEW]]
+        classes: Classes = np.all(with_new, axis=0) if with_new else np.zeros(3, np.bool_)
+        return classes
 
     def excludes(self, *, in_session: bool) -> bool:
         """Whether the first placement excludes items that the user has had an event about: those of the current

@@ -79,7 +79,7 @@ class OutputBuilder:
                 rank=rank if rank > 0 else None,
                 propensity=None if propensity == NO_PROPENSITY else propensity,
                 placement=self._placement,
-                ranks={name: at for name, at in zip(self._further_placements, further_ranks, strict=True) if at > 0},
+                ranks=_on_slates(self._further_placements, further_ranks),
             )
             yield OutboundRecord(self._topics.feedback, key, encode(joined), partition)
 
@@ -95,11 +95,8 @@ class OutputBuilder:
 
     def _further_slates(self, result: RankingResult) -> list[dict[str, list[RankedItem]]]:
         """The slates of the placements after the first, by name, for each event."""
-        by_placement = [self._slates(result, number) for number in range(1, result.slates.shape[1])]
-        names = self._further_placements
-        if not names:
-            return [{}] * len(result.slates)
-        return [dict(zip(names, slates, strict=True)) for slates in zip(*by_placement, strict=True)]
+        slates = {name: self._slates(result, number) for number, name in enumerate(self._further_placements, start=1)}
+        return [{name: slates[name][index] for name in slates} for index in range(len(result.slates))]
 
 
 def _purchases(result: RankingResult) -> list[list[float]] | None:
@@ -108,3 +105,8 @@ def _purchases(result: RankingResult) -> list[list[float]] | None:
         return None
     rounded = np.round(result.purchase.astype(np.float64), SCORE_DECIMALS)
     return [row[on_slate].tolist() for row, on_slate in zip(rounded, result.slate >= 0, strict=True)]
+
+
+def _on_slates(placements: Sequence[str], ranks: Sequence[int]) -> dict[str, int]:
+    """The ranks on the slates that had the item, by placement."""
+    return {placement: rank for placement, rank in zip(placements, ranks, strict=True) if rank > 0}

@@ -22,6 +22,7 @@ from anabranch.metrics import RankerMetrics
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.user_update import replay
+from anabranch.ranking.user_state.codec import restore_last_slates
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.ranker.changelog import Changelog
@@ -286,13 +287,8 @@ class RecoveryManager:
         slot = self._store.users.slot_of(ranking.user_id, partition)
         if slot is None:
             return
-        users, release = self._store.users, self._store.releases.number(ranking.release)
-        shown = {
-            name: self._store.items.mentioned(item.item_id for item in slate)
-            for name, slate in ranking.by_placement.items()
-        }
-        users.set_last_slates(slot, shown, release, ranking.explored_at(users.layout.placements[0]))
-        columns = users.columns
+        restore_last_slates(self._store.users, slot, ranking, self._store.items, self._store.releases)
+        columns = self._store.users.columns
         if ranking.cause.offset >= columns.next_offset[slot]:
             columns.dirty[slot] = True
             now = self._clients.clock.monotonic()

@@ -48,7 +48,9 @@ class SlateRules:
     @property
     def by_placement(self) -> list[Self]:
         """The rules of each of the policy's placements."""
-        return [replace(self, policy=replace(self.policy, placements=(one,))) for one in self.policy.placements]
+        return [
+            replace(self, policy=replace(self.policy, placements=(placement,))) for placement in self.policy.placements
+        ]
 
 
 @dataclass(frozen=True)

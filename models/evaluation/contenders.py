@@ -15,7 +15,7 @@ from models.data.history import visits
 from models.evaluation.baselines import Baseline
 from models.evaluation.prequential import Question, predict
 from models.evaluation.seed_model_ranks import prediction_points_before, seed_ranks
-from models.evaluation.slices import Mask, cut_slices
+from models.evaluation.slices import Mask, cut_slices, repeats
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import OfflineRanker, OfflineRankings, rank_events
 from models.seeds.seed_model import SeedModel
@@ -89,7 +89,7 @@ def evaluate_contenders(
     _learn(contenders.baselines, log, start, done)
     baselines = [contenders.co_visit, *contenders.baselines]
     [predicted] = predict(log, baselines, [Question(scored, rules)], done, trained_events=start)
-    slices = cut_slices(log, start, rows, np.array(predicted.repeat, np.bool_), domains)
+    slices = cut_slices(log, start, rows, repeats(log)[rows], domains)
     return PairedRanks(
         user=log.user[rows],
         release_candidate=candidate.rank[compared],

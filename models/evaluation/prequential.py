@@ -133,7 +133,7 @@ class Prequential(Struct, frozen=True, kw_only=True):
 class Question:
     """Slates that baselines are asked for."""
 
-    at: NDArray[np.bool_]  # [N] the events before which they are asked
+    events: NDArray[np.bool_]  # [N] those before which the baselines are asked
     rules: SlateRules
 
 
@@ -142,7 +142,6 @@ class BaselineRanks:
     """Ranks of M scored events by baseline, and facts about each event at prediction time."""
 
     ranks: dict[str, list[int]]
-    repeat: list[bool] = field(default_factory=list)
     first_of_session: list[bool] = field(default_factory=list)
 
 
@@ -158,36 +157,36 @@ def evaluate_prequentially(
     The slates of `against` keep to the `rules` of what served. Calls `done(n)` after every n events of the log.
     """
     scored = served.scored
-    asked = _asked(served, rules)
-    predicted, *further = predict(served.log, against, asked, done)
+    repeat = repeats(served.log)
+    questions = _questions(served, rules, repeat)
+    predicted, *further = predict(served.log, against, questions, done)
     ranks = {SERVED: served.rank[scored]}
     ranks |= {name: np.array(values, np.int32) for name, values in predicted.ranks.items()}
     user, release = served.log.user[scored], served.release[scored]
-    repeat, first = np.array(predicted.repeat, bool), np.array(predicted.first_of_session, bool)
-    slices = {"repeat": repeat, "new_to_user": ~repeat, "first_of_session": first}
+    first = np.array(predicted.first_of_session, bool)
+    slices = {"repeat": repeat[scored], "new_to_user": ~repeat[scored], "first_of_session": first}
     return Prequential(
         overall=compare(ranks, user),
         releases={name: _compare_slice(ranks, user, release == index) for index, name in enumerate(served.releases)},
         slices={name: _compare_slice(ranks, user, mask) for name, mask in slices.items()},
         placements={
             question.rules.placement.name: _compare_placement(served, number, question, baselines)
-            for number, (question, baselines) in enumerate(zip(asked[1:], further, strict=True), start=1)
+            for number, (question, baselines) in enumerate(zip(questions[1:], further, strict=True), start=1)
         },
     )
 
 
-def _asked(served: ServedLog, rules: SlateRules) -> list[Question]:
-    """The first placement is asked at every scored event, each other at those that it is for."""
+def _questions(served: ServedLog, rules: SlateRules, repeat: NDArray[np.bool_]) -> list[Question]:
+    """The first placement's is asked at every scored event, each other's at those that the placement is for."""
     first, *others = rules.by_placement
-    repeat = repeats(served.log)
-    at = [served.scored & placement_events(other.placement, repeat) for other in others]
-    return [Question(served.scored, first), *map(Question, at, others)]
+    further = [Question(served.scored & placement_events(other.placement, repeat), other) for other in others]
+    return [Question(served.scored, first), *further]
 
 
 def _compare_placement(served: ServedLog, number: int, question: Question, baselines: BaselineRanks) -> Comparison:
-    ranks = {SERVED: served.ranks[question.at, number]}
+    ranks = {SERVED: served.ranks[question.events, number]}
     ranks |= {name: np.array(values, np.int32) for name, values in baselines.ranks.items()}
-    return compare(ranks, served.log.user[question.at])
+    return compare(ranks, served.log.user[question.events])
 
 
 def compare(ranks: dict[str, Ranks], user: NDArray[np.integer]) -> Comparison:
@@ -216,22 +215,18 @@ def predict(
     """
     recorders = [_Recorder(log, against, question) for question in questions]
     histories = Histories(questions[0].rules.layout.history)
-    visited: dict[int, set[int]] = {}
     for count, (user, item, ts, session) in enumerate(visits(log), start=1):
-        history, own = histories.get(user), visited.setdefault(user, set())
-        repeat = item in own
-        asked = [recorder for recorder in recorders if recorder.is_asked_at(count - 1)]
-        for recorder in asked:
+        history = histories.get(user)
+        active = [recorder for recorder in recorders if recorder.is_asked_at(count - 1)]
+        for recorder in active:
             recorder.begin()
-        for baseline in against if asked else ():
+        for baseline in against if active else ():
             scored = baseline.scored(user)
-            for recorder in asked:
+            for recorder in active:
                 recorder.record(baseline.name, scored, item)
         history.enter(item, ts, session)
-        for recorder in asked:
-            recorder.finish(repeat, history.session_length == 1)
-        if item != NONE:
-            own.add(item)
+        for recorder in active:
+            recorder.finish(history.session_length == 1)
         if count > trained_events:
             for baseline in against:
                 baseline.learn(user, item, ts, session)
@@ -245,9 +240,9 @@ class _Recorder:
     """Records the ranks of one question's events."""
 
     def __init__(self, log: EventLog, against: Sequence[Baseline], question: Question) -> None:
-        rows, rules = np.flatnonzero(question.at), question.rules
+        rows, rules = np.flatnonzero(question.events), question.rules
         self.predicted = BaselineRanks(ranks={baseline.name: [] for baseline in against})
-        self._asked: list[bool] = question.at.tolist()
+        self._asked: list[bool] = question.events.tolist()
         self._length = rules.slate
         self._excluded = excluded_items(log, rows, rules)
         self._own = own_items(log, rows, rules) if rules.placement.repeats == "only" else None
@@ -260,7 +255,7 @@ class _Recorder:
 
     def begin(self) -> None:
         """Begin the next event."""
-        point = len(self.predicted.repeat)
+        point = len(self.predicted.first_of_session)
         self._exclude = self._excluded.of_point(point)
         self._among = None if self._own is None else self._own.of_point(point)
 
@@ -268,9 +263,8 @@ class _Recorder:
         slate = scored.top(self._length, self._exclude, self._among)
         self.predicted.ranks[baseline].append(slate.index(item) + 1 if item in slate else NOT_ON_SLATE)
 
-    def finish(self, repeat: bool, first_of_session: bool) -> None:
+    def finish(self, first_of_session: bool) -> None:
         """The event is recorded for every baseline."""
-        self.predicted.repeat.append(repeat)
         self.predicted.first_of_session.append(first_of_session)
 
 

@@ -69,8 +69,7 @@ def quality_by_placement(
 ) -> dict[str, Quality]:
     """Metrics of each placement on the events that it is for, by its name, from the ranks [M, P] on their slates;
     `repeat` [M] marks the events whose user had the item before."""
-    at = (placement_events(placement, repeat) for placement in placements)
     return {
-        placement.name: Quality.from_ranks(ranks[is_for, number])
-        for number, (placement, is_for) in enumerate(zip(placements, at, strict=True))
+        placement.name: Quality.from_ranks(ranks[placement_events(placement, repeat), number])
+        for number, placement in enumerate(placements)
     }

@@ -177,8 +177,9 @@ def _expected_label(event: DecodedEvent, previous: LoggedRanking | None) -> Join
         return None, 0, None, None, {}
     ranking = previous.ranking
     rank, item_id = _rank(event.event.item_id, ranking.slate), event.event.item_id
-    ranks = {name: at for name, slate in ranking.slates.items() if (at := _rank(item_id, slate)) is not None}
-    return ranking.release, len(ranking.slate), rank, ranking.propensity(rank), ranks
+    ranks = {name: _rank(item_id, slate) for name, slate in ranking.slates.items()}
+    on_slates = {name: number for name, number in ranks.items() if number is not None}
+    return ranking.release, len(ranking.slate), rank, ranking.propensity(rank), on_slates
 
 
 def _rank(item_id: str | None, slate: Sequence[RankedItem]) -> int | None:

@@ -21,7 +21,7 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_row import co_visit_row
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.user_state.codec import load, save
+from anabranch.ranking.user_state.codec import load, restore_last_slates, save
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
@@ -104,13 +104,7 @@ class ReferenceRun:
         """Put a user's last published slates into the state, as a ranker does when it restores it."""
         slot = self._states.slot_of(ranking.user_id)
         if slot is not None:
-            shown = {
-                name: self._releases.item_ids.mentioned(item.item_id for item in slate)
-                for name, slate in ranking.by_placement.items()
-            }
-            release = self._releases.numbers.number(ranking.release)
-            explored = ranking.explored_at(self._states.layout.placements[0])
-            self._states.set_last_slates(slot, shown, release, explored)
+            restore_last_slates(self._states, slot, ranking, self._releases.item_ids, self._releases.numbers)
 
     def final_states(self) -> dict[str, UserState]:
         """Every user's state, encoded by the release that ranked last."""
@@ -132,7 +126,7 @@ class ReferenceRun:
         result = rank.rank(live, releases.neighbours, self._states, batch, releases.policy(release_name))
         sizes = (result.slates >= 0).sum(axis=2).tolist()
         for event, scores, size in zip(received, result.scores.tolist(), sizes, strict=True):
-            self.scores[event.partition, event.offset] = [of[:n] for of, n in zip(scores, size, strict=True)]
+            self.scores[event.partition, event.offset] = [row[:n] for row, n in zip(scores, size, strict=True)]
 
 
 def restore_states(

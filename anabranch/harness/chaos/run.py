@@ -29,7 +29,7 @@ from anabranch.harness.environment.testbed import (
     cluster_settings,
 )
 from anabranch.kafka.offsets import committed, ends, lag
-from anabranch.placements import AGAIN, DISCOVER, FOR_YOU
+from anabranch.placements import EACH_CLASS
 from anabranch.progress_bar import bar
 from anabranch.settings import Settings
 
@@ -80,9 +80,6 @@ class ChaosRun(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-PLACEMENTS = (FOR_YOU, AGAIN, DISCOVER)
-
-
 class ChaosResult(NamedTuple):
     """What was done, and what the topics held: after the kills, and after the logs lost events."""
 
@@ -102,7 +99,7 @@ def run(options: ChaosOptions, settings: Settings, console: Console) -> ChaosRes
     with start_cluster(options.brokers, settings.data_dir / "cluster") as cluster:
         settings = cluster_settings(settings, cluster, int(SESSION_TIMEOUT_S * 1000))
         max_users = max(1, int(options.households * IN_MEMORY_SHARE / options.rankers))
-        settings = msgspec.structs.replace(settings, max_users=max_users, placements=PLACEMENTS)
+        settings = msgspec.structs.replace(settings, max_users=max_users, placements=EACH_CLASS)
         console.print(f"Apache Kafka, {options.brokers} node(s), at {cluster.bootstrap_servers}", highlight=False)
         with Processes(child_environment(settings), settings.data_dir / "logs") as processes:
             testbed = Testbed(settings, processes, options.households, options.random_seed, release_count=2)

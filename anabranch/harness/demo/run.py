@@ -34,7 +34,7 @@ from anabranch.input_files.faults import counted
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.messages import Event, Item
-from anabranch.placements import AGAIN, DISCOVER, FOR_YOU
+from anabranch.placements import EACH_CLASS
 from anabranch.progress_bar import bar
 from anabranch.settings import DEFAULTS, Settings
 from models.data.event_log import EventLog
@@ -58,8 +58,6 @@ CHILD_SETTINGS = (
     "gate_tolerates",
     "placements",
 )
-PLACEMENTS = (FOR_YOU, AGAIN, DISCOVER)
-"""Where slates are shown, unless the user names other placements."""
 TOLERATED = "cold_items,first_of_session,new_to_user"
 """Slices that the gate tolerates losses on, unless the user names others. One slate serves people who buy again and
 people who look for something new: where most buy again, releases give it to them. And of two hundred households the
@@ -93,7 +91,7 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
             settings,
             bootstrap_servers=opened.bootstrap_servers,
             gate_tolerates=settings.gate_tolerates or TOLERATED,
-            placements=PLACEMENTS if settings.placements == DEFAULTS.placements else settings.placements,
+            placements=EACH_CLASS if settings.placements == DEFAULTS.placements else settings.placements,
         )
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:
             system = System(settings, processes, RankerProbe(free_ports(1)[0]), console)

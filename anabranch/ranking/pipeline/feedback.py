@@ -74,10 +74,10 @@ def join_feedback(
             continue
         for entry in range(placements * k):
             placement, position = entry // k, entry % k
-            if placement == 0 and columns.slate[slot, entry] >= 0:
+            item = columns.slate[slot, entry]
+            if placement == 0 and item >= 0:
                 shown_size[b] += 1
-            shown = columns.slate[slot, entry]
-            if shown >= 0 and shown == events.items[b] and ranks[b, placement] == NOT_ON_SLATE:
+            if item >= 0 and item == events.items[b] and ranks[b, placement] == NOT_ON_SLATE:
                 ranks[b, placement] = position + 1
             if new.ranked[b]:
                 columns.slate[slot, entry] = new.slates[b, placement, position]

@@ -81,9 +81,9 @@ def rank(
 
     Raises `ValueError` if the policy ranks for other placements than the states keep slates of.
     """
-    ranked_for, kept = policy.placement_names, states.layout.placements
-    if ranked_for != kept:
-        raise ValueError(f"the policy ranks for {', '.join(ranked_for)}; the states keep slates of {', '.join(kept)}")
+    names, in_states = policy.placement_names, states.layout.placements
+    if names != in_states:
+        raise ValueError(f"the policy ranks for {', '.join(names)}; the states are for {', '.join(in_states)}")
     lap = start_timer()
     update = update_user_states(live, states, batch, policy.latest)
     if policy.explore_places:
@@ -138,8 +138,8 @@ def _join(
     items, scores = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
     explored = scatter(slates.explored, update.ranked, n, 0)
     purchase = None if slates.purchase is None else scatter(slates.purchase, update.ranked, n, 0)
-    shown = NewSlates(ranked, items, explored)
-    feedback = join_feedback(states.activity, batch.columns, update.duplicate, shown, live.number)
+    new = NewSlates(ranked, items, explored)
+    feedback = join_feedback(states.activity, batch.columns, update.duplicate, new, live.number)
     return RankingResult(update.duplicate, update.unknown_item, ranked, items, scores, explored, feedback, purchase)
 
 

@@ -123,10 +123,10 @@ class ScoredCandidates:
         """[N] the class of each candidate's item."""
         return item_classes(self.candidates.own_count, self.candidates.session_count)
 
-    def best(self, shown: Classes, k: int, taken: Mask | None = None) -> BestCandidates:
-        """The best k of each query, of the classes that are shown and not `taken` [N]."""
+    def best(self, classes: Classes, k: int, taken: Mask | None = None) -> BestCandidates:
+        """The best k of each query, of these classes and not `taken` [N]."""
         best = BestCandidates.empty(self.n, k)
-        eligible = shown[self.classes] if taken is None else shown[self.classes] & ~taken
+        eligible = classes[self.classes] if taken is None else classes[self.classes] & ~taken
         top_k_per_query(self.scores, eligible, self.candidates.query, self.candidates.item, best)
         return best
 

@@ -1,8 +1,8 @@
-"""User states as `UserState` messages, and back."""
+"""User states as `UserState` messages, and back; and the slates of a ranking as those that its user was shown last."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.messages import SavedState, UserState
-from anabranch.ranking.types import Mask, Positions, Rows, Slots
-from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns
+from anabranch.messages import Ranking, SavedState, UserState
+from anabranch.ranking.types import Mask, Positions, Slots
+from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns, slates_by_placement
 from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.store import StateSnapshot, UserStates, explored_of_first, ring_indices
@@ -53,7 +53,10 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
     own_counts = _bytes_by_row(lists.long_term.event_count, in_long_term)
     own_first = _bytes_by_row(lists.long_term.first_s, in_long_term)
     own_last = _bytes_by_row(lists.long_term.last_s, in_long_term)
-    slates = {name: _bytes_by_row(item_ids.hashes(of), of >= 0) for name, of in _by_placement(columns.slate, layout)}
+    slates = {
+        name: _bytes_by_row(item_ids.hashes(slate), slate >= 0)
+        for name, slate in slates_by_placement(columns.slate, layout)
+    }
     first, *others = layout.placements
     is_encoded = (columns.encoded_by != NOT_ENCODED)[:, None]
     recurrent = _bytes_by_row(columns.recurrent, np.broadcast_to(is_encoded, columns.recurrent.shape))
@@ -113,6 +116,15 @@ def load(
     states.overwrite(slots, StateSnapshot(columns, lists))
 
 
+def restore_last_slates(
+    states: UserStates, slot: int, ranking: Ranking, item_ids: ItemVocabulary, releases: ReleaseNumbers
+) -> None:
+    """The user in the slot was shown the slates of this ranking last."""
+    slates = {name: item_ids.mentioned(item.item_id for item in slate) for name, slate in ranking.by_placement.items()}
+    explored = ranking.explored_at(states.layout.placements[0])
+    states.set_last_slates(slot, slates, releases.number(ranking.release), explored)
+
+
 def _load_scalars(
     columns: UserColumns, saved: Sequence[UserState], layout: StateLayout, releases: ReleaseNumbers
 ) -> None:
@@ -162,16 +174,10 @@ def _load_recent_events(columns: UserColumns, saved: Sequence[UserState]) -> Non
 def _load_slates(
     columns: UserColumns, saved: Sequence[UserState], layout: StateLayout, item_ids: ItemVocabulary
 ) -> None:
-    for name, of_placement in _by_placement(columns.slate, layout):
+    for name, column in slates_by_placement(columns.slate, layout):
         encoded = [state.slate if name == state.placement else state.slates.get(name, b"") for state in saved]
         slate = _flatten([hashes[: HASH_BYTES * layout.slate] for hashes in encoded], "<u8")
-        of_placement[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
-
-
-def _by_placement(slate: Rows, layout: StateLayout) -> Iterator[tuple[str, Rows]]:
-    """Each placement with its slates [n, slate], which are parts of the column `slate`."""
-    for number, name in enumerate(layout.placements):
-        yield name, slate[:, number * layout.slate : (number + 1) * layout.slate]
+        column[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
 
 
 def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,6 +121,12 @@ def blank_record(kind: np.dtype[Any]) -> Records:
 def columns_of(records: Records) -> UserColumns:
     """Views of the records, a column each."""
     return UserColumns(*(records[name] for name in UserColumns._fields))
+
+
+def slates_by_placement(slate: Rows, layout: StateLayout) -> Iterator[tuple[str, Rows]]:
+    """Each placement with its slates [..., slate]: views of the column `slate` [..., placements · slate]."""
+    for number, name in enumerate(layout.placements):
+        yield name, slate[..., number * layout.slate : (number + 1) * layout.slate]
 
 
 def activity_of(columns: UserColumns) -> ActivityColumns:

@@ -21,6 +21,7 @@ from anabranch.ranking.user_state.columns import (
     blank_record,
     columns_of,
     record_type,
+    slates_by_placement,
 )
 from anabranch.ranking.user_state.evicted_users import NOT_EVICTED, EvictedUsers
 from anabranch.ranking.user_state.item_references import mark_items, renumber_items
@@ -139,9 +140,9 @@ class UserStates:
         size, first = self.layout.slate, self.layout.placements[0]
         self.columns.explored[slot] = explored_of_first(explored, len(slates.get(first, NO_ITEMS)), size)
         self.columns.slate[slot] = -1
-        for start, name in enumerate(self.layout.placements):
+        for name, column in slates_by_placement(self.columns.slate[slot], self.layout):
             slate = slates.get(name, NO_ITEMS)[:size]
-            self.columns.slate[slot, start * size : start * size + len(slate)] = slate
+            column[: len(slate)] = slate
         self.columns.slate_release[slot] = release
 
     def recent_items(self, slots: Slots, length: int) -> Rows:
