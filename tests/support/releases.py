@@ -38,17 +38,18 @@ def write_release(
     parent: str | None = None,
     purchase: bool = False,
     linear: bool = True,
+    features: Sequence[str] = FEATURES,
 ) -> Manifest:
     """A complete release folder, with the purchase head if wanted, and without the parts of its step if these are not;
-    another seed gives other vectors, and so other rankings."""
+    another seed gives other vectors, and so other rankings. It reads the `features`."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     _write_text(folder, rng)
     _write_item(folder, rng, item_ids)
     _write_step(folder, rng, linear)
-    _write_order(folder)
+    _write_order(folder, features)
     if purchase:
-        _write_purchase(folder)
+        _write_purchase(folder, features)
     manifest = Manifest(
         id=release_id,
         parent=parent,
@@ -56,7 +57,7 @@ def write_release(
         dims=DIMS,
         state_dims=DIMS,
         text_dims=TEXT_DIMS,
-        features=list(FEATURES),
+        features=list(features),
         seeds=[],
         strategy={},
         window=DataWindow(train_from=0, order_from=0, gate_from=0, gate_to=0, events=0),
@@ -166,10 +167,10 @@ def _readout(state: str) -> list[onnx.NodeProto]:
     ]
 
 
-def _write_order(folder: Path) -> None:
-    weights = np.full((len(FEATURES), 1), 0.01)
-    weights[FEATURES.index("inner_product")] = 1
-    weights[FEATURES.index("repeat_rate")] = 0.5
+def _write_order(folder: Path, features: Sequence[str]) -> None:
+    weights = np.full((len(features), 1), 0.01)
+    weights[features.index("inner_product")] = 1
+    weights[features.index("repeat_rate")] = 0.5
     nodes = [
         helper.make_node("MatMul", ["features", "weights"], ["product"]),
         helper.make_node("Squeeze", ["product", "last"], ["scores"]),
@@ -177,18 +178,18 @@ def _write_order(folder: Path) -> None:
     _save(
         folder / "order.onnx",
         nodes,
-        {"features": (TensorProto.FLOAT, ["B", "K", len(FEATURES)])},
+        {"features": (TensorProto.FLOAT, ["B", "K", len(features)])},
         {"scores": (TensorProto.FLOAT, ["B", "K"])},
         {"weights": weights},
         {"last": [-1]},
     )
 
 
-def _write_purchase(folder: Path) -> None:
+def _write_purchase(folder: Path, features: Sequence[str]) -> None:
     """Purchases come by inner product and popularity."""
-    weights = np.zeros((len(FEATURES), 1))
-    weights[FEATURES.index("inner_product")] = 2
-    weights[FEATURES.index("popularity")] = 0.1
+    weights = np.zeros((len(features), 1))
+    weights[features.index("inner_product")] = 2
+    weights[features.index("popularity")] = 0.1
     nodes = [
         helper.make_node("MatMul", ["features", "weights"], ["product"]),
         helper.make_node("Squeeze", ["product", "last"], ["log_odds"]),
@@ -197,7 +198,7 @@ def _write_purchase(folder: Path) -> None:
     _save(
         folder / release.PURCHASE_HEAD,
         nodes,
-        {"features": (TensorProto.FLOAT, ["B", "K", len(FEATURES)])},
+        {"features": (TensorProto.FLOAT, ["B", "K", len(features)])},
         {"probability": (TensorProto.FLOAT, ["B", "K"])},
         {"weights": weights},
         {"last": [-1]},

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from anabranch.ranking.inference.onnx_model import OnnxModel
-from anabranch.ranking.types import Vectors
+from anabranch.ranking.types import Positions, Vectors
 from anabranch.release import PURCHASE_HEAD, ArtifactReader
 
 
 class OnnxPurchaseHead:
     """Purchase probabilities within the manifest's horizon, from the features of the list ranker."""
 
-    def __init__(self, files: ArtifactReader, threads: int = 1) -> None:
+    def __init__(self, files: ArtifactReader, threads: int = 1, columns: Positions | None = None) -> None:
+        """It reads these `columns` of the features; None: all."""
+        self._columns = slice(None) if columns is None else columns
         self._model = OnnxModel(files, PURCHASE_HEAD, ("features",), ("probability",), threads)
 
     def probability(self, features: Vectors) -> Vectors:
         """Features [B, K, F] → probability of a purchase [B, K], 0 to 1."""
-        return self._model.run(features=features)[0]
+        return self._model.run(features=features[..., self._columns])[0]

@@ -5,23 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
 from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.inference.user_encoder import OnnxRecurrentEncoder, OnnxStepEncoder, UserEncoder
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.types import Vectors
+from anabranch.ranking.types import Positions, Vectors
 from anabranch.release import GATES, PURCHASE_HEAD, ArtifactReader, Manifest, ReleaseError
 
 
 def require_servable(manifest: Manifest) -> None:
-    """Raise `ReleaseError` unless this version of Anabranch builds the features by which the release ranks."""
-    if tuple(manifest.features) != FEATURES:
+    """Raise `ReleaseError` unless this version of Anabranch builds the features by which the release ranks.
+
+    It may build more: a release of an earlier version serves on after an upgrade.
+    """
+    unknown = [name for name in manifest.features if name not in FEATURES]
+    if unknown or not manifest.features:
         raise ReleaseError(
-            f"release {manifest.id} ranks by the features {', '.join(manifest.features)}; this version builds "
-            f"{', '.join(FEATURES)}: run `anabranch reshare` of this version, or rank with the version of the release"
+            f"release {manifest.id} ranks by the features {', '.join(unknown) or 'of no name'}, which this version "
+            f"does not build; it builds {', '.join(FEATURES)}: run `anabranch reshare` of this version, or rank with "
+            "the version of the release"
         )
+
+
+def feature_columns(manifest: Manifest) -> Positions | None:
+    """Which of the features that are built the release reads, in its order; None: all, in this version's order."""
+    names = tuple(manifest.features)
+    return None if names == FEATURES else np.array([FEATURES.index(name) for name in names], np.int64)
 
 
 @dataclass(frozen=True)
@@ -41,17 +54,18 @@ class ServableRelease:
     def load(cls, files: ArtifactReader, manifest: Manifest, number: int = 0, threads: int = 1) -> ServableRelease:
         """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         require_servable(manifest)
+        columns = feature_columns(manifest)
         return cls(
             manifest=manifest,
             number=number,
             encoder=OnnxRecurrentEncoder(files, threads)
             if GATES in manifest.files
             else OnnxStepEncoder(files, threads),
-            order=OnnxListRanker(files, threads),
+            order=OnnxListRanker(files, threads, columns),
             text=TextEncoder(files, threads),
             item=OnnxItemEncoder(files, threads),
             index=ItemIndex(manifest.dims),
-            purchase=OnnxPurchaseHead(files, threads) if PURCHASE_HEAD in manifest.files else None,
+            purchase=OnnxPurchaseHead(files, threads, columns) if PURCHASE_HEAD in manifest.files else None,
         )
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:
