@@ -156,11 +156,14 @@ class CoVisitModel:
         if not weight:
             return
         paired: set[int] = set()
-        for gap_weight, earlier in zip(self._gap_weight, reversed(history.items), strict=False):
+        for gap, (gap_weight, earlier) in enumerate(zip(self._gap_weight, reversed(history.items), strict=False)):
+            is_across = gap >= history.session_length
+            if is_across and not rule.across:
+                break
             if earlier in paired or earlier == item:
                 continue
             paired.add(earlier)
-            pair = weight * gap_weight
+            pair = weight * gap_weight * (rule.across if is_across else 1.0)
             row = self._rows[earlier]
             row.add(item, pair, user)
             if len(row) > 2 * rule.row_bound:

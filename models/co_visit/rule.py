@@ -17,6 +17,9 @@ class CoVisitRule:
     """Weight of the pair (later item → earlier item). Set it below 1 if the order within a session matters."""
     gap_power: float = 0.0
     """A pair `gap` positions apart weighs gap ** -gap_power. Set it above 0 if the order matters."""
+    across: float = 1.0
+    """Weight of a pair that spans two sessions, relative to one within a session. What people take together says more
+    about what else they take now than what they took another day."""
     half_life_ms: int = 8 * WEEK_MS
     """Age at which a pair has half its weight."""
     damping: float = 3.0

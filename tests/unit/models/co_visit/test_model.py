@@ -42,6 +42,21 @@ def test_a_pair_that_spans_two_sessions_counts_like_any() -> None:
     assert shares(co_visit, BREAD) == {MILK: 0.5, SOUP: 0.5}
 
 
+def test_a_pair_that_spans_two_sessions_weighs_as_the_rule_says() -> None:
+    co_visit = CoVisitModel(replace(PLAIN, across=0.25))
+    for item, session in ((BREAD, 1), (MILK, 1), (SOUP, 2), (BEER, 2)):
+        co_visit.learn(ANN, item, ts=0, session=session)
+    assert shares(co_visit, SOUP) == pytest.approx({BEER: 1 / 1.5, BREAD: 0.25 / 1.5, MILK: 0.25 / 1.5})
+
+
+def test_without_weight_for_pairs_of_two_sessions_only_those_of_one_session_count() -> None:
+    co_visit = CoVisitModel(replace(PLAIN, across=0.0))
+    for item, session in ((BREAD, 1), (MILK, 1), (SOUP, 2), (BEER, 2)):
+        co_visit.learn(ANN, item, ts=0, session=session)
+    assert shares(co_visit, MILK) == {BREAD: 1}
+    assert shares(co_visit, SOUP) == {BEER: 1}
+
+
 def test_an_item_is_never_its_own_neighbour() -> None:
     co_visit = CoVisitModel(PLAIN)
     for item in (BREAD, BREAD, MILK, BREAD):
