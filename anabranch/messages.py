@@ -95,6 +95,9 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             raise ValueError(f"a `{self.type}` event needs `item_id`")
 
 
+Category = Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=32)]
+
+
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item that can be ranked. Topic `items`, key `item_id`; a tombstone (null value) removes it."""
 
@@ -102,7 +105,7 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: Annotated[str, Meta(max_length=4096)]
     description: Annotated[str, Meta(max_length=65_536)] | None = None
     brand: Annotated[str, Meta(max_length=512)] | None = None
-    category: Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=32)] = []
+    category: Category = []
     """Category path, the broadest first, such as ["GROCERY", "SOUP"]."""
     price: float | None = None
     available: bool = True
@@ -117,14 +120,17 @@ class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Vectors of other modalities, such as images: name → floats."""
 
 
-class ItemVector(Struct, frozen=True, kw_only=True, tag="vector"):
-    """The vector of an item in a release. Topic `item-vectors`, key `item_id` + release; a tombstone removes it."""
+class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="vector"):
+    """The vector of an item in a release, and what rankers need to know of the item. Topic `item-vectors`, key
+    `item_id` + release; a tombstone removes it."""
 
     item_id: Identifier
     release: Identifier
     vector: bytes
     """float32 [dims of the release], little-endian."""
     available: bool = True
+    category: Category = []
+    """As the item has it."""
 
 
 class IndexingComplete(Struct, frozen=True, kw_only=True, tag="coverage"):

@@ -28,9 +28,10 @@ from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.messages import IndexingComplete, ItemVector, encode
+from anabranch.messages import IndexingComplete, Item, ItemVector, encode
 from anabranch.metrics import IndexerMetrics, release_info
 from anabranch.ranking.inference.item_encoder import item_text
+from anabranch.ranking.types import Vectors
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.indexer.clients import IndexerClients
@@ -54,6 +55,22 @@ class CatalogueEntry(Struct, frozen=True):
 
     text: str
     available: bool
+    category: list[str]
+
+    @classmethod
+    def of(cls, item: Item) -> CatalogueEntry:
+        """That part of an item."""
+        return cls(item_text(item), item.available, item.category)
+
+    def with_vector(self, item_id: str, release_id: str, vector: Vectors) -> ItemVector:
+        """The message of the item's vector [d] in a release."""
+        return ItemVector(
+            item_id=item_id,
+            release=release_id,
+            vector=vector.astype("<f4").tobytes(),
+            available=self.available,
+            category=self.category,
+        )
 
 
 class Indexer:
@@ -153,7 +170,7 @@ class Indexer:
         if item is None:
             self._catalogue.pop(item_id, None)
         else:
-            self._catalogue[item_id] = CatalogueEntry(text=item_text(item), available=item.available)
+            self._catalogue[item_id] = CatalogueEntry.of(item)
         self._changed[item_id] = None
 
     def _on_notice(self, record: ConsumerRecord) -> None:
@@ -269,9 +286,7 @@ class Indexer:
         entries = [self._catalogue[item_id] for item_id in present]
         vectors = self._embedder.vectors(present, [entry.text for entry in entries])
         for item_id, entry, vector in zip(present, entries, vectors, strict=True):
-            payload = vector.astype("<f4").tobytes()
-            message = ItemVector(item_id=item_id, release=name, vector=payload, available=entry.available)
-            self._publish_vector(item_id, name, encode(message))
+            self._publish_vector(item_id, name, encode(entry.with_vector(item_id, name, vector)))
         for item_id in item_ids:
             if item_id not in self._catalogue and self._published.pop(item_id, None) is not None:
                 self._send(OutboundRecord(self._topics.item_vectors, topics.vector_key(item_id, name), None))

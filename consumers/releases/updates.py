@@ -21,7 +21,7 @@ from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.retrieval.co_visit_row import CoVisitRow
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.item_index import ItemIndex, category_hashes
 from anabranch.ranking.types import Hashes, Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.runtime.decoding import decode_own
@@ -51,6 +51,7 @@ class ItemVectorUpdate:
     available: NDArray[np.bool_]  # [n]
     removed: Rows  # [m]
     hashes: Hashes  # [n] of the item ids
+    categories: Hashes  # [n] of the items' category paths
 
     def apply(self, index: ItemIndex) -> None:
         """Update the index of the same release. Raises `InvalidItemVectors` if the dimensions differ."""
@@ -59,7 +60,7 @@ class ItemVectorUpdate:
                 f"release {self.release} has {index.dims} dims, but item vectors of {self.vectors.shape[1]}. Only the "
                 "indexer should write them"
             )
-        index.upsert(self.rows, self.vectors, self.available, self.hashes)
+        index.upsert(self.rows, self.vectors, self.available, self.hashes, self.categories)
         if len(self.removed):
             index.remove(self.removed)
 
@@ -119,6 +120,7 @@ def item_vector_update(
         available=np.array([message.available for message in vectors], np.bool_),
         removed=item_ids.rows(removed),
         hashes=item_ids.hashes(rows),
+        categories=category_hashes(message.category for message in vectors),
     )
 
 

@@ -89,7 +89,8 @@ def without_encoder(ranker: OfflineRanker) -> OfflineRanker:
     old = ranker.live.index.columns
     rows = np.flatnonzero(old.known).astype(np.int32)
     index = ItemIndex(ranker.live.index.dims)
-    index.upsert(rows, np.zeros((len(rows), index.dims), np.float32), old.servable[rows], old.hashes[rows])
+    vectors = np.zeros((len(rows), index.dims), np.float32)
+    index.upsert(rows, vectors, old.servable[rows], old.hashes[rows], old.categories[rows])
     return replace(ranker, live=replace(ranker.live, index=index), policy=replace(ranker.policy, retrieval_k=0))
 
 

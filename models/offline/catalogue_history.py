@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.item_index import ItemIndex, category_hashes
 from anabranch.ranking.types import Hashes, Mask, Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
 
@@ -41,6 +41,7 @@ class CatalogueChanges:
     available: Mask  # [n]
     removed: Mask  # [n]
     hashes: Hashes  # [n]
+    categories: Hashes  # [n] of the items' category paths
 
     def apply(self, index: ItemIndex, after_ms: int, until_ms: int) -> None:
         """Apply the versions with `after_ms` < ts ≤ `until_ms` to an index, as rankers do."""
@@ -50,7 +51,13 @@ class CatalogueChanges:
         if not len(newest):
             return
         present = newest[~self.removed[newest]]
-        index.upsert(self.row[present], self.vector[present], self.available[present], self.hashes[present])
+        index.upsert(
+            self.row[present],
+            self.vector[present],
+            self.available[present],
+            self.hashes[present],
+            self.categories[present],
+        )
         index.remove(self.row[newest[self.removed[newest]]])
         if index.needs_rebuild:
             index.rebuild()
@@ -93,16 +100,17 @@ class CatalogueHistory:
         ts = np.array([version.ts for version in self.versions], np.int64)
         ts[list(oldest.values())] = -1
         by_time = np.argsort(ts, kind="stable")
-        rows = item_ids.rows(ids)
-        changes = CatalogueChanges(
-            ts=ts,
+        versions = [self.versions[index] for index in by_time.tolist()]
+        rows = item_ids.rows(version.item_id for version in versions)
+        return CatalogueChanges(
+            ts=ts[by_time],
             row=rows,
-            vector=live.item.encode(ids, text_vectors),
-            available=np.array([version.item is not None and version.item.available for version in self.versions]),
-            removed=np.array([version.item is None for version in self.versions]),
+            vector=live.item.encode([version.item_id for version in versions], text_vectors[by_time]),
+            available=np.array([version.item is not None and version.item.available for version in versions]),
+            removed=np.array([version.item is None for version in versions]),
             hashes=item_ids.hashes(rows),
+            categories=category_hashes([] if version.item is None else version.item.category for version in versions),
         )
-        return CatalogueChanges(**{name: column[by_time] for name, column in vars(changes).items()})
 
 
 def newest_versions(versions: Iterable[ItemVersion]) -> list[Item]:
@@ -115,6 +123,6 @@ def newest_versions(versions: Iterable[ItemVersion]) -> list[Item]:
     return list(newest.values())
 
 
-def _served(item: Item | None) -> tuple[str, bool] | None:
+def _served(item: Item | None) -> tuple[object, ...] | None:
     """What a ranker's index has of an item."""
-    return None if item is None else (item_text(item), item.available)
+    return None if item is None else (item_text(item), item.available, item.category)

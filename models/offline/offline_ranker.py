@@ -17,6 +17,7 @@ from anabranch.ranking.pipeline.user_update import reencode_stale_users, replay
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_row import co_visit_row
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.retrieval.item_index import category_hashes
 from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
 from anabranch.ranking.types import Rows, Slots, Vectors
 from anabranch.ranking.user_state.layout import StateLayout
@@ -92,7 +93,8 @@ def load_servable(
     text_vectors = item_text_vectors(release, items, data_dir, threads)
     available = np.array([item.available for item in items], np.bool_)
     rows = item_ids.rows(ids)
-    live.index.upsert(rows, live.item.encode(ids, text_vectors), available, item_ids.hashes(rows))
+    vectors = live.item.encode(ids, text_vectors)
+    live.index.upsert(rows, vectors, available, item_ids.hashes(rows), category_hashes(item.category for item in items))
     live.index.rebuild()
     return live
 

@@ -17,6 +17,7 @@ from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.item_index import category_hashes
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
 from models.co_visit.table import CoVisitTable
@@ -74,7 +75,8 @@ def load_ranker(
     rows = item_ids.rows(catalogue.item_ids)
     vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
     available = np.array([item.available for item in inputs.items], np.bool_)
-    live.index.upsert(rows, vectors, available, item_ids.hashes(rows))
+    categories = category_hashes(item.category for item in inputs.items)
+    live.index.upsert(rows, vectors, available, item_ids.hashes(rows), categories)
     live.index.rebuild()
     neighbours = neighbour_table(co_visit, item_ids, inputs.log, config.policy.neighbours)
     changes = inputs.catalogue.encoded(live, item_ids, catalogue.version_text_vectors)

@@ -17,7 +17,7 @@ from anabranch.settings import Settings
 from anabranch.text_embedding_cache import FOLDER
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true
 
-CATALOGUE = [Item(item_id=item_id, title=f"title of {item_id}") for item_id in ITEMS]
+CATALOGUE = [Item(item_id=item_id, title=f"title of {item_id}", category=["GROCERY"]) for item_id in ITEMS]
 
 
 @pytest.fixture
@@ -58,6 +58,7 @@ def test_every_item_gets_a_vector_and_then_indexing_is_complete(world: World) ->
     assert complete is not None
     assert complete.items == len(vectors(world)) == len(ITEMS)
     assert len({message.vector for message in vectors(world).values()}) == len(ITEMS)
+    assert [message.category for message in vectors(world).values()] == len(ITEMS) * [["GROCERY"]]
 
 
 def test_a_new_item_gets_a_vector_and_a_removed_item_a_tombstone(world: World) -> None:

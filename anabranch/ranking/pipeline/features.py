@@ -33,8 +33,10 @@ FEATURES = (
     "session_since",
     "session_count",
     "repeat_rate",
+    "co_visit_session",
+    "session_category",
 )
-"""Names in the manifest of a release; a release with other features is rejected."""
+"""Names in the manifest of a release, which reads all of them or some; one that reads others is refused."""
 (
     INNER_PRODUCT,
     BELOW_BEST,
@@ -53,6 +55,8 @@ FEATURES = (
     SESSION_SINCE,
     SESSION_COUNT,
     REPEAT_RATE,
+    CO_VISIT_SESSION,
+    SESSION_CATEGORY,
 ) = range(len(FEATURES))
 
 RECENT = 10
@@ -132,6 +136,8 @@ def _fill_features(
             features[n, SESSION_SINCE] = 1 / (1 + back) if back >= 0 else 0.0
             features[n, SESSION_COUNT] = math.log1p(in_session) if in_session > 0 else 0.0
             features[n, REPEAT_RATE] = repeat_rate
+            features[n, CO_VISIT_SESSION] = _log(candidates.co_visit_session[n])
+            features[n, SESSION_CATEGORY] = math.log1p(candidates.session_category[n])
         for n in range(start, end):
             features[n, BELOW_BEST] = features[n, INNER_PRODUCT] - best if best > -np.inf else 0.0
 

@@ -10,9 +10,9 @@ from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
-from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex
 from anabranch.ranking.retrieval.retrieve import retrieve
-from anabranch.ranking.types import Counts, Floats, Mask, Rows, Seconds
+from anabranch.ranking.types import Counts, Floats, Hashes, Mask, Rows, Seconds
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 HASH = 0x9E3779B1
@@ -36,6 +36,8 @@ class Candidates(NamedTuple):
     own_last_s: Seconds  # [N] and of the last
     session_at: Counts  # [N] events since its last one in the current session, 0 for the newest; -1: none
     session_count: Counts  # [N] its events in the current session
+    co_visit_session: Floats  # [N] sum of its weights as a neighbour of each item of the current session
+    session_category: Counts  # [N] events of the current session about items of its category
     all_own: Floats  # [B] decayed count of all the user's own events
 
     @classmethod
@@ -52,6 +54,8 @@ class Candidates(NamedTuple):
             own_last_s=np.zeros(n, np.uint32),
             session_at=np.full(n, -1, np.int32),
             session_count=np.zeros(n, np.int32),
+            co_visit_session=np.zeros(n, np.float32),
+            session_category=np.zeros(n, np.int32),
             all_own=np.zeros(queries, np.float32),
         )
 
@@ -70,6 +74,8 @@ class Sources(NamedTuple):
     weights: Floats
     """[W] weight of each of the newest history items in the co-visit score; see `CoVisitScoring`."""
     own_share: float
+    categories: Hashes
+    """[n] of the items, by row"""
     retrieved: Rows
     """[B, K] what the item index found, best first, -1 padded: more than `ItemFilter.retrieval_k` admits."""
 
@@ -109,12 +115,20 @@ class Scratch(NamedTuple):
     """[T] open addressing: the item of an occupied entry."""
     value: Counts
     """[T] which of the candidates it is, EXCLUDED, or FREE."""
+    category: Hashes
+    """[H] categories of the items of the session"""
 
     @classmethod
-    def empty(cls, items: int) -> Scratch:
-        """Room for this many items of one query. The hash table is at most half full."""
+    def empty(cls, items: int, history: int) -> Scratch:
+        """Room for this many items of one query, and for its user's history. The hash table is at most half full."""
         size = 1 << (2 * items).bit_length()
-        return cls(*(np.empty(n, np.int32) for n in (items, items, size, size)))
+        return cls(
+            item=np.empty(items, np.int32),
+            candidate=np.empty(items, np.int32),
+            key=np.empty(size, np.int32),
+            value=np.empty(size, np.int32),
+            category=np.empty(history, np.uint64),
+        )
 
 
 def propose(
@@ -129,8 +143,16 @@ def propose(
     candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,
-        Scratch.empty(others + retrieved.shape[1]),
-        Sources(queries, co_visits.columns, newest, weights, policy.co_visit_scoring.own_share, retrieved),
+        Scratch.empty(others + retrieved.shape[1], history),
+        Sources(
+            queries=queries,
+            co_visits=co_visits.columns,
+            newest=newest,
+            weights=weights,
+            own_share=policy.co_visit_scoring.own_share,
+            categories=index.columns.categories,
+            retrieved=retrieved,
+        ),
         ItemFilter(
             servable=index.columns.servable,
             candidate_classes=policy.candidate_classes,
@@ -154,10 +176,11 @@ def _unite(
     n = 0
     for q in range(len(sources.retrieved)):
         ends = _gather(sources, q, scratch.item)
-        n = _deduplicate(candidates, scratch, item_filter, ends, q, n)
+        start, n = n, _deduplicate(candidates, scratch, item_filter, ends, q, n)
         _add_history(candidates, scratch.candidate, sources.queries, q, half_life_s)
         _add_long_term(candidates, scratch.candidate, sources.queries, q, half_life_s)
         _add_co_visits(candidates, scratch, sources, q)
+        _count_categories(candidates, scratch.category, sources, q, start, n)
     return n
 
 
@@ -261,9 +284,10 @@ def _add_long_term(candidates: Candidates, candidate: Counts, queries: UserSnaps
 def _add_co_visits(candidates: Candidates, scratch: Scratch, sources: Sources, q: int) -> None:
     """Score the newest history items and their neighbours, where they are candidates."""
     near, shares = sources.co_visits.rows, sources.co_visits.weights
-    own_share = np.float32(sources.own_share)
-    for back in range(len(sources.weights)):
-        newest, weight = sources.queries.recent[q, back], sources.weights[back]
+    own_share, session = np.float32(sources.own_share), sources.queries.session_length[q]
+    for back in range(max(len(sources.weights), session)):
+        newest = sources.queries.recent[q, back]
+        weight = sources.weights[back] if back < len(sources.weights) else np.float32(0)
         if scratch.candidate[back] >= 0:
             candidates.co_visit_recent[scratch.candidate[back]] += weight * own_share
         for k in range(near.shape[1] if 0 <= newest < len(near) else 0):
@@ -275,6 +299,23 @@ def _add_co_visits(candidates: Candidates, scratch: Scratch, sources: Sources, q
             candidates.co_visit_recent[c] += weight * shares[newest, k]
             if back == 0:
                 candidates.co_visit_last[c] += shares[newest, k]
+            if back < session:
+                candidates.co_visit_session[c] += shares[newest, k]
+
+
+@compiled_inline
+def _count_categories(candidates: Candidates, session: Hashes, sources: Sources, q: int, start: int, end: int) -> None:
+    """Count the events of query q's session about items of the category of each of its candidates, `start` to `end`."""
+    known = 0
+    for back in range(sources.queries.session_length[q]):
+        item = sources.queries.recent[q, back]
+        if 0 <= item < len(sources.categories) and sources.categories[item] != NO_CATEGORY:
+            session[known] = sources.categories[item]
+            known += 1
+    for c in range(start, end):
+        category = sources.categories[candidates.item[c]]
+        for k in range(known):
+            candidates.session_category[c] += session[k] == category
 
 
 @compiled_inline

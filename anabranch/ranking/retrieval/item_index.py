@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,14 +12,25 @@ from anabranch.ranking.jit import compiled
 from anabranch.ranking.retrieval.ann_index import AnnIndex, never_yield
 from anabranch.ranking.top_k import insert_best_first
 from anabranch.ranking.types import Hashes, Mask, Rows, Vectors, YieldCpu
+from anabranch.ranking.vocabulary import stable_hash
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
 """The base is rebuilt once more than this share of its items, and more than this number, have changed: until then
 every query is compared with each changed item."""
 DELTA_CHUNK = 2048
 """Vectors of the delta compared at a time: their products with a batch's queries stay in the cache."""
+NO_CATEGORY = 0
+LEVEL_SEPARATOR = "\x1f"
+"""Between the names of a category path."""
 SPARE_RESULTS = 16
 """Results requested from the base beyond k, to replace tombstones; queries that still lack results request more."""
+
+
+def category_hashes(paths: Iterable[Sequence[str]]) -> Hashes:
+    """Hashes [n] of category paths, by which items of one category are told; `NO_CATEGORY` for an empty path."""
+    names = [LEVEL_SEPARATOR.join(path) for path in paths]
+    by_name = {name: stable_hash(name) if name else NO_CATEGORY for name in set(names)}
+    return np.array([by_name[name] for name in names], np.uint64)
 
 
 def rebuild_due(changed: float, items: float) -> bool:
@@ -44,7 +56,7 @@ class Rebuild:
 
 
 class ItemColumns(NamedTuple):
-    """Vectors and availability of the items, by row."""
+    """Vectors, availability and categories of the items, by row."""
 
     vectors: Vectors
     """[n, d]"""
@@ -54,6 +66,8 @@ class ItemColumns(NamedTuple):
     """[n] whether the item has a vector and is available."""
     hashes: Hashes
     """[n] of the items' ids: the order of items with equal vectors."""
+    categories: Hashes
+    """[n] of the items' category paths, `NO_CATEGORY` where an item has none."""
 
 
 class ItemIndex:
@@ -82,10 +96,18 @@ class ItemIndex:
     def __len__(self) -> int:
         return int(self.columns.known.sum())
 
-    def upsert(self, rows: Rows, vectors: Vectors, available: Mask, hashes: Hashes | None = None) -> None:
+    def upsert(
+        self,
+        rows: Rows,
+        vectors: Vectors,
+        available: Mask,
+        hashes: Hashes | None = None,
+        categories: Hashes | None = None,
+    ) -> None:
         """Set the vectors [n, d] of rows [n]; an unavailable item has a vector but is never returned.
 
         `hashes` [n] of the item ids; without them, items with equal vectors are in the order of their rows.
+        `categories` [n] are those of `category_hashes`; without them the items have none.
         """
         if len(rows) == 0:
             return
@@ -95,6 +117,7 @@ class ItemIndex:
         self.columns.known[rows] = True
         self.columns.servable[rows] = available
         self.columns.hashes[rows] = rows if hashes is None else hashes
+        self.columns.categories[rows] = NO_CATEGORY if categories is None else categories
         self._delta.update(dict.fromkeys(rows.tolist()))
         self._delta_cache = None
         self._record_change(rows)
@@ -216,13 +239,15 @@ class ItemIndex:
             known=np.concatenate([old.known, more.known]),
             servable=np.concatenate([old.servable, more.servable]),
             hashes=np.concatenate([old.hashes, more.hashes]),
+            categories=np.concatenate([old.categories, more.categories]),
         )
         self._in_base = np.concatenate([self._in_base, np.zeros(n, np.bool_)])
 
 
 def _empty(n: int, dims: int) -> ItemColumns:
     known, servable = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-    return ItemColumns(np.zeros((n, dims), np.float32), known, servable, np.zeros(n, np.uint64))
+    hashes, categories = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
+    return ItemColumns(np.zeros((n, dims), np.float32), known, servable, hashes, categories)
 
 
 @compiled

@@ -101,7 +101,7 @@ def test_a_retired_release_gets_no_more_vectors(world: RankerWorld) -> None:
         assert live is not None
         before = len(live.index)
         no_rows, no_hashes = np.empty(0, np.int32), np.empty(0, np.uint64)
-        update = ItemVectorUpdate(release, no_rows, no_vectors, np.empty(0, np.bool_), removed, no_hashes)
+        update = ItemVectorUpdate(release, no_rows, no_vectors, np.empty(0, np.bool_), removed, no_hashes, no_hashes)
         process.releases.updates.append(update)
         process.turn()
         assert len(live.index) == before - (release == "r2")

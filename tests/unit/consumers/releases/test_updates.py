@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kafka.consumer.fetcher import ConsumerRecord
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from anabranch.kafka.topics import completion_key, vector_key
 from anabranch.messages import IndexingComplete, ItemVector, encode
 from anabranch.metrics import ConsumerMetrics
-from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex, category_hashes
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.releases.updates import InvalidItemVectors, group_by_release, item_vector_update
 
@@ -50,6 +51,16 @@ def test_records_that_the_indexer_cannot_have_written_are_counted_and_skipped(ke
     assert group_by_release(records, ConsumerMetrics(registry)) == {"r1": {"b": vector("b")}}
     labels = {"topic": "item-vectors"}
     assert registry.get_sample_value("anabranch_messages_passed_over_total", labels) == 1
+
+
+def test_an_update_brings_the_items_categories_to_the_index() -> None:
+    items, index = ItemVocabulary(), ItemIndex(4)
+    path = ["GROCERY", "SOUP"]
+    update = item_vector_update("r1", {"soup": replace(vector("soup"), category=path), "paint": vector("paint")}, items)
+    assert update is not None
+    update.apply(index)
+    kept = index.columns.categories[items.rows(["soup", "paint"])]
+    assert kept.tolist() == [category_hashes([path])[0], NO_CATEGORY]
 
 
 def test_vectors_of_unequal_length_are_an_error_that_names_the_release() -> None:

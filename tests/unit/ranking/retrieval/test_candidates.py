@@ -12,7 +12,7 @@ from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex, category_hashes
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from tests.support.layouts import LAYOUT
 
@@ -33,18 +33,22 @@ class Expected:
     own_first_s: int = NEVER_S
     own_last_s: int = 0
     session: list[int] = field(default_factory=list)
+    co_visit_session: float = 0.0
+    session_category: int = 0
 
 
 class RandomQueries:
-    """Random users, some of them new, and a catalogue in which some items have neighbours."""
+    """Random users, some of them new, and a catalogue in which some items have neighbours, and categories."""
 
     def __init__(self, seed: int = 0) -> None:
         random = np.random.default_rng(seed)
         self.index = ItemIndex(4)
         available = np.arange(ITEMS) % UNAVAILABLE_EVERY > 0
-        self.index.upsert(
-            np.arange(ITEMS, dtype=np.int32), random.normal(size=(ITEMS, 4)).astype(np.float32), available
-        )
+        hashes = np.arange(1, ITEMS + 1).astype(np.uint64)
+        paths = [[], ["food"], ["food", "soup"], ["food", "bread"], ["toys"]]
+        self.categories = category_hashes(paths[n] for n in random.integers(0, len(paths), ITEMS))
+        vectors = random.normal(size=(ITEMS, 4)).astype(np.float32)
+        self.index.upsert(np.arange(ITEMS, dtype=np.int32), vectors, available, hashes, self.categories)
         self.neighbours = CoVisitRows(max_width=3)
         for item in range(0, ITEMS, 2):
             near = random.choice(ITEMS, random.integers(0, 4), replace=False).astype(np.int32)
@@ -112,6 +116,14 @@ class RandomQueries:
                 if recent >= 0 and near in by_item:
                     expected_of(near).co_visit_recent += scoring.decay**back * weight
                     expected_of(near).co_visit_last += weight if back == 0 else 0
+        for recent in session:
+            for near, weight in zip(table.rows[recent].tolist(), table.weights[recent].tolist(), strict=True):
+                if near in by_item:
+                    expected_of(near).co_visit_session += weight
+        for item, entry in by_item.items():
+            if item >= 0:
+                of_category = self.categories[session] == self.categories[item]
+                entry.session_category = int(of_category.sum()) if self.categories[item] != NO_CATEGORY else 0
         return {
             item: entry
             for item, entry in by_item.items()
@@ -130,6 +142,8 @@ def candidates_of(candidates: Candidates, user: int) -> dict[int, Expected]:
             int(candidates.own_first_s[n]),
             int(candidates.own_last_s[n]),
             [int(candidates.session_at[n])] * int(candidates.session_count[n]),
+            pytest.approx(float(candidates.co_visit_session[n]), abs=1e-6),
+            int(candidates.session_category[n]),
         )
         for n in np.flatnonzero(candidates.query == user).tolist()
     }

@@ -6,7 +6,7 @@ import pytest
 from anabranch.ranking.retrieval import ann_index
 from anabranch.ranking.retrieval import item_index as index_module
 from anabranch.ranking.retrieval.ann_index import AnnIndex
-from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex, category_hashes
 from anabranch.ranking.types import Vectors
 
 
@@ -285,3 +285,18 @@ def test_of_items_with_equal_vectors_the_same_ones_are_found_in_whatever_order_t
         found.append(np.sort(hashes[arrival][rows], axis=1))
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_an_index_keeps_the_categories_of_its_items_as_it_grows() -> None:
+    index, vector, available = ItemIndex(2), np.ones((1, 2), np.float32), np.ones(1, np.bool_)
+    soup = category_hashes([["GROCERY", "SOUP"]])
+    index.upsert(np.array([3], np.int32), vector, available, categories=soup)
+    index.upsert(np.array([5_000], np.int32), vector, available)
+    assert index.columns.categories[[3, 5_000]].tolist() == [soup[0], NO_CATEGORY]
+
+
+def test_categories_are_told_by_their_whole_path() -> None:
+    paths = [["GROCERY", "SOUP"], ["SOUP"], ["GROCERY SOUP"], ["GROCERY", "SOUP"], []]
+    first, *others, same, none = category_hashes(paths).tolist()
+    assert first == same not in others
+    assert none == NO_CATEGORY
