@@ -33,8 +33,9 @@ class ListRankerConfig:
     lists_per_step: int = 64
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
-    exclude_seen_share: float = 0.5
-    """Of the lists whose positive is new to the user, this share is trained without the items the user has had."""
+    class_weight: float = 1.0
+    """Weight of the loss among the items of the positive's class alone, those that the user has had or those that are
+    new: what placements that show one class need. 0: only the loss among all candidates counts."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,7 @@ def fit_list_ranker(
 ) -> ListRanker:
     """Train with the softmax cross-entropy of each list's positive against its other candidates.
 
-    Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). Some lists
-    are trained without the items that the user has had, so that the ranker also serves with `exclude_seen`. With a
+    Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach, ICML 2007 (ListNet, top one). With a
     `parent` it starts from the parent's weights, size and normalisation. `done(n)` is called after every n lists, and
     `curve` with the loss of every step. Raises `ValueError` without lists.
     """
@@ -130,7 +130,7 @@ def fit_list_ranker(
         shuffled = random.permutation(len(lists))
         for start in range(0, len(lists), config.lists_per_step):
             chosen = shuffled[start : start + config.lists_per_step]
-            loss = list_loss(ranker, lists, chosen, random.random(len(chosen)) < config.exclude_seen_share)
+            loss = list_loss(ranker, lists, chosen, config.class_weight)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -140,17 +140,17 @@ def fit_list_ranker(
     return ranker.eval()
 
 
-def list_loss(ranker: ListRanker, lists: RankingLists, chosen: Positions, exclude_seen: NDArray[np.bool_]) -> Tensor:
-    """Mean cross-entropy over the chosen lists [B].
-
-    Lists in the mask `exclude_seen` [B] are without the items the user has had, unless the positive is one of them.
-    """
+def list_loss(ranker: ListRanker, lists: RankingLists, chosen: Positions, class_weight: float) -> Tensor:
+    """Mean cross-entropy of the chosen lists [B]: among all candidates, and `class_weight` times that among those of
+    the positive's class: the items that the user has had, or the others."""
     sizes = np.diff(lists.offset)[chosen]
     rows = np.minimum(lists.offset[chosen][:, None] + np.arange(sizes.max()), len(lists.features) - 1)  # [B, K]
     present = np.arange(sizes.max()) < sizes[:, None]
-    own = lists.own[rows]
-    positive_is_new = ~lists.own[lists.offset[chosen] + lists.positive[chosen]]
-    present &= ~(own & (exclude_seen & positive_is_new)[:, None])
+    positive = torch.from_numpy(lists.positive[chosen])
     scores = ranker(torch.from_numpy(lists.features[rows]))  # [B, K]
-    scores = scores.masked_fill(torch.from_numpy(~present), -torch.inf)
-    return F.cross_entropy(scores, torch.from_numpy(lists.positive[chosen]))
+    loss = F.cross_entropy(scores.masked_fill(torch.from_numpy(~present), -torch.inf), positive)
+    if not class_weight:
+        return loss
+    positive_is_own = lists.own[lists.offset[chosen] + lists.positive[chosen]]
+    of_class = present & (lists.own[rows] == positive_is_own[:, None])
+    return loss + class_weight * F.cross_entropy(scores.masked_fill(torch.from_numpy(~of_class), -torch.inf), positive)

@@ -57,7 +57,7 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             seed_models=_for_sessions,
             training=Training(child_epochs=5, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
-            list_ranker=ListRankerConfig(hidden=64, epochs=8, exclude_seen_share=0.0),
+            list_ranker=ListRankerConfig(hidden=64, epochs=8, class_weight=0.0),
         )
     if kind == "histories":
         return ReleaseCandidateConfig(
@@ -73,7 +73,7 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             training=Training(
                 epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
             ),
-            list_ranker=ListRankerConfig(hidden=64, epochs=8),
+            list_ranker=ListRankerConfig(hidden=64, epochs=8, class_weight=0.0),
         )
     if kind == "long_histories":
         return replace(
@@ -87,8 +87,10 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
         random_seed=random_seed,
         threads=threads,
         policy=Policy(co_visit_scoring=CoVisitScoring(recent=64, decay=1.0, own_share=0.1)),
+        co_visits=CoVisitRule(across=0.1),
         session_knn=SessionKnnRule(recent=64, recency=64.0, distance=20.0),
         training=Training(epochs=5, window=128, negatives=1024, mean_target_gap=8.0),
+        list_ranker=ListRankerConfig(epochs=12, weight_decay=0.01),
     )
 
 

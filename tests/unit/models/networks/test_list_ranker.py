@@ -50,14 +50,21 @@ def test_equal_random_seeds_train_equal_rankers() -> None:
         assert torch.equal(a, b)
 
 
-def test_a_list_without_seen_items_does_not_depend_on_their_features() -> None:
-    training_lists = lists(4, own_wins=False)
-    features = np.where(training_lists.own[:, None], 7 * training_lists.features, training_lists.features)
+@pytest.mark.parametrize("own_wins", [True, False])
+def test_the_loss_of_a_class_is_among_its_items_alone(own_wins: bool) -> None:
+    training_lists = lists(4, own_wins=own_wins)
+    positive_is_own = training_lists.own[training_lists.offset[:-1] + training_lists.positive]
+    is_other = training_lists.own != np.repeat(positive_is_own, 5)
+    features = np.where(is_other[:, None], 7 * training_lists.features, training_lists.features)
     changed = RankingLists(features, training_lists.own, training_lists.offset, training_lists.positive)
-    ranker, every = ListRanker(3, 8), np.arange(4)
-    all_excluded, none_excluded = np.ones(4, np.bool_), np.zeros(4, np.bool_)
-    assert list_loss(ranker, training_lists, every, all_excluded) == list_loss(ranker, changed, every, all_excluded)
-    assert list_loss(ranker, training_lists, every, none_excluded) != list_loss(ranker, changed, every, none_excluded)
+    ranker = ListRanker(3, 8)
+
+    def loss(of: RankingLists, class_weight: float) -> float:
+        return float(list_loss(ranker, of, np.arange(4), class_weight).detach())
+
+    among_all, among_all_changed = loss(training_lists, 0), loss(changed, 0)
+    assert among_all != among_all_changed
+    assert loss(training_lists, 2) - among_all == pytest.approx(loss(changed, 2) - among_all_changed, rel=1e-4)
 
 
 def test_no_lists_are_an_error() -> None:
