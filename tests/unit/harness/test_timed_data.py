@@ -16,7 +16,7 @@ from producers import completejourney
 def test_the_purchases_of_the_package_are_written_once_and_read_with_their_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timed_data, "HALF_A_YEAR", (1, 1))
+    monkeypatch.setattr(timed_data, "SECOND_HALF", (1, 1))
     HOUSEHOLDS.prepare(tmp_path)
     [_, events, _, items] = HOUSEHOLDS.arguments(tmp_path)
     files = InputFiles([Path(events)], Path(items))
