@@ -42,10 +42,13 @@ def topic_prefix() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile every loop once a run, and not again in each of the processes and of the rankers that tests start."""
+    """Compile every loop once a run, and let no thread spin: for this process, and for all that tests start."""
     config.stash[BROKERS] = []
-    if hasattr(config, "workerinput"):  # the main process has named the folder, and removes it
+    if hasattr(config, "workerinput"):  # the main process has set both, and removes the folder
         return
+    # PyTorch's threads wait for each other in a loop, which next to other processes takes most of the processors' time.
+    # OpenMP reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = tempfile.mkdtemp(prefix="anabranch-compiled-")
     os.environ["NUMBA_CACHE_DIR"] = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
