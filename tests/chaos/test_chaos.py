@@ -12,7 +12,7 @@ import pytest
 
 from anabranch.harness.chaos.verify import MUST_BE_ZERO
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def test_kills_pauses_and_a_swap_lose_nothing_double_nothing_and_bend_no_vector(tmp_path: Path) -> None:
