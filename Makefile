@@ -29,6 +29,10 @@ INSTALL_THIS := -m pip install --no-deps --no-build-isolation --editable .
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed-$(shell (pwd; cat pyproject.toml $(PINS)/peers.txt) 2>/dev/null | cksum | cut -d ' ' -f 1)
 
+# Two test processes, each with a broker of its own. A file stays in one process, because its tests share what is slow to
+# make. Files start in the order of their names, in which the longest (chaos, e2e) come first. ARGS="-n 0": one process.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test chaos results bench peers sequential-peers check format lint-deploy clean
 .SUFFIXES:
@@ -45,8 +49,8 @@ demo: $(STAMP) ## run the whole system on real purchases and print a summary
 	@$(BIN)/anabranch demo $(ARGS)
 
 test: $(DEV_STAMP) ## run every test: unit, with a broker, end to end
-	@echo '==> pytest $(ARGS)'
-	@$(BIN)/python -m pytest $(ARGS)
+	@echo '==> pytest $(WORKERS) $(ARGS)'
+	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
 
 chaos: $(STAMP) ## kill rankers and brokers at random under load, then reconcile the topics
 	@echo '==> anabranch chaos $(ARGS)'

@@ -1,6 +1,6 @@
-"""One real broker for all tests that need one; each test gets its own topics by a prefix.
+"""One real broker for all tests of a process that need one; each test gets its own topics by a prefix.
 
-ANABRANCH_BOOTSTRAP_SERVERS names a broker; else Apache Kafka is started.
+ANABRANCH_BOOTSTRAP_SERVERS names a broker; else Apache Kafka is started. `make test` runs two processes (pytest-xdist).
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from anabranch.harness.environment.broker import Broker, open_broker
 
-BROKER = pytest.StashKey[Broker]()
+BROKERS = pytest.StashKey[list[str]]()
+"""What the summary says of each broker."""
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +25,7 @@ def broker(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
     """The broker all tests share; started when the first test asks for it."""
     given = os.environ.get("ANABRANCH_BOOTSTRAP_SERVERS")
     with open_broker(given, tmp_path_factory.mktemp("broker")) as opened:
-        pytestconfig.stash[BROKER] = opened
+        pytestconfig.stash[BROKERS].append(f"{opened.kind} at {opened.bootstrap_servers}: {opened.limitations}")
         yield opened
 
 
@@ -40,16 +42,33 @@ def topic_prefix() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile every loop once a run, and not again in each of the rankers that tests start."""
+    """Compile every loop once a run, and let no thread spin: for this process, and for all that tests start."""
+    config.stash[BROKERS] = []
+    if hasattr(config, "workerinput"):  # the main process has set both, and removes the folder
+        return
+    # PyTorch's threads wait for each other in a loop, which next to other processes takes most of the processors' time.
+    # OpenMP reads this when it is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     folder = tempfile.mkdtemp(prefix="anabranch-compiled-")
     os.environ["NUMBA_CACHE_DIR"] = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the brokers of this process to the main one, which prints the summary."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["brokers"] = session.config.stash[BROKERS]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take them from a process that has ended; one that crashed hands over nothing."""
+    node.config.stash[BROKERS] += getattr(node, "workeroutput", {}).get("brokers", [])
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which broker the tests ran on."""
-    broker = config.stash.get(BROKER, None)
-    if broker is None:
-        return
-    terminalreporter.section("broker")
-    terminalreporter.line(f"{broker.kind} at {broker.bootstrap_servers}: {broker.limitations}")
+    """Say which brokers the tests ran on."""
+    if config.stash[BROKERS]:
+        terminalreporter.section("brokers")
+    for line in config.stash[BROKERS]:
+        terminalreporter.line(line)

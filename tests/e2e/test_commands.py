@@ -22,7 +22,7 @@ from anabranch.harness.environment.ranker_probe import RankerProbe
 from tests.e2e.shop import LIVE_EVENTS, ROOT, Shop, open_shop, run_python
 from tests.support.data_folders import write_folder
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 RUN_HERE: set[str] = set()
 """Commands that a test of this module runs."""

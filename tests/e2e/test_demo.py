@@ -45,7 +45,7 @@ def _run(bootstrap_servers: str, data_dir: Path, *options: str) -> tuple[dict[st
     return msgspec.json.decode((data_dir / "summary.json").read_bytes()), done.stdout + done.stderr
 
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def _played() -> list[str]:

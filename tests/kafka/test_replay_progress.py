@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import islice
+from uuid import uuid4
 
-import msgspec
 import pytest
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -50,19 +50,35 @@ def recorded(world: World) -> dict[int, int]:
     }
 
 
-@pytest.fixture
-def forgetful_world(settings: Settings, forgetful_broker: str) -> World:
-    """Topics on a broker that soon forgets the offsets of groups."""
-    world = World(msgspec.structs.replace(settings, bootstrap_servers=forgetful_broker))
-    with closing(clients.admin(world.settings)) as admin:
-        provision(admin, world.settings)
-    return world
+@pytest.fixture(scope="module")
+def forgotten(forgetful_broker: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, World]:
+    """A world whose dead letters were replayed, and one whose file was, on a broker that then forgot all offsets of
+    groups. It takes more than a minute, so both wait together."""
+    dead_letters, file = (_world_on(forgetful_broker, tmp_path_factory) for _ in range(2))
+    publish_dead_letters(dead_letters, *numbered(dead_letters, 20))
+    assert f"20 went to {dead_letters.topics.events}" in run(dead_letters, "replay").stdout
+    assert replay_file(file.settings, event_file(20)).published == 20
+    publish_dead_letters(file, *numbered(file, 1))
+    for world in (dead_letters, file):
+        commit_in_group(world, "canary")
+        assert any(committed(world, "canary").values())
+    for world in (dead_letters, file):
+        await_forgetting(world)
+    return dead_letters, file
+
+
+def _world_on(broker: str, folders: pytest.TempPathFactory) -> World:
+    prefix = f"test-{uuid4().hex[:12]}."
+    settings = Settings(
+        bootstrap_servers=broker, topic_prefix=prefix, data_dir=folders.mktemp("forgotten"), partitions=2
+    )
+    with closing(clients.admin(settings)) as admin:
+        provision(admin, settings)
+    return World(settings)
 
 
 def await_forgetting(world: World) -> None:
-    """Commit offsets in a group, and wait until the broker has deleted them."""
-    commit_in_group(world, "canary")
-    assert any(committed(world, "canary").values())
+    """Wait until the broker has deleted the offsets of the canary, which were committed last."""
     await_true(lambda: not any(committed(world, "canary").values()), "the end of committed offsets", patience_s=150)
 
 
@@ -86,12 +102,9 @@ def commit_as_an_earlier_version(world: World, published: int) -> str:
 
 
 def test_replayed_dead_letters_stay_replayed_when_the_broker_forgets_the_offsets_of_groups(
-    forgetful_world: World,
+    forgotten: tuple[World, World],
 ) -> None:
-    world = forgetful_world
-    publish_dead_letters(world, *numbered(world, 20))
-    assert f"20 went to {world.topics.events}" in run(world, "replay").stdout
-    await_forgetting(world)
+    world, _ = forgotten
     assert "there is nothing to replay" in run(world, "replay").stdout
     assert values(world, world.topics.events).total() == 20
     assert all(line["replayed"] for line in listed(world))
@@ -183,11 +196,10 @@ def test_the_keys_of_dead_letters_name_their_partitions(world: World) -> None:
 # --- Files of events --------------------------------------------------------------------------------------------------
 
 
-def test_a_published_file_stays_published_when_the_broker_forgets_the_offsets_of_groups(forgetful_world: World) -> None:
-    world = forgetful_world
-    assert replay_file(world.settings, event_file(20)).published == 20
-    publish_dead_letters(world, *numbered(world, 1))
-    await_forgetting(world)
+def test_a_published_file_stays_published_when_the_broker_forgets_the_offsets_of_groups(
+    forgotten: tuple[World, World],
+) -> None:
+    _, world = forgotten
     result = replay_file(world.settings, event_file(20))
     assert (result.published_before, result.published) == (20, 0)
     assert published_count(world) == 20

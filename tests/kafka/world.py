@@ -29,7 +29,8 @@ from producers import catalogue, replay
 from tests.support.releases import write_release
 
 ITEMS = [f"i{number}" for number in range(60)]
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
+"""Two test processes share the cores, so a ranker may take a minute to start."""
 TRAINING_PATIENCE_S = 240.0
 """For a process that loads PyTorch, at the lowest priority, before it does anything."""
 

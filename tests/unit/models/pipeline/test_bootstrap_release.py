@@ -27,11 +27,14 @@ TITLES = ("red running shoe", "blue running shoe", "trail running shoe", "garden
 ITEMS = [Item(item_id=f"i{number}", title=title) for number, title in enumerate(TITLES)]
 
 
-def make(folder: Path, items: Sequence[Item], log: EventLog, policy: Policy | None = None) -> Manifest:
+def make(
+    folder: Path, items: Sequence[Item], log: EventLog, policy: Policy | None = None, cache: Path | None = None
+) -> Manifest:
+    """`cache` has text vectors of another release; without one all texts are embedded."""
     folder.mkdir(parents=True)
     config = replace(preset("baskets", threads=1), policy=policy or Policy())
     inputs = BootstrapInputs(log, list(items), find_kind(log), "nothing serves")
-    manifest = make_bootstrap_release(inputs, folder, cache=folder.parent, config=config)
+    manifest = make_bootstrap_release(inputs, folder, cache=cache or folder.parent, config=config)
     release.write(folder, manifest)
     return manifest
 
@@ -77,10 +80,10 @@ def test_it_ranks_by_co_visits_where_there_are_some(from_catalogue: Path) -> Non
     assert slate[0] == "i0"
 
 
-def test_its_manifest_says_why_it_was_made_of_what_and_how_it_ranks(tmp_path: Path) -> None:
+def test_its_manifest_says_why_it_was_made_of_what_and_how_it_ranks(from_catalogue: Path, tmp_path: Path) -> None:
     tuned = CoVisitScoring(decay=1.0, own_share=0.1)
     policy = Policy(exclude_seen=True, neighbours=7, co_visit_scoring=tuned)
-    manifest = make(tmp_path / "r0001", ITEMS, events(("u", "i0"), ("v", "i1")), policy)
+    manifest = make(tmp_path / "r0001", ITEMS, events(("u", "i0"), ("v", "i1")), policy, from_catalogue.parent)
     assert manifest.is_bootstrap
     assert manifest.policy == ReleasePolicy(exclude_seen=True, neighbours=7), "but the scoring that its weights fit"
     assert manifest.strategy["reason"] == "nothing serves"
@@ -92,8 +95,8 @@ def test_its_manifest_says_why_it_was_made_of_what_and_how_it_ranks(tmp_path: Pa
     assert manifest.window.gate_from == manifest.window.gate_to == 60_002
 
 
-def test_it_is_made_of_nothing_at_all_and_ranks_items_that_come_later(tmp_path: Path) -> None:
-    make(tmp_path / "r0001", [], EventLog.from_events([]))
+def test_it_is_made_of_nothing_at_all_and_ranks_items_that_come_later(from_catalogue: Path, tmp_path: Path) -> None:
+    make(tmp_path / "r0001", [], EventLog.from_events([]), cache=from_catalogue.parent)
     (slate,) = slates_of(tmp_path / "r0001", events(("new", "i3")))
     assert set(slate[:2]) == {"i4", "i5"}
 

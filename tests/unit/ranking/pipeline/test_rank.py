@@ -117,6 +117,7 @@ def test_an_empty_batch_has_no_slates(shop: Shop) -> None:
     rank.warm_up(shop.live, shop.policy, LAYOUT)
 
 
+@pytest.mark.timeout(900)  # half a minute on an idle core: it compiles every loop
 @pytest.mark.parametrize("described", [0, 200], ids=["before any item is described", "with a catalogue"])
 def test_nothing_is_compiled_after_the_warm_up(tmp_path: Path, described: int) -> None:
     """In a process of its own: a batch that met a type for the first time would wait for the compiler."""
