@@ -123,7 +123,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
     gate_tolerates: Annotated[str, Meta(pattern=r"^([^,]+(,[^,]+)*)?$")] = ""
     """Slices, separated by commas, on which the gate of `reshare` reports a loss and does not reject a release for it,
-    such as `new_to_user,cold_items`. None by default."""
+    such as `new_to_user,cold_items`; a further placement is `placement:NAME`. None by default."""
     exclude_seen: bool | None = None
     """Whether items that the user has already interacted with are never ranked. None: what the release says."""
     allow_session_repeats: bool | None = None

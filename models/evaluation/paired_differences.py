@@ -1,11 +1,12 @@
-"""Release candidate minus each comparator, by metric, overall and on every slice."""
+"""Release candidate minus each comparator, by metric, overall, on every slice and on every further placement."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.evaluation.contenders import PairedRanks
 from models.evaluation.slices import Mask
@@ -19,6 +20,8 @@ K = 20
 OVERALL = "overall"
 INCUMBENT = "incumbent"
 CO_VISIT = "co_visit"
+PLACEMENT = "placement:"
+"""How the slice begins that has the events of a further placement."""
 SEED, EARLIER = "seed_", "earlier_"
 """How the names of seed models and earlier releases begin as comparators."""
 
@@ -41,20 +44,51 @@ def prefix(slice: str) -> str:
     return "" if slice == OVERALL else f"{slice}/"
 
 
-def comparators(paired: PairedRanks, mask: Mask | None = None) -> dict[str, Ranks]:
-    """What the candidate is compared with on the events of a mask [M], by name: the incumbent, the best of the
-    baselines, every seed model (`seed_NAME`), and the best of the earlier releases (`earlier_ID`). None: all events.
-    Without an incumbent the co-visit table is among them, be it the best or not.
+def placements_as_slices(paired: PairedRanks) -> PairedRanks:
+    """The same ranks with those of the further placements, [M + M'], each placement's as a slice `placement:NAME`.
 
-    The best baseline is the one with the highest NDCG@20 over all events. The best earlier release is the one with the
-    highest on the events of the mask: releases get better overall one by one, so the best over all events is the
-    newest of them, and a slice could be lost step by step.
+    The events of a further placement come after those of the first, so an event is there once for each placement that
+    is for it. `overall` stays the first placement, and so do the slices; days are kept, what else M events have is not.
     """
-    incumbent = paired.incumbent
+    if not paired.placements:
+        return paired
+    parts = [paired, *paired.placements.values()]
+    part = np.repeat(np.arange(len(parts)), [len(one.user) for one in parts])
+    incumbents = [one.incumbent for one in parts if one.incumbent is not None]
+
+    def joined(ranks: Callable[[PairedRanks], Mapping[str, Ranks]]) -> dict[str, Ranks]:
+        return {name: np.concatenate([ranks(one)[name] for one in parts]) for name in ranks(paired)}
+
+    slices = {OVERALL: part == 0}
+    slices |= {name: np.pad(mask, (0, len(part) - len(mask))) for name, mask in paired.slices.items()}
+    slices |= {f"{PLACEMENT}{name}": part == number for number, name in enumerate(paired.placements, start=1)}
+    return PairedRanks(
+        user=np.concatenate([one.user for one in parts]),
+        release_candidate=np.concatenate([one.release_candidate for one in parts]),
+        incumbent=np.concatenate(incumbents) if incumbents else None,
+        baselines=joined(lambda one: one.baselines),
+        seed_models=joined(lambda one: one.seed_models),
+        earlier=joined(lambda one: one.earlier),
+        slices=slices,
+        day=np.concatenate([_days(one) for one in parts]),
+        placed_elsewhere=paired.placed_elsewhere,
+    )
+
+
+def comparators(paired: PairedRanks, slice: str = OVERALL) -> dict[str, Ranks]:
+    """What the candidate is compared with on a slice, by name, each with its ranks of all events: the incumbent, the
+    best of the baselines, every seed model (`seed_NAME`), and the best of the earlier releases (`earlier_ID`). Without
+    an incumbent the co-visit table is among them, be it the best or not.
+
+    The best baseline is the one with the highest NDCG@20 overall, or on a further placement. The best earlier release
+    is the one with the highest on the slice: releases get better overall one by one, so the best overall is the newest
+    of them, and a slice could be lost step by step.
+    """
+    slices, incumbent = _slices(paired), paired.incumbent
     compared = {CO_VISIT: paired.baselines[CO_VISIT]} if incumbent is None else {INCUMBENT: incumbent}
-    compared |= _best(paired.baselines)
+    compared |= _best(paired.baselines, slices[slice if slice.startswith(PLACEMENT) else OVERALL])
     compared |= {f"{SEED}{name}": ranks for name, ranks in paired.seed_models.items()}
-    return compared | {f"{EARLIER}{id}": ranks for id, ranks in _best(paired.earlier, mask).items()}
+    return compared | {f"{EARLIER}{id}": ranks for id, ranks in _best(paired.earlier, slices[slice]).items()}
 
 
 def users_by_slice(paired: PairedRanks) -> dict[str, int]:
@@ -81,23 +115,28 @@ def differences(paired: PairedRanks, samples: int) -> Iterator[Difference]:
     """Every difference; a slice without events has none. `samples` are drawn for each slice."""
     users = users_by_slice(paired)
     for slice, mask in _slices(paired).items():
-        compared = comparators(paired, mask)
+        compared = comparators(paired, slice)
         for metric in METRICS if slice == OVERALL else ON_SLICES if users[slice] else ():
             rankings = [ranks[mask] for ranks in (paired.release_candidate, *compared.values())]
             gains = np.stack([METRICS[metric](ranks, K) for ranks in rankings])
-            day = np.zeros(mask.sum(), np.int64) if paired.day is None else paired.day[mask]
+            day = _days(paired)[mask]
             means, days = resample_means(gains, paired.user[mask], day, samples=samples), len(np.unique(day))
             for number, comparator in enumerate(compared, start=1):
                 yield Difference(slice, metric, comparator, users[slice], days, means.difference(0, number))
 
 
-def _best(rankings: Mapping[str, Ranks], mask: Mask | None = None) -> dict[str, Ranks]:
+def _best(rankings: Mapping[str, Ranks], mask: Mask) -> dict[str, Ranks]:
     """The one with the highest NDCG@20 on the events of the mask, with its ranks of all events."""
     if not rankings:
         return {}
-    name = max(rankings, key=lambda name: ndcg_at(rankings[name][... if mask is None else mask], K))
+    name = max(rankings, key=lambda name: ndcg_at(rankings[name][mask], K))
     return {name: rankings[name]}
 
 
 def _slices(paired: PairedRanks) -> dict[str, Mask]:
+    """All slices, `overall` first: all events, unless there are those of further placements."""
     return {OVERALL: np.ones(len(paired.user), np.bool_), **paired.slices}
+
+
+def _days(paired: PairedRanks) -> NDArray[np.int64]:
+    return np.zeros(len(paired.user), np.int64) if paired.day is None else paired.day

@@ -158,7 +158,7 @@ def evaluate_prequentially(
     """
     scored = served.scored
     repeat = repeats(served.log)
-    questions = _questions(served, rules, repeat)
+    questions = placement_questions(rules, scored, repeat)
     predicted, *further = predict(served.log, against, questions, done)
     ranks = {SERVED: served.rank[scored]}
     ranks |= {name: np.array(values, np.int32) for name, values in predicted.ranks.items()}
@@ -176,11 +176,12 @@ def evaluate_prequentially(
     )
 
 
-def _questions(served: ServedLog, rules: SlateRules, repeat: NDArray[np.bool_]) -> list[Question]:
-    """The first placement's is asked at every scored event, each other's at those that the placement is for."""
+def placement_questions(rules: SlateRules, scored: NDArray[np.bool_], repeat: NDArray[np.bool_]) -> list[Question]:
+    """One for each placement of the policy: the first one's is asked at every `scored` event [N], each other's at those
+    that the placement is for. `repeat` [N] as `repeats` has it."""
     first, *others = rules.by_placement
-    further = [Question(served.scored & placement_events(other.placement, repeat), other) for other in others]
-    return [Question(served.scored, first), *further]
+    further = [Question(scored & placement_events(other.placement, repeat), other) for other in others]
+    return [Question(scored, first), *further]
 
 
 def _compare_placement(served: ServedLog, number: int, question: Question, baselines: BaselineRanks) -> Comparison:

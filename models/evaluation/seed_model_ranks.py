@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from models.data.event_log import NONE, EventLog
-from models.data.excluded_items import SlateRules, excluded_items
+from models.data.excluded_items import SlateRules, excluded_items, own_items
 from models.data.sequences import Contexts, Positions, Sequences
 from models.metrics.ranking import Ranks
 from models.seeds.policy_filter import allowed_top_k
@@ -24,12 +24,14 @@ class PredictionPoints:
 
     contexts: Contexts
     excluded: NDArray[np.int32]  # [M, h] recent items that the serving policy filters; -1 padded
+    among: NDArray[np.int32] | None = None  # [M, w] the items of which slates are made, -1 padded; None: of all
 
 
 def prediction_points_before(log: EventLog, rows: Positions, rules: SlateRules) -> PredictionPoints:
     """The prediction points right before the events at rows [M].
 
-    A seed model is given as many of the newest items as a user state holds. Excluded is what a ranker would exclude.
+    A seed model is given as many of the newest items as a user state holds. Excluded is what a ranker would exclude,
+    and where the placement is for the user's own items, slates are made of these alone.
     """
     item_rows = np.flatnonzero(log.item != NONE)
     visits = log.take(item_rows)
@@ -43,15 +45,18 @@ def prediction_points_before(log: EventLog, rows: Positions, rules: SlateRules) 
         contexts = replace(
             contexts.only(np.broadcast_to(has_items[:, None], contexts.recent.shape)), user=log.user[rows]
         )
-    return PredictionPoints(contexts, excluded_items(log, rows, rules).padded())
+    among = own_items(log, rows, rules).padded() if rules.placement.repeats == "only" else None
+    return PredictionPoints(contexts, excluded_items(log, rows, rules).padded(), among)
 
 
 def seed_ranks(seed: SeedModel, points: PredictionPoints, next_item: NDArray[np.int32], slate: int) -> Ranks:
-    """Positions of the next items [M] on a fitted seed model's slates [M, slate], without the excluded items."""
+    """Positions of the next items [M] on a fitted seed model's slates [M, slate] of the items that may be shown."""
     ranks = np.full(len(points.contexts), NOT_ON_SLATE, np.int32)
     for start in range(0, len(ranks), BATCH):
         part = slice(start, start + BATCH)
-        top = allowed_top_k(seed, points.contexts.part(part.start, part.stop), points.excluded[part], slate).items
+        contexts = points.contexts.part(part.start, part.stop)
+        among = None if points.among is None else points.among[part]
+        top = allowed_top_k(seed, contexts, points.excluded[part], slate, among).items
         hit = top == next_item[part][:, None]
         ranks[part] = np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE)
     return ranks

@@ -43,6 +43,11 @@ def placement_events(placement: Placement, repeat: Mask) -> Mask:
     return {"allow": np.ones_like(repeat), "only": repeat, "never": ~repeat}[placement.repeats]
 
 
+def placement_slice(placement: Placement) -> str | None:
+    """The slice that has the events that a placement is for; None: it is for all."""
+    return {"allow": None, "only": "repeat", "never": "new_to_user"}[placement.repeats]
+
+
 def repeats(log: EventLog) -> Mask:
     """Mask [N] of the events about an item that their user had before."""
     return repeated_pairs(log.user, log.item)

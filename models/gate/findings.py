@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from msgspec import Struct
 
-from models.evaluation.paired_differences import CO_VISIT, EARLIER, INCUMBENT, OVERALL, SEED, Difference
+from models.evaluation.paired_differences import CO_VISIT, EARLIER, INCUMBENT, OVERALL, PLACEMENT, SEED, Difference
 from models.metrics.bootstrap import NonInferiorityMargin
 
 PRIMARY = "ndcg_at_20"
@@ -38,10 +39,21 @@ def possessive(name: str) -> str:
     return f"{comparator_name(name)}'s"
 
 
+def slice_name(slice: str) -> str:
+    """What a slice is called in a sentence."""
+    return f"placement {slice.removeprefix(PLACEMENT)}" if slice.startswith(PLACEMENT) else slice
+
+
+def kind_of(slices: Collection[str]) -> str:
+    """What these are together, in a sentence."""
+    return "slices and placements" if any(slice.startswith(PLACEMENT) for slice in slices) else "slices"
+
+
 class Finding(Struct, frozen=True, kw_only=True):
     """One difference of the release candidate to a comparator, and the result of its test."""
 
     slice: str
+    """`overall`, a slice, or `placement:NAME` for a further placement."""
     metric: str
     comparator: str
     hypothesis: Hypothesis | None
@@ -119,7 +131,7 @@ def failure_text(finding: Finding) -> str:
     metric = METRIC_NAMES[finding.metric]
     if finding.hypothesis == "superior":
         return f"{metric} is not significantly above {possessive(finding.comparator)}: {interval_text(finding)}"
-    scope = "overall" if finding.slice == OVERALL else f"on {finding.slice}"
+    scope = "overall" if finding.slice == OVERALL else f"on {slice_name(finding.slice)}"
     below = f"may be more than {margin_text(finding)} below {possessive(finding.comparator)} {finding.theirs:.4f}"
     return f"{scope} {metric} {below}: {interval_text(finding)}, p {finding.p:.2g}"
 

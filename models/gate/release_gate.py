@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from models.evaluation.paired_differences import (
     differences,
     events_by_slice,
     mean_metrics,
+    placements_as_slices,
     prefix,
     users_by_slice,
 )
@@ -28,6 +29,8 @@ from models.gate.findings import (
     Hypothesis,
     Test,
     failure_text,
+    kind_of,
+    slice_name,
     success_text,
 )
 from models.gate.requirements import Requirement
@@ -39,7 +42,7 @@ EARLIER_RELEASES = 5
 """A candidate is compared with so many. Ten releases in a row that are each worse than the one before by less than the
 gate can tell from chance would be worse than the first of them by ten times that."""
 POOLED = "small_slices"
-"""The events of all slices with too few users for a test of their own."""
+"""The events of all slices and further placements with too few users for a test of their own."""
 _MAX_NAMED = 3
 
 
@@ -56,8 +59,14 @@ class GateRule:
     that was not shared. The earlier releases are a floor: if the incumbent alone were compared with, every release
     could be worse by up to a margin than the one before. On each slice the one that is best there counts.
 
-    *Small slices* are tested together, as one slice. An interval of a few users is not reliable: on the first purchases
-    of grocers' customers a test at 5 % erred in 13 % of the cases with 50 users and in 8 % with 200.
+    *Further placements* are tested as slices, `placement:NAME`: by their own slates, on the events that they are for,
+    to the baseline that is best there. A slice of the first placement that a further one is for is only reported:
+    `new_to_user` where one with `repeats` "never" follows, `repeat` where one with "only" does. Those events have a
+    slate of their own, and on the first one either kind takes its places from the other.
+
+    *Small slices*, and placements with as few users, are tested together, as one slice. An interval of a few users is
+    not reliable: on the first purchases of grocers' customers a test at 5 % erred in 13 % of the cases with 50 users
+    and in 8 % with 200.
 
     *What is drawn.* Users are, and days: one week is one draw of seven days, and a difference on them holds for other
     weeks as far as the days agree (`models.metrics.bootstrap`).
@@ -73,22 +82,24 @@ class GateRule:
     overall_margin: NonInferiorityMargin = OVERALL_MARGIN
     """For NDCG@20 and recall@20 overall."""
     slice_margin: NonInferiorityMargin = SLICE_MARGIN
-    """For NDCG@20 on a slice. The fixed part is for slices on which every ranker's metric is close to 0."""
+    """For NDCG@20 on a slice or a further placement. The fixed part is for slices on which every ranker's metric is
+    close to 0."""
     level: float = 0.05
     """Error rate of each test of non-inferiority."""
     users: int = 50
     """With fewer users an interval over users is not reliable, and every candidate is rejected."""
     slice_users: int = 200
-    """Slices with fewer users are tested together."""
+    """Slices and further placements with fewer users are tested together."""
     samples: int = 2000
     """Bootstrap samples."""
     tolerates: frozenset[str] = frozenset()
-    """Slices on which a loss is reported and does not reject."""
+    """Slices, and placements as `placement:NAME`, on which a loss is reported and does not reject."""
 
-    def test(self, difference: Difference, superior_to: str) -> Test:
-        """What is tested of a difference; `superior_to` is the comparator that the candidate has to exceed."""
+    def test(self, difference: Difference, superior_to: str, reported: Collection[str] = ()) -> Test:
+        """What is tested of a difference; `superior_to` is the comparator that the candidate has to exceed, and on the
+        slices in `reported` nothing is tested."""
         margin = self._margin(difference)
-        hypothesis = self._hypothesis(difference, superior_to)
+        hypothesis = None if difference.slice in reported else self._hypothesis(difference, superior_to)
         if hypothesis == "superior":
             margin = NonInferiorityMargin()
         return Test(difference, hypothesis, margin, difference.slice in self.tolerates)
@@ -118,14 +129,14 @@ class Verdict(Struct, frozen=True):
     reason: str
     numbers: dict[str, float]
     findings: tuple[Finding, ...] = ()
-    """One entry per difference, on slices too; empty if too few users had slates."""
+    """One entry per difference, on slices and further placements too; empty if too few users had slates."""
     exposure: ExposureEstimate | None = None
     """Estimated from feedback on explored places; its numbers begin with `exposure/`. None: there is no such feedback,
     or no incumbent."""
     requirements: tuple[Requirement, ...] = ()
     """What else is required of the candidate."""
     pooled: tuple[str, ...] = ()
-    """Slices that were tested together, as `POOLED`; the largest first."""
+    """Slices and placements that were tested together, as `POOLED`; the largest first."""
 
     @property
     def announced(self) -> dict[str, float]:
@@ -148,12 +159,14 @@ def decide(
     if users < rule.users:
         few = f"the gate's window has {users} users with slates, fewer than {rule.users}: lengthen --gate-days"
         return Verdict(False, few, numbers)
-    pooled = _small_slices(users_by_slice(paired), rule)
+    numbers |= mean_metrics(paired)
+    paired = placements_as_slices(paired)
+    pooled = _small_slices(paired, rule)
     paired = _with_pool(paired, pooled)
-    superior_to = CO_VISIT if paired.incumbent is None else INCUMBENT
-    tests = [rule.test(difference, superior_to) for difference in differences(paired, rule.samples)]
+    superior_to, reported = CO_VISIT if paired.incumbent is None else INCUMBENT, paired.placed_elsewhere
+    tests = [rule.test(difference, superior_to, reported) for difference in differences(paired, rule.samples)]
     findings = [test.finding(rule.level) for test in tests]
-    numbers |= _counts(paired) | mean_metrics(paired)
+    numbers |= _counts(paired)
     for finding in findings:
         numbers |= finding.numbers() if finding.slice == OVERALL else {}
     for requirement in required:
@@ -173,10 +186,12 @@ def _counts(paired: PairedRanks) -> dict[str, float]:
     return numbers | {f"{prefix(slice)}events": float(count) for slice, count in events.items()}
 
 
-def _small_slices(users: Mapping[str, int], rule: GateRule) -> list[str]:
-    """Slices with events of too few users for a test, largest first; tolerated ones are tested on their own."""
-    small = [slice for slice, count in users.items() if 0 < count < rule.slice_users and slice != OVERALL]
-    return sorted((slice for slice in small if slice not in rule.tolerates), key=lambda slice: -users[slice])
+def _small_slices(paired: PairedRanks, rule: GateRule) -> list[str]:
+    """Slices with events of too few users for a test, largest first; not those that are tolerated, and so tested on
+    their own, or reported only."""
+    users, not_pooled = users_by_slice(paired), {OVERALL} | rule.tolerates | paired.placed_elsewhere
+    small = [slice for slice, count in users.items() if 0 < count < rule.slice_users and slice not in not_pooled]
+    return sorted(small, key=lambda slice: -users[slice])
 
 
 def _with_pool(paired: PairedRanks, small: Collection[str]) -> PairedRanks:
@@ -200,12 +215,13 @@ def _below_by_exposure(exposure: ExposureEstimate) -> str:
 
 
 def _slice_texts(findings: Sequence[Finding], pooled: Sequence[str]) -> Iterator[str]:
-    """On how many slices the candidate is non-inferior, which losses are tolerated, and what was tested together."""
+    """On how many slices and placements the candidate is non-inferior, which losses are tolerated, and what was tested
+    together."""
     on_slices = [finding for finding in findings if finding.hypothesis == "non_inferior" and finding.slice != OVERALL]
     tested = {finding.slice for finding in on_slices}
     lost = dict.fromkeys(finding.slice for finding in _worst_first(on_slices) if not finding.holds)
     if tested:
-        yield f"non-inferior on {len(tested) - len(lost)} of {len(tested)} slices"
+        yield f"non-inferior on {len(tested) - len(lost)} of {len(tested)} {kind_of(tested)}"
     tolerated = [finding.slice for finding in on_slices if not finding.holds and finding.tolerated]
     if tolerated:
         yield f"tolerated: {_named(list(dict.fromkeys(tolerated)))}"
@@ -217,4 +233,4 @@ def _slice_texts(findings: Sequence[Finding], pooled: Sequence[str]) -> Iterator
 
 def _named(slices: Sequence[str]) -> str:
     more = f" and {len(slices) - _MAX_NAMED} more" if len(slices) > _MAX_NAMED else ""
-    return ", ".join(slices[:_MAX_NAMED]) + more
+    return ", ".join(map(slice_name, slices[:_MAX_NAMED])) + more

@@ -14,7 +14,7 @@ from anabranch.durable_files import create_folder, write_durably
 from models.evaluation.off_policy import MIN_EXPLORED_USERS
 from models.evaluation.paired_differences import EARLIER
 from models.evaluation.seed_comparison import SeedComparison
-from models.gate.findings import METRIC_NAMES, Finding, comparator_name
+from models.gate.findings import METRIC_NAMES, Finding, comparator_name, slice_name
 from models.report import words
 from models.report.charts import LineChart, Scale
 from models.report.report import Report
@@ -53,6 +53,7 @@ def _environment() -> Environment:
         "sentences": words.sentences,
         "metric_names": METRIC_NAMES,
         "comparator_name": comparator_name,
+        "slice_name": slice_name,
         "outcome": words.outcome,
         "overview": _overview,
         "Scale": Scale,

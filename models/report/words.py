@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from models.evaluation.off_policy import MIN_EXPLORED_USERS, ExposureEstimate
 from models.evaluation.paired_differences import INCUMBENT, OVERALL
-from models.gate.findings import METRIC_NAMES, PRIMARY, Finding, margin_text, possessive
+from models.gate.findings import METRIC_NAMES, PRIMARY, Finding, kind_of, margin_text, possessive, slice_name
 from models.gate.release_gate import Verdict
 from models.gate.requirements import COVERAGE, Requirement
 from models.metrics.bootstrap import Interval
@@ -91,11 +91,11 @@ def _tests(verdict: Verdict) -> Iterator[str]:
     if len(failed) > MAX_FAILURES:
         yield f"{len(failed) - MAX_FAILURES} more non-inferiority tests failed; the table of tests has all of them."
     if tested and not failed:
-        slices = len({finding.slice for finding in tested} - {OVERALL})
-        where = f", and in NDCG@20 on all {slices} tested slices" if slices else ""
+        slices = {finding.slice for finding in tested} - {OVERALL}
+        where = f", and in NDCG@20 on all {len(slices)} tested {kind_of(slices)}" if slices else ""
         yield f"It is non-inferior overall in NDCG@20 and recall@20{where}."
     if verdict.pooled:
-        yield f"Tested together, because each has few users: {', '.join(verdict.pooled)}."
+        yield f"Tested together, because each has few users: {', '.join(map(slice_name, verdict.pooled))}."
 
 
 def _superiority(finding: Finding, mean: float) -> str:
@@ -106,7 +106,7 @@ def _superiority(finding: Finding, mean: float) -> str:
 
 
 def _possible_inferiority(finding: Finding) -> str:
-    scope = "Overall" if finding.slice == OVERALL else f"On {finding.slice}"
+    scope = "Overall" if finding.slice == OVERALL else f"On {slice_name(finding.slice)}"
     tolerated = " The settings tolerate it." if finding.tolerated else ""
     return (
         f"{scope} its {METRIC_NAMES[finding.metric]} is {_difference(finding)}; "

@@ -58,10 +58,11 @@ CHILD_SETTINGS = (
     "gate_tolerates",
     "placements",
 )
-TOLERATED = "cold_items,first_of_session,new_to_user"
-"""Slices that the gate tolerates losses on, unless the user names others. One slate serves people who buy again and
-people who look for something new: where most buy again, releases give it to them. And of two hundred households the
-first events of sessions are too few to tell whether a release loses on them."""
+TOLERATED = "cold_items,first_of_session"
+"""Slices that the gate tolerates losses on, unless the user names others. Cold items are mostly new to their users, and
+where most people buy again, releases give the first placement to what they buy again. And of two hundred households the
+first events of sessions are too few to tell whether a release loses on them. What is new to the user need not be named:
+it has a placement of its own, where the gate tests it."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from anabranch.messages import Item
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import rank
@@ -172,6 +174,63 @@ def test_baselines_seed_models_and_earlier_releases_rank_the_same_events(
     assert paired.shown_items is not None
     assert paired.shown_items[0] == paired.shown_items[1] > 5
     np.testing.assert_array_equal(paired.day, log.ts[START:] // DAY_MS)
+
+
+def test_each_placement_has_the_ranks_of_its_own_slates_on_the_events_that_it_is_for(
+    tmp_path: Path, ranker: OfflineRanker, log: EventLog
+) -> None:
+    write_release(tmp_path / "r0", "r0", ITEMS, seed=2)
+    three = (FOR_YOU, AGAIN, DISCOVER)
+    layout = ranker.layout._replace(placements=tuple(placement.name for placement in three))
+    ranker = replace(ranker, policy=Policy(placements=three), layout=layout)
+    other = replace(ranker, live=live_release(tmp_path / "r0", ranker.item_ids, ITEMS))
+    before, baselines = log.take(slice(0, START)), [Popularity(), PersonalFrequency()]
+    seed = CoVisitSeedModel()
+    seed.fit(before, np.zeros((len(ITEMS), 1), np.float32), lambda share: None)
+    contenders = Contenders(ranker, other, CoVisitModel().fit(before), baselines, [seed], {"r0": lambda: other})
+    progress: list[int] = []
+    paired = evaluate_contenders(contenders, log, START, [None] * len(ITEMS), progress.append)
+    assert sum(progress) == contenders.passes * len(log), "no pass of its own for a placement"
+    assert list(paired.placements) == ["again", "discover"]
+    assert paired.placed_elsewhere == {"repeat", "new_to_user"}
+
+    ours, theirs = (rank_events(one, log, START).ranks for one in (ranker, other))
+    served = ServedLog.from_offline(log, rank_events(ranker, log, START), "r1")
+    by_baseline = evaluate_prequentially(served, ranker.rules, [Popularity(), PersonalFrequency()]).placements
+    for number, (name, those) in enumerate({"again": "repeat", "discover": "new_to_user"}.items(), start=1):
+        events, part = paired.slices[those], paired.placements[name]
+        rows = START + np.flatnonzero(events)
+        assert 0 < len(rows) < len(log) - START
+        np.testing.assert_array_equal(part.user, log.user[rows])
+        np.testing.assert_array_equal(part.day, log.ts[rows] // DAY_MS)
+        np.testing.assert_array_equal(part.release_candidate, ours[events, number])
+        np.testing.assert_array_equal(part.incumbent, theirs[events, number])
+        np.testing.assert_array_equal(part.earlier["r0"], theirs[events, number])
+        for baseline in ("popularity", "personal_frequency"):
+            recall = by_baseline[name].scores[baseline].recall_at_20
+            assert recall == pytest.approx((part.baselines[baseline] > 0).mean())
+        rules = ranker.rules.by_placement[number]
+        points = prediction_points_before(log, rows, rules)
+        np.testing.assert_array_equal(
+            part.seed_models[seed.name], seed_ranks(seed, points, log.item[rows], layout.slate)
+        )
+        assert (part.release_candidate != paired.release_candidate[events]).any()
+
+
+def test_a_placement_is_ranked_without_regard_to_those_before_it(ranker: OfflineRanker, log: EventLog) -> None:
+    """All that the second one shows stands on the first one, so without it nothing would be left."""
+    again = structs.replace(AGAIN, without=("for_you",))
+    layout = ranker.layout._replace(placements=("for_you", "again"), slate=len(ITEMS))
+    ranker = replace(ranker, policy=Policy(placements=(FOR_YOU, again)), layout=layout)
+    assert (rank_events(ranker, log, START).ranks[:, 1] <= 0).all()
+    paired = evaluate_contenders(without_incumbent(ranker, log), log, START).placements["again"]
+    assert (paired.release_candidate > 0).any()
+    assert paired.incumbent is None
+
+
+def test_with_one_placement_no_slice_is_placed_elsewhere(ranker: OfflineRanker, log: EventLog) -> None:
+    paired = evaluate_contenders(without_incumbent(ranker, log), log, START)
+    assert (dict(paired.placements), paired.placed_elsewhere) == ({}, frozenset())
 
 
 def test_a_seed_model_ranks_nothing_beyond_its_catalogue(ranker: OfflineRanker, log: EventLog) -> None:

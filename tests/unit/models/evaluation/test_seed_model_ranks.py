@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from anabranch.placements import AGAIN
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from models.data.event_log import NONE, EventColumns, EventLog
@@ -99,6 +100,16 @@ def test_a_seed_is_ranked_by_its_list_without_what_may_not_be_shown() -> None:
     ranks = seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 3], np.int32), slate=20)
     assert ranks.tolist() == [2, 2], "1 is hidden at both moments, 2 at the second"
     assert seed_ranks(FixedSeed([1, 7, 2, 3]), moments, np.array([2, 1], np.int32), slate=20).tolist() == [2, 0]
+
+
+def test_where_a_placement_shows_only_what_the_user_had_a_seed_is_ranked_among_these() -> None:
+    """Before the event, 1 and 2 are of an earlier session and 3 is of the current one; the others are new."""
+    log = log_of((0, 1, 0, 5), (0, 2, 1, 5), (0, 3, 500, 6), (0, 1, 501, 6))
+    rules = SlateRules(Policy(placements=(AGAIN,)), LAYOUT)
+    moments = prediction_points_before(log, np.array([3, 3]), rules)
+    seed, wanted = FixedSeed([7, 8, 3, 9, 2, 1]), np.array([1, 3], np.int32)
+    assert seed_ranks(seed, moments, wanted, slate=2).tolist() == [2, 0], "3 is hidden"
+    assert seed_ranks(seed, moments, wanted, slate=1).tolist() == [0, 0]
 
 
 def test_places_below_the_slate_do_not_count() -> None:

@@ -318,6 +318,98 @@ def test_the_pool_is_tested_however_few_its_users_are() -> None:
     assert f"on {POOLED} NDCG@20 may be more than" in verdict.reason
 
 
+def placed(discover: float, first: float = 0.4, users: int = 400) -> PairedRanks:
+    """400 users with 20 events, half of them new to their user: the candidate hits none of these on the first
+    placement, whose other events it hits at the rate `first`, and hits at the rate `discover` on a placement for them.
+    The others' rate is 0.2 everywhere. `users` have events that are new to them."""
+    paired = divided(1, "new_to_user", there=0.0, elsewhere=2 * first)
+    random, new = np.random.default_rng(7), paired.slices["new_to_user"] & (paired.user < users)
+    candidate, incumbent, co_visit = (ranks(random, np.full(new.sum(), rate)) for rate in (discover, 0.2, 0.2))
+    on_discover = PairedRanks(paired.user[new], candidate, incumbent, {"co_visit": co_visit})
+    return replace(
+        paired,
+        slices={"new_to_user": new},
+        placements={"discover": on_discover},
+        placed_elsewhere=frozenset({"new_to_user"}),
+    )
+
+
+def test_a_candidate_that_is_good_on_every_placement_is_accepted() -> None:
+    verdict = decide(placed(discover=0.25), QUICK)
+    assert verdict.accepted, verdict.reason
+    assert "non-inferior on 1 of 1 slices and placements" in verdict.reason
+    assert verdict.numbers["placement:discover/events"] == 4000
+    assert (verdict.numbers["events"], verdict.numbers["users"]) == (8000, 400), "those of the first placement"
+
+
+def test_a_candidate_that_loses_on_one_placement_alone_is_rejected_by_name() -> None:
+    verdict = decide(placed(discover=0.1), QUICK)
+    assert not verdict.accepted
+    assert verdict.reason.startswith("on placement discover NDCG@20 may be more than")
+    assert {finding.slice for finding in verdict.findings if finding.rejects} == {"placement:discover"}
+    assert decide(placed(discover=0.1), replace(QUICK, tolerates=frozenset({"placement:discover"}))).accepted
+
+
+@pytest.mark.parametrize("of", ["incumbent", "baselines", "seed_models", "earlier"])
+def test_every_comparator_counts_on_every_placement(of: str) -> None:
+    good = placed(discover=0.25)
+    discover = good.placements["discover"]
+    better = ranks(np.random.default_rng(9), np.full(len(discover.user), 0.5))
+    worse = np.zeros(len(good.user), np.int32)  # on the first placement
+    better_there = {
+        "incumbent": (discover.incumbent, better),
+        "baselines": (good.baselines | {"user_knn": worse}, discover.baselines | {"user_knn": better}),
+        "seed_models": ({"als": worse}, {"als": better}),
+        "earlier": ({"r2": good.release_candidate, "r1": worse}, {"r2": discover.release_candidate, "r1": better}),
+    }
+    on_first, on_discover = better_there[of]
+    others = {} if of == "incumbent" else {of: on_first}
+    paired = replace(good, placements={"discover": replace(discover, **{of: on_discover})}, **others)
+    verdict = decide(paired, QUICK)
+    assert not verdict.accepted
+    lost = {finding.comparator for finding in verdict.findings if finding.rejects}
+    names = {"incumbent": "incumbent", "baselines": "user_knn", "seed_models": "seed_als", "earlier": "earlier_r1"}
+    assert lost == {names[of]}
+    assert {finding.slice for finding in verdict.findings if finding.rejects} == {"placement:discover"}
+
+
+def test_a_slice_that_a_further_placement_is_for_is_only_reported() -> None:
+    paired = placed(discover=0.25)
+    lost = [finding for finding in decide(paired, QUICK).findings if finding.slice == "new_to_user"]
+    assert lost
+    assert all(finding.difference < -0.05 and finding.hypothesis is None and finding.holds for finding in lost)
+    few = replace(paired, slices={"new_to_user": paired.slices["new_to_user"] & (paired.user < 100)})
+    assert not decide(few, QUICK).pooled, "not tested with others either"
+    verdict = decide(replace(paired, placed_elsewhere=frozenset()), QUICK)
+    assert not verdict.accepted
+    assert "on new_to_user NDCG@20 may be more than" in verdict.reason
+
+
+def test_a_placement_with_few_users_is_tested_together_with_small_slices() -> None:
+    bad = placed(discover=0.02, users=120)
+    verdict = decide(bad, QUICK)
+    assert not verdict.accepted
+    assert f"on {POOLED} NDCG@20 may be more than" in verdict.reason
+    assert "tested together, for few users: placement discover" in verdict.reason
+    alone = [finding for finding in verdict.findings if finding.slice == "placement:discover"]
+    assert alone
+    assert all(finding.hypothesis is None for finding in alone), "reported"
+    good = placed(discover=0.25, users=120)
+    domain = {"domain:garden": ~good.slices["new_to_user"] & (good.user < 150)}
+    verdict = decide(replace(good, slices=good.slices | domain), QUICK)
+    assert verdict.accepted, verdict.reason
+    assert verdict.pooled == ("domain:garden", "placement:discover")
+    in_pool = domain["domain:garden"].sum() + len(good.placements["discover"].user)
+    assert verdict.numbers[f"{POOLED}/events"] == in_pool
+
+
+def test_a_placement_without_events_has_no_finding() -> None:
+    verdict = decide(placed(discover=0.25, users=0), QUICK)
+    assert verdict.accepted, verdict.reason
+    assert verdict.numbers["placement:discover/events"] == 0
+    assert {finding.slice for finding in verdict.findings} == {"overall"}
+
+
 def test_nothing_can_be_below_a_comparator_that_has_nothing() -> None:
     some = divided(1, "cold_items", there=0.4, elsewhere=0.4)
     on_slice = some.slices["cold_items"]

@@ -11,7 +11,7 @@ from models.gate.release_gate import Verdict
 from models.metrics.bootstrap import Interval
 from models.report.page import render, write
 from models.report.words import signed
-from tests.support.reports import CURVES, PURCHASE, SEEDS, SLICES, Page, known, report, verdict
+from tests.support.reports import CURVES, PURCHASE, SEEDS, SLICES, Page, finding, known, report, verdict
 
 EVERYTHING = {"known": known(), "curves": CURVES, "heads": {"purchase": PURCHASE}, "parent": "r0006"}
 ALL = ("incumbent", "personal_frequency", "seed_als", "earlier_r0003")
@@ -142,6 +142,17 @@ def test_what_is_pooled_and_what_else_is_required_is_told() -> None:
     assert "Its slates have 900 items, and the incumbent's 1,200; at least 960: not kept." in page.text
     assert "its purchase head is 0.0120, and the incumbent's 0.0080; at most 0.0280: kept." in page.text
     assert ["shown_items", "900", "1200", "960", "✗ not kept"] in page.rows
+
+
+def test_a_placement_is_told_by_its_name() -> None:
+    lost, kept = (finding("placement:discover", holds=holds) for holds in (False, True))
+    judged = msgspec.structs.replace(verdict(), pooled=("repeat", "placement:again"))
+    page = Page.of(report(msgspec.structs.replace(judged, findings=(*judged.findings, lost))))
+    assert "On placement discover its NDCG@20 is 0.0333 below" in page.text
+    assert "Tested together, because each has few users: repeat, placement again." in page.text
+    assert [row for row in page.rows if row[0] == "placement discover NDCG@20, 300"]
+    page = Page.of(report(msgspec.structs.replace(judged, findings=(*judged.findings, kept))))
+    assert "and in NDCG@20 on all 5 tested slices and placements." in page.text
 
 
 def test_a_window_of_one_day_is_told() -> None:

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from anabranch import release
 from anabranch.messages import Event, Item, Neighbours
+from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.inference.item_encoder import TextEncoder
 from anabranch.ranking.types import Vectors
 from anabranch.ranking.user_state.layout import StateLayout
@@ -110,6 +111,17 @@ def test_every_contender_has_slates_of_the_configured_length(tmp_path: Path, set
     for ranks in (paired.release_candidate, paired.incumbent, table):
         assert min(length, 20) - 3 <= ranks.max() <= length
     assert all(ranks.max() <= length for ranks in paired.baselines.values())
+
+
+def test_every_release_is_ranked_on_the_placements_of_the_settings(tmp_path: Path) -> None:
+    incumbent, candidate, earlier = (write(tmp_path / f"r{number}", number) for number in (1, 2, 3))
+    on_discover = ranked(run(tmp_path, incumbent, placements=(FOR_YOU, DISCOVER)), candidate, [earlier]).placements
+    assert list(on_discover) == ["discover"]
+    paired = on_discover["discover"]
+    assert paired.incumbent is not None
+    rankings = (paired.release_candidate, paired.incumbent, *paired.earlier.values(), *paired.baselines.values())
+    assert len(rankings) == 3 + 5
+    assert all(len(ranks) == len(paired.user) > 0 for ranks in rankings)
 
 
 def test_training_reads_user_states_of_the_configured_layout(tmp_path: Path) -> None:
