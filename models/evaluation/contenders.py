@@ -131,14 +131,14 @@ class _Releases:
     ) -> PairedRanks:
         """Those of one placement at the M events of its question, with those of baselines and seed models [M]."""
         rows = np.flatnonzero(question.events)
-        at = rows - self.start, placement
+        column = rows - self.start, placement
         return PairedRanks(
             user=self.log.user[rows],
-            release_candidate=self.candidate[at],
-            incumbent=None if self.incumbent is None else self.incumbent[at],
+            release_candidate=self.candidate[column],
+            incumbent=None if self.incumbent is None else self.incumbent[column],
             baselines={name: np.array(ranks, np.int32) for name, ranks in baselines.ranks.items()},
             seed_models=seed_models,
-            earlier={id: ranks[at] for id, ranks in self.earlier.items()},
+            earlier={id: ranks[column] for id, ranks in self.earlier.items()},
             day=self.log.ts[rows] // DAY_MS,
         )
 

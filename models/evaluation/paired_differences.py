@@ -53,24 +53,24 @@ def placements_as_slices(paired: PairedRanks) -> PairedRanks:
     if not paired.placements:
         return paired
     parts = [paired, *paired.placements.values()]
-    part = np.repeat(np.arange(len(parts)), [len(one.user) for one in parts])
-    incumbents = [one.incumbent for one in parts if one.incumbent is not None]
+    part = np.repeat(np.arange(len(parts)), [len(of_placement.user) for of_placement in parts])
+    incumbents = [of_placement.incumbent for of_placement in parts if of_placement.incumbent is not None]
 
     def joined(ranks: Callable[[PairedRanks], Mapping[str, Ranks]]) -> dict[str, Ranks]:
-        return {name: np.concatenate([ranks(one)[name] for one in parts]) for name in ranks(paired)}
+        return {name: np.concatenate([ranks(of_placement)[name] for of_placement in parts]) for name in ranks(paired)}
 
     slices = {OVERALL: part == 0}
     slices |= {name: np.pad(mask, (0, len(part) - len(mask))) for name, mask in paired.slices.items()}
     slices |= {f"{PLACEMENT}{name}": part == number for number, name in enumerate(paired.placements, start=1)}
     return PairedRanks(
-        user=np.concatenate([one.user for one in parts]),
-        release_candidate=np.concatenate([one.release_candidate for one in parts]),
+        user=np.concatenate([of_placement.user for of_placement in parts]),
+        release_candidate=np.concatenate([of_placement.release_candidate for of_placement in parts]),
         incumbent=np.concatenate(incumbents) if incumbents else None,
-        baselines=joined(lambda one: one.baselines),
-        seed_models=joined(lambda one: one.seed_models),
-        earlier=joined(lambda one: one.earlier),
+        baselines=joined(lambda paired: paired.baselines),
+        seed_models=joined(lambda paired: paired.seed_models),
+        earlier=joined(lambda paired: paired.earlier),
         slices=slices,
-        day=np.concatenate([_days(one) for one in parts]),
+        day=np.concatenate([_days(of_placement) for of_placement in parts]),
         placed_elsewhere=paired.placed_elsewhere,
     )
 

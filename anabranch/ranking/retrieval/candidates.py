@@ -306,15 +306,15 @@ def _add_co_visits(candidates: Candidates, scratch: Scratch, sources: Sources, q
 @compiled_inline
 def _count_categories(candidates: Candidates, session: Hashes, sources: Sources, q: int, start: int, end: int) -> None:
     """Count the events of query q's session about items of the category of each of its candidates, `start` to `end`."""
-    known = 0
+    described = 0
     for back in range(sources.queries.session_length[q]):
         item = sources.queries.recent[q, back]
         if 0 <= item < len(sources.categories) and sources.categories[item] != NO_CATEGORY:
-            session[known] = sources.categories[item]
-            known += 1
+            session[described] = sources.categories[item]
+            described += 1
     for c in range(start, end):
         category = sources.categories[candidates.item[c]]
-        for k in range(known):
+        for k in range(described):
             candidates.session_category[c] += session[k] == category
 
 
