@@ -205,9 +205,16 @@ def test_a_location_that_leaves_the_releases_folder_is_refused(location: str, tm
 # --- what the files must be -------------------------------------------------------------------------------------------
 
 
-def test_a_release_made_for_other_features_does_not_load(folder: Path) -> None:
-    manifest = msgspec.structs.replace(release.open_release(folder).manifest, features=["inner_product"])
-    with pytest.raises(ReleaseError, match="run `anabranch reshare` of this version"):
+@pytest.mark.parametrize(
+    ("features", "reason"),
+    [
+        (["inner_product", "moon phase"], "moon phase, which this version does not build.*run `anabranch reshare`"),
+        (["inner_product"], "names 1 features in its manifest, and has a model that reads"),
+    ],
+)
+def test_a_release_made_for_other_features_does_not_load(features: list[str], reason: str, folder: Path) -> None:
+    manifest = msgspec.structs.replace(release.open_release(folder).manifest, features=features)
+    with pytest.raises(ReleaseError, match=reason):
         ServableRelease.load(UnverifiedRelease(folder), manifest)
 
 

@@ -60,9 +60,9 @@ CHILD_SETTINGS = (
 )
 TOLERATED = "cold_items,first_of_session,placement:discover"
 """What the gate tolerates losses on, unless the user names others. Cold items are mostly new to their users, and where
-most people buy again, releases give the first placement to what they buy again. And of a few hundred households the first
-events of sessions, and the items new to them, are too few: an interval on `discover` is as wide as a fifth of its NDCG, so
-that a release as good as the one before would be rejected."""
+most people buy again, releases give the first placement to what they buy again. And of a few hundred households the
+first events of sessions, and the items new to them, are too few: an interval on `discover` is as wide as a fifth of its
+NDCG, so that a release as good as the one before would be rejected."""
 
 
 @dataclass(frozen=True)

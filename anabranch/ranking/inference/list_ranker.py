@@ -14,6 +14,8 @@ class OnnxListRanker:
         """It reads these `columns` of the features; None: all."""
         self._columns = slice(None) if columns is None else columns
         self._model = OnnxModel(files, "order.onnx", ("features",), ("scores",), threads)
+        self.features = self._model.input_width("features")
+        """Number of features that it reads; None if its file does not say."""
 
     def score(self, features: Vectors) -> Vectors:
         """Features [N, F] of any users' candidates → scores [N]. Runs lists of length 1, which need no padding."""

@@ -52,6 +52,11 @@ class OnnxModel:
         shape = next(value.shape for value in self._session.get_outputs() if value.name == output)
         return int(shape[-1])
 
+    def input_width(self, name: str) -> int | None:
+        """The declared size of an input's last axis; None if it takes any."""
+        width = next(value.shape for value in self._session.get_inputs() if value.name == name)[-1]
+        return width if isinstance(width, int) else None
+
 
 def _session(path: Path, payload: bytes, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()

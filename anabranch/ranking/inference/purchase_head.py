@@ -14,6 +14,8 @@ class OnnxPurchaseHead:
         """It reads these `columns` of the features; None: all."""
         self._columns = slice(None) if columns is None else columns
         self._model = OnnxModel(files, PURCHASE_HEAD, ("features",), ("probability",), threads)
+        self.features = self._model.input_width("features")
+        """Number of features that it reads; None if its file does not say."""
 
     def probability(self, features: Vectors) -> Vectors:
         """Features [B, K, F] → probability of a purchase [B, K], 0 to 1."""

@@ -37,6 +37,16 @@ def feature_columns(manifest: Manifest) -> Positions | None:
     return None if names == FEATURES else np.array([FEATURES.index(name) for name in names], np.int64)
 
 
+def _require_features(manifest: Manifest, *models: OnnxListRanker | OnnxPurchaseHead | None) -> None:
+    """Raise `ReleaseError` unless the models read as many features as the manifest names."""
+    for model in models:
+        if model is not None and model.features not in (None, len(manifest.features)):
+            raise ReleaseError(
+                f"release {manifest.id} names {len(manifest.features)} features in its manifest, and has a model that "
+                f"reads {model.features}: make it again with `anabranch reshare`"
+            )
+
+
 @dataclass(frozen=True)
 class ServableRelease:
     """All that ranks. `number` stands for the release in arrays, where it marks the states and slates that it made."""
@@ -55,17 +65,20 @@ class ServableRelease:
         """Load a release, with an empty index. Raises `ReleaseError`, also if it was made for other features."""
         require_servable(manifest)
         columns = feature_columns(manifest)
+        order = OnnxListRanker(files, threads, columns)
+        purchase = OnnxPurchaseHead(files, threads, columns) if PURCHASE_HEAD in manifest.files else None
+        _require_features(manifest, order, purchase)
         return cls(
             manifest=manifest,
             number=number,
             encoder=OnnxRecurrentEncoder(files, threads)
             if GATES in manifest.files
             else OnnxStepEncoder(files, threads),
-            order=OnnxListRanker(files, threads, columns),
+            order=order,
             text=TextEncoder(files, threads),
             item=OnnxItemEncoder(files, threads),
             index=ItemIndex(manifest.dims),
-            purchase=OnnxPurchaseHead(files, threads, columns) if PURCHASE_HEAD in manifest.files else None,
+            purchase=purchase,
         )
 
     def embed_queries(self, queries: Sequence[str]) -> Vectors:

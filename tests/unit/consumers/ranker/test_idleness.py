@@ -48,7 +48,7 @@ def test_turns_are_short_while_updates_of_the_index_are_queued(world: RankerWorl
     vectors = np.zeros((1, DIMS), np.float32)
     row, hashes = np.array([0], np.int32), np.array([7], np.uint64)
     for _ in range(3):
-        update = ItemVectorUpdate("r1", row, vectors, np.array([True]), np.array([], np.int32), hashes)
+        update = ItemVectorUpdate("r1", row, vectors, np.array([True]), np.array([], np.int32), hashes, hashes)
         process.releases.updates.append(update)
     assert [wait_of_next_turn(process) for _ in range(3)] == [BUSY_WAIT_MS, BUSY_WAIT_MS, IDLE_WAIT_MS]
 
