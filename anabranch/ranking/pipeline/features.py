@@ -113,11 +113,7 @@ def _fill_features(
                 log_count = math.log1p(count)
                 first_s, last_s = int(candidates.own_first_s[n]), int(candidates.own_last_s[n])
                 log_elapsed, due = _time_since_last(count, first_s, last_s, now[q] // 1000)
-            popularity, age, repeat_rate = LOG_FLOOR, 0.0, UNKNOWN_REPEAT_RATE
-            if item < len(co_visits.first_seen):
-                popularity, repeat_rate = co_visits.log_popularity[item], co_visits.repeat_rate[item]
-                if co_visits.first_seen[item] >= 0:
-                    age = math.log1p(max(now[q] - co_visits.first_seen[item], 0) / DAY_MS)
+            popularity, age, repeat_rate = _item_statistics(co_visits, item, now[q])
             back, in_session = candidates.session_at[n], candidates.session_count[n]
 
             features[n, INNER_PRODUCT] = inner
@@ -163,6 +159,16 @@ def _recent_vectors(items: ItemColumns, recent: Rows, q: int, last: Floats, dire
     length = np.float32(max(math.sqrt(square), FLOOR))
     for d in range(len(last)):
         direction[d] /= length
+
+
+@compiled
+def _item_statistics(co_visits: CoVisitColumns, item: int, now: int) -> tuple[float, float, float]:
+    """Logarithm of an item's popularity, log(1 + days) since its first event, and its repeat rate."""
+    if item >= len(co_visits.first_seen):
+        return LOG_FLOOR, 0.0, UNKNOWN_REPEAT_RATE
+    first_ms = co_visits.first_seen[item]
+    age = math.log1p(max(now - first_ms, 0) / DAY_MS) if first_ms >= 0 else 0.0
+    return co_visits.log_popularity[item], age, co_visits.repeat_rate[item]
 
 
 @compiled
