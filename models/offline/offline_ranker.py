@@ -89,14 +89,24 @@ def load_servable(
 ) -> ServableRelease:
     """Load a release and index `items` as the indexer and a ranker would. `data_dir` holds the text vector cache."""
     live = ServableRelease.load(release, release.manifest, threads=threads)
-    ids = [item.item_id for item in items]
-    text_vectors = item_text_vectors(release, items, data_dir, threads)
-    available = np.array([item.available for item in items], np.bool_)
-    rows = item_ids.rows(ids)
-    vectors = live.item.encode(ids, text_vectors)
-    live.index.upsert(rows, vectors, available, item_ids.hashes(rows), category_hashes(item.category for item in items))
-    live.index.rebuild()
+    index_catalogue(live, item_ids, items, item_text_vectors(release, items, data_dir, threads))
     return live
+
+
+def index_catalogue(
+    live: ServableRelease, item_ids: ItemVocabulary, items: Sequence[Item], text_vectors: Vectors
+) -> None:
+    """Index items, of which nothing is indexed yet, by their text vectors [n, T]."""
+    ids = [item.item_id for item in items]
+    rows = item_ids.rows(ids)
+    live.index.upsert(
+        rows,
+        live.item.encode(ids, text_vectors),
+        np.array([item.available for item in items], np.bool_),
+        item_ids.hashes(rows),
+        category_hashes(item.category for item in items),
+    )
+    live.index.rebuild()
 
 
 def item_text_vectors(release: Release, items: Sequence[Item], data_dir: Path, threads: int = 1) -> Vectors:

@@ -17,7 +17,6 @@ from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.item_index import category_hashes
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
 from models.co_visit.table import CoVisitTable
@@ -26,7 +25,7 @@ from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_
 from models.networks.encoder import EncoderConfig
 from models.networks.list_ranker import ListRanker, fit_list_ranker
 from models.networks.onnx_export import export_list_ranker
-from models.offline.offline_ranker import OfflineRanker, neighbour_table
+from models.offline.offline_ranker import OfflineRanker, index_catalogue, neighbour_table
 from models.offline.ranking_lists import ListSample, ranking_lists
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
@@ -72,12 +71,7 @@ def load_ranker(
     """The folder's encoder and list ranker as a servable release: every item indexed."""
     live = ServableRelease.load(UnverifiedRelease(folder), _provisional_manifest(encoder), threads=config.threads)
     item_ids = ItemVocabulary()
-    rows = item_ids.rows(catalogue.item_ids)
-    vectors = live.item.encode(catalogue.item_ids, catalogue.text_vectors)
-    available = np.array([item.available for item in inputs.items], np.bool_)
-    categories = category_hashes(item.category for item in inputs.items)
-    live.index.upsert(rows, vectors, available, item_ids.hashes(rows), categories)
-    live.index.rebuild()
+    index_catalogue(live, item_ids, inputs.items, catalogue.text_vectors)
     neighbours = neighbour_table(co_visit, item_ids, inputs.log, config.policy.neighbours)
     changes = inputs.catalogue.encoded(live, item_ids, catalogue.version_text_vectors)
     return OfflineRanker(live, neighbours, item_ids, config.policy, config.layout, catalogue=changes)
