@@ -10,11 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from anabranch.harness.environment.broker import Broker, open_broker
+from tests.support.topic_prefixes import unique_prefix
 
 BROKERS = pytest.StashKey[list[str]]()
 """What the summary says of each broker."""
@@ -38,7 +38,7 @@ def bootstrap_servers(broker: Broker) -> str:
 @pytest.fixture
 def topic_prefix() -> str:
     """A prefix for this test's topics and groups, which no other test has."""
-    return f"test-{uuid4().hex[:12]}."
+    return unique_prefix()
 
 
 def pytest_configure(config: pytest.Config) -> None:

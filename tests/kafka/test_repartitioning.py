@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import closing
-from uuid import uuid4
 
 import msgspec
 import pytest
@@ -22,6 +21,7 @@ from consumers.ranker import repartitioning
 from consumers.ranker.repartitioning import NotRepartitionable, Repartitioning, RepartitionResult
 from tests.kafka.test_exactly_once import offline_slates, slates
 from tests.kafka.world import Process, World, await_true, purchases
+from tests.support.topic_prefixes import unique_prefix
 
 USERS = 40
 BEFORE, AFTER = 160, 320
@@ -87,7 +87,7 @@ def uninterrupted(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFacto
     """The states that one ranker saves, with four partitions from the beginning."""
     settings = Settings(
         bootstrap_servers=bootstrap_servers,
-        topic_prefix=f"test-{uuid4().hex[:12]}.",
+        topic_prefix=unique_prefix(),
         data_dir=tmp_path_factory.mktemp("reference"),
     )
     with closing(clients.admin(settings)) as admin:

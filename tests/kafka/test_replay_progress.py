@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from itertools import islice
-from uuid import uuid4
 
 import pytest
 from kafka import TopicPartition
@@ -22,6 +21,7 @@ from anabranch.settings import Settings
 from producers.file_replay import RecordedEvents, replay_file
 from tests.kafka.dead_letters import listed, numbered, publish_dead_letters, run, values
 from tests.kafka.world import World, await_true
+from tests.support.topic_prefixes import unique_prefix
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def forgotten(forgetful_broker: str, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def _world_on(broker: str, folders: pytest.TempPathFactory) -> World:
-    prefix = f"test-{uuid4().hex[:12]}."
+    prefix = unique_prefix()
     settings = Settings(
         bootstrap_servers=broker, topic_prefix=prefix, data_dir=folders.mktemp("forgotten"), partitions=2
     )
