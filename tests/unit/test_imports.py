@@ -32,6 +32,7 @@ RANKING = (
     "anabranch.ranking.retrieval",
     "anabranch.ranking.pipeline",
 )
+LEARNING = ("anabranch.co_visit", *RANKING)
 ROOMS_OF_MODELS = (
     "models",
     "models.data",
@@ -58,14 +59,18 @@ MAY_IMPORT = {
     "anabranch.ranking.inference": CORE,
     "anabranch.ranking.retrieval": (*CORE, "anabranch.ranking.user_state"),
     "anabranch.ranking.pipeline": RANKING,
+    "anabranch.co_visit": (*CORE, "anabranch.ranking.user_state"),
     "producers": ("anabranch", "anabranch.kafka"),
     "consumers": ("anabranch", "anabranch.kafka", "consumers.runtime"),
     "consumers.runtime": ("anabranch.kafka", *RANKING),
     "consumers.releases": ("anabranch.kafka", "consumers.runtime", *RANKING),
+    "consumers.neighbours": ("anabranch.kafka", "anabranch.co_visit", "consumers.runtime", *RANKING),
     "consumers.indexer": ("anabranch.kafka", "consumers.runtime", *RANKING),
     "consumers.ranker": ("anabranch.kafka", "consumers.runtime", "consumers.releases", *RANKING),
-    **{room: (*RANKING, *ROOMS_OF_MODELS[:number]) for number, room in enumerate(ROOMS_OF_MODELS)},
-    "models.retraining": ("anabranch.kafka", *ROOMS_OF_MODELS, *RANKING),
+    **{
+        room: ("anabranch.co_visit", *RANKING, *ROOMS_OF_MODELS[:number]) for number, room in enumerate(ROOMS_OF_MODELS)
+    },
+    "models.retraining": ("anabranch.kafka", "anabranch.co_visit", *ROOMS_OF_MODELS, *RANKING),
 }
 """Area → the other areas that its modules may import. A module belongs to the area with the longest name that fits.
 The composition roots put everything together, and are no areas."""

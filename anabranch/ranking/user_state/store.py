@@ -118,7 +118,8 @@ class UserStates:
 
     def mark_duplicates(self, events: BatchColumns) -> Mask:
         """Which events [B], in order, are among the last `recent_events` of their users; the others are remembered."""
-        return update.mark_duplicates(self._memory.columns, events)
+        columns = self._memory.columns
+        return update.mark_duplicates(columns.recent_event, columns.dedupe_count, events.slots, events.keys)
 
     def apply_events(
         self, events: BatchColumns, duplicate: Mask, snapshot_at: Positions
