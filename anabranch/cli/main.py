@@ -26,6 +26,7 @@ COMMANDS = {
     "catalogue": "Publish items, or remove them.",
     "replay": "Publish recorded events in order of time.",
     "index": "Compute item vectors for the live release.",
+    "neighbours": "Publish which items are visited together, as events come.",
     "rank": "Publish a ranking for every event.",
     "reshare": "Train a release candidate on the feedback; the gate decides.",
     "share": "Train a release from files, without a broker.",
