@@ -25,7 +25,7 @@ def command(
     from anabranch.errors import UsageError
     from anabranch.kafka import clients
     from anabranch.metrics import NeighboursMetrics
-    from anabranch.service import configure_logging, lower_priority, run_service
+    from anabranch.service import configure_logging, run_service
     from consumers.neighbours.clients import connect
     from consumers.neighbours.neighbours_job import NeighboursJob
     from consumers.runtime.shutdown import stop_on_signals
@@ -39,7 +39,6 @@ def command(
     configure_logging(settings)
     stop = stop_on_signals()
     clients.require_topics(settings)
-    lower_priority()
     registry = CollectorRegistry()
     metrics = NeighboursMetrics(registry)
     job = NeighboursJob(settings, connect(settings), metrics)

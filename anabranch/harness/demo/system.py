@@ -82,8 +82,9 @@ class System:
         return reasons[-1]
 
     def start_serving(self) -> None:
-        """Start the indexer and the ranker, and wait until the ranker ranks."""
+        """Start the indexer, the neighbours job and the ranker, and wait until the ranker ranks."""
         self.processes.start("index")
+        self.processes.start("neighbours")
         self.processes.start("rank", "--start", "latest", "--metrics-port", str(self.ranker.port))
         with bar("Embed the catalogue, load the release", None, self.console):
             self._wait_until(lambda: self.ranker.ranks(self.settings.partitions), "the ranker ranks")
