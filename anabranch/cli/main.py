@@ -19,7 +19,7 @@ COMMANDS = {
     "demo": "Run the whole system on real purchases, from an empty broker to a summary.",
     "chaos": "Kill processes at random, and verify that no event was lost, repeated or changed.",
     "bench": "Measure throughput, latency, restores and rebalances.",
-    "standalone": "Run everything on this machine: Kafka, indexer, ranker, retraining job.",
+    "standalone": "Run everything on this machine: Kafka, and every process of Anabranch.",
     "broker": "Start and stop an Apache Kafka for trials.",
     "topics": "Create, check or list the topics.",
     "check": "Read files of events and items, and say what they hold.",

@@ -1,4 +1,4 @@
-"""Everything on one machine, for trials and small shops: broker, topics, indexer, neighbours job, ranker and retraining job."""
+"""Everything on one machine, for trials and small shops: the broker, and every process of Anabranch."""
 
 from __future__ import annotations
 
