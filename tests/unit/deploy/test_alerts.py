@@ -18,9 +18,9 @@ from prometheus_client.registry import Collector
 
 from anabranch.metrics import (
     IndexerMetrics,
+    NeighboursMetrics,
     ProcessMetrics,
     RankerMetrics,
-    NeighboursMetrics,
     ReshareMetrics,
     release_info,
 )
