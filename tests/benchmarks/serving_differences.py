@@ -75,11 +75,8 @@ class Shop:
     def placed(self) -> OfflineRanker:
         """The ranker with a placement for what is new to the user."""
         names = tuple(placement.name for placement in EACH_CLASS)
-        policy, layout = (
-            replace(self.ranker.policy, placements=EACH_CLASS),
-            self.ranker.layout._replace(placements=names),
-        )
-        return replace(self.ranker, policy=policy, layout=layout)
+        policy = replace(self.ranker.policy, placements=EACH_CLASS)
+        return replace(self.ranker, policy=policy, layout=self.ranker.layout._replace(placements=names))
 
 
 def ranks_by_batch(shop: Shop, size: int) -> tuple[Ranks, float]:
@@ -122,13 +119,11 @@ def by_table(shop: Shop) -> Iterator[str]:
     live, fixed = ranks_with_table(shop, is_live=True), ranks_with_table(shop, is_live=False)
     repeat, user = repeats(shop.log)[shop.start :], shop.log.user[shop.start :]
     scored = (live[:, 0] != NO_SLATE) & (fixed[:, 0] != NO_SLATE)
-    for placement, name, events in (
-        (0, "all events", scored),
-        (2, "discover, what is new to the user", scored & ~repeat),
-    ):
+    for placement, name, events in ((0, "all events", scored), (2, "discover, new to the user", scored & ~repeat)):
         ours, theirs = live[events, placement], fixed[events, placement]
-        interval = paired_interval(discounted_gains(ours, K), discounted_gains(theirs, K), user[events])
-        yield f"live co-visits, {name}: {_change(ours, theirs, np.ones(len(ours), np.bool_))}; NDCG {interval}"
+        gain = paired_interval(discounted_gains(ours, K), discounted_gains(theirs, K), user[events])
+        yield f"live co-visits, {name}: {_change(ours, theirs, np.ones(len(ours), np.bool_))}"
+        yield f"  NDCG@20 {gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
 
 
 def by_state(shop: Shop) -> Iterator[str]:
