@@ -160,6 +160,14 @@ class CoVisitStream:
         self._users = {hashes[number]: new for new, number in enumerate(kept.tolist())}
 
 
+def warm_up(limits: StreamLimits) -> None:
+    """Compile all that a stream does, in some seconds, so that the first events do not wait for it."""
+    stream = CoVisitStream(CoVisitRule(min_users=1), limits)
+    events = [Event(event_id=item, user_id="", type="view", item_id=item, ts=0) for item in ("a", "b")]
+    stream.learn(events, [0, 0])
+    stream.rows(stream.counts.take_changed(), 1)
+
+
 def _no_activity(users: int, limits: StreamLimits) -> UserActivity:
     return UserActivity(
         recent_event=np.zeros((users, limits.dedupe_window), np.uint64),

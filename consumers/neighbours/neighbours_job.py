@@ -16,7 +16,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from anabranch import messages, release
-from anabranch.co_visit.stream import CoVisitStream, StreamLimits
+from anabranch.co_visit.stream import CoVisitStream, StreamLimits, warm_up
 from anabranch.co_visit.table import neighbour_messages
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.errors import EventsLost
@@ -85,6 +85,7 @@ class NeighboursJob:
     def run(self, stop: threading.Event) -> None:
         """Count and publish until `stop` is set. Then save, and close the clients."""
         try:
+            warm_up(self._limits)
             while not stop.is_set():
                 self._poll()
                 self._follow_release()

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from anabranch.co_visit.table import CoVisitTable
 from anabranch.ranking.types import Mask
 
-MOVED = 0.02
-"""Share of a row's weight that must have moved to other neighbours."""
+MOVED = 0.05
+"""Share of a row's weight that must have moved to other neighbours. A newcomer in its first half needs no share."""
 CHANGED = 0.1
 """Relative change of its popularity or its repeat rate."""
 
@@ -32,8 +32,10 @@ class PublishedRows:
         before = np.where(kept & (table.neighbours >= 0)[:, :, None], self._share[item][:, None, :], 0).sum(axis=2)
         moved = np.abs(table.share - before).sum(axis=1) + self._share[item].sum(axis=1) - before.sum(axis=1)
         weight = np.maximum(table.share.sum(axis=1), self._share[item].sum(axis=1))
+        is_new = ~kept.any(axis=2) & (table.neighbours >= 0)
         differs: Mask = (
             ~self._is_published[item]
+            | is_new[:, : (table.neighbours.shape[1] + 1) // 2].any(axis=1)
             | (moved > 2 * MOVED * weight)
             | _has_changed(table.popularity, self._popularity[item])
             | _has_changed(table.repeat_rate, self._repeat_rate[item])

@@ -26,7 +26,7 @@ from anabranch.harness.demo.summary import (
 from anabranch.harness.demo.system import System
 from anabranch.harness.environment import broker
 from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed, free_ports
-from anabranch.harness.environment.ranker_probe import RankerProbe
+from anabranch.harness.environment.ranker_probe import ProcessProbe, RankerProbe
 from anabranch.harness.environment.reconciliation import reconcile
 from anabranch.harness.environment.run_folders import replace_run_folders
 from anabranch.harness.environment.testbed import child_environment
@@ -97,7 +97,8 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
             placements=EACH_CLASS if settings.placements == DEFAULTS.placements else settings.placements,
         )
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:
-            system = System(settings, processes, RankerProbe(free_ports(1)[0]), console)
+            ranker_port, neighbours_port = free_ports(2)
+            system = System(settings, processes, RankerProbe(ranker_port), ProcessProbe(neighbours_port), console)
             return Demo(options, data, system, opened, clock).run()
 
 

@@ -41,7 +41,8 @@ def test_a_row_that_was_never_published_differs(rows: PublishedRows) -> None:
     [
         pytest.param(row((7, 0.3), (8, 0.15)), id="a quarter less of a neighbour"),
         pytest.param(row((7, 0.3), (9, 0.2)), id="another neighbour"),
-        pytest.param(row((7, 0.3), (8, 0.2), (9, 0.05)), id="a neighbour more"),
+        pytest.param(row((7, 0.3), (8, 0.2), (9, 0.1)), id="a neighbour more"),
+        pytest.param(row((7, 0.3), (9, 0.2), (8, 0.2)), id="a newcomer in the first half"),
         pytest.param(row((7, 0.3)), id="a neighbour less"),
         pytest.param(row(), id="none left"),
         pytest.param(row((7, 0.3), (8, 0.2), popularity=0.05), id="half as popular"),
@@ -58,6 +59,7 @@ def test_a_row_differs_that_says_something_else(rows: PublishedRows, now: CoVisi
         pytest.param(PUBLISHED, id="the same"),
         pytest.param(row((7, 0.302), (8, 0.201)), id="nearly the same"),
         pytest.param(row((7, 0.3), (8, 0.2), popularity=0.105), id="a little more popular"),
+        pytest.param(row((7, 0.3), (8, 0.2), (9, 0.01)), id="a newcomer of little weight in the second half"),
     ],
 )
 def test_a_row_does_not_differ_that_says_nearly_the_same(rows: PublishedRows, now: CoVisitTable) -> None:
