@@ -103,8 +103,9 @@ class CoVisitStream:
 
     def rows(self, items: NDArray[np.int64], width: int) -> CoVisitTable:
         """The rows of those of the items [n] that have one."""
-        known = items[self.counts.memory.items.users[items] > 0] if len(items) else items
-        return table_rows(self.counts, known, width)
+        users = self.counts.memory.items.users
+        items = items[items < len(users)]  # of the others there were only duplicates
+        return table_rows(self.counts, items[users[items] > 0], width)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, to go on from later."""

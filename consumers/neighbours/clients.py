@@ -37,7 +37,10 @@ def connect(settings: Settings) -> NeighboursClients:
     topics = Topics(settings)
     transactional_id = settings.group("neighbours")
     publisher = TransactionalPublisher(
-        settings, transactional_id, lambda: TransactionalProducer(settings, transactional_id)
+        settings,
+        transactional_id,
+        lambda: TransactionalProducer(settings, transactional_id),
+        remedy="Run one `anabranch neighbours`: it counts the events of all partitions",
     )
     consumer = clients.follower(settings, [topics.events, topics.releases])
     consumer.pause(*(partition for partition in consumer.assignment() if partition.topic == topics.events))

@@ -56,7 +56,8 @@ RETRY_INTERVAL_S = 30.0
 class NeighboursJob:
     """Keeps topic `neighbours` up to date with topic `events`, by the rule of the live release.
 
-    Run one process: it counts the events of all partitions. A second one fences the first.
+    Run one process: it counts the events of all partitions. Of two that run, one ends with an error: they fence each
+    other.
     """
 
     def __init__(self, settings: Settings, clients: NeighboursClients, metrics: NeighboursMetrics) -> None:

@@ -65,6 +65,13 @@ def test_a_repeated_event_counts_once() -> None:
     assert once.counts.memory.items.visits[:2].tolist() == twice.counts.memory.items.visits[:2].tolist()
 
 
+def test_an_item_of_nothing_but_duplicates_has_no_row() -> None:
+    stream = learned([event(0, "ann", "bread")])
+    for number in range(2000):
+        learned([event(0, "ann", f"other{number}")], stream)
+    assert whole_table(stream).item.tolist() == [0]
+
+
 def test_an_event_happened_no_later_than_it_was_appended() -> None:
     """A clock a century ahead would leave nothing of all other counts."""
     stream = CoVisitStream(RULE, LIMITS)
