@@ -191,6 +191,31 @@ def items(
 
 
 @app.command()
+def neighbours(
+    ctx: typer.Context,
+    repeats: option.Repeats = 5,
+    events: option.Backlog = 30_000,
+    rate: option.Rate = 300.0,
+    pairs: Annotated[int, typer.Option(min=1, help="New pairs of items, one a second.")] = 30,
+    households: option.Households = 2000,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
+) -> None:
+    """Measure events per second that the neighbours job counts, and the time until a new pair is in its row.
+
+    Example: anabranch bench neighbours --json neighbours.json
+    """
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.neighbours import NeighboursConfig, run
+
+    config = NeighboursConfig(repeats, events, rate, pairs)
+    options = FixtureOptions(households, random_seed, releases)
+    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+
+
+@app.command()
 def swap(
     ctx: typer.Context,
     repeats: option.Repeats = 5,
