@@ -24,9 +24,9 @@ def command(
 
     from anabranch.errors import UsageError
     from anabranch.kafka import clients
-    from anabranch.metrics import NeighboursMetrics
     from anabranch.service import configure_logging, run_service
     from consumers.neighbours.clients import connect
+    from consumers.neighbours.metrics import NeighboursMetrics
     from consumers.neighbours.neighbours_job import NeighboursJob
     from consumers.runtime.shutdown import stop_on_signals
 

@@ -35,6 +35,7 @@ class _Sharing(NamedTuple):
     min_users: int
     prior: float
     """Weight of all text neighbours of an item together."""
+    texts: TextPrior
 
 
 def table_rows(
@@ -46,7 +47,7 @@ def table_rows(
     """
     memory, rule = counts.memory, counts.rule
     neighbours, share = np.full((len(items), width), -1, np.int32), np.zeros((len(items), width), np.float32)
-    _strongest(memory, _sharing(counts), texts, items, neighbours, share)
+    _strongest(memory, _sharing(counts, texts), items, neighbours, share)
     columns = memory.items
     users, first_ms = columns.users[items], columns.first_ms[items]
     repeat_rate = (columns.returned[items] + rule.repeat_prior * UNKNOWN_REPEAT_RATE) / (users + rule.repeat_prior)
@@ -70,25 +71,25 @@ def summed_shares(
     """
     newest = counts.newest_items(user, scoring.recent)
     weights = np.array(scoring.weights[: len(newest)])
-    return _summed(counts.memory, _sharing(counts), texts, newest, weights, scoring.own_share, scratch)
+    return _summed(counts.memory, _sharing(counts, texts), newest, weights, scoring.own_share, scratch)
 
 
-def _sharing(counts: CoVisitCounts) -> _Sharing:
-    return _Sharing(counts.rule.damping, counts.rule.min_users, counts.rule.text_prior * counts.newest_weight)
+def _sharing(counts: CoVisitCounts, texts: TextPrior) -> _Sharing:
+    rule = counts.rule
+    return _Sharing(rule.damping, rule.min_users, rule.text_prior * counts.newest_weight, texts)
 
 
 @compiled
 def _strongest(
     memory: CoVisitMemory,
     sharing: _Sharing,
-    texts: TextPrior,
     items: NDArray[np.int64],
     neighbours: NDArray[np.int32],
     shares: NDArray[np.float32],
 ) -> None:
     """Write the strongest neighbours [n, W] of the items [n], and their shares; of equal ones the lower item first."""
     for n in range(len(items)):
-        near, share = _row(memory, sharing, texts, items[n])
+        near, share = _row(memory, sharing, items[n])
         width, filled = neighbours.shape[1], 0
         best = np.zeros(width)
         for index in range(len(near)):
@@ -113,14 +114,12 @@ def _is_stronger(share: float, item: int, other_share: float, other: int) -> boo
 
 
 @compiled
-def _row(
-    memory: CoVisitMemory, sharing: _Sharing, texts: TextPrior, item: int
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+def _row(memory: CoVisitMemory, sharing: _Sharing, item: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The distinct neighbours of an item, and their shares of its co-visits, those by text included; all above 0.
 
     Pairs of fewer than `min_users` do not count: what fewer did is theirs.
     """
-    rows = memory.neighbours
+    rows, texts = memory.neighbours, sharing.texts
     start, length = rows.start[item], rows.length[item]
     by_text = texts.item.shape[1] if item < len(texts.item) else 0
     prior = 0.0
@@ -161,7 +160,6 @@ def _bit_count(bits: np.uint64) -> int:
 def _summed(
     memory: CoVisitMemory,
     sharing: _Sharing,
-    texts: TextPrior,
     newest: NDArray[np.int32],
     weights: NDArray[np.float64],
     own_share: float,
@@ -174,7 +172,7 @@ def _summed(
             distinct, n = _add(scratch, distinct, n, newest[back], own_share * weights[back])
     for back in range(len(newest)):
         if newest[back] < len(memory.items.users) and memory.items.users[newest[back]]:
-            near, share = _row(memory, sharing, texts, newest[back])
+            near, share = _row(memory, sharing, newest[back])
             for k in range(len(near)):
                 distinct, n = _add(scratch, distinct, n, near[k], weights[back] * share[k])
     scores = np.empty(n)

@@ -27,12 +27,12 @@ from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import encode
-from anabranch.metrics import NeighboursMetrics
 from anabranch.release import Manifest
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.neighbours import saved_counts
 from consumers.neighbours.clients import NeighboursClients
+from consumers.neighbours.metrics import NeighboursMetrics
 from consumers.neighbours.published_rows import PublishedRows
 from consumers.neighbours.saved_counts import SavedCounts, SavedPosition
 from consumers.neighbours.waiting_rows import WaitingRows
@@ -79,7 +79,7 @@ class NeighboursJob:
         self._topic_ids: dict[int, str] = {}
         """By partition of `events`."""
         self._lag: int | None = None
-        """Events left to count; None while that is not known."""
+        """Events left to count, of the partition that has most; None while that is not known."""
         self._tick, self._retry_due, self._waiting_log_due = Throttle(TICK_S), Throttle(RETRY_INTERVAL_S), Throttle(10)
         self._save_at_s = time.monotonic() + SAVE_INTERVAL_S
 
@@ -250,9 +250,10 @@ class NeighboursJob:
 
     def _report_metrics(self) -> None:
         ends = kafka_clients.fetched_ends(self._consumer, self._event_partitions)
-        if len(ends) == len(self._event_partitions) and self._stream is not None:
-            self._lag = sum(end - (self._consumer.position(partition) or 0) for partition, end in ends.items())
-            self._metrics.lag.set(self._lag)
+        lags = {partition: end - (self._consumer.position(partition) or 0) for partition, end in ends.items()}
+        for partition, lag in lags.items():
+            self._metrics.lag.labels(*partition).set(lag)
+        self._lag = max(lags.values(), default=0) if len(lags) == len(self._event_partitions) else None
         self._metrics.waiting.set(len(self._waiting))
         self._metrics.waited.set(self._waiting.age_s(time.monotonic()))
         if self._stream is not None:

@@ -328,17 +328,13 @@ class RetrainingRun:
         return change
 
     def publish_neighbours(self, table: CoVisitTable) -> None:
-        """Publish the co-visit table, which has learned all events. It does not depend on the gate's decision.
-
-        Where `anabranch neighbours` publishes it, there is nothing to do.
-        """
+        """Publish the co-visit table of all events, whatever the gate decides, unless `anabranch neighbours` does."""
         if self.settings.live_neighbours:
             return
         rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
-        learned = PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1)
-        learned.write(self.job_folder)
+        PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1).write(self.job_folder)
 
 
 def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:

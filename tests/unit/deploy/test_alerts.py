@@ -18,12 +18,12 @@ from prometheus_client.registry import Collector
 
 from anabranch.metrics import (
     IndexerMetrics,
-    NeighboursMetrics,
     ProcessMetrics,
     RankerMetrics,
     ReshareMetrics,
     release_info,
 )
+from consumers.neighbours.metrics import NeighboursMetrics
 from tests.support.promtool import PromtoolMissing, find_promtool
 
 ROOT = Path(__file__).resolve().parents[3]
