@@ -87,6 +87,7 @@ KAFKA_PYTHON_USERS = (
 SERVERS = {
     "rank": "anabranch.cli.rank, consumers.ranker.ranker",
     "index": "anabranch.cli.index, consumers.indexer.indexer",
+    "neighbours": "anabranch.cli.neighbours, consumers.neighbours.neighbours_job",
     "reshare": "anabranch.cli.reshare, models.retraining.schedule",
 }
 """Command of a process that runs until it is stopped → the modules behind it."""
@@ -142,7 +143,7 @@ def test_no_server_process_loads_the_harness(command: str) -> None:
     assert not [name for name in loaded if within(name, ["anabranch.harness"])]
 
 
-@pytest.mark.parametrize("command", ["rank", "index"])
+@pytest.mark.parametrize("command", ["rank", "index", "neighbours"])
 def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
     assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
 
