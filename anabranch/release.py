@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from anabranch import private_files
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.durable_files import sync, sync_files, write_durably
 from anabranch.errors import AnabranchError
@@ -91,6 +92,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     heads: dict[str, dict[str, Any]] = {}
     """Measurements of each optional head in the release, by its name: `purchase`."""
     policy: ReleasePolicy = ReleasePolicy()
+    co_visits: CoVisitRule | None = None
+    """How the co-visits that it reads are counted; None: an earlier version made it."""
     findings: list[dict[str, Any]] = []
     """Every test of the gate, as `models.gate.findings.Finding` has it."""
 

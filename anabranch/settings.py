@@ -80,6 +80,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     ranker_group: str = "anabranch-ranker"
     indexer_group: str = "anabranch-indexer"
     reshare_group: str = "anabranch-reshare"
+    neighbours_group: str = "anabranch-neighbours"
+    """Names the transactions of `anabranch neighbours`."""
     dead_letter_group: str = "anabranch-dead-letters"
     """Names the transactions that replay dead letters. Earlier versions recorded in its committed offsets which dead
     letters had been replayed: they count until the first replay, which records them on topic `replays`."""
@@ -118,6 +120,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
     says, which follows from the kind of data. At most 400, which fit
     into a message even with ids of 512 characters."""
+    live_neighbours: bool = False
+    """Whether `anabranch neighbours` publishes the co-visit table, as events come. `reshare` then publishes none."""
     min_pair_users: Annotated[int, Meta(ge=1, le=64)] = 3
     """Users that two items need in common before `reshare` publishes one as the other's neighbour, and an item before
     its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
@@ -178,7 +182,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         if self.releases_dir == DEFAULT_RELEASES_DIR:
             msgspec.structs.force_setattr(self, "releases_dir", self.data_dir / "releases")
 
-    def group(self, role: Literal["ranker", "indexer", "reshare", "dead_letter"]) -> str:
+    def group(self, role: Literal["ranker", "indexer", "reshare", "neighbours", "dead_letter"]) -> str:
         """Name of a role's consumer group, with the topic prefix."""
         return f"{self.topic_prefix}{getattr(self, f'{role}_group')}"
 

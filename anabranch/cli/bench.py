@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anabranch.cli import bench_gate
 from anabranch.cli import bench_options as option
+from anabranch.cli.bench_measurement import bench_settings, measure
 from anabranch.cli.output import show_json
 
 if TYPE_CHECKING:
-    from anabranch.harness.bench.fixture import BenchFixture
+    pass
 
 app = typer.Typer()
 app.command("gate")(bench_gate.command)
@@ -41,7 +41,7 @@ def exactly_once(
 
     config = ExactlyOnceConfig(repeats, events, rate, seconds)
     options = FixtureOptions(households, random_seed, releases)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -72,7 +72,7 @@ def users(
     counts = tuple(user_counts or option.USER_COUNTS)
     config = UsersConfig(counts, repeats, events_per_user, events, batch, rate, seconds)
     options = FixtureOptions(households, random_seed, releases)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -96,7 +96,7 @@ def rebalance(
 
     config = RebalanceConfig(repeats, rate, calm_seconds)
     options = FixtureOptions(households, random_seed, releases)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -123,7 +123,7 @@ def throughput(
 
     config = ThroughputConfig(repeats, events, batch, rankers, tuple(noop_batches or option.NOOP_BATCHES))
     options = FixtureOptions(households, random_seed, releases, items)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -153,7 +153,7 @@ def latency(
 
     config = LatencyConfig(repeats, seconds, batch, rate, events, rankers)
     options = FixtureOptions(households, random_seed, releases, items)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -187,7 +187,32 @@ def items(
 
     config = ItemsConfig(repeats, events, batch, rate, calm_seconds, rebuild_seconds)
     options = FixtureOptions(households, random_seed, releases, option.CATALOGUE_SIZE)
-    show_json(measure_sizes(_settings(ctx, data_dir), options, sizes or option.ITEM_COUNTS, config), json)
+    show_json(measure_sizes(bench_settings(ctx, data_dir), options, sizes or option.ITEM_COUNTS, config), json)
+
+
+@app.command()
+def neighbours(
+    ctx: typer.Context,
+    repeats: option.Repeats = 5,
+    events: option.Backlog = 30_000,
+    rate: option.Rate = 300.0,
+    pairs: Annotated[int, typer.Option(min=1, help="New pairs of items, one a second.")] = 30,
+    households: option.Households = 2000,
+    random_seed: option.RandomSeed = 0,
+    releases: option.Releases = None,
+    json: option.Json = None,
+    data_dir: option.DataDir = option.BENCH_DIR,
+) -> None:
+    """Measure events per second that the neighbours job counts, and the time until a new pair is in its row.
+
+    Example: anabranch bench neighbours --json neighbours.json
+    """
+    from anabranch.harness.bench.fixture import FixtureOptions
+    from anabranch.harness.bench.neighbours import NeighboursConfig, run
+
+    config = NeighboursConfig(repeats, events, rate, pairs)
+    options = FixtureOptions(households, random_seed, releases)
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -212,7 +237,7 @@ def swap(
 
     config = SwapConfig(repeats, rate, calm_seconds)
     options = FixtureOptions(households, random_seed, releases, items)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command()
@@ -238,7 +263,7 @@ def idle(
 
     config = IdleConfig(repeats, seconds)
     options = FixtureOptions(households, random_seed, releases, items)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command("noop-baseline")
@@ -262,7 +287,7 @@ def noop_baseline(
 
     config = NoopBaselineConfig(repeats, events, tuple(noop_batches or option.NOOP_BATCHES))
     options = FixtureOptions(households, random_seed, releases)
-    _measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
+    measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 
 
 @app.command("all")
@@ -317,26 +342,3 @@ def noop_loop(ctx: typer.Context, file: Annotated[Path, typer.Option(help="The w
     from anabranch.harness.bench.noop_loop import NoopWork, run_noop_loop
 
     run_noop_loop(settings_of(ctx), NoopWork.read(file))
-
-
-def _measure(
-    ctx: typer.Context,
-    data_dir: Path,
-    options: Any,
-    target: Path | None,
-    measure: Callable[[BenchFixture], dict[str, Any]],
-) -> None:
-    """Open the fixture, measure, and print the figures."""
-    from anabranch.harness.bench.fixture import open_fixture
-
-    with open_fixture(_settings(ctx, data_dir), options) as fixture:
-        show_json(measure(fixture), target)
-
-
-def _settings(ctx: typer.Context, data_dir: Path) -> Any:
-    from anabranch.cli.options import settings_of
-    from anabranch.harness.environment.command import prepare_command
-
-    prepare_command()
-    folder = data_dir.resolve()
-    return settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))

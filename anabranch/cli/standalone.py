@@ -19,7 +19,7 @@ def command(
         float, typer.Option(min=0.01, help="Hours from the start of a run of the retraining job to that of the next.")
     ] = 24.0,
 ) -> None:
-    """Run everything on this machine until Ctrl-C: Kafka, topics, `index`, `rank` and `reshare`.
+    """Run everything on this machine until Ctrl-C: Kafka, topics, `index`, `neighbours`, `rank` and `reshare`.
 
     For trials and small shops. The first release needs no data, so it ranks within a minute of the first items. Data,
     releases and logs are in the data folder and stay for the next start. Needs the `train` extra.

@@ -1,4 +1,4 @@
-"""Everything on one machine, for trials and small shops: broker, topics, indexer, ranker and retraining job."""
+"""Everything on one machine, for trials and small shops: the broker, and every process of Anabranch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEXT_STEPS = (
     "Publish items with `anabranch catalogue FILE` and events with `anabranch replay FILE`, in another terminal. "
     "Ranking begins when the items are indexed. Ctrl-C stops everything."
 )
-SERVICES = ("index", "rank", "reshare")
+SERVICES = ("index", "neighbours", "rank", "reshare")
 OWN = ("metrics_port", "instance", "client_id")
 """Settings of one process, which the children do not share."""
 
@@ -41,7 +41,7 @@ class StandaloneOptions:
 def run(options: StandaloneOptions, settings: Settings, console: Console, stop: threading.Event) -> None:
     """Run until `stop` is set. Raises `ProcessFailed`, with the end of its log, if a process ends by itself."""
     with _broker(options.bootstrap_servers, settings) as bootstrap_servers:
-        settings = msgspec.structs.replace(settings, bootstrap_servers=bootstrap_servers)
+        settings = msgspec.structs.replace(settings, bootstrap_servers=bootstrap_servers, live_neighbours=True)
         console.print(f"Kafka at {bootstrap_servers}", highlight=False)
         with closing(clients.admin(settings)) as admin:
             topics.provision(admin, settings)

@@ -84,11 +84,14 @@ class TransactionalPublisher:
         transactional_id: str,
         new_producer: Callable[[], Transactions],
         clock: Clock | None = None,
+        remedy: str = "Give each process an `instance` of its own",
     ) -> None:
-        """`new_producer` makes a producer with the id, which fences the one before. Raises `BrokerUnavailable`."""
+        """`new_producer` makes a producer with the id, which fences the one before. `remedy`: what to do where another
+        process does the same. Raises `BrokerUnavailable`."""
         self._id = transactional_id
         self._new_producer = new_producer
         self._clock = clock or Clock()
+        self._remedy = remedy
         self._producer = self._connect()
         self._fenced_at: deque[float] = deque(maxlen=MAX_FENCINGS)
         self._failures = _Failures(settings, f"the topics and to the transactional id {transactional_id}")
@@ -117,7 +120,7 @@ class TransactionalPublisher:
         if len(self._fenced_at) == MAX_FENCINGS and self._fenced_at[-1] - self._fenced_at[0] < FENCING_WINDOW_S:
             raise Fenced(
                 f"another process uses the transactional id {self._id}, and fenced this {MAX_FENCINGS} times in "
-                f"{FENCING_WINDOW_S:.0f} s. Give each process an `instance` of its own"
+                f"{FENCING_WINDOW_S:.0f} s. {self._remedy}"
             ) from error
 
     def _connect(self) -> Transactions:

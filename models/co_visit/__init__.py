@@ -1,1 +1,1 @@
-"""Item-to-item co-visits: the counting model, the table that the `neighbours` topic carries, and its text prior."""
+"""Item-to-item co-visits: the model that learns a log, its text prior, and what changes from table to table."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.co_visit.shares import TextPrior
 from anabranch.ranking.retrieval.ann_index import AnnIndex
 from models.networks.whitening import whitened_unit_vectors
 
@@ -17,39 +15,22 @@ SHARPNESS = 3
 """A neighbour's weight is its cosine to this power, so that the nearest few dominate."""
 
 
-@dataclass(frozen=True)
-class TextNeighbours:
-    """For each of C items: the items of the most similar text, and weights that sum to 1."""
+def text_prior(text_vectors: NDArray[np.float32], width: int = 20) -> TextPrior:
+    """Neighbours by the cosine of whitened text vectors [C, T]. A vector of zeros means that there is no text.
 
-    item: NDArray[np.int32]  # [C, width], nearest first, padded with -1
-    share: NDArray[np.float32]  # [C, width]; a row sums to 1, or to 0 if the item has no text
-
-    @classmethod
-    def from_text_vectors(cls, text_vectors: NDArray[np.float32], width: int = 20) -> Self:
-        """Neighbours by the cosine of whitened text vectors [C, T]. A vector of zeros means that there is no text.
-
-        Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021.
-        """
-        item = np.full((len(text_vectors), width), -1, np.int32)
-        share = np.zeros((len(text_vectors), width), np.float32)
-        with_text = np.flatnonzero(text_vectors.any(axis=1)).astype(np.int32)
-        if len(with_text) > 1:
-            vectors = whitened_unit_vectors(text_vectors[with_text], DIMS)
-            base = AnnIndex.build(vectors, np.arange(len(with_text), dtype=np.int32))
-            row, cosine = base.search(vectors, min(width + 1, len(with_text)), np.ones(len(with_text), np.bool_))
-            is_neighbour = (row != np.arange(len(with_text))[:, None]) & (row >= 0) & (cosine > 0)
-            order = np.argsort(~is_neighbour, axis=1, kind="stable")[:, :width]  # puts the item itself last
-            row, cosine, is_neighbour = (
-                np.take_along_axis(part, order, axis=1) for part in (row, cosine, is_neighbour)
-            )
-            weight = np.where(is_neighbour, cosine, 0) ** SHARPNESS
-            item[with_text, : row.shape[1]] = np.where(is_neighbour, with_text[row], -1)
-            share[with_text, : row.shape[1]] = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
-        return cls(item, share)
-
-    def row(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The neighbours of one item, and their weights; none for an item without text or outside the catalogue."""
-        if item >= len(self.item):
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        present = self.share[item] > 0
-        return self.item[item][present], self.share[item][present]
+    Su et al., Whitening Sentence Representations for Better Semantics and Faster Retrieval, 2021.
+    """
+    item = np.full((len(text_vectors), width), -1, np.int32)
+    share = np.zeros((len(text_vectors), width), np.float32)
+    with_text = np.flatnonzero(text_vectors.any(axis=1)).astype(np.int32)
+    if len(with_text) > 1:
+        vectors = whitened_unit_vectors(text_vectors[with_text], DIMS)
+        base = AnnIndex.build(vectors, np.arange(len(with_text), dtype=np.int32))
+        row, cosine = base.search(vectors, min(width + 1, len(with_text)), np.ones(len(with_text), np.bool_))
+        is_neighbour = (row != np.arange(len(with_text))[:, None]) & (row >= 0) & (cosine > 0)
+        order = np.argsort(~is_neighbour, axis=1, kind="stable")[:, :width]  # puts the item itself last
+        row, cosine, is_neighbour = (np.take_along_axis(part, order, axis=1) for part in (row, cosine, is_neighbour))
+        weight = np.where(is_neighbour, cosine, 0) ** SHARPNESS
+        item[with_text, : row.shape[1]] = np.where(is_neighbour, with_text[row], -1)
+        share[with_text, : row.shape[1]] = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+    return TextPrior(item, share)

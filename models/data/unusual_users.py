@@ -8,12 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.co_visit.unusual_activity import MIN_EVENTS, MIN_ITEMS, activity_limit
 from models.data.event_log import DAY_MS, NONE, EventLog
-
-QUANTILE, FACTOR = 0.95, 10
-"""A user is unusual beyond this multiple of this quantile of all users' busiest days."""
-MIN_EVENTS, MIN_ITEMS = 500, 250
-"""A day of no more events, and of no more different items, is never unusual, however small the data is."""
 
 
 def unusual_users(log: EventLog) -> frozenset[int]:
@@ -31,5 +27,4 @@ def _beyond(day: NDArray[np.int64], minimum: int) -> set[int]:
     days, counts = np.unique(day, return_counts=True)
     users, starts = np.unique(days >> 32, return_index=True)
     busiest = np.maximum.reduceat(counts, starts)
-    limit = max(minimum, FACTOR * np.quantile(busiest, QUANTILE))
-    return set(users[busiest > limit].tolist())
+    return set(users[busiest > activity_limit(busiest, minimum)].tolist())

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from models.co_visit.counts import ItemScores, top_items
-from models.co_visit.rule import WEEK_MS
+from anabranch.co_visit_rule import WEEK_MS
+from anabranch.forward_decay import ForwardDecay
+from models.co_visit.scored_items import ItemScores, top_items
 from models.data.event_log import NONE
-from models.data.forward_decay import ForwardDecay
 
 
 class Scored(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.co_visit.rule import WEEK_MS
+from anabranch.co_visit_rule import WEEK_MS
 
 REACH = 5
 """A session's items count up to this many times `distance` from the shared item, where their weight is 1/150."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.co_visit.counts import ScoredItems
+from models.co_visit.scored_items import ScoredItems
 from models.data.event_log import NONE
 from models.data.history import Histories, ItemHistory
 from models.knn.matching import Matches, Query, Scores, find_matches, most_similar, newest_items, owner_ends

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from models.co_visit.counts import ScoredItems
+from models.co_visit.scored_items import ScoredItems
 from models.knn.matching import Matches, Scores
 from models.knn.visit_log import VisitColumns, VisitLog
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from anabranch.co_visit.table import CoVisitTable
 from anabranch.messages import Item, Neighbours
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.inference.item_encoder import TextEncoder, item_text
@@ -25,7 +26,6 @@ from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import Release
 from anabranch.text_embedding_cache import TextEmbeddingCache
-from models.co_visit.table import CoVisitTable
 from models.data.event_batches import NO_CUTS, REPLAY_BATCH, event_batches, move_last_events_to
 from models.data.event_log import NONE, EventLog
 from models.data.excluded_items import SlateRules

@@ -106,6 +106,7 @@ def make_bootstrap_release(
         gate={},
         files=digests(folder),
         policy=replace(config.policy, co_visit_scoring=FITTED_SCORING).for_release,
+        co_visits=config.co_visits,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.ranking.policy import Policy
@@ -14,7 +15,6 @@ from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.release import Release
 from anabranch.settings import DEFAULTS, Settings
 from models.co_visit.model import CoVisitModel
-from models.co_visit.rule import CoVisitRule
 from models.data.catalogue_join import join_catalogue
 from models.data.event_log import EventLog, NotEnoughData
 from models.data.excluded_items import SlateRules

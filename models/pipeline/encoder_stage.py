@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load as load_weights
 from torch import Tensor
 
+from anabranch.co_visit.table import CoVisitTable
 from anabranch.input_files.times import as_iso
 from anabranch.release import Release
-from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
 from models.pipeline.catalogue import Catalogue

@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
+from anabranch.co_visit.table import CoVisitTable
 from anabranch.input_files.times import as_iso
 from anabranch.ranking.inference.list_ranker import OnnxListRanker
 from anabranch.ranking.pipeline.features import FEATURES
@@ -19,7 +20,6 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Manifest, Release, UnverifiedRelease
-from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog, NotEnoughData
 from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_points
 from models.networks.encoder import EncoderConfig

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
-from models.co_visit.rule import CoVisitRule
 from models.knn.rule import SessionKnnRule
 from models.networks.list_ranker import ListRankerConfig
 from models.pipeline.config import ReleaseCandidateConfig

@@ -16,9 +16,9 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
+from anabranch.co_visit.table import CoVisitTable
 from anabranch.ranking.inference.item_encoder import item_numbers
 from anabranch.release import Release
-from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.purchase_examples import PurchaseExamples
 from models.metrics.calibration import PurchaseMetrics

@@ -11,6 +11,7 @@ import msgspec
 import torch
 from safetensors.torch import save_file
 
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, DataWindow, Manifest, Release, ReleasePolicy
@@ -62,6 +63,8 @@ class ReleaseCandidate:
     measured: dict[str, float]
     """Losses and other training metrics by name; `order_lists`: the lists that trained the list ranker."""
     policy: ReleasePolicy
+    co_visits: CoVisitRule
+    """By which the co-visits are counted that its list ranker learned from."""
     heads: dict[str, dict[str, Any]]
     """Metrics of each optional head, by its name."""
     absent: dict[str, str]
@@ -97,6 +100,7 @@ class ReleaseCandidate:
             files=files,
             heads=self.heads,
             policy=self.policy,
+            co_visits=self.co_visits,
         )
 
 
@@ -168,6 +172,7 @@ def make_release_candidate(
         parity=list_ranker.parity | (purchase.parity or {}) | encoder_parity,
         measured=metrics | {"order_lists": float(list_ranker.lists)},
         policy=config.policy.for_release,
+        co_visits=config.co_visits,
         heads={} if purchase.metrics is None else {"purchase": purchase.metrics},
         absent={} if purchase.absent is None else {"purchase": purchase.absent},
         seconds=stages.seconds,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import msgspec
 
-from anabranch.messages import Neighbours, RankedItem, ReleaseNotice, ReleaseStatus
+from anabranch.messages import ReleaseNotice, ReleaseStatus
 from anabranch.release import Manifest
-from models.co_visit.table import CoVisitTable
 from models.gate.release_gate import Verdict
 from models.retraining import topics_io
 
@@ -37,17 +34,3 @@ def gated_notice(
         gate_from=manifest.window.gate_from if verdict.findings else None,
         gate_to=manifest.window.gate_to if verdict.findings else None,
     )
-
-
-def neighbour_messages(table: CoVisitTable, item_ids: Sequence[str], ts: int) -> Iterator[Neighbours]:
-    """One message per row of the table."""
-    for index, item in enumerate(table.item.tolist()):
-        neighbours = zip(table.neighbours[index].tolist(), table.share[index].tolist(), strict=True)
-        yield Neighbours(
-            item_id=item_ids[item],
-            neighbours=[RankedItem(item_ids[other], float(share)) for other, share in neighbours if other >= 0],
-            popularity=float(table.popularity[index]),
-            first_seen=int(table.first_seen[index]),
-            repeat_rate=float(table.repeat_rate[index]),
-            ts=ts,
-        )

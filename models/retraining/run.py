@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from anabranch import release
+from anabranch.co_visit.table import CoVisitTable, neighbour_messages
 from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, Neighbours, ReleaseNotice
@@ -21,7 +22,6 @@ from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
-from models.co_visit.table import CoVisitTable
 from models.data.event_log import DAY_MS, NONE, EventLog
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.gate.release_gate import GateRule, Verdict, decide
@@ -39,7 +39,7 @@ from models.pipeline.release_candidate import ReleaseCandidate, make_release_can
 from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
-from models.retraining.announcements import gated_notice, neighbour_messages, release_notice
+from models.retraining.announcements import gated_notice, release_notice
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.servable_releases import earlier_releases, open_incumbent
 from models.retraining.windows import WindowLengths, require_users, split_windows
@@ -276,7 +276,7 @@ class RetrainingRun:
         incumbent ranks the second half with either: neither has learned what is ranked.
         """
         table = PublishedCoVisits.read(self.job_folder)
-        if table is None or self.incumbent is None:
+        if table is None or self.incumbent is None or self.settings.live_neighbours:
             return None
         split_ms = (max(window.gate_from, table.learned_until_ms) + window.gate_to) // 2
         newer = self.fit_co_visits(self.events.split(split_ms)[0], text_vectors)
@@ -298,9 +298,10 @@ class RetrainingRun:
     def publish_all_co_visits(self) -> TableChange | None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items.
 
-        Nor if the newest gate held a table back: only a gate can find that a newer one does no harm.
+        Nor where `anabranch neighbours` does, or if the newest gate held a table back: only a gate can find that a
+        newer one does no harm.
         """
-        if not (self.events.item != NONE).any():
+        if self.settings.live_neighbours or not (self.events.item != NONE).any():
             return None
         table_before = PublishedCoVisits.read(self.job_folder)
         if table_before is not None and table_before.is_held_back:
@@ -327,12 +328,13 @@ class RetrainingRun:
         return change
 
     def publish_neighbours(self, table: CoVisitTable) -> None:
-        """Publish the co-visit table, which has learned all events. It does not depend on the gate's decision."""
+        """Publish the co-visit table of all events, whatever the gate decides, unless `anabranch neighbours` does."""
+        if self.settings.live_neighbours:
+            return
         rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
         with self.bar("Publish neighbours", len(table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
-        learned = PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1)
-        learned.write(self.job_folder)
+        PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1).write(self.job_folder)
 
 
 def _standing(notices: ReleaseNotices) -> tuple[str | None, int]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from anabranch.co_visit.table import CoVisitTable
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from models.co_visit.model import CoVisitModel
-from models.co_visit.rule import CoVisitRule
-from models.co_visit.table import CoVisitTable
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
 from models.seeds.seed_model import TopK, Vectors, top_k_items

@@ -15,6 +15,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from anabranch.placements import EACH_CLASS
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.pipeline.rank import rank
 from anabranch.ranking.retrieval import ann_index
@@ -26,7 +27,10 @@ from anabranch.settings import DEFAULTS
 from models.data.event_batches import event_batches
 from models.data.event_log import EventLog
 from models.data.excluded_items import SlateRules
-from models.metrics.ranking import Ranks, ndcg_at, recall_at
+from models.data.history import visits
+from models.evaluation.slices import repeats
+from models.metrics.bootstrap import paired_interval
+from models.metrics.ranking import Ranks, discounted_gains, ndcg_at, recall_at
 from models.offline.offline_ranker import (
     OfflineRanker,
     Playback,
@@ -39,6 +43,8 @@ from producers import completejourney
 
 K = 20
 BATCHES = (8, 64, 2048)
+EVENTS_OF_A_TABLE = 256
+"""After so many events a live co-visit table is made anew."""
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -65,6 +71,13 @@ class Shop:
         neighbours = neighbour_table(table, item_ids, log, width)
         return cls(log, start, OfflineRanker(live, neighbours, item_ids, rules.policy, rules.layout))
 
+    @property
+    def placed(self) -> OfflineRanker:
+        """The ranker with a placement for what is new to the user."""
+        names = tuple(placement.name for placement in EACH_CLASS)
+        policy = replace(self.ranker.policy, placements=EACH_CLASS)
+        return replace(self.ranker, policy=policy, layout=self.ranker.layout._replace(placements=names))
+
 
 def ranks_by_batch(shop: Shop, size: int) -> tuple[Ranks, float]:
     """Ranks of a ranker that ranks the latest event of each user in batches of `size`, and the share that it ranks."""
@@ -83,6 +96,34 @@ def by_batch(shop: Shop) -> Iterator[str]:
         ranks, share = ranks_by_batch(shop, size)
         both = (ranks != NO_SLATE) & (idle != NO_SLATE)
         yield f"rank=latest, batches of {size}: {share:.1%} of the events are ranked; {_change(ranks, idle, both)}"
+
+
+def ranks_with_table(shop: Shop, is_live: bool) -> Ranks:
+    """Ranks [M, P] with the co-visit table of the events before, or with one that follows the events."""
+    ranker, before = shop.placed, shop.log.take(slice(0, shop.start))
+    width, model = ranker.policy.neighbours, preset("baskets").co_visit_model(None).fit(before)
+    playback, table, after = Playback(ranker, before), ranker.neighbours, shop.log.take(slice(shop.start, None))
+    ranks, counted = list[Ranks](), 0
+    for batch in event_batches(after, playback.states, ranker.item_ids, EVENTS_OF_A_TABLE, shop.start + 1):
+        ranks.append(rank(ranker.live, table, playback.states, batch, ranker.policy).feedback.ranks)
+        if is_live:
+            for event in visits(after.take(slice(counted, counted + len(batch)))):
+                model.learn(*event)
+            table = neighbour_table(model.table(width), ranker.item_ids, shop.log, width)
+        counted += len(batch)
+    return np.concatenate(ranks)
+
+
+def by_table(shop: Shop) -> Iterator[str]:
+    """A co-visit table that follows the events, as with `live_neighbours`, against the one of the events before."""
+    live, fixed = ranks_with_table(shop, is_live=True), ranks_with_table(shop, is_live=False)
+    repeat, user = repeats(shop.log)[shop.start :], shop.log.user[shop.start :]
+    scored = (live[:, 0] != NO_SLATE) & (fixed[:, 0] != NO_SLATE)
+    for placement, name, events in ((0, "all events", scored), (2, "discover, new to the user", scored & ~repeat)):
+        ours, theirs = live[events, placement], fixed[events, placement]
+        gain = paired_interval(discounted_gains(ours, K), discounted_gains(theirs, K), user[events])
+        yield f"live co-visits, {name}: {_change(ours, theirs, np.ones(len(ours), np.bool_))}"
+        yield f"  NDCG@20 {gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
 
 
 def by_state(shop: Shop) -> Iterator[str]:
@@ -131,7 +172,7 @@ def main(
 ) -> None:
     """Print one line for each difference."""
     shop = Shop.open(open_release(release), households, weeks, days, cache)
-    for lines in (by_state, by_batch, by_index):
+    for lines in (by_state, by_batch, by_table, by_index):
         for line in lines(shop):
             typer.echo(line)
 

@@ -15,6 +15,7 @@ from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 
 from anabranch import messages, release
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.harness.environment.ranker_probe import scrape
 from anabranch.input_files.items import RemovedItem
 from anabranch.kafka import clients, topics
@@ -42,11 +43,13 @@ class World:
         self.settings = settings
         self.topics = Topics(settings)
 
-    def announce(self, name: str, seed: int = 0, parent: str | None = None) -> None:
+    def announce(
+        self, name: str, seed: int = 0, parent: str | None = None, co_visits: CoVisitRule | None = None
+    ) -> None:
         """Make a release, unless it is there, and announce it live."""
         folder = self.settings.releases_dir / name
         if not folder.exists():
-            write_release(folder, name, ITEMS, seed)
+            write_release(folder, name, ITEMS, seed, co_visits=co_visits)
         notice = ReleaseNotice(
             release=name,
             status="live",

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from anabranch import release
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -39,6 +40,7 @@ def write_release(
     purchase: bool = False,
     linear: bool = True,
     features: Sequence[str] = FEATURES,
+    co_visits: CoVisitRule | None = None,
 ) -> Manifest:
     """A complete release folder, with the purchase head if wanted, and without the parts of its step if these are not;
     another seed gives other vectors, and so other rankings. It reads the `features`."""
@@ -64,6 +66,7 @@ def write_release(
         parity={},
         gate={},
         files=release.digests(folder),
+        co_visits=co_visits,
     )
     release.write(folder, manifest)
     return manifest

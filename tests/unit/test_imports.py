@@ -32,6 +32,7 @@ RANKING = (
     "anabranch.ranking.retrieval",
     "anabranch.ranking.pipeline",
 )
+LEARNING = ("anabranch.co_visit", *RANKING)
 ROOMS_OF_MODELS = (
     "models",
     "models.data",
@@ -58,14 +59,18 @@ MAY_IMPORT = {
     "anabranch.ranking.inference": CORE,
     "anabranch.ranking.retrieval": (*CORE, "anabranch.ranking.user_state"),
     "anabranch.ranking.pipeline": RANKING,
+    "anabranch.co_visit": (*CORE, "anabranch.ranking.user_state"),
     "producers": ("anabranch", "anabranch.kafka"),
     "consumers": ("anabranch", "anabranch.kafka", "consumers.runtime"),
     "consumers.runtime": ("anabranch.kafka", *RANKING),
     "consumers.releases": ("anabranch.kafka", "consumers.runtime", *RANKING),
+    "consumers.neighbours": ("anabranch.kafka", "anabranch.co_visit", "consumers.runtime", *RANKING),
     "consumers.indexer": ("anabranch.kafka", "consumers.runtime", *RANKING),
     "consumers.ranker": ("anabranch.kafka", "consumers.runtime", "consumers.releases", *RANKING),
-    **{room: (*RANKING, *ROOMS_OF_MODELS[:number]) for number, room in enumerate(ROOMS_OF_MODELS)},
-    "models.retraining": ("anabranch.kafka", *ROOMS_OF_MODELS, *RANKING),
+    **{
+        room: ("anabranch.co_visit", *RANKING, *ROOMS_OF_MODELS[:number]) for number, room in enumerate(ROOMS_OF_MODELS)
+    },
+    "models.retraining": ("anabranch.kafka", "anabranch.co_visit", *ROOMS_OF_MODELS, *RANKING),
 }
 """Area → the other areas that its modules may import. A module belongs to the area with the longest name that fits.
 The composition roots put everything together, and are no areas."""
@@ -82,6 +87,7 @@ KAFKA_PYTHON_USERS = (
 SERVERS = {
     "rank": "anabranch.cli.rank, consumers.ranker.ranker",
     "index": "anabranch.cli.index, consumers.indexer.indexer",
+    "neighbours": "anabranch.cli.neighbours, consumers.neighbours.neighbours_job",
     "reshare": "anabranch.cli.reshare, models.retraining.schedule",
 }
 """Command of a process that runs until it is stopped → the modules behind it."""
@@ -137,7 +143,7 @@ def test_no_server_process_loads_the_harness(command: str) -> None:
     assert not [name for name in loaded if within(name, ["anabranch.harness"])]
 
 
-@pytest.mark.parametrize("command", ["rank", "index"])
+@pytest.mark.parametrize("command", ["rank", "index", "neighbours"])
 def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
     assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
 

@@ -26,7 +26,7 @@ from anabranch.harness.demo.summary import (
 from anabranch.harness.demo.system import System
 from anabranch.harness.environment import broker
 from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed, free_ports
-from anabranch.harness.environment.ranker_probe import RankerProbe
+from anabranch.harness.environment.ranker_probe import ProcessProbe, RankerProbe
 from anabranch.harness.environment.reconciliation import reconcile
 from anabranch.harness.environment.run_folders import replace_run_folders
 from anabranch.harness.environment.testbed import child_environment
@@ -47,7 +47,7 @@ from models.pipeline.presets import Kind, preset
 from models.report.prequential_table import prequential_as_json
 from producers.pace import FULL_SPEED, Pace
 
-RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "logs")
+RUN_FOLDERS = ("broker", "releases", "reports", "curves", "reshare", "neighbours", "logs")
 """Folders that belong to one run. The text vectors stay: they depend on the texts alone."""
 CHILD_SETTINGS = (
     "bootstrap_servers",
@@ -57,6 +57,7 @@ CHILD_SETTINGS = (
     "exclude_seen",
     "gate_tolerates",
     "placements",
+    "live_neighbours",
 )
 TOLERATED = "cold_items,first_of_session,placement:discover"
 """What the gate tolerates losses on, unless the user names others. Cold items are mostly new to their users, and where
@@ -92,10 +93,12 @@ def run(options: DemoOptions, settings: Settings, console: Console) -> Summary:
             settings,
             bootstrap_servers=opened.bootstrap_servers,
             gate_tolerates=settings.gate_tolerates or TOLERATED,
+            live_neighbours=True,
             placements=EACH_CLASS if settings.placements == DEFAULTS.placements else settings.placements,
         )
         with Processes(child_environment(settings, CHILD_SETTINGS), settings.data_dir / "logs") as processes:
-            system = System(settings, processes, RankerProbe(free_ports(1)[0]), console)
+            ranker_port, neighbours_port = free_ports(2)
+            system = System(settings, processes, RankerProbe(ranker_port), ProcessProbe(neighbours_port), console)
             return Demo(options, data, system, opened, clock).run()
 
 
@@ -163,7 +166,7 @@ class Demo:
             raise ProcessFailed("the retraining job announced no release to begin with; see its output above")
 
     def _start_serving(self) -> None:
-        self._say("Serve", f"`anabranch index` and `anabranch rank`, with release {self._system.live_release()}")
+        self._say("Serve", f"`anabranch index`, `neighbours` and `rank`, with release {self._system.live_release()}")
         with self._clock("start to rank"):
             self._system.start_serving()
         self._say("Serve", f"every event is ranked from now on, {self._clock.seconds:.0f} s after the start")

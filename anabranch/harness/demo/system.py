@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from anabranch.harness.environment.processes import ChildProcess, Processes
-from anabranch.harness.environment.ranker_probe import RankerProbe
+from anabranch.harness.environment.ranker_probe import ProcessProbe, RankerProbe
 from anabranch.harness.environment.testbed import wait_until
 from anabranch.kafka import clients, topics
 from anabranch.kafka.offsets import Offsets, ends, lag
@@ -35,6 +35,7 @@ class System:
     settings: Settings
     processes: Processes
     ranker: RankerProbe
+    neighbours: ProcessProbe
     console: Console
     refused: list[ChildProcess] = field(default_factory=list)
     """Jobs that ended with an error because their data did not suffice."""
@@ -82,11 +83,13 @@ class System:
         return reasons[-1]
 
     def start_serving(self) -> None:
-        """Start the indexer and the ranker, and wait until the ranker ranks."""
+        """Start the indexer, the neighbours job and the ranker, and wait until both count and rank every event."""
         self.processes.start("index")
+        self.processes.start("neighbours", "--metrics-port", str(self.neighbours.port))
         self.processes.start("rank", "--start", "latest", "--metrics-port", str(self.ranker.port))
         with bar("Embed the catalogue, load the release", None, self.console):
             self._wait_until(lambda: self.ranker.ranks(self.settings.partitions), "the ranker ranks")
+            self._wait_until(self.neighbours.is_ready, "the neighbours job counts co-visits")
 
     def wait_until_swapped(self) -> None:
         """Wait until the ranker ranks with the live release."""

@@ -1,4 +1,4 @@
-"""Reads a running ranker's metrics over HTTP, as Prometheus does."""
+"""Reads the metrics of running processes over HTTP, as Prometheus does."""
 
 from __future__ import annotations
 
@@ -22,12 +22,10 @@ def scrape(url: str) -> list[Sample]:
 
 
 @dataclass
-class RankerProbe:
+class ProcessProbe:
     """The metrics that a process serves on a port of 127.0.0.1."""
 
     port: int
-    _live_release: str | None = field(default=None, repr=False)
-    _live_release_read_at: float = field(default=0.0, repr=False)
 
     def samples(self, name: str) -> list[Sample]:
         """The samples of that name. Raises `OSError` while the process does not listen."""
@@ -43,6 +41,18 @@ class RankerProbe:
     def by_label(self, name: str, label: str) -> dict[str, float]:
         """A metric's samples by the value of one of its labels. Raises as `samples` does."""
         return {sample.labels[label]: sample.value for sample in self.samples(name)}
+
+    def is_ready(self) -> bool:
+        """Whether the process does its work, by its own account; False while it does not listen."""
+        return self.total("anabranch_ready") > 0
+
+
+@dataclass
+class RankerProbe(ProcessProbe):
+    """The metrics of a ranker."""
+
+    _live_release: str | None = field(default=None, repr=False)
+    _live_release_read_at: float = field(default=0.0, repr=False)
 
     def live_release(self) -> str | None:
         """The release that the ranker ranks with; None before it ranks. Read at most every 0.25 s."""

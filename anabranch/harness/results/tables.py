@@ -95,8 +95,8 @@ def seed_model_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Ro
 def seed_lead_rows(measured: Measured, name: str, metrics: Metrics) -> Iterator[Row]:
     """The served path minus each seed model in the second metric, by slice, and whether it is good enough.
 
-    It is if the lower end of the interval is above 0 over all events, and above `SLICE_MARGIN` of the seed model's own
-    figure on a slice.
+    It is if the lower end of the interval is above 0 over all events, and on a slice above `SLICE_MARGIN` of the seed
+    model's own figure, or 0: where the seed model finds nothing, nothing can be lost.
     """
     served, figures = measured.ranks(name), measured.figures[name]
     for seed_model in figures[0]["seeds"] if served is not None and figures else ():
@@ -105,7 +105,7 @@ def seed_lead_rows(measured: Measured, name: str, metrics: Metrics) -> Iterator[
         for slice in (ALL, *(slice for slice, mask in served.masks.items() if mask.any())):
             inside, gain = served.in_slice(slice), metrics.gains[1]
             lead, own = difference(served, alone, gain, slice), float(alone.mean_gains(gain)[inside].mean())
-            enough = lead.low > (0 if slice == ALL else SLICE_MARGIN * own)
+            enough = lead.low > 0 if slice == ALL else lead.low >= 0 or lead.low > SLICE_MARGIN * own
             users = len(np.unique(served.user[inside]))
             yield seed_model, slice, f"{users:,}", f"{own:.4f}", format_interval(lead), "yes" if enough else "**no**"
 

@@ -118,7 +118,8 @@ class UserStates:
 
     def mark_duplicates(self, events: BatchColumns) -> Mask:
         """Which events [B], in order, are among the last `recent_events` of their users; the others are remembered."""
-        return update.mark_duplicates(self._memory.columns, events)
+        columns = self._memory.columns
+        return update.mark_duplicates(columns.recent_event, columns.dedupe_count, events.slots, events.keys)
 
     def apply_events(
         self, events: BatchColumns, duplicate: Mask, snapshot_at: Positions
@@ -268,28 +269,37 @@ class UserStates:
     def _add_users(self, users: SlotKeys) -> Slots:
         """Slots [n] of new users [n], who may be repeated; none of them is evicted any more."""
         keys = list(zip(*(key.tolist() for key in users), strict=True))
-        slot_by_key = {key: self._allocate_slot() for key in dict.fromkeys(keys)}
+        distinct = list(dict.fromkeys(keys))
+        self._reserve(len(distinct))
+        slot_by_key = {key: self._allocate_slot() for key in distinct}
         slots = np.array(list(slot_by_key.values()), np.int64)
         self._records[slots] = blank_record(self._records.dtype)
-        for (user, check, partition), slot in slot_by_key.items():
-            self.columns.user[slot], self.columns.user_check[slot] = user, check
-            self.columns.partition[slot] = partition
+        self.columns.user[slots], self.columns.user_check[slots], self.columns.partition[slots] = zip(
+            *distinct, strict=True
+        )
         for partition, evicted in self._evicted.items():
             is_of_partition = users.partition == partition
             evicted.remove(UserKeys(users.user[is_of_partition], users.check[is_of_partition]))
         self._slot_index.insert(slots, self._keys)
         return np.array([slot_by_key[key] for key in keys], np.int64)
 
+    def _reserve(self, slots: int) -> None:
+        """Make room for so many slots, before any of them is allocated: the new hash table gets every slot in use, and
+        one without a user would stand in it for nobody."""
+        needed, capacity = self._slots_used + slots - len(self._free_slots), len(self._records)
+        while capacity < needed:
+            capacity *= 2
+        if capacity > len(self._records):
+            self._grow_to(capacity)
+
     def _allocate_slot(self) -> int:
         if self._free_slots:
             return self._free_slots.pop()
-        if self._slots_used == len(self._records):
-            self._double_capacity()
         self._slots_used += 1
         return self._slots_used - 1
 
-    def _double_capacity(self) -> None:
-        capacity, layout = 2 * len(self._records), self.layout
+    def _grow_to(self, capacity: int) -> None:
+        layout = self.layout
         history = history_pool(capacity * blocks_for(layout.history))
         long_term = long_term_pool(capacity * blocks_for(layout.long_term_items))
         self._memory = UserMemory(

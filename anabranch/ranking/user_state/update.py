@@ -8,7 +8,7 @@ import numpy as np
 
 from anabranch.ranking.event_batch import BatchColumns
 from anabranch.ranking.jit import compiled, compiled_inline
-from anabranch.ranking.types import Floats, Mask, Positions
+from anabranch.ranking.types import Floats, Hashes, Mask, Positions, Slots
 from anabranch.ranking.user_state.block_pool import BLOCK_SIZE, NO_BLOCK, allocate
 from anabranch.ranking.user_state.columns import ActivityColumns
 from anabranch.ranking.user_state.layout import StateLayout
@@ -21,12 +21,12 @@ LAST_SECOND = 2**32 - 1
 
 
 @compiled
-def mark_duplicates(columns: ActivityColumns, events: BatchColumns) -> Mask:
-    """Which events [B], in order, are among the last `recent_events` of their users. The others are remembered."""
-    recent_event, dedupe_count = columns.recent_event, columns.dedupe_count
-    duplicate, size = np.zeros(len(events.slots), np.bool_), recent_event.shape[1]
-    for b in range(len(events.slots)):
-        slot, key = events.slots[b], events.keys[b]
+def mark_duplicates(recent_event: Hashes, dedupe_count: Positions, slots: Slots, keys: Hashes) -> Mask:
+    """Which events [B] with these keys, in order, are among the last ones of their users in `recent_event` [U, n]. The
+    others are remembered there, and counted in `dedupe_count` [U]."""
+    duplicate, size = np.zeros(len(slots), np.bool_), recent_event.shape[1]
+    for b in range(len(slots)):
+        slot, key = slots[b], keys[b]
         for k in range(size):
             if recent_event[slot, k] == key:
                 duplicate[b] = True

@@ -16,7 +16,14 @@ import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
-from anabranch.metrics import IndexerMetrics, ProcessMetrics, RankerMetrics, ReshareMetrics, release_info
+from anabranch.metrics import (
+    IndexerMetrics,
+    ProcessMetrics,
+    RankerMetrics,
+    ReshareMetrics,
+    release_info,
+)
+from consumers.neighbours.metrics import NeighboursMetrics
 from tests.support.promtool import PromtoolMissing, find_promtool
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +31,7 @@ DEPLOY = ROOT / "deploy"
 JOBS: dict[str, Callable[[CollectorRegistry], ProcessMetrics]] = {
     "ranker": RankerMetrics,
     "indexer": IndexerMetrics,
+    "neighbours": NeighboursMetrics,
     "reshare": ReshareMetrics,
 }
 OF_PROMETHEUS = {"job", "instance"}
@@ -84,7 +92,7 @@ def _minutes(duration: str) -> float:
 
 
 def test_a_new_installation_raises_no_alert_but_that_no_ranker_is_ready(promtool: Path, tmp_path: Path) -> None:
-    """With the very series that the three processes export at their start, which do not change for a day."""
+    """With the very series that the processes export at their start, which do not change for a day."""
     series = [
         {"series": f'{{__name__="{sample}",{_matchers(labels)}}}', "values": f"{value:g}x200"}
         for job, metrics in JOBS.items()

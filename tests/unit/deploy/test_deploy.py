@@ -26,7 +26,7 @@ from anabranch.settings_loader import load as load_settings
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 COMPOSE_SCHEMA = Path(__file__).with_name("compose-spec.json")
 """From the Compose Specification, github.com/compose-spec/compose-spec at 170098b, Apache-2.0."""
-OURS = ("topics", "indexer", "ranker-1", "ranker-2", "reshare")
+OURS = ("topics", "indexer", "neighbours", "ranker-1", "ranker-2", "reshare")
 
 
 def load(name: str) -> Any:
@@ -61,7 +61,14 @@ def test_docker_reads_the_compose_file_where_it_can() -> None:
 
 def test_compose_starts_every_part_of_the_loop() -> None:
     assert set(services) == {"broker", "prometheus", *OURS}
-    assert [services[name]["command"][0] for name in OURS] == ["topics", "index", "rank", "rank", "reshare"]
+    assert [services[name]["command"][0] for name in OURS] == [
+        "topics",
+        "index",
+        "neighbours",
+        "rank",
+        "rank",
+        "reshare",
+    ]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -99,7 +106,7 @@ def test_only_the_re_sharing_job_writes_releases() -> None:
     mounts = {name: volume for name in OURS for volume in services[name].get("volumes", ()) if "/releases" in volume}
 
     assert mounts.pop("reshare") == "releases:/releases"
-    assert mounts == dict.fromkeys(("indexer", "ranker-1", "ranker-2"), "releases:/releases:ro")
+    assert mounts == dict.fromkeys(("indexer", "neighbours", "ranker-1", "ranker-2"), "releases:/releases:ro")
 
 
 def test_every_volume_and_dependency_is_declared() -> None:

@@ -20,12 +20,13 @@ from anabranch.harness.bench.figures.plots import curves, draw
 from anabranch.harness.bench.figures.statistics import Rate, percentiles, rate_by_segment, spread
 from anabranch.harness.bench.figures.table import BENCHMARKS, BenchAllConfig, measure, rows, show
 from anabranch.harness.bench.idle import cpu_shares
+from anabranch.harness.bench.neighbours import freshness_ms, pairs_among
 from anabranch.harness.bench.noop_loop import NoopWork
 from anabranch.harness.bench.streaming import repeat_forever
 from anabranch.harness.bench.swap import mixes_releases
 from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed
 from anabranch.harness.environment.reconciliation import LoggedRanking
-from anabranch.messages import Cause, Ranking
+from anabranch.messages import Cause, Event, Ranking
 from producers import completejourney
 
 
@@ -238,3 +239,19 @@ def test_a_stream_without_end_repeats_the_purchases_as_other_events_later() -> N
     assert [event.item_id for event in events] == [event.item_id for event in events[:n]] * 3
     assert len({event.event_id for event in events}) == 3 * len({event.event_id for event in events[:n]})
     assert [event.ts for event in events] == sorted(event.ts for event in events)
+
+
+def test_among_the_events_so_many_users_buy_a_new_pair_together_at_a_steady_distance() -> None:
+    stream = [Event(event_id=f"e{n}", user_id="u", type="purchase", item_id="old", ts=n) for n in range(5)]
+    mixed = list(pairs_among(stream, every=2, users=3))
+    assert [event for event in mixed if event.item_id == "old"] == stream
+    first = mixed[2:8]
+    assert [event.item_id for event in first] == 3 * ["pair-0-left", "pair-0-right"]
+    assert len({event.user_id for event in first}) == len({event.session_id for event in first}) == 3
+    assert {event.item_id for event in mixed[-6:]} == {"pair-2-left", "pair-2-right"}
+
+
+def test_a_pair_is_as_fresh_as_its_first_row_after_its_last_event() -> None:
+    assert freshness_ms({"a": 1_000, "b": 2_000}, {"a": 1_400, "b": 2_900}) == [400.0, 900.0]
+    with pytest.raises(UsageError, match="1 of 2 new items have no row"):
+        freshness_ms({"a": 1_000, "b": 2_000}, {"a": 1_400})

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from anabranch.co_visit_rule import WEEK_MS, CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
-from models.co_visit.counts import top_items
 from models.co_visit.model import CoVisitModel
-from models.co_visit.rule import WEEK_MS, CoVisitRule
+from models.co_visit.scored_items import top_items
 from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.data.unusual_users import MIN_EVENTS
 
@@ -165,11 +165,11 @@ def test_the_table_has_popularity_first_seen_and_repeat_rate() -> None:
     assert table.repeat_rate.tolist() == [0.5, 0], "Ann's second bread is of the same session, Bob's is not"
 
 
-def visit_together(co_visit: CoVisitModel, users: int, *items: int, first_user: int = 0) -> None:
+def visit_together(co_visit: CoVisitModel, users: int, *items: int, first_user: int = 0, from_ms: int = 0) -> None:
     """So many users visit the items, each in a session of their own."""
     for user in range(first_user, first_user + users):
         for item in items:
-            co_visit.learn(user, item, ts=user, session=user)
+            co_visit.learn(user, item, ts=from_ms + user, session=user)
 
 
 def test_a_bot_does_not_outweigh_the_neighbours_that_two_thousand_people_made() -> None:
@@ -224,7 +224,7 @@ def test_of_an_item_that_fewer_than_three_people_visited_only_the_day_is_known()
     co_visit = CoVisitModel()
     for user, session in ((0, 1), (1, 2), (1, 3)):
         co_visit.learn(user, BREAD, ts=DAY_MS + 5, session=session)
-    visit_together(co_visit, 3, MILK, first_user=DAY_MS + 7)
+    visit_together(co_visit, 3, MILK, first_user=7, from_ms=DAY_MS)
     table = co_visit.table()
     assert table.item.tolist() == [BREAD, MILK]
     assert table.popularity[0] == 0 and table.popularity[1] > 0

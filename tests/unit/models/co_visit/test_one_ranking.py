@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
@@ -15,7 +16,6 @@ from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.co_visit.model import CoVisitModel
-from models.co_visit.rule import CoVisitRule
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.offline.offline_ranker import neighbour_table

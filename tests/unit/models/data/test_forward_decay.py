@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anabranch.co_visit_rule import CoVisitRule
+from anabranch.forward_decay import MAX_EXPONENT, ForwardDecay
 from models.co_visit.model import CoVisitModel
-from models.co_visit.rule import CoVisitRule
 from models.data.event_log import EventColumns, EventLog
-from models.data.forward_decay import MAX_EXPONENT, ForwardDecay
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
 
 YEAR_MS = 365 * 24 * 3600 * 1000

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.co_visit.counts import top_items
+from models.co_visit.scored_items import top_items
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
 from models.pipeline.baselines import BASELINES, make_baselines
 from models.pipeline.presets import preset

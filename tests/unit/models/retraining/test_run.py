@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from anabranch import release
+from anabranch.co_visit.table import neighbour_messages
 from anabranch.messages import Event, Item, Neighbours
 from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.inference.item_encoder import TextEncoder
@@ -33,7 +34,7 @@ from models.pipeline.config import PipelineInputs
 from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
 from models.retraining import run as run_module
-from models.retraining.announcements import neighbour_messages, release_notice
+from models.retraining.announcements import release_notice
 from models.retraining.published_co_visits import PublishedCoVisits
 from models.retraining.run import JobConfig, RetrainingRun
 from models.retraining.servable_releases import earlier_releases

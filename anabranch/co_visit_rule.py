@@ -29,6 +29,8 @@ class CoVisitRule:
     rarely visited items neighbours; real co-visits outweigh it."""
     row_bound: int = 128
     """Neighbours per item after pruning. A row is pruned when it has twice as many."""
+    user_bound: int = 1024
+    """Items per user after pruning, of which it is known what the visits count and whether the user came back."""
     user_cap: float = 4.0
     """Most that one user's visits of an item count together, in visits of now. Visits beyond it count for nothing, in
     the item's popularity and in its pairs, until the earlier ones have decayed. So no user makes a neighbour alone."""

@@ -1,0 +1,1 @@
+"""Item-to-item co-visits: counted event by event, and the table that the `neighbours` topic carries."""

@@ -1,0 +1,1 @@
+"""The neighbours job: events in, rows of the co-visit table out."""

@@ -1,0 +1,133 @@
+"""The neighbours job as a separate process, on a real broker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from anabranch import messages
+from anabranch.co_visit_rule import CoVisitRule
+from anabranch.kafka.topics import Topics
+from anabranch.messages import Event, Neighbours
+from anabranch.settings import Settings
+from models.co_visit.model import CoVisitModel
+from models.data.event_log import EventLog
+from tests.kafka.world import Process, Scrape, World, await_true
+
+BASKETS = 40
+
+
+@pytest.fixture
+def world(settings: Settings, topics: Topics) -> World:
+    return World(msgspec.structs.replace(settings, live_neighbours=True, min_pair_users=1))
+
+
+def baskets(first: int, count: int) -> list[Event]:
+    """Baskets of three of twelve items, of one of ten users each, a minute apart."""
+    random = np.random.default_rng(first)
+    events = []
+    for number in range(first, first + count):
+        for place, item in enumerate(random.choice(12, 3, replace=False).tolist()):
+            events.append(basket_event(number, f"u{number % 10}", f"i{item}", place))
+    return events
+
+
+def basket_event(basket: int, user: str, item_id: str, place: int = 0) -> Event:
+    return Event(
+        event_id=f"b{basket}-{place}",
+        user_id=user,
+        type="purchase",
+        item_id=item_id,
+        ts=1_700_000_000_000 + 60_000 * basket + place,
+        session_id=f"b{basket}",
+    )
+
+
+def rows(world: World) -> dict[str, Neighbours]:
+    """The newest row of each item."""
+    published = (messages.neighbours.decode(record.value) for record in world.records(world.topics.neighbours))
+    return {row.item_id: row for row in published}
+
+
+def counted(events: Sequence[Event], rule: CoVisitRule) -> dict[str, dict[str, float]]:
+    """The neighbours of each item, and their shares, of a model that learned these events."""
+    log = EventLog.from_events(sorted(events, key=lambda event: event.ts))
+    table = CoVisitModel(rule).fit(log).table()
+    names = log.item_ids
+    return {
+        names[item]: {names[other]: share for other, share in zip(near, shares, strict=True) if other >= 0}
+        for item, near, shares in zip(table.item.tolist(), table.neighbours.tolist(), table.share.tolist(), strict=True)
+    }
+
+
+def is_of(events: Sequence[Event], world: World) -> bool:
+    """Whether the published table is that of these events, each counted once, but for changes too small to publish."""
+    expected, published = counted(events, replace(CoVisitRule(), min_users=1)), rows(world)
+    if expected.keys() != published.keys():
+        return False
+    for item_id, shares in expected.items():
+        row = {neighbour.item_id: neighbour.score for neighbour in published[item_id].neighbours}
+        moved = sum(abs(shares.get(other, 0.0) - row.get(other, 0.0)) for other in shares.keys() | row.keys())
+        if moved > 0.05 * sum(shares.values()):
+            return False
+    return True
+
+
+def test_a_killed_job_goes_on_from_what_it_saved_and_counts_every_event_once(world: World) -> None:
+    world.announce("r1")
+    first, second, third = (baskets(number * BASKETS, BASKETS) for number in range(3))
+    world.publish(first)
+    with Process(world.settings, "neighbours") as job:
+        await_true(lambda: is_of(first, world), "the table of the first events", job.log)
+        assert job.terminate() == 0  # it saves
+    world.publish(second)
+    with Process(world.settings, "neighbours", "--metrics-port", "0") as job:
+        await_true(lambda: is_of([*first, *second], world), "the table with the second events", job.log)
+        assert "items restored" in job.log.read_text()
+        assert Scrape.of(job).value("anabranch_neighbours_events_total") == len(second)
+        job.kill()  # it does not save: the second events are counted again, from the save before
+    world.publish([*third, *third])
+    with Process(world.settings, "neighbours", "--metrics-port", "0") as job:
+        await_true(lambda: is_of([*first, *second, *third], world), "the table of all events", job.log)
+        scrape = Scrape.of(job)
+        assert scrape.value("anabranch_neighbours_events_total") == len(second) + len(third)
+
+
+def test_an_item_that_starts_to_sell_comes_into_its_neighbours_rows(world: World) -> None:
+    world.announce("r1")
+    world.publish(baskets(0, BASKETS))
+    with Process(world.settings, "neighbours") as job:
+        await_true(lambda: "i0" in rows(world), "a table", job.log)
+        for user in range(9):
+            world.publish([basket_event(1000 + user, f"u{user}", item, n) for n, item in enumerate(("new", "i0"))])
+        await_true(
+            lambda: "new" in {neighbour.item_id for row in [rows(world)["i0"]] for neighbour in row.neighbours},
+            "the new item among the neighbours of i0",
+            job.log,
+        )
+        assert rows(world)["new"].neighbours[0].item_id == "i0"
+
+
+def test_a_release_of_another_rule_makes_it_count_anew_by_that_rule(world: World) -> None:
+    world.announce("r1")
+    events = baskets(0, BASKETS)
+    world.publish(events)
+    with Process(world.settings, "neighbours") as job:
+        await_true(lambda: is_of(events, world), "the table by the rule of the first release", job.log)
+        world.announce("r2", co_visits=CoVisitRule(across=0.0, window=1, min_users=1))
+        by_new_rule = counted(events, CoVisitRule(across=0.0, window=1, min_users=1))
+        await_true(
+            lambda: all(len(row.neighbours) == len(by_new_rule[item]) for item, row in rows(world).items()),
+            "the table by the rule of the second release",
+            job.log,
+        )
+
+
+def test_it_refuses_to_run_where_the_retraining_job_publishes_the_table(world: World) -> None:
+    with Process(msgspec.structs.replace(world.settings, live_neighbours=False), "neighbours") as job:
+        assert job.wait() == 2
+        assert "ANABRANCH_LIVE_NEIGHBOURS=true" in job.log.read_text()
