@@ -32,6 +32,7 @@ RUN_ELSEWHERE = {
     "anabranch standalone": "tests/e2e/test_standalone.py",
     "anabranch broker start": "tests/kafka/test_broker.py",
     "anabranch broker stop": "tests/kafka/test_broker.py",
+    "anabranch neighbours": "tests/kafka/test_neighbours.py",
     "anabranch topics repartition": "tests/kafka/test_repartitioning.py",
 }
 """Commands that another test runs, by its file."""
