@@ -14,7 +14,7 @@ from anabranch.harness.environment.reconciliation import EventPosition, LoggedEv
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Feedback, RankedItem
+from anabranch.messages import Feedback, RankedItem, UserState
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.settings import Settings
 from consumers.runtime.decoding import DecodedEvent, decode_events
@@ -136,7 +136,19 @@ class PartitionAuditor:
         if saved is None or saved.marker.offset < end_offset:
             findings.unsaved = len(expected)
         else:
-            findings.diverged += sum(states.get(user_id) != state for user_id, state in expected.items())
+            for user_id, state in expected.items():
+                fields = _differing_fields(states.get(user_id), state)
+                findings.diverged += bool(fields)
+                if fields:
+                    log.warning("partition %d: a saved state differs from the reference run's in %s", partition, fields)
+
+
+def _differing_fields(saved: UserState | None, expected: UserState) -> str:
+    """The names of the fields in which two states differ; empty if they are equal."""
+    if saved is None:
+        return "everything: it is missing"
+    fields = UserState.__struct_fields__
+    return ", ".join(name for name in fields if getattr(saved, name) != getattr(expected, name))
 
 
 def find_unique(received: Sequence[DecodedEvent], window: int) -> set[int]:
