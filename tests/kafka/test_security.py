@@ -61,6 +61,7 @@ COMMANDS = (
     ("catalogue", "items.jsonl"),
     ("replay", "events.jsonl"),
     ("index",),
+    ("neighbours",),
     ("rank",),
     ("reshare", "--once"),
     ("releases", "list"),
@@ -88,7 +89,7 @@ def test_a_wrong_password_ends_every_command_with_a_line_that_names_the_remedy(
     (settings.data_dir / "items.jsonl").write_text('{"item_id": "i1", "title": "One"}\n')
     (settings.data_dir / "events.jsonl").write_text('{"user_id": "u1", "item_id": "i1", "ts": 1500000000000}\n')
 
-    ended = anabranch(changed(settings, sasl_password=Secret(WRONG)), *arguments)
+    ended = anabranch(changed(settings, sasl_password=Secret(WRONG), live_neighbours=True), *arguments)
 
     assert ended.returncode == 1
     assert last_line(ended) == (
