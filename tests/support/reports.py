@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.release import DataWindow, Manifest, ReleasePolicy
 from models.evaluation.seed_comparison import SeedComparison, SeedScore
 from models.evaluation.summaries import ImprovementByCutoff, Quality
@@ -129,6 +130,7 @@ def report(
         parity={"order.onnx": 1.2e-7},
         measured={"loss_log": 8.7, "order_lists": 2079.0},
         policy=ReleasePolicy(),
+        co_visits=CoVisitRule(),
         heads=dict(heads or {}),
         absent=dict(absent or {}),
         seconds={"seed als": 1.5, "sharing": 4.5},
