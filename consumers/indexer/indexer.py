@@ -38,7 +38,7 @@ from consumers.indexer.clients import IndexerClients
 from consumers.indexer.committed_offsets import CommittedOffsets
 from consumers.indexer.item_embedder import ItemEmbedder
 from consumers.runtime.dead_letter import DeadLetter
-from consumers.runtime.decoding import decode_item, decode_own
+from consumers.runtime.decoding import decode_item, decode_notice, decode_own
 from consumers.runtime.pacing import Throttle
 
 log = logging.getLogger(__name__)
@@ -174,8 +174,7 @@ class Indexer:
         self._changed[item_id] = None
 
     def _on_notice(self, record: ConsumerRecord) -> None:
-        decoded = decode_own(messages.releases, bytes.decode, record, self._metrics)
-        notice = None if decoded is None else decoded[1]
+        notice = decode_notice(record, self._metrics)
         if notice is not None:
             self._notices.add(notice)
 

@@ -15,7 +15,7 @@ from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
-from anabranch import messages, release
+from anabranch import release
 from anabranch.co_visit.stream import CoVisitStream, StreamLimits, warm_up
 from anabranch.co_visit.table import neighbour_messages
 from anabranch.co_visit_rule import CoVisitRule
@@ -36,7 +36,7 @@ from consumers.neighbours.metrics import NeighboursMetrics
 from consumers.neighbours.published_rows import PublishedRows
 from consumers.neighbours.saved_counts import SavedCounts, SavedPosition
 from consumers.neighbours.waiting_rows import WaitingRows
-from consumers.runtime.decoding import decode_events, decode_own
+from consumers.runtime.decoding import decode_events, decode_notice
 from consumers.runtime.pacing import Throttle
 from consumers.runtime.publishers import TransactionAborted
 
@@ -133,9 +133,9 @@ class NeighboursJob:
 
     def _on_notices(self, records: Sequence[ConsumerRecord]) -> None:
         for record in records:
-            decoded = decode_own(messages.releases, bytes.decode, record, self._metrics)
-            if decoded is not None and decoded[1] is not None:
-                self._notices.add(decoded[1])
+            notice = decode_notice(record, self._metrics)
+            if notice is not None:
+                self._notices.add(notice)
 
     def _count(self, records: Sequence[ConsumerRecord]) -> None:
         assert self._stream is not None, "events are paused until there is a rule to count them by"

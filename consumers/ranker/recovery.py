@@ -33,7 +33,7 @@ from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
 from consumers.ranker.start_position import NO_MARKER, PartitionLogs, StartPosition, StartPositions
 from consumers.ranker.state_store import StateStore
-from consumers.runtime.decoding import DecodedEvent, decode_events, decode_own
+from consumers.runtime.decoding import DecodedEvent, decode_events, decode_notice, decode_own
 from consumers.runtime.pacing import Backoff, Throttle
 from consumers.runtime.publishers import TransactionAborted
 
@@ -205,9 +205,9 @@ class RecoveryManager:
         """
         for record in self._clients.log_reader.read_from(self._topics.releases, self._next_notice):
             self._next_notice[record.partition] = record.offset + 1
-            read = decode_own(messages.releases, bytes.decode, record, self._metrics)
-            if read is not None and read[1] is not None:
-                self._notices.add(read[1])
+            notice = decode_notice(record, self._metrics)
+            if notice is not None:
+                self._notices.add(notice)
         return None if self._notices.live is None else self._notices.live.release
 
     def _replay(

@@ -44,7 +44,7 @@ from consumers.releases.updates import (
     item_vector_update,
 )
 from consumers.runtime.background import CpuThrottle, run_in_background
-from consumers.runtime.decoding import decode_own
+from consumers.runtime.decoding import decode_notice, decode_own
 
 log = logging.getLogger(__name__)
 
@@ -196,8 +196,7 @@ class ReleaseWatcher:
             self._on_vectors(consumer, records)
 
     def _on_notice(self, record: ConsumerRecord) -> None:
-        decoded = decode_own(messages.releases, bytes.decode, record, self._metrics)
-        notice = None if decoded is None else decoded[1]
+        notice = decode_notice(record, self._metrics)
         if notice is None:
             return
         previous = self._notices.live

@@ -16,7 +16,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from anabranch import messages
 from anabranch.kafka import topics
 from anabranch.kafka.record_batches import UnreadableValue
-from anabranch.messages import Codec, Event, Identifier, InvalidMessage, Item, shortened
+from anabranch.messages import Codec, Event, Identifier, InvalidMessage, Item, ReleaseNotice, shortened
 from anabranch.metrics import ConsumerMetrics
 from consumers.runtime.dead_letter import DeadLetter, undecodable
 
@@ -91,6 +91,12 @@ def decode_own(
         )
         metrics.passed_over.labels(record.topic).inc()
         return None
+
+
+def decode_notice(record: ConsumerRecord, metrics: ConsumerMetrics) -> ReleaseNotice | None:
+    """The notice in a record of `releases`; None for a tombstone, and for what cannot be decoded: see `decode_own`."""
+    decoded = decode_own(messages.releases, bytes.decode, record, metrics)
+    return None if decoded is None else decoded[1]
 
 
 def _decode_event(record: ConsumerRecord, max_bytes: int) -> DecodedEvent | DeadLetter:
