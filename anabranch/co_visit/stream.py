@@ -17,6 +17,7 @@ from anabranch.co_visit.table import CoVisitTable
 from anabranch.co_visit.unusual_activity import MIN_EVENTS, activity_limit
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import Event
+from anabranch.ranking.event_batch import event_keys, happened_ms
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.user_state.update import mark_duplicates
 from anabranch.ranking.vocabulary import stable_hash
@@ -73,17 +74,14 @@ class CoVisitStream:
     def learn(self, events: Sequence[Event], appended_ms: Sequence[int]) -> int:
         """Count the events [n] in the order of their log; returns how many of them are duplicates.
 
-        `appended_ms` [n] is when each was appended, below 0 where that is unknown: no event happened later than that.
+        `appended_ms`: see `happened_ms`.
         """
         if not events:
             return 0
         user = np.array([self._user(event.user_id) for event in events], np.int64)
-        ts = np.array([event.ts for event in events], np.int64)
-        appended = np.array(appended_ms, np.int64)
-        ts = np.where(appended < 0, ts, np.minimum(ts, appended))
-        keys = np.array([stable_hash(event.event_id) for event in events], np.uint64)
-        duplicate = mark_duplicates(self._activity.recent_event, self._activity.dedupe_count, user, keys)
-        is_usual = _count_activity(self._activity, user, ts, duplicate, self._limit)
+        ts, activity = happened_ms(events, appended_ms), self._activity
+        duplicate = mark_duplicates(activity.recent_event, activity.dedupe_count, user, event_keys(events))
+        is_usual = _count_activity(activity, user, ts, duplicate, self._limit)
         visits = Visits(
             user=user,
             item=np.array([self._item(event.item_of_interest) for event in events], np.int64),

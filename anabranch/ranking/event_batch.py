@@ -31,6 +31,26 @@ class BatchColumns(NamedTuple):
     """[B] hash of the event id"""
 
 
+def happened_ms(events: Sequence[Event], appended_ms: Sequence[int] | None = None) -> NDArray[np.int64]:
+    """When the events [B] happened, UTC ms.
+
+    `appended_ms` [B] is when each was appended to the log, below 0 where that is unknown: an event cannot have happened
+    later, whatever its producer's clock said.
+    """
+    ts = [event.ts for event in events]
+    if appended_ms is not None:
+        ts = [
+            event_ms if append_ms < 0 else min(event_ms, append_ms)
+            for event_ms, append_ms in zip(ts, appended_ms, strict=True)
+        ]
+    return np.array(ts, np.int64)
+
+
+def event_keys(events: Sequence[Event]) -> NDArray[np.uint64]:
+    """Hashes of the ids of the events [B], by which duplicates are found."""
+    return np.array([stable_hash(event.event_id) for event in events], np.uint64)
+
+
 @dataclass(frozen=True)
 class EventBatch:
     """B events in log order."""
@@ -48,24 +68,17 @@ class EventBatch:
     ) -> EventBatch:
         """The batch of decoded events whose users have `slots` [B].
 
-        `appended_ms` [B] is when each was appended to the log, below 0 where that is unknown: an event cannot have
-        happened later, whatever its producer's clock said.
+        `appended_ms`: see `happened_ms`.
         """
-        ts = [event.ts for event in events]
-        if appended_ms is not None:
-            ts = [
-                event_ms if append_ms < 0 else min(event_ms, append_ms)
-                for event_ms, append_ms in zip(ts, appended_ms, strict=True)
-            ]
         columns = BatchColumns(
             slots=slots,
             items=item_ids.mentioned([event.item_of_interest for event in events]),
             types=np.array([EVENT_TYPES.index(event.type) for event in events], np.uint8),
-            ts=np.array(ts, np.int64),
+            ts=happened_ms(events, appended_ms),
             sessions=np.array(
                 [0 if event.session_id is None else stable_hash(event.session_id) for event in events], np.uint64
             ),
-            keys=np.array([stable_hash(event.event_id) for event in events], np.uint64),
+            keys=event_keys(events),
         )
         queries = {index: query for index, event in enumerate(events) if (query := event.search_query) is not None}
         return cls(columns, queries)
