@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from anabranch.cli import bench_gate
 from anabranch.cli import bench_options as option
 from anabranch.cli.bench_measurement import bench_settings, measure
 from anabranch.cli.output import show_json
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer()
 app.command("gate")(bench_gate.command)

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
 
-LANES = 8
-"""Entries that are compared at once; the smallest block has as many."""
+SMALLEST_ROOM = 8
+"""Entries of the smallest block."""
 SIZES = 32
 """Sizes of blocks: powers of two."""
 NO_BLOCK = -1
@@ -87,22 +87,16 @@ def lengthened(column: NDArray[Scalar], length: int) -> NDArray[Scalar]:
 
 def room_of(length: int) -> int:
     """The size of the block of a row with `length` entries."""
-    return max(LANES, 1 << (length - 1).bit_length())
+    return max(SMALLEST_ROOM, 1 << (length - 1).bit_length())
 
 
 @compiled
 def find(rows: BoundedRows, row: int, key: int) -> int:
     """The index of a row's entry, -1 if it has none."""
     start = rows.start[row]
-    end = start + rows.length[row]
-    for block in range(start, end, LANES):
-        found = False
-        for index in range(block, block + LANES):  # without a branch, so that it compiles to vector instructions
-            found |= rows.keys[index] == key
-        if found:
-            for index in range(block, min(block + LANES, end)):
-                if rows.keys[index] == key:
-                    return index
+    for index in range(start, start + rows.length[row]):
+        if rows.keys[index] == key:
+            return index
     return -1
 
 
@@ -123,7 +117,7 @@ def insert(rows: BoundedRows, row: int, key: int) -> int:
 def _move(rows: BoundedRows, row: int) -> None:
     """Move a row to a block twice as large, or give it its first one."""
     before, room = rows.start[row], rows.room[row]
-    larger = max(LANES, 2 * room)
+    larger = max(SMALLEST_ROOM, 2 * room)
     size = _log2(larger)
     start = rows.free[size]
     if start == NO_BLOCK:

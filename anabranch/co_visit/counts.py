@@ -150,14 +150,10 @@ class CoVisitCounts:
             self._learn(rest, weights)
             start += len(weights)
 
-    def newest_items(self, user: int, n: int) -> NDArray[np.int32]:
+    def newest_items(self, user: int, n: int) -> NDArray[np.int64]:
         """The newest n items of a user, newest first; fewer if there are not so many."""
         users = self.memory.users
-        if user >= len(users.entered):
-            return np.empty(0, np.int32)
-        entered, size = int(users.entered[user]), users.items.shape[1]
-        newest: NDArray[np.int32] = users.items[user, (entered - 1 - np.arange(min(n, entered, size))) % size]
-        return newest
+        return _newest(users, user)[:n] if user < len(users.entered) else np.empty(0, np.int64)
 
     def keep_users(self, kept: NDArray[np.int64]) -> None:
         """Keep the users `kept` [n], ascending, as users 0 to n - 1, and forget the histories of the others."""

@@ -160,7 +160,7 @@ def _bit_count(bits: np.uint64) -> int:
 def _summed(
     memory: CoVisitMemory,
     sharing: _Sharing,
-    newest: NDArray[np.int32],
+    newest: NDArray[np.int64],
     weights: NDArray[np.float64],
     own_share: float,
     scratch: NDArray[np.float64],

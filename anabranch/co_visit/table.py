@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from anabranch.messages import Neighbours, RankedItem
 
 
-@dataclass(frozen=True)
-class CoVisitTable:
+class CoVisitTable(NamedTuple):
     """Rows of n items."""
 
     item: NDArray[np.int32]  # [n]
@@ -21,17 +20,6 @@ class CoVisitTable:
     popularity: NDArray[np.float32]  # [n], the item's share of all decayed visits
     first_seen: NDArray[np.int64]  # [n], UTC milliseconds
     repeat_rate: NDArray[np.float32]  # [n], share of the item's users who returned to it in a later session
-
-    def take(self, rows: NDArray[np.bool_]) -> CoVisitTable:
-        """Those of the rows [n] for which the mask is true."""
-        return CoVisitTable(
-            self.item[rows],
-            self.neighbours[rows],
-            self.share[rows],
-            self.popularity[rows],
-            self.first_seen[rows],
-            self.repeat_rate[rows],
-        )
 
 
 def neighbour_messages(table: CoVisitTable, item_ids: Sequence[str], ts: int) -> Iterator[Neighbours]:

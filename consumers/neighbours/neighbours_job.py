@@ -16,6 +16,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from anabranch import release
+from anabranch.co_visit.columns import taken
 from anabranch.co_visit.stream import CoVisitStream, StreamLimits, warm_up
 from anabranch.co_visit.table import neighbour_messages
 from anabranch.co_visit_rule import CoVisitRule
@@ -217,7 +218,7 @@ class NeighboursJob:
         self._stream.watch_activity()
         self._waiting.add(self._stream.counts.take_changed().tolist(), now_s)
         table = self._stream.rows(self._waiting.take(len(self._stream.item_ids)), self._width)
-        table = table.take(self._published.differing(table))
+        table = taken(table, self._published.differing(table))
         records = [
             OutboundRecord(self._topics.neighbours, key(row.item_id), encode(row))
             for row in neighbour_messages(table, self._stream.item_ids, time.time_ns() // 1_000_000)

@@ -17,12 +17,11 @@ from anabranch.harness.environment.processes import free_ports
 from anabranch.harness.environment.ranker_probe import ProcessProbe
 from anabranch.kafka import clients
 from anabranch.messages import Event
+from consumers.neighbours import saved_counts
 from producers.pace import Pace
 
 COUNTED = "anabranch_neighbours_events_total"
 SAMPLE_S = 0.05
-SAVED = "neighbours"
-"""Folder of what the job saves."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ def freshness_ms(last_event_ms: Mapping[str, int], first_row_ms: Mapping[str, in
 @contextmanager
 def _job(fixture: BenchFixture) -> Iterator[ProcessProbe]:
     """The job, in a process, without anything saved by an earlier one."""
-    for file in (fixture.settings.data_dir / SAVED).glob("*"):
-        file.unlink()
+    saved_counts.path_of(fixture.settings).unlink(missing_ok=True)
     [port] = free_ports(1)
     options = ("--set", "live_neighbours=true", "neighbours", "--metrics-port", str(port))
     process = fixture.testbed.processes.start(*options)
@@ -130,10 +128,11 @@ def _measure_freshness(fixture: BenchFixture, config: NeighboursConfig, events: 
             for record in clients.read_from(fixture.settings, topics.events, first_offsets)
             if (event := messages.events.decode(record.value)).event_id.startswith("pair-")
         }
-        row_ms = dict[str, int]()
+        row_ms, next_offsets = dict[str, int](), dict[int, int]()
 
         def has_all_rows() -> bool:
-            for record in clients.read_from(fixture.settings, topics.neighbours, {}):
+            for record in clients.read_from(fixture.settings, topics.neighbours, next_offsets):
+                next_offsets[record.partition] = record.offset + 1
                 row = messages.neighbours.decode(record.value)
                 if row.item_id in last_event_ms and row.neighbours:
                     row_ms.setdefault(row.item_id, record.timestamp)
