@@ -156,12 +156,12 @@ def prune(rows: BoundedRows, row: int, n: int) -> None:
     highest = -1
     for _ in range(spare):
         highest = _next_key(rows, row, least, highest)
-    kept = start
+    target = start
     for index in range(start, start + length):
         count, key = rows.counts[index], rows.keys[index]
         if count > least or (count == least and key <= highest):
-            rows.keys[kept], rows.counts[kept], rows.bits[kept] = key, count, rows.bits[index]
-            kept += 1
+            rows.keys[target], rows.counts[target], rows.bits[target] = key, count, rows.bits[index]
+            target += 1
     rows.length[row] = n
 
 
@@ -179,23 +179,23 @@ def _next_key(rows: BoundedRows, row: int, count: float, key: int) -> int:
 def scale(rows: BoundedRows, factor: float) -> None:
     """Multiply all counts, and forget entries whose count becomes 0."""
     for row in range(len(rows.start)):
-        start, kept = rows.start[row], 0
+        start, length = rows.start[row], 0
         for index in range(start, start + rows.length[row]):
             count = rows.counts[index] * factor
             if count:
-                rows.keys[start + kept] = rows.keys[index]
-                rows.counts[start + kept] = count
-                rows.bits[start + kept] = rows.bits[index]
-                kept += 1
-        rows.length[row] = kept
+                rows.keys[start + length] = rows.keys[index]
+                rows.counts[start + length] = count
+                rows.bits[start + length] = rows.bits[index]
+                length += 1
+        rows.length[row] = length
 
 
-def keep_rows(rows: BoundedRows, kept: NDArray[np.int64]) -> BoundedRows:
-    """The rows `kept` [n], ascending, as rows 0 to n - 1. The blocks of the others are free."""
+def keep_rows(rows: BoundedRows, numbers: NDArray[np.int64]) -> BoundedRows:
+    """The rows `numbers` [n], ascending, as rows 0 to n - 1. The blocks of the others are free."""
     dropped = np.ones(len(rows.start), np.bool_)
-    dropped[kept] = False
+    dropped[numbers] = False
     _free_blocks(rows, dropped)
-    return rows._replace(start=rows.start[kept], length=rows.length[kept], room=rows.room[kept])
+    return rows._replace(start=rows.start[numbers], length=rows.length[numbers], room=rows.room[numbers])
 
 
 @compiled

@@ -132,7 +132,7 @@ class CoVisitCounts:
         )
 
     @property
-    def known(self) -> NDArray[np.int64]:
+    def visited_items(self) -> NDArray[np.int64]:
         """The items that were visited, ascending."""
         return np.flatnonzero(self.memory.items.users)
 
@@ -155,10 +155,10 @@ class CoVisitCounts:
         users = self.memory.users
         return _newest(users, user)[:n] if user < len(users.entered) else np.empty(0, np.int64)
 
-    def keep_users(self, kept: NDArray[np.int64]) -> None:
-        """Keep the users `kept` [n], ascending, as users 0 to n - 1, and forget the histories of the others."""
+    def keep_users(self, numbers: NDArray[np.int64]) -> None:
+        """Keep the users `numbers` [n], ascending, as users 0 to n - 1, and forget the histories of the others."""
         memory = self.memory
-        self.memory = memory._replace(users=taken(memory.users, kept), visited=keep_rows(memory.visited, kept))
+        self.memory = memory._replace(users=taken(memory.users, numbers), visited=keep_rows(memory.visited, numbers))
 
     def take_changed(self) -> NDArray[np.int64]:
         """The items that changed since the last call, ascending."""

@@ -152,11 +152,11 @@ class CoVisitStream:
         if len(self._users) <= self._limits.max_users:
             return
         last_ms = self.counts.memory.users.last_ms[: len(self._users)]
-        kept = np.sort(np.argsort(last_ms, kind="stable")[len(last_ms) // 2 :])
-        self.counts.keep_users(kept)
-        self._activity = taken(self._activity, kept)
+        newest = np.sort(np.argsort(last_ms, kind="stable")[len(last_ms) // 2 :])
+        self.counts.keep_users(newest)
+        self._activity = taken(self._activity, newest)
         hashes = list(self._users)
-        self._users = {hashes[number]: new for new, number in enumerate(kept.tolist())}
+        self._users = {hashes[number]: new for new, number in enumerate(newest.tolist())}
 
 
 def warm_up(limits: StreamLimits) -> None:

@@ -28,11 +28,11 @@ class PublishedRows:
         """Which rows [n] of a table differ enough from the published ones; one that was never published does."""
         self._reserve(int(table.item.max(initial=-1)) + 1)
         item = table.item
-        kept = table.neighbours[:, :, None] == self._neighbours[item][:, None, :]
-        before = np.where(kept & (table.neighbours >= 0)[:, :, None], self._share[item][:, None, :], 0).sum(axis=2)
+        is_same = table.neighbours[:, :, None] == self._neighbours[item][:, None, :]
+        before = np.where(is_same & (table.neighbours >= 0)[:, :, None], self._share[item][:, None, :], 0).sum(axis=2)
         moved = np.abs(table.share - before).sum(axis=1) + self._share[item].sum(axis=1) - before.sum(axis=1)
         weight = np.maximum(table.share.sum(axis=1), self._share[item].sum(axis=1))
-        is_new = ~kept.any(axis=2) & (table.neighbours >= 0)
+        is_new = ~is_same.any(axis=2) & (table.neighbours >= 0)
         differs: Mask = (
             ~self._is_published[item]
             | is_new[:, : (table.neighbours.shape[1] + 1) // 2].any(axis=1)

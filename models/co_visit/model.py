@@ -70,4 +70,4 @@ class CoVisitModel:
 
     def table(self, width: int = 20) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number. Without events it has no rows."""
-        return table_rows(self._counts, self._counts.known, width, self._texts)
+        return table_rows(self._counts, self._counts.visited_items, width, self._texts)

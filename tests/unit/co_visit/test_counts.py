@@ -75,7 +75,7 @@ def test_it_does_not_matter_in_which_batches_visits_come(visits: list[Visit], si
     for start in range(0, len(visits), size):
         by_batches.learn(as_visits(visits[start : start + size]))
     assert pairs(by_batches) == pairs(whole)
-    np.testing.assert_array_equal(by_batches.known, whole.known)
+    np.testing.assert_array_equal(by_batches.visited_items, whole.visited_items)
 
 
 def test_the_items_of_a_new_pair_are_changed_until_they_are_taken() -> None:
@@ -91,4 +91,4 @@ def test_a_user_whose_visits_do_not_count_leaves_no_trace_but_a_history() -> Non
     counts = CoVisitCounts(RULE)
     visits = as_visits([(0, 1, 1, 0), (0, 2, 1, 0)])
     counts.learn(visits._replace(is_counted=np.zeros(2, np.bool_)))
-    assert (pairs(counts), counts.known.tolist(), counts.newest_items(0, 5).tolist()) == ({}, [], [2, 1])
+    assert (pairs(counts), counts.visited_items.tolist(), counts.newest_items(0, 5).tolist()) == ({}, [], [2, 1])
