@@ -56,11 +56,14 @@ class CatalogueEntry(Struct, frozen=True):
     text: str
     available: bool
     category: list[str]
+    brand: str | None
+    domain: str | None
+    price: float | None
 
     @classmethod
     def of(cls, item: Item) -> CatalogueEntry:
         """That part of an item."""
-        return cls(item_text(item), item.available, item.category)
+        return cls(item_text(item), item.available, item.category, item.brand, item.domain, item.price)
 
     def with_vector(self, item_id: str, release_id: str, vector: Vectors) -> ItemVector:
         """The message of the item's vector [d] in a release."""
@@ -70,6 +73,9 @@ class CatalogueEntry(Struct, frozen=True):
             vector=vector.astype("<f4").tobytes(),
             available=self.available,
             category=self.category,
+            brand=self.brand,
+            domain=self.domain,
+            price=self.price,
         )
 
 

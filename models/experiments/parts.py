@@ -90,7 +90,7 @@ def without_encoder(ranker: OfflineRanker) -> OfflineRanker:
     rows = np.flatnonzero(old.known).astype(np.int32)
     index = ItemIndex(ranker.live.index.dims)
     vectors = np.zeros((len(rows), index.dims), np.float32)
-    index.upsert(rows, vectors, old.servable[rows], old.hashes[rows], old.categories[rows])
+    index.upsert(rows, vectors, old.servable[rows], old.hashes[rows], ranker.live.index.attributes(rows))
     return replace(ranker, live=replace(ranker.live, index=index), policy=replace(ranker.policy, retrieval_k=0))
 
 

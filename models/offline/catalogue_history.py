@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.retrieval.item_index import ItemIndex, category_hashes
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
+from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Hashes, Mask, Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
 
@@ -41,7 +42,7 @@ class CatalogueChanges:
     available: Mask  # [n]
     removed: Mask  # [n]
     hashes: Hashes  # [n]
-    categories: Hashes  # [n] of the items' category paths
+    attributes: ItemAttributes  # of n items
 
     def apply(self, index: ItemIndex, after_ms: int, until_ms: int) -> None:
         """Apply the versions with `after_ms` < ts ≤ `until_ms` to an index, as rankers do."""
@@ -56,7 +57,7 @@ class CatalogueChanges:
             self.vector[present],
             self.available[present],
             self.hashes[present],
-            self.categories[present],
+            self.attributes.take(present),
         )
         index.remove(self.row[newest[self.removed[newest]]])
         if index.needs_rebuild:
@@ -109,7 +110,7 @@ class CatalogueHistory:
             available=np.array([version.item is not None and version.item.available for version in versions]),
             removed=np.array([version.item is None for version in versions]),
             hashes=item_ids.hashes(rows),
-            categories=category_hashes([] if version.item is None else version.item.category for version in versions),
+            attributes=ItemAttributes.of(version.item for version in versions),
         )
 
 
@@ -124,5 +125,5 @@ def newest_versions(versions: Iterable[ItemVersion]) -> list[Item]:
 
 
 def _served(item: Item | None) -> tuple[object, ...] | None:
-    """What a ranker's index has of an item."""
+    """What a ranking without rules depends on, of an item."""
     return None if item is None else (item_text(item), item.available, item.category)

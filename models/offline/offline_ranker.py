@@ -18,7 +18,7 @@ from anabranch.ranking.pipeline.user_update import reencode_stale_users, replay
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_row import co_visit_row
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.retrieval.item_index import category_hashes
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
 from anabranch.ranking.types import Rows, Slots, Vectors
 from anabranch.ranking.user_state.layout import StateLayout
@@ -104,7 +104,7 @@ def index_catalogue(
         live.item.encode(ids, text_vectors),
         np.array([item.available for item in items], np.bool_),
         item_ids.hashes(rows),
-        category_hashes(item.category for item in items),
+        ItemAttributes.of(items),
     )
     live.index.rebuild()
 

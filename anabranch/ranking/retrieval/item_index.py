@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.retrieval.ann_index import AnnIndex, never_yield
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.top_k import insert_best_first
-from anabranch.ranking.types import Hashes, Mask, Rows, Vectors, YieldCpu
-from anabranch.ranking.vocabulary import stable_hash
+from anabranch.ranking.types import Floats, Hashes, Mask, Rows, Vectors, YieldCpu
 
 REBUILD_SHARE, REBUILD_AT_LEAST = 0.002, 1024
 """The base is rebuilt once more than this share of its items, and more than this number, have changed: until then
 every query is compared with each changed item."""
 DELTA_CHUNK = 2048
 """Vectors of the delta compared at a time: their products with a batch's queries stay in the cache."""
-NO_CATEGORY = 0
-LEVEL_SEPARATOR = "\x1f"
-"""Between the names of a category path."""
 SPARE_RESULTS = 16
 """Results requested from the base beyond k, to replace tombstones; queries that still lack results request more."""
-
-
-def category_hashes(paths: Iterable[Sequence[str]]) -> Hashes:
-    """Hashes [n] of category paths, by which items of one category are told; `NO_CATEGORY` for an empty path."""
-    names = [LEVEL_SEPARATOR.join(path) for path in paths]
-    by_name = {name: stable_hash(name) if name else NO_CATEGORY for name in set(names)}
-    return np.array([by_name[name] for name in names], np.uint64)
 
 
 def rebuild_due(changed: float, items: float) -> bool:
@@ -56,7 +46,7 @@ class Rebuild:
 
 
 class ItemColumns(NamedTuple):
-    """Vectors, availability and categories of the items, by row."""
+    """Vectors, availability and attributes of the items, by row."""
 
     vectors: Vectors
     """[n, d]"""
@@ -67,7 +57,10 @@ class ItemColumns(NamedTuple):
     hashes: Hashes
     """[n] of the items' ids: the order of items with equal vectors."""
     categories: Hashes
-    """[n] of the items' category paths, `NO_CATEGORY` where an item has none."""
+    """[n] as in `ItemAttributes`, like the next three."""
+    brands: Hashes
+    domains: Hashes
+    prices: Floats
 
 
 class ItemIndex:
@@ -81,6 +74,8 @@ class ItemIndex:
     def __init__(self, dims: int) -> None:
         self.dims = dims
         self.columns = _empty(1024, dims)
+        self.category_paths: dict[int, tuple[str, ...]] = {}
+        """Those of all items that ever were in the index, by their hashes."""
         self._in_base: Mask = np.zeros(1024, np.bool_)
         self._delta: dict[int, None] = {}
         self._delta_cache: tuple[Rows, Vectors] | None = None
@@ -102,12 +97,12 @@ class ItemIndex:
         vectors: Vectors,
         available: Mask,
         hashes: Hashes | None = None,
-        categories: Hashes | None = None,
+        attributes: ItemAttributes | None = None,
     ) -> None:
         """Set the vectors [n, d] of rows [n]; an unavailable item has a vector but is never returned.
 
         `hashes` [n] of the item ids; without them, items with equal vectors are in the order of their rows.
-        `categories` [n] are those of `category_hashes`; without them the items have none.
+        Without `attributes` the items have none.
         """
         if len(rows) == 0:
             return
@@ -117,7 +112,7 @@ class ItemIndex:
         self.columns.known[rows] = True
         self.columns.servable[rows] = available
         self.columns.hashes[rows] = rows if hashes is None else hashes
-        self.columns.categories[rows] = NO_CATEGORY if categories is None else categories
+        self._set_attributes(rows, ItemAttributes.none(len(rows)) if attributes is None else attributes)
         self._delta.update(dict.fromkeys(rows.tolist()))
         self._delta_cache = None
         self._record_change(rows)
@@ -141,6 +136,14 @@ class ItemIndex:
     def vectors(self, rows: Rows) -> Vectors:
         """Vectors [..., d] of rows [...] that have one."""
         return self.columns.vectors[rows]
+
+    def attributes(self, rows: Rows) -> ItemAttributes:
+        """The attributes of the items of rows [n]."""
+        columns = self.columns
+        of_all = ItemAttributes(
+            columns.categories, columns.brands, columns.domains, columns.prices, self.category_paths
+        )
+        return of_all.take(rows)
 
     def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
         """The k servable items of greatest inner product with each query [B, d].
@@ -217,6 +220,13 @@ class ItemIndex:
             rows[incomplete], scores[incomplete] = self._search_base(queries[incomplete], k, 8 * spare)
         return rows, scores
 
+    def _set_attributes(self, rows: Rows, attributes: ItemAttributes) -> None:
+        self.columns.categories[rows] = attributes.categories
+        self.columns.brands[rows] = attributes.brands
+        self.columns.domains[rows] = attributes.domains
+        self.columns.prices[rows] = attributes.prices
+        self.category_paths.update(attributes.category_paths)
+
     def _in_order(self, rows: Rows) -> Rows:
         return rows[np.argsort(self.columns.hashes[rows], kind="stable")]
 
@@ -233,21 +243,25 @@ class ItemIndex:
         if missing <= 0:
             return
         n = max(missing, len(self.columns.known))
-        old, more = self.columns, _empty(n, self.dims)
-        self.columns = ItemColumns(
-            vectors=np.concatenate([old.vectors, more.vectors]),
-            known=np.concatenate([old.known, more.known]),
-            servable=np.concatenate([old.servable, more.servable]),
-            hashes=np.concatenate([old.hashes, more.hashes]),
-            categories=np.concatenate([old.categories, more.categories]),
-        )
+        more = _empty(n, self.dims)
+        grown: list[NDArray[Any]] = [
+            np.concatenate([old, new]) for old, new in zip(iter(self.columns), iter(more), strict=True)
+        ]
+        self.columns = ItemColumns(*grown)
         self._in_base = np.concatenate([self._in_base, np.zeros(n, np.bool_)])
 
 
 def _empty(n: int, dims: int) -> ItemColumns:
-    known, servable = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-    hashes, categories = np.zeros(n, np.uint64), np.zeros(n, np.uint64)
-    return ItemColumns(np.zeros((n, dims), np.float32), known, servable, hashes, categories)
+    return ItemColumns(
+        vectors=np.zeros((n, dims), np.float32),
+        known=np.zeros(n, np.bool_),
+        servable=np.zeros(n, np.bool_),
+        hashes=np.zeros(n, np.uint64),
+        categories=np.zeros(n, np.uint64),
+        brands=np.zeros(n, np.uint64),
+        domains=np.zeros(n, np.uint64),
+        prices=np.full(n, np.nan, np.float32),
+    )
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from anabranch.kafka.clients import IDLE_WAIT_MS
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from consumers.ranker.partition_task import TaskState
 from consumers.ranker.ranker import BUSY_WAIT_MS
 from consumers.releases.updates import ItemVectorUpdate
@@ -46,9 +47,9 @@ def test_the_turn_after_a_batch_is_short_since_its_commit_is_awaited(world: Rank
 def test_turns_are_short_while_updates_of_the_index_are_queued(world: RankerWorld) -> None:
     process = idle(world)
     vectors = np.zeros((1, DIMS), np.float32)
-    row, hashes = np.array([0], np.int32), np.array([7], np.uint64)
+    row, hashes, none = np.array([0], np.int32), np.array([7], np.uint64), ItemAttributes.none(1)
     for _ in range(3):
-        update = ItemVectorUpdate("r1", row, vectors, np.array([True]), np.array([], np.int32), hashes, hashes)
+        update = ItemVectorUpdate("r1", row, vectors, np.array([True]), np.array([], np.int32), hashes, none)
         process.releases.updates.append(update)
     assert [wait_of_next_turn(process) for _ in range(3)] == [BUSY_WAIT_MS, BUSY_WAIT_MS, IDLE_WAIT_MS]
 

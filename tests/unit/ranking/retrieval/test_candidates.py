@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex, category_hashes
+from anabranch.ranking.retrieval.item_attributes import NO_NAME, ItemAttributes, category_hashes
+from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from tests.support.layouts import LAYOUT
 
@@ -48,7 +49,8 @@ class RandomQueries:
         paths = [[], ["food"], ["food", "soup"], ["food", "bread"], ["toys"]]
         self.categories = category_hashes(paths[n] for n in random.integers(0, len(paths), ITEMS))
         vectors = random.normal(size=(ITEMS, 4)).astype(np.float32)
-        self.index.upsert(np.arange(ITEMS, dtype=np.int32), vectors, available, hashes, self.categories)
+        attributes = replace(ItemAttributes.none(ITEMS), categories=self.categories)
+        self.index.upsert(np.arange(ITEMS, dtype=np.int32), vectors, available, hashes, attributes)
         self.neighbours = CoVisitRows(max_width=3)
         for item in range(0, ITEMS, 2):
             near = random.choice(ITEMS, random.integers(0, 4), replace=False).astype(np.int32)
@@ -123,7 +125,7 @@ class RandomQueries:
         for item, entry in by_item.items():
             if item >= 0:
                 of_category = self.categories[session] == self.categories[item]
-                entry.session_category = int(of_category.sum()) if self.categories[item] != NO_CATEGORY else 0
+                entry.session_category = int(of_category.sum()) if self.categories[item] != NO_NAME else 0
         return {
             item: entry
             for item, entry in by_item.items()

@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anabranch.messages import Item
 from anabranch.ranking.retrieval import ann_index
 from anabranch.ranking.retrieval import item_index as index_module
 from anabranch.ranking.retrieval.ann_index import AnnIndex
-from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex, category_hashes
+from anabranch.ranking.retrieval.item_attributes import NO_NAME, ItemAttributes, category_hashes, name_hashes
+from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Vectors
 
 
@@ -287,16 +289,28 @@ def test_of_items_with_equal_vectors_the_same_ones_are_found_in_whatever_order_t
     np.testing.assert_array_equal(found[0], found[2])
 
 
-def test_an_index_keeps_the_categories_of_its_items_as_it_grows() -> None:
+def test_an_index_keeps_the_attributes_of_its_items_as_it_grows() -> None:
     index, vector, available = ItemIndex(2), np.ones((1, 2), np.float32), np.ones(1, np.bool_)
-    soup = category_hashes([["GROCERY", "SOUP"]])
-    index.upsert(np.array([3], np.int32), vector, available, categories=soup)
-    index.upsert(np.array([5_000], np.int32), vector, available)
-    assert index.columns.categories[[3, 5_000]].tolist() == [soup[0], NO_CATEGORY]
+    soup = Item(item_id="i", title="", category=["GROCERY", "SOUP"], brand="Ladle", domain="shop", price=2.5)
+    index.upsert(_rows(3), vector, available, attributes=ItemAttributes.of([soup]))
+    index.upsert(_rows(5_000), vector, available)
+    kept = index.attributes(_rows(3, 5_000))
+    assert kept.categories.tolist() == [category_hashes([soup.category])[0], NO_NAME]
+    assert kept.brands.tolist() == [*name_hashes(["Ladle"]), NO_NAME]
+    assert kept.domains.tolist() == [*name_hashes(["shop"]), NO_NAME]
+    np.testing.assert_array_equal(kept.prices, np.array([2.5, np.nan], np.float32))
+    assert kept.category_paths == {int(kept.categories[0]): ("GROCERY", "SOUP")}
+
+
+def test_an_item_without_attributes_any_more_has_none() -> None:
+    index, vector, available = ItemIndex(2), np.ones((1, 2), np.float32), np.ones(1, np.bool_)
+    index.upsert(_rows(3), vector, available, attributes=ItemAttributes.of([Item(item_id="i", title="", brand="b")]))
+    index.upsert(_rows(3), vector, available, attributes=ItemAttributes.of([Item(item_id="i", title="")]))
+    assert index.attributes(_rows(3)).brands.tolist() == [NO_NAME]
 
 
 def test_categories_are_told_by_their_whole_path() -> None:
     paths = [["GROCERY", "SOUP"], ["SOUP"], ["GROCERY SOUP"], ["GROCERY", "SOUP"], []]
     first, *others, same, none = category_hashes(paths).tolist()
     assert first == same not in others
-    assert none == NO_CATEGORY
+    assert none == NO_NAME
