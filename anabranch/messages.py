@@ -20,7 +20,13 @@ from anabranch.codec import Message as Message
 from anabranch.codec import encode as encode
 from anabranch.codec import encode_binary as encode_binary
 from anabranch.codec import shortened as shortened
+from anabranch.field_types import NO_CONTROL_CHARACTER as NO_CONTROL_CHARACTER
+from anabranch.field_types import Category as Category
+from anabranch.field_types import Identifier as Identifier
+from anabranch.field_types import Milliseconds as Milliseconds
 from anabranch.placements import FOR_YOU, PlacementName
+from anabranch.rules import Rule as Rule
+from anabranch.rules import RuleChange as RuleChange
 from anabranch.state_messages import NEWEST_MARKER_FORMAT as NEWEST_MARKER_FORMAT
 from anabranch.state_messages import NEWEST_STATE_FORMAT as NEWEST_STATE_FORMAT
 from anabranch.state_messages import STATE_MARKER_KEY as STATE_MARKER_KEY
@@ -36,16 +42,10 @@ EVENT_TYPES = ("view", "cart", "purchase", "search", "refund")
 """The position in this tuple is the number of the event type in `step.onnx`, which never reads a refund."""
 
 EventType = Literal["view", "cart", "purchase", "search", "refund"]
-NO_CONTROL_CHARACTER = r"^(?![\s\S]*[\u0000-\u001f\u007f-\u009f])"
-"""Ids are used in keys, logs and terminals, and U+001F separates the parts of a key."""
-Identifier = Annotated[str, Meta(min_length=1, max_length=512, pattern=NO_CONTROL_CHARACTER)]
 EventIdentifier = Annotated[
     str, Meta(min_length=1, max_length=512, extra_json_schema={"pattern": NO_CONTROL_CHARACTER})
 ]
 """As `Identifier`, but `Event` checks the pattern itself, in a fifth of the time: restarts read millions of events."""
-Milliseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, milliseconds since 1970")]
-"""Up to the year 9999, so that a time in microseconds is refused instead of taken for the far future."""
-
 UNKNOWN_REPEAT_RATE = 0.2
 """Repeat rate of an item without data: one user in five comes back to it."""
 
@@ -95,9 +95,6 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             raise ValueError(f"a `{self.type}` event needs `item_id`")
 
 
-Category = Annotated[list[Annotated[str, Meta(max_length=512)]], Meta(max_length=32)]
-
-
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item that can be ranked. Topic `items`, key `item_id`; a tombstone (null value) removes it."""
 
@@ -130,7 +127,10 @@ class ItemVector(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="vec
     """float32 [dims of the release], little-endian."""
     available: bool = True
     category: Category = []
-    """As the item has it."""
+    """As the item has it, like the next three: rules choose items by them."""
+    brand: Annotated[str, Meta(max_length=512)] | None = None
+    domain: Identifier | None = None
+    price: float | None = None
 
 
 class IndexingComplete(Struct, frozen=True, kw_only=True, tag="coverage"):
@@ -268,6 +268,8 @@ feedback: Codec[Feedback] = Codec(Feedback)
 neighbours: Codec[Neighbours] = Codec(Neighbours)
 releases: Codec[ReleaseNotice] = Codec(ReleaseNotice)
 replays: Codec[ReplayProgress] = Codec(ReplayProgress)
+rules: Codec[Rule] = Codec(Rule, foreign=True)
+rule_changes: Codec[RuleChange] = Codec(RuleChange)
 user_states: BinaryCodec[SavedState] = BinaryCodec(SavedState)  # type: ignore[arg-type]
 state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
@@ -280,6 +282,8 @@ TOPIC_SCHEMAS: dict[str, object] = {
     "neighbours": Neighbours,
     "releases": ReleaseNotice,
     "replays": ReplayProgress,
+    "rules": Rule,
+    "rule-changes": RuleChange,
 }
 """Topic → messages, for the JSON Schemas. `user-state` is binary, and dead letters keep their original bytes."""
 

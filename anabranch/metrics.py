@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from anabranch.loop_status import LoopStatus
 from anabranch.messages import DeadLetterCategory
+from anabranch.rules import Action
 
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STAGE_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -197,6 +198,15 @@ class RankerMetrics(ConsumerMetrics):
             "anabranch_co_visits_timestamp_seconds",
             "Time, since 1970, at which the retraining job made the newest row of the co-visit table; 0 without a row",
         )
+
+        self._rules = new.gauge("anabranch_rules", "Merchandisers' rules that hold now", "action")
+        self.show_rules([])
+
+    def show_rules(self, actions: Iterable[Action]) -> None:
+        """Show how many rules with each action hold."""
+        holding = list(actions)
+        for action in get_args(Action):
+            self._rules.labels(action).set(holding.count(action))
 
     def _add_state_metrics(self, new: MetricFactory) -> None:
         self.users = new.gauge("anabranch_user_states", "User states in memory")

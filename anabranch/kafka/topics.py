@@ -24,12 +24,15 @@ TopicName = Literal[
     "releases",
     "events.dead-letter",
     "replays",
+    "rules",
+    "rule-changes",
 ]
 SEPARATOR = "\x1f"
 """Between item and release in the key of an item vector: the ASCII unit separator, which ids must not contain."""
-ONE_PARTITION: tuple[TopicName, ...] = ("releases", "replays")
+ONE_PARTITION: tuple[TopicName, ...] = ("releases", "replays", "rules", "rule-changes")
 """Topics with few records."""
 DAY_MS = 86_400_000
+KEPT_FOR_EVER = "-1"
 KEYED_BY_USER: tuple[TopicName, ...] = ("events", "rankings", "feedback", "user-state", "events.dead-letter")
 """An event, its user's state, its ranking, feedback and dead letter are in partitions of the same number. `topics
 repartition` adds partitions to all of these."""
@@ -120,9 +123,19 @@ class Topics:
         """How far replays of dead letters and of files came: see `anabranch.kafka.replay_progress` for the keys."""
         return self.name("replays")
 
+    @property
+    def rules(self) -> str:
+        """Merchandisers' rules, keyed by rule."""
+        return self.name("rules")
+
+    @property
+    def rule_changes(self) -> str:
+        """Who changed which rule, keyed by rule."""
+        return self.name("rule-changes")
+
 
 def key(identifier: str) -> bytes:
-    """The key in every topic that is keyed by one id: user, item or release."""
+    """The key in every topic that is keyed by one id: user, item, release or rule."""
     return identifier.encode()
 
 
@@ -214,6 +227,8 @@ def _topics(settings: Settings) -> Iterator[Topic]:
         # By the time of the append a recovery finds the dead letters of the events that it replays.
         "events.dead-letter": delete | append_time,
         "replays": compact,
+        "rules": compact,
+        "rule-changes": {"cleanup.policy": "delete", "retention.ms": KEPT_FOR_EVER},
     }
     own, largest = max(settings.max_message_bytes, OWN_BYTES), largest_record_bytes(settings)
     foreign = dict.fromkeys(("events", "items"), settings.max_message_bytes)

@@ -11,6 +11,7 @@ import numpy as np
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.placements import FOR_YOU, Placement
 from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
+from anabranch.ranking.rules_in_force import NO_RULES, RulesInForce
 from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
 
@@ -39,6 +40,8 @@ class Policy:
     """Last places of a slate that are drawn at random: see `anabranch.ranking.pipeline.exploration`."""
     placements: tuple[Placement, ...] = (FOR_YOU,)
     """Where slates are shown. Offline figures are about the first one."""
+    rules: RulesInForce = field(default=NO_RULES, compare=False)
+    """What merchandisers' rules do, for the items of the index. Offline figures are without rules."""
     purchase: bool = False
     """Output the purchase probability of each item of a slate, if the release has a purchase head."""
 

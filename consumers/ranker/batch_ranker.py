@@ -23,9 +23,10 @@ from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import FirstEvent, OffsetRange
 from consumers.ranker.log_messages import RELEASE_IS_LIVE
 from consumers.ranker.pending_transaction import BatchUndo
+from consumers.ranker.serving_rules import ServingRules
 from consumers.ranker.state_store import StateStore
 from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
-from consumers.releases.updates import CoVisitUpdate, ItemVectorUpdate
+from consumers.releases.updates import CoVisitUpdate, ItemVectorUpdate, RuleUpdate
 from consumers.runtime.decoding import DecodedEvent
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class BatchRanker:
         self._changelog = changelog
         self._metrics = metrics
         self.co_visits = CoVisitRows(settings.neighbours)
+        self._rules = ServingRules(settings, metrics)
         self._rebuilder, self._recall = IndexRebuilder(), RecallMonitor(metrics)
         self.live: ServableRelease | None = None
         """None until the first release is live here: nothing is ranked before."""
@@ -79,7 +81,7 @@ class BatchRanker:
         batch = EventBatch.from_events(
             [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
         )
-        policy = self._policy_of(self.live)
+        policy = replace(self._policy_of(self.live), rules=self._rules.in_force)
         result = rank.rank(self.live, self.co_visits, users, batch, policy, stopwatch.start_timer, self._pool.map)
         users.columns.next_offset[slots] = [event.offset + 1 for event in events]
         users.touch(distinct_slots)
@@ -94,6 +96,7 @@ class BatchRanker:
             gc.freeze()  # what is loaded by now stays: the collector went through it with every few batches
         self.live = replace(release, number=self._store.releases.number(manifest.id))
         self._store.users.resize_vectors(manifest.dims, manifest.state_dims)
+        self._rules.on_new_index()
         self._metrics.live_release.info(release_info(manifest.id, manifest.strategy, manifest.created))
         self._metrics.releases.inc()
         self._metrics.prequential_events.labels(manifest.id)  # from 0 on
@@ -101,17 +104,24 @@ class BatchRanker:
         log.info("release %s %s %d items", manifest.id, RELEASE_IS_LIVE, len(release.index))
         warn_of_missing_heads(release, self._policy_of(release))
 
-    def apply(self, update: ItemVectorUpdate | CoVisitUpdate) -> None:
-        """Update the index or the co-visits; vectors of any release but the live one are ignored."""
+    def apply(self, update: ItemVectorUpdate | CoVisitUpdate | RuleUpdate) -> None:
+        """Update the index, the co-visits or the rules; vectors of any release but the live one are ignored."""
         if isinstance(update, CoVisitUpdate):
             update.apply(self.co_visits)
+        elif isinstance(update, RuleUpdate):
+            self._rules.apply(update)
         elif self.live is not None and update.release == self.live.manifest.id:
             update.apply(self.live.index)
+            self._rules.on_changed_items(update.rows, self.live.index)
 
-    def maintain_index(self) -> None:
-        """Swap in a rebuilt index, or begin a rebuild, where it is time. Raises what ended a rebuild."""
+    def maintain(self, now_ms: int) -> None:
+        """Take up what is due at a moment (UTC ms): rules that start or end, a rebuilt index; or begin a rebuild.
+
+        Raises what ended a rebuild.
+        """
         if self.live is not None:
             self._rebuilder.poll(self.live.index)
+            self._rules.refresh(self.live.index, now_ms)
 
     def close(self) -> None:
         """End the threads."""

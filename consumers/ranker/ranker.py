@@ -226,7 +226,7 @@ class Ranker:
                 self.batch_ranker.swap(update.live)
             else:
                 self.batch_ranker.apply(update)
-        self.batch_ranker.maintain_index()
+        self.batch_ranker.maintain(int(self._clients.clock.wall() * 1000))
 
     def _advance_recovery(self) -> None:
         if self.tasks.is_restoring:

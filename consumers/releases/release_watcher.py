@@ -1,4 +1,4 @@
-"""The release watcher: a thread that follows releases, item vectors and neighbours for the ranker.
+"""The release watcher: a thread that follows releases, item vectors, neighbours and rules for the ranker.
 
 One item's way into the index: the indexer publishes its vector on `item-vectors`; `_on_vectors` decodes it into an
 `ItemVectorUpdate` (`updates.py`). For the serving release that goes to the main loop, which applies it to the release's
@@ -42,6 +42,7 @@ from consumers.releases.updates import (
     Update,
     group_by_release,
     item_vector_update,
+    rule_update,
 )
 from consumers.runtime.background import CpuThrottle, run_in_background
 from consumers.runtime.decoding import decode_notice, decode_own
@@ -159,14 +160,15 @@ class ReleaseWatcher:
             self._failure = error
 
     def connect(self) -> KafkaConsumer:
-        """A consumer at the beginning of the three topics. Runs in the watcher's thread.
+        """A consumer at the beginning of the four topics. Runs in the watcher's thread.
 
         It reads all notices first, so that vectors of retired releases are discarded as they are read.
         """
         with closing(self._open_consumer([self._topics.releases])) as consumer:
             for record in clients.drain(consumer):
                 self._on_notice(record)
-        consumer = self._open_consumer([self._topics.releases, self._topics.neighbours, self._topics.item_vectors])
+        topics = self._topics
+        consumer = self._open_consumer([topics.releases, topics.neighbours, topics.item_vectors, topics.rules])
         self._initial_end_offsets = consumer.end_offsets(list(consumer.assignment()))
         return consumer
 
@@ -182,7 +184,7 @@ class ReleaseWatcher:
         self._reread_vectors_after_rollback(consumer)
         if self._initial_end_offsets and clients.reached(consumer, self._initial_end_offsets):
             self._initial_end_offsets = {}
-        if not self._initial_end_offsets:  # the first release needs the neighbours too
+        if not self._initial_end_offsets:  # the first release needs the neighbours and the rules too
             self._queue_next_release(consumer)
 
     def _on_records(self, consumer: KafkaConsumer, topic: str, records: list[ConsumerRecord]) -> None:
@@ -192,6 +194,9 @@ class ReleaseWatcher:
         elif topic == self._topics.neighbours:
             rows = [row for record in records if (row := self._co_visit_row(record)) is not None]
             self._updates.append(CoVisitUpdate(rows))
+        elif topic == self._topics.rules:
+            updates = (rule_update(record, self._item_ids, self._metrics) for record in records)
+            self._updates.extend(update for update in updates if update is not None)
         else:
             self._on_vectors(consumer, records)
 

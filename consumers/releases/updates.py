@@ -6,6 +6,7 @@ Item vectors become an `ItemVectorUpdate` of the live release's index; those of 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -21,10 +22,14 @@ from anabranch.metrics import ConsumerMetrics
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.retrieval.co_visit_row import CoVisitRow
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.retrieval.item_index import ItemIndex, category_hashes
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.rules.rule_book import NumberedRule, numbered
 from anabranch.ranking.types import Hashes, Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.runtime.decoding import decode_own
+
+log = logging.getLogger(__name__)
 
 VectorMessage = ItemVector | IndexingComplete | None
 """A message of `item-vectors`; None for a tombstone."""
@@ -51,7 +56,7 @@ class ItemVectorUpdate:
     available: NDArray[np.bool_]  # [n]
     removed: Rows  # [m]
     hashes: Hashes  # [n] of the item ids
-    categories: Hashes  # [n] of the items' category paths
+    attributes: ItemAttributes  # of the n items
 
     def apply(self, index: ItemIndex) -> None:
         """Update the index of the same release. Raises `InvalidItemVectors` if the dimensions differ."""
@@ -60,7 +65,7 @@ class ItemVectorUpdate:
                 f"release {self.release} has {index.dims} dims, but item vectors of {self.vectors.shape[1]}. Only the "
                 "indexer should write them"
             )
-        index.upsert(self.rows, self.vectors, self.available, self.hashes, self.categories)
+        index.upsert(self.rows, self.vectors, self.available, self.hashes, self.attributes)
         if len(self.removed):
             index.remove(self.removed)
 
@@ -77,7 +82,16 @@ class CoVisitUpdate:
             entry.apply(table)
 
 
-Update = SwapRelease | ItemVectorUpdate | CoVisitUpdate
+@dataclass(frozen=True)
+class RuleUpdate:
+    """A merchandiser's rule that was added, changed or removed."""
+
+    rule_id: str
+    rule: NumberedRule | None
+    """None: removed."""
+
+
+Update = SwapRelease | ItemVectorUpdate | CoVisitUpdate | RuleUpdate
 
 
 def group_by_release(
@@ -120,8 +134,21 @@ def item_vector_update(
         available=np.array([message.available for message in vectors], np.bool_),
         removed=item_ids.rows(removed),
         hashes=item_ids.hashes(rows),
-        categories=category_hashes(message.category for message in vectors),
+        attributes=ItemAttributes.of(vectors),
     )
+
+
+def rule_update(record: ConsumerRecord, item_ids: ItemVocabulary, metrics: ConsumerMetrics) -> RuleUpdate | None:
+    """The rule in a record of `rules`; None for one that cannot be decoded."""
+    decoded = decode_own(messages.rules, bytes.decode, record, metrics)
+    if decoded is None:
+        return None
+    rule_id, rule = decoded
+    if rule is not None and rule.rule_id != rule_id:
+        log.warning("skipping a rule: the key must be its rule_id, %r, and is %r", rule.rule_id, rule_id)
+        metrics.passed_over.labels(record.topic).inc()
+        return None
+    return RuleUpdate(rule_id, None if rule is None else numbered(rule, item_ids))
 
 
 class StagedVectors:

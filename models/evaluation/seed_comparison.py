@@ -112,7 +112,7 @@ def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positi
     slates = np.full((len(chosen), ranker.layout.slate), -1, np.int32)
     for batch in candidate_batches(ranker, log.take(slice(0, start)), log.take(slice(start, None)), chosen):
         scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
-        slates[batch.row] = scored.best(ranker.policy.first_classes, ranker.layout.slate).items
+        slates[batch.row] = scored.best(ranker.policy, 0, ranker.layout.slate).items
     hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
 

@@ -30,6 +30,7 @@ RANKING = (
     "anabranch.ranking.user_state",
     "anabranch.ranking.inference",
     "anabranch.ranking.retrieval",
+    "anabranch.ranking.rules",
     "anabranch.ranking.pipeline",
 )
 LEARNING = ("anabranch.co_visit", *RANKING)
@@ -58,6 +59,7 @@ MAY_IMPORT = {
     "anabranch.ranking.user_state": CORE,
     "anabranch.ranking.inference": CORE,
     "anabranch.ranking.retrieval": (*CORE, "anabranch.ranking.user_state"),
+    "anabranch.ranking.rules": (*CORE, "anabranch.ranking.retrieval"),
     "anabranch.ranking.pipeline": RANKING,
     "anabranch.co_visit": (*CORE, "anabranch.ranking.user_state"),
     "producers": ("anabranch", "anabranch.kafka"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from anabranch.ranking.pipeline.slates import Lap, Slates, make_slates
 from anabranch.ranking.pipeline.user_update import UserUpdate, update_user_states
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.rules_in_force import NO_PINS, RulesInForce
 from anabranch.ranking.types import Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
@@ -117,7 +118,8 @@ def warm_up(live: ServableRelease, policy: Policy, layout: StateLayout) -> None:
     states.evict(slots)
     states.free_slots(states.slots(["nobody"]))
     batch = EventBatch.from_events([], states.slots([]), item_ids)
-    rank(live, CoVisitRows(policy.neighbours), states, batch, policy)
+    for rules in (policy.rules, RulesInForce(pins={0: NO_PINS})):
+        rank(live, CoVisitRows(policy.neighbours), states, batch, replace(policy, rules=rules))
 
 
 def _parts(queries: UserSnapshots) -> Iterator[UserSnapshots]:

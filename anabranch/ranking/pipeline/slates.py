@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 
-from anabranch.ranking.item_classes import Classes, item_classes
-from anabranch.ranking.jit import compiled
+from anabranch.ranking.item_classes import item_classes
+from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
 from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.top_k import insert_best_first
 from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
@@ -51,30 +49,6 @@ class Slates:
         )
 
 
-class BestCandidates(NamedTuple):
-    """The k best candidates of each of n queries, best first."""
-
-    items: Rows
-    """[n, k] -1 padded"""
-    scores: Floats
-    """[n, k]"""
-    candidate: Positions
-    """[n, k] index among all candidates, -1 padded"""
-
-    @classmethod
-    def empty(cls, n: int, k: int) -> BestCandidates:
-        """No candidates."""
-        return cls(np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32), np.full((n, k), -1, np.int64))
-
-    def take(self, order: Positions) -> BestCandidates:
-        """Those at `order` [n, m] of each query."""
-        return BestCandidates(
-            items=np.take_along_axis(self.items, order, 1),
-            scores=np.take_along_axis(self.scores, order, 1),
-            candidate=np.take_along_axis(self.candidate, order, 1),
-        )
-
-
 def make_slates(
     live: ServableRelease,
     co_visits: CoVisitRows,
@@ -92,7 +66,7 @@ def make_slates(
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
     scored = ScoredCandidates.by_features(live, candidates, features, len(queries.now))
-    best = scored.best(policy.first_classes, candidates_needed(layout.slate, policy.explore_places))
+    best = scored.best(policy, 0, candidates_needed(layout.slate, policy.explore_places))
     first, explored = _explored(best, queries, layout.slate, policy.explore_places)
     placed = [first, *_further_placements(scored, first, policy, layout.slate)]
     purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
@@ -123,11 +97,22 @@ class ScoredCandidates:
         """[N] the class of each candidate's item."""
         return item_classes(self.candidates.own_count, self.candidates.session_count)
 
-    def best(self, classes: Classes, k: int, taken: Mask | None = None) -> BestCandidates:
-        """The best k of each query, of these classes and not `taken` [N]."""
-        best = BestCandidates.empty(self.n, k)
-        eligible = classes[self.classes] if taken is None else classes[self.classes] & ~taken
-        top_k_per_query(self.scores, eligible, self.candidates.query, self.candidates.item, best)
+    def best(self, policy: Policy, placement: int, k: int, taken: Mask | None = None) -> BestCandidates:
+        """The best k of each query for the placement of this number, without those that are `taken` [N].
+
+        A score is that of the list ranker and what rules add to it. Pinned items stand where rules say.
+        """
+        eligible, scores = policy.shows(policy.placements[placement])[self.classes], self.scores
+        if taken is not None:
+            eligible &= ~taken
+        effects = policy.rules.effects
+        if len(effects.added):
+            eligible &= ~effects.hidden[placement, self.candidates.item]
+            scores = scores + effects.added[placement, self.candidates.item]
+        best, found = BestCandidates.empty(self.n, k), self.candidates
+        top_k_per_query(scores, eligible, found.query, found.item, best)
+        if placement in policy.rules.pins:
+            place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best
 
 
@@ -136,12 +121,12 @@ def _further_placements(
 ) -> Iterator[BestCandidates]:
     """The slates of the placements after the first, in their order."""
     placed = {policy.placements[0].name: first}
-    for placement in policy.placements[1:]:
+    for number, placement in enumerate(policy.placements[1:], start=1):
         taken = np.zeros(len(scored.scores), np.bool_)
         for name in placement.without:
             candidate = placed[name].candidate
             taken[candidate[candidate >= 0]] = True
-        placed[placement.name] = scored.best(policy.shows(placement), k, taken)
+        placed[placement.name] = scored.best(policy, number, k, taken)
         yield placed[placement.name]
 
 
@@ -152,31 +137,6 @@ def _explored(best: BestCandidates, queries: UserSnapshots, slate: int, places: 
     found = np.count_nonzero(best.candidate >= 0, axis=1)
     drawn = explore(queries.draw_key, found, slate, places)
     return best.take(drawn.candidate), drawn.explored
-
-
-@compiled
-def top_k_per_query(
-    scores: Floats,  # [N]
-    eligible: Mask,  # [N]
-    query: Counts,  # [N] ascending
-    item: Rows,  # [N]
-    best: BestCandidates,  # of n queries, empty; output
-) -> None:
-    """Find the k eligible candidates with the highest scores of each query; of equal ones, the first is the better."""
-    k, filled = best.scores.shape[1], 0
-    for c in range(len(scores)):
-        q = query[c]
-        if c == 0 or query[c - 1] != q:
-            filled = 0
-        if not eligible[c]:
-            continue
-        if filled < k or scores[c] > best.scores[q, k - 1]:
-            insert_best_first(best.scores, best.candidate, q, filled, scores[c], c)
-            filled = min(filled + 1, k)
-    for q in range(len(best.items)):
-        for position in range(k):
-            if best.candidate[q, position] >= 0:
-                best.items[q, position] = item[best.candidate[q, position]]
 
 
 def _purchase_probabilities(live: ServableRelease, features: Floats, candidate: Positions) -> Floats | None:

@@ -10,7 +10,8 @@ from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
-from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex
+from anabranch.ranking.retrieval.item_attributes import NO_NAME
+from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.retrieval.retrieve import retrieve
 from anabranch.ranking.types import Counts, Floats, Hashes, Mask, Rows, Seconds
 from anabranch.ranking.user_state.snapshot import UserSnapshots
@@ -76,6 +77,8 @@ class Sources(NamedTuple):
     own_share: float
     categories: Hashes
     """[n] of the items, by row"""
+    pinned: Rows
+    """[m] items that rules pin"""
     retrieved: Rows
     """[B, K] what the item index found, best first, -1 padded: more than `ItemFilter.retrieval_k` admits."""
 
@@ -85,6 +88,8 @@ class ItemFilter(NamedTuple):
 
     servable: Mask
     """[N] items that have a vector and are available."""
+    hidden: Mask
+    """[N] items that rules hide on every placement; empty if there are none."""
     candidate_classes: Classes
     """Items of other classes are excluded."""
     retrieval_classes: Classes
@@ -100,7 +105,7 @@ class SourceEnds(NamedTuple):
     """The newest part of the history."""
     history: int
     long_term: int
-    co_visit: int
+    pinned_and_co_visit: int
     retrieved: int
 
 
@@ -134,12 +139,14 @@ class Scratch(NamedTuple):
 def propose(
     queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
-    """The union of retrieved items, neighbours, long-term items and history, less those that no placement shows."""
+    """The union of retrieved items, neighbours, pinned and long-term items and history, less those that no placement
+    shows."""
     retrieved = retrieve(index, queries, policy)
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
     weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
-    others = history + queries.long_term.item.shape[1] + newest * co_visits.width
+    pinned = policy.rules.pinned_items
+    others = history + queries.long_term.item.shape[1] + len(pinned) + newest * co_visits.width
     candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,
@@ -151,10 +158,12 @@ def propose(
             weights=weights,
             own_share=policy.co_visit_scoring.own_share,
             categories=index.columns.categories,
+            pinned=pinned,
             retrieved=retrieved,
         ),
         ItemFilter(
             servable=index.columns.servable,
+            hidden=policy.rules.hidden_everywhere,
             candidate_classes=policy.candidate_classes,
             retrieval_classes=policy.retrieval_classes,
             retrieval_k=policy.retrieval_k,
@@ -194,6 +203,9 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
     end = long_term = history + queries.long_term_size[q]
     for k in range(queries.long_term_size[q]):
         item[history + k] = queries.long_term.item[q, k]
+    for k in range(len(sources.pinned)):
+        item[end + k] = sources.pinned[k]
+    end += len(sources.pinned)
     for back in range(sources.newest):
         newest = queries.recent[q, back]
         has_neighbours = 0 <= newest < len(near)
@@ -223,6 +235,8 @@ def _deduplicate(
         scratch.candidate[k] = -1
         if item < 0 or item >= len(item_filter.servable) or not item_filter.servable[item]:
             continue
+        if item < len(item_filter.hidden) and item_filter.hidden[item]:
+            continue
         entry = _find(scratch, item)
         if value[entry] == FREE:
             key[entry] = item
@@ -233,7 +247,7 @@ def _deduplicate(
             else:
                 value[entry] = EXCLUDED
         scratch.candidate[k] = max(value[entry], -1)
-        if k >= ends.co_visit and value[entry] != EXCLUDED:
+        if k >= ends.pinned_and_co_visit and value[entry] != EXCLUDED:
             of_class = IN_SESSION if value[entry] < session_end else SEEN if value[entry] < own_end else NEW
             counted += item_filter.retrieval_classes[of_class]
             if counted == item_filter.retrieval_k:
@@ -309,7 +323,7 @@ def _count_categories(candidates: Candidates, session: Hashes, sources: Sources,
     described = 0
     for back in range(sources.queries.session_length[q]):
         item = sources.queries.recent[q, back]
-        if 0 <= item < len(sources.categories) and sources.categories[item] != NO_CATEGORY:
+        if 0 <= item < len(sources.categories) and sources.categories[item] != NO_NAME:
             session[described] = sources.categories[item]
             described += 1
     for c in range(start, end):

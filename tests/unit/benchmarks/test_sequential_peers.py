@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from anabranch.errors import UsageError
-from anabranch.ranking.pipeline.slates import BestCandidates, top_k_per_query
+from anabranch.ranking.pipeline.best_candidates import BestCandidates, top_k_per_query
 from anabranch.ranking.policy import Policy
 from models.data.datasets import leave_one_out
 from models.data.event_log import NotEnoughData

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 from anabranch.kafka.topics import completion_key, vector_key
 from anabranch.messages import IndexingComplete, ItemVector, encode
 from anabranch.metrics import ConsumerMetrics
-from anabranch.ranking.retrieval.item_index import NO_CATEGORY, ItemIndex, category_hashes
+from anabranch.ranking.retrieval.item_attributes import NO_NAME, category_hashes, name_hashes
+from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.releases.updates import InvalidItemVectors, group_by_release, item_vector_update
 
@@ -53,14 +54,19 @@ def test_records_that_the_indexer_cannot_have_written_are_counted_and_skipped(ke
     assert registry.get_sample_value("anabranch_messages_passed_over_total", labels) == 1
 
 
-def test_an_update_brings_the_items_categories_to_the_index() -> None:
+def test_an_update_brings_the_items_attributes_to_the_index() -> None:
     items, index = ItemVocabulary(), ItemIndex(4)
     path = ["GROCERY", "SOUP"]
-    update = item_vector_update("r1", {"soup": replace(vector("soup"), category=path), "paint": vector("paint")}, items)
+    soup = replace(vector("soup"), category=path, brand="Ladle", domain="shop", price=2.5)
+    update = item_vector_update("r1", {"soup": soup, "paint": vector("paint")}, items)
     assert update is not None
     update.apply(index)
-    kept = index.columns.categories[items.rows(["soup", "paint"])]
-    assert kept.tolist() == [category_hashes([path])[0], NO_CATEGORY]
+    kept = index.attributes(items.rows(["soup", "paint"]))
+    assert kept.categories.tolist() == [category_hashes([path])[0], NO_NAME]
+    assert kept.brands.tolist() == [*name_hashes(["Ladle"]), NO_NAME]
+    assert kept.domains.tolist() == [*name_hashes(["shop"]), NO_NAME]
+    assert kept.prices[0] == 2.5
+    assert np.isnan(kept.prices[1])
 
 
 def test_vectors_of_unequal_length_are_an_error_that_names_the_release() -> None:

@@ -16,11 +16,11 @@ import pytest
 
 from anabranch.messages import Event
 from anabranch.ranking.event_batch import EventBatch
-from anabranch.ranking.pipeline import rank, slates, user_update
+from anabranch.ranking.pipeline import rank, user_update
+from anabranch.ranking.pipeline.best_candidates import BestCandidates, top_k_per_query
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import MAX_PART_QUERIES, RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.pipeline.slates import BestCandidates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
@@ -124,6 +124,7 @@ def test_nothing_is_compiled_after_the_warm_up(tmp_path: Path, described: int) -
     script = f"""
 from pathlib import Path
 from tests.unit.ranking.pipeline.test_rank import Shop, _stream, rank, user_update, np, purchase, replace
+from anabranch.ranking.rules_in_force import Pins, RulesInForce
 from numba.core.event import install_recorder
 shop = Shop(Path({str(tmp_path)!r}))
 items = shop.live.index
@@ -139,6 +140,9 @@ with install_recorder("numba:compile") as compiled:
     items.rebuild()
     shop.rank(*_stream(100, users=7))
     shop.rank(*_stream(100, users=7), live=replace(shop.live, number=1))  # from the histories
+    pins = {{0: Pins(rows[:1], np.zeros(1, np.int32))}}
+    shop.policy = replace(shop.policy, rules=RulesInForce(pins=pins, hidden_everywhere=np.zeros(200, np.bool_)))
+    shop.rank(purchase(3))
     user_update.replay(shop.states, shop.batch(_stream(10, users=7)))
     shop.states.snapshot(shop.states.slots(["ann"]))
     shop.states.evict(shop.states.slots(["ann"]))
@@ -457,7 +461,7 @@ def test_the_highest_scores_come_first_and_of_equal_scores_the_first_candidate()
     query = np.repeat(np.arange(50), counts).astype(np.int32)
     item, scores = random.permutation(len(query)).astype(np.int32), random.normal(size=len(query)).round(1)
     best = BestCandidates.empty(50, 20)
-    slates.top_k_per_query(scores.astype(np.float32), np.ones(len(query), np.bool_), query, item, best)
+    top_k_per_query(scores.astype(np.float32), np.ones(len(query), np.bool_), query, item, best)
     for q, (first, count) in enumerate(zip(np.cumsum(counts) - counts, counts, strict=True)):
         expected = first + np.argsort(-scores[first : first + count], kind="stable")[:20]
         n = len(expected)

@@ -1,0 +1,1 @@
+"""Merchandisers' rules, as what they do to the items of each placement."""

@@ -1,0 +1,59 @@
+"""The rules that a ranker applies, kept in step with topic `rules`, the clock and the items of the index."""
+
+from __future__ import annotations
+
+import logging
+
+from anabranch.metrics import RankerMetrics
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.rules.item_effects import after_change, rules_in_force
+from anabranch.ranking.rules.rule_book import NumberedRule, RuleBook
+from anabranch.ranking.rules_in_force import NO_RULES, RulesInForce
+from anabranch.ranking.types import Rows
+from anabranch.settings import Settings
+from consumers.releases.updates import RuleUpdate
+
+log = logging.getLogger(__name__)
+
+
+class ServingRules:
+    """What rules do to the items of the live index."""
+
+    def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
+        self._placements = tuple(placement.name for placement in settings.placements)
+        self._last_position = settings.slate_size - settings.explore_places - 1
+        self._metrics = metrics
+        self._book = RuleBook()
+        self._holding: list[NumberedRule] = []
+        self._next_change_ms: int | None = None
+        self._is_stale = False
+        self.in_force: RulesInForce = NO_RULES
+        """As of the last `refresh`."""
+
+    def apply(self, update: RuleUpdate) -> None:
+        """Add or remove a rule. It holds from the next `refresh` on."""
+        if update.rule is None:
+            self._book.remove(update.rule_id)
+        else:
+            self._book.put(update.rule)
+        self._is_stale = True
+
+    def on_new_index(self) -> None:
+        """The live index is another one: what rules do is made anew at the next `refresh`."""
+        self._is_stale = True
+
+    def on_changed_items(self, rows: Rows, index: ItemIndex) -> None:
+        """Items of the live index changed."""
+        if not self._is_stale:
+            self.in_force = after_change(self.in_force, rows, index, self._holding, self._placements)
+
+    def refresh(self, index: ItemIndex, now_ms: int) -> None:
+        """Take up what changed, and the time spans that started or ended by the moment (UTC ms)."""
+        if not self._is_stale and (self._next_change_ms is None or now_ms < self._next_change_ms):
+            return
+        self._holding = self._book.holding(now_ms)
+        self._next_change_ms = self._book.next_change_ms(now_ms)
+        self.in_force = rules_in_force(self._holding, index, self._placements, self._last_position)
+        self._is_stale = False
+        self._metrics.show_rules(entry.rule.action for entry in self._holding)
+        log.info("%d rules hold", len(self._holding))
