@@ -69,21 +69,10 @@ def user(
 
     Example: anabranch inspect user 2375 --limit 3
     """
-    from anabranch.errors import UsageError
-    from anabranch.inspection.user_history import InspectedUser
-    from anabranch.kafka import clients
-    from anabranch.kafka.log_reader import KafkaLogReader
-    from anabranch.kafka.topics import Topics
-    from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
+    from anabranch.cli.inspected_user import read_user
 
     settings = settings_of(ctx)
-    clients.require_topics(settings)
-    dead_letters = DeadLetterOffsets(KafkaLogReader(settings), Topics(settings))
-    for _ in dead_letters.catch_up():
-        pass
-    history = InspectedUser.read(settings, user_id, limit, dead_letters.holds)
-    if not history.events:
-        raise UsageError(f"there are no events of user {user_id}")
+    history = read_user(settings, user_id, limit)
     _print({"user_id": user_id, "state": history.state(settings)})
     for ranking in history.rankings:
         _print(ranking)

@@ -32,6 +32,7 @@ COMMANDS = {
     "share": "Train a release from files, without a broker.",
     "evaluate": "Evaluate a release offline, with the code that serves.",
     "results": "Run every benchmark, and write the page of results.",
+    "rules": "Pin, boost, bury and hide items: add, list and preview rules.",
     "releases": "List the releases, or show one with its gate's results.",
     "dead-letters": "Show events that could not be read, or replay them.",
     "inspect": "Show an event, a user, a topic, the state sizes or the settings.",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from anabranch.cli.options import settings_of
-from anabranch.cli.output import show_json
+from anabranch.cli.output import moment, show_json
 from anabranch.messages import ReleaseNotice
 from anabranch.settings import Settings
 
@@ -34,7 +34,7 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
         return
     table = Table("release", "status", "announced", "parent", "folder", "gate")
     for row in rows:
-        cells = (row["release"], row["status"], _moment(row["ts"]), row["parent"], row["folder"], row["reason"])
+        cells = (row["release"], row["status"], moment(row["ts"]), row["parent"], row["folder"], row["reason"])
         table.add_row(*(escape(text or "") for text in cells))
     Console().print(table)
 
@@ -121,9 +121,3 @@ def _condition(settings: Settings, notice: ReleaseNotice) -> str:
     except folders.ReleaseError as error:
         return str(error)
     return "whole"
-
-
-def _moment(ts: int) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(ts / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -32,10 +32,7 @@ class ServingRules:
 
     def apply(self, update: RuleUpdate) -> None:
         """Add or remove a rule. It holds from the next `refresh` on."""
-        if update.rule is None:
-            self._book.remove(update.rule_id)
-        else:
-            self._book.put(update.rule)
+        update.apply(self._book)
         self._is_stale = True
 
     def on_new_index(self) -> None:

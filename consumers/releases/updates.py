@@ -24,7 +24,7 @@ from anabranch.ranking.retrieval.co_visit_row import CoVisitRow
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.retrieval.item_index import ItemIndex
-from anabranch.ranking.rules.rule_book import NumberedRule, numbered
+from anabranch.ranking.rules.rule_book import NumberedRule, RuleBook, numbered
 from anabranch.ranking.types import Hashes, Rows, Vectors
 from anabranch.ranking.vocabulary import ItemVocabulary
 from consumers.runtime.decoding import decode_own
@@ -89,6 +89,13 @@ class RuleUpdate:
     rule_id: str
     rule: NumberedRule | None
     """None: removed."""
+
+    def apply(self, book: RuleBook) -> None:
+        """Put or remove the rule."""
+        if self.rule is None:
+            book.remove(self.rule_id)
+        else:
+            book.put(self.rule)
 
 
 Update = SwapRelease | ItemVectorUpdate | CoVisitUpdate | RuleUpdate

@@ -33,6 +33,11 @@ RUN_ELSEWHERE = {
     "anabranch broker start": "tests/kafka/test_broker.py",
     "anabranch broker stop": "tests/kafka/test_broker.py",
     "anabranch neighbours": "tests/kafka/test_neighbours.py",
+    "anabranch rules put": "tests/kafka/test_rules.py",
+    "anabranch rules remove": "tests/kafka/test_rules.py",
+    "anabranch rules list": "tests/kafka/test_rules.py",
+    "anabranch rules history": "tests/kafka/test_rules.py",
+    "anabranch rules preview": "tests/kafka/test_rules.py",
     "anabranch topics repartition": "tests/kafka/test_repartitioning.py",
 }
 """Commands that another test runs, by its file."""

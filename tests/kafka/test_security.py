@@ -64,6 +64,7 @@ COMMANDS = (
     ("neighbours",),
     ("rank",),
     ("reshare", "--once"),
+    ("rules", "list"),
     ("releases", "list"),
     ("releases", "show", "r1"),
     ("dead-letters", "show"),

@@ -23,6 +23,7 @@ from anabranch.messages import (
     RankedItem,
     ReleaseNotice,
     ReleaseStatus,
+    Rule,
     encode,
 )
 from anabranch.metrics import RankerMetrics
@@ -31,7 +32,14 @@ from anabranch.release import MANIFEST
 from anabranch.settings import Settings
 from consumers.releases import release_watcher
 from consumers.releases.release_watcher import ReleaseWatcher
-from consumers.releases.updates import CoVisitUpdate, InvalidItemVectors, ItemVectorUpdate, SwapRelease, Update
+from consumers.releases.updates import (
+    CoVisitUpdate,
+    InvalidItemVectors,
+    ItemVectorUpdate,
+    RuleUpdate,
+    SwapRelease,
+    Update,
+)
 from tests.support.fake_log import FakeConsumer
 from tests.support.in_memory_kafka import InMemoryKafka
 from tests.support.releases import DIMS, make_unservable, write_release
@@ -436,3 +444,29 @@ def test_partitions_added_to_a_topic_of_items_end_the_watcher_with_the_remedy(wo
     world.consumer.partitions_of[name] = {0, 1}
     with pytest.raises(TopicsDiffer, match=rf"{name} has 2 partitions, not 1.*`anabranch topics provision`"):
         world.updates()
+
+
+def test_rules_are_queued_before_the_first_release_is_and_as_they_change(world: World) -> None:
+    rule = Rule(rule_id="r", action="hide", items=["a", "new"])
+    world.send(world.topics.rules, key("r"), encode(rule))
+    world.notice("r1")
+    world.indexed("r1")
+    world.connect()
+    put, swap = world.updates()
+    assert isinstance(put, RuleUpdate)
+    assert isinstance(swap, SwapRelease)
+    assert put.rule is not None
+    assert put.rule.rule == rule
+    assert put.rule.rows.tolist() == world.item_ids.rows(["a", "new"]).tolist()
+    world.send(world.topics.rules, key("r"), None)
+    assert world.updates() == [RuleUpdate("r", None)]
+
+
+@pytest.mark.parametrize(
+    "value", [b'{"rule_id":"r","action":"hide"}', b'{"rule_id":"q","action":"hide","brands":["b"]}']
+)
+def test_what_is_no_rule_or_under_another_key_is_counted_and_skipped(world: World, value: bytes) -> None:
+    serving_r1(world)
+    world.send(world.topics.rules, key("r"), value)
+    assert world.updates() == []
+    assert world.skipped("rules") == 1
