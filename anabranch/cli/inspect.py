@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anabranch.cli.options import settings_of
 from anabranch.cli.output import show_json
+
+if TYPE_CHECKING:
+    from anabranch.inspection.told_reasons import ToldReason
 
 app = typer.Typer()
 
@@ -78,6 +81,42 @@ def user(
         _print(ranking)
 
 
+@app.command()
+def ranking(
+    ctx: typer.Context,
+    user_id: Annotated[str, typer.Argument(help="The user's id.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print a user's slates with the reasons: what brought each item, what its score is made of, and what rules added.
+
+    The ranking is made here, after the user's newest event, from what the topics hold now. Reads the topics that a
+    ranker reads, and the user's events.
+
+    Example: anabranch inspect ranking 2375
+    """
+    import time
+
+    import msgspec
+
+    from anabranch.cli.inspected_user import read_user
+    from anabranch.inspection.item_titles import read_titles
+    from anabranch.inspection.told_reasons import mentioned_items, reasons_by_placement, tell
+    from anabranch.inspection.user_ranking import UserRanking
+    from consumers.releases.serving_copy import ServingCopy
+
+    settings = settings_of(ctx)
+    user, copy = read_user(settings, user_id), ServingCopy.read(settings)
+    made = UserRanking(settings, copy.live, copy.co_visits, copy.item_ids, user)
+    holding = copy.rules.holding(time.time_ns() // 1_000_000)
+    reasons = reasons_by_placement(made, holding)
+    told = tell(made, reasons, holding, read_titles(settings, mentioned_items(made, reasons)))
+    if json:
+        show_json(msgspec.to_builtins(told))
+        return
+    for placement, of_slate in told.items():
+        _show_reasons(placement, of_slate)
+
+
 @app.command("state")
 def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Print how many bytes a user state takes, saved and in memory. Reads the whole topic of user states.
@@ -108,6 +147,28 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
     table.add_row("users in memory, at most (max_users)", f"{sizes['max_users']:,}")
     table.add_row("bytes of all users in memory, at most", f"{sizes['memory_bytes_at_most']:,}")
     Console().print(table)
+
+
+def _show_reasons(placement: str, reasons: list[ToldReason]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("place", "item", "why", title=placement, title_justify="left", show_lines=True)
+    for place, reason in enumerate(reasons, start=1):
+        name, why = f"{reason.item_id}\n{reason.title}".rstrip(), "\n".join([*reason.because, _score_of(reason)])
+        table.add_row(str(place), escape(name), escape(why))
+    Console().print(table)
+
+
+def _score_of(reason: ToldReason) -> str:
+    """What a score is made of, the largest part first."""
+    parts = reason.contributions | {"rules": reason.by_rules}
+    by_size = sorted(parts.items(), key=lambda part: -abs(part[1]))
+    told = [
+        f"{'-' if part < 0 else '+'} {name} {abs(part):.2f}" for name, part in by_size if f"{abs(part):.2f}" != "0.00"
+    ]
+    return " ".join([f"score {reason.score:.2f} = mean of the candidates {reason.base:.2f}", *told])
 
 
 def _print(line: Any) -> None:

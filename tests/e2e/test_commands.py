@@ -33,6 +33,7 @@ RUN_ELSEWHERE = {
     "anabranch broker start": "tests/kafka/test_broker.py",
     "anabranch broker stop": "tests/kafka/test_broker.py",
     "anabranch neighbours": "tests/kafka/test_neighbours.py",
+    "anabranch inspect ranking": "tests/kafka/test_rules.py",
     "anabranch rules put": "tests/kafka/test_rules.py",
     "anabranch rules remove": "tests/kafka/test_rules.py",
     "anabranch rules list": "tests/kafka/test_rules.py",

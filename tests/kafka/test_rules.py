@@ -1,4 +1,4 @@
-"""Rules on a real broker: put, listed, previewed, applied by a ranker, removed, and remembered."""
+"""Rules on a real broker: put, listed, previewed, applied by a ranker, told as reasons, removed, and remembered."""
 
 from __future__ import annotations
 
@@ -132,3 +132,20 @@ def test_what_cannot_be_done_is_said_in_one_line(world: World, arguments: tuple[
     ended = anabranch(world, "rules", *(file if argument == "RULES" else argument for argument in arguments))
     assert ended.returncode == 2
     assert ended.stderr == f"anabranch: {problem}\n"
+
+
+def test_the_reasons_of_a_ranking_are_those_of_what_a_ranker_shows(world: World) -> None:
+    world.publish_items([Item(item_id=ITEMS[50], title="The fiftieth")])
+    say(world, "rules", "put", rule_file(world, PINNED))
+    with Process(world.settings, "rank", "--start", "earliest"):
+        ranking = world.await_rankings(10)[-1]
+    told = json.loads(say(world, "inspect", "ranking", "u0", "--json"))
+    assert [reason["item_id"] for reason in told["for_you"]] == [item.item_id for item in ranking.slate]
+    assert told["for_you"][0]["title"] == "The fiftieth"
+    assert "rule front: pin from place 1 on" in told["for_you"][0]["because"]
+    for reason in told["for_you"]:
+        parts = reason["base"] + sum(reason["contributions"].values()) + reason["by_rules"]
+        assert parts == pytest.approx(reason["score"], abs=1e-3)
+    shown = say(world, "inspect", "ranking", "u0")
+    assert "mean of the candidates" in shown
+    assert ITEMS[50] in shown

@@ -32,6 +32,7 @@ RANKING = (
     "anabranch.ranking.retrieval",
     "anabranch.ranking.rules",
     "anabranch.ranking.pipeline",
+    "anabranch.ranking.reasons",
 )
 LEARNING = ("anabranch.co_visit", *RANKING)
 ROOMS_OF_MODELS = (
@@ -61,6 +62,7 @@ MAY_IMPORT = {
     "anabranch.ranking.retrieval": (*CORE, "anabranch.ranking.user_state"),
     "anabranch.ranking.rules": (*CORE, "anabranch.ranking.retrieval"),
     "anabranch.ranking.pipeline": RANKING,
+    "anabranch.ranking.reasons": RANKING,
     "anabranch.co_visit": (*CORE, "anabranch.ranking.user_state"),
     "producers": ("anabranch", "anabranch.kafka"),
     "consumers": ("anabranch", "anabranch.kafka", "consumers.runtime"),
