@@ -9,6 +9,14 @@ from msgspec import Meta, Struct
 PlacementName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
 
 
+class AtMost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many items of one kind a slate shows, so that it is varied. None: as many as there are."""
+
+    brand: Annotated[int, Meta(ge=1)] | None = None
+    category: Annotated[int, Meta(ge=1)] | None = None
+    """Of one category path, the whole of it."""
+
+
 class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place where a slate is shown. All placements choose from the same candidates and scores of a ranking."""
 
@@ -19,6 +27,8 @@ class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `allow_session_repeats`. never: not shown."""
     without: tuple[PlacementName, ...] = ()
     """Placements before this one: what stands on their slates is not shown here too."""
+    at_most: AtMost = AtMost()
+    """Items of one brand, or of one category, beyond this number are passed over. Pinned items are not counted."""
 
 
 FOR_YOU = Placement(name="for_you")

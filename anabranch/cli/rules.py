@@ -55,7 +55,8 @@ def remove(
 
     settings = settings_of(ctx)
     clients.require_topics(settings)
-    unknown = [rule_id for rule_id in rule_ids if rule_id not in read_rules(settings)]
+    rules = read_rules(settings)
+    unknown = [rule_id for rule_id in rule_ids if rule_id not in rules]
     if unknown:
         raise UsageError(f"there is no rule {', '.join(unknown)}; `anabranch rules list` lists them")
     _say(_change(settings, dict.fromkeys(rule_ids), by), len(rule_ids))
@@ -166,11 +167,13 @@ def _change(settings: Settings, new: dict[str, Rule | None], by: str | None) -> 
 
 
 def _say(changes: list[RuleChange], wanted: int) -> None:
+    from anabranch.input_files.faults import counted
+
     for change in changes:
         done = "removed" if change.after is None else "added" if change.before is None else "changed"
         typer.echo(f"rule {change.rule_id} {done}")
     if len(changes) < wanted:
-        typer.echo(f"{wanted - len(changes)} were as wanted already")
+        typer.echo(f"{counted(wanted - len(changes), 'rule')} unchanged")
 
 
 def _require_placements(settings: Settings, rules: Iterable[Rule]) -> None:

@@ -48,9 +48,10 @@ class ServingRules:
         """Take up what changed, and the time spans that started or ended by the moment (UTC ms)."""
         if not self._is_stale and (self._next_change_ms is None or now_ms < self._next_change_ms):
             return
-        self._holding = self._book.holding(now_ms)
+        had, self._holding = self._holding, self._book.holding(now_ms)
         self._next_change_ms = self._book.next_change_ms(now_ms)
         self.in_force = rules_in_force(self._holding, index, self._placements, self._last_position)
         self._is_stale = False
         self._metrics.show_rules(entry.rule.action for entry in self._holding)
-        log.info("%d rules hold", len(self._holding))
+        if [entry.rule for entry in had] != [entry.rule for entry in self._holding]:
+            log.info("%d rules hold", len(self._holding))

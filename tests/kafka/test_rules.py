@@ -74,7 +74,7 @@ def test_a_ranker_applies_a_rule_until_it_is_removed(world: World) -> None:
 def test_rules_are_listed_and_their_changes_remembered(world: World) -> None:
     file = rule_file(world, PINNED, HIDDEN)
     assert say(world, "rules", "put", file, "--by", "ann") == "rule front added\nrule recall added\n"
-    assert say(world, "rules", "put", file) == "2 were as wanted already\n"
+    assert say(world, "rules", "put", file) == "2 rules unchanged\n"
     changed = rule_file(world, {**PINNED, "position": 2})
     assert say(world, "rules", "put", changed, "--by", "bob") == "rule front changed\n"
     assert say(world, "rules", "remove", "recall", "--by", "bob") == "rule recall removed\n"

@@ -8,14 +8,22 @@ from functools import cached_property
 
 import numpy as np
 
+from anabranch.placements import AtMost
 from anabranch.ranking.item_classes import item_classes
-from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
+from anabranch.ranking.pipeline.best_candidates import (
+    BestCandidates,
+    Limits,
+    limited_top_k_per_query,
+    place_pins,
+    top_k_per_query,
+)
 from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import Candidates, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.retrieval.item_index import ItemColumns
 from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
@@ -85,12 +93,13 @@ class ScoredCandidates:
 
     candidates: Candidates
     scores: Floats  # [N]
+    items: ItemColumns
     n: int
 
     @classmethod
     def by_features(cls, live: ServableRelease, candidates: Candidates, features: Floats, n: int) -> ScoredCandidates:
         """Score candidates by their features [N, F]."""
-        return cls(candidates, live.order.score(features), n)
+        return cls(candidates, live.order.score(features), live.index.columns, n)
 
     @cached_property
     def classes(self) -> Counts:
@@ -110,10 +119,21 @@ class ScoredCandidates:
             eligible &= ~effects.hidden[placement, self.candidates.item]
             scores = scores + effects.added[placement, self.candidates.item]
         best, found = BestCandidates.empty(self.n, k), self.candidates
-        top_k_per_query(scores, eligible, found.query, found.item, best)
+        limits = self._limits(policy.placements[placement].at_most)
+        if limits is None:
+            top_k_per_query(scores, eligible, found.query, found.item, best)
+        else:
+            limited_top_k_per_query(scores, eligible, found, limits, best)
         if placement in policy.rules.pins:
             place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best
+
+    def _limits(self, at_most: AtMost) -> Limits | None:
+        if at_most == AtMost():
+            return None
+        item = self.candidates.item
+        brands, categories = self.items.brands[item], self.items.categories[item]
+        return Limits(brands, categories, at_most.brand or len(item), at_most.category or len(item))
 
 
 def _further_placements(

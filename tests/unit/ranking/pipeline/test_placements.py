@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anabranch.messages import Event
-from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, Placement
+from anabranch.messages import Event, Item
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, AtMost, Placement
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult, rank
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from tests.support.layouts import LAYOUT
@@ -46,6 +47,16 @@ class Shop:
             name: [self.item_ids.id(row) for row in slate if row >= 0]
             for name, slate in zip(self.policy.placement_names, ranked.slates[event].tolist(), strict=True)
         }
+
+    def describe(self, *brands_and_categories: tuple[str, str]) -> None:
+        """The first items have these brands and categories."""
+        items = [
+            Item(item_id=CATALOGUE[n], title="", brand=brand, category=[category] if category else [])
+            for n, (brand, category) in enumerate(brands_and_categories)
+        ]
+        rows = self.item_ids.rows(item.item_id for item in items)
+        vectors, index = self.live.index.vectors(rows).copy(), self.live.index
+        index.upsert(rows, vectors, np.ones(len(rows), np.bool_), self.item_ids.hashes(rows), ItemAttributes.of(items))
 
 
 @pytest.fixture
@@ -150,3 +161,29 @@ def test_a_ranker_for_other_placements_than_the_states_keep_is_an_error(folder: 
     shop.policy = Policy()
     with pytest.raises(ValueError, match="for_you"):
         shop.rank(view(1, 1))
+
+
+@pytest.mark.parametrize("kind", ["brand", "category"])
+def test_a_slate_shows_at_most_so_many_items_of_one_kind_and_the_next_best_in_their_place(
+    folder: Path, kind: str
+) -> None:
+    varied = Placement(name="varied", at_most=AtMost(**{kind: 2}))
+    shop, all_of_them = Shop(folder, varied), Shop(folder, FOR_YOU)
+    named = ["Hof" if n % 3 else "" for n in range(60)]
+    pairs = [(name, "") if kind == "brand" else ("", name) for name in named]
+    shop.describe(*pairs)
+    events = past(range(10))
+    order = shop.slates(shop.rank(*events))["varied"]
+    best = all_of_them.slates(all_of_them.rank(*events))["for_you"]
+    hof = [item for item in order if named[CATALOGUE.index(item)]]
+    assert len(order) == SLATE
+    assert len(hof) == 2, "those without a name are not limited"
+    assert hof == [item for item in best if named[CATALOGUE.index(item)]][:2]
+
+
+def test_limits_of_a_placement_are_not_those_of_the_others(folder: Path) -> None:
+    shop = Shop(folder, FOR_YOU, Placement(name="varied", at_most=AtMost(brand=1)))
+    shop.describe(*[("Hof", "")] * 60)
+    slates = shop.slates(shop.rank(*past([3, 4, 5])))
+    assert len(slates["for_you"]) == SLATE
+    assert slates["varied"] == slates["for_you"][:1]
