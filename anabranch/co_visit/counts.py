@@ -34,6 +34,19 @@ HAS_RETURNED = np.uint64(1)
 """Bit of a user's entry of an item: the user came back to it in a later session."""
 
 
+CHANGED, CHANGED_BY_NEW = np.uint8(1), np.uint8(2)
+"""They changed; among the changes was a pair of which one item was first visited within `NEW_MS`."""
+NEW_MS = 86_400_000
+
+
+class ChangedItems(NamedTuple):
+    """Items whose neighbours or visits changed, ascending."""
+
+    by_new: NDArray[np.int64]
+    """By pairs with new items, or new themselves."""
+    otherwise: NDArray[np.int64]
+
+
 class Visits(NamedTuple):
     """N visits in the order in which they are learned. Users and items are numbers from 0 on."""
 
@@ -65,8 +78,8 @@ class ItemCounts(NamedTuple):
     """[C] users who visited the item; 0: it is unknown"""
     returned: NDArray[np.int64]
     """[C] those of them who came back to it in a later session"""
-    is_changed: NDArray[np.bool_]
-    """[C] whether its neighbours or its visits changed since the last `take_changed`"""
+    change: NDArray[np.uint8]
+    """[C] what became of its neighbours and visits since the last `take_changed`: 0, or one of these"""
 
 
 class UserHistories(NamedTuple):
@@ -160,10 +173,11 @@ class CoVisitCounts:
         memory = self.memory
         self.memory = memory._replace(users=taken(memory.users, numbers), visited=keep_rows(memory.visited, numbers))
 
-    def take_changed(self) -> NDArray[np.int64]:
-        """The items that changed since the last call, ascending."""
-        changed = np.flatnonzero(self.memory.items.is_changed)
-        self.memory.items.is_changed[changed] = False
+    def take_changed(self) -> ChangedItems:
+        """The items that changed since the last call."""
+        change = self.memory.items.change
+        changed = ChangedItems(np.flatnonzero(change == CHANGED_BY_NEW), np.flatnonzero(change == CHANGED))
+        change[:] = 0
         return changed
 
     def _learn(self, visits: Visits, weights: NDArray[np.float64]) -> None:
@@ -206,7 +220,7 @@ def _item_counts(n: int) -> ItemCounts:
         first_ms=np.zeros(n, np.int64),
         users=np.zeros(n, np.int64),
         returned=np.zeros(n, np.int64),
-        is_changed=np.zeros(n, np.bool_),
+        change=np.zeros(n, np.uint8),
     )
 
 
@@ -261,7 +275,7 @@ def _count_visit(memory: CoVisitMemory, rule: _Weights, user: int, item: int, ts
     newest = _newest(memory.users, user)
     counted = _count_for_user(memory, rule, user, item, weight, newest)
     items.visits[item] += counted
-    items.is_changed[item] = True
+    items.change[item] = max(items.change[item], CHANGED)
     if counted:
         _count_pairs(memory, rule, user, item, counted, newest)
 
@@ -312,6 +326,7 @@ def _count_pairs(
 ) -> None:
     """Count the pairs of a visit with the items before it, each of them once: with its newest visit."""
     neighbours, session_length = memory.neighbours, memory.users.session_length[user]
+    first_ms, new_since_ms = memory.items.first_ms, memory.users.last_ms[user] - NEW_MS
     bit = np.uint64(1) << np.uint64(user & 63)
     for gap in range(min(len(rule.by_gap), len(newest))):
         is_across = gap >= session_length
@@ -321,21 +336,22 @@ def _count_pairs(
         if earlier == item or _is_in(newest[:gap], earlier):
             continue
         pair = weight * rule.by_gap[gap] * (rule.across if is_across else 1.0)
-        _add(memory, earlier, item, pair, bit)
+        change = CHANGED_BY_NEW if max(first_ms[earlier], first_ms[item]) > new_since_ms else CHANGED
+        _add(memory, earlier, item, pair, bit, change)
         if neighbours.length[earlier] > 2 * rule.row_bound:
             prune(neighbours, earlier, rule.row_bound)
         if rule.backward:
-            _add(memory, item, earlier, pair * rule.backward, bit)
+            _add(memory, item, earlier, pair * rule.backward, bit, change)
     if neighbours.length[item] > 2 * rule.row_bound:
         prune(neighbours, item, rule.row_bound)
 
 
 @compiled
-def _add(memory: CoVisitMemory, row: int, item: int, count: float, bit: np.uint64) -> None:
+def _add(memory: CoVisitMemory, row: int, item: int, count: float, bit: np.uint64, change: np.uint8) -> None:
     entry = find(memory.neighbours, row, item)
     if entry < 0:
         entry = insert(memory.neighbours, row, item)
     memory.neighbours.counts[entry] += count
     memory.neighbours.bits[entry] |= bit
     memory.items.pairs[row] += count
-    memory.items.is_changed[row] = True
+    memory.items.change[row] = max(memory.items.change[row], change)

@@ -164,7 +164,7 @@ def warm_up(limits: StreamLimits) -> None:
     stream = CoVisitStream(CoVisitRule(min_users=1), limits)
     events = [Event(event_id=item, user_id="", type="view", item_id=item, ts=0) for item in ("a", "b")]
     stream.learn(events, [0, 0])
-    stream.rows(stream.counts.take_changed(), 1)
+    stream.rows(stream.counts.take_changed().by_new, 1)
 
 
 def _no_activity(users: int, limits: StreamLimits) -> UserActivity:

@@ -43,8 +43,7 @@ from consumers.runtime.publishers import TransactionAborted
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
-"""A row is published at most once in this time."""
+TICK_S = 0.25
 POLL_WAIT_MS = 200
 SAVE_INTERVAL_S = 60.0
 """A restart reads the events of so long again."""
@@ -216,8 +215,8 @@ class NeighboursJob:
             return
         now_s = time.monotonic()
         self._stream.watch_activity()
-        self._waiting.add(self._stream.counts.take_changed().tolist(), now_s)
-        table = self._stream.rows(self._waiting.take(len(self._stream.item_ids)), self._width)
+        self._waiting.add(self._stream.counts.take_changed(), now_s)
+        table = self._stream.rows(self._waiting.take(len(self._stream.item_ids), now_s), self._width)
         table = taken(table, self._published.differing(table))
         records = [
             OutboundRecord(self._topics.neighbours, key(row.item_id), encode(row))
@@ -229,7 +228,7 @@ class NeighboursJob:
             self._clients.publisher.publish(records, {}, None)
         except TransactionAborted as error:
             log.warning("%d rows wait for the next try: %s", len(records), error)
-            self._waiting.add(table.item.tolist(), now_s)
+            self._waiting.put_back(table.item, now_s)
             return
         self._published.remember(table)
         self._metrics.rows.inc(len(records))

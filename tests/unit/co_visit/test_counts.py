@@ -78,13 +78,21 @@ def test_it_does_not_matter_in_which_batches_visits_come(visits: list[Visit], si
     np.testing.assert_array_equal(by_batches.visited_items, whole.visited_items)
 
 
-def test_the_items_of_a_new_pair_are_changed_until_they_are_taken() -> None:
+def taken(counts: CoVisitCounts) -> tuple[list[int], list[int]]:
+    """The changed items: by new ones, and otherwise."""
+    changed = counts.take_changed()
+    return changed.by_new.tolist(), changed.otherwise.tolist()
+
+
+def test_the_items_of_a_pair_are_changed_until_they_are_taken_and_by_new_ones_on_the_first_day_of_one() -> None:
     counts = CoVisitCounts(RULE)
     counts.learn(as_visits([(0, 7, 1, 0), (0, 2, 1, 0), (1, 5, 2, 0)]))
-    assert counts.take_changed().tolist() == [2, 5, 7]
+    assert taken(counts) == ([2, 7], [5]), "5 is in no pair"
     counts.learn(as_visits([(1, 2, 2, 0)]))
-    assert counts.take_changed().tolist() == [2, 5]
-    assert counts.take_changed().tolist() == []
+    assert taken(counts) == ([2, 5], []), "5 is new"
+    counts.learn(as_visits([(2, 5, 4, 2), (2, 2, 4, 2)]))
+    assert taken(counts) == ([], [2, 5]), "neither is new any more"
+    assert taken(counts) == ([], [])
 
 
 def test_a_user_whose_visits_do_not_count_leaves_no_trace_but_a_history() -> None:
