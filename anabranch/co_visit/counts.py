@@ -22,6 +22,7 @@ from anabranch.co_visit.bounded_rows import (
     scale,
     with_room,
 )
+from anabranch.co_visit.changed_items import CHANGED, CHANGED_BY_NEW, NEW_MS, ChangedItems
 from anabranch.co_visit.columns import joined, taken
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.forward_decay import ForwardDecay
@@ -32,19 +33,6 @@ NONE = -1
 """The item of a visit that is about none, such as a search, and the session of one without a session id."""
 HAS_RETURNED = np.uint64(1)
 """Bit of a user's entry of an item: the user came back to it in a later session."""
-
-
-CHANGED, CHANGED_BY_NEW = np.uint8(1), np.uint8(2)
-"""They changed; among the changes was a pair of which one item was first visited within `NEW_MS`."""
-NEW_MS = 86_400_000
-
-
-class ChangedItems(NamedTuple):
-    """Items whose neighbours or visits changed, ascending."""
-
-    by_new: NDArray[np.int64]
-    """By pairs with new items, or new themselves."""
-    otherwise: NDArray[np.int64]
 
 
 class Visits(NamedTuple):
@@ -79,7 +67,7 @@ class ItemCounts(NamedTuple):
     returned: NDArray[np.int64]
     """[C] those of them who came back to it in a later session"""
     change: NDArray[np.uint8]
-    """[C] what became of its neighbours and visits since the last `take_changed`: 0, or one of these"""
+    """[C] what became of its neighbours and visits since the last `take_changed`: 0, CHANGED or CHANGED_BY_NEW"""
 
 
 class UserHistories(NamedTuple):

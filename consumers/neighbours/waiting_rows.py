@@ -8,7 +8,7 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.co_visit.counts import ChangedItems
+from anabranch.co_visit.changed_items import ChangedItems
 
 REST_S = 1.0
 """An item is looked at, and so its row published, at most once in this time."""

@@ -33,12 +33,6 @@ RUN_ELSEWHERE = {
     "anabranch broker start": "tests/kafka/test_broker.py",
     "anabranch broker stop": "tests/kafka/test_broker.py",
     "anabranch neighbours": "tests/kafka/test_neighbours.py",
-    "anabranch inspect ranking": "tests/kafka/test_rules.py",
-    "anabranch rules put": "tests/kafka/test_rules.py",
-    "anabranch rules remove": "tests/kafka/test_rules.py",
-    "anabranch rules list": "tests/kafka/test_rules.py",
-    "anabranch rules history": "tests/kafka/test_rules.py",
-    "anabranch rules preview": "tests/kafka/test_rules.py",
     "anabranch topics repartition": "tests/kafka/test_repartitioning.py",
 }
 """Commands that another test runs, by its file."""
@@ -148,6 +142,27 @@ def test_an_event_a_user_and_the_settings_can_be_inspected(shop_that_ranked: Sho
     assert event["item_id"] in json.loads(state)["state"]["history"]
     assert json.loads(shop_that_ranked.run("inspect", "settings"))["partitions"] == 2
     assert json.loads(shop_that_ranked.run("inspect", "state", "--json"))["max_users"] > 0
+
+
+@runs("anabranch rules")
+def test_reasons_and_previews_are_of_the_slates_that_the_ranker_published(
+    shop_that_ranked: Shop, tmp_path: Path
+) -> None:
+    shop = shop_that_ranked
+    [line] = shop.run("inspect", "topic", "rankings", "--limit", "1").splitlines()
+    ranking = json.loads(line)["message"]
+    slate = [item_id for item_id, _ in ranking["slate"]]
+    told = json.loads(shop.run("inspect", "ranking", ranking["user_id"], "--json"))["for_you"]
+    assert [reason["item_id"] for reason in told] == slate
+    assert all(reason["because"] for reason in told), "every item has a source"
+
+    rule = {"rule_id": "first", "action": "pin", "items": [slate[-1]], "position": 1}
+    (tmp_path / "rules.json").write_text(json.dumps(rule))
+    seen = json.loads(
+        shop.run("rules", "preview", ranking["user_id"], "--with", str(tmp_path / "rules.json"), "--json")
+    )
+    assert seen["before"]["for_you"] == slate
+    assert seen["after"]["for_you"] == [slate[-1], *slate[:-1]]
 
 
 @runs("anabranch dead-letters show")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from anabranch.co_visit.counts import ChangedItems
+from anabranch.co_visit.changed_items import ChangedItems
 from consumers.neighbours.waiting_rows import CHANGED_ROWS, REST_S, SWEPT_ROWS, WaitingRows
 
 
