@@ -1,23 +1,25 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 import pytest
 from kafka.admin import KafkaAdminClient
 
 from anabranch.errors import TopicsDiffer
-from anabranch.kafka.topics import Topics, check, provision, require
+from anabranch.kafka.topics import TopicName, Topics, check, provision, require
 from anabranch.settings import Settings
 
 
 def test_provisioning_creates_every_topic_and_the_second_time_none(admin: KafkaAdminClient, settings: Settings) -> None:
-    assert len(provision(admin, settings)) == 10
+    assert len(provision(admin, settings)) == len(get_args(TopicName))
     assert provision(admin, settings) == []
     assert check(admin, settings) == []
 
 
 def test_every_missing_topic_is_told_with_the_remedy(admin: KafkaAdminClient, settings: Settings) -> None:
     differences = check(admin, settings)
-    assert len(differences) == 10
+    assert len(differences) == len(get_args(TopicName))
     assert all("anabranch topics provision" in line for line in differences)
 
 
