@@ -54,7 +54,6 @@ class PartitionAuditor:
         self._releases = releases
         self._first_offsets = first_offsets
         self._layout = StateLayout.from_settings(settings)
-        self._last_release = max(contents.rankings, key=lambda ranking: ranking.ranking.ts).ranking.release
         self._rankings = {ranking.event_position: ranking for ranking in contents.rankings}
         self._feedback = {(feedback.partition, feedback.offset): feedback for feedback in contents.feedback}
 
@@ -62,7 +61,7 @@ class PartitionAuditor:
         """Replay the partition's events from its start, and compare the rankings, the feedback and the saved states."""
         records, first_offset = self._contents.events[partition], self._first_offsets.get(partition, 0)
         received, letters = decode_events(records, self._max_message_bytes)
-        reference = ReferenceRun(self._releases, self._layout, self._last_release)
+        reference = ReferenceRun(self._releases, self._layout)
         reference.replay(received, _ReleaseOfEvent(self._rankings, first_offset))
         to_rank = [event for event in received if event.offset >= first_offset]
         unique_offsets = find_unique(received, self._layout.recent_events)
@@ -130,7 +129,7 @@ class PartitionAuditor:
         """Compare the saved states with those of the reference run, if they cover every event up to `end_offset`."""
         saved = self._contents.saved_states.get(partition)
         expected = reference.final_states()
-        states = restore_states(saved.states if saved else {}, self._releases, self._layout, self._last_release)
+        states = restore_states(saved.states if saved else {}, self._releases, self._layout)
         findings.users = len(expected)
         findings.diverged = len(states.keys() - expected.keys())
         if saved is None or saved.marker.offset < end_offset:

@@ -41,37 +41,44 @@ class ReleaseSet:
     item_ids: ItemVocabulary
     numbers: ReleaseNumbers
     settings: Settings
+    serving: str
+    """The live one. States are compared as it finds them at their users' next events."""
 
     @classmethod
-    def load(cls, settings: Settings, names: Iterable[str]) -> ReleaseSet:
+    def load(cls, settings: Settings, names: Iterable[str], serving: str) -> ReleaseSet:
         """Load the releases from their folders, with the item vectors and the co-visit table from the topics."""
         item_ids, numbers = ItemVocabulary(), ReleaseNumbers()
         records = clients.read_to_end(settings, [Topics(settings).item_vectors])
         entries = group_by_release(records, RankerMetrics(CollectorRegistry()))
         live = {}
-        for name in sorted(names):
+        for name in sorted({*names, serving}):
             files = release.open_release(release.folder_of(settings.releases_dir, name))
             live[name] = ServableRelease.load(files, files.manifest, numbers.number(name))
-            change = item_vector_update(name, entries[name], item_ids)
+            change = item_vector_update(name, entries.get(name, {}), item_ids)
             if change is not None:
                 change.apply(live[name].index)
                 live[name].index.rebuild()
-        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, settings)
+        return cls(live, _load_neighbours(settings, item_ids), item_ids, numbers, settings, serving)
 
     def policy(self, release: str) -> Policy:
         """The policy by which a release serves."""
         return Policy.from_settings(self.settings, self.live[release].manifest.policy)
 
-    def empty_states(self, layout: StateLayout, release: str) -> UserStates:
-        """States of no users, with the vector sizes of the release."""
-        manifest = self.live[release].manifest
+    def empty_states(self, layout: StateLayout) -> UserStates:
+        """States of no users, with the vector sizes of the live release."""
+        manifest = self.live[self.serving].manifest
         return UserStates(layout, manifest.dims, manifest.state_dims)
 
-    def encoded_states(self, release: str, states: UserStates, user_ids: Iterable[str]) -> dict[str, UserState]:
-        """Each user's state as this release finds it at the user's next event: what another encoded is re-encoded."""
+    def encoded_states(self, states: UserStates, user_ids: Iterable[str]) -> dict[str, UserState]:
+        """Each user's state as the live release finds it at the user's next event: what another encoded is re-encoded.
+
+        The release that ranked last will not do. A ranker may go on with it while others rank with the next one; and
+        these replay, where they recover, events that it ranked, and leave it to their users' next events to encode
+        them.
+        """
         user_ids = list(user_ids)
         slots = states.slots(user_ids)
-        user_update.reencode_stale_users(self.live[release], states, slots)
+        user_update.reencode_stale_users(self.live[self.serving], states, slots)
         saved = save(states, slots, self.item_ids, self.numbers)
         return {
             user_id: msgspec.structs.replace(state, next_offset=0)
@@ -80,12 +87,11 @@ class ReleaseSet:
 
 
 class ReferenceRun:
-    """Replays the events of one partition; `last_release` is the one that ranked last in the chaos run."""
+    """Replays the events of one partition."""
 
-    def __init__(self, releases: ReleaseSet, layout: StateLayout, last_release: str) -> None:
+    def __init__(self, releases: ReleaseSet, layout: StateLayout) -> None:
         self._releases = releases
-        self._last_release = last_release
-        self._states = releases.empty_states(layout, last_release)
+        self._states = releases.empty_states(layout)
         self._user_ids: dict[str, None] = {}  # in order of their first event
         self.scores: dict[EventPosition, list[list[float]]] = {}
         """Scores of the slate of each placement for each ranked event, best first."""
@@ -107,10 +113,10 @@ class ReferenceRun:
             restore_last_slates(self._states, slot, ranking, self._releases.item_ids, self._releases.numbers)
 
     def final_states(self) -> dict[str, UserState]:
-        """Every user's state, encoded by the release that ranked last."""
-        manifest = self._releases.live[self._last_release].manifest
+        """Every user's state as the live release finds it."""
+        manifest = self._releases.live[self._releases.serving].manifest
         self._states.resize_vectors(manifest.dims, manifest.state_dims)
-        return self._releases.encoded_states(self._last_release, self._states, self._user_ids)
+        return self._releases.encoded_states(self._states, self._user_ids)
 
     def _apply(self, received: Sequence[DecodedEvent], release_name: str | None) -> None:
         releases, events = self._releases, [event.event for event in received]
@@ -129,14 +135,12 @@ class ReferenceRun:
             self.scores[event.partition, event.offset] = [row[:n] for row, n in zip(scores, size, strict=True)]
 
 
-def restore_states(
-    saved: Mapping[str, SavedState], releases: ReleaseSet, layout: StateLayout, last_release: str
-) -> dict[str, UserState]:
-    """The saved states of users, encoded by the release that ranked last."""
-    states = releases.empty_states(layout, last_release)
+def restore_states(saved: Mapping[str, SavedState], releases: ReleaseSet, layout: StateLayout) -> dict[str, UserState]:
+    """The saved states of users as the live release finds them."""
+    states = releases.empty_states(layout)
     if saved:
         load(states, states.slots(saved), list(saved.values()), releases.item_ids, releases.numbers)
-    return releases.encoded_states(last_release, states, saved)
+    return releases.encoded_states(states, saved)
 
 
 def _load_neighbours(settings: Settings, item_ids: ItemVocabulary) -> CoVisitRows:

@@ -13,6 +13,7 @@ from anabranch.harness.chaos.reference import ReleaseSet
 from anabranch.harness.environment.reconciliation import EventPosition, LoggedEvent, reconcile
 from anabranch.kafka.offsets import Offsets
 from anabranch.kafka.records import OutboundRecord
+from anabranch.kafka.release_topic import read_release_notices
 from anabranch.settings import Settings
 from consumers.runtime.dead_letter import StoredDeadLetter
 
@@ -62,7 +63,9 @@ class Findings(Struct, frozen=True, kw_only=True):
 
 def verify(settings: Settings, contents: TopicContents, first_offsets: Offsets) -> Findings:
     """Check what the topics hold. Events from `first_offsets` on had to be ranked."""
-    releases = ReleaseSet.load(settings, {ranking.ranking.release for ranking in contents.rankings})
+    live = read_release_notices(settings).live
+    assert live is not None, "a run announces releases, and retires none without another"
+    releases = ReleaseSet.load(settings, {ranking.ranking.release for ranking in contents.rankings}, live.release)
     auditor = PartitionAuditor(settings, contents, releases, first_offsets)
     return _combine(contents, [auditor.audit(partition) for partition in contents.events])
 
