@@ -18,3 +18,8 @@ class ChangedItems(NamedTuple):
     by_new: NDArray[np.int64]
     """By pairs with new items, or new themselves."""
     otherwise: NDArray[np.int64]
+
+    @property
+    def in_turn(self) -> ChangedItems:
+        """The same, with nothing that goes before the others."""
+        return ChangedItems(np.empty(0, np.int64), np.sort(np.concatenate([self.by_new, self.otherwise])))

@@ -44,6 +44,8 @@ from consumers.runtime.publishers import TransactionAborted
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+CATCHING_UP = 1_000
+"""Events behind, of one partition, from which on no row goes before others: once, everything was new."""
 POLL_WAIT_MS = 200
 SAVE_INTERVAL_S = 60.0
 """A restart reads the events of so long again."""
@@ -215,7 +217,9 @@ class NeighboursJob:
             return
         now_s = time.monotonic()
         self._stream.watch_activity()
-        self._waiting.add(self._stream.counts.take_changed(), now_s)
+        changed = self._stream.counts.take_changed()
+        is_behind = self._lag is None or self._lag > CATCHING_UP
+        self._waiting.add(changed.in_turn if is_behind else changed, now_s)
         table = self._stream.rows(self._waiting.take(len(self._stream.item_ids), now_s), self._width)
         table = taken(table, self._published.differing(table))
         records = [

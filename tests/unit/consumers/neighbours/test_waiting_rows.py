@@ -31,6 +31,14 @@ def test_items_that_new_ones_changed_go_before_the_others() -> None:
     assert len(waiting) == CHANGED_ROWS + 1
 
 
+def test_what_is_taken_in_turn_waits_by_time_alone() -> None:
+    waiting = WaitingRows()
+    waiting.add(changed(range(CHANGED_ROWS)).in_turn, now_s=1.0)
+    waiting.add(changed([7_000], by_new=[5_000]).in_turn, now_s=2.0)
+    assert waiting.take(0, now_s=2.0).tolist() == list(range(CHANGED_ROWS))
+    assert waiting.take(0, now_s=2.0).tolist() == [5_000, 7_000]
+
+
 def test_an_item_is_looked_at_once_in_a_while_and_keeps_waiting_meanwhile() -> None:
     waiting = WaitingRows()
     for now_s, taken in [(1.0, [7]), (1.0 + REST_S / 2, []), (1.0 + REST_S, [7])]:
