@@ -156,14 +156,24 @@ def preview(
 
 
 def _change(settings: Settings, new: dict[str, Rule | None], by: str | None) -> list[RuleChange]:
-    import getpass
     import time
 
     from anabranch.kafka import clients
     from anabranch.kafka.rule_topic import change_rules
 
     clients.require_topics(settings)
-    return change_rules(settings, new, by or getpass.getuser(), time.time_ns() // 1_000_000)
+    return change_rules(settings, new, by or _login(), time.time_ns() // 1_000_000)
+
+
+def _login() -> str:
+    import getpass
+
+    from anabranch.errors import UsageError
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as error:  # as in a container whose user has no name
+        raise UsageError("this login has no name: say with --by who changes the rules") from error
 
 
 def _say(changes: list[RuleChange], wanted: int) -> None:
