@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +50,11 @@ class RulesInForce:
     hidden_share: float = 0.0
     """Of the servable items, those that are hidden on every placement."""
 
-    @property
+    @cached_property
     def pinned_items(self) -> Rows:
         """[m] the items that are pinned on any placement"""
-        return np.unique(np.concatenate([NO_PINS.item, *(pins.item for pins in self.pins.values())]))
+        items: Rows = np.unique(np.concatenate([NO_PINS.item, *(pins.item for pins in self.pins.values())]))
+        return items
 
 
 NO_RULES = RulesInForce()
