@@ -94,22 +94,16 @@ def ranking(
 
     Example: anabranch inspect ranking 2375
     """
-    import time
-
     import msgspec
 
-    from anabranch.cli.inspected_user import read_user
+    from anabranch.cli.inspected_user import read_ranking
     from anabranch.inspection.item_titles import read_titles
     from anabranch.inspection.told_reasons import mentioned_items, reasons_by_placement, tell
-    from anabranch.inspection.user_ranking import UserRanking
-    from consumers.releases.serving_copy import ServingCopy
 
     settings = settings_of(ctx)
-    user, copy = read_user(settings, user_id), ServingCopy.read(settings)
-    made = UserRanking(settings, copy.live, copy.co_visits, copy.item_ids, user)
-    holding = copy.rules.holding(time.time_ns() // 1_000_000)
-    reasons = reasons_by_placement(made, holding)
-    told = tell(made, reasons, holding, read_titles(settings, mentioned_items(made, reasons)))
+    user_ranking, holding = read_ranking(settings, user_id)
+    reasons = reasons_by_placement(user_ranking, holding)
+    told = tell(user_ranking, reasons, holding, read_titles(settings, mentioned_items(user_ranking, reasons)))
     if json:
         show_json(msgspec.to_builtins(told))
         return

@@ -1,4 +1,4 @@
-"""A user's events and rankings, for commands that look at one user."""
+"""A user's events, rankings, and the ranking of now, for commands that look at one user."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anabranch.inspection.user_history import InspectedUser
+    from anabranch.inspection.user_ranking import UserRanking
+    from anabranch.ranking.rules.rule_book import NumberedRule
     from anabranch.settings import Settings
 
 
@@ -26,3 +28,18 @@ def read_user(settings: Settings, user_id: str, ranking_limit: int = 1) -> Inspe
     if not user.events:
         raise UsageError(f"there are no events of user {user_id}")
     return user
+
+
+def read_ranking(settings: Settings, user_id: str) -> tuple[UserRanking, list[NumberedRule]]:
+    """The user's ranking, to be made here, and the rules that hold now. Reads the topics that a ranker reads, too.
+
+    Raises `UsageError` if there are no events of the user, or no release is ready to serve.
+    """
+    import time
+
+    from anabranch.inspection.user_ranking import UserRanking
+    from consumers.releases.serving_copy import ServingCopy
+
+    user, copy = read_user(settings, user_id), ServingCopy.read(settings)
+    ranking = UserRanking(settings, copy.live, copy.co_visits, copy.item_ids, user)
+    return ranking, copy.rules.holding(time.time_ns() // 1_000_000)

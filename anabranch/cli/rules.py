@@ -130,24 +130,18 @@ def preview(
 
     Example: anabranch rules preview 2375 --with summer.json
     """
-    import time
-
-    from anabranch.cli.inspected_user import read_user
+    from anabranch.cli.inspected_user import read_ranking
     from anabranch.input_files.rules import read_rule_file
-    from anabranch.inspection.user_ranking import UserRanking
     from anabranch.ranking.rules.rule_book import numbered
-    from consumers.releases.serving_copy import ServingCopy
 
     settings = settings_of(ctx)
     tried = [] if file is None else read_rule_file(file)
     _require_placements(settings, tried)
-    user, copy = read_user(settings, user_id), ServingCopy.read(settings)
-    ranking = UserRanking(settings, copy.live, copy.co_visits, copy.item_ids, user)
-    holding = copy.rules.holding(time.time_ns() // 1_000_000)
+    ranking, holding = read_ranking(settings, user_id)
     before = ranking.slates([] if file is None else holding)
     ids = {rule.rule_id for rule in tried}
     others = [entry for entry in holding if entry.rule.rule_id not in ids]
-    after = ranking.slates([*others, *(numbered(rule, copy.item_ids) for rule in tried)])
+    after = ranking.slates([*others, *(numbered(rule, ranking.item_ids) for rule in tried)])
     if json:
         show_json({"before": before, "after": after})
     else:
