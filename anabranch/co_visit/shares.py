@@ -39,19 +39,20 @@ class _Sharing(NamedTuple):
 
 
 def table_rows(
-    counts: CoVisitCounts, items: NDArray[np.int64], width: int, texts: TextPrior = NO_TEXTS
+    counts: CoVisitCounts, items: NDArray[np.int64], width: int, min_users: int, texts: TextPrior = NO_TEXTS
 ) -> CoVisitTable:
     """The strongest `width` neighbours of the items [n], each of which was visited.
 
-    An item that fewer than the rule's `min_users` visited has the day of its first visit, and neighbours by text.
+    Pairs of fewer than `min_users` do not count. An item that fewer visited has the day of its first visit, and
+    neighbours by text.
     """
     memory, rule = counts.memory, counts.rule
     neighbours, share = np.full((len(items), width), -1, np.int32), np.zeros((len(items), width), np.float32)
-    _strongest(memory, _sharing(counts, texts), items, neighbours, share)
+    _strongest(memory, _sharing(counts, min_users, texts), items, neighbours, share)
     columns = memory.items
     users, first_ms = columns.users[items], columns.first_ms[items]
     repeat_rate = (columns.returned[items] + rule.repeat_prior * UNKNOWN_REPEAT_RATE) / (users + rule.repeat_prior)
-    is_shared = users >= rule.min_users
+    is_shared = users >= min_users
     return CoVisitTable(
         item=items.astype(np.int32),
         neighbours=neighbours,
@@ -71,12 +72,14 @@ def summed_shares(
     """
     newest = counts.newest_items(user, scoring.recent)
     weights = np.array(scoring.weights[: len(newest)])
-    return _summed(counts.memory, _sharing(counts, texts), newest, weights, scoring.own_share, scratch)
+    return _summed(
+        counts.memory, _sharing(counts, counts.rule.min_users, texts), newest, weights, scoring.own_share, scratch
+    )
 
 
-def _sharing(counts: CoVisitCounts, texts: TextPrior) -> _Sharing:
+def _sharing(counts: CoVisitCounts, min_users: int, texts: TextPrior) -> _Sharing:
     rule = counts.rule
-    return _Sharing(rule.damping, rule.min_users, rule.text_prior * counts.newest_weight, texts)
+    return _Sharing(rule.damping, min_users, rule.text_prior * counts.newest_weight, texts)
 
 
 @compiled

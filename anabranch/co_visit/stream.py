@@ -103,7 +103,7 @@ class CoVisitStream:
         """The rows of those of the items [n] that have one."""
         users = self.counts.memory.items.users
         items = items[items < len(users)]  # of the others there were only duplicates
-        return table_rows(self.counts, items[users[items] > 0], width)
+        return table_rows(self.counts, items[users[items] > 0], width, self.counts.rule.min_users)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, to go on from later."""

@@ -70,4 +70,11 @@ class CoVisitModel:
 
     def table(self, width: int = 20) -> CoVisitTable:
         """The strongest `width` neighbours of every item seen, by item number. Without events it has no rows."""
-        return table_rows(self._counts, self._counts.visited_items, width, self._texts)
+        return self._table(width, self.rule.min_users)
+
+    def private_table(self, width: int) -> CoVisitTable:
+        """The same with pairs of a single user, whatever the rule's `min_users`: it must not be published."""
+        return self._table(width, min_users=1)
+
+    def _table(self, width: int, min_users: int) -> CoVisitTable:
+        return table_rows(self._counts, self._counts.visited_items, width, min_users, self._texts)

@@ -212,7 +212,7 @@ class Evaluation:
         rows, _ = bench.rows_of_test_users(benchmark)
         rules = config.rules
         points = prediction_points_before(benchmark.log.take(rows), np.searchsorted(rows, tested.row), rules)
-        for seed in [config.co_visit_seed_model(), *config.seed_models(config)]:
+        for seed in config.all_seed_models():
             with bar(f"Seed model {seed.name}", None) as advance:
                 seed.fit(train_log.with_items(), texts, lambda share: None)
                 ranks = seed_ranks(seed, points, tested.item, rules.slate)

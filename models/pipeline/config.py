@@ -174,9 +174,15 @@ class ReleaseCandidateConfig:
         return CoVisitModel(self.co_visits, self.policy.co_visit_scoring, text_vectors)
 
     def co_visit_seed_model(self) -> CoVisitSeedModel:
-        """The co-visit seed model, by the same rule; its table is at least as wide as the published one."""
+        """The co-visit seed model, by the same rule. It learns from pairs of few users too, which are not published,
+        and from at least as many neighbours as are.
+        """
         width = max(CoVisitSeedModel.width, self.policy.neighbours)
         return CoVisitSeedModel(self.co_visits, self.policy.co_visit_scoring, width=width)
+
+    def all_seed_models(self) -> list[SeedModel]:
+        """The co-visit seed model and the configured ones, none of them fitted."""
+        return [self.co_visit_seed_model(), *self.seed_models(self)]
 
     @property
     def uses_seed_models(self) -> bool:

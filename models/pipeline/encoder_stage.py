@@ -13,12 +13,12 @@ from torch import Tensor
 from anabranch.co_visit.table import CoVisitTable
 from anabranch.input_files.times import as_iso
 from anabranch.release import Release
+from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog, NotEnoughData
 from models.networks.encoder import EncoderConfig, SharedEncoder, stored_dims
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
-from models.seeds.co_visit import CoVisitSeedModel
 from models.seeds.seed_model import SeedModel
 from models.sharing.strategy import TrainingData
 from models.sharing.teachers import Fold, Teachers, fit_folds, fold_ends
@@ -35,10 +35,10 @@ scored on the rest."""
 
 @dataclass(frozen=True)
 class FittedSeedModels:
-    """The seed models, the co-visit model first, and its table, which serves."""
+    """The seed models, the co-visit model first, and the co-visit table that serves."""
 
     models: Sequence[SeedModel]
-    co_visit: CoVisitTable
+    served_co_visits: CoVisitTable
     teachers: Teachers | None
     """The same, and their earlier fits; None if no strategy needs them."""
 
@@ -48,36 +48,31 @@ def fit_seed_models(
 ) -> FittedSeedModels:
     """Fit the co-visit model and, if a later stage needs them, the configured seed models, and their earlier fits."""
     log, text_vectors = inputs.before, catalogue.text_vectors
-    co_visit, *others = _seed_models(config)
-    assert isinstance(co_visit, CoVisitSeedModel)
-    models: list[SeedModel] = [co_visit, *(others if config.uses_seed_models else ())]
-    for model in models:
+    co_visit = config.co_visit_seed_model()
+    others = _teaching(config.seed_models(config), config) if config.uses_seed_models else []
+    with stages(f"seed {co_visit.name}") as done:
+        counted = count_co_visits(inputs.encoder_log, catalogue, config, done)
+        served = counted.table(config.policy.neighbours)
+        co_visit.learn_from(counted, len(text_vectors))
+    for model in others:
         with stages(f"seed {model.name}") as done:
             model.fit(log, text_vectors, done)
-    assert co_visit.table is not None
-    teach = _teaching(models, config)
+    teach = _teaching([co_visit, *others], config)
     if config.distillation is None:
-        return FittedSeedModels(teach, co_visit.table, None)
+        return FittedSeedModels(teach, served, None)
     ends = fold_ends(log, inputs.new_since_ms if inputs.parent else 0, config.distillation.folds)
     with stages("teachers") as done:
-        folds = fit_folds(lambda: _teaching(_seed_models(config), config), log, ends, text_vectors, done)
+        folds = fit_folds(lambda: _teaching(config.all_seed_models(), config), log, ends, text_vectors, done)
     teachers = Teachers([*folds, Fold(inputs.order_from_ms, teach)], config.rules)
-    return FittedSeedModels(teach, co_visit.table, teachers)
+    return FittedSeedModels(teach, served, teachers)
 
 
-def fit_co_visits(
+def count_co_visits(
     log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, done: Done = lambda share: None
-) -> CoVisitTable:
-    """The table of the co-visit seed model, fitted to a log."""
-    model = config.co_visit_seed_model()
-    model.fit(log, catalogue.text_vectors, done)
-    assert model.table is not None
-    return model.table
-
-
-def _seed_models(config: ReleaseCandidateConfig) -> list[SeedModel]:
-    """The seed models that are needed, not fitted; the co-visit model, whose table serves, always first."""
-    return [config.co_visit_seed_model(), *_teaching(config.seed_models(config), config)]
+) -> CoVisitModel:
+    """The co-visits of a log as serving counts them: with the searches, which continue a session."""
+    model = config.co_visit_model(catalogue.text_vectors)
+    return model.fit(log, lambda events: done(events / len(log)))
 
 
 def _teaching(models: Sequence[SeedModel], config: ReleaseCandidateConfig) -> list[SeedModel]:

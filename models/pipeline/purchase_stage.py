@@ -8,7 +8,6 @@ older moments with that one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,6 @@ from tempfile import TemporaryDirectory
 from safetensors.torch import load as load_weights
 from safetensors.torch import save_file
 
-from anabranch.co_visit.table import CoVisitTable
 from anabranch.ranking.inference.item_encoder import item_numbers
 from anabranch.release import Release
 from models.data.event_log import EventLog
@@ -29,7 +27,7 @@ from models.offline.offline_ranker import OfflineRanker
 from models.offline.purchase_examples import PURCHASE, purchase_examples
 from models.pipeline.catalogue import ITEMS, Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
-from models.pipeline.encoder_stage import load_encoder
+from models.pipeline.encoder_stage import count_co_visits, load_encoder
 from models.pipeline.list_ranker_stage import load_ranker
 from models.stages import Stages
 
@@ -57,7 +55,6 @@ def hold_back(encoder: SharedEncoder, log: EventLog, folder: Path) -> None:
 def unseen_moments(
     inputs: PipelineInputs,
     catalogue: Catalogue,
-    fit_co_visits: Callable[[EventLog], CoVisitTable],
     ranker: OfflineRanker,
     folder: Path,
     config: ReleaseCandidateConfig,
@@ -74,7 +71,7 @@ def unseen_moments(
     from_ms = max(from_ms, parent.manifest.window.order_from)
     with TemporaryDirectory(dir=folder) as scratch:
         encoder = _write_held_back(parent, folder, Path(scratch))
-        table = fit_co_visits(inputs.log.split(from_ms)[0])
+        table = count_co_visits(inputs.log.split(from_ms)[0], catalogue, config).table(config.policy.neighbours)
         return UnseenMoments(load_ranker(inputs, catalogue, table, Path(scratch), encoder.config, config), from_ms)
 
 

@@ -28,7 +28,6 @@ from models.pipeline.encoder_stage import (
     ENCODER_WEIGHTS,
     FittedSeedModels,
     fine_tune,
-    fit_co_visits,
     fit_seed_models,
     new_encoder,
     search_sharing,
@@ -147,15 +146,13 @@ def make_release_candidate(
     export_encoder(encoder, folder)
 
     with stages("item index"):
-        ranker = provisional_ranker(inputs, catalogue, seed_models.co_visit, folder, encoder.config, config)
+        ranker = provisional_ranker(inputs, catalogue, seed_models.served_co_visits, folder, encoder.config, config)
     held_out = hold_out_points(inputs, config)
     list_ranker = train_list_ranker(inputs, held_out, ranker, folder, config, stages)
     comparison = _compare_seed_models(seed_models, list_ranker.ranker, held_out, stages)
     hold_back(encoder, inputs.log, folder)
     with stages("purchase moments"):
-        moments = unseen_moments(
-            inputs, catalogue, lambda log: fit_co_visits(log, catalogue, config), list_ranker.ranker, folder, config
-        )
+        moments = unseen_moments(inputs, catalogue, list_ranker.ranker, folder, config)
     purchase = _train_purchase_head(inputs, moments, folder, config, stages)
 
     window_data = catalogue.training_data(inputs.log, seed_models.teachers, inputs.order_from_ms)

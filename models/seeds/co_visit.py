@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -24,17 +24,20 @@ class CoVisitSeedModel:
     rule: CoVisitRule = field(default_factory=CoVisitRule)
     scoring: CoVisitScoring = field(default_factory=CoVisitScoring)
     table: CoVisitTable | None = None
-    """Set by `fit`."""
+    """What it learned; not the one that serves, which has no pairs of few users."""
     width: int = 64
     """Neighbours per item."""
     name: str = "co_visit"
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
-        """Count the log's co-visits, with the text prior of the rule, and of few users: these are not published."""
-        rule = replace(self.rule, min_users=1)
-        model = CoVisitModel(rule, self.scoring, text_vectors).fit(log, lambda events: done(events / len(log)))
-        self.table = model.table(self.width)
-        self._shares = _share_matrix(self.table, len(text_vectors))
+        """Count the log's co-visits, with the text prior of the rule, and learn from them."""
+        model = CoVisitModel(self.rule, self.scoring, text_vectors)
+        self.learn_from(model.fit(log, lambda events: done(events / len(log))), len(text_vectors))
+
+    def learn_from(self, counted: CoVisitModel, items: int) -> None:
+        """Score the items 0 to `items` - 1 by counts that are made already, pairs of a single user among them."""
+        self.table = counted.private_table(self.width)
+        self._shares = _share_matrix(self.table, items)
 
     def predict_top_k(self, contexts: Contexts, k: int) -> TopK:
         """See `SeedModel`. Confidence: the share of the recent items that have neighbours."""

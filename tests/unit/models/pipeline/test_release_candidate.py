@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anabranch import release
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
+from models.co_visit.model import CoVisitModel
 from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import EncoderConfig, SharedEncoder
@@ -24,6 +26,7 @@ from models.networks.list_ranker import ListRankerConfig
 from models.networks.purchase_head import PurchaseConfig
 from models.networks.stored_names import stored_settings
 from models.networks.text_transformer import TextConfig
+from models.offline.offline_ranker import neighbour_table
 from models.pipeline.catalogue import DOMAINS
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.pipeline.encoder_stage import ENCODER_WEIGHTS
@@ -236,3 +239,18 @@ def type_moved(weights: Path, parent: Release) -> float:
     """By how much the type vector of searches differs from the parent's."""
     before, after = (load_file(file)["step.type_vector.weight"] for file in (parent.folder / ENCODER_WEIGHTS, weights))
     return float((after - before)[SEARCH].norm())
+
+
+def test_the_list_ranker_learns_from_the_co_visits_that_rankers_will_have(log: EventLog, tmp_path: Path) -> None:
+    """Only pairs of all users are published here, as most pairs have more than a few users."""
+    config = replace(CONFIG, co_visits=CoVisitRule(min_users=8), keep_provisional=True, comparison_points=0)
+    inputs = PipelineInputs(log, ITEMS, HALF_MS)
+    candidate = make_release_candidate(inputs, tmp_path / "made", cache=tmp_path, config=config)
+    learned_from = candidate.provisional
+    assert learned_from is not None
+    published = CoVisitModel(config.co_visits).fit(inputs.encoder_log).table(config.policy.neighbours)
+    served = neighbour_table(published, learned_from.item_ids, log, config.policy.neighbours)
+    of_single_users = CoVisitModel(replace(config.co_visits, min_users=1)).fit(inputs.encoder_log).table()
+    assert (of_single_users.neighbours >= 0).sum() > (published.neighbours >= 0).sum() > 0
+    for known, expected in zip(learned_from.neighbours.columns, served.columns, strict=True):
+        np.testing.assert_array_equal(known, expected)
