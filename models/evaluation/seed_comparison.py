@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.feedback import NOT_ON_SLATE
 from anabranch.ranking.pipeline.slates import ScoredCandidates
-from models.data.event_batches import move_last_events_to
 from models.data.event_log import NONE, EventLog
 from models.data.sequences import Positions
 from models.evaluation.paired_differences import OVERALL
@@ -20,7 +19,7 @@ from models.evaluation.slices import Mask, cut_slices, repeats
 from models.evaluation.summaries import ImprovementByCutoff, Quality, improvement_by_cutoff
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import OfflineRanker
-from models.offline.ranking_lists import candidate_batches
+from models.offline.ranking_lists import candidates_before
 from models.seeds.seed_model import SeedModel
 from models.stages import Done
 
@@ -100,20 +99,12 @@ def compare_seed_models(
 
 
 def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positions) -> Ranks:
-    """Positions of the items of the events at rows [M], all from `start` on, on slates made right before the events.
-
-    Other events only update user states, so this is faster than `rank_events`.
-    """
-    order, before = move_last_events_to(log, start)  # rows from `start` on keep their index
-    log, start = log.take(order), start - before
-    previous = log.previous()[rows] - start
-    chosen = np.zeros(len(log) - start, np.bool_)
-    chosen[previous] = True
-    slates = np.full((len(chosen), ranker.layout.slate), -1, np.int32)
-    for batch in candidate_batches(ranker, log.take(slice(0, start)), log.take(slice(start, None)), chosen):
+    """Positions of the items of the events at rows [M], all from `start` on, on slates made right before the events."""
+    slates = np.full((len(log), ranker.layout.slate), -1, np.int32)
+    for batch in candidates_before(ranker, log, start, rows):
         scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
         slates[batch.row] = scored.best(ranker.policy, 0, ranker.layout.slate).items
-    hit = slates[previous] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
+    hit = slates[rows] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
 
 

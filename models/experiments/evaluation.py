@@ -25,6 +25,7 @@ from models.evaluation.summaries import Quality, improvement_by_cutoff, quality_
 from models.experiments import benchmark as bench
 from models.experiments.attribution import CompleteRanking, rank_without, trained_again
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
+from models.experiments.candidates_of_test import candidates_of_test
 from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
 from models.experiments.continual import Period, run_periods
 from models.experiments.input_data import Division, InputFiles, read_benchmark, read_weeks
@@ -99,6 +100,8 @@ class Evaluation:
             ranker = bench.offline_ranker(benchmark, trained.release, self.data_dir)
             with bar("Rank the test", None) as advance:
                 tested = bench.rank_test(benchmark, ranker, advance)
+            with bar("Candidates of the test", None) as advance:
+                candidates = candidates_of_test(benchmark, ranker, tested, advance)
             texts = item_text_vectors(trained.release, benchmark.items, self.data_dir)
             without = dict(self._without(parts, benchmark, ranker, trained.provisional))
         seed_models = dict(self._rank_by_seed_models(benchmark, tested, texts))
@@ -108,6 +111,7 @@ class Evaluation:
             **trained.summary,
             **({} if self.division.train_on is None else {"rows": self.division.train_on.value}),
             **_quality(tested.rank, tested),
+            "candidates": msgspec.to_builtins(candidates),
             "placements": msgspec.to_builtins(
                 quality_by_placement(tested.ranks[:, 1:], ranker.policy.placements[1:], tested.slices["repeat"])
             ),

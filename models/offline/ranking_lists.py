@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.user_update import update_user_states
-from anabranch.ranking.retrieval.candidates import Candidates, propose
+from anabranch.ranking.retrieval.candidate_columns import Candidates
+from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_batches import move_last_events_to
 from models.data.event_log import EventLog
 from models.networks.list_ranker import Floats, Positions, RankingLists
+from models.offline.candidate_coverage import ProposedItems
 from models.offline.offline_ranker import OfflineRanker, Playback
 from models.stages import Advance
 
@@ -41,9 +43,18 @@ class ListSample:
     random_seed: int
 
 
+@dataclass(frozen=True)
+class SampledLists:
+    """The lists of the sampled events whose item is among the candidates."""
+
+    lists: RankingLists
+    proposed: ProposedItems
+    """Before all sampled events, also those that have no list."""
+
+
 def ranking_lists(
     ranker: OfflineRanker, log: EventLog, sample: ListSample, done: Advance = lambda n: None
-) -> RankingLists:
+) -> SampledLists:
     """Lists of candidates, each made from its user's state right before a sampled event.
 
     A list whose candidates do not include the event's item is dropped. Calls `done(n)` after every n events.
@@ -55,12 +66,28 @@ def ranking_lists(
     labelled = next_item >= 0
     probability = sample.lists / max(int(labelled.sum()), 1)
     chosen = labelled & (np.random.default_rng(sample.random_seed).random(len(after)) < probability)
-    return RankingLists.concatenate(
-        [
-            _lists_with_positive(batch, next_item[batch.row])
-            for batch in candidate_batches(ranker, log.take(slice(0, start)), after, chosen, done)
-        ]
-    )
+    lists, proposed = [], []
+    for batch in candidate_batches(ranker, log.take(slice(0, start)), after, chosen, done):
+        item = next_item[batch.row]
+        lists.append(_lists_with_positive(batch, item))
+        proposed.append(ProposedItems.of_queries(batch.candidates, item))
+    return SampledLists(RankingLists.concatenate(lists), ProposedItems.concatenate(proposed))
+
+
+def candidates_before(
+    ranker: OfflineRanker, log: EventLog, start: int, rows: Positions, done: Advance = lambda n: None
+) -> Iterator[CandidateBatch]:
+    """The candidates right before the events at `rows` [M], all from `start` on and none the first of its user.
+
+    Other events only update user states, so this is faster than `rank_events`. `row` of each batch is of the log.
+    """
+    order, moved = move_last_events_to(log, start)  # rows from `start` on keep their index
+    log, start = log.take(order), start - moved
+    next_row = np.full(len(log) - start, -1, np.int64)
+    next_row[log.previous()[rows] - start] = rows
+    before, after = log.take(slice(0, start)), log.take(slice(start, None))
+    for batch in candidate_batches(ranker, before, after, next_row >= 0, done):
+        yield replace(batch, row=next_row[batch.row])
 
 
 def candidate_batches(

@@ -25,6 +25,7 @@ from models.evaluation.seed_comparison import ComparisonPoints, draw_prediction_
 from models.networks.encoder import EncoderConfig
 from models.networks.list_ranker import ListRanker, fit_list_ranker
 from models.networks.onnx_export import export_list_ranker
+from models.offline.candidate_coverage import CandidateCoverage
 from models.offline.offline_ranker import OfflineRanker, index_catalogue, neighbour_table
 from models.offline.ranking_lists import ListSample, ranking_lists
 from models.pipeline.catalogue import Catalogue
@@ -45,6 +46,8 @@ class ListRankerResult:
     """Largest absolute difference of the ONNX file to PyTorch, by file."""
     lists: int
     """Lists that it was trained on."""
+    candidates: CandidateCoverage
+    """At the events whose lists were wanted."""
 
 
 def provisional_ranker(
@@ -102,7 +105,8 @@ def train_list_ranker(
     sample = ListSample(start, held_out.rows, config.ranking_lists, config.random_seed)
     events = max(len(inputs.log), 1)
     with stages("order lists") as done:
-        lists = ranking_lists(ranker, inputs.log, sample, lambda n: done(n / events))
+        sampled = ranking_lists(ranker, inputs.log, sample, lambda n: done(n / events))
+    lists = sampled.lists
     if not len(lists):
         raise _nothing_to_order(inputs.after, config.policy)
     trained, curve = max(len(lists) * config.list_ranker.epochs, 1), stages.curves.for_stage("order")
@@ -114,7 +118,8 @@ def train_list_ranker(
     save_file(network.state_dict(), folder / LIST_RANKER_WEIGHTS)
     parity = export_list_ranker(network, folder)
     served = OnnxListRanker(UnverifiedRelease(folder), config.threads)
-    return ListRankerResult(replace(ranker, live=replace(ranker.live, order=served)), parity, len(lists))
+    trained_ranker = replace(ranker, live=replace(ranker.live, order=served))
+    return ListRankerResult(trained_ranker, parity, len(lists), sampled.proposed.coverage())
 
 
 def _nothing_to_order(window: EventLog, policy: Policy) -> NotEnoughData:

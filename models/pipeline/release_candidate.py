@@ -21,6 +21,7 @@ from models.networks.onnx_export import export_encoder, export_purchase_head
 from models.networks.stored_names import stored_settings
 from models.networks.text_adapter import adapt
 from models.networks.text_transformer import TextConfig, export_text, load_transformer
+from models.offline.candidate_coverage import CandidateCoverage
 from models.offline.offline_ranker import OfflineRanker
 from models.pipeline.catalogue import Catalogue
 from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
@@ -72,6 +73,8 @@ class ReleaseCandidate:
     """Wall time by stage."""
     curves: dict[str, Points]
     """Losses by step, thinned, by `STAGE/LOSS`."""
+    candidates: CandidateCoverage
+    """Where the list ranker's lists were made."""
     seed_comparison: SeedComparison | None
     """Each seed model compared with the shared ranking; None if it was not measured."""
     seed_models: Sequence[SeedModel] = ()
@@ -174,6 +177,7 @@ def make_release_candidate(
         absent={} if purchase.absent is None else {"purchase": purchase.absent},
         seconds=stages.seconds,
         curves=stages.curves.thinned(),
+        candidates=list_ranker.candidates,
         seed_comparison=comparison,
         seed_models=seed_models.models,
         provisional=ranker if config.keep_provisional else None,

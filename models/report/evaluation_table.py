@@ -25,6 +25,7 @@ def show(results: Mapping[str, Any]) -> None:
         console.print(_ways(results["ways"]))
         return
     console.print(_qualities(results))
+    console.print(_candidates(results["candidates"]))
     if "cost" in results:
         cost = results["cost"]
         memory = f"{cost['peak_bytes'] / 2**30:.1f} GiB at most"
@@ -52,6 +53,18 @@ def _qualities(results: Mapping[str, Any]) -> Table:
         table.add_row(*_row(f"seed model {name}", seed["all"]))
     for name, rest in results["without"].items():
         table.add_row(*_row(f"without {name}", rest["all"]))
+    return table
+
+
+def _candidates(by_slice: Mapping[str, Any]) -> Table:
+    """What each source brings: a share is of the events, and bounds the recall."""
+    sources = list(by_slice["all"]["sources"])
+    title = "Next items among the candidates, by what proposes them (in brackets: and nothing else does)"
+    table = Table("Events", "number", "candidates", "share", *sources, title=title, title_justify="left")
+    for name, coverage in by_slice.items():
+        shares = [f"{source['share']:.3f} ({source['alone']:.3f})" for source in coverage["sources"].values()]
+        counts = f"{coverage['events']:,}", f"{coverage['candidates']:.0f}", f"{coverage['share']:.3f}"
+        table.add_row(name, *counts, *shares)
     return table
 
 

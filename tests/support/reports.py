@@ -15,6 +15,7 @@ from models.gate.findings import Finding
 from models.gate.release_gate import Verdict
 from models.gate.requirements import CALIBRATION, COVERAGE, Requirement
 from models.metrics.bootstrap import Interval
+from models.offline.candidate_coverage import CandidateCoverage, SourceCoverage
 from models.pipeline.release_candidate import ReleaseCandidate
 from models.report.page import render
 from models.report.report import Report
@@ -135,6 +136,12 @@ def report(
         absent=dict(absent or {}),
         seconds={"seed als": 1.5, "sharing": 4.5},
         curves=dict(curves or {}),
+        candidates=CandidateCoverage(
+            events=2400,
+            candidates=112.4,
+            share=0.866,
+            sources={"co_visits": SourceCoverage(share=0.512, alone=0.101)},
+        ),
         seed_comparison=known,
     )
     manifest = Manifest(

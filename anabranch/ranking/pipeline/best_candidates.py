@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from anabranch.ranking.jit import compiled, compiled_inline
-from anabranch.ranking.retrieval.candidates import Candidates
+from anabranch.ranking.retrieval.candidate_columns import Candidates
 from anabranch.ranking.retrieval.item_attributes import NO_NAME
 from anabranch.ranking.rules_in_force import Pins
 from anabranch.ranking.top_k import insert_best_first

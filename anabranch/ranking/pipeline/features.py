@@ -9,7 +9,7 @@ import numpy as np
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.item_classes import Classes, item_class
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.retrieval.candidates import Candidates
+from anabranch.ranking.retrieval.candidate_columns import Candidates
 from anabranch.ranking.retrieval.co_visit_table import FLOOR, CoVisitColumns, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns, ItemIndex
 from anabranch.ranking.types import Floats, Rows

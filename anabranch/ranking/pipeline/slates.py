@@ -21,7 +21,8 @@ from anabranch.ranking.pipeline.exploration import Places, candidates_needed, ex
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.candidates import Candidates, propose
+from anabranch.ranking.retrieval.candidate_columns import Candidates
+from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns
 from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows

@@ -8,13 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from anabranch.ranking.item_classes import item_classes
 from anabranch.ranking.pipeline.features import FEATURES, build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import make_slates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.reasons.shapley import Contributions, contributions
-from anabranch.ranking.retrieval.candidates import Candidates, propose
+from anabranch.ranking.retrieval.candidate_columns import BY_INDEX, Candidates
+from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.retrieve import retrieve
 from anabranch.ranking.types import Floats, Positions, Rows
@@ -136,17 +136,10 @@ class ExplainedRanking:
         return build_features(self.query, self._candidates, self.live.index, self.co_visits, compared)
 
     @cached_property
-    def _found(self) -> list[int]:
-        """What the index proposes, best first: see `ItemFilter.retrieval_k`."""
-        found: list[int] = retrieve(self.live.index, self.query, self.policy)[0].tolist()
-        classes = item_classes(self._candidates.own_count, self._candidates.session_count)
-        counted = np.cumsum(
-            [
-                item in self._candidate and self.policy.retrieval_classes[classes[self._candidate[item]]]
-                for item in found
-            ]
-        )
-        return found[: int(np.searchsorted(counted, self.policy.retrieval_k)) + 1]
+    def _retrieved(self) -> list[int]:
+        """What the index finds, best first; not all of it is proposed."""
+        retrieved: list[int] = retrieve(self.live.index, self.query, self.policy)[0].tolist()
+        return retrieved
 
     def _contributions(self, chosen: Positions) -> Contributions:
         groups = [np.array([FEATURES.index(name) for name in names]) for names in FEATURE_GROUPS.values()]
@@ -164,8 +157,8 @@ class ExplainedRanking:
         neighbour = self._strongest_neighbour(item)
         if neighbour is not None:
             yield neighbour
-        if item in self._found:
-            yield Near(self._found.index(item) + 1)
+        if self._candidates.proposed_by[c] & BY_INDEX:
+            yield Near(self._retrieved.index(item) + 1)
 
     def _strongest_neighbour(self, item: int) -> Neighbour | None:
         strongest, most = None, 0.0

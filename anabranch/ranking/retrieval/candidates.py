@@ -9,60 +9,24 @@ import numpy as np
 from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidate_columns import (
+    BY_CO_VISITS,
+    BY_INDEX,
+    BY_OWN_EVENTS,
+    BY_RULES,
+    Candidates,
+)
 from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
 from anabranch.ranking.retrieval.item_attributes import NO_NAME
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.retrieval.retrieve import retrieve
-from anabranch.ranking.types import Counts, Floats, Hashes, Mask, Rows, Seconds
+from anabranch.ranking.types import Counts, Floats, Hashes, Mask, Rows
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 HASH = 0x9E3779B1
 """Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
 FREE, EXCLUDED = -1, -2
 """Values of a hash table entry: unoccupied; its item is excluded."""
-NEVER_S = 2**32 - 1
-"""First event time of an item that the user has had no event about."""
-
-
-class Candidates(NamedTuple):
-    """N candidates of B queries, flat and grouped by query; an item is a candidate of a query at most once."""
-
-    query: Counts  # [N] ascending
-    item: Rows  # [N]
-    co_visit_last: Floats  # [N] weight as a neighbour of the newest history item
-    co_visit_recent: Floats  # [N] score by the co-visits of the newest items: see `CoVisitScoring`
-    own: Floats  # [N] decayed count of the user's own events about it, 0 where there are none
-    own_count: Floats  # [N] number of those events
-    own_first_s: Seconds  # [N] time of the first
-    own_last_s: Seconds  # [N] and of the last
-    session_at: Counts  # [N] events since its last one in the current session, 0 for the newest; -1: none
-    session_count: Counts  # [N] its events in the current session
-    co_visit_session: Floats  # [N] sum of its weights as a neighbour of each item of the current session
-    session_category: Counts  # [N] events of the current session about items of its category
-    all_own: Floats  # [B] decayed count of all the user's own events
-
-    @classmethod
-    def empty(cls, n: int, queries: int) -> Candidates:
-        """Room for n candidates."""
-        return cls(
-            query=np.empty(n, np.int32),
-            item=np.empty(n, np.int32),
-            co_visit_last=np.zeros(n, np.float32),
-            co_visit_recent=np.zeros(n, np.float32),
-            own=np.zeros(n, np.float32),
-            own_count=np.zeros(n, np.float32),
-            own_first_s=np.full(n, NEVER_S, np.uint32),
-            own_last_s=np.zeros(n, np.uint32),
-            session_at=np.full(n, -1, np.int32),
-            session_count=np.zeros(n, np.int32),
-            co_visit_session=np.zeros(n, np.float32),
-            session_category=np.zeros(n, np.int32),
-            all_own=np.zeros(queries, np.float32),
-        )
-
-    def first(self, n: int) -> Candidates:
-        """The first n candidates."""
-        return self._replace(**{name: getattr(self, name)[:n] for name in self._fields if name != "all_own"})
 
 
 class Sources(NamedTuple):
@@ -105,7 +69,8 @@ class SourceEnds(NamedTuple):
     """The newest part of the history."""
     history: int
     long_term: int
-    pinned_and_co_visit: int
+    pinned: int
+    co_visits: int
     retrieved: int
 
 
@@ -205,7 +170,7 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
         item[history + k] = queries.long_term.item[q, k]
     for k in range(len(sources.pinned)):
         item[end + k] = sources.pinned[k]
-    end += len(sources.pinned)
+    end = pinned = end + len(sources.pinned)
     for back in range(sources.newest):
         newest = queries.recent[q, back]
         has_neighbours = 0 <= newest < len(near)
@@ -214,7 +179,7 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
         end += near.shape[1]
     for k in range(retrieved.shape[1]):
         item[end + k] = retrieved[q, k]
-    return SourceEnds(queries.session_length[q], history, long_term, end, end + retrieved.shape[1])
+    return SourceEnds(queries.session_length[q], history, long_term, pinned, end, end + retrieved.shape[1])
 
 
 @compiled_inline
@@ -247,12 +212,25 @@ def _deduplicate(
             else:
                 value[entry] = EXCLUDED
         scratch.candidate[k] = max(value[entry], -1)
-        if k >= ends.pinned_and_co_visit and value[entry] != EXCLUDED:
+        if value[entry] == EXCLUDED:
+            continue
+        candidates.proposed_by[value[entry]] |= _source(ends, k)
+        if k >= ends.co_visits:
             of_class = IN_SESSION if value[entry] < session_end else SEEN if value[entry] < own_end else NEW
             counted += item_filter.retrieval_classes[of_class]
             if counted == item_filter.retrieval_k:
                 break
     return n
+
+
+@compiled_inline
+def _source(ends: SourceEnds, k: int) -> int:
+    """The source of the k-th item of all."""
+    if k < ends.long_term:
+        return BY_OWN_EVENTS
+    if k < ends.pinned:
+        return BY_RULES
+    return BY_CO_VISITS if k < ends.co_visits else BY_INDEX
 
 
 @compiled_inline

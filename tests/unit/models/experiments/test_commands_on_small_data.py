@@ -113,6 +113,18 @@ def test_a_folder_of_parts_is_a_file_of_events(workplace: Workplace) -> None:
     assert figures["prequential"]["served"]["events"] == 48
 
 
+def test_an_evaluation_says_which_sources_propose_the_next_items(workplace: Workplace) -> None:
+    """Users go through twelve items in a circle: after the first round all of them are the user's own."""
+    done = workplace.evaluate("--protocol", "time-split", "--share", "0.8", *workplace.files(rows(400)))
+    assert done.exit_code == 0, done.output
+    figures = msgspec.json.decode((workplace.folder / "figures.json").read_bytes())
+    candidates = figures["candidates"]
+    assert candidates["all"]["events"] == figures["all"]["events"] == candidates["repeat"]["events"]
+    assert candidates["all"]["share"] == candidates["all"]["sources"]["own_events"]["share"] == 1
+    assert candidates["all"]["share"] >= figures["all"]["recall"]["20"]
+    assert "Next items among the candidates" in done.output
+
+
 def test_of_items_with_one_id_the_last_row_counts(workplace: Workplace) -> None:
     done = workplace.share(*workplace.files(rows(240), ITEMS + "i3,thing 4\ni3,thing 5\n"))
     assert done.exit_code == 0, done.output

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from anabranch.ranking.pipeline.features import FEATURES, RECENCY_DECAY, build_features
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.candidates import Candidates
+from anabranch.ranking.retrieval.candidate_columns import Candidates
 from anabranch.ranking.retrieval.co_visit_table import FLOOR, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.user_state.snapshot import UserSnapshots

@@ -10,7 +10,8 @@ import pytest
 
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.candidates import NEVER_S, Candidates, propose
+from anabranch.ranking.retrieval.candidate_columns import BY_CO_VISITS, BY_INDEX, BY_OWN_EVENTS, NEVER_S, Candidates
+from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_attributes import NO_NAME, ItemAttributes, category_hashes
 from anabranch.ranking.retrieval.item_index import ItemIndex
@@ -36,6 +37,7 @@ class Expected:
     session: list[int] = field(default_factory=list)
     co_visit_session: float = 0.0
     session_category: int = 0
+    proposed_by: int = 0
 
 
 class RandomQueries:
@@ -101,16 +103,17 @@ class RandomQueries:
         for item, decayed, count, first_s, last_s in self.own_of(user):
             entry = expected_of(item)
             entry.own, entry.own_count = entry.own + decayed, entry.own_count + count
+            entry.proposed_by |= BY_OWN_EVENTS
             entry.own_first_s, entry.own_last_s = min(entry.own_first_s, first_s), max(entry.own_last_s, last_s)
         for recent in queries.recent[user, : policy.recent].tolist():
             for near in table.rows[recent].tolist() if recent >= 0 else ():
-                expected_of(near)
+                expected_of(near).proposed_by |= BY_CO_VISITS
         excluded = (set() if policy.allow_session_repeats else set(session)) | (
             {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
         )
         nearest = self.index.search(queries.vector[user : user + 1], ITEMS)[0][0].tolist()
         for item in [item for item in nearest if item >= 0 and item not in excluded][: policy.retrieval_k]:
-            expected_of(item)
+            expected_of(item).proposed_by |= BY_INDEX
         scoring = policy.co_visit_scoring
         for back, recent in enumerate(queries.recent[user, : scoring.recent].tolist()):
             expected_of(recent).co_visit_recent += scoring.decay**back * scoring.own_share
@@ -146,6 +149,7 @@ def candidates_of(candidates: Candidates, user: int) -> dict[int, Expected]:
             [int(candidates.session_at[n])] * int(candidates.session_count[n]),
             pytest.approx(float(candidates.co_visit_session[n]), abs=1e-6),
             int(candidates.session_category[n]),
+            int(candidates.proposed_by[n]),
         )
         for n in np.flatnonzero(candidates.query == user).tolist()
     }
