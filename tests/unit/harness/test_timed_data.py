@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from anabranch.harness.results import timed_data
 from anabranch.harness.results.timed_data import HOUSEHOLDS
 from models.experiments.choices import EvaluationProtocol
 from models.experiments.input_data import InputFiles
 from producers import completejourney
 
 
-def test_the_purchases_of_the_package_are_written_once_and_read_with_their_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(timed_data, "SECOND_HALF", (1, 1))
-    HOUSEHOLDS.prepare(tmp_path)
-    [_, events, _, items] = HOUSEHOLDS.arguments(tmp_path)
+def test_the_purchases_of_the_package_are_written_once_and_read_with_their_times(tmp_path: Path) -> None:
+    households = replace(HOUSEHOLDS, weeks=(1, 1))
+    households.prepare(tmp_path)
+    [_, events, _, items] = households.arguments(tmp_path)
     files = InputFiles([Path(events)], Path(items))
     files.check(EvaluationProtocol.TIME_SPLIT)
     log, catalogue = files.read_log()
@@ -27,5 +23,5 @@ def test_the_purchases_of_the_package_are_written_once_and_read_with_their_times
     assert {item.item_id for item in catalogue} <= purchases.bought()
     assert len(set(log.session.tolist())) == len(set(purchases.session.tolist()))
     written = Path(events).stat().st_mtime_ns
-    HOUSEHOLDS.prepare(tmp_path)
+    households.prepare(tmp_path)
     assert Path(events).stat().st_mtime_ns == written
