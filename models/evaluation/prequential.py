@@ -21,7 +21,7 @@ from models.data.event_log import NONE, EventLog
 from models.data.excluded_items import SlateRules, excluded_items, own_items
 from models.data.history import Histories, visits
 from models.evaluation.baselines import Baseline, Scored
-from models.evaluation.slices import placement_events, repeats
+from models.evaluation.slices import new_users, placement_events, repeats
 from models.metrics.bootstrap import Interval, paired_interval
 from models.metrics.ranking import Ranks, discounted_gains, hits, mrr_at, ndcg_at, recall_at
 from models.offline.offline_ranker import OfflineRankings
@@ -165,6 +165,7 @@ def evaluate_prequentially(
     user, release = served.log.user[scored], served.release[scored]
     first = np.array(predicted.first_of_session, bool)
     slices = {"repeat": repeat[scored], "new_to_user": ~repeat[scored], "first_of_session": first}
+    slices |= new_users(served.log, np.flatnonzero(scored))
     return Prequential(
         overall=compare(ranks, user),
         releases={name: _compare_slice(ranks, user, release == index) for index, name in enumerate(served.releases)},

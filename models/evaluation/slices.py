@@ -14,6 +14,8 @@ from models.data.event_traits import COLD_INTERACTIONS, repeated_pairs
 
 LARGEST_DOMAINS = 20
 """Domains that are slices of their own; the others are one slice, so that the number of tests stays bounded."""
+EARLIER_EVENTS = {"after_1_event": (1, 1), "after_2_events": (2, 2), "after_3_to_5_events": (3, 5)}
+"""Slices of new users: the least and the most events that a user has had before."""
 
 Mask = NDArray[np.bool_]
 
@@ -36,6 +38,16 @@ def cut_slices(
     return (
         tasks | dict(_by_domain(item, domains, len(log.item_ids))) | cold | {"repeat": repeat, "new_to_user": ~repeat}
     )
+
+
+def new_users(log: EventLog, rows: NDArray[np.int64]) -> dict[str, Mask]:
+    """Slices of users with few events so far, as masks [M] of the events at `rows` [M]; those without events are left
+    out. Searches count."""
+    _, events = np.unique(log.user, return_counts=True)
+    earlier = np.empty(len(log), np.int64)
+    earlier[np.argsort(log.user, kind="stable")] = np.arange(len(log)) - np.repeat(events.cumsum() - events, events)
+    masks = {name: (earlier[rows] >= least) & (earlier[rows] <= most) for name, (least, most) in EARLIER_EVENTS.items()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
 def placement_events(placement: Placement, repeat: Mask) -> Mask:

@@ -19,7 +19,7 @@ from anabranch.release import DataWindow, Release, digests, write
 from models.data.catalogue_join import join_catalogue
 from models.data.datasets import leave_one_out, sessions
 from models.data.event_log import NONE, EventLog, NotEnoughData
-from models.evaluation.slices import Mask, cut_slices, repeats
+from models.evaluation.slices import Mask, cut_slices, new_users, repeats
 from models.experiments.choices import TrainingRows
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import (
@@ -93,7 +93,7 @@ class BenchmarkRanks:
     user: NDArray[np.int32]  # [M]
     item: NDArray[np.int32]  # [M]
     ranks: Ranks  # [M, P] position of the event's item on the release's slate of each placement
-    slices: dict[str, Mask]  # [M] each, see `cut_slices`; `new_items` are those without an event in training
+    slices: dict[str, Mask]  # [M] each, see `cut_slices` and `new_users`; `new_items` had no event in training
 
     @property
     def rank(self) -> Ranks:
@@ -252,7 +252,9 @@ def rank_test(benchmark: OfflineBenchmark, ranker: OfflineRanker, done: Advance 
         user=benchmark.log.user[row],
         item=item,
         ranks=ranks[predicted],
-        slices=cut_slices(benchmark.log, len(train_log), row, repeat, domains) | {"new_items": new_items},
+        slices=cut_slices(benchmark.log, len(train_log), row, repeat, domains)
+        | {"new_items": new_items}
+        | new_users(benchmark.log, row),
     )
 
 

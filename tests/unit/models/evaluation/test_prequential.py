@@ -81,7 +81,8 @@ def test_the_baselines_are_scored_on_what_they_knew_before_the_event() -> None:
 def test_slices_and_releases_part_the_events() -> None:
     prequential = scored(ServedLog.from_feedback(HISTORY, SERVED))
     events = {name: part.scores["served"].events for name, part in prequential.slices.items()}
-    assert events == {"repeat": 1, "new_to_user": 2, "first_of_session": 1}
+    new_users = {"after_1_event": 1, "after_2_events": 2}
+    assert events == {"repeat": 1, "new_to_user": 2, "first_of_session": 1} | new_users
     assert {name: part.scores["co_visit"].events for name, part in prequential.releases.items()} == {"r1": 2, "r2": 1}
     assert prequential.releases["r2"].scores["served"].recall_at_20 == 1
 

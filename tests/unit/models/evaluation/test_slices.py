@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from models.data.event_log import NONE, EventColumns, EventLog
 from models.data.event_traits import COLD_INTERACTIONS
-from models.evaluation.slices import LARGEST_DOMAINS, Mask, cut_slices
+from models.evaluation.slices import LARGEST_DOMAINS, Mask, cut_slices, new_users
 
 VIEW, CART, PURCHASE, SEARCH = range(4)
 
@@ -85,3 +87,15 @@ def test_the_smallest_of_many_domains_are_taken_together() -> None:
     assert len([name for name in slices if name.startswith("domain:")]) == LARGEST_DOMAINS
     assert not {"domain:d0", "domain:d1"} & set(slices)
     np.testing.assert_array_equal(slices["other_domains"], log.item < 2)
+
+
+def test_new_users_are_divided_by_the_events_that_they_have_had() -> None:
+    """Ann has eight events, Ben two between hers, the second after a search."""
+    log = log_of([0, 1, 2, NONE, 4, 5, 6, 7, 8, 9])
+    log = replace(log, user=np.array([0, 1, 0, 1, 1, 0, 0, 0, 0, 0], np.int32), user_ids=("ann", "ben"))
+    slices = {name: np.flatnonzero(mask).tolist() for name, mask in new_users(log, np.arange(len(log))).items()}
+    assert slices == {"after_1_event": [2, 3], "after_2_events": [4, 5], "after_3_to_5_events": [6, 7, 8]}
+
+
+def test_without_new_users_there_are_no_slices_of_them() -> None:
+    assert new_users(log_of([0] * 20), np.arange(6, 20)) == {}
