@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Struct
 
 from anabranch.inspection.user_ranking import UserRanking
-from anabranch.ranking.reasons.explain import Near, Neighbour, OwnEvents, Reason, Source
+from anabranch.ranking.reasons.explain import Near, Neighbour, OwnEvents, Popular, Reason, Source
 from anabranch.ranking.rules.item_effects import chosen
 from anabranch.ranking.rules.rule_book import NumberedRule
 
@@ -82,6 +82,8 @@ def _told(source: Source, ranking: UserRanking, titles: Mapping[str, str]) -> st
             return f"visited with {name} ({share:.0%} of its co-visits), which the user had on {_day(since_s)}"
         case Near(place):
             return f"number {place} of the index for the user's vector"
+        case Popular():
+            return "one of the most popular items"
 
 
 def _moved_by(item: int, placement: str, ranking: UserRanking, rules: Sequence[NumberedRule]) -> Iterator[str]:

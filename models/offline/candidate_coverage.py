@@ -9,11 +9,22 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from anabranch.ranking.retrieval.candidate_columns import BY_CO_VISITS, BY_INDEX, BY_OWN_EVENTS, Candidates
+from anabranch.ranking.retrieval.candidate_columns import (
+    BY_CO_VISITS,
+    BY_INDEX,
+    BY_OWN_EVENTS,
+    BY_POPULARITY,
+    Candidates,
+)
 from anabranch.ranking.types import Mask
 from models.networks.list_ranker import Positions
 
-SOURCES = {"own_events": BY_OWN_EVENTS, "co_visits": BY_CO_VISITS, "index": BY_INDEX}
+SOURCES = {
+    "own_events": BY_OWN_EVENTS,
+    "co_visits": BY_CO_VISITS,
+    "index": BY_INDEX,
+    "popularity": BY_POPULARITY,
+}
 """Those of `anabranch.ranking.retrieval.candidates`, less pins: offline figures are without rules."""
 
 

@@ -13,7 +13,7 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import make_slates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.reasons.shapley import Contributions, contributions
-from anabranch.ranking.retrieval.candidate_columns import BY_INDEX, Candidates
+from anabranch.ranking.retrieval.candidate_columns import BY_INDEX, BY_POPULARITY, Candidates
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.retrieve import retrieve
@@ -61,7 +61,12 @@ class Near:
     """From 1."""
 
 
-Source = OwnEvents | Neighbour | Near
+@dataclass(frozen=True)
+class Popular:
+    """The item is one of the most popular ones."""
+
+
+Source = OwnEvents | Neighbour | Near | Popular
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,8 @@ class ExplainedRanking:
             yield neighbour
         if self._candidates.proposed_by[c] & BY_INDEX:
             yield Near(self._retrieved.index(item) + 1)
+        if self._candidates.proposed_by[c] & BY_POPULARITY:
+            yield Popular()
 
     def _strongest_neighbour(self, item: int) -> Neighbour | None:
         strongest, most = None, 0.0

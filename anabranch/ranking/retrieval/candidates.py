@@ -13,6 +13,7 @@ from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,
     BY_INDEX,
     BY_OWN_EVENTS,
+    BY_POPULARITY,
     BY_RULES,
     Candidates,
 )
@@ -25,6 +26,8 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 HASH = 0x9E3779B1
 """Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
+POPULAR_TO_NEW_USERS = 100
+"""Popular items that are proposed to a user without a history, for whom there is nothing else to go by."""
 FREE, EXCLUDED = -1, -2
 """Values of a hash table entry: unoccupied; its item is excluded."""
 
@@ -43,6 +46,8 @@ class Sources(NamedTuple):
     """[n] of the items, by row"""
     pinned: Rows
     """[m] items that rules pin"""
+    popular: Rows
+    """[p] the most popular items, which are proposed to users without a history"""
     retrieved: Rows
     """[B, K] what the item index found, best first, -1 padded: more than `ItemFilter.retrieval_k` admits."""
 
@@ -70,6 +75,7 @@ class SourceEnds(NamedTuple):
     history: int
     long_term: int
     pinned: int
+    popular: int
     co_visits: int
     retrieved: int
 
@@ -104,14 +110,14 @@ class Scratch(NamedTuple):
 def propose(
     queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
-    """The union of retrieved items, neighbours, pinned and long-term items and history, less those that no placement
-    shows."""
+    """The union of retrieved items, neighbours, popular, pinned and long-term items and history, less those that no
+    placement shows."""
     retrieved = retrieve(index, queries, policy)
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
     weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
-    pinned = policy.rules.pinned_items
-    others = history + queries.long_term.item.shape[1] + len(pinned) + newest * co_visits.width
+    pinned, popular = policy.rules.pinned_items, _popular(queries, co_visits)
+    others = history + queries.long_term.item.shape[1] + len(pinned) + len(popular) + newest * co_visits.width
     candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,
@@ -124,6 +130,7 @@ def propose(
             own_share=policy.co_visit_scoring.own_share,
             categories=index.columns.categories,
             pinned=pinned,
+            popular=popular,
             retrieved=retrieved,
         ),
         ItemFilter(
@@ -136,6 +143,12 @@ def propose(
         half_life_s,
     )
     return candidates.first(n)
+
+
+def _popular(queries: UserSnapshots, co_visits: CoVisitRows) -> Rows:
+    """The most popular items, if a query needs them."""
+    has_new_users = len(queries.recent) > 0 and bool((queries.recent[:, 0] < 0).any())
+    return co_visits.most_popular(POPULAR_TO_NEW_USERS) if has_new_users else np.empty(0, np.int32)
 
 
 @compiled
@@ -170,7 +183,13 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
         item[history + k] = queries.long_term.item[q, k]
     for k in range(len(sources.pinned)):
         item[end + k] = sources.pinned[k]
-    end = pinned = end + len(sources.pinned)
+    end += len(sources.pinned)
+    pinned = end
+    if queries.recent[q, 0] < 0:
+        for k in range(len(sources.popular)):
+            item[end + k] = sources.popular[k]
+        end += len(sources.popular)
+    popular = end
     for back in range(sources.newest):
         newest = queries.recent[q, back]
         has_neighbours = 0 <= newest < len(near)
@@ -179,7 +198,7 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
         end += near.shape[1]
     for k in range(retrieved.shape[1]):
         item[end + k] = retrieved[q, k]
-    return SourceEnds(queries.session_length[q], history, long_term, pinned, end, end + retrieved.shape[1])
+    return SourceEnds(queries.session_length[q], history, long_term, pinned, popular, end, end + retrieved.shape[1])
 
 
 @compiled_inline
@@ -230,6 +249,8 @@ def _source(ends: SourceEnds, k: int) -> int:
         return BY_OWN_EVENTS
     if k < ends.pinned:
         return BY_RULES
+    if k < ends.popular:
+        return BY_POPULARITY
     return BY_CO_VISITS if k < ends.co_visits else BY_INDEX
 
 

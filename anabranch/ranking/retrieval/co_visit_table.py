@@ -12,6 +12,8 @@ from anabranch.ranking.types import Rows
 
 FLOOR = 1e-6
 """Added to a weight before its logarithm, so that 0 has one too; and the smallest divisor."""
+UNPOPULAR = np.float32(np.log(FLOOR))
+"""Logarithm of the popularity of an item without events, and of one of too few users to be published."""
 
 
 class CoVisitColumns(NamedTuple):
@@ -29,6 +31,18 @@ class CoVisitColumns(NamedTuple):
     """[n] share of the item's users who had a second event about it, `UNKNOWN_REPEAT_RATE` if unknown."""
 
 
+class MostPopular(NamedTuple):
+    """The most popular items of a table."""
+
+    items: Rows
+    """Best first; fewer than wanted if fewer have a popularity."""
+    wanted: int
+    """0: a row was set since that may be among them."""
+    least: np.float32
+    """Logarithm of the popularity of the last one that was wanted. Only a row that has as much, or had it before, can
+    change them."""
+
+
 class CoVisitRows:
     """Growable columns by item row, filled from the `neighbours` topic or the co-visit seed model."""
 
@@ -36,6 +50,7 @@ class CoVisitRows:
         """Neighbours beyond `max_width` are dropped. None: the columns are as wide as the longest row so far."""
         self._max_width = max_width
         self.columns = _unknown(1024, max_width or 1)
+        self._most_popular = MostPopular(np.empty(0, np.int32), 0, UNPOPULAR)
 
     @property
     def width(self) -> int:
@@ -66,7 +81,10 @@ class CoVisitRows:
         columns.weights[row] = 0
         columns.rows[row, :n] = rows[:n]
         columns.weights[row, :n] = weights[:n]
-        columns.log_popularity[row] = np.log(popularity + FLOOR)
+        log_popularity = np.float32(np.log(popularity + FLOOR))
+        if max(log_popularity, columns.log_popularity[row]) >= self._most_popular.least:
+            self._most_popular = self._most_popular._replace(wanted=0)
+        columns.log_popularity[row] = log_popularity
         columns.first_seen[row] = first_seen
         columns.repeat_rate[row] = repeat_rate
 
@@ -74,6 +92,20 @@ class CoVisitRows:
         """Reset the columns of an item to unknown."""
         if row < len(self.columns.rows):
             self.set(row, np.empty(0, np.int32), np.empty(0, np.float32), 0.0, -1, UNKNOWN_REPEAT_RATE)
+
+    def most_popular(self, k: int) -> Rows:
+        """The k most popular items, best first; fewer if fewer have a popularity.
+
+        They are chosen anew only after a row was set that may be among them: rows are set all the time.
+        """
+        if k > self._most_popular.wanted:
+            popularity = self.columns.log_popularity
+            largest = np.argpartition(-popularity, min(k, len(popularity)) - 1)[:k]
+            least = popularity[largest].min()
+            known = largest[popularity[largest] > UNPOPULAR]
+            items = known[np.lexsort((known, -popularity[known]))].astype(np.int32)
+            self._most_popular = MostPopular(items, k, least)
+        return self._most_popular.items[:k]
 
     def _reserve(self, capacity: int) -> None:
         missing = capacity - len(self.columns.rows)
@@ -95,7 +127,7 @@ def _unknown(n: int, width: int) -> CoVisitColumns:
     return CoVisitColumns(
         rows=np.full((n, width), -1, np.int32),
         weights=np.zeros((n, width), np.float32),
-        log_popularity=np.full(n, np.log(FLOOR), np.float32),
+        log_popularity=np.full(n, UNPOPULAR, np.float32),
         first_seen=np.full(n, -1, np.int64),
         repeat_rate=np.full(n, UNKNOWN_REPEAT_RATE, np.float32),
     )

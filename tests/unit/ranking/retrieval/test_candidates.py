@@ -10,8 +10,15 @@ import pytest
 
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.candidate_columns import BY_CO_VISITS, BY_INDEX, BY_OWN_EVENTS, NEVER_S, Candidates
-from anabranch.ranking.retrieval.candidates import propose
+from anabranch.ranking.retrieval.candidate_columns import (
+    BY_CO_VISITS,
+    BY_INDEX,
+    BY_OWN_EVENTS,
+    BY_POPULARITY,
+    NEVER_S,
+    Candidates,
+)
+from anabranch.ranking.retrieval.candidates import POPULAR_TO_NEW_USERS, propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_attributes import NO_NAME, ItemAttributes, category_hashes
 from anabranch.ranking.retrieval.item_index import ItemIndex
@@ -56,7 +63,7 @@ class RandomQueries:
         self.neighbours = CoVisitRows(max_width=3)
         for item in range(0, ITEMS, 2):
             near = random.choice(ITEMS, random.integers(0, 4), replace=False).astype(np.int32)
-            self.neighbours.set(item, near, random.random(len(near)).astype(np.float32), 0.1, 0, 0.2)
+            self.neighbours.set(item, near, random.random(len(near)).astype(np.float32), 0.1 + item % 7, 0, 0.2)
         lengths = random.integers(0, HISTORY + 1, USERS)
         recent = random.integers(0, ITEMS, (USERS, HISTORY)).astype(np.int32)
         recent[np.arange(HISTORY) >= lengths[:, None]] = -1
@@ -108,6 +115,9 @@ class RandomQueries:
         for recent in queries.recent[user, : policy.recent].tolist():
             for near in table.rows[recent].tolist() if recent >= 0 else ():
                 expected_of(near).proposed_by |= BY_CO_VISITS
+        if queries.recent[user, 0] < 0:
+            for item in self.neighbours.most_popular(POPULAR_TO_NEW_USERS).tolist():
+                expected_of(item).proposed_by |= BY_POPULARITY
         excluded = (set() if policy.allow_session_repeats else set(session)) | (
             {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
         )
@@ -168,6 +178,7 @@ def test_candidates_are_the_union_of_the_sources_without_excluded_items(
         exclude_seen=exclude_seen,
         allow_session_repeats=allow_session_repeats,
     )
+    assert (random_queries.queries.recent[:, 0] < 0).any()
     candidates = propose(random_queries.queries, random_queries.index, random_queries.neighbours, policy, HALF_LIFE_S)
     for user in range(USERS):
         expected = random_queries.expected(user, policy)
@@ -203,3 +214,16 @@ def test_no_queries_have_no_candidates() -> None:
     random_queries = RandomQueries()
     no_queries = random_queries.queries.select(slice(0, 0))
     assert len(propose(no_queries, random_queries.index, random_queries.neighbours, Policy(), HALF_LIFE_S).item) == 0
+
+
+def test_a_user_without_a_history_is_proposed_what_is_popular() -> None:
+    items = 10
+    index, table = ItemIndex(2), CoVisitRows(max_width=1)
+    index.upsert(np.arange(items, dtype=np.int32), np.ones((items, 2), np.float32), np.arange(items) != 7)
+    for item in range(5, 9):
+        table.set(item, np.empty(0, np.int32), np.empty(0, np.float32), 0.1, first_seen=0, repeat_rate=0.2)
+    queries = UserSnapshots.empty(2, dims=2, layout=LAYOUT)
+    queries.recent[1, 0] = 0
+    candidates = propose(queries, index, table, Policy(retrieval_k=0), HALF_LIFE_S)
+    of_user = [candidates.item[candidates.query == user].tolist() for user in range(2)]
+    assert of_user == [[5, 6, 8], [0]], "7 is not available; the other user has a history of 0"

@@ -25,3 +25,28 @@ def test_a_longer_row_widens_the_table_and_keeps_the_rows_before_it() -> None:
 def test_a_limit_drops_the_weakest_neighbours() -> None:
     table = with_rows(CoVisitRows(max_width=2))
     assert table.columns.rows[:2].tolist() == [[5, 6], [7, 8]]
+
+
+def set_popularity(table: CoVisitRows, row: int, popularity: float) -> None:
+    table.set(row, np.empty(0, np.int32), np.empty(0, np.float32), popularity, first_seen=1, repeat_rate=0.2)
+
+
+def test_the_most_popular_items_are_those_of_the_table_after_every_change() -> None:
+    random, table, popularity = np.random.default_rng(0), CoVisitRows(max_width=1), {}
+    for row in random.integers(0, 40, 500).tolist():
+        popularity[row] = round(float(random.random()), 1) * (random.random() < 0.8)  # ties, and some without any
+        set_popularity(table, row, popularity[row])
+        if random.random() < 0.1:
+            table.remove(row)
+            popularity[row] = 0.0
+        for k in (3, 10, 0):
+            best = sorted((row for row in popularity if popularity[row]), key=lambda row: (-popularity[row], row))
+            chosen = table.most_popular(k).tolist()
+            assert [popularity[row] for row in chosen] == [popularity[row] for row in best[:k]]
+            assert len(set(chosen)) == len(chosen)
+
+
+def test_no_item_is_popular_without_events() -> None:
+    table = CoVisitRows()
+    set_popularity(table, 7, 0.0)
+    assert table.most_popular(5).tolist() == []
