@@ -36,6 +36,9 @@ class ListRankerConfig:
     class_weight: float = 1.0
     """Weight of the loss among the items of the positive's class alone, those that the user has had or those that are
     new: what placements that show one class need. 0: only the loss among all candidates counts."""
+    session_start_weight: float = 1.0
+    """Weight of a list whose event begins a session, where others have 1. Such lists are few, and theirs are the slates
+    that users find when they come back."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class RankingLists:
     own: NDArray[np.bool_]  # [N], the user has had the item
     offset: Positions  # [n + 1]
     positive: Positions  # [n], index within its list of the item that the user chose next
+    begins_session: NDArray[np.bool_]  # [n], the event about that item is the first of a session
 
     def __len__(self) -> int:
         return len(self.positive)
@@ -59,6 +63,7 @@ class RankingLists:
             own=np.concatenate([part.own for part in parts]),
             offset=np.concatenate([[0], np.cumsum(sizes)]),
             positive=np.concatenate([part.positive for part in parts]),
+            begins_session=np.concatenate([part.begins_session for part in parts]),
         )
 
 
@@ -130,7 +135,7 @@ def fit_list_ranker(
         shuffled = random.permutation(len(lists))
         for start in range(0, len(lists), config.lists_per_step):
             chosen = shuffled[start : start + config.lists_per_step]
-            loss = list_loss(ranker, lists, chosen, config.class_weight)
+            loss = list_loss(ranker, lists, chosen, config)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -140,17 +145,22 @@ def fit_list_ranker(
     return ranker.eval()
 
 
-def list_loss(ranker: ListRanker, lists: RankingLists, chosen: Positions, class_weight: float) -> Tensor:
-    """Mean cross-entropy of the chosen lists [B]: among all candidates, and `class_weight` times that among those of
-    the positive's class: the items that the user has had, or the others."""
+def list_loss(ranker: ListRanker, lists: RankingLists, chosen: Positions, config: ListRankerConfig) -> Tensor:
+    """Mean cross-entropy of the chosen lists [B], each with its weight: among all candidates, and `class_weight` times
+    that among those of the positive's class: the items that the user has had, or the others."""
     sizes = np.diff(lists.offset)[chosen]
     rows = np.minimum(lists.offset[chosen][:, None] + np.arange(sizes.max()), len(lists.features) - 1)  # [B, K]
     present = np.arange(sizes.max()) < sizes[:, None]
     positive = torch.from_numpy(lists.positive[chosen])
+    weight = torch.from_numpy(np.where(lists.begins_session[chosen], config.session_start_weight, 1.0)).float()
     scores = ranker(torch.from_numpy(lists.features[rows]))  # [B, K]
-    loss = F.cross_entropy(scores.masked_fill(torch.from_numpy(~present), -torch.inf), positive)
-    if not class_weight:
-        return loss
+
+    def loss_among(candidates: NDArray[np.bool_]) -> Tensor:
+        logits = scores.masked_fill(torch.from_numpy(~candidates), -torch.inf)
+        return (weight * F.cross_entropy(logits, positive, reduction="none")).sum() / weight.sum()
+
+    if not config.class_weight:
+        return loss_among(present)
     positive_is_own = lists.own[lists.offset[chosen] + lists.positive[chosen]]
     of_class = present & (lists.own[rows] == positive_is_own[:, None])
-    return loss + class_weight * F.cross_entropy(scores.masked_fill(torch.from_numpy(~of_class), -torch.inf), positive)
+    return loss_among(present) + config.class_weight * loss_among(of_class)

@@ -12,9 +12,11 @@ from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.user_update import update_user_states
 from anabranch.ranking.retrieval.candidate_columns import Candidates
 from anabranch.ranking.retrieval.candidates import propose
+from anabranch.ranking.types import Mask
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_batches import move_last_events_to
 from models.data.event_log import EventLog
+from models.data.session_rule import session_ends
 from models.networks.list_ranker import Floats, Positions, RankingLists
 from models.offline.candidate_coverage import ProposedItems
 from models.offline.offline_ranker import OfflineRanker, Playback
@@ -66,10 +68,11 @@ def ranking_lists(
     labelled = next_item >= 0
     probability = sample.lists / max(int(labelled.sum()), 1)
     chosen = labelled & (np.random.default_rng(sample.random_seed).random(len(after)) < probability)
+    begins_session = _next_begins_session(after)
     lists, proposed = [], []
     for batch in candidate_batches(ranker, log.take(slice(0, start)), after, chosen, done):
         item = next_item[batch.row]
-        lists.append(_lists_with_positive(batch, item))
+        lists.append(_lists_with_positive(batch, item, begins_session[batch.row]))
         proposed.append(ProposedItems.of_queries(batch.candidates, item))
     return SampledLists(RankingLists.concatenate(lists), ProposedItems.concatenate(proposed))
 
@@ -125,7 +128,17 @@ def _next_items(log: EventLog, item_ids: ItemVocabulary, eligible: NDArray[np.bo
     return next_item
 
 
-def _lists_with_positive(batch: CandidateBatch, next_item: Positions) -> RankingLists:
+def _next_begins_session(log: EventLog) -> Mask:
+    """Mask [N] of the events after which their user's next one is the first of a session."""
+    previous = log.previous()
+    later = np.flatnonzero(previous >= 0)
+    earlier = previous[later]
+    begins = np.zeros(len(log), np.bool_)
+    begins[earlier] = session_ends(log.session[earlier], log.session[later], log.ts[later] - log.ts[earlier])
+    return begins
+
+
+def _lists_with_positive(batch: CandidateBatch, next_item: Positions, begins_session: Mask) -> RankingLists:
     """The lists of a batch that include the item of the next event [B]."""
     query = batch.candidates.query  # [N], ascending
     hit = batch.candidates.item == next_item[query]
@@ -139,4 +152,5 @@ def _lists_with_positive(batch: CandidateBatch, next_item: Positions) -> Ranking
         own=batch.candidates.own_count[keep] > 0,
         offset=offset,
         positive=np.flatnonzero(hit[keep]) - offset[:-1],
+        begins_session=begins_session[complete],
     )

@@ -90,7 +90,7 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
         co_visits=CoVisitRule(across=0.1),
         session_knn=SessionKnnRule(recent=64, recency=64.0, distance=20.0),
         training=Training(epochs=5, window=128, negatives=1024, mean_target_gap=8.0),
-        list_ranker=ListRankerConfig(epochs=12, weight_decay=0.01),
+        list_ranker=ListRankerConfig(epochs=12, weight_decay=0.01, session_start_weight=3.0),
     )
 
 

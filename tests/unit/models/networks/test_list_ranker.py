@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ def lists(n: int = 300, own_wins: bool = True) -> RankingLists:
     if not own_wins:
         features[:, :2, 1] = -9
     positive = features[:, :, 1].argmax(axis=1)
-    return RankingLists(features.reshape(-1, 3).astype(np.float32), own.ravel(), np.arange(n + 1) * 5, positive)
+    return RankingLists(
+        features.reshape(-1, 3).astype(np.float32), own.ravel(), np.arange(n + 1) * 5, positive, np.arange(n) % 3 == 0
+    )
 
 
 def hits(ranker: ListRanker, training_lists: RankingLists) -> float:
@@ -56,20 +59,33 @@ def test_the_loss_of_a_class_is_among_its_items_alone(own_wins: bool) -> None:
     positive_is_own = training_lists.own[training_lists.offset[:-1] + training_lists.positive]
     is_other = training_lists.own != np.repeat(positive_is_own, 5)
     features = np.where(is_other[:, None], 7 * training_lists.features, training_lists.features)
-    changed = RankingLists(features, training_lists.own, training_lists.offset, training_lists.positive)
+    changed = replace(training_lists, features=features)
     ranker = ListRanker(3, 8)
 
     def loss(of: RankingLists, class_weight: float) -> float:
-        return float(list_loss(ranker, of, np.arange(4), class_weight).detach())
+        return float(list_loss(ranker, of, np.arange(4), ListRankerConfig(class_weight=class_weight)).detach())
 
     among_all, among_all_changed = loss(training_lists, 0), loss(changed, 0)
     assert among_all != among_all_changed
     assert loss(training_lists, 2) - among_all == pytest.approx(loss(changed, 2) - among_all_changed, rel=1e-4)
 
 
+def test_a_list_that_begins_a_session_counts_as_often_as_its_weight() -> None:
+    ranker, training_lists = ListRanker(3, 8), lists(4)
+    twice = np.array([0, 0, 1, 2, 3, 3])
+    assert training_lists.begins_session.tolist() == [True, False, False, True]
+    weighted = list_loss(ranker, training_lists, np.arange(4), ListRankerConfig(session_start_weight=2.0))
+    repeated = list_loss(ranker, training_lists, twice, ListRankerConfig())
+    assert float(weighted.detach()) == pytest.approx(float(repeated.detach()), rel=1e-5)
+
+
 def test_no_lists_are_an_error() -> None:
     empty = RankingLists(
-        np.empty((0, 3), np.float32), np.empty(0, np.bool_), np.zeros(1, np.int64), np.empty(0, np.int64)
+        np.empty((0, 3), np.float32),
+        np.empty(0, np.bool_),
+        np.zeros(1, np.int64),
+        np.empty(0, np.int64),
+        np.empty(0, np.bool_),
     )
     with pytest.raises(ValueError, match="the next item was never among the candidates"):
         fit_list_ranker(empty, ListRankerConfig(), random_seed=0)

@@ -7,6 +7,7 @@ import pytest
 
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_log import EventColumns, EventLog
 from models.evaluation.slices import repeats
@@ -58,6 +59,19 @@ def test_a_held_out_event_has_no_training_list(ranker: OfflineRanker) -> None:
     assert made() == EVENTS - START
     assert made(START, START + 7, EVENTS - 1) == EVENTS - START - 3
     assert made(START - 1) == EVENTS - START, "that event is before the window, so no list is made for it anyway"
+
+
+def test_lists_know_whether_their_event_begins_a_session(ranker: OfflineRanker) -> None:
+    def begun(events: EventLog) -> int:
+        sample = ListSample(START, np.empty(0, np.int64), lists=10_000, random_seed=0)
+        return int(ranking_lists(ranker, events, sample).lists.begins_session.sum())
+
+    two_hours_later = np.arange(EVENTS) >= 90
+    longest_pause = max(np.diff(log().ts[log().user == user]).max() for user in range(6))
+    assert longest_pause <= SESSION_GAP_MS
+    assert begun(log()) == 0
+    assert begun(replace(log(), ts=log().ts + 7_200_000 * two_hours_later)) == 6, "each user comes back once"
+    assert begun(replace(log(), session=two_hours_later.astype(np.int64))) == 6, "by the ids of the sessions"
 
 
 def coverage(ranker: OfflineRanker, retrieval_k: int, recent: int = 10) -> CandidateCoverage:
