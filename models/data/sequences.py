@@ -171,6 +171,16 @@ class Sequences:
         parts = np.split(bounds[by_length], np.flatnonzero(np.diff(batch)) + 1)
         return [parts[index] for index in random.permutation(len(parts))]
 
+    def covered(self, bounds: Positions) -> NDArray[np.bool_]:
+        """Mask [N] of the events in windows with bounds [W, 2], and of the user's next one after each, which may be its
+        target."""
+        user_end = self.start[np.searchsorted(self.start, bounds[:, 0], side="right")]
+        edges = np.zeros(len(self.item) + 1, np.int64)
+        np.add.at(edges, bounds[:, 0], 1)
+        np.add.at(edges, np.minimum(bounds[:, 1] + 1, user_end), -1)
+        covered: NDArray[np.bool_] = edges.cumsum()[:-1] > 0
+        return covered
+
     def gather(self, bounds: Positions) -> SequenceWindows:
         """Rows of windows with bounds [B, 2]; padding repeats a window's last row."""
         length = int((bounds[:, 1] - bounds[:, 0]).max())

@@ -55,7 +55,7 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             policy=Policy(allow_session_repeats=True, co_visit_scoring=CoVisitScoring(decay=0.7, own_share=0.2)),
             co_visits=CoVisitRule(gap_power=0.75, backward=0.75),
             seed_models=_for_sessions,
-            training=Training(child_epochs=5, child_rate=4e-3),
+            training=Training(child_epochs=12, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
             list_ranker=ListRankerConfig(hidden=64, epochs=8, class_weight=0.0),
         )

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.data.event_log import NONE
 from models.data.sequences import Positions
 from models.networks.encoder import SharedEncoder
 from models.networks.sampled_softmax import NegativeSampler, draw_targets, sampled_softmax
@@ -123,20 +124,22 @@ class _TrainingRun:
         self.items = CatalogueVectors(encoder, data)
         visited = data.sequences.item[data.sequences.visit_row]
         self.sampler = NegativeSampler.from_items(visited, len(data.numbers))
-        continues = data.new_since_ms > 0
-        self.epochs = training.child_epochs if continues else training.epochs
-        self.rate = training.child_rate if continues else training.learning_rate
+        self.continues = data.new_since_ms > 0
+        self.epochs = training.child_epochs if self.continues else training.epochs
+        self.rate = training.child_rate if self.continues else training.learning_rate
         self.optimiser = self._optimiser()
         self.steps = 0
 
     def epoch(self, done: Done, curve: Curve) -> dict[str, float]:
         """One pass over the windows; returns mean losses by name."""
-        batches = self.data.sequences.batches(self._windows(), self.training.events_per_step, self.random)
+        windows = self._windows()
+        idle = self._idle_residuals(windows) if self.continues else None
+        batches = self.data.sequences.batches(windows, self.training.events_per_step, self.random)
         totals = dict.fromkeys([LOG_LOSS, *self.auxiliary_losses], 0.0)
         for bounds in batches:
             self._set_rate(self.epochs * len(batches))
             losses = self._losses(bounds)
-            self._descend(torch.stack(list(losses.values())).sum())
+            self._descend(torch.stack(list(losses.values())).sum(), idle)
             for name, loss in losses.items():
                 value = float(loss.detach())
                 totals[name] += value / len(batches)
@@ -197,8 +200,22 @@ class _TrainingRun:
             group["lr"] = self.rate * max(factor, MIN_RATE_FACTOR)
         self.steps += 1
 
-    def _descend(self, loss: Tensor) -> None:
+    def _idle_residuals(self, bounds: Positions) -> Tensor:
+        """Rows of the residuals of items that none of the windows [W, 2] has.
+
+        In a child most old items are negatives alone. Adam makes steps of its rate of their small gradients, which then
+        move items away that nothing was learned about, the more so the rarer they are.
+        """
+        item = self.data.sequences.item[self.data.sequences.covered(bounds)]
+        is_idle = np.ones(len(self.encoder.item.residual.weight), np.bool_)
+        is_idle[self.data.numbers[item[item != NONE]]] = False
+        return torch.from_numpy(np.flatnonzero(is_idle))
+
+    def _descend(self, loss: Tensor, idle: Tensor | None) -> None:
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        gradient = self.encoder.item.residual.weight.grad
+        if idle is not None and gradient is not None:
+            gradient[idle] = 0
         torch.nn.utils.clip_grad_norm_(self.encoder.parameters(), MAX_GRADIENT_NORM)
         self.optimiser.step()

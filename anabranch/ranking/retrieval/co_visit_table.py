@@ -35,12 +35,11 @@ class MostPopular(NamedTuple):
     """The most popular items of a table."""
 
     items: Rows
-    """Best first; fewer than wanted if fewer have a popularity."""
-    wanted: int
+    """At most k, best first; fewer if fewer have a popularity."""
+    k: int
     """0: a row was set since that may be among them."""
     least: np.float32
-    """Logarithm of the popularity of the last one that was wanted. Only a row that has as much, or had it before, can
-    change them."""
+    """Logarithm of the popularity of the k-th one. Only a row that has as much, or had it before, can change them."""
 
 
 class CoVisitRows:
@@ -83,7 +82,7 @@ class CoVisitRows:
         columns.weights[row, :n] = weights[:n]
         log_popularity = np.float32(np.log(popularity + FLOOR))
         if max(log_popularity, columns.log_popularity[row]) >= self._most_popular.least:
-            self._most_popular = self._most_popular._replace(wanted=0)
+            self._most_popular = self._most_popular._replace(k=0)
         columns.log_popularity[row] = log_popularity
         columns.first_seen[row] = first_seen
         columns.repeat_rate[row] = repeat_rate
@@ -98,12 +97,12 @@ class CoVisitRows:
 
         They are chosen anew only after a row was set that may be among them: rows are set all the time.
         """
-        if k > self._most_popular.wanted:
+        if k > self._most_popular.k:
             popularity = self.columns.log_popularity
             largest = np.argpartition(-popularity, min(k, len(popularity)) - 1)[:k]
             least = popularity[largest].min()
-            known = largest[popularity[largest] > UNPOPULAR]
-            items = known[np.lexsort((known, -popularity[known]))].astype(np.int32)
+            popular = largest[popularity[largest] > UNPOPULAR]
+            items = popular[np.lexsort((popular, -popularity[popular]))].astype(np.int32)
             self._most_popular = MostPopular(items, k, least)
         return self._most_popular.items[:k]
 

@@ -121,3 +121,11 @@ def test_no_windows_make_no_batches() -> None:
     sequences = Sequences.from_log(EventLog.from_events([]))
     random = np.random.default_rng(0)
     assert sequences.batches(sequences.windows(4, random), 8, random) == []
+
+
+def test_windows_cover_their_events_and_the_users_next_one_after_each() -> None:
+    sequences = Sequences.from_log(log())
+    covered = sequences.covered(np.array([[1, 3], [4, 5], [9, 10]]))
+    assert np.flatnonzero(covered).tolist() == [1, 2, 3, 4, 5, 9], "10 is the next user's first"
+    assert sequences.covered(sequences.windows(4, np.random.default_rng(0))).all()
+    assert not sequences.covered(np.empty((0, 2), np.int64)).any()

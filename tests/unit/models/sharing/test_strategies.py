@@ -154,3 +154,15 @@ def test_training_leaves_the_processors_floating_point_mode_as_it_was() -> None:
     assert half_of_the_smallest_normal[0] > 0
     train(encoder(), training_data(), [], TRAINING, random_seed=0)
     assert (np.array([np.finfo(np.float64).tiny]) / 2)[0] > 0
+
+
+def test_a_child_leaves_the_residuals_of_items_that_it_is_not_trained_on() -> None:
+    """In the new half only the first four items occur, and nothing old is replayed: others are negatives alone."""
+    data = training_data(new_since_ms=HALF)
+    old = data.sequences.ts < HALF
+    sequences = replace(data.sequences, item=np.where(old, data.sequences.item, data.sequences.item % 4))
+    model = encoder()
+    before = model.item.residual.weight.detach().clone()
+    train(model, replace(data, sequences=sequences), [], replace(TRAINING, window=1, replay=0.0), random_seed=0)
+    changed = (model.item.residual.weight != before).any(dim=1)
+    assert np.flatnonzero(changed.numpy()).tolist() == data.numbers[:4].tolist()
