@@ -158,7 +158,7 @@ def search(
     def objective(trial: optuna.Trial) -> float:
         proposed = _propose(trial, config)
         encoder = make_encoder(proposed)
-        training = replace(proposed.training, epochs=settings.epochs, child_epochs=1)
+        training = replace(proposed.training, epochs=settings.epochs, catching_up_epochs=1, child_epochs=1)
         train(encoder, training_data, _with_fewer_points(proposed.strategies), training, config.random_seed)
         gains.append(scorer.gains(encoder, training_data))
         configs.append(proposed)

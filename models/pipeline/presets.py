@@ -55,7 +55,7 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             policy=Policy(allow_session_repeats=True, co_visit_scoring=CoVisitScoring(decay=0.7, own_share=0.2)),
             co_visits=CoVisitRule(gap_power=0.75, backward=0.75),
             seed_models=_for_sessions,
-            training=Training(child_epochs=12, child_rate=4e-3),
+            training=Training(catching_up_epochs=8, child_epochs=12, child_rate=4e-3),
             strategies=(TextGeometry(), Replay()),
             list_ranker=ListRankerConfig(hidden=64, epochs=8, class_weight=0.0),
         )
@@ -71,7 +71,13 @@ def preset(kind: Kind, random_seed: int = 0, threads: int = 2) -> ReleaseCandida
             white_dims=256,
             dropout=0.4,
             training=Training(
-                epochs=24, child_epochs=10, learning_rate=3e-3, child_rate=2e-3, negatives=1024, event_dropout=0.2
+                epochs=24,
+                catching_up_epochs=10,
+                child_epochs=10,
+                learning_rate=3e-3,
+                child_rate=2e-3,
+                negatives=1024,
+                event_dropout=0.2,
             ),
             list_ranker=ListRankerConfig(hidden=64, epochs=8, class_weight=0.0),
         )

@@ -35,6 +35,9 @@ class Training:
     """
 
     epochs: int = 8
+    catching_up_epochs: int = 2
+    """Of a first release, on the window that was held out for the list ranker. After many of them the encoder is no
+    longer the one whose features trained the list ranker."""
     child_epochs: int = 2
     replay: float = 0.25
     """Share of the old windows that a child trains on in each epoch, against catastrophic forgetting."""
@@ -49,7 +52,7 @@ class Training:
     """Share of the events whose item or search vector is set to 0 at the encoder's input."""
     learning_rate: float = 4e-3
     child_rate: float = 1e-3
-    """Learning rate of a child."""
+    """Learning rate of a child, and of catching up."""
     weight_decay: float = 0.01
     warm_up: float = 0.07
     """Share of the steps in which the learning rate rises; then it follows a cosine down."""
@@ -108,6 +111,12 @@ def train(
     return {**losses, **measured}
 
 
+def _epochs(training: Training, data: TrainingData) -> int:
+    if not data.new_since_ms:
+        return training.epochs
+    return training.child_epochs if data.child else training.catching_up_epochs
+
+
 class _TrainingRun:
     """One run of the optimiser: its state between steps."""
 
@@ -125,7 +134,7 @@ class _TrainingRun:
         visited = data.sequences.item[data.sequences.visit_row]
         self.sampler = NegativeSampler.from_items(visited, len(data.numbers))
         self.continues = data.new_since_ms > 0
-        self.epochs = training.child_epochs if self.continues else training.epochs
+        self.epochs = _epochs(training, data)
         self.rate = training.child_rate if self.continues else training.learning_rate
         self.optimiser = self._optimiser()
         self.steps = 0

@@ -41,7 +41,7 @@ DENSITIES = (0.2, 0.5)
 class Merging:
     """Starts the recurrent unit from the merge of its specialists. It needs two domains or two event types."""
 
-    training: Training = field(default_factory=lambda: Training(epochs=1, child_epochs=1))
+    training: Training = field(default_factory=lambda: Training(epochs=1, catching_up_epochs=1, child_epochs=1))
     """Training of a specialist."""
     max_events: int = stored_as("most_events", 100_000)
     """A specialist trains on at most this many events, the newest."""

@@ -18,8 +18,8 @@ from models.sharing.strategies.rank_distillation import RankDistillation
 from models.sharing.training import Training
 
 TRAINING = {
-    "epochs", "child_epochs", "replay", "window", "events_a_step", "negatives", "ahead", "event_dropout",
-    "learning_rate", "child_rate", "weight_decay", "warm_up",
+    "epochs", "catching_up_epochs", "child_epochs", "replay", "window", "events_a_step", "negatives", "ahead",
+    "event_dropout", "learning_rate", "child_rate", "weight_decay", "warm_up",
 }  # fmt: skip
 LIST_RANKER = {
     "mean", "deviation", "enter.weight", "enter.bias", "mix.weight", "mix.bias", "leave.weight", "leave.bias",

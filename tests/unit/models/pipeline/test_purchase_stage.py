@@ -74,7 +74,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> ReleaseCandidateConfig:
         quantise_text=False,
         text=TextConfig(model=str(write_text_model(tmp_path_factory.mktemp("bert"), WORDS))),
         dims=16,
-        training=Training(epochs=3, child_epochs=3, negatives=32, events_per_step=64),
+        training=Training(epochs=3, catching_up_epochs=3, child_epochs=3, negatives=32, events_per_step=64),
         strategies=(TextGeometry(),),
         list_ranker=ListRankerConfig(epochs=1),
         comparison_points=0,

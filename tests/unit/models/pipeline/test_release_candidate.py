@@ -47,7 +47,7 @@ ADAPTED = {"text": stored_settings(TextConfig(adapter="lora"))}
 CONFIG = ReleaseCandidateConfig(
     threads=1,
     dims=32,
-    training=Training(epochs=1, child_epochs=1, negatives=32),
+    training=Training(epochs=1, catching_up_epochs=1, child_epochs=1, negatives=32),
     list_ranker=ListRankerConfig(epochs=1),
     purchase=PurchaseConfig(examples=PurchaseExampleConfig(horizon_days=2.0), epochs=1),
 )

@@ -101,7 +101,7 @@ def test_a_child_learns_what_searches_tell(telling: TrainingData) -> None:
     parent = trained(replace(telling, sequences=telling.sequences.only(telling.sequences.has_item)))
     before = hit_rate(parent, telling)
     data = replace(telling, new_since_ms=HALF, child=True)
-    train(parent, data, [Replay()], replace(LONG, child_epochs=20, child_rate=1e-2), random_seed=0)
+    train(parent, data, [Replay()], replace(LONG, catching_up_epochs=20, child_rate=1e-2), random_seed=0)
     assert hit_rate(parent, telling) > max(0.6, 2 * before)
 
 

@@ -15,7 +15,7 @@ from tests.support.training_data import TRAINING, encoder, training_data
 
 HALF = 11_000
 """ms: each user's first ten events are old."""
-CHILD = replace(TRAINING, child_epochs=8, replay=1.0, child_rate=1e-2, window=5)
+CHILD = replace(TRAINING, catching_up_epochs=8, replay=1.0, child_rate=1e-2, window=5)
 
 
 class Kept(Replay):
