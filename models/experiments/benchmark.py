@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.co_visit.table import CoVisitTable
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
 from anabranch.ranking.pipeline.feedback import NO_SLATE
@@ -219,12 +220,23 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -> OfflineRanker:
-    """The release as a ranker serves it when the test begins."""
+def published_co_visits(benchmark: OfflineBenchmark, release: Release, cache: Path) -> CoVisitTable:
+    """The co-visit table of the events for training. Only a release's text vectors have a part in it."""
+    texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
+    return benchmark.config.co_visit_model(texts).fit(benchmark.train_log).table(benchmark.config.policy.neighbours)
+
+
+def offline_ranker(
+    benchmark: OfflineBenchmark, release: Release, cache: Path, table: CoVisitTable | None = None
+) -> OfflineRanker:
+    """The release as a ranker serves it when the test begins, with the `table` that is published by then.
+
+    None: that of the events for training.
+    """
     item_ids = ItemVocabulary()
     live = load_servable(release, item_ids, benchmark.items, cache, benchmark.config.threads)
-    train_log = benchmark.train_log
-    texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
+    if table is None:
+        table = published_co_visits(benchmark, release, cache)
     config = benchmark.config.policy
     served = release.manifest.policy
     policy = replace(
@@ -233,8 +245,7 @@ def offline_ranker(benchmark: OfflineBenchmark, release: Release, cache: Path) -
         allow_session_repeats=served.allow_session_repeats,
         co_visit_scoring=served.co_visit_scoring,
     )
-    table = benchmark.config.co_visit_model(texts).fit(train_log).table(policy.neighbours)
-    neighbours = neighbour_table(table, item_ids, train_log, policy.neighbours)
+    neighbours = neighbour_table(table, item_ids, benchmark.train_log, policy.neighbours)
     return OfflineRanker(live, neighbours, item_ids, policy, benchmark.config.layout)
 
 

@@ -28,6 +28,7 @@ from models.experiments.benchmark import (
     make_release,
     offline_ranker,
     peak_bytes,
+    published_co_visits,
     rank_test,
 )
 from models.metrics.ranking import Ranks
@@ -91,10 +92,14 @@ def run_periods(
             continue
         parent = releases[-1] if releases and method != "retrained" else None
         release, _, cost = make_release(benchmark, folder / f"{method}-{number:02d}", cache, parent=parent)
-        ages = STALE_PERIODS if method == "shared" else ()
-        stale = {age: _ranked_by(benchmark, releases[-age], cache).rank for age in ages if age <= len(releases)}
-        yield Period(method, number, _ranked_by(benchmark, release, cache), cost, stale)
         releases.append(release)
+        ages = [age for age in STALE_PERIODS if method == "shared" and age < len(releases)]
+        table = published_co_visits(benchmark, release, cache)
+        current, *stale = [
+            rank_test(benchmark, offline_ranker(benchmark, releases[-1 - age], cache, table)) for age in (0, *ages)
+        ]
+        by_age = {age: ranks.rank for age, ranks in zip(ages, stale, strict=True)}
+        yield Period(method, number, current, cost, by_age)
 
 
 def weeks_of(log: EventLog, share: float) -> list[EventLog]:
@@ -111,10 +116,6 @@ def weeks_of(log: EventLog, share: float) -> list[EventLog]:
             f"{as_iso(end)}: give events of a longer time, or a smaller --share"
         )
     return [log.split(first_end)[0], *(week for week in weeks if len(week))]
-
-
-def _ranked_by(benchmark: OfflineBenchmark, release: Release, cache: Path) -> BenchmarkRanks:
-    return rank_test(benchmark, offline_ranker(benchmark, release, cache))
 
 
 def list_ranker_from(newest: EventLog, number: int) -> int:
