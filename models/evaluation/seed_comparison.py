@@ -100,11 +100,11 @@ def compare_seed_models(
 
 def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positions) -> Ranks:
     """Positions of the items of the events at rows [M], all from `start` on, on slates made right before the events."""
-    slates = np.full((len(log), ranker.layout.slate), -1, np.int32)
-    for batch in candidates_before(ranker, log, start, rows):
+    slates = np.full((len(rows), ranker.layout.slate), -1, np.int32)
+    for event, batch in candidates_before(ranker, log, start, rows):
         scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
-        slates[batch.row] = scored.best(ranker.policy, 0, ranker.layout.slate).items
-    hit = slates[rows] == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
+        slates[event] = scored.best(ranker.policy, 0, ranker.layout.slate).items
+    hit = slates == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)
 
 

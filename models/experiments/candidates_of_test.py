@@ -22,11 +22,11 @@ def candidates_of_test(
     drawn = np.sort(np.random.default_rng(0).permutation(events)[:MOST_EVENTS])
     of_users, start = rows_of_test_users(benchmark)
     log, rows = benchmark.log.take(of_users), np.searchsorted(of_users, tested.row[drawn])
-    item = ranker.item_ids.rows(log.item_ids)[log.item]
-    parts, row = [], []
-    for batch in candidates_before(ranker, log, start, rows, done):
-        parts.append(ProposedItems.of_queries(batch.candidates, item[batch.row]))
-        row.append(batch.row)
-    proposed = ProposedItems.concatenate(parts).take(np.argsort(np.concatenate(row)))
+    item = ranker.item_ids.rows(log.item_ids)[log.item[rows]]
+    parts, order = [], []
+    for event, batch in candidates_before(ranker, log, start, rows, done):
+        parts.append(ProposedItems.of_queries(batch.candidates, item[event]))
+        order.append(event)
+    proposed = ProposedItems.concatenate(parts).take(np.argsort(np.concatenate(order)))
     slices = {name: mask[drawn] for name, mask in tested.slices.items()}
     return {"all": proposed.coverage(), **proposed.coverage_by_slice(slices)}

@@ -72,11 +72,7 @@ class ProposedItems:
     @classmethod
     def concatenate(cls, parts: list[ProposedItems]) -> ProposedItems:
         """Those of all parts, in order."""
-        empty = cls(np.empty(0, np.uint8), np.empty(0, np.int64))
-        return cls(
-            np.concatenate([part.by for part in [empty, *parts]]),
-            np.concatenate([part.candidates for part in [empty, *parts]]),
-        )
+        return cls(np.concatenate([part.by for part in parts]), np.concatenate([part.candidates for part in parts]))
 
     def coverage(self, mask: Mask | slice = slice(None)) -> CandidateCoverage:
         """Of the events in the mask [M]; all 0 without events."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +64,12 @@ def ranking_lists(
     rows, moved = move_last_events_to(log, sample.start)
     log, start = log.take(rows), sample.start - moved
     after = log.take(slice(start, None))
-    next_item = _next_items(after, ranker.item_ids, ~np.isin(rows[start:], sample.held_out))
+    previous = after.previous()
+    next_item = _next_items(after, previous, ranker.item_ids, ~np.isin(rows[start:], sample.held_out))
     labelled = next_item >= 0
     probability = sample.lists / max(int(labelled.sum()), 1)
     chosen = labelled & (np.random.default_rng(sample.random_seed).random(len(after)) < probability)
-    begins_session = _next_begins_session(after)
+    begins_session = _next_begins_session(after, previous)
     lists, proposed = [], []
     for batch in candidate_batches(ranker, log.take(slice(0, start)), after, chosen, done):
         item = next_item[batch.row]
@@ -79,18 +80,19 @@ def ranking_lists(
 
 def candidates_before(
     ranker: OfflineRanker, log: EventLog, start: int, rows: Positions, done: Advance = lambda n: None
-) -> Iterator[CandidateBatch]:
+) -> Iterator[tuple[Positions, CandidateBatch]]:
     """The candidates right before the events at `rows` [M], all from `start` on and none the first of its user.
 
-    Other events only update user states, so this is faster than `rank_events`. `row` of each batch is of the log.
+    With each batch comes which of the M events each of its queries is for. Other events only update user states, so
+    this is faster than `rank_events`.
     """
     order, moved = move_last_events_to(log, start)  # rows from `start` on keep their index
     log, start = log.take(order), start - moved
-    next_row = np.full(len(log) - start, -1, np.int64)
-    next_row[log.previous()[rows] - start] = rows
+    next_event = np.full(len(log) - start, -1, np.int64)
+    next_event[log.previous()[rows] - start] = np.arange(len(rows))
     before, after = log.take(slice(0, start)), log.take(slice(start, None))
-    for batch in candidate_batches(ranker, before, after, next_row >= 0, done):
-        yield replace(batch, row=next_row[batch.row])
+    for batch in candidate_batches(ranker, before, after, next_event >= 0, done):
+        yield next_event[batch.row], batch
 
 
 def candidate_batches(
@@ -118,19 +120,20 @@ def candidate_batches(
         done(len(batch))
 
 
-def _next_items(log: EventLog, item_ids: ItemVocabulary, eligible: NDArray[np.bool_]) -> Positions:
-    """Item row of the next event of each event's user [N]; -1 if there is none or the next is not `eligible` [N]."""
+def _next_items(log: EventLog, previous: Positions, item_ids: ItemVocabulary, eligible: Mask) -> Positions:
+    """Item row of the next event of each event's user [N]; -1 if there is none or the next is not `eligible` [N].
+
+    `previous` [N] as `EventLog.previous` has it.
+    """
     items = np.where(eligible, np.append(item_ids.rows(log.item_ids), np.int32(-1))[log.item], -1)
-    previous = log.previous()
     has_earlier = previous >= 0
     next_item = np.full(len(log), -1, np.int64)
     next_item[previous[has_earlier]] = items[has_earlier]
     return next_item
 
 
-def _next_begins_session(log: EventLog) -> Mask:
-    """Mask [N] of the events after which their user's next one is the first of a session."""
-    previous = log.previous()
+def _next_begins_session(log: EventLog, previous: Positions) -> Mask:
+    """Mask [N] of the events after which their user's next one is the first of a session. `previous` as above."""
     later = np.flatnonzero(previous >= 0)
     earlier = previous[later]
     begins = np.zeros(len(log), np.bool_)

@@ -74,8 +74,6 @@ WITHOUT_SERVED = ("--without", "encoder,neighbours,learned_order")
 WEEKS_OF_HOUSEHOLDS = f"{HOUSEHOLDS.measurement}_weekly"
 NEW_ITEMS = "beauty_new_items"
 A_TENTH_NEW = ("--train-on", "train", "--new-items", "0.1")
-
-
 PLACEMENTS = f"placements_{HOUSEHOLDS_OF_TWELVE_WEEKS.name}"
 THREE_PLACEMENTS = f"placements={msgspec.json.encode(EACH_CLASS).decode()}"
 TEN_OF_TWELVE_WEEKS = ("--share", "0.8246")

@@ -81,8 +81,7 @@ def prequential_rows(measured: Measured, name: str) -> Iterator[Row]:
     """The served path and the baselines that learn every event, each with what was served minus it."""
     figures = [row["prequential"] for row in measured.figures[name]]
     for ranker in figures[0]["lead"] if figures else ():
-        leads = [format_interval(Interval(**row["lead"][ranker]["ndcg_at_20"])) for row in figures]
-        yield ranker, *_prequential_cells(figures, ranker), "; ".join(leads)
+        yield ranker, *_prequential_cells(figures, ranker), _lead_cells(figures, ranker)[1]
     yield SERVED, *(_prequential_cells(figures, "served") if figures else (NOT_MEASURED, "")), ""
 
 
@@ -92,11 +91,7 @@ def placement_rows(measured: Measured, name: str) -> Iterator[Row]:
     for title, figures in _by_placement([row["prequential"] for row in measured.figures[name]]):
         yield title, SERVED, *_prequential_cells(figures, "served"), "", ""
         for ranker in figures[0]["lead"]:
-            leads = (
-                "; ".join(format_interval(Interval(**row["lead"][ranker][metric])) for row in figures)
-                for metric in ("recall_at_20", "ndcg_at_20")
-            )
-            yield "", ranker, *_prequential_cells(figures, ranker), *leads
+            yield "", ranker, *_prequential_cells(figures, ranker), *_lead_cells(figures, ranker)
 
 
 def _by_placement(figures: Sequence[Figures]) -> Iterator[tuple[str, Sequence[Figures]]]:
@@ -218,6 +213,15 @@ def _peer_cells(measured: Measured, peers: PeerResults) -> tuple[str, str, str, 
 def _prequential_cells(figures: Sequence[Figures], ranker: str) -> tuple[str, str]:
     recall, ndcg = ([row[ranker][metric] for row in figures] for metric in ("recall_at_20", "ndcg_at_20"))
     return format_spread(recall), format_spread(ndcg)
+
+
+def _lead_cells(figures: Sequence[Figures], ranker: str) -> tuple[str, str]:
+    """What was served minus the ranker in both metrics, an interval per random seed."""
+    recall, ndcg = (
+        "; ".join(format_interval(Interval(**row["lead"][ranker][metric])) for row in figures)
+        for metric in ("recall_at_20", "ndcg_at_20")
+    )
+    return recall, ndcg
 
 
 def _published_cells(paper: PublishedFigures | None) -> tuple[str, str]:

@@ -104,9 +104,9 @@ def test_the_index_covers_what_no_other_source_does(ranker: OfflineRanker) -> No
 def test_candidates_before_events_are_those_of_their_lists(ranker: OfflineRanker) -> None:
     rows = np.arange(START, EVENTS)
     batches = list(candidates_before(ranker, log(), START, rows))
-    assert np.sort(np.concatenate([batch.row for batch in batches])).tolist() == rows.tolist()
-    item = ranker.item_ids.rows(ITEMS)[log().item]
+    assert np.sort(rows[np.concatenate([event for event, _ in batches])]).tolist() == rows.tolist()
+    item = ranker.item_ids.rows(ITEMS)[log().item[rows]]
     proposed = ProposedItems.concatenate(
-        [ProposedItems.of_queries(batch.candidates, item[batch.row]) for batch in batches]
+        [ProposedItems.of_queries(batch.candidates, item[event]) for event, batch in batches]
     )
     assert proposed.coverage() == coverage(ranker, retrieval_k=len(ITEMS))
