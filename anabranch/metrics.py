@@ -145,6 +145,9 @@ class RankerMetrics(ConsumerMetrics):
         self.explored_places = new.counter(
             "anabranch_explored_places", "Places of committed rankings that were drawn at random, see explore_places"
         )
+        self.explored_new_items = new.counter(
+            "anabranch_explored_new_items", "Explored places that have a new item, see explore_new_items"
+        )
         self.latency = BulkHistogram(
             "anabranch_event_to_ranking_seconds",
             "From the append of an event to the commit of its ranking",

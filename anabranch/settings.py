@@ -106,6 +106,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Last places of every slate that are drawn at random from the next best candidates, 25 for each place, so that
     feedback says how likely the item was shown and `reshare` can estimate what another release is worth. 0: none. At
     most a quarter of `slate_size`: what users are shown gets worse with every such place."""
+    explore_new_items: Annotated[int, Meta(ge=0, le=25)] = 0
+    """How many of the 25 candidates of an explored place are new items, of which no event is published yet: those
+    nearest to the user. So a slate has at most `explore_places` * `explore_new_items` / 25 of them on average, which
+    its other places would not show."""
     placements: Annotated[tuple[Placement, ...], Meta(min_length=1, max_length=8)] = (FOR_YOU,)
     """Where slates are shown: a list of tables with `name`, `repeats` (allow, only, never) and `without` (names of
     placements before it whose items it leaves out); in a variable or with --set, as JSON. A ranking's `slate` is that

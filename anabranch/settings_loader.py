@@ -147,6 +147,11 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"explore_places {settings.explore_places} is more than a quarter of slate_size {settings.slate_size}; "
             f"lower it to {settings.slate_size // 4}, or raise slate_size"
         )
+    if settings.explore_new_items and not settings.explore_places:
+        yield (
+            f"explore_new_items {settings.explore_new_items} without explore_places would explore nothing; set "
+            "explore_places to at least 1"
+        )
     for name in ("history_length", "own_items"):
         users, length = settings.max_users, getattr(settings, name)
         blocks = users * -(-length // 8)

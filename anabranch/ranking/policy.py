@@ -38,6 +38,8 @@ class Policy:
     """Rank once per user and batch, after the user's last event in it, instead of after every event."""
     explore_places: int = 0
     """Last places of a slate that are drawn at random: see `anabranch.ranking.pipeline.exploration`."""
+    explore_new_items: int = 0
+    """How many of the candidates that one explored place is drawn from are new items."""
     placements: tuple[Placement, ...] = (FOR_YOU,)
     """Where slates are shown. Offline figures are about the first one."""
     rules: RulesInForce = field(default=NO_RULES, compare=False)
@@ -56,6 +58,7 @@ class Policy:
             allow_session_repeats=_either(settings.allow_session_repeats, release.allow_session_repeats),
             latest=settings.rank == "latest",
             explore_places=settings.explore_places,
+            explore_new_items=settings.explore_new_items,
             placements=settings.placements,
             purchase=settings.publish_purchase,
         )
@@ -77,6 +80,11 @@ class Policy:
         classes[SEEN] = placement.repeats == "only" or (placement.repeats == "allow" and not self.exclude_seen)
         classes[IN_SESSION] = classes[SEEN] and self.allow_session_repeats
         return classes
+
+    @property
+    def explored_new_items(self) -> int:
+        """How many of the candidates that all explored places are drawn from are new items."""
+        return self.explore_places * self.explore_new_items
 
     @property
     def placement_names(self) -> tuple[str, ...]:

@@ -101,6 +101,7 @@ class MetricsReporter:
         self._metrics.batch.observe(len(events))
         self._metrics.rankings.inc(int(result.ranked.sum()))
         self._metrics.explored_places.inc(int(result.explored.sum()))
+        self._metrics.explored_new_items.inc(int(result.explored_new.sum()))
         self._metrics.ignored.labels("duplicate").inc(len(events) - len(fresh))
         ahead = sum(0 <= events[index].appended_ms < events[index].event.ts - CLOCK_SKEW_MS for index in fresh)
         self._metrics.corrected.labels("clock_skew").inc(ahead)

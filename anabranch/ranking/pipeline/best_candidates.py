@@ -94,14 +94,14 @@ def limited_top_k_per_query(
             c = start + position
             if taken == k:
                 break
-            if not eligible[c] or _is_full(limits, best.candidate, q, taken, c):
+            if not eligible[c] or is_full(limits, best.candidate, q, taken, c):
                 continue
             best.candidate[q, taken], best.items[q, taken], best.scores[q, taken] = c, candidates.item[c], scores[c]
             taken += 1
 
 
 @compiled_inline
-def _is_full(limits: Limits, candidate: Positions, q: int, taken: int, c: int) -> bool:
+def is_full(limits: Limits, candidate: Positions, q: int, taken: int, c: int) -> bool:
     """Whether query q has taken as many candidates of the brand or category of c as the limits allow."""
     of_brand = of_category = 0
     for place in range(taken):

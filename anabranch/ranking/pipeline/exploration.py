@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from anabranch.messages import EXPLORED_POOL
 from anabranch.ranking.event_batch import BatchColumns
 from anabranch.ranking.jit import compiled, compiled_inline
+from anabranch.ranking.pipeline.best_candidates import BestCandidates, Limits, is_full
 from anabranch.ranking.types import Hashes, Positions
 
 Places = NDArray[np.uint8]
@@ -48,10 +49,38 @@ def draw_keys(events: BatchColumns, ranked: Positions) -> Hashes:
 
 
 @compiled
+def put_new_items(best: BestCandidates, new: BestCandidates, limits: Limits) -> None:
+    """Put new items [n, e] into the pools of the explored places, which are the last of the best candidates [n, k].
+
+    They take the last e places of a pool, unless they are before them already. Where they are fewer, or limits admit
+    fewer, the best of those that stood there stay. A query with fewer than k candidates has all of them in its pool.
+    """
+    n, k = best.candidate.shape
+    first = k - new.candidate.shape[1]
+    for q in range(n):
+        if best.candidate[q, k - 1] < 0:
+            continue
+        candidate = np.concatenate((new.candidate[q], best.candidate[q, first:]))
+        items = np.concatenate((new.items[q], best.items[q, first:]))
+        scores = np.concatenate((new.scores[q], best.scores[q, first:]))
+        best.candidate[q, first:], best.items[q, first:], best.scores[q, first:] = -1, -1, 0
+        filled = first
+        for index in range(len(candidate)):
+            c = candidate[index]
+            if filled == k:
+                break
+            is_there = (best.candidate[q, :filled] == c).any()
+            if c < 0 or is_there or is_full(limits, best.candidate, q, filled, c):
+                continue
+            best.candidate[q, filled], best.items[q, filled], best.scores[q, filled] = c, items[index], scores[index]
+            filled += 1
+
+
+@compiled
 def explore(keys: Hashes, candidates: Positions, slate: int, places: int) -> ExploredOrder:
     """Draw up to `places` last places of each slate, from the queries' numbers of `candidates` [n].
 
-    Each explored place adds `EXPLORED_POOL` candidates to the pool, the next best after the exploited ones, and the
+    Each explored place adds `EXPLORED_POOL` candidates to the pool, those after the exploited ones, and the
     places are drawn uniformly from the pool without replacement. So each item of the pool is shown with probability
     1 / `EXPLORED_POOL`, and those before it with probability 1. Where there are too few candidates, fewer places are
     explored, or none.

@@ -46,6 +46,7 @@ class RankingResult:
     slates: Rows  # [B, P, slate] of each placement, -1 padded
     scores: Floats  # [B, P, slate]
     explored: Places  # [B] of the first placement
+    explored_new: Places  # [B] how many of these have a new item
     feedback: FeedbackColumns  # [B] about the slates that the event's user had been shown
     purchase: Floats | None = None  # [B, slate] of the first placement's items; None: not wanted, or no such head
 
@@ -138,11 +139,21 @@ def _join(
     ranked = np.zeros(n, np.bool_)
     ranked[update.ranked] = True
     items, scores = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
-    explored = scatter(slates.explored, update.ranked, n, 0)
+    explored, explored_new = (scatter(places, update.ranked, n, 0) for places in (slates.explored, slates.explored_new))
     purchase = None if slates.purchase is None else scatter(slates.purchase, update.ranked, n, 0)
     new = NewSlates(ranked, items, explored)
     feedback = join_feedback(states.activity, batch.columns, update.duplicate, new, live.number)
-    return RankingResult(update.duplicate, update.unknown_item, ranked, items, scores, explored, feedback, purchase)
+    return RankingResult(
+        duplicate=update.duplicate,
+        unknown_item=update.unknown_item,
+        ranked=ranked,
+        slates=items,
+        scores=scores,
+        explored=explored,
+        explored_new=explored_new,
+        feedback=feedback,
+        purchase=purchase,
+    )
 
 
 def scatter(values: NDArray[Number], indices: Positions, n: int, fill: int) -> NDArray[Number]:

@@ -17,11 +17,11 @@ from anabranch.ranking.pipeline.best_candidates import (
     place_pins,
     top_k_per_query,
 )
-from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore
+from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore, put_new_items
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.candidate_columns import Candidates
+from anabranch.ranking.retrieval.candidate_columns import BY_NEWNESS, Candidates
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns
@@ -43,6 +43,8 @@ class Slates:
     """[n, P, slate]"""
     explored: Places
     """[n] of the first placement: the others have no explored places"""
+    explored_new: Places
+    """[n] how many of these have a new item"""
     purchase: Floats | None
     """[n, slate] probability that the user buys each item of the first placement; None: not wanted, or no such head"""
 
@@ -54,6 +56,7 @@ class Slates:
             items=np.concatenate([part.items for part in parts]),
             scores=np.concatenate([part.scores for part in parts]),
             explored=np.concatenate([part.explored for part in parts]),
+            explored_new=np.concatenate([part.explored_new for part in parts]),
             purchase=np.concatenate(purchases) if purchases else None,
         )
 
@@ -75,8 +78,7 @@ def make_slates(
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
     scored = ScoredCandidates.by_features(live, candidates, features, len(queries.now))
-    best = scored.best(policy, 0, candidates_needed(layout.slate, policy.explore_places))
-    first, explored = _explored(best, queries, layout.slate, policy.explore_places)
+    first, explored = _first_slates(scored, queries, policy, layout.slate)
     placed = [first, *_further_placements(scored, first, policy, layout.slate)]
     purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
     lap("order")
@@ -84,6 +86,7 @@ def make_slates(
         items=np.stack([of_placement.items for of_placement in placed], axis=1),
         scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
         explored=explored,
+        explored_new=scored.count_new(first, explored),
         purchase=purchase,
     )
 
@@ -107,6 +110,18 @@ class ScoredCandidates:
         """[N] the class of each candidate's item."""
         return item_classes(self.candidates.own_count, self.candidates.session_count)
 
+    @cached_property
+    def is_new(self) -> Mask:
+        """[N] whether each was proposed as a new item to explore."""
+        return self.candidates.proposed_by & BY_NEWNESS > 0
+
+    def count_new(self, slates: BestCandidates, explored: Places) -> Places:
+        """How many of the last `explored` [n] places of slates [n, k] have a new item."""
+        is_explored = np.arange(slates.candidate.shape[1]) >= slates.candidate.shape[1] - explored[:, None]
+        is_new = np.append(self.is_new, False)[slates.candidate]  # also of -1, where there is no candidate
+        count: Places = (is_explored & is_new).sum(axis=1, dtype=np.uint8)
+        return count
+
     def best(self, policy: Policy, placement: int, k: int, taken: Mask | None = None) -> BestCandidates:
         """The best k of each query for the placement of this number, without those that are `taken` [N].
 
@@ -120,18 +135,17 @@ class ScoredCandidates:
             eligible &= ~effects.hidden[placement, self.candidates.item]
             scores = scores + effects.added[placement, self.candidates.item]
         best, found = BestCandidates.empty(self.n, k), self.candidates
-        limits = self._limits(policy.placements[placement].at_most)
-        if limits is None:
+        at_most = policy.placements[placement].at_most
+        if at_most == AtMost():
             top_k_per_query(scores, eligible, found.query, found.item, best)
         else:
-            limited_top_k_per_query(scores, eligible, found, limits, best)
+            limited_top_k_per_query(scores, eligible, found, self.limits(at_most), best)
         if placement in policy.rules.pins:
             place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best
 
-    def _limits(self, at_most: AtMost) -> Limits | None:
-        if at_most == AtMost():
-            return None
+    def limits(self, at_most: AtMost) -> Limits:
+        """What a placement's slates take of one brand and of one category."""
         item = self.candidates.item
         brands, categories = self.items.brands[item], self.items.categories[item]
         return Limits(brands, categories, at_most.brand or len(item), at_most.category or len(item))
@@ -151,10 +165,17 @@ def _further_placements(
         yield placed[placement.name]
 
 
-def _explored(best: BestCandidates, queries: UserSnapshots, slate: int, places: int) -> tuple[BestCandidates, Places]:
-    """The slates of n queries from their best candidates [n, `candidates_needed`], and their explored places."""
+def _first_slates(
+    scored: ScoredCandidates, queries: UserSnapshots, policy: Policy, slate: int
+) -> tuple[BestCandidates, Places]:
+    """The slates of n queries for the first placement, and how many of their places were explored."""
+    places = policy.explore_places
+    best = scored.best(policy, 0, candidates_needed(slate, places))
     if places == 0:
-        return best, np.zeros(len(best.items), np.uint8)
+        return best, np.zeros(scored.n, np.uint8)
+    if policy.explored_new_items:
+        new = scored.best(policy, 0, policy.explored_new_items, taken=~scored.is_new)
+        put_new_items(best, new, scored.limits(policy.placements[0].at_most))
     found = np.count_nonzero(best.candidate >= 0, axis=1)
     drawn = explore(queries.draw_key, found, slate, places)
     return best.take(drawn.candidate), drawn.explored

@@ -2,122 +2,48 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN, Classes
+from anabranch.ranking.item_classes import IN_SESSION, NEW, SEEN
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,
     BY_INDEX,
+    BY_NEWNESS,
     BY_OWN_EVENTS,
     BY_POPULARITY,
     BY_RULES,
     Candidates,
 )
-from anabranch.ranking.retrieval.co_visit_table import CoVisitColumns, CoVisitRows
+from anabranch.ranking.retrieval.candidate_sources import EXCLUDED, FREE, ItemFilter, Scratch, SourceEnds, Sources
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_attributes import NO_NAME
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.new_items import nearest_new_items
 from anabranch.ranking.retrieval.retrieve import retrieve
-from anabranch.ranking.types import Counts, Floats, Hashes, Mask, Rows
+from anabranch.ranking.types import Counts, Hashes, Rows
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 HASH = 0x9E3779B1
 """Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
 POPULAR_TO_NEW_USERS = 100
 """Popular items that are proposed to a user without a history, for whom there is nothing else to go by."""
-FREE, EXCLUDED = -1, -2
-"""Values of a hash table entry: unoccupied; its item is excluded."""
-
-
-class Sources(NamedTuple):
-    """What the candidates of B queries come from."""
-
-    queries: UserSnapshots
-    co_visits: CoVisitColumns
-    newest: int
-    """How many of a user's newest history items have their neighbours proposed."""
-    weights: Floats
-    """[W] weight of each of the newest history items in the co-visit score; see `CoVisitScoring`."""
-    own_share: float
-    categories: Hashes
-    """[n] of the items, by row"""
-    pinned: Rows
-    """[m] items that rules pin"""
-    popular: Rows
-    """[p] the most popular items, which are proposed to users without a history"""
-    retrieved: Rows
-    """[B, K] what the item index found, best first, -1 padded: more than `ItemFilter.retrieval_k` admits."""
-
-
-class ItemFilter(NamedTuple):
-    """Which items are no candidates."""
-
-    servable: Mask
-    """[N] items that have a vector and are available."""
-    hidden: Mask
-    """[N] items that rules hide on every placement; empty if there are none."""
-    candidate_classes: Classes
-    """Items of other classes are excluded."""
-    retrieval_classes: Classes
-    """The classes that `retrieval_k` counts."""
-    retrieval_k: int
-    """How many of the retrieved items are candidates: the first ones that are counted, and others before them."""
-
-
-class SourceEnds(NamedTuple):
-    """Where each source's items end among all sources' items of one query; each starts at the end of the one before."""
-
-    session: int
-    """The newest part of the history."""
-    history: int
-    long_term: int
-    pinned: int
-    popular: int
-    co_visits: int
-    retrieved: int
-
-
-class Scratch(NamedTuple):
-    """Working memory, used again by every query."""
-
-    item: Rows
-    """[S] the items of all sources, one source after the other; -1: none."""
-    candidate: Counts
-    """[S] which of the candidates each is; -1: none."""
-    key: Rows
-    """[T] open addressing: the item of an occupied entry."""
-    value: Counts
-    """[T] which of the candidates it is, EXCLUDED, or FREE."""
-    category: Hashes
-    """[H] categories of the items of the session"""
-
-    @classmethod
-    def empty(cls, items: int, history: int) -> Scratch:
-        """Room for this many items of one query, and for its user's history. The hash table is at most half full."""
-        size = 1 << (2 * items).bit_length()
-        return cls(
-            item=np.empty(items, np.int32),
-            candidate=np.empty(items, np.int32),
-            key=np.empty(size, np.int32),
-            value=np.empty(size, np.int32),
-            category=np.empty(history, np.uint64),
-        )
 
 
 def propose(
     queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
-    """The union of retrieved items, neighbours, popular, pinned and long-term items and history, less those that no
-    placement shows."""
+    """The union of retrieved items, neighbours, new, popular, pinned and long-term items and history, less those that
+    no placement shows."""
     retrieved = retrieve(index, queries, policy)
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
     weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
     pinned, popular = policy.rules.pinned_items, _popular(queries, co_visits)
-    others = history + queries.long_term.item.shape[1] + len(pinned) + len(popular) + newest * co_visits.width
+    new = nearest_new_items(index, co_visits, queries.vector, policy.explored_new_items)
+    of_all_queries = len(pinned) + len(popular)
+    others = history + queries.long_term.item.shape[1] + of_all_queries + new.shape[1] + newest * co_visits.width
     candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,
@@ -131,6 +57,7 @@ def propose(
             categories=index.columns.categories,
             pinned=pinned,
             popular=popular,
+            new=new,
             retrieved=retrieved,
         ),
         ItemFilter(
@@ -190,6 +117,10 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
             item[end + k] = sources.popular[k]
         end += len(sources.popular)
     popular = end
+    for k in range(sources.new.shape[1]):
+        item[end + k] = sources.new[q, k]
+    end += sources.new.shape[1]
+    new = end
     for back in range(sources.newest):
         newest = queries.recent[q, back]
         has_neighbours = 0 <= newest < len(near)
@@ -198,7 +129,9 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
         end += near.shape[1]
     for k in range(retrieved.shape[1]):
         item[end + k] = retrieved[q, k]
-    return SourceEnds(queries.session_length[q], history, long_term, pinned, popular, end, end + retrieved.shape[1])
+    return SourceEnds(
+        queries.session_length[q], history, long_term, pinned, popular, new, end, end + retrieved.shape[1]
+    )
 
 
 @compiled_inline
@@ -251,6 +184,8 @@ def _source(ends: SourceEnds, k: int) -> int:
         return BY_RULES
     if k < ends.popular:
         return BY_POPULARITY
+    if k < ends.new:
+        return BY_NEWNESS
     return BY_CO_VISITS if k < ends.co_visits else BY_INDEX
 
 

@@ -44,6 +44,12 @@ def test_a_ranking_says_how_many_of_its_last_places_were_drawn_and_they_are_coun
     assert process.metric("explored_places_total") == 8
 
 
+def test_explored_places_with_an_item_that_has_no_event_yet_are_counted(tmp_path: Path) -> None:
+    process = ranked(RankerWorld(tmp_path, explore_places=1, explore_new_items=25), *purchases(8))
+    assert process.metric("explored_places_total") == 8
+    assert 0 < process.metric("explored_new_items_total") <= 8
+
+
 @pytest.mark.parametrize("is_saved", [True, False], ids=["in a saved state", "on rankings only"])
 @pytest.mark.parametrize(("place", "propensity"), [(0, 1.0), (3, 1.0), (4, 0.04)])
 def test_the_propensity_of_a_slate_survives_a_restart(

@@ -24,6 +24,7 @@ RANKED = RankingResult(
     slates=np.array([[[0, 1]], [[0, 1]], [[1, -1]]], np.int32),
     scores=np.array([[[2, 1]], [[2, 1]], [[3, 0]]], np.float32),
     explored=np.zeros(3, np.uint8),
+    explored_new=np.zeros(3, np.uint8),
     feedback=FeedbackColumns(
         shown_release=np.full(3, -1, np.int32),
         shown_size=np.zeros(3, np.int32),

@@ -13,6 +13,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,
     BY_INDEX,
+    BY_NEWNESS,
     BY_OWN_EVENTS,
     BY_POPULARITY,
     NEVER_S,
@@ -122,6 +123,9 @@ class RandomQueries:
             {item for item, *_ in self.own_of(user)} if policy.exclude_seen else set()
         )
         nearest = self.index.search(queries.vector[user : user + 1], ITEMS)[0][0].tolist()
+        new = [item for item in nearest if item >= 0 and table.first_seen[item] < 0]
+        for item in new[: policy.explore_places * policy.explore_new_items]:
+            expected_of(item).proposed_by |= BY_NEWNESS
         for item in [item for item in nearest if item >= 0 and item not in excluded][: policy.retrieval_k]:
             expected_of(item).proposed_by |= BY_INDEX
         scoring = policy.co_visit_scoring
@@ -165,10 +169,11 @@ def candidates_of(candidates: Candidates, user: int) -> dict[int, Expected]:
     }
 
 
+@pytest.mark.parametrize("explore_places", [0, 2])
 @pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("allow_session_repeats", [False, True])
 def test_candidates_are_the_union_of_the_sources_without_excluded_items(
-    allow_session_repeats: bool, exclude_seen: bool
+    allow_session_repeats: bool, exclude_seen: bool, explore_places: int
 ) -> None:
     random_queries = RandomQueries()
     policy = Policy(
@@ -177,6 +182,8 @@ def test_candidates_are_the_union_of_the_sources_without_excluded_items(
         co_visit_scoring=CoVisitScoring(recent=6, decay=0.6, own_share=0.2),
         exclude_seen=exclude_seen,
         allow_session_repeats=allow_session_repeats,
+        explore_places=explore_places,
+        explore_new_items=4,
     )
     assert (random_queries.queries.recent[:, 0] < 0).any()
     candidates = propose(random_queries.queries, random_queries.index, random_queries.neighbours, policy, HALF_LIFE_S)
