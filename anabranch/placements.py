@@ -29,6 +29,14 @@ class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Placements before this one: what stands on their slates is not shown here too."""
     at_most: AtMost = AtMost()
     """Items of one brand, or of one category, beyond this number are passed over. Pinned items are not counted."""
+    calibration: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    """How much it counts that the shares of categories on a slate are those of the user's history (Steck, Calibrated
+    recommendations, RecSys 2018). 0: not at all; the nearer to 1, the less the scores decide."""
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether a slate depends on what its items have in common."""
+        return self.at_most != AtMost() or self.calibration > 0
 
 
 FOR_YOU = Placement(name="for_you")

@@ -102,7 +102,7 @@ def ranks_at_rows(ranker: OfflineRanker, log: EventLog, start: int, rows: Positi
     """Positions of the items of the events at rows [M], all from `start` on, on slates made right before the events."""
     slates = np.full((len(rows), ranker.layout.slate), -1, np.int32)
     for event, batch in candidates_before(ranker, log, start, rows):
-        scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
+        scored = ScoredCandidates.by_features(ranker.live, batch.queries, batch.candidates, batch.features)
         slates[event] = scored.best(ranker.policy, 0, ranker.layout.slate).items
     hit = slates == ranker.item_ids.rows(log.item_ids)[log.item[rows]][:, None]
     return np.where(hit.any(axis=1), hit.argmax(axis=1) + 1, NOT_ON_SLATE).astype(np.int32)

@@ -82,7 +82,7 @@ def bought_within(log: EventLog, row: Positions, item: Positions, horizon_ms: in
 
 def _on_slate(ranker: OfflineRanker, batch: CandidateBatch) -> NDArray[np.bool_]:
     """Whether each candidate [N] of a batch is on the slate."""
-    scored = ScoredCandidates.by_features(ranker.live, batch.candidates, batch.features, len(batch.row))
+    scored = ScoredCandidates.by_features(ranker.live, batch.queries, batch.candidates, batch.features)
     best = scored.best(ranker.policy, 0, ranker.layout.slate)
     on_slate = np.zeros(len(batch.features), np.bool_)
     on_slate[best.candidate[best.candidate >= 0]] = True

@@ -13,6 +13,7 @@ from anabranch.ranking.pipeline.user_update import update_user_states
 from anabranch.ranking.retrieval.candidate_columns import Candidates
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.types import Mask
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.data.event_batches import move_last_events_to
 from models.data.event_log import EventLog
@@ -28,6 +29,7 @@ class CandidateBatch:
     """The candidates that the serving core proposes right after B events."""
 
     row: Positions  # [B], rows of the log that the events are in
+    queries: UserSnapshots  # B
     candidates: Candidates  # N, each of one of the B queries
     features: Floats  # [N, F]
 
@@ -115,7 +117,7 @@ def candidate_batches(
         index, neighbours = ranker.live.index, ranker.neighbours
         candidates = propose(queries, index, neighbours, ranker.policy, ranker.layout.half_life_s)
         features = build_features(queries, candidates, index, neighbours, ranker.policy.first_classes)
-        yield CandidateBatch(start + chosen_events, candidates, features)
+        yield CandidateBatch(start + chosen_events, queries, candidates, features)
         start += len(batch)
         done(len(batch))
 

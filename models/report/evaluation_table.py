@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from models.report.prequential_table import format_leads, prequential_table
+from models.report.prequential_table import format_interval, format_leads, prequential_table
 
 COLUMNS = (("recall", 10), ("ndcg", 10), ("recall", 20), ("mrr", 20))
 
@@ -26,6 +26,8 @@ def show(results: Mapping[str, Any]) -> None:
         return
     console.print(_qualities(results))
     console.print(_candidates(results["candidates"]))
+    if results["variety"]:
+        console.print(_variety(results["variety"], results["cost_of_variety"]))
     if "cost" in results:
         cost = results["cost"]
         memory = f"{cost['peak_bytes'] / 2**30:.1f} GiB at most"
@@ -65,6 +67,21 @@ def _candidates(by_slice: Mapping[str, Any]) -> Table:
         shares = [f"{source['share']:.3f} ({source['alone']:.3f})" for source in coverage["sources"].values()]
         counts = f"{coverage['events']:,}", f"{coverage['candidates']:.0f}", f"{coverage['share']:.3f}"
         table.add_row(name, *counts, *shares)
+    return table
+
+
+def _variety(by_placement: Mapping[str, Any], cost: Mapping[str, Any]) -> Table:
+    """How varied the slates of each placement are, and what that costs against the first."""
+    first = next(iter(by_placement))
+    measured = "categories", "largest share", "divergence from the user's", f"recall@20 minus {first}", "ndcg@20"
+    table = Table("Placement", *measured, title="Categories of slates", title_justify="left")
+    for name, variety in by_placement.items():
+        leads = (
+            [format_interval(cost[name][metric]) for metric in ("recall_at_20", "ndcg_at_20")] if name in cost else []
+        )
+        table.add_row(
+            name, f"{variety['categories']:.1f}", f"{variety['largest']:.3f}", f"{variety['divergence']:.2f}", *leads
+        )
     return table
 
 

@@ -47,10 +47,15 @@ def format_leads(prequential: Mapping[str, Any]) -> Iterator[str]:
     """Served minus each baseline, one line each."""
     for baseline, lead in prequential["lead"].items():
         parts = (
-            f"{label} {lead[metric]['difference']:+.4f} [{lead[metric]['low']:+.4f}, {lead[metric]['high']:+.4f}]"
+            f"{label} {format_interval(lead[metric])}"
             for label, metric in (("recall@20", "recall_at_20"), ("NDCG@20", "ndcg_at_20"))
         )
         yield f"served - {baseline}: {', '.join(parts)}  (95 % interval, paired by user)"
+
+
+def format_interval(interval: Mapping[str, float]) -> str:
+    """A difference with its interval."""
+    return f"{interval['difference']:+.4f} [{interval['low']:+.4f}, {interval['high']:+.4f}]"
 
 
 def _comparison_as_json(comparison: Comparison) -> dict[str, Any]:

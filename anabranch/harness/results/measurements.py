@@ -14,7 +14,7 @@ import msgspec
 
 from anabranch.errors import AnabranchError, UsageError
 from anabranch.harness.results.timed_data import HOUSEHOLDS, HOUSEHOLDS_OF_TWELVE_WEEKS, TimedData
-from anabranch.placements import EACH_CLASS
+from anabranch.placements import EACH_CLASS, FOR_YOU, AtMost, Placement
 
 
 class MeasurementFailed(AnabranchError):
@@ -75,7 +75,14 @@ WEEKS_OF_HOUSEHOLDS = f"{HOUSEHOLDS.measurement}_weekly"
 NEW_ITEMS = "beauty_new_items"
 A_TENTH_NEW = ("--train-on", "train", "--new-items", "0.1")
 PLACEMENTS = f"placements_{HOUSEHOLDS_OF_TWELVE_WEEKS.name}"
-THREE_PLACEMENTS = f"placements={msgspec.json.encode(EACH_CLASS).decode()}"
+VARIETY = f"variety_{HOUSEHOLDS_OF_TWELVE_WEEKS.name}"
+VARIED = (
+    FOR_YOU,
+    Placement(name="three_of_a_category", at_most=AtMost(category=3)),
+    Placement(name="one_of_a_category", at_most=AtMost(category=1)),
+    *(Placement(name=f"calibration_{share}", calibration=share / 100) for share in (5, 10, 20, 40)),
+)
+"""Of calibrations, the number is in hundredths."""
 TEN_OF_TWELVE_WEEKS = ("--share", "0.8246")
 """The test is the weeks 11 and 12."""
 
@@ -110,6 +117,10 @@ def _multi_task(data: TimedData) -> Measurement:
     """Of all data, only files may have the several event types that this strategy needs."""
     options = ("--strategies", "text_geometry,multi_task", "--share", "0.9")
     return Measurement(f"{data.measurement}_multi_task", (), "time-split", options, data.measurement, data)
+
+
+def _as_setting(placements: Sequence[Placement]) -> str:
+    return f"placements={msgspec.json.encode(placements).decode()}"
 
 
 MEASUREMENTS = (
@@ -147,7 +158,15 @@ MEASUREMENTS = (
         "prequential",
         TEN_OF_TWELVE_WEEKS,
         timed=HOUSEHOLDS_OF_TWELVE_WEEKS,
-        settings=(THREE_PLACEMENTS,),
+        settings=(_as_setting(EACH_CLASS),),
+    ),
+    Measurement(
+        VARIETY,
+        (),
+        "time-split",
+        TEN_OF_TWELVE_WEEKS,
+        timed=HOUSEHOLDS_OF_TWELVE_WEEKS,
+        settings=(_as_setting(VARIED),),
     ),
 )
 

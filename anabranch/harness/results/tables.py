@@ -94,6 +94,20 @@ def placement_rows(measured: Measured, name: str) -> Iterator[Row]:
             yield "", ranker, *_prequential_cells(figures, ranker), *_lead_cells(figures, ranker)
 
 
+def variety_rows(measured: Measured, name: str) -> Iterator[Row]:
+    """How varied the slates of each placement are, and what it hits more or less than the first one."""
+    figures = measured.figures[name]
+    for placement in figures[0]["variety"] if figures else ():
+        of_seeds = [row["variety"][placement] for row in figures]
+        forms = {"categories": ".1f", "largest": ".3f", "divergence": ".2f"}
+        cells = (format_spread([row[measure] for row in of_seeds], form) for measure, form in forms.items())
+        yield (
+            placement.replace("_", " "),
+            *cells,
+            *_interval_cells([row["cost_of_variety"].get(placement) for row in figures]),
+        )
+
+
 def _by_placement(figures: Sequence[Figures]) -> Iterator[tuple[str, Sequence[Figures]]]:
     """Comparisons of the random seeds, by what they are about and how many events that has."""
     if not figures:
@@ -217,8 +231,13 @@ def _prequential_cells(figures: Sequence[Figures], ranker: str) -> tuple[str, st
 
 def _lead_cells(figures: Sequence[Figures], ranker: str) -> tuple[str, str]:
     """What was served minus the ranker in both metrics, an interval per random seed."""
+    return _interval_cells([row["lead"][ranker] for row in figures])
+
+
+def _interval_cells(differences: Sequence[Figures | None]) -> tuple[str, str]:
+    """Differences in both metrics, an interval per random seed; None: it has none."""
     recall, ndcg = (
-        "; ".join(format_interval(Interval(**row["lead"][ranker][metric])) for row in figures)
+        "; ".join(format_interval(Interval(**row[metric])) for row in differences if row is not None)
         for metric in ("recall_at_20", "ndcg_at_20")
     )
     return recall, ndcg

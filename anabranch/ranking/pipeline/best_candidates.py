@@ -8,10 +8,9 @@ import numpy as np
 
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.retrieval.candidate_columns import Candidates
-from anabranch.ranking.retrieval.item_attributes import NO_NAME
 from anabranch.ranking.rules_in_force import Pins
 from anabranch.ranking.top_k import insert_best_first
-from anabranch.ranking.types import Counts, Floats, Hashes, Mask, Positions, Rows
+from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 
 
 class BestCandidates(NamedTuple):
@@ -61,55 +60,6 @@ def top_k_per_query(
         for position in range(k):
             if best.candidate[q, position] >= 0:
                 best.items[q, position] = item[best.candidate[q, position]]
-
-
-class Limits(NamedTuple):
-    """How many candidates of one kind a slate takes."""
-
-    brands: Hashes
-    """[N] of the candidates' items; those without a brand are not limited, nor those without a category"""
-    categories: Hashes
-    """[N]"""
-    of_brand: int
-    of_category: int
-
-
-@compiled
-def limited_top_k_per_query(
-    scores: Floats,  # [N]
-    eligible: Mask,  # [N]
-    candidates: Candidates,  # N
-    limits: Limits,
-    best: BestCandidates,  # of n queries, empty; output
-) -> None:
-    """As `top_k_per_query`, but for candidates of whose kind as many better ones are taken as the limits allow."""
-    n, k = best.candidate.shape
-    end = 0
-    for q in range(n):
-        start = end
-        while end < len(scores) and candidates.query[end] == q:
-            end += 1
-        taken = 0
-        for position in np.argsort(-scores[start:end], kind="mergesort"):
-            c = start + position
-            if taken == k:
-                break
-            if not eligible[c] or is_full(limits, best.candidate, q, taken, c):
-                continue
-            best.candidate[q, taken], best.items[q, taken], best.scores[q, taken] = c, candidates.item[c], scores[c]
-            taken += 1
-
-
-@compiled_inline
-def is_full(limits: Limits, candidate: Positions, q: int, taken: int, c: int) -> bool:
-    """Whether query q has taken as many candidates of the brand or category of c as the limits allow."""
-    of_brand = of_category = 0
-    for place in range(taken):
-        other = candidate[q, place]
-        of_brand += limits.brands[other] == limits.brands[c]
-        of_category += limits.categories[other] == limits.categories[c]
-    full_brand = limits.brands[c] != NO_NAME and of_brand >= limits.of_brand
-    return full_brand or (limits.categories[c] != NO_NAME and of_category >= limits.of_category)
 
 
 @compiled

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from anabranch.messages import EXPLORED_POOL
 from anabranch.ranking.event_batch import BatchColumns
 from anabranch.ranking.jit import compiled, compiled_inline
-from anabranch.ranking.pipeline.best_candidates import BestCandidates, Limits, is_full
+from anabranch.ranking.pipeline.best_candidates import BestCandidates
+from anabranch.ranking.pipeline.varied_candidates import Variety, is_full
 from anabranch.ranking.types import Hashes, Positions
 
 Places = NDArray[np.uint8]
@@ -49,7 +50,7 @@ def draw_keys(events: BatchColumns, ranked: Positions) -> Hashes:
 
 
 @compiled
-def put_new_items(best: BestCandidates, new: BestCandidates, limits: Limits) -> None:
+def put_new_items(best: BestCandidates, new: BestCandidates, variety: Variety) -> None:
     """Put new items [n, e] into the pools of the explored places, which are the last of the best candidates [n, k].
 
     They take the last e places of a pool, unless they are before them already. Where they are fewer, or limits admit
@@ -70,7 +71,7 @@ def put_new_items(best: BestCandidates, new: BestCandidates, limits: Limits) -> 
             if filled == k:
                 break
             is_there = (best.candidate[q, :filled] == c).any()
-            if c < 0 or is_there or is_full(limits, best.candidate, q, filled, c):
+            if c < 0 or is_there or is_full(variety, best.candidate, q, filled, c):
                 continue
             best.candidate[q, filled], best.items[q, filled], best.scores[q, filled] = c, items[index], scores[index]
             filled += 1

@@ -8,18 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from anabranch.placements import AtMost
+from anabranch.placements import Placement
 from anabranch.ranking.item_classes import item_classes
-from anabranch.ranking.pipeline.best_candidates import (
-    BestCandidates,
-    Limits,
-    limited_top_k_per_query,
-    place_pins,
-    top_k_per_query,
-)
+from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
 from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore, put_new_items
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.pipeline.varied_candidates import Variety, varied_top_k_per_query
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidate_columns import BY_NEWNESS, Candidates
 from anabranch.ranking.retrieval.candidates import propose
@@ -77,7 +72,7 @@ def make_slates(
     lap("retrieve")
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
-    scored = ScoredCandidates.by_features(live, candidates, features, len(queries.now))
+    scored = ScoredCandidates.by_features(live, queries, candidates, features)
     first, explored = _first_slates(scored, queries, policy, layout.slate)
     placed = [first, *_further_placements(scored, first, policy, layout.slate)]
     purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
@@ -95,15 +90,22 @@ def make_slates(
 class ScoredCandidates:
     """The N candidates of n queries, scored."""
 
+    queries: UserSnapshots
     candidates: Candidates
     scores: Floats  # [N]
     items: ItemColumns
-    n: int
 
     @classmethod
-    def by_features(cls, live: ServableRelease, candidates: Candidates, features: Floats, n: int) -> ScoredCandidates:
-        """Score candidates by their features [N, F]."""
-        return cls(candidates, live.order.score(features), live.index.columns, n)
+    def by_features(
+        cls, live: ServableRelease, queries: UserSnapshots, candidates: Candidates, features: Floats
+    ) -> ScoredCandidates:
+        """Score the candidates of queries by their features [N, F]."""
+        return cls(queries, candidates, live.order.score(features), live.index.columns)
+
+    @property
+    def n(self) -> int:
+        """The number of queries."""
+        return len(self.queries.now)
 
     @cached_property
     def classes(self) -> Counts:
@@ -122,10 +124,13 @@ class ScoredCandidates:
         count: Places = (is_explored & is_new).sum(axis=1, dtype=np.uint8)
         return count
 
-    def best(self, policy: Policy, placement: int, k: int, taken: Mask | None = None) -> BestCandidates:
+    def best(
+        self, policy: Policy, placement: int, k: int, taken: Mask | None = None, slate: int | None = None
+    ) -> BestCandidates:
         """The best k of each query for the placement of this number, without those that are `taken` [N].
 
-        A score is that of the list ranker and what rules add to it. Pinned items stand where rules say.
+        A score is that of the list ranker and what rules add to it. Pinned items stand where rules say. The first
+        `slate` of them are a varied slate; None: all of them are.
         """
         eligible, scores = policy.shows(policy.placements[placement])[self.classes], self.scores
         if taken is not None:
@@ -135,20 +140,20 @@ class ScoredCandidates:
             eligible &= ~effects.hidden[placement, self.candidates.item]
             scores = scores + effects.added[placement, self.candidates.item]
         best, found = BestCandidates.empty(self.n, k), self.candidates
-        at_most = policy.placements[placement].at_most
-        if at_most == AtMost():
-            top_k_per_query(scores, eligible, found.query, found.item, best)
+        if policy.placements[placement].is_varied:
+            variety = self.variety(policy.placements[placement])
+            varied_top_k_per_query(scores, eligible, found, variety, k if slate is None else slate, best)
         else:
-            limited_top_k_per_query(scores, eligible, found, self.limits(at_most), best)
+            top_k_per_query(scores, eligible, found.query, found.item, best)
         if placement in policy.rules.pins:
             place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best
 
-    def limits(self, at_most: AtMost) -> Limits:
-        """What a placement's slates take of one brand and of one category."""
-        item = self.candidates.item
-        brands, categories = self.items.brands[item], self.items.categories[item]
-        return Limits(brands, categories, at_most.brand or len(item), at_most.category or len(item))
+    def variety(self, placement: Placement) -> Variety:
+        """What varies a placement's slates."""
+        return Variety.of_candidates(
+            self.items, self.candidates, self.queries.recent, placement.at_most, placement.calibration
+        )
 
 
 def _further_placements(
@@ -170,12 +175,12 @@ def _first_slates(
 ) -> tuple[BestCandidates, Places]:
     """The slates of n queries for the first placement, and how many of their places were explored."""
     places = policy.explore_places
-    best = scored.best(policy, 0, candidates_needed(slate, places))
+    best = scored.best(policy, 0, candidates_needed(slate, places), slate=slate)
     if places == 0:
         return best, np.zeros(scored.n, np.uint8)
     if policy.explored_new_items:
         new = scored.best(policy, 0, policy.explored_new_items, taken=~scored.is_new)
-        put_new_items(best, new, scored.limits(policy.placements[0].at_most))
+        put_new_items(best, new, scored.variety(policy.placements[0]))
     found = np.count_nonzero(best.candidate >= 0, axis=1)
     drawn = explore(queries.draw_key, found, slate, places)
     return best.take(drawn.candidate), drawn.explored

@@ -19,6 +19,7 @@ from anabranch.harness.results import measurements, page, paired_ranks, publishe
 from anabranch.harness.results.measurements import (
     MEASUREMENTS,
     PLACEMENTS,
+    VARIETY,
     MeasurementFailed,
     Places,
     figures_file,
@@ -170,6 +171,24 @@ def test_a_strategy_is_compared_with_the_preset_on_the_same_events(tmp_path: Pat
     assert "+0.0500 [" in adapted
     assert "| cold_items |" in cold
     assert "+0.1000 [" in cold, "half of the events, with all the hits"
+
+
+def test_a_varied_placement_has_its_variety_and_what_it_costs_for_each_random_seed(tmp_path: Path) -> None:
+    for seed, categories in enumerate((4.0, 6.0)):
+        lead = {"difference": -0.01 * (seed + 1), "low": -0.04, "high": 0.02}
+        figures = {
+            "variety": {
+                "for_you": {"categories": 3.0, "largest": 0.5, "divergence": 2.0},
+                "calibration_5": {"categories": categories, "largest": 0.25, "divergence": 1.5},
+            },
+            "cost_of_variety": {"calibration_5": {"recall_at_20": lead, "ndcg_at_20": lead}},
+        }
+        (tmp_path / figures_file(VARIETY, seed)).write_bytes(msgspec.json.encode({"date": DAY, **figures}))
+    rendered = page.render(tmp_path, 2)
+    assert row_of(rendered, "| for you |")[1:] == ["3.0 ± 0.0", "0.500 ± 0.000", "2.00 ± 0.00", "", ""]
+    _, categories_cell, _, _, recall, ndcg = row_of(rendered, "| calibration 5 |")
+    assert categories_cell == "5.0 ± 1.4"
+    assert recall == ndcg == "-0.0100 [-0.0400, +0.0200]; -0.0200 [-0.0400, +0.0200]"
 
 
 def test_what_was_not_measured_is_not_made_up(tmp_path: Path) -> None:

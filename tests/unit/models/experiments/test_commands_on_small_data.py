@@ -125,6 +125,30 @@ def test_an_evaluation_says_which_sources_propose_the_next_items(workplace: Work
     assert "Next items among the candidates" in done.output
 
 
+def test_an_evaluation_says_how_varied_slates_are_and_what_a_varied_placement_costs(
+    workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve items of two categories, one of which has ten."""
+    placements = (
+        '[{"name": "first"}, {"name": "varied", "at_most": {"category": 1}}, {"name": "new", "repeats": "never"}]'
+    )
+    monkeypatch.setenv("ANABRANCH_PLACEMENTS", placements)
+    items = "item_id,title,category\n" + "".join(f"i{n},thing {n},kind {n // 10}\n" for n in range(12))
+    options = ("--protocol", "time-split", "--share", "0.8")
+    done = workplace.evaluate(*options, *workplace.files(rows(400), items))
+    assert done.exit_code == 0, done.output
+    figures = msgspec.json.decode((workplace.folder / "figures.json").read_bytes())
+    variety, cost = figures["variety"], figures["cost_of_variety"]
+    assert (variety["first"]["categories"], variety["varied"]["categories"]) == (2, 2)
+    assert variety["first"]["largest"] == pytest.approx(10 / 12)
+    assert variety["varied"]["largest"] == pytest.approx(1 / 2)
+    assert list(cost) == ["varied"], "the placement of new items shows others"
+    lost = figures["placements"]["varied"]["recall"]["20"] - figures["all"]["recall"]["20"]
+    assert cost["varied"]["recall_at_20"]["difference"] == pytest.approx(lost)
+    assert cost["varied"]["recall_at_20"]["low"] <= lost <= 0, "the next item is always the best one"
+    assert "Categories of slates" in done.output
+
+
 def test_of_items_with_one_id_the_last_row_counts(workplace: Workplace) -> None:
     done = workplace.share(*workplace.files(rows(240), ITEMS + "i3,thing 4\ni3,thing 5\n"))
     assert done.exit_code == 0, done.output

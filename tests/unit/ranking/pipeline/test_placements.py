@@ -187,3 +187,16 @@ def test_limits_of_a_placement_are_not_those_of_the_others(folder: Path) -> None
     slates = shop.slates(shop.rank(*past([3, 4, 5])))
     assert len(slates["for_you"]) == SLATE
     assert slates["varied"] == slates["for_you"][:1]
+
+
+def test_a_calibrated_placement_has_the_categories_of_the_history_and_the_others_are_as_without_it(
+    folder: Path,
+) -> None:
+    calibrated = Placement(name="calibrated", calibration=0.9)
+    shop, plain = Shop(folder, FOR_YOU, calibrated), Shop(folder, FOR_YOU)
+    shop.describe(*(("", "bread" if n % 2 else "milk") for n in range(60)))
+    events = past([1, 3, 5, 7, 9, 11, 0, 2])  # six of bread and two of milk, and then one more of bread
+    slates = shop.slates(shop.rank(*events))
+    bread = [item for item in slates["calibrated"] if CATALOGUE.index(item) % 2]
+    assert len(bread) == round(len(slates["calibrated"]) * 7 / 9)
+    assert slates["for_you"] == plain.slates(plain.rank(*events))["for_you"]
