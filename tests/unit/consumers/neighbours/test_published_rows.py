@@ -66,6 +66,19 @@ def test_a_row_does_not_differ_that_says_nearly_the_same(rows: PublishedRows, no
     assert not rows.differing(now).any()
 
 
+def test_a_row_that_was_looked_at_and_not_published_still_differs(rows: PublishedRows) -> None:
+    rows.differing(row(item=5000))
+    assert rows.differing(row(item=5000)).all()
+
+
+def test_rows_of_items_that_come_in_any_order_are_told_apart(rows: PublishedRows) -> None:
+    items = [9_000, 1, 4_000]
+    for item in items:
+        rows.remember(row((item + 1, 0.5), item=item))
+    assert not any(rows.differing(row((item + 1, 0.5), item=item)).any() for item in items)
+    assert not rows.differing(PUBLISHED).any()
+
+
 def test_neighbours_that_change_places_differ_by_what_they_weigh(rows: PublishedRows) -> None:
     close = row((7, 0.25), (8, 0.249))
     rows.remember(close)
