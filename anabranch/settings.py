@@ -126,6 +126,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     into a message even with ids of 512 characters."""
     live_neighbours: bool = False
     """Whether `anabranch neighbours` publishes the co-visit table, as events come. `reshare` then publishes none."""
+    neighbours_shards: Annotated[int, Meta(ge=1, le=256)] = 1
+    """Processes of `anabranch neighbours` that share the items, each with a `neighbours_shard` of its own. At most 256:
+    every one of them reads all events."""
+    neighbours_shard: Annotated[int, Meta(ge=0, le=255)] = 0
+    """Which share of the items this process counts and publishes, from 0 to `neighbours_shards` - 1."""
     min_pair_users: Annotated[int, Meta(ge=1, le=64)] = 3
     """Users that two items need in common before `reshare` publishes one as the other's neighbour, and an item before
     its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""

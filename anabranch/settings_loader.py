@@ -152,6 +152,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"explore_new_items {settings.explore_new_items} without explore_places would explore nothing; set "
             "explore_places to at least 1"
         )
+    if settings.neighbours_shard >= settings.neighbours_shards:
+        yield (
+            f"neighbours_shard {settings.neighbours_shard} is none of the {settings.neighbours_shards} of "
+            f"neighbours_shards, which count from 0; set it to {settings.neighbours_shards - 1} or less, or raise "
+            "neighbours_shards"
+        )
     for name in ("history_length", "own_items"):
         users, length = settings.max_users, getattr(settings, name)
         blocks = users * -(-length // 8)

@@ -28,15 +28,20 @@ def of_counts(counts: CoVisitCounts) -> dict[str, NDArray[Any]]:
 
 
 def restore_counts(counts: CoVisitCounts, saved: Mapping[str, NDArray[Any]]) -> None:
-    """Give new counts what others had learned. Raises `ValueError` if these kept histories of another length."""
+    """Give new counts what others had learned; which items have rows is not saved, and has to be chosen again.
+
+    Raises `ValueError` if these kept histories of another length.
+    """
+    items = ItemCounts(*(saved[f"items.{name}"] for name in ItemCounts._fields))
     users = UserHistories(*(saved[f"users.{name}"] for name in UserHistories._fields))
     if users.items.shape[1] != counts.rule.history:
         raise ValueError(f"it was saved with histories of {users.items.shape[1]} items")
     counts.memory = CoVisitMemory(
-        items=ItemCounts(*(saved[f"items.{name}"] for name in ItemCounts._fields)),
+        items=items,
         neighbours=BoundedRows(*(saved[f"neighbours.{name}"] for name in BoundedRows._fields)),
         users=users,
         visited=BoundedRows(*(saved[f"visited.{name}"] for name in BoundedRows._fields)),
+        has_row=np.ones(len(items.users), np.bool_),
     )
     origin_ms = int(saved["origin_ms"][0])
     counts.decay.origin_ms = None if origin_ms == NO_ORIGIN else origin_ms

@@ -95,6 +95,8 @@ class CoVisitMemory(NamedTuple):
     users: UserHistories
     visited: BoundedRows
     """By user, the items visited: what the visits count together."""
+    has_row: NDArray[np.bool_]
+    """[C] whether the item's pairs are counted in `neighbours` and `items.pairs`, and its changes in `items.change`"""
 
 
 class _Weights(NamedTuple):
@@ -116,7 +118,13 @@ class CoVisitCounts:
 
     def __init__(self, rule: CoVisitRule) -> None:
         self.rule = rule
-        self.memory = CoVisitMemory(_item_counts(0), empty_rows(), _user_histories(0, rule.history), empty_rows())
+        self.memory = CoVisitMemory(
+            items=_item_counts(0),
+            neighbours=empty_rows(),
+            users=_user_histories(0, rule.history),
+            visited=empty_rows(),
+            has_row=np.ones(0, np.bool_),
+        )
         self.newest_weight = 1.0
         """Weight of the newest visit."""
         self.decay = ForwardDecay(rule.half_life_ms, self._rescale)
@@ -151,6 +159,14 @@ class CoVisitCounts:
             self._learn(rest, weights)
             start += len(weights)
 
+    def choose_rows(self, first: int, has_row: NDArray[np.bool_]) -> None:
+        """Keep rows of those of the items `first` to `first` + n - 1 alone that `has_row` [n] says, none of which was
+        learned yet. Visits of the others count, and pairs with them, in the rows that are kept. Without a call, every
+        item has a row.
+        """
+        self._reserve(first + len(has_row), 0)
+        self.memory.has_row[first : first + len(has_row)] = has_row
+
     def newest_items(self, user: int, n: int) -> NDArray[np.int64]:
         """The newest n items of a user, newest first; fewer if there are not so many."""
         users = self.memory.users
@@ -184,7 +200,8 @@ class CoVisitCounts:
             more_items = _item_counts(max(missing, len(memory.items.users), 1024))
             columns = joined(memory.items, more_items)
             rows = with_room(memory.neighbours, len(columns.users), 0)
-            memory = memory._replace(items=columns, neighbours=rows)
+            has_row = np.concatenate([memory.has_row, np.ones(len(more_items.users), np.bool_)])
+            memory = memory._replace(items=columns, neighbours=rows, has_row=has_row)
         missing = users - len(memory.users.entered)
         if missing > 0:
             more_users = _user_histories(max(missing, len(memory.users.entered), 1024), rule.history)
@@ -263,7 +280,8 @@ def _count_visit(memory: CoVisitMemory, rule: _Weights, user: int, item: int, ts
     newest = _newest(memory.users, user)
     counted = _count_for_user(memory, rule, user, item, weight, newest)
     items.visits[item] += counted
-    items.change[item] = max(items.change[item], CHANGED)
+    if memory.has_row[item]:
+        items.change[item] = max(items.change[item], CHANGED)
     if counted:
         _count_pairs(memory, rule, user, item, counted, newest)
 
@@ -321,6 +339,8 @@ def _count_pairs(
         if is_across and not rule.across:
             break
         earlier = newest[gap]
+        if not (memory.has_row[earlier] or memory.has_row[item]):
+            continue
         if earlier == item or _is_in(newest[:gap], earlier):
             continue
         pair = weight * rule.by_gap[gap] * (rule.across if is_across else 1.0)
@@ -336,6 +356,8 @@ def _count_pairs(
 
 @compiled
 def _add(memory: CoVisitMemory, row: int, item: int, count: float, bit: np.uint64, change: np.uint8) -> None:
+    if not memory.has_row[row]:
+        return
     entry = find(memory.neighbours, row, item)
     if entry < 0:
         entry = insert(memory.neighbours, row, item)

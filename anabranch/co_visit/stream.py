@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anabranch.co_visit import arrays
 from anabranch.co_visit.columns import joined, taken
 from anabranch.co_visit.counts import NONE, CoVisitCounts, Visits
+from anabranch.co_visit.shard import WHOLE, Shard
 from anabranch.co_visit.shares import DAY_MS, table_rows
 from anabranch.co_visit.table import CoVisitTable
 from anabranch.co_visit.unusual_activity import MIN_EVENTS, activity_limit
@@ -48,18 +49,27 @@ class UserActivity(NamedTuple):
 
 
 class CoVisitStream:
-    """The co-visit counts of all events so far."""
+    """The co-visit counts of all events so far, with the rows of a shard.
 
-    def __init__(self, rule: CoVisitRule, limits: StreamLimits) -> None:
+    Streams of all shards that learned the same events have, together, the rows of a stream of the whole.
+    """
+
+    def __init__(self, rule: CoVisitRule, limits: StreamLimits, shard: Shard = WHOLE) -> None:
         self.counts = CoVisitCounts(rule)
         self.item_ids: list[str] = []
         self._limits = limits
+        self._shard = shard
         self._items: dict[str, int] = {}
         self._users: dict[int, int] = {}
         """Stable hash of a user id → number."""
         self._activity = _no_activity(0, limits)
         self._limit = float(MIN_EVENTS)
         """Events of a day beyond which a user leaves no trace."""
+
+    @property
+    def items(self) -> int:
+        """Items of the shard that events named."""
+        return int(self.counts.memory.has_row[: len(self.item_ids)].sum())
 
     @property
     def users(self) -> int:
@@ -78,6 +88,7 @@ class CoVisitStream:
         """
         if not events:
             return 0
+        known_items = len(self.item_ids)
         user = np.array([self._user(event.user_id) for event in events], np.int64)
         ts, activity = happened_ms(events, appended_ms), self._activity
         duplicate = mark_duplicates(activity.recent_event, activity.dedupe_count, user, event_keys(events))
@@ -89,6 +100,7 @@ class CoVisitStream:
             session=np.array([_session(event.session_id) for event in events], np.int64),
             is_counted=is_usual,
         )
+        self._choose_rows(known_items)
         self.counts.learn(taken(visits, ~duplicate))
         self._forget_idle_users()
         return int(duplicate.sum())
@@ -100,10 +112,10 @@ class CoVisitStream:
             self._limit = activity_limit(busiest, MIN_EVENTS)
 
     def rows(self, items: NDArray[np.int64], width: int) -> CoVisitTable:
-        """The rows of those of the items [n] that have one."""
-        users = self.counts.memory.items.users
-        items = items[items < len(users)]  # of the others there were only duplicates
-        return table_rows(self.counts, items[users[items] > 0], width, self.counts.rule.min_users)
+        """The rows of those of the items [n] that have one: they are of the shard, and not of duplicates alone."""
+        memory = self.counts.memory
+        items = items[memory.has_row[items] & (memory.items.users[items] > 0)]
+        return table_rows(self.counts, items, width, self.counts.rule.min_users)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, to go on from later."""
@@ -116,9 +128,14 @@ class CoVisitStream:
         }
 
     @classmethod
-    def from_arrays(cls, rule: CoVisitRule, limits: StreamLimits, saved: Mapping[str, NDArray[Any]]) -> Self:
-        """The stream that `to_arrays` described. Raises `ValueError` if it had other limits or another rule."""
-        stream = cls(rule, limits)
+    def from_arrays(
+        cls, rule: CoVisitRule, limits: StreamLimits, saved: Mapping[str, NDArray[Any]], shard: Shard = WHOLE
+    ) -> Self:
+        """The stream that `to_arrays` described, of the same shard.
+
+        Raises `ValueError` if it had other limits or another rule.
+        """
+        stream = cls(rule, limits, shard)
         arrays.restore_counts(stream.counts, saved)
         stream._activity = UserActivity(*(saved[f"activity.{name}"] for name in UserActivity._fields))
         if stream._activity.recent_event.shape[1] != limits.dedupe_window:
@@ -127,6 +144,7 @@ class CoVisitStream:
         stream.item_ids = msgspec.json.decode(saved["item_ids"].tobytes(), type=list[str])
         stream._items = {item_id: number for number, item_id in enumerate(stream.item_ids)}
         stream._limit = float(saved["limit"][0])
+        stream._choose_rows(0)
         return stream
 
     def _user(self, user_id: str) -> int:
@@ -147,6 +165,11 @@ class CoVisitStream:
             number = self._items[item_id] = len(self.item_ids)
             self.item_ids.append(item_id)
         return number
+
+    def _choose_rows(self, first: int) -> None:
+        """Keep rows of those of the items from the number `first` on that are in the shard."""
+        has_row = [self._shard.has(item_id) for item_id in self.item_ids[first:]]
+        self.counts.choose_rows(first, np.array(has_row, np.bool_))
 
     def _forget_idle_users(self) -> None:
         if len(self._users) <= self._limits.max_users:

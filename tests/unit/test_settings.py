@@ -123,6 +123,10 @@ def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> No
         ({"ANABRANCH_EXPLORE_NEW_ITEMS": "5"}, "without explore_places would explore nothing; set explore_places"),
         ({"ANABRANCH_EXPLORE_PLACES": "6"}, "more than a quarter of slate_size 20; lower it to 5, or raise slate_size"),
         ({"ANABRANCH_EXPLORE_PLACES": "1", "ANABRANCH_SLATE_SIZE": "3"}, "lower it to 0, or raise slate_size"),
+        (
+            {"ANABRANCH_NEIGHBOURS_SHARD": "2", "ANABRANCH_NEIGHBOURS_SHARDS": "2"},
+            "neighbours_shard 2 is none of the 2 of neighbours_shards, which count from 0; set it to 1 or less",
+        ),
         ({"ANABRANCH_EXPLORE_PLACES": "-1"}, "ANABRANCH_EXPLORE_PLACES"),
         (
             {"ANABRANCH_PLACEMENTS": "for_you"},
