@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from kafka import KafkaConsumer
 
+from anabranch.co_visit.shard import Shard
 from anabranch.kafka import clients
 from anabranch.kafka.log_reader import KafkaLogReader, LogReader
 from anabranch.kafka.topics import Topics
@@ -35,12 +36,12 @@ class NeighboursClients:
 def connect(settings: Settings) -> NeighboursClients:
     """The clients for these settings. Raises `BrokerUnavailable` and `BrokerRefused`."""
     topics = Topics(settings)
-    transactional_id = settings.group("neighbours")
+    transactional_id = f"{settings.group('neighbours')}{Shard.from_settings(settings).suffix}"
     publisher = TransactionalPublisher(
         settings,
         transactional_id,
         lambda: TransactionalProducer(settings, transactional_id),
-        remedy="Run one `anabranch neighbours`: it counts the events of all partitions",
+        remedy="Run one `anabranch neighbours`, or give each a `neighbours_shard` of its own",
     )
     consumer = clients.follower(settings, [topics.events, topics.releases])
     consumer.pause(*(partition for partition in consumer.assignment() if partition.topic == topics.events))

@@ -13,7 +13,12 @@ class NeighboursMetrics(ConsumerMetrics):
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(registry)
         new = MetricFactory(registry)
-        self.events = new.counter("anabranch_neighbours_events", "Events counted, without duplicates")
+        self.shards = new.gauge(
+            "anabranch_neighbours_shards", "Processes that share the items, by the shard of this one", "shard"
+        )
+        self.events = new.counter(
+            "anabranch_neighbours_events", "Events counted, without duplicates: all of them, whatever the shard"
+        )
         self.ignored = new.counter("anabranch_events_ignored", "Events that changed nothing", "reason")
         for reason in ("duplicate", "undecodable"):
             self.ignored.labels(reason)

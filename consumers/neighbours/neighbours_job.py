@@ -17,6 +17,7 @@ from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from anabranch import release
 from anabranch.co_visit.columns import taken
+from anabranch.co_visit.shard import Shard
 from anabranch.co_visit.stream import CoVisitStream, StreamLimits, warm_up
 from anabranch.co_visit.table import neighbour_messages
 from anabranch.co_visit_rule import CoVisitRule
@@ -58,8 +59,8 @@ RETRY_INTERVAL_S = 30.0
 class NeighboursJob:
     """Keeps topic `neighbours` up to date with topic `events`, by the rule of the live release.
 
-    Run one process: it counts the events of all partitions. Of two that run, one ends with an error: they fence each
-    other.
+    A process counts the events of all partitions, and keeps and publishes the rows of its shard. Run one process for
+    each shard: of two for the same, one ends with an error, because they fence each other.
     """
 
     def __init__(self, settings: Settings, clients: NeighboursClients, metrics: NeighboursMetrics) -> None:
@@ -68,6 +69,8 @@ class NeighboursJob:
         self._consumer = clients.consumer
         self._metrics = metrics
         self._topics = Topics(settings)
+        self._shard = Shard.from_settings(settings)
+        metrics.shards.labels(str(self._shard.number)).set(self._shard.count)
         self._path = saved_counts.path_of(settings)
         self._limits = StreamLimits(settings.max_users, settings.dedupe_window)
         self._notices = ReleaseNotices()
@@ -181,15 +184,15 @@ class NeighboursJob:
 
     def _restore(self, rule: CoVisitRule) -> tuple[CoVisitStream, Sequence[SavedPosition]]:
         """The counts that were saved by this rule, and where they end; else none."""
-        saved = saved_counts.read(self._path, rule)
+        saved = saved_counts.read(self._path, rule, self._shard)
         if saved is not None:
             try:
-                stream = CoVisitStream.from_arrays(rule, self._limits, saved.arrays)
-                log.info("%d items restored from %s", len(stream.item_ids), self._path)
+                stream = CoVisitStream.from_arrays(rule, self._limits, saved.arrays, self._shard)
+                log.info("%d items restored from %s", stream.items, self._path)
                 return stream, saved.positions
             except (KeyError, ValueError) as error:
                 log.warning("%s: %s. All events of the log are counted anew", self._path, error)
-        return CoVisitStream(rule, self._limits), []
+        return CoVisitStream(rule, self._limits, self._shard), []
 
     def _seek(self, positions: Sequence[SavedPosition]) -> None:
         """Go on from the saved positions, or from the beginning of a log that has none."""
@@ -246,7 +249,8 @@ class NeighboursJob:
                 for partition in self._event_partitions
                 if (offset := self._consumer.position(partition)) is not None
             ]
-            size = saved_counts.write(self._path, self._rule, SavedCounts(positions, self._stream.to_arrays()))
+            saved = SavedCounts(positions, self._stream.to_arrays())
+            size = saved_counts.write(self._path, self._rule, self._shard, saved)
             self._metrics.saved_at.set_to_current_time()
             self._metrics.saved_bytes.set(size)
         ended_s = time.monotonic()
@@ -261,6 +265,6 @@ class NeighboursJob:
         self._metrics.waiting.set(len(self._waiting))
         self._metrics.waited.set(self._waiting.age_s(time.monotonic()))
         if self._stream is not None:
-            self._metrics.items.set(len(self._stream.item_ids))
+            self._metrics.items.set(self._stream.items)
             self._metrics.users.set(self._stream.users)
             self._metrics.unusual_users.set(self._stream.unusual_users)

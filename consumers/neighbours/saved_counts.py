@@ -17,11 +17,12 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from anabranch.co_visit.shard import WHOLE, Shard
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.durable_files import create_folder, replaced_durably
 from anabranch.settings import Settings
 
-FILE, HEADER = "counts.npz", "header"
+HEADER = "header"
 FORMAT = 1
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Header(Struct, frozen=True, kw_only=True):
     format: int
     rule: dict[str, Any]
     positions: list[SavedPosition]
+    shard: Shard = WHOLE
 
 
 class SavedCounts(Struct, frozen=True):
@@ -51,21 +53,24 @@ class SavedCounts(Struct, frozen=True):
 
 
 def path_of(settings: Settings) -> Path:
-    """Where the counts are."""
-    return settings.data_dir / "neighbours" / FILE
+    """Where the counts of this process's shard are."""
+    return settings.data_dir / "neighbours" / f"counts{Shard.from_settings(settings).suffix}.npz"
 
 
-def write(path: Path, rule: CoVisitRule, saved: SavedCounts) -> int:
+def write(path: Path, rule: CoVisitRule, shard: Shard, saved: SavedCounts) -> int:
     """Replace the file as a whole; returns its size in bytes."""
     create_folder(path.parent)
-    header = msgspec.json.encode(Header(format=FORMAT, rule=asdict(rule), positions=saved.positions))
+    header = msgspec.json.encode(Header(format=FORMAT, rule=asdict(rule), positions=saved.positions, shard=shard))
     with replaced_durably(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, allow_pickle=False, **saved.arrays, **{HEADER: np.frombuffer(header, np.uint8)})
     return path.stat().st_size
 
 
-def read(path: Path, rule: CoVisitRule) -> SavedCounts | None:
-    """The counts that were saved by this rule; None if there are none. Says why what is there cannot be used."""
+def read(path: Path, rule: CoVisitRule, shard: Shard) -> SavedCounts | None:
+    """The counts of this shard that were saved by this rule; None if there are none.
+
+    Says why what is there cannot be used.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -77,5 +82,10 @@ def read(path: Path, rule: CoVisitRule) -> SavedCounts | None:
         return None
     if header.format != FORMAT or header.rule != asdict(rule):
         log.warning("%s was counted by another rule: all events of the log are counted anew", path)
+        return None
+    if header.shard != shard:
+        log.warning(
+            "%s has the counts of %s, and this is %s: all events of the log are counted anew", path, header.shard, shard
+        )
         return None
     return SavedCounts(header.positions, arrays)

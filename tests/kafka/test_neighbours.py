@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 import msgspec
 import numpy as np
 import pytest
 
 from anabranch import messages
+from anabranch.co_visit.shard import Shard
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Neighbours
@@ -125,6 +127,60 @@ def test_a_release_of_another_rule_makes_it_count_anew_by_that_rule(world: World
             "the table by the rule of the second release",
             job.log,
         )
+
+
+def of_shard(world: World, number: int, shards: int) -> Settings:
+    return msgspec.structs.replace(world.settings, neighbours_shard=number, neighbours_shards=shards)
+
+
+def items_of_shards(world: World, events: Sequence[Event], new_events: int) -> list[float]:
+    """The items of either of two shards, whose jobs count so many new events, and publish the table of all events."""
+    with (
+        Process(of_shard(world, 0, 2), "neighbours", "--metrics-port", "0") as job,
+        Process(of_shard(world, 1, 2), "neighbours", "--metrics-port", "0") as other,
+    ):
+        scrapes = [Scrape.of(job), Scrape.of(other)]
+        await_true(
+            lambda: all(scrape.value("anabranch_neighbours_events_total") == new_events for scrape in scrapes),
+            "either job has counted the new events",
+            other.log,
+        )
+        await_true(lambda: is_of(events, world), "the table of all events", job.log)
+        items = [scrape.value("anabranch_neighbours_items") for scrape in scrapes]
+        assert job.terminate() == other.terminate() == 0  # they save
+    return items
+
+
+def test_the_jobs_of_two_shards_publish_together_the_table_of_one_and_each_goes_on_from_its_file(world: World) -> None:
+    world.announce("r1")
+    first, second = baskets(0, BASKETS), baskets(BASKETS, BASKETS)
+    items = {str(event.item_id) for event in first}
+    expected = [sum(Shard(number, 2).has(item) for item in items) for number in range(2)]
+    world.publish(first)
+    assert items_of_shards(world, first, len(first)) == expected
+    world.publish(second)
+    assert items_of_shards(world, [*first, *second], len(second)) == expected
+    with Process(of_shard(world, 1, 3), "neighbours") as job:
+        job.await_log("has the counts of shard 1 of 2, and this is shard 1 of 3: all events")
+
+
+def test_of_two_jobs_of_the_same_shard_one_ends_with_an_error_that_names_the_remedy(world: World) -> None:
+    world.announce("r1")
+    with (
+        Process(of_shard(world, 1, 2), "neighbours") as job,
+        Process(of_shard(world, 1, 2), "neighbours") as other,
+    ):
+        numbers = count()
+
+        def one_ended() -> bool:
+            number = next(numbers)  # its rows are new, so that both jobs publish
+            world.publish([basket_event(number, "u", f"new {number} {place}", place) for place in range(8)])
+            return job.ended or other.ended
+
+        await_true(one_ended, "one of the two ends", job.log)
+        log = (job if job.ended else other).log.read_text()
+        assert f"transactional id {world.settings.group('neighbours')}-1" in log
+        assert "give each a `neighbours_shard` of its own" in log
 
 
 def test_it_refuses_to_run_where_the_retraining_job_publishes_the_table(world: World) -> None:
