@@ -194,20 +194,21 @@ def neighbours(
     events: option.Backlog = 30_000,
     rate: option.Rate = 300.0,
     pairs: Annotated[int, typer.Option(min=1, help="New pairs of items, one a second.")] = 30,
+    shards: option.Shards = 2,
     households: option.Households = 2000,
     random_seed: option.RandomSeed = 0,
     releases: option.Releases = None,
     json: option.Json = None,
     data_dir: option.DataDir = option.BENCH_DIR,
 ) -> None:
-    """Measure events per second that the neighbours job counts, and the time until a new pair is in its row.
+    """Measure events per second of the neighbours job, for all items and for one shard, and how soon a pair has a row.
 
     Example: anabranch bench neighbours --json neighbours.json
     """
     from anabranch.harness.bench.fixture import FixtureOptions
     from anabranch.harness.bench.neighbours import NeighboursConfig, run
 
-    config = NeighboursConfig(repeats, events, rate, pairs)
+    config = NeighboursConfig(repeats, events, rate, pairs, shards)
     options = FixtureOptions(households, random_seed, releases)
     measure(ctx, data_dir, options, json, lambda fixture: run(fixture, config))
 

@@ -18,6 +18,9 @@ Repeats = Annotated[int, typer.Option(min=1, help="How often each thing is measu
 Backlog = Annotated[int, typer.Option(min=100, help="Events of the backlog that is ranked at full load.")]
 Batch = Annotated[int, typer.Option(min=1, help="The ranker's batch_max.")]
 Rankers = Annotated[int, typer.Option(min=1, help="Ranker processes that share the events.")]
+Shards = Annotated[
+    int, typer.Option(min=2, max=256, help="Shards of the items: the job of one is compared with that of all items.")
+]
 NoopBatches = Annotated[
     list[int] | None,
     typer.Option("--noop-batch", min=1, help="batch_max of the no-op baseline; may be repeated, the fastest counts."),

@@ -24,8 +24,8 @@ NEXT_STEPS = (
     "Ranking begins when the items are indexed. Ctrl-C stops everything."
 )
 SERVICES = ("index", "neighbours", "rank", "reshare")
-OWN = ("metrics_port", "instance", "client_id")
-"""Settings of one process, which the children do not share."""
+OWN = ("metrics_port", "instance", "client_id", "neighbours_shard", "neighbours_shards")
+"""Settings of one process, which the children do not share: there is one neighbours job."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
-"""The neighbours job: events per second that it counts, and how soon a new pair is in the co-visit table."""
+"""The neighbours job: events per second that it counts, all items' or a shard's, and how soon a new pair has a row."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 from anabranch import messages
+from anabranch.co_visit.shard import WHOLE, Shard
 from anabranch.errors import UsageError
 from anabranch.harness.bench.figures.statistics import Figures, percentiles, spread
 from anabranch.harness.bench.fixture import BenchFixture
@@ -36,6 +38,8 @@ class NeighboursConfig:
     """Events per second while new pairs come."""
     pairs: int
     """New pairs, one a second."""
+    shards: int
+    """Processes among which the items are shared where the job of one shard is measured."""
 
 
 def run(fixture: BenchFixture, config: NeighboursConfig) -> dict[str, Any]:
@@ -44,14 +48,18 @@ def run(fixture: BenchFixture, config: NeighboursConfig) -> dict[str, Any]:
     fixture.publish_next(events, config.events)
     total = sum(fixture.end_offsets().values())
     read_alone = [_read_alone(fixture, total) for _ in range(config.repeats)]
-    counted = [_count_backlog(fixture, total) for _ in range(config.repeats)]
+    shards = (WHOLE, Shard(0, config.shards))
+    in_turn = [[_count_backlog(fixture, total, shard) for shard in shards] for _ in range(config.repeats)]
+    counted, of_shard = zip(*in_turn, strict=True)
     return {
         "what": "events that the neighbours job counts per second, and the time from a pair's last event to its row",
         "machine": fixture.machine,
-        "plan": {"repeats": config.repeats, "events": total, "rate": config.rate, "pairs": config.pairs},
+        "plan": {**asdict(config), "events": total},
         "events_per_second": spread(counted),
         "reading_alone_events_per_second": spread(read_alone),
         "of_reading_alone": spread([ours / alone for ours, alone in zip(counted, read_alone, strict=True)]),
+        "shard_events_per_second": spread(of_shard),
+        "shard_of_whole": spread([shard / whole for shard, whole in zip(of_shard, counted, strict=True)]),
         "freshness_ms": _measure_freshness(fixture, config, events),
     }
 
@@ -87,19 +95,20 @@ def freshness_ms(last_event_ms: Mapping[str, int], first_row_ms: Mapping[str, in
 
 
 @contextmanager
-def _job(fixture: BenchFixture) -> Iterator[ProcessProbe]:
-    """The job, in a process, without anything saved by an earlier one."""
-    saved_counts.path_of(fixture.settings).unlink(missing_ok=True)
+def _job(fixture: BenchFixture, shard: Shard = WHOLE) -> Iterator[ProcessProbe]:
+    """The job of a shard, in a process, without anything saved by an earlier one."""
+    shutil.rmtree(saved_counts.path_of(fixture.settings).parent, ignore_errors=True)
     [port] = free_ports(1)
-    options = ("--set", "live_neighbours=true", "neighbours", "--metrics-port", str(port))
-    process = fixture.testbed.processes.start(*options)
+    settings = ("live_neighbours=true", f"neighbours_shard={shard.number}", f"neighbours_shards={shard.count}")
+    options = [part for setting in settings for part in ("--set", setting)]
+    process = fixture.testbed.processes.start(*options, "neighbours", "--metrics-port", str(port))
     yield ProcessProbe(port)  # where the block raises, all processes are stopped with the fixture
     process.stop()
 
 
-def _count_backlog(fixture: BenchFixture, total: int) -> float:
+def _count_backlog(fixture: BenchFixture, total: int, shard: Shard) -> float:
     """Events per second from the first sample with any to the one with all of them."""
-    with _job(fixture) as probe:
+    with _job(fixture, shard) as probe:
         fixture.wait_until(lambda: probe.total(COUNTED) > 0, "the job counts")
         first, started = probe.total(COUNTED), time.perf_counter()
         while (counted := probe.total(COUNTED)) < total:

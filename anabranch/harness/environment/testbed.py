@@ -43,6 +43,7 @@ WAIT_TIMEOUT_S = 300.0
 POLL_INTERVAL_S = 0.2
 RUN_FOLDERS = ("cluster", "releases", "reshare", "logs")
 """Folders of the data folder that belong to one run; `clear` removes them."""
+ALL_ITEMS = {f"{PREFIX}NEIGHBOURS_SHARDS": "1", f"{PREFIX}NEIGHBOURS_SHARD": "0"}
 CHILD_SETTINGS = (
     "bootstrap_servers",
     "data_dir",
@@ -195,10 +196,13 @@ def cluster_settings(settings: Settings, cluster: Cluster, session_timeout_ms: i
 
 
 def child_environment(settings: Settings, names: Sequence[str] = CHILD_SETTINGS) -> Mapping[str, str]:
-    """This process's environment, with the named settings as `ANABRANCH_*` variables, unless they are None."""
+    """This process's environment, with the named settings as `ANABRANCH_*` variables, unless they are None.
+
+    A neighbours job that is started with it has all items, unless the named settings say otherwise.
+    """
     values = {name: getattr(settings, name) for name in names}
     named = {f"{PREFIX}{name.upper()}": as_text(value) for name, value in values.items() if value is not None}
-    return os.environ | named
+    return os.environ | ALL_ITEMS | named
 
 
 def _training_weeks(release_count: int) -> list[tuple[int, int]]:
