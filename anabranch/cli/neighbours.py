@@ -14,9 +14,10 @@ def command(
     metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on this port; 0: any.")] = None,
     metrics_host: Annotated[str | None, typer.Option(help="Address to serve metrics on.")] = None,
 ) -> None:
-    """Count which items are visited together, and publish what changed, as events come. Run one process.
+    """Count which items are visited together, and publish what changed, as events come.
 
-    Set live_neighbours for `reshare` too, which publishes the table otherwise.
+    Run one process, or one for each of neighbours_shards, which share the items. Set live_neighbours for `reshare` too,
+    which publishes the table otherwise.
 
     Example: anabranch --set live_neighbours=true neighbours --metrics-port 9104
     """

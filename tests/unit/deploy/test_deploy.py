@@ -138,6 +138,27 @@ def test_the_broker_is_the_release_the_tests_run_on() -> None:
     assert services["broker"]["image"] == f"apache/kafka:{kafka_version()}"
 
 
+def test_the_second_neighbours_job_that_a_comment_shows_has_a_shard_of_its_own() -> None:
+    text = re.sub(r"(?m)^  #   ", "  ", (DEPLOY / "compose.yaml").read_text("utf-8"))
+    with_comment = yaml.safe_load(text)
+    problems = Draft7Validator(json.loads(COMPOSE_SCHEMA.read_text("utf-8"))).iter_errors(with_comment)
+    second = with_comment["services"]["neighbours-1"]
+    shards = {"ANABRANCH_NEIGHBOURS_SHARDS": "2"}
+
+    assert not list(problems)
+    assert second["command"] == services["neighbours"]["command"]
+    assert load_settings(None, second["environment"] | shards).neighbours_shard == 1
+    assert load_settings(None, services["neighbours"]["environment"] | shards).neighbours_shard == 0
+
+
+def test_a_stateful_set_gives_each_pod_the_settings_of_its_shard() -> None:
+    (text,) = re.findall(r"```yaml\n(env:.*?)```", (DEPLOY.parent / "docs/operations.md").read_text("utf-8"), re.DOTALL)
+    shards, shard = yaml.safe_load(text)["env"]
+
+    assert "pod-index" in shard["valueFrom"]["fieldRef"]["fieldPath"]
+    assert load_settings(None, {shards["name"]: shards["value"], shard["name"]: "1"}).neighbours_shard == 1
+
+
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
