@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.co_visit.bounded_rows import BoundedRows
-from anabranch.co_visit.counts import CoVisitCounts, CoVisitMemory, ItemCounts, UserHistories
+from anabranch.co_visit.counts import CoVisitCounts
+from anabranch.co_visit.memory import CoVisitMemory, ItemCounts, UserHistories
 
 NO_ORIGIN = -1
 

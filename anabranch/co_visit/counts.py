@@ -11,26 +11,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.co_visit.bounded_rows import (
-    BoundedRows,
-    empty_rows,
-    find,
-    insert,
-    keep_rows,
-    prune,
-    room_of,
-    scale,
-    with_room,
-)
+from anabranch.co_visit.bounded_rows import find, insert, keep_rows, prune, room_of, scale, with_room
 from anabranch.co_visit.changed_items import CHANGED, CHANGED_BY_NEW, NEW_MS, ChangedItems
 from anabranch.co_visit.columns import joined, taken
+from anabranch.co_visit.memory import NONE, CoVisitMemory, UserHistories, empty_memory, item_counts, user_histories
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.forward_decay import ForwardDecay
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.user_state.session import session_ends_compiled
 
-NONE = -1
-"""The item of a visit that is about none, such as a search, and the session of one without a session id."""
 HAS_RETURNED = np.uint64(1)
 """Bit of a user's entry of an item: the user came back to it in a later session."""
 
@@ -53,52 +42,6 @@ class Visits(NamedTuple):
         return Visits(self.user[part], self.item[part], self.ts[part], self.session[part], self.is_counted[part])
 
 
-class ItemCounts(NamedTuple):
-    """Of C items."""
-
-    visits: NDArray[np.float64]
-    """[C] decayed"""
-    pairs: NDArray[np.float64]
-    """[C] decayed sum over all neighbours ever counted, also those that are forgotten"""
-    first_ms: NDArray[np.int64]
-    """[C] time of the first visit"""
-    users: NDArray[np.int64]
-    """[C] users who visited the item; 0: it is unknown"""
-    returned: NDArray[np.int64]
-    """[C] those of them who came back to it in a later session"""
-    change: NDArray[np.uint8]
-    """[C] what became of its neighbours and visits since the last `take_changed`: 0, CHANGED or CHANGED_BY_NEW"""
-
-
-class UserHistories(NamedTuple):
-    """Of U users."""
-
-    items: NDArray[np.int32]
-    """[U, H] a ring of the newest items"""
-    entered: NDArray[np.int64]
-    """[U] items that ever entered the ring"""
-    session: NDArray[np.int64]
-    session_length: NDArray[np.int64]
-    """[U] items of the current session, also those that the ring has no more"""
-    last_ms: NDArray[np.int64]
-    """[U] the newest time of a visit, -1 before the first"""
-
-
-class CoVisitMemory(NamedTuple):
-    """All that was learned."""
-
-    items: ItemCounts
-    neighbours: BoundedRows
-    """By item, its neighbours: decayed counts of pairs, and 64 bits of which each user sets one (linear counting;
-    Whang, Vander-Zanden and Taylor, 1990). Two users may share a bit and one never sets two, so that there are at least
-    as many users as bits."""
-    users: UserHistories
-    visited: BoundedRows
-    """By user, the items visited: what the visits count together."""
-    has_row: NDArray[np.bool_]
-    """[C] whether the item's pairs are counted in `neighbours` and `items.pairs`, and its changes in `items.change`"""
-
-
 class _Weights(NamedTuple):
     """The rule, for the compiled loop."""
 
@@ -118,13 +61,7 @@ class CoVisitCounts:
 
     def __init__(self, rule: CoVisitRule) -> None:
         self.rule = rule
-        self.memory = CoVisitMemory(
-            items=_item_counts(0),
-            neighbours=empty_rows(),
-            users=_user_histories(0, rule.history),
-            visited=empty_rows(),
-            has_row=np.ones(0, np.bool_),
-        )
+        self.memory = empty_memory(rule.history)
         self.newest_weight = 1.0
         """Weight of the newest visit."""
         self.decay = ForwardDecay(rule.half_life_ms, self._rescale)
@@ -197,14 +134,14 @@ class CoVisitCounts:
         memory, rule = self.memory, self.rule
         missing = items - len(memory.items.users)
         if missing > 0:
-            more_items = _item_counts(max(missing, len(memory.items.users), 1024))
+            more_items = item_counts(max(missing, len(memory.items.users), 1024))
             columns = joined(memory.items, more_items)
             rows = with_room(memory.neighbours, len(columns.users), 0)
             has_row = np.concatenate([memory.has_row, np.ones(len(more_items.users), np.bool_)])
             memory = memory._replace(items=columns, neighbours=rows, has_row=has_row)
         missing = users - len(memory.users.entered)
         if missing > 0:
-            more_users = _user_histories(max(missing, len(memory.users.entered), 1024), rule.history)
+            more_users = user_histories(max(missing, len(memory.users.entered), 1024), rule.history)
             of_users = joined(memory.users, more_users)
             rows = with_room(memory.visited, len(of_users.entered), 0)
             memory = memory._replace(users=of_users, visited=rows)
@@ -216,27 +153,6 @@ class CoVisitCounts:
         self.memory.items.pairs[:] *= factor
         scale(self.memory.neighbours, factor)
         scale(self.memory.visited, factor)
-
-
-def _item_counts(n: int) -> ItemCounts:
-    return ItemCounts(
-        visits=np.zeros(n),
-        pairs=np.zeros(n),
-        first_ms=np.zeros(n, np.int64),
-        users=np.zeros(n, np.int64),
-        returned=np.zeros(n, np.int64),
-        change=np.zeros(n, np.uint8),
-    )
-
-
-def _user_histories(n: int, history: int) -> UserHistories:
-    return UserHistories(
-        items=np.full((n, history), NONE, np.int32),
-        entered=np.zeros(n, np.int64),
-        session=np.full(n, NONE, np.int64),
-        session_length=np.zeros(n, np.int64),
-        last_ms=np.full(n, -1, np.int64),
-    )
 
 
 @compiled

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.co_visit.counts import CoVisitCounts, CoVisitMemory
+from anabranch.co_visit.counts import CoVisitCounts
+from anabranch.co_visit.memory import CoVisitMemory
 from anabranch.co_visit.table import CoVisitTable
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE

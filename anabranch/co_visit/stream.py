@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from anabranch.co_visit import arrays
 from anabranch.co_visit.columns import joined, taken
-from anabranch.co_visit.counts import NONE, CoVisitCounts, Visits
+from anabranch.co_visit.counts import CoVisitCounts, Visits
+from anabranch.co_visit.memory import NONE
 from anabranch.co_visit.shard import WHOLE, Shard
 from anabranch.co_visit.shares import DAY_MS, table_rows
 from anabranch.co_visit.table import CoVisitTable

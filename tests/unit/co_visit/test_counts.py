@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anabranch.co_visit.counts import NONE, CoVisitCounts, Visits
+from anabranch.co_visit.counts import CoVisitCounts, Visits
+from anabranch.co_visit.memory import NONE
 from anabranch.co_visit_rule import CoVisitRule
 
 DAY_MS = 86_400_000
