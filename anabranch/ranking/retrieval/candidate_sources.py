@@ -30,7 +30,9 @@ class Sources(NamedTuple):
     pinned: Rows
     """[m] items that rules pin"""
     popular: Rows
-    """[p] the most popular items, which are proposed to users without a history"""
+    """[p] the most popular items"""
+    popular_below: int
+    """Users with fewer events in their history are proposed them."""
     new: Rows
     """[B, e] new items to explore, -1 padded"""
     retrieved: Rows

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import UNKNOWN_REPEAT_RATE
-from anabranch.ranking.types import Rows
+from anabranch.ranking.types import Hashes, Rows
 
 FLOOR = 1e-6
 """Added to a weight before its logarithm, so that 0 has one too; and the smallest divisor."""
@@ -92,17 +92,18 @@ class CoVisitRows:
         if row < len(self.columns.rows):
             self.set(row, np.empty(0, np.int32), np.empty(0, np.float32), 0.0, -1, UNKNOWN_REPEAT_RATE)
 
-    def most_popular(self, k: int) -> Rows:
-        """The k most popular items, best first; fewer if fewer have a popularity.
+    def most_popular(self, k: int, hashes: Hashes) -> Rows:
+        """The k most popular items, best first; fewer if fewer have a popularity. Of equally popular ones, those whose
+        ids have the smaller `hashes` [n], by row, come first: as in every other process, whose rows differ.
 
         They are chosen anew only after a row was set that may be among them: rows are set all the time.
         """
         if k > self._most_popular.k:
             popularity = self.columns.log_popularity
-            largest = np.argpartition(-popularity, min(k, len(popularity)) - 1)[:k]
-            least = popularity[largest].min()
-            popular = largest[popularity[largest] > UNPOPULAR]
-            items = popular[np.lexsort((popular, -popularity[popular]))].astype(np.int32)
+            least = np.partition(popularity, -min(k, len(popularity)))[-min(k, len(popularity))]
+            popular = np.flatnonzero((popularity >= least) & (popularity > UNPOPULAR))
+            of_equal = hashes[np.minimum(popular, len(hashes) - 1)]  # where the index is shorter, it lacks the item
+            items = popular[np.lexsort((of_equal, -popularity[popular]))][:k].astype(np.int32)
             self._most_popular = MostPopular(items, k, least)
         return self._most_popular.items[:k]
 
