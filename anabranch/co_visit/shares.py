@@ -10,23 +10,12 @@ from numpy.typing import NDArray
 from anabranch.co_visit.counts import CoVisitCounts
 from anabranch.co_visit.memory import CoVisitMemory
 from anabranch.co_visit.table import CoVisitTable
+from anabranch.co_visit.text_prior import NO_TEXTS, TextPrior
 from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE
 from anabranch.ranking.jit import compiled
 
 DAY_MS = 86_400_000
-
-
-class TextPrior(NamedTuple):
-    """Neighbours by text, of the items 0 to C - 1."""
-
-    item: NDArray[np.int32]
-    """[C, W] padded with -1"""
-    share: NDArray[np.float32]
-    """[C, W] a row sums to 1, or to 0 if the item has no text"""
-
-
-NO_TEXTS = TextPrior(np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
 
 
 class _Sharing(NamedTuple):

@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.co_visit import arrays
+from anabranch.co_visit import arrays, text_prior
 from anabranch.co_visit.columns import joined, taken
 from anabranch.co_visit.counts import CoVisitCounts, Visits
 from anabranch.co_visit.memory import NONE
 from anabranch.co_visit.shard import WHOLE, Shard
 from anabranch.co_visit.shares import DAY_MS, table_rows
 from anabranch.co_visit.table import CoVisitTable
+from anabranch.co_visit.text_prior import NO_TEXTS
 from anabranch.co_visit.unusual_activity import MIN_EVENTS, activity_limit
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import Event
@@ -23,6 +24,7 @@ from anabranch.ranking.event_batch import event_keys, happened_ms
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.user_state.update import mark_duplicates
 from anabranch.ranking.vocabulary import stable_hash
+from anabranch.release import Release
 
 
 class StreamLimits(NamedTuple):
@@ -60,6 +62,7 @@ class CoVisitStream:
         self.item_ids: list[str] = []
         self._limits = limits
         self._shard = shard
+        self._texts = NO_TEXTS
         self._items: dict[str, int] = {}
         self._users: dict[int, int] = {}
         """Stable hash of a user id → number."""
@@ -69,8 +72,9 @@ class CoVisitStream:
 
     @property
     def items(self) -> int:
-        """Items of the shard that events named."""
-        return int(self.counts.memory.has_row[: len(self.item_ids)].sum())
+        """Items of the shard that users visited."""
+        memory = self.counts.memory
+        return int((memory.has_row & (memory.items.users > 0)).sum())
 
     @property
     def users(self) -> int:
@@ -112,11 +116,21 @@ class CoVisitStream:
         if len(busiest):
             self._limit = activity_limit(busiest, MIN_EVENTS)
 
+    def read_texts(self, release: Release) -> NDArray[np.int64]:
+        """Take the neighbours by text of a release, in place of those before; returns the items that have a row now.
+
+        Raises `ReleaseError` if they cannot be read.
+        """
+        known_items = len(self.item_ids)
+        self._texts = text_prior.read(release, self._item)
+        self._choose_rows(known_items)
+        return np.flatnonzero(self.counts.memory.has_row & (self.counts.memory.items.users > 0))
+
     def rows(self, items: NDArray[np.int64], width: int) -> CoVisitTable:
         """The rows of those of the items [n] that have one: they are of the shard, and not of duplicates alone."""
         memory = self.counts.memory
         items = items[memory.has_row[items] & (memory.items.users[items] > 0)]
-        return table_rows(self.counts, items, width, self.counts.rule.min_users)
+        return table_rows(self.counts, items, width, self.counts.rule.min_users, self._texts)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Everything, to go on from later."""

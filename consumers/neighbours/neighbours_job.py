@@ -11,15 +11,18 @@ import threading
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError
 
 from anabranch import release
+from anabranch.co_visit.changed_items import ChangedItems
 from anabranch.co_visit.columns import taken
 from anabranch.co_visit.shard import Shard
 from anabranch.co_visit.stream import CoVisitStream, StreamLimits, warm_up
 from anabranch.co_visit.table import neighbour_messages
+from anabranch.co_visit.text_prior import TEXT_NEIGHBOURS
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.errors import EventsLost
 from anabranch.kafka import clients as kafka_clients
@@ -29,7 +32,7 @@ from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics, key
 from anabranch.messages import encode
-from anabranch.release import Manifest
+from anabranch.release import Manifest, Release
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from consumers.neighbours import saved_counts
@@ -161,17 +164,30 @@ class NeighboursJob:
         if notice.release == self._live or not self._retry_due():
             return
         try:
-            manifest = release.open_announced(self._settings.releases_dir, notice).manifest
+            opened = release.open_announced(self._settings.releases_dir, notice)
+            self._follow_rule(opened.manifest)
+            self._follow_texts(opened)
         except release.ReleaseError as error:
             log.warning("the rule of the live release %s cannot be read: %s", notice.release, error)
             return
         self._live, self._retry_due = notice.release, Throttle(RETRY_INTERVAL_S)
-        self._follow_rule(manifest)
+
+    def _follow_texts(self, live: Release) -> None:
+        """Take the release's neighbours by text, if its rule counts them: then all rows are looked at again."""
+        assert self._stream is not None and self._rule is not None, "there is a rule to count by"
+        if not self._rule.text_prior:
+            return
+        if TEXT_NEIGHBOURS not in live.manifest.files and not live.manifest.is_bootstrap:
+            log.warning(
+                "release %s has no file of neighbours by text: it was made by an earlier version. Until the next one, "
+                "rows are of visits alone",
+                live.manifest.id,
+            )
+        changed = ChangedItems(np.empty(0, np.int64), self._stream.read_texts(live))
+        self._waiting.add(changed, time.monotonic())
 
     def _follow_rule(self, manifest: Manifest) -> None:
         rule = manifest.co_visits or CoVisitRule(min_users=self._settings.min_pair_users)
-        if rule.text_prior:
-            log.warning("release %s has neighbours by text too: this job publishes those of visits alone", manifest.id)
         width = self._settings.neighbours or manifest.policy.neighbours
         if width != self._width:
             self._width, self._published = width, PublishedRows(width)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.co_visit.counts import CoVisitCounts, Visits
-from anabranch.co_visit.shares import NO_TEXTS, summed_shares, table_rows
+from anabranch.co_visit.shares import summed_shares, table_rows
 from anabranch.co_visit.table import CoVisitTable
+from anabranch.co_visit.text_prior import NO_TEXTS
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from models.co_visit.scored_items import ScoredItems

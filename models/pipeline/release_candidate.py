@@ -15,6 +15,7 @@ from anabranch.co_visit_rule import CoVisitRule
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, DataWindow, Manifest, Release, ReleasePolicy
+from models.co_visit.text_neighbours import write_text_neighbours
 from models.data.purchase_examples import NoPurchaseHead
 from models.evaluation.seed_comparison import ComparisonPoints, SeedComparison, compare_seed_models
 from models.networks.onnx_export import export_encoder, export_purchase_head
@@ -140,6 +141,7 @@ def make_release_candidate(
     _export_text_transformer(inputs, folder, config, stages)
     with stages("text vectors") as done:
         catalogue = Catalogue.read(inputs, folder, cache, config.threads, done)
+    write_text_neighbours(folder, catalogue.item_ids, catalogue.text_vectors, config.co_visits)
     seed_models = fit_seed_models(inputs, catalogue, config, stages)
     search = search_sharing(inputs, catalogue, seed_models, config, stages)
     config = config if search is None else search.config

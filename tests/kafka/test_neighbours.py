@@ -10,8 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from anabranch import messages
+from anabranch import messages, release
+from anabranch.co_visit import text_prior
 from anabranch.co_visit.shard import Shard
+from anabranch.co_visit.text_prior import TextPrior
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Neighbours
@@ -19,6 +21,7 @@ from anabranch.settings import Settings
 from models.co_visit.model import CoVisitModel
 from models.data.event_log import EventLog
 from tests.kafka.world import Process, Scrape, World, await_true
+from tests.support.releases import write_release
 
 BASKETS = 40
 
@@ -127,6 +130,31 @@ def test_a_release_of_another_rule_makes_it_count_anew_by_that_rule(world: World
             "the table by the rule of the second release",
             job.log,
         )
+
+
+def write_with_texts(world: World, name: str, near: str, rule: CoVisitRule) -> None:
+    """A release by whose texts every item of the baskets is near one item, which nobody buys."""
+    folder, item_ids = world.settings.releases_dir / name, [*(f"i{n}" for n in range(12)), near]
+    manifest = write_release(folder, name, item_ids, co_visits=rule)
+    item = np.where(np.arange(13) < 12, 12, -1).astype(np.int32)[:, None]
+    text_prior.write(folder, item_ids, TextPrior(item, (item >= 0).astype(np.float32)))
+    release.write(folder, msgspec.structs.replace(manifest, files=release.digests(folder)))
+
+
+def test_rows_have_the_text_neighbours_of_the_live_release(world: World) -> None:
+    rule, items = CoVisitRule(min_users=1, text_prior=50.0), {f"i{n}" for n in range(12)}
+    write_with_texts(world, "r1", "unsold", rule)
+    write_with_texts(world, "r2", "other", rule)
+    world.announce("r1")
+    world.publish(baskets(0, BASKETS))
+
+    def nearest() -> dict[str, str]:
+        return {item: row.neighbours[0].item_id for item, row in rows(world).items()}
+
+    with Process(world.settings, "neighbours") as job:
+        await_true(lambda: nearest() == dict.fromkeys(items, "unsold"), "the text neighbours of the release", job.log)
+        world.announce("r2")
+        await_true(lambda: nearest() == dict.fromkeys(items, "other"), "those of the next release", job.log)
 
 
 def of_shard(world: World, number: int, shards: int) -> Settings:

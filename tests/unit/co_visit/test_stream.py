@@ -1,17 +1,24 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from anabranch.co_visit.stream import CoVisitStream, StreamLimits
 from anabranch.co_visit.table import CoVisitTable, neighbour_messages
 from anabranch.co_visit.unusual_activity import MIN_EVENTS
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import Event
+from anabranch.release import Release, digests
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import write_text_neighbours
 from models.data.event_log import EventLog
+from tests.support.releases import write_release
 
 RULE = CoVisitRule(min_users=1, damping=0)
 LIMITS = StreamLimits(max_users=1000, dedupe_window=4)
@@ -56,6 +63,44 @@ def test_the_table_is_that_of_a_model_which_learned_the_log_of_the_events() -> N
     assert stream.item_ids == list(log.item_ids)
     expected = list(neighbour_messages(model.table(5), log.item_ids, 0))
     assert list(neighbour_messages(whole_table(stream), stream.item_ids, 0)) == expected
+
+
+def with_texts(folder: Path, item_ids: Sequence[str], rule: CoVisitRule, texts: NDArray[np.float32]) -> Release:
+    """A release that has the neighbours of these items by text."""
+    manifest = write_release(folder, "r1", item_ids)
+    write_text_neighbours(folder, item_ids, texts, rule)
+    return Release(folder, msgspec.structs.replace(manifest, files=digests(folder)))
+
+
+def test_with_the_text_neighbours_of_a_release_the_table_is_that_of_a_model_with_the_texts(tmp_path: Path) -> None:
+    """The catalogue begins with items that nobody visits, so its numbers are not those of the stream."""
+    rule, events = replace(RULE, text_prior=4.0), shoppers(400)
+    catalogue = [*(f"unsold{n}" for n in range(20)), *(f"i{n}" for n in range(9))]
+    texts = np.random.default_rng(5).normal(size=(len(catalogue), 8)).astype(np.float32)
+    texts[25] = 0
+    log = EventLog.from_events(events, catalogue)
+    expected = list(neighbour_messages(CoVisitModel(rule, text_vectors=texts).fit(log).table(20), log.item_ids, 0))
+    stream = learned(events[:150], CoVisitStream(rule, LIMITS))
+    visited = {stream.item_ids[item] for item in stream.read_texts(with_texts(tmp_path / "r1", catalogue, rule, texts))}
+    assert visited == {event.item_id for event in events[:150]}
+    learned(events[150:], stream)
+    assert stream.items == len(expected) == 9
+    table = stream.rows(np.arange(len(stream.item_ids)), 20)
+    rows = {row.item_id: row for row in neighbour_messages(table, stream.item_ids, 0)}
+    assert rows == {row.item_id: row for row in expected}
+    assert any(near.item_id.startswith("unsold") for row in expected for near in row.neighbours)
+
+
+def test_a_release_without_text_neighbours_takes_those_before_away(tmp_path: Path) -> None:
+    rule, catalogue = replace(RULE, text_prior=4.0), [f"i{n}" for n in range(9)]
+    texts = np.random.default_rng(5).normal(size=(len(catalogue), 8)).astype(np.float32)
+    stream = learned(shoppers(100), CoVisitStream(rule, LIMITS))
+    without = whole_table(stream).share
+    stream.read_texts(with_texts(tmp_path / "r1", catalogue, rule, texts))
+    assert not np.array_equal(whole_table(stream).share, without)
+    manifest = write_release(tmp_path / "r2", "r2", catalogue)
+    stream.read_texts(Release(tmp_path / "r2", manifest))
+    np.testing.assert_array_equal(whole_table(stream).share, without)
 
 
 def test_a_repeated_event_counts_once() -> None:

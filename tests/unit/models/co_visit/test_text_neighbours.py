@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anabranch.co_visit.shares import TextPrior
+from anabranch.co_visit.text_prior import TextPrior
 from models.co_visit.text_neighbours import text_prior
 
 TEXT_DIMS = 12

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anabranch import release
+from anabranch.co_visit.text_prior import TEXT_NEIGHBOURS
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
@@ -254,3 +255,11 @@ def test_the_list_ranker_learns_from_the_co_visits_that_rankers_will_have(log: E
     assert (of_single_users.neighbours >= 0).sum() > (published.neighbours >= 0).sum() > 0
     for known, expected in zip(learned_from.neighbours.columns, served.columns, strict=True):
         np.testing.assert_array_equal(known, expected)
+
+
+def test_text_neighbours_are_a_file_where_the_co_visit_rule_has_a_text_prior(log: EventLog, tmp_path: Path) -> None:
+    inputs = PipelineInputs(log=log, items=ITEMS, order_from_ms=HALF_MS)
+    for folder, prior in ((tmp_path / "with", 3.0), (tmp_path / "without", 0.0)):
+        config = replace(CONFIG, co_visits=CoVisitRule(text_prior=prior), comparison_points=0)
+        make_release_candidate(inputs, folder, cache=tmp_path / "cache", config=config)
+        assert (folder / TEXT_NEIGHBOURS).exists() == bool(prior)
