@@ -124,8 +124,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
     says, which follows from the kind of data. At most 400, which fit
     into a message even with ids of 512 characters."""
-    live_neighbours: bool = False
-    """Whether `anabranch neighbours` publishes the co-visit table, as events come. `reshare` then publishes none."""
+    live_neighbours: bool = True
+    """Whether `anabranch neighbours` publishes the co-visit table, as events come. False: each run of `reshare` does,
+    and `neighbours` is not needed. All processes must have the same value."""
     neighbours_shards: Annotated[int, Meta(ge=1, le=256)] = 1
     """Processes of `anabranch neighbours` that share the items, each with a `neighbours_shard` of its own. At most 256:
     every one of them reads all events."""

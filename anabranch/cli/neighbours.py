@@ -16,10 +16,10 @@ def command(
 ) -> None:
     """Count which items are visited together, and publish what changed, as events come.
 
-    Run one process, or one for each of neighbours_shards, which share the items. Set live_neighbours for `reshare` too,
-    which publishes the table otherwise.
+    Run one process, or one for each of neighbours_shards, which share the items. With live_neighbours=false `reshare`
+    publishes the table in place of it.
 
-    Example: anabranch --set live_neighbours=true neighbours --metrics-port 9104
+    Example: anabranch neighbours --metrics-port 9104
     """
     from prometheus_client import CollectorRegistry
 
@@ -34,8 +34,8 @@ def command(
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     if not settings.live_neighbours:
         raise UsageError(
-            "live_neighbours is not set, so that `reshare` publishes the co-visit table: set it to true for all "
-            "processes (ANABRANCH_LIVE_NEIGHBOURS=true)"
+            "live_neighbours is false, so that `reshare` publishes the co-visit table: set it to true for all "
+            "processes (ANABRANCH_LIVE_NEIGHBOURS=true), or do not run this one"
         )
     configure_logging(settings)
     stop = stop_on_signals()

@@ -10,12 +10,14 @@ decision (`topics_io`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from anabranch.kafka import clients
 from anabranch.kafka.release_topic import read_release_notices
+from anabranch.kafka.topics import Topics
 from anabranch.messages import ReleaseNotice
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
@@ -28,6 +30,8 @@ from models.retraining.run import GatedRelease, JobConfig, RetrainingRun
 from models.retraining.workspace import open_workspace
 from models.stages import Bar
 from models.training_curves import OpenCurve, no_curves
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,9 +70,9 @@ def run_once(
     """Train a release candidate on the events so far, let the gate decide, report and announce the decision.
 
     Where no release has served yet, or a bootstrap release that does not fit the data, one is made and announced first;
-    the candidate has to beat it. The co-visit table is published either way. Raises `NotEnoughData` if there is too
-    little for a candidate and no bootstrap release was made, `ReleasesChanged` if somebody else announced a release
-    meanwhile, and as `open_workspace` and `topics_io.collect` do.
+    the candidate has to beat it. Without `live_neighbours` the co-visit table is published either way. Raises
+    `NotEnoughData` if there is too little for a candidate and no bootstrap release was made, `ReleasesChanged` if
+    somebody else announced a release meanwhile, and as `open_workspace` and `topics_io.collect` do.
     """
     with open_workspace(settings) as workspace:
         callbacks.begun()
@@ -92,9 +96,21 @@ def _collect(settings: Settings, store: EventStore, bar: Bar) -> int:
         return topics_io.collect(settings, store, advance).missed
 
 
+def _warn_without_neighbours(run: RetrainingRun) -> None:
+    """Without a co-visit table rankers rank, but much worse, and nothing else would say so."""
+    topic = Topics(run.settings).neighbours
+    if run.settings.live_neighbours and len(run.events) and topics_io.is_empty(run.settings, topic):
+        log.warning(
+            "there are events, and nothing on %s: start `anabranch neighbours`, which publishes the co-visit table as "
+            "events come, or set live_neighbours=false, and `reshare` publishes it",
+            topic,
+        )
+
+
 def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve, callbacks: RunCallbacks) -> RunResult:
     """The steps after the collection. No other run announces a release while this one has the workspace."""
     started = time.monotonic()
+    _warn_without_neighbours(run)
     bootstrap = None
     reason = run.reason_for_bootstrap(notices)
     if reason is not None:

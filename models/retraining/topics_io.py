@@ -45,6 +45,11 @@ class Collected:
     """Records that retention had deleted unread; a few of them may have been markers of transactions."""
 
 
+def is_empty(settings: Settings, topic: str) -> bool:
+    """Whether a topic never had a record."""
+    return all(log.end == 0 for log in bounds(settings, topic).values())
+
+
 def collect(settings: Settings, store: EventStore, advance: Advance) -> Collected:
     """Append all new events on the broker to the event store.
 

@@ -18,8 +18,17 @@ from anabranch.settings import Settings
 
 @pytest.fixture
 def settings(bootstrap_servers: str, topic_prefix: str, tmp_path: Path) -> Settings:
-    """Settings for this test alone: its own topics, groups and folders."""
-    return Settings(bootstrap_servers=bootstrap_servers, topic_prefix=topic_prefix, data_dir=tmp_path, partitions=2)
+    """Settings for this test alone: its own topics, groups and folders.
+
+    The retraining job publishes the co-visit table: few tests run the neighbours job.
+    """
+    return Settings(
+        bootstrap_servers=bootstrap_servers,
+        topic_prefix=topic_prefix,
+        data_dir=tmp_path,
+        partitions=2,
+        live_neighbours=False,
+    )
 
 
 @pytest.fixture(scope="session")

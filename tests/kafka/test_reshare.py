@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from anabranch import messages, release
@@ -68,6 +69,20 @@ def test_where_nothing_serves_a_run_makes_a_release_that_does_and_says_what_a_tr
     assert manifest.strategy["measured"]["items"] == len(ITEMS)
     assert live.gate_to is None, "the gate's window is not used up"
     assert not world.records(topics.neighbours), "there is no event yet"
+
+
+def test_a_run_warns_where_the_neighbours_job_is_to_publish_the_table_and_never_ran(
+    settings: Settings, topics: Topics, caplog: pytest.LogCaptureFixture
+) -> None:
+    live, world = msgspec.structs.replace(settings, live_neighbours=True), World(settings)
+    world.publish_items([Item(item_id=item_id, title=f"thing {item_id}") for item_id in ITEMS])
+    run_once(live, JobConfig(), no_bar)
+    assert "anabranch neighbours" not in caplog.text, "there is no event yet"
+    world.publish(purchases(30))
+    with pytest.raises(NotEnoughData):
+        run_once(live, JobConfig(), no_bar)
+    assert f"nothing on {topics.neighbours}: start `anabranch neighbours`" in caplog.text
+    assert not world.records(topics.neighbours)
 
 
 @pytest.mark.parametrize("fault", ["features", "missing", "damaged"])

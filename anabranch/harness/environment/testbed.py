@@ -54,6 +54,7 @@ CHILD_SETTINGS = (
     "replication_factor",
     "max_users",
     "placements",
+    "live_neighbours",
 )
 
 
@@ -186,9 +187,13 @@ def clear(data_dir: Path) -> None:
 
 
 def cluster_settings(settings: Settings, cluster: Cluster, session_timeout_ms: int) -> Settings:
-    """The settings for topics and processes on this cluster."""
+    """The settings for topics and processes on this cluster.
+
+    The retraining job publishes the co-visit table, so that it stays as it is while events stream.
+    """
     return msgspec.structs.replace(
         settings,
+        live_neighbours=False,
         bootstrap_servers=cluster.bootstrap_servers,
         replication_factor=min(3, len(cluster.nodes)),
         session_timeout_ms=session_timeout_ms,

@@ -78,7 +78,7 @@ def stored(folder: Path) -> EventStore:
 
 
 def run(folder: Path, incumbent: Release, **settings: Any) -> RetrainingRun:
-    given = Settings(data_dir=folder, min_pair_users=1, **settings)
+    given = Settings(data_dir=folder, min_pair_users=1, live_neighbours=False, **settings)
     store = stored(folder / f"journal {incumbent.manifest.window.gate_to}")
     return RetrainingRun(
         settings=given,
