@@ -6,7 +6,7 @@ ranker's window and is scored on that window, so neither the gate's window nor a
 
 The best of many trials looks better than it is on the events that chose it (Cawley and Talbot, On Over-fitting in Model
 Selection and Subsequent Selection Bias in Performance Evaluation, JMLR 2010). So some users choose the trial, and the
-others measure its gain.
+others measure its gain over the starting configuration, which stays unless the gain is certain.
 """
 
 from __future__ import annotations
@@ -41,6 +41,10 @@ SCORING_BATCH = 512
 """Prediction points that are scored in one forward pass."""
 WINDOW = 64
 """Events of the user that the encoder reads at a prediction point."""
+RANDOM_SEEDS = 3
+"""The best trial has to be better in the mean of so many trainings: one of many trials is also the luckiest."""
+CONFIRMING = 2 * (RANDOM_SEEDS - 1)
+"""Trainings that this takes: of the best trial and of the starting configuration."""
 TrialParameters = dict[str, Any]
 """Values by stored name, as the manifest has them."""
 SPACE = {"ahead": (1.0, 3.0, 8.0), "dropout": (0.1, 0.2, 0.4), "event_dropout": (0.0, 0.2)}
@@ -51,20 +55,24 @@ WEIGHTS = (0.1, 0.3, 1.0)
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best trial of a search."""
+    """What a search came to."""
 
     config: ReleaseCandidateConfig
+    """Of the best trial if its gain is certain; else the one that the search started from."""
     parameters: TrialParameters
+    """The same as a point of the search space."""
+    best: TrialParameters
+    """Of the best trial."""
     gain: Interval
     """NDCG@20 of the best trial minus the starting configuration's, with a 95 % interval over users, on the users that
-    did not choose it."""
+    did not choose it: the mean of `RANDOM_SEEDS` trainings of either."""
     trials: list[dict[str, Any]]
     """Parameters of every trial and its NDCG@20 on the users that choose, in order."""
 
     def describe(self) -> dict[str, Any]:
         """The manifest's record."""
         gain = {"difference": self.gain.difference, "low": self.gain.low, "high": self.gain.high}
-        return {"choice": self.parameters, "ndcg_at_20_gain": gain, "trials": self.trials}
+        return {"choice": self.parameters, "best": self.best, "ndcg_at_20_gain": gain, "trials": self.trials}
 
 
 @dataclass(frozen=True)
@@ -145,8 +153,9 @@ def search(
     """Try the starting configuration, then the sampler's proposals, until the budget is spent.
 
     `make_encoder` returns an encoder to train for each trial. The trial with the best mean NDCG@20 on the users that
-    choose wins; the starting configuration wins ties. Calls `done(share)` after each trial with the share (0 to 1) of
-    the trials that it is. Raises `ValueError` unless some users choose and others measure.
+    choose is trained with further random seeds, and so is the starting configuration: it is taken if, on the other
+    users, its gain over that is above 0 with its whole interval. Calls `done(share)` after each training with the share
+    (0 to 1) of all trainings that it is. Raises `ValueError` unless some users choose and others measure.
     """
     started = time.process_time()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -155,26 +164,37 @@ def search(
     gains: list[Gains] = []
     configs: list[ReleaseCandidateConfig] = []
 
-    def objective(trial: optuna.Trial) -> float:
-        proposed = _propose(trial, config)
+    def gains_of(proposed: ReleaseCandidateConfig) -> Gains:
         encoder = make_encoder(proposed)
         training = replace(proposed.training, epochs=settings.epochs, catching_up_epochs=1, child_epochs=1)
-        train(encoder, training_data, _with_fewer_points(proposed.strategies), training, config.random_seed)
-        gains.append(scorer.gains(encoder, training_data))
-        configs.append(proposed)
+        train(encoder, training_data, _with_fewer_points(proposed.strategies), training, proposed.random_seed)
+        done(1 / (settings.trials + CONFIRMING))
+        return scorer.gains(encoder, training_data)
+
+    def objective(trial: optuna.Trial) -> float:
+        configs.append(_propose(trial, config))
+        gains.append(gains_of(configs[-1]))
         return float(gains[-1][scorer.choosing].mean())
 
     for finished in range(settings.trials):
         cpu_seconds = time.process_time() - started
-        if finished and cpu_seconds + cpu_seconds / finished > settings.cpu_seconds:
+        if finished and cpu_seconds + (1 + CONFIRMING) * cpu_seconds / finished > settings.cpu_seconds:
             break
         study.optimize(objective, n_trials=1)
-        done(1 / settings.trials)
     best, measuring = study.best_trial.number, ~scorer.choosing
+    ours, theirs = gains[best], gains[0]
+    if best:
+        for random_seed in range(config.random_seed + 1, config.random_seed + RANDOM_SEEDS):
+            ours = ours + gains_of(replace(configs[best], random_seed=random_seed))
+            theirs = theirs + gains_of(replace(config, random_seed=random_seed))
+        ours, theirs = ours / RANDOM_SEEDS, theirs / RANDOM_SEEDS
+    gain = paired_interval(ours[measuring], theirs[measuring], scorer.user[measuring])
+    taken = best if gain.low > 0 else 0
     return SearchResult(
-        config=configs[best],
-        parameters=study.best_trial.params,
-        gain=paired_interval(gains[best][measuring], gains[0][measuring], scorer.user[measuring]),
+        config=configs[taken],
+        parameters=study.trials[taken].params,
+        best=study.best_trial.params,
+        gain=gain,
         trials=[{**trial.params, "ndcg_at_20": trial.value} for trial in study.trials if trial.value is not None],
     )
 

@@ -15,6 +15,7 @@ from models.data.excluded_items import SlateRules
 from models.data.sequences import Sequences
 from models.metrics.ranking import Gains
 from models.networks.encoder import EncoderConfig, SharedEncoder
+from models.pipeline import hyperparameter_search as module
 from models.pipeline.config import ReleaseCandidateConfig, SearchConfig
 from models.pipeline.hyperparameter_search import SearchResult, TrialScorer, search
 from models.sharing.strategies.text_geometry import TextGeometry
@@ -61,14 +62,18 @@ def run(
     return search(config, training_data, scorer, make_encoder, settings)
 
 
-def test_the_first_trial_is_the_starting_configuration_and_the_best_trial_wins(log: EventLog) -> None:
-    result = run(log, BRIEF)
+def test_the_first_trial_is_the_starting_configuration_and_the_best_trial_wins_if_its_gain_is_certain(
+    log: EventLog,
+) -> None:
+    result = run(log, replace(BRIEF, epochs=3))
     first = result.trials[0]
     assert (first["ahead"], first["dropout"], first["text_geometry"]) == (8.0, CONFIG.dropout, True)
     assert len(result.trials) == 3
     best = max(result.trials, key=lambda trial: trial["ndcg_at_20"])
     assert best["ndcg_at_20"] > first["ndcg_at_20"]
-    assert result.parameters == {name: value for name, value in best.items() if name != "ndcg_at_20"}
+    assert result.gain.low > 0
+    assert result.parameters == result.best == {name: value for name, value in best.items() if name != "ndcg_at_20"}
+    assert result.config.training.mean_target_gap == best["ahead"]
 
 
 def test_without_time_for_more_trials_the_starting_configuration_wins(log: EventLog) -> None:
@@ -94,19 +99,53 @@ def test_one_half_of_the_users_chooses_the_trial_and_the_other_half_measures_its
 
 
 class LuckyTrials(TrialScorer):
-    """Every trial but the first is perfect for the users that choose, and worse than the first for the others."""
+    """Trainings in their order: the starting configuration, two more trials, of which the second is the best for the
+    users that choose, and then the best trial and the starting configuration by turns with other random seeds."""
+
+    OF_CHOOSING = (0.5, 0.6, 1.0, 0.0, 0.0, 0.0, 0.0)
+    OF_OTHERS = (0.5, 0.2, 0.2, 0.2, 0.5, 0.2, 0.5)
 
     def gains(self, encoder: SharedEncoder, training_data: TrainingData) -> Gains:
-        first = not hasattr(self, "_scored")
-        object.__setattr__(self, "_scored", True)
-        return np.full(len(self.row), 0.5) if first else np.where(self.choosing, 1.0, 0.2)
+        training = getattr(self, "_trainings", 0)
+        object.__setattr__(self, "_trainings", training + 1)
+        return np.where(self.choosing, self.OF_CHOOSING[training], self.OF_OTHERS[training])
 
 
-def test_a_trial_that_only_the_choosing_users_like_is_chosen_and_its_loss_reported(log: EventLog) -> None:
+class TrialsOfOneSeed(LuckyTrials):
+    """The best trial is better for all users with one random seed, and with the others it is not."""
+
+    OF_OTHERS = (0.5, 0.2, 0.8, 0.4, 0.6, 0.4, 0.6)
+
+
+def test_a_trial_that_only_the_choosing_users_like_is_not_taken_and_its_loss_is_reported(log: EventLog) -> None:
     result = run(log, BRIEF, make_scorer=LuckyTrials.draw)
-    assert result.trials[1]["ndcg_at_20"] == 1.0
+    assert result.trials[2]["ndcg_at_20"] == 1.0
     assert result.gain.difference == pytest.approx(-0.3)
     assert result.gain.high < 0
+    assert result.config == CONFIG
+    assert result.parameters["ahead"] == CONFIG.training.mean_target_gap
+    assert result.best == {name: value for name, value in result.trials[2].items() if name != "ndcg_at_20"}
+
+
+def test_a_gain_is_the_mean_of_three_random_seeds(log: EventLog) -> None:
+    result = run(log, BRIEF, make_scorer=TrialsOfOneSeed.draw)
+    assert result.gain.difference == pytest.approx((0.3 - 0.2 - 0.2) / 3)
+    assert result.config == CONFIG
+
+
+def test_the_time_to_confirm_the_best_trial_is_part_of_the_budget(
+    log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training takes ten seconds: of a hundred, six trials leave enough for the four that confirm the best."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "process_time", lambda: now[0])
+
+    def train_for_ten_seconds(*_: object) -> None:
+        now[0] += 10
+
+    monkeypatch.setattr(module, "train", train_for_ten_seconds)
+    assert len(run(log, SearchConfig(cpu_seconds=100.0, trials=24)).trials) == 6
+    assert now[0] <= 100
 
 
 def test_trials_predict_visits_and_read_the_searches_before_them(log: EventLog) -> None:
@@ -148,5 +187,5 @@ def gains(log: EventLog, policy: Policy, after_ms: int) -> Gains:
 
 def test_the_manifest_records_the_parameters_and_the_gain(log: EventLog) -> None:
     stored = run(log, BRIEF).describe()
-    assert set(stored) == {"choice", "ndcg_at_20_gain", "trials"}
+    assert set(stored) == {"choice", "best", "ndcg_at_20_gain", "trials"}
     assert set(stored["ndcg_at_20_gain"]) == {"difference", "low", "high"}
