@@ -117,6 +117,7 @@ class RankerMetrics(ConsumerMetrics):
         super().__init__(registry)
         new = MetricFactory(registry)
         self._add_event_metrics(new)
+        self._add_ranking_metrics(new)
         self._add_release_metrics(new)
         self._add_state_metrics(new)
 
@@ -141,13 +142,6 @@ class RankerMetrics(ConsumerMetrics):
         )
         self.corrected = new.counter("anabranch_events_corrected", "Events applied with a corrected field", "reason")
         self.corrected.labels("clock_skew")
-        self.rankings = new.counter("anabranch_rankings", "Rankings committed")
-        self.explored_places = new.counter(
-            "anabranch_explored_places", "Places of committed rankings that were drawn at random, see explore_places"
-        )
-        self.explored_new_items = new.counter(
-            "anabranch_explored_new_items", "Explored places that have a new item, see explore_new_items"
-        )
         self.latency = BulkHistogram(
             "anabranch_event_to_ranking_seconds",
             "From the append of an event to the commit of its ranking",
@@ -181,6 +175,15 @@ class RankerMetrics(ConsumerMetrics):
         self.prequential_events = new.counter("anabranch_prequential_events", "Events of users with a slate", "release")
         self.prequential_hits = new.counter(
             "anabranch_prequential_hits", "Events whose item was on the user's slate", "release"
+        )
+
+    def _add_ranking_metrics(self, new: MetricFactory) -> None:
+        self.rankings = new.counter("anabranch_rankings", "Rankings committed")
+        self.explored_places = new.counter(
+            "anabranch_explored_places", "Places of committed rankings that were drawn at random, see explore_places"
+        )
+        self.explored_new_items = new.counter(
+            "anabranch_explored_new_items", "Explored places that have a new item, see explore_new_items"
         )
 
     def _add_release_metrics(self, new: MetricFactory) -> None:

@@ -139,9 +139,7 @@ def make_release_candidate(
     inputs = inputs.numbered_by_catalogue()
 
     _export_text_transformer(inputs, folder, config, stages)
-    with stages("text vectors") as done:
-        catalogue = Catalogue.read(inputs, folder, cache, config.threads, done)
-    write_text_neighbours(folder, catalogue.item_ids, catalogue.text_vectors, config.co_visits)
+    catalogue = _read_catalogue(inputs, folder, cache, config, stages)
     seed_models = fit_seed_models(inputs, catalogue, config, stages)
     search = search_sharing(inputs, catalogue, seed_models, config, stages)
     config = config if search is None else search.config
@@ -199,6 +197,16 @@ def _export_text_transformer(
             return
         for name in ("text.onnx", "tokenizer.json"):
             (folder / name).write_bytes(inputs.parent.read(name))
+
+
+def _read_catalogue(
+    inputs: PipelineInputs, folder: Path, cache: Path, config: ReleaseCandidateConfig, stages: Stages
+) -> Catalogue:
+    """Read the catalogue, and write the neighbours by text that its co-visits have."""
+    with stages("text vectors") as done:
+        catalogue = Catalogue.read(inputs, folder, cache, config.threads, done)
+        write_text_neighbours(folder, catalogue.item_ids, catalogue.text_vectors, config.co_visits)
+    return catalogue
 
 
 def _compare_seed_models(

@@ -87,9 +87,10 @@ def varied_top_k_per_query(
         while taken < k:
             for index in range(liked):
                 gain[index] = slate * _gain(share[index], picks[index], taken)
-            c = _best_open(scores, is_open, category_of, gain, variety.calibration, start, end)
-            if c < 0:
+            nth = _best_open(scores[start:end], is_open[start:end], category_of[start:end], gain, variety.calibration)
+            if nth < 0:
                 break
+            c = start + nth
             is_open[c] = False
             if is_full(variety, best.candidate, q, taken, c):
                 continue
@@ -122,12 +123,10 @@ def is_full(variety: Variety, candidate: Positions, q: int, taken: int, c: int) 
 
 
 @compiled_inline
-def _best_open(
-    scores: Floats, is_open: Mask, category_of: Counts, gain: Shares, calibration: float, start: int, end: int
-) -> int:
-    """The open candidate of one query, `start` to `end`, that adds most; of equal ones the first; -1: none is open."""
+def _best_open(scores: Floats, is_open: Mask, category_of: Counts, gain: Shares, calibration: float) -> int:
+    """The open one of a query's candidates that adds most; of equal ones the first; -1: none is open."""
     chosen, most = -1, -np.inf
-    for c in range(start, end):
+    for c in range(len(scores)):
         if not is_open[c]:
             continue
         adds = (1 - calibration) * scores[c]
