@@ -174,9 +174,9 @@ class Ranking(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     purchase: list[float] | None = None
     """Probability, 0 to 1, that the user buys each item of the slate; only with `publish_purchase`."""
     explored: Annotated[int, Meta(ge=0)] = 0
-    """So many of the last places were drawn at random from the next best candidates, `EXPLORED_POOL` for each place;
-    with `explore_new_items` some of these are new items. Only with `explore_places`. The items before them are the best
-    ones, as without exploration."""
+    """So many of the last places were drawn at random, each from `EXPLORED_POOL` candidates: the next best, and with
+    `explore_new_items` some new items. 0 without `explore_places`. The items before them are the best ones, as without
+    exploration."""
     placement: PlacementName = FOR_YOU.name
     """The first placement."""
     slates: dict[str, list[RankedItem]] = {}

@@ -202,7 +202,7 @@ class RankerMetrics(ConsumerMetrics):
         )
         self.co_visits_at = new.gauge(
             "anabranch_co_visits_timestamp_seconds",
-            "Time, since 1970, at which the retraining job made the newest row of the co-visit table; 0 without a row",
+            "Time, since 1970, at which the newest row of the co-visit table was made; 0 without a row",
         )
 
         self._rules = new.gauge("anabranch_rules", "Merchandisers' rules that hold now", "action")

@@ -107,13 +107,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     feedback says how likely the item was shown and `reshare` can estimate what another release is worth. 0: none. At
     most a quarter of `slate_size`: what users are shown gets worse with every such place."""
     explore_new_items: Annotated[int, Meta(ge=0, le=25)] = 0
-    """How many of the 25 candidates of an explored place are new items, of which no event is published yet: those
-    nearest to the user. So a slate has at most `explore_places` * `explore_new_items` / 25 of them on average, which
-    its other places would not show."""
+    """How many of the 25 candidates of an explored place are new items, whose popularity is not published yet: those
+    nearest to the user. On average a slate shows at most `explore_places` * `explore_new_items` / 25 items that it
+    would not show otherwise."""
     placements: Annotated[tuple[Placement, ...], Meta(min_length=1, max_length=8)] = (FOR_YOU,)
-    """Where slates are shown: a list of tables with `name`, `repeats` (allow, only, never) and `without` (names of
-    placements before it whose items it leaves out); in a variable or with --set, as JSON. A ranking's `slate` is that
-    of the first, its `slates` are those of the others."""
+    """Where slates are shown: a list of tables with `name`, `repeats` (allow, only, never), `without` (names of
+    placements before it whose items it leaves out), `at_most` and `calibration`; in a variable or with --set, as JSON.
+    A ranking's `slate` is that of the first, its `slates` are those of the others."""
     rank: Literal["every", "latest"] = "every"
     """every: one ranking for every event. latest: one ranking for every user in a batch, after the user's last event
     in it, which is fewer under load. Both publish feedback for every event, joined with the last published slate."""
@@ -121,7 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Items retrieved from the vector index for each ranking. At most 10,000: every one of them is scored for
     every event."""
     neighbours: Annotated[int, Meta(ge=1, le=400)] | None = None
-    """Co-visited items proposed for each recent item, at most; `reshare` publishes as many. None: what the release
+    """Co-visited items proposed for each recent item, at most; as many are published. None: what the release
     says, which follows from the kind of data. At most 400, which fit
     into a message even with ids of 512 characters."""
     live_neighbours: bool = True
@@ -133,8 +133,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     neighbours_shard: Annotated[int, Meta(ge=0, le=255)] = 0
     """Which share of the items this process counts and publishes, from 0 to `neighbours_shards` - 1."""
     min_pair_users: Annotated[int, Meta(ge=1, le=64)] = 3
-    """Users that two items need in common before `reshare` publishes one as the other's neighbour, and an item before
-    its popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
+    """Users that two items need in common before one is published as the other's neighbour, and an item before its
+    popularity is published. With 1, neighbours can show what a single user did; a small shop has more of them."""
     gate_tolerates: Annotated[str, Meta(pattern=r"^([^,]+(,[^,]+)*)?$")] = ""
     """Slices, separated by commas, on which the gate of `reshare` reports a loss and does not reject a release for it,
     such as `new_to_user,cold_items`; a further placement is `placement:NAME`. None by default."""

@@ -168,7 +168,7 @@ class NeighboursJob:
             self._follow_rule(opened.manifest)
             self._follow_texts(opened)
         except release.ReleaseError as error:
-            log.warning("the rule of the live release %s cannot be read: %s", notice.release, error)
+            log.warning("the live release %s cannot be read: %s", notice.release, error)
             return
         self._live, self._retry_due = notice.release, Throttle(RETRY_INTERVAL_S)
 
@@ -189,7 +189,7 @@ class NeighboursJob:
     def _follow_rule(self, manifest: Manifest) -> None:
         rule = manifest.co_visits or CoVisitRule(min_users=self._settings.min_pair_users)
         width = self._settings.neighbours or manifest.policy.neighbours
-        if width != self._width:
+        if width != self._width or rule != self._rule:  # another rule numbers items anew
             self._width, self._published = width, PublishedRows(width)
         if rule == self._rule:
             return

@@ -4,8 +4,8 @@
 (`topics_io`), then the steps of `models.retraining.run`: announce a bootstrap release if none has served yet
 (`models.pipeline.bootstrap_release`), split the events by time (`windows`), train a release candidate
 (`models.pipeline.release_candidate`), rank the gate's window with every contender (`models.evaluation.contenders`),
-decide (`models.gate.release_gate`), write a report (`models.report`), and publish the co-visit table and the
-decision (`topics_io`).
+decide (`models.gate.release_gate`), write a report (`models.report`), and publish the decision, and without
+`live_neighbours` the co-visit table (`topics_io`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from anabranch.messages import ReleaseNotice
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange
-from models.data.event_log import NotEnoughData
+from models.data.event_log import NONE, NotEnoughData
 from models.data.event_store import EventStore
 from models.pipeline.data_kind import KindDecision
 from models.retraining import topics_io
@@ -96,10 +96,11 @@ def _collect(settings: Settings, store: EventStore, bar: Bar) -> int:
         return topics_io.collect(settings, store, advance).missed
 
 
-def _warn_without_neighbours(run: RetrainingRun) -> None:
-    """Without a co-visit table rankers rank, but much worse, and nothing else would say so."""
-    topic = Topics(run.settings).neighbours
-    if run.settings.live_neighbours and len(run.events) and topics_io.is_empty(run.settings, topic):
+def _warn_without_neighbours(run: RetrainingRun, notices: ReleaseNotices) -> None:
+    """Without a co-visit table rankers rank, but much worse. Before the first release there is no rule to count by."""
+    topic, has_visits = Topics(run.settings).neighbours, bool((run.events.item != NONE).any())
+    waits = notices.live is None or not has_visits
+    if run.settings.live_neighbours and not waits and topics_io.is_empty(run.settings, topic):
         log.warning(
             "there are events, and nothing on %s: start `anabranch neighbours`, which publishes the co-visit table as "
             "events come, or set live_neighbours=false, and `reshare` publishes it",
@@ -110,7 +111,7 @@ def _warn_without_neighbours(run: RetrainingRun) -> None:
 def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve, callbacks: RunCallbacks) -> RunResult:
     """The steps after the collection. No other run announces a release while this one has the workspace."""
     started = time.monotonic()
-    _warn_without_neighbours(run)
+    _warn_without_neighbours(run, notices)
     bootstrap = None
     reason = run.reason_for_bootstrap(notices)
     if reason is not None:
@@ -119,13 +120,14 @@ def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve, callbac
         run = run.with_incumbent(bootstrap)
     try:
         gated = run.gate_candidate(run.split_windows(notices), notices, curves)
-        callbacks.table_change(gated.table_change)
-        waiting_for = None
+        change, waiting_for = gated.table_change, None
     except NotEnoughData as error:
         if bootstrap is None:
             change = run.publish_all_co_visits()
             if change is not None:
                 callbacks.table_change(change)
             raise
-        gated, waiting_for = None, str(error)
+        gated, change, waiting_for = None, None, str(error)
+    if change is not None:
+        callbacks.table_change(change)
     return RunResult(run.kind, len(run.events), time.monotonic() - started, bootstrap, gated, waiting_for)

@@ -74,7 +74,7 @@ class GatedRelease:
     candidate: ReleaseCandidate
     verdict: Verdict
     report_path: Path
-    table_change: TableChange
+    table_change: TableChange | None
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ class RetrainingRun:
         return f"{manifest.id} was made before there were items" if not texts and self.items else None
 
     def announce_bootstrap(self, notices: ReleaseNotices, reason: str) -> ReleaseNotice:
-        """Make a bootstrap release, publish the co-visit table that it needs, and announce it live."""
+        """Make a bootstrap release, publish the co-visit table if that is this job's, and announce it live."""
         with self.workspace.new_release_folder(notices.newest) as folder:
             with bar_by_stage(self.bar) as progress, Stages(progress, no_curve)("bootstrap release") as done:
                 manifest = make_bootstrap_release(
@@ -296,10 +296,8 @@ class RetrainingRun:
         )
 
     def publish_all_co_visits(self) -> TableChange | None:
-        """Publish the co-visit table of all events, by what serves; nothing if there are no events about items.
-
-        Nor where `anabranch neighbours` does, or if the newest gate held a table back: only a gate can find that a
-        newer one does no harm.
+        """Publish the co-visit table of all events, by what serves; nothing if there are no events about items, where
+        `anabranch neighbours` does, or if the newest gate held a table back: only a gate can find that it does no harm.
         """
         if self.settings.live_neighbours or not (self.events.item != NONE).any():
             return None
@@ -320,8 +318,10 @@ class RetrainingRun:
         co_visit: CoVisitModel,
         published: Mapping[str, Neighbours],
         harm: Interval | None = None,
-    ) -> TableChange:
-        """How the table differs from the published one, who was left out of it, and whether it is held back."""
+    ) -> TableChange | None:
+        """What the table does to the published one; None where `anabranch neighbours` publishes another."""
+        if self.settings.live_neighbours:
+            return None
         share = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
         change = TableChange(share, len(co_visit.unusual_users), harm)
         log.log(logging.INFO if harm is None else logging.WARNING, "co-visit table: %s", change)

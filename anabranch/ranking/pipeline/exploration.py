@@ -22,6 +22,8 @@ from anabranch.ranking.types import Hashes, Positions
 Places = NDArray[np.uint8]
 """[n] how many of the last places of a slate were drawn at random."""
 
+DISPLACED = 2
+"""Candidates that a new item in a pool may displace, see `put_new_items`."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """2 ** 64 divided by the golden ratio: the step of SplitMix64."""
 
@@ -30,7 +32,7 @@ class ExploredOrder(NamedTuple):
     """Which candidates stand on the slates of n queries."""
 
     candidate: Positions
-    """[n, slate] index among the candidates of the query, which are in order of their scores"""
+    """[n, slate] index among the best candidates of the query"""
     explored: Places
 
 
@@ -50,31 +52,35 @@ def draw_keys(events: BatchColumns, ranked: Positions) -> Hashes:
 
 
 @compiled
-def put_new_items(best: BestCandidates, new: BestCandidates, variety: Variety) -> None:
-    """Put new items [n, e] into the pools of the explored places, which are the last of the best candidates [n, k].
+def put_new_items(best: BestCandidates, new: BestCandidates, variety: Variety, k: int) -> BestCandidates:
+    """The best candidates [n, k] with new items [n, e] in the pools of the explored places, which are the last ones.
 
-    They take the last e places of a pool, unless they are before them already. Where they are fewer, or limits admit
-    fewer, the best of those that stood there stay. A query with fewer than k candidates has all of them in its pool.
+    New items take the last e places, unless they are before them already. Where they are fewer, or limits admit fewer,
+    the best others [n, more than k] come next: a new item may stand for two others, one of its brand and one of its
+    category. A query with fewer than k - e others has no new items: not all of them would stand in its pool.
     """
-    n, k = best.candidate.shape
-    first = k - new.candidate.shape[1]
+    n, e = new.candidate.shape
+    filled_in = BestCandidates(
+        np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32), np.full((n, k), -1, np.int64)
+    )
     for q in range(n):
-        if best.candidate[q, k - 1] < 0:
-            continue
-        candidate = np.concatenate((new.candidate[q], best.candidate[q, first:]))
-        items = np.concatenate((new.items[q], best.items[q, first:]))
-        scores = np.concatenate((new.scores[q], best.scores[q, first:]))
-        best.candidate[q, first:], best.items[q, first:], best.scores[q, first:] = -1, -1, 0
-        filled = first
+        of_new = e if best.candidate[q, k - e - 1] >= 0 else 0
+        first = k - of_new
+        candidate = np.concatenate((best.candidate[q, :first], new.candidate[q, :of_new], best.candidate[q, first:]))
+        items = np.concatenate((best.items[q, :first], new.items[q, :of_new], best.items[q, first:]))
+        scores = np.concatenate((best.scores[q, :first], new.scores[q, :of_new], best.scores[q, first:]))
+        filled = 0
         for index in range(len(candidate)):
             c = candidate[index]
             if filled == k:
                 break
-            is_there = (best.candidate[q, :filled] == c).any()
-            if c < 0 or is_there or is_full(variety, best.candidate, q, filled, c):
+            is_there = (filled_in.candidate[q, :filled] == c).any()
+            if c < 0 or is_there or (index >= first and is_full(variety, filled_in.candidate, q, filled, c)):
                 continue
-            best.candidate[q, filled], best.items[q, filled], best.scores[q, filled] = c, items[index], scores[index]
+            filled_in.candidate[q, filled], filled_in.items[q, filled] = c, items[index]
+            filled_in.scores[q, filled] = scores[index]
             filled += 1
+    return filled_in
 
 
 @compiled

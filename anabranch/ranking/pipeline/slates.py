@@ -11,7 +11,7 @@ import numpy as np
 from anabranch.placements import Placement
 from anabranch.ranking.item_classes import item_classes
 from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
-from anabranch.ranking.pipeline.exploration import Places, candidates_needed, explore, put_new_items
+from anabranch.ranking.pipeline.exploration import DISPLACED, Places, candidates_needed, explore, put_new_items
 from anabranch.ranking.pipeline.features import build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.varied_candidates import Variety, varied_top_k_per_query
@@ -124,17 +124,22 @@ class ScoredCandidates:
         count: Places = (is_explored & is_new).sum(axis=1, dtype=np.uint8)
         return count
 
+    @cached_property
+    def is_for_slates(self) -> Mask:
+        """[N] all but those that were proposed to be explored alone."""
+        is_for_slates: Mask = self.candidates.proposed_by != BY_NEWNESS
+        return is_for_slates
+
     def best(
-        self, policy: Policy, placement: int, k: int, taken: Mask | None = None, slate: int | None = None
+        self, policy: Policy, placement: int, k: int, among: Mask | None = None, slate: int | None = None
     ) -> BestCandidates:
-        """The best k of each query for the placement of this number, without those that are `taken` [N].
+        """The best k of each query for the placement of this number, among some candidates [N]; None: those for slates.
 
         A score is that of the list ranker and what rules add to it. Pinned items stand where rules say. The first
-        `slate` of them are a varied slate; None: all of them are.
+        `slate` of the best are a varied slate, and the others come next; None: all of them are.
         """
         eligible, scores = policy.shows(policy.placements[placement])[self.classes], self.scores
-        if taken is not None:
-            eligible &= ~taken
+        eligible &= self.is_for_slates if among is None else among
         effects = policy.rules.effects
         if len(effects.added):
             eligible &= ~effects.hidden[placement, self.candidates.item]
@@ -162,11 +167,11 @@ def _further_placements(
     """The slates of the placements after the first, in their order."""
     placed = {policy.placements[0].name: first}
     for number, placement in enumerate(policy.placements[1:], start=1):
-        taken = np.zeros(len(scored.scores), np.bool_)
+        among = scored.is_for_slates.copy()
         for name in placement.without:
             candidate = placed[name].candidate
-            taken[candidate[candidate >= 0]] = True
-        placed[placement.name] = scored.best(policy, number, k, taken)
+            among[candidate[candidate >= 0]] = False
+        placed[placement.name] = scored.best(policy, number, k, among)
         yield placed[placement.name]
 
 
@@ -174,13 +179,14 @@ def _first_slates(
     scored: ScoredCandidates, queries: UserSnapshots, policy: Policy, slate: int
 ) -> tuple[BestCandidates, Places]:
     """The slates of n queries for the first placement, and how many of their places were explored."""
-    places = policy.explore_places
-    best = scored.best(policy, 0, candidates_needed(slate, places), slate=slate)
+    places, of_new = policy.explore_places, policy.explored_new_items
     if places == 0:
-        return best, np.zeros(scored.n, np.uint8)
-    if policy.explored_new_items:
-        new = scored.best(policy, 0, policy.explored_new_items, taken=~scored.is_new)
-        put_new_items(best, new, scored.variety(policy.placements[0]))
+        return scored.best(policy, 0, slate), np.zeros(scored.n, np.uint8)
+    needed = candidates_needed(slate, places)
+    best = scored.best(policy, 0, needed + DISPLACED * of_new, slate=slate - places)
+    if of_new:
+        new = scored.best(policy, 0, of_new, among=scored.is_new)
+        best = put_new_items(best, new, scored.variety(policy.placements[0]), needed)
     found = np.count_nonzero(best.candidate >= 0, axis=1)
     drawn = explore(queries.draw_key, found, slate, places)
     return best.take(drawn.candidate), drawn.explored

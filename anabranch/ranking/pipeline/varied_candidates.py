@@ -81,7 +81,7 @@ def varied_top_k_per_query(
             end += 1
         liked = 0
         if variety.calibration > 0:
-            liked = _like(variety, q, category_of[start:end], variety.categories[start:end], share)
+            liked = _count_history_categories(variety, q, category_of[start:end], variety.categories[start:end], share)
         picks[:] = 0
         taken = 0
         while taken < k:
@@ -93,6 +93,11 @@ def varied_top_k_per_query(
             c = start + nth
             is_open[c] = False
             if is_full(variety, best.candidate, q, taken, c):
+                chosen = best.candidate[q, :taken]
+                if _has_enough(variety.brands, variety.of_brand, chosen, c):
+                    _close_alike(is_open[start:end], variety.brands[start:end], variety.brands[c])
+                if _has_enough(variety.categories, variety.of_category, chosen, c):
+                    _close_alike(is_open[start:end], variety.categories[start:end], variety.categories[c])
                 continue
             best.candidate[q, taken], best.items[q, taken], best.scores[q, taken] = c, candidates.item[c], scores[c]
             if category_of[c] >= 0:
@@ -113,13 +118,27 @@ def _sort_by_score(best: BestCandidates, q: int, length: int) -> None:
 @compiled_inline
 def is_full(variety: Variety, candidate: Positions, q: int, taken: int, c: int) -> bool:
     """Whether query q has taken as many candidates of the brand or category of c as the limits allow."""
-    of_brand = of_category = 0
-    for place in range(taken):
-        other = candidate[q, place]
-        of_brand += variety.brands[other] == variety.brands[c]
-        of_category += variety.categories[other] == variety.categories[c]
-    full_brand = variety.brands[c] != NO_NAME and of_brand >= variety.of_brand
-    return full_brand or (variety.categories[c] != NO_NAME and of_category >= variety.of_category)
+    chosen = candidate[q, :taken]
+    return _has_enough(variety.brands, variety.of_brand, chosen, c) or _has_enough(
+        variety.categories, variety.of_category, chosen, c
+    )
+
+
+@compiled_inline
+def _has_enough(kinds: Hashes, limit: int, chosen: Positions, c: int) -> bool:
+    """Whether as many of the chosen candidates are of the same kind as c as the limit allows."""
+    alike = 0
+    for other in chosen:
+        alike += kinds[other] == kinds[c]
+    return kinds[c] != NO_NAME and alike >= limit
+
+
+@compiled_inline
+def _close_alike(is_open: Mask, kinds: Hashes, kind: int) -> None:
+    """No candidate of one query [m] that is of this kind can be chosen any more."""
+    for index in range(len(is_open)):
+        if kinds[index] == kind:
+            is_open[index] = False
 
 
 @compiled_inline
@@ -138,7 +157,7 @@ def _best_open(scores: Floats, is_open: Mask, category_of: Counts, gain: Shares,
 
 
 @compiled_inline
-def _like(variety: Variety, q: int, category_of: Counts, categories: Hashes, share: Shares) -> int:
+def _count_history_categories(variety: Variety, q: int, category_of: Counts, categories: Hashes, share: Shares) -> int:
     """Write the shares of the categories of query q's history to `share`, and which of them each of the query's
     candidates has to `category_of`; the number of these categories."""
     liked, described = 0, 0

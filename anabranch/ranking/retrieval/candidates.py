@@ -43,8 +43,8 @@ def propose(
     pinned, popular_below = policy.rules.pinned_items, min(policy.popular_below, history)
     popular = _popular(queries, index, co_visits, popular_below)
     new = nearest_new_items(index, co_visits, queries.vector, policy.explored_new_items)
-    of_all_queries = len(pinned) + len(popular)
-    others = history + queries.long_term.item.shape[1] + of_all_queries + new.shape[1] + newest * co_visits.width
+    own, shared = history + queries.long_term.item.shape[1], len(pinned) + len(popular) + new.shape[1]
+    others = own + shared + newest * co_visits.width
     candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,

@@ -94,7 +94,7 @@ class CoVisitRows:
 
     def most_popular(self, k: int, hashes: Hashes) -> Rows:
         """The k most popular items, best first; fewer if fewer have a popularity. Of equally popular ones, those whose
-        ids have the smaller `hashes` [n], by row, come first: as in every other process, whose rows differ.
+        ids have the smaller `hashes` [n], by row, come first, so that every process chooses the same ones.
 
         They are chosen anew only after a row was set that may be among them: rows are set all the time.
         """

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from msgspec import structs
@@ -222,6 +223,21 @@ def test_new_co_visits_are_tried_on_events_that_neither_table_has_learned(
         PublishedCoVisits(learned_until_ms=learned_until_ms).write(in_rounds.settings.data_dir / "reshare")
         in_rounds.harm_of_co_visits(window, TEXTS, {})
     assert tried == [(500, 500), (650, 650)]
+
+
+def test_where_the_neighbours_job_publishes_the_table_a_run_neither_publishes_one_nor_compares_it(
+    in_rounds: RetrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(run_module.topics_io, "publish_neighbours", lambda settings, rows, advance: sent.append(1))
+    live = replace(in_rounds, settings=msgspec.structs.replace(in_rounds.settings, live_neighbours=True))
+    co_visit = live.fit_co_visits(live.events, None)
+    live.publish_neighbours(co_visit.table(20))
+    assert live.publish_all_co_visits() is None
+    assert live.compare_with_published(co_visit.table(20), co_visit, {}) is None
+    assert not sent
+    in_rounds.publish_neighbours(co_visit.table(20))
+    assert sent == [1]
 
 
 def test_once_a_table_is_held_back_the_published_one_stays_until_a_gate_lets_another_through(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from anabranch.messages import EXPLORED_POOL, Event
-from anabranch.placements import AtMost, Placement
+from anabranch.messages import EXPLORED_POOL, Event, Item
+from anabranch.placements import DISCOVER, FOR_YOU, AtMost, Placement
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.exploration import candidates_needed
 from anabranch.ranking.pipeline.rank import RankingResult, rank
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
-from anabranch.ranking.retrieval.item_attributes import ItemAttributes, category_hashes
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
 from tests.support.layouts import LAYOUT
@@ -29,21 +30,22 @@ EXPLORING_NEW = replace(EXPLORING, explore_new_items=NEW_IN_POOL)
 
 
 class Shop:
-    """A ranker's core for users who all viewed one item. New are the items that are farthest from them."""
+    """A ranker's core for users who all viewed one item. New are the items that are farthest from them, or nearest."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, new_are_near: bool = False) -> None:
         catalogue = [f"item {n}" for n in range(ITEMS)]
         write_release(folder, "r1", catalogue)
         self.item_ids = ItemVocabulary()
         self.live = live_release(folder, self.item_ids, catalogue)
         self.co_visits = CoVisitRows(max_width=1)
         nearest = self._nearest_to_users()
-        self.new = nearest[-NEW:]
+        self.new = nearest[:NEW] if new_are_near else nearest[-NEW:]
         """The nearest first."""
-        self.publish_events(nearest[:-NEW])
+        self.publish_events([item for item in nearest if item not in self.new])
 
     def rank(self, policy: Policy, slate: int = SLATE) -> RankingResult:
-        states = UserStates(LAYOUT._replace(slate=slate), DIMS, DIMS)
+        layout = LAYOUT._replace(slate=slate, placements=policy.placement_names)
+        states = UserStates(layout, DIMS, DIMS)
         events = [Event(event_id="e", user_id=f"u{n}", type="view", ts=n, item_id="item 3") for n in range(USERS)]
         return rank(self.live, self.co_visits, states, self._batch(states, *events), policy)
 
@@ -58,9 +60,16 @@ class Shop:
         categories = [[f"only {n}"] for n in range(ITEMS)]
         for n, item in enumerate(self.new):
             categories[item] = [paths[n % len(paths)]]
+        self.describe([""] * ITEMS, categories)
+
+    def describe(self, brands: Sequence[str], categories: Sequence[Sequence[str]]) -> None:
+        """Brand and category path of each item."""
         rows, columns = np.arange(ITEMS, dtype=np.int32), self.live.index.columns
-        attributes = replace(ItemAttributes.none(ITEMS), categories=category_hashes(categories))
-        self.live.index.upsert(rows, columns.vectors[rows], columns.servable[rows], columns.hashes[rows], attributes)
+        described = [
+            Item(item_id=f"item {n}", title="", brand=brands[n], category=list(categories[n])) for n in range(ITEMS)
+        ]
+        of_items = ItemAttributes.of(described)
+        self.live.index.upsert(rows, columns.vectors[rows], columns.servable[rows], columns.hashes[rows], of_items)
 
     def _nearest_to_users(self) -> list[int]:
         states = UserStates(LAYOUT, DIMS, DIMS)
@@ -123,3 +132,46 @@ def test_limits_of_the_placement_hold_for_new_items_too(shop: Shop) -> None:
     pool = pool_of(shop.rank(replace(EXPLORING_NEW, placements=(limited,))))
     assert len(pool) == PLACES * EXPLORED_POOL
     assert sorted(shop.new.index(item) % 2 for item in pool if item in shop.new) == [0, 1]
+
+
+def test_new_items_take_no_exploited_place_and_none_of_another_placement(tmp_path: Path) -> None:
+    """They are the nearest to the users here. All others come from co-visits."""
+    shop = Shop(tmp_path / "r1", new_are_near=True)
+    others = np.array([item for item in range(ITEMS) if item not in shop.new][:60], np.int32)
+    shop.co_visits = CoVisitRows(max_width=60)
+    shop.publish_events([item for item in range(ITEMS) if item not in shop.new])
+    shop.co_visits.set(3, others, np.ones(60, np.float32), popularity=0.01, first_seen=0, repeat_rate=0.2)
+    policy = replace(EXPLORING_NEW, retrieval_k=0, placements=(FOR_YOU, DISCOVER))
+    ranked = shop.rank(policy)
+    assert (ranked.explored == PLACES).all()
+    assert ranked.explored_new.any()
+    assert not np.isin(ranked.slate[:, :EXPLOITED], shop.new).any()
+    assert np.array_equal(ranked.slates[:, 1], shop.rank(replace(policy, explore_new_items=0)).slates[:, 1])
+
+
+def test_a_user_with_too_few_other_candidates_is_shown_no_new_item(shop: Shop) -> None:
+    ranked = shop.rank(replace(EXPLORING_NEW, retrieval_k=20))
+    assert not np.isin(ranked.slate, shop.new).any()
+    assert not ranked.explored_new.any()
+
+
+def test_a_new_item_that_displaces_others_by_the_limits_leaves_the_pool_full(shop: Shop) -> None:
+    """Each new item is of the brand of one of the others, and of the category of another one."""
+    best = shop.rank(Policy(retrieval_k=70), slate=candidates_needed(SLATE, PLACES)).slate[0].tolist()
+    brands, categories = [f"brand {n}" for n in range(ITEMS)], [[f"only {n}"] for n in range(ITEMS)]
+    for item, of_brand, of_category in zip(shop.new[:5], best[-10:-5], best[-5:], strict=True):
+        brands[item], categories[item] = brands[of_brand], categories[of_category]
+    shop.describe(brands, categories)
+    limited = Placement(name="for_you", at_most=AtMost(brand=1, category=1))
+    ranked = shop.rank(replace(EXPLORING_NEW, placements=(limited,)))
+    assert (ranked.explored == PLACES).all()
+    assert len(pool_of(ranked)) == PLACES * EXPLORED_POOL
+
+
+def test_the_exploited_places_of_a_calibrated_slate_are_calibrated(shop: Shop) -> None:
+    """The users viewed one item, of hats, and half of the others are hats: they are all that is exploited."""
+    shop.describe([""] * ITEMS, [["hats" if n % 2 else "coats"] for n in range(ITEMS)])
+    calibrated = Placement(name="for_you", calibration=0.99)
+    ranked = shop.rank(replace(EXPLORING, placements=(calibrated,)))
+    assert (ranked.explored == PLACES).all()
+    assert (ranked.slate[:, :EXPLOITED] % 2 == 1).all()
