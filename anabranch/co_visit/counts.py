@@ -97,9 +97,10 @@ class CoVisitCounts:
             start += len(weights)
 
     def choose_rows(self, first: int, has_row: NDArray[np.bool_]) -> None:
-        """Keep rows of those of the items `first` to `first` + n - 1 alone that `has_row` [n] says. None of them was
-        learned yet, or all of that was as this says. Visits of the others count, and pairs with them, in the rows that are kept. Without a call, every
-        item has a row.
+        """Keep rows of those of the items `first` to `first` + n - 1 alone that `has_row` [n] says.
+
+        None of them was learned yet, or all that was is as this says. Visits of the others count, and pairs with them,
+        in the rows that are kept. Without a call, every item has a row.
         """
         self._reserve(first + len(has_row), 0)
         self.memory.has_row[first : first + len(has_row)] = has_row
