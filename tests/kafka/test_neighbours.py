@@ -9,12 +9,14 @@ from itertools import count
 import msgspec
 import numpy as np
 import pytest
+from kafka import KafkaAdminClient, TopicPartition
 
 from anabranch import messages, release
 from anabranch.co_visit import text_prior
 from anabranch.co_visit.shard import Shard
 from anabranch.co_visit.text_prior import TextPrior
 from anabranch.co_visit_rule import CoVisitRule
+from anabranch.kafka import offsets
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event, Neighbours
 from anabranch.settings import Settings
@@ -130,6 +132,23 @@ def test_a_release_of_another_rule_makes_it_count_anew_by_that_rule(world: World
             "the table by the rule of the second release",
             job.log,
         )
+
+
+def test_counting_anew_from_a_shorter_log_an_item_is_not_taken_for_another_that_had_its_number(
+    world: World, admin: KafkaAdminClient
+) -> None:
+    """Rows of too few users are all alike: they have no neighbours and no popularity."""
+    private = CoVisitRule(min_users=5)
+    world.announce("r1", co_visits=private)
+    world.publish([basket_event(n, "u", f"early {n}") for n in range(20)])
+    with Process(world.settings, "neighbours") as job:
+        await_true(lambda: len(rows(world)) == 20, "a row of each item", job.log)
+        ends = offsets.ends(world.settings, world.topics.events)
+        admin.delete_records({TopicPartition(world.topics.events, number): end for number, end in ends.items()})
+        world.announce("r2", co_visits=replace(private, across=0.5))
+        job.await_log("co-visits are counted by the rule of release r2")
+        world.publish([basket_event(100, "u", "late")])
+        await_true(lambda: "late" in rows(world), "a row of the new item", job.log)
 
 
 def write_with_texts(world: World, name: str, near: str, rule: CoVisitRule) -> None:
