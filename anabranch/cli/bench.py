@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli import bench_gate
+from anabranch.cli import bench_gate, bench_placements
 from anabranch.cli import bench_options as option
 from anabranch.cli.bench_measurement import bench_settings, measure
 from anabranch.cli.output import show_json
 
 app = typer.Typer()
 app.command("gate")(bench_gate.command)
+app.command("placements")(bench_placements.command)
 
 
 @app.command("exactly-once")

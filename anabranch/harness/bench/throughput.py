@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from anabranch.harness.bench.figures.statistics import Rate, rate_by_segment, spread
@@ -77,21 +79,27 @@ def run(fixture: BenchFixture, config: ThroughputConfig) -> dict[str, Any]:
     }
 
 
-def rank_backlog(fixture: BenchFixture, batch: int, first_offsets: Offsets, rankers: int = 1) -> BacklogRun:
-    """Rank the backlog from `first_offsets` on, and measure the rate from its first ranking on."""
-    stage_seconds = _drain(fixture, batch, rankers)
+def rank_backlog(
+    fixture: BenchFixture,
+    batch: int,
+    first_offsets: Offsets,
+    rankers: int = 1,
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> BacklogRun:
+    """Rank the backlog from `first_offsets` on, with these settings, and measure the rate from its first ranking on."""
+    stage_seconds = _drain(fixture, rankers, {"batch_max": batch, **settings})
     rate = Rate.from_append_times(fixture.append_times_ms(first_offsets))
     return BacklogRun(rate.per_second, {stage: seconds / rate.seconds for stage, seconds in stage_seconds.items()})
 
 
 def rank_in_segments(fixture: BenchFixture, batch: int, first_offsets: Offsets, segments: int) -> list[float]:
     """Rank the backlog from `first_offsets` on with one ranker; events per second in each of its equal segments."""
-    _drain(fixture, batch, rankers=1)
+    _drain(fixture, 1, {"batch_max": batch})
     return rate_by_segment(fixture.append_times_ms(first_offsets), segments)
 
 
-def _drain(fixture: BenchFixture, batch: int, rankers: int) -> dict[str, float]:
+def _drain(fixture: BenchFixture, rankers: int, settings: Mapping[str, object]) -> dict[str, float]:
     """Start rankers, and stop them once every event is ranked. Returns the first one's seconds by stage."""
-    with fixture.rankers(rankers, batch_max=batch) as started:
+    with fixture.rankers(rankers, **settings) as started:
         fixture.await_drained()
         return started[0].probe.by_label("anabranch_stage_seconds_sum", "stage")
