@@ -8,10 +8,10 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from anabranch import private_files
 from anabranch.co_visit_rule import CoVisitRule
@@ -67,8 +67,6 @@ class ReleasePolicy(Struct, frozen=True, kw_only=True):
     neighbours: int = 20
     co_visit_scoring: CoVisitScoring = CoVisitScoring()
     """How the list ranker's co-visit features add up. No setting goes before it: the list ranker learned from it."""
-    popular_below: Annotated[int, Meta(ge=1)] = 1
-    """Users with fewer events are proposed the most popular items too. No setting goes before it."""
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -30,8 +30,6 @@ class Policy:
     """How many of the newest history items have their neighbours proposed."""
     co_visit_scoring: CoVisitScoring = field(default_factory=CoVisitScoring)
     """How candidates are scored by co-visits."""
-    popular_below: int = 1
-    """Users with fewer events in their history are proposed the most popular items."""
     exclude_seen: bool = False
     """Exclude items that the user has had an event about: for discovery, where repeats are not wanted."""
     allow_session_repeats: bool = False
@@ -56,7 +54,6 @@ class Policy:
             retrieval_k=settings.retrieval_k,
             neighbours=_either(settings.neighbours, release.neighbours),
             co_visit_scoring=release.co_visit_scoring,
-            popular_below=release.popular_below,
             exclude_seen=_either(settings.exclude_seen, release.exclude_seen),
             allow_session_repeats=_either(settings.allow_session_repeats, release.allow_session_repeats),
             latest=settings.rank == "latest",
@@ -74,7 +71,6 @@ class Policy:
             allow_session_repeats=self.allow_session_repeats,
             neighbours=self.neighbours,
             co_visit_scoring=self.co_visit_scoring,
-            popular_below=self.popular_below,
         )
 
     def shows(self, placement: Placement) -> Classes:

@@ -244,7 +244,6 @@ def offline_ranker(
         exclude_seen=served.exclude_seen,
         allow_session_repeats=served.allow_session_repeats,
         co_visit_scoring=served.co_visit_scoring,
-        popular_below=served.popular_below,
     )
     neighbours = neighbour_table(table, item_ids, benchmark.train_log, policy.neighbours)
     return OfflineRanker(live, neighbours, item_ids, policy, benchmark.config.layout)

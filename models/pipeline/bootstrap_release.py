@@ -52,9 +52,6 @@ FIXED_WEIGHTS: Mapping[str, float] = {
 sessions and a shop's reviews together; on held-out lists of each, NDCG@20 was within 6 % of a ranker of its own."""
 FITTED_SCORING = CoVisitScoring()
 """The scoring of co-visits that `FIXED_WEIGHTS` were fitted to."""
-NEW_USER_EVENTS = 6
-"""Users with fewer events are proposed what is popular: where a shop begins there is little that their few items tell.
-A trained release has more to go by."""
 FEATURE_SCALE = 2.0
 """Features are divided by it, so that all of them are inside the list ranker's clamp."""
 
@@ -108,7 +105,7 @@ def make_bootstrap_release(
         parity=parity,
         gate={},
         files=digests(folder),
-        policy=replace(config.policy, co_visit_scoring=FITTED_SCORING, popular_below=NEW_USER_EVENTS).for_release,
+        policy=replace(config.policy, co_visit_scoring=FITTED_SCORING).for_release,
         co_visits=config.co_visits,
     )
 

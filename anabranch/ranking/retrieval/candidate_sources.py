@@ -30,9 +30,7 @@ class Sources(NamedTuple):
     pinned: Rows
     """[m] items that rules pin"""
     popular: Rows
-    """[p] the most popular items"""
-    popular_below: int
-    """Users with fewer events in their history are proposed them."""
+    """[p] the most popular items, which are proposed to users without a history"""
     new: Rows
     """[B, e] new items to explore, -1 padded"""
     retrieved: Rows

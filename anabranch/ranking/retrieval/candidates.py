@@ -28,7 +28,7 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 HASH = 0x9E3779B1
 """Spreads rows over a table: 2 ** 32 divided by the golden ratio (Knuth, The Art of Computer Programming, 6.4)."""
 POPULAR_TO_NEW_USERS = 100
-"""Popular items that are proposed to a user with too few events to go by."""
+"""Popular items that are proposed to a user without a history, for whom there is nothing else to go by."""
 
 
 def propose(
@@ -40,8 +40,7 @@ def propose(
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
     weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
-    pinned, popular_below = policy.rules.pinned_items, min(policy.popular_below, history)
-    popular = _popular(queries, index, co_visits, popular_below)
+    pinned, popular = policy.rules.pinned_items, _popular(queries, index, co_visits)
     new = nearest_new_items(index, co_visits, queries.vector, policy.explored_new_items)
     own, shared = history + queries.long_term.item.shape[1], len(pinned) + len(popular) + new.shape[1]
     others = own + shared + newest * co_visits.width
@@ -58,7 +57,6 @@ def propose(
             categories=index.columns.categories,
             pinned=pinned,
             popular=popular,
-            popular_below=popular_below,
             new=new,
             retrieved=retrieved,
         ),
@@ -74,9 +72,9 @@ def propose(
     return candidates.first(n)
 
 
-def _popular(queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, below: int) -> Rows:
-    """The most popular items, if a query's user has fewer events than `below`."""
-    if not (queries.recent[:, below - 1] < 0).any():
+def _popular(queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows) -> Rows:
+    """The most popular items, if a query needs them."""
+    if not (queries.recent[:, 0] < 0).any():
         return np.empty(0, np.int32)
     return co_visits.most_popular(POPULAR_TO_NEW_USERS, index.columns.hashes)
 
@@ -115,7 +113,7 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
         item[end + k] = sources.pinned[k]
     end += len(sources.pinned)
     pinned = end
-    if queries.recent[q, sources.popular_below - 1] < 0:
+    if queries.recent[q, 0] < 0:
         for k in range(len(sources.popular)):
             item[end + k] = sources.popular[k]
         end += len(sources.popular)

@@ -85,8 +85,7 @@ def test_its_manifest_says_why_it_was_made_of_what_and_how_it_ranks(from_catalog
     policy = Policy(exclude_seen=True, neighbours=7, co_visit_scoring=tuned)
     manifest = make(tmp_path / "r0001", ITEMS, events(("u", "i0"), ("v", "i1")), policy, from_catalogue.parent)
     assert manifest.is_bootstrap
-    own = ReleasePolicy(exclude_seen=True, neighbours=7, popular_below=6)
-    assert manifest.policy == own, "but the scoring that its weights fit, and what is popular for new users"
+    assert manifest.policy == ReleasePolicy(exclude_seen=True, neighbours=7), "but the scoring that its weights fit"
     assert manifest.strategy["reason"] == "nothing serves"
     assert manifest.strategy["kind"]["name"] == "baskets"
     assert manifest.strategy["order_weights"] == FIXED_WEIGHTS

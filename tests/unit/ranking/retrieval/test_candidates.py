@@ -116,7 +116,7 @@ class RandomQueries:
         for recent in queries.recent[user, : policy.recent].tolist():
             for near in table.rows[recent].tolist() if recent >= 0 else ():
                 expected_of(near).proposed_by |= BY_CO_VISITS
-        if queries.recent[user, policy.popular_below - 1] < 0:
+        if queries.recent[user, 0] < 0:
             for item in self.neighbours.most_popular(POPULAR_TO_NEW_USERS, self.index.columns.hashes).tolist():
                 expected_of(item).proposed_by |= BY_POPULARITY
         excluded = (set() if policy.allow_session_repeats else set(session)) | (
@@ -169,11 +169,11 @@ def candidates_of(candidates: Candidates, user: int) -> dict[int, Expected]:
     }
 
 
-@pytest.mark.parametrize(("explore_places", "popular_below"), [(0, 1), (2, 4)])
+@pytest.mark.parametrize("explore_places", [0, 2])
 @pytest.mark.parametrize("exclude_seen", [False, True])
 @pytest.mark.parametrize("allow_session_repeats", [False, True])
 def test_candidates_are_the_union_of_the_sources_without_excluded_items(
-    allow_session_repeats: bool, exclude_seen: bool, explore_places: int, popular_below: int
+    allow_session_repeats: bool, exclude_seen: bool, explore_places: int
 ) -> None:
     random_queries = RandomQueries()
     policy = Policy(
@@ -183,7 +183,6 @@ def test_candidates_are_the_union_of_the_sources_without_excluded_items(
         exclude_seen=exclude_seen,
         allow_session_repeats=allow_session_repeats,
         explore_places=explore_places,
-        popular_below=popular_below,
         explore_new_items=4,
     )
     assert (random_queries.queries.recent[:, 0] < 0).any()
@@ -224,8 +223,7 @@ def test_no_queries_have_no_candidates() -> None:
     assert len(propose(no_queries, random_queries.index, random_queries.neighbours, Policy(), HALF_LIFE_S).item) == 0
 
 
-@pytest.mark.parametrize(("popular_below", "proposed"), [(1, [[5, 6, 8], [0]]), (2, [[5, 6, 8], [0, 5, 6, 8]])])
-def test_users_with_few_events_are_proposed_what_is_popular(popular_below: int, proposed: list[list[int]]) -> None:
+def test_a_user_without_a_history_is_proposed_what_is_popular() -> None:
     """Item 7 is not available. The first user has no event, the second one about item 0."""
     items = 10
     index, table = ItemIndex(2), CoVisitRows(max_width=1)
@@ -234,5 +232,5 @@ def test_users_with_few_events_are_proposed_what_is_popular(popular_below: int, 
         table.set(item, np.empty(0, np.int32), np.empty(0, np.float32), 0.1, first_seen=0, repeat_rate=0.2)
     queries = UserSnapshots.empty(2, dims=2, layout=LAYOUT)
     queries.recent[1, 0] = 0
-    candidates = propose(queries, index, table, Policy(retrieval_k=0, popular_below=popular_below), HALF_LIFE_S)
-    assert [sorted(candidates.item[candidates.query == user].tolist()) for user in range(2)] == proposed
+    candidates = propose(queries, index, table, Policy(retrieval_k=0), HALF_LIFE_S)
+    assert [sorted(candidates.item[candidates.query == user].tolist()) for user in range(2)] == [[5, 6, 8], [0]]
