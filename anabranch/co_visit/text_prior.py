@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,12 +29,6 @@ class TextPrior(NamedTuple):
 NO_TEXTS = TextPrior(np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))
 
 
-class Numbering(Protocol):
-    """Numbers of item ids."""
-
-    def __call__(self, item_id: str) -> int: ...
-
-
 def write(folder: Path, item_ids: Sequence[str], prior: TextPrior) -> None:
     """Write the neighbours of items [C] into a release's folder."""
     ids = np.frombuffer(msgspec.json.encode(item_ids), np.uint8)
@@ -42,8 +36,8 @@ def write(folder: Path, item_ids: Sequence[str], prior: TextPrior) -> None:
         np.savez(file, allow_pickle=False, item_ids=ids, item=prior.item, share=prior.share)
 
 
-def read(release: Release, number: Numbering) -> TextPrior:
-    """A release's neighbours by text, of items as `number` numbers them; none if it has no such file.
+def read(release: Release, number: Callable[[str], int]) -> TextPrior:
+    """A release's neighbours by text, of items as `number` numbers their ids; none if it has no such file.
 
     Raises `ReleaseError` if the file is not the one in the manifest.
     """

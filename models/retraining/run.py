@@ -196,7 +196,7 @@ class RetrainingRun:
             gate, files = self.gate_window(window.gate_from), Release(folder, manifest)
             texts = item_text_vectors(files, self.items, self.settings.data_dir)
             co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
-            published = topics_io.read_neighbours(self.settings)
+            published = {} if self.settings.live_neighbours else topics_io.read_neighbours(self.settings)
             harm = self.harm_of_co_visits(window, texts, published)
             table = gate.fitted(co_visit) if harm is None else gate.published(published)
             earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
