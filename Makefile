@@ -7,7 +7,7 @@
 #   make bench     measure the ranker's throughput and latency against baselines   (ARGS="--repeats 3" and so on)
 #   make peers     compare the ranker with other libraries on the same work        (ARGS="--repeats 3" and so on)
 #   make sequential-peers    train published recommenders on the benchmarks' rows  (ARGS="--data FOLDER" and so on)
-#   make check     lint, formatting, types
+#   make check     lint, formatting, types, the files of deploy
 #   make help      list all targets
 
 VENV ?= .venv
@@ -72,7 +72,7 @@ sequential-peers: $(STAMP) ## train published sequential recommenders on the row
 	@echo '==> python -m tests.benchmarks.peers.sequential $(ARGS)'
 	@$(BIN)/python -m tests.benchmarks.peers.sequential $(ARGS)
 
-check: $(DEV_STAMP) ## check lint, formatting and types
+check: $(DEV_STAMP) lint-deploy ## check lint, formatting and types, and the files of deploy
 	@echo '==> ruff check'
 	@$(BIN)/python -m ruff check .
 	@echo '==> ruff format --check'
