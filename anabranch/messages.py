@@ -38,10 +38,10 @@ from anabranch.state_messages import StateMarker as StateMarker
 from anabranch.state_messages import UserState as UserState
 from anabranch.state_messages import UserStateV1 as UserStateV1
 
-EVENT_TYPES = ("view", "cart", "purchase", "search", "refund")
-"""The position in this tuple is the number of the event type in `step.onnx`, which never reads a refund."""
+EVENT_TYPES = ("view", "cart", "purchase", "search", "refund", "impression")
+"""The position in this tuple is the number of the event type in `step.onnx`, which never reads the last two."""
 
-EventType = Literal["view", "cart", "purchase", "search", "refund"]
+EventType = Literal["view", "cart", "purchase", "search", "refund", "impression"]
 EventIdentifier = Annotated[
     str, Meta(min_length=1, max_length=512, extra_json_schema={"pattern": NO_CONTROL_CHARACTER})
 ]
@@ -62,7 +62,7 @@ LARGEST_FLOAT = 3.4e38
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """An action of a user. Topic `events`, key `user_id`."""
+    """An action of a user, or what the user was shown (an impression). Topic `events`, key `user_id`."""
 
     event_id: EventIdentifier
     user_id: EventIdentifier
@@ -75,6 +75,13 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     context: Annotated[
         dict[Annotated[str, Meta(max_length=128)], Annotated[str, Meta(max_length=4096)]], Meta(max_length=64)
     ] = {}
+    shown: Annotated[tuple[EventIdentifier, ...], Meta(max_length=200)] = ()
+    """The items of an impression, in the order of the page."""
+
+    @property
+    def is_action(self) -> bool:
+        """Whether the user did something. An impression is what the shop did: no model learns from it."""
+        return self.type != "impression"
 
     @property
     def item_of_interest(self) -> str | None:
@@ -89,10 +96,20 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():
             _refuse_control_characters(self, ("event_id", "user_id", "item_id", "session_id", "domain"))
-        if self.type == "search" and self.query is None:
+        if self.type == "impression" or self.shown:
+            self._check_shown()
+        elif self.type == "search" and self.query is None:
             raise ValueError("a `search` event needs `query`")
-        if self.type != "search" and self.item_id is None:
+        elif self.type != "search" and self.item_id is None:
             raise ValueError(f"a `{self.type}` event needs `item_id`")
+
+    def _check_shown(self) -> None:
+        if self.type != "impression":
+            raise ValueError("only an `impression` event has `shown`")
+        if self.item_id is not None or not self.shown:
+            raise ValueError("an `impression` event has its items in `shown`, and no `item_id`")
+        if any(map(_CONTROL_CHARACTER.search, self.shown)):
+            raise ValueError("`shown` contains a control character")
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):

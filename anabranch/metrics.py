@@ -172,7 +172,9 @@ class RankerMetrics(ConsumerMetrics):
         for stage in RANKER_STAGES:
             self.stage.labels(stage)
         self.aborted = new.counter("anabranch_transactions_aborted", "Transactions that were rolled back")
-        self.prequential_events = new.counter("anabranch_prequential_events", "Events of users with a slate", "release")
+        self.prequential_events = new.counter(
+            "anabranch_prequential_events", "Events about an item of users with a slate", "release"
+        )
         self.prequential_hits = new.counter(
             "anabranch_prequential_hits", "Events whose item was on the user's slate", "release"
         )
@@ -184,6 +186,10 @@ class RankerMetrics(ConsumerMetrics):
         )
         self.explored_new_items = new.counter(
             "anabranch_explored_new_items", "Explored places that have a new item, see explore_new_items"
+        )
+        self.resting_candidates = new.counter(
+            "anabranch_resting_candidates",
+            "Candidates that a placement passed over because the user had been shown them, see rotation",
         )
 
     def _add_release_metrics(self, new: MetricFactory) -> None:

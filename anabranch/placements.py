@@ -17,6 +17,20 @@ class AtMost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of one category path, the whole of it."""
 
 
+class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an item that the user was shown, and did not take, makes room for others."""
+
+    after: Annotated[int, Meta(ge=1, le=255)] = 3
+    """It rests after so many impressions with no event of the user about it since."""
+    rest_h: Annotated[float, Meta(gt=0, le=8760)] = 24.0
+    """So many hours after the last impression it may be shown again. If it is, and is not taken, it rests again."""
+
+    @property
+    def rest_ms(self) -> int:
+        """`rest_h` in milliseconds."""
+        return round(self.rest_h * 3_600_000)
+
+
 class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A place where a slate is shown. All placements choose from the same candidates and scores of a ranking."""
 
@@ -32,6 +46,8 @@ class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     calibration: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     """How much it counts that the shares of categories on a slate are those of the user's history (Steck, Calibrated
     recommendations, RecSys 2018). 0: not at all; the nearer to 1, the less the scores decide."""
+    rotation: Rotation | None = None
+    """Items that rest are not shown, but for pinned ones. None: what was shown may always be shown again."""
 
     @property
     def is_varied(self) -> bool:

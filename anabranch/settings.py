@@ -112,8 +112,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     would not show otherwise."""
     placements: Annotated[tuple[Placement, ...], Meta(min_length=1, max_length=8)] = (FOR_YOU,)
     """Where slates are shown: a list of tables with `name`, `repeats` (allow, only, never), `without` (names of
-    placements before it whose items it leaves out), `at_most` and `calibration`; in a variable or with --set, as JSON.
-    A ranking's `slate` is that of the first, its `slates` are those of the others."""
+    placements before it whose items it leaves out), `at_most`, `calibration` and `rotation`; in a variable or with
+    --set, as JSON. A ranking's `slate` is that of the first, its `slates` are those of the others."""
     rank: Literal["every", "latest"] = "every"
     """every: one ranking for every event. latest: one ranking for every user in a batch, after the user's last event
     in it, which is fewer under load. Both publish feedback for every event, joined with the last published slate."""
@@ -151,6 +151,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     own_items: Annotated[int, Meta(ge=1, le=4096)] = 128
     """Long-term items kept for each user, as decayed counts of the events that left the history. At most 4,096, as for
     `history_length`."""
+    shown_items: Annotated[int, Meta(ge=1, le=4096)] = 64
+    """Items kept for each user that impressions showed and that the user has not taken since, while any placement has a
+    `rotation`; then the one shown longest ago makes room. 9 bytes per user and item."""
     checkpoint_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
     """Longest time between a change of a user state and its save. Shorter: faster restores. Longer: fewer writes. At
     most a day: a restart replays the events of this time."""

@@ -89,8 +89,11 @@ class CoVisitStream:
     def learn(self, events: Sequence[Event], appended_ms: Sequence[int]) -> int:
         """Count the events [n] in the order of their log; returns how many of them are duplicates.
 
-        `appended_ms`: see `happened_ms`.
+        Impressions are passed over: see `Event.is_action`. `appended_ms`: see `happened_ms`.
         """
+        actions = [index for index, event in enumerate(events) if event.is_action]
+        if len(actions) < len(events):
+            events, appended_ms = [events[n] for n in actions], [appended_ms[n] for n in actions]
         if not events:
             return 0
         known_items = len(self.item_ids)

@@ -23,6 +23,8 @@ from anabranch.messages import EVENT_TYPES, Event
 Order = Literal["any", "required", "sorted"]
 """Of the events of a file, by time."""
 IDS = ("user_id", "item_id", "session_id", "domain", "event_id")
+IMPRESSION = "impression"
+"""The event type of rows that say of one item that it was shown."""
 REFUND = "refund"
 """The event type of rows with a quantity below 0, whatever their type is."""
 LEFT_OUT = ""
@@ -187,6 +189,10 @@ class _RowReader:
         query = self._fields.value(cells, "query", plain_text)
         if query is not None:
             fields["query"] = query
+        if event_type == IMPRESSION:
+            if "item_id" not in fields:
+                raise ValueError(f"{self._fields.columns.column('item_id')} is empty: an impression is of an item")
+            fields["shown"] = [fields.pop("item_id")]
         if "user_id" not in fields:
             raise ValueError(f"{self._fields.columns.column('user_id')} is empty")
         return fields

@@ -49,6 +49,7 @@ class InspectedUser:
         states, item_ids = UserStates(layout, dims=1, state_dims=1), ItemVocabulary()
         slots = states.slots(event.user_id for event in self.events)
         item_ids.rows(event.item_of_interest for event in self.events if event.item_of_interest is not None)
+        item_ids.rows(item_id for event in self.events for item_id in event.shown)
         replay(states, EventBatch.from_events(self.events, slots, item_ids, self.appended_ms))
         columns, slot = states.columns, int(slots[0])
         recent = [item_ids.id(int(row)) for row in states.recent_items(slots[:1], layout.history)[0] if row >= 0]
@@ -58,10 +59,12 @@ class InspectedUser:
             lists.long_term.item[0, :size].tolist(), lists.long_term.event_count[0, :size].tolist(), strict=True
         ):
             counts[item_ids.id(row)] += int(count)
+        shown = zip(columns.shown_item[slot].tolist(), columns.shown_count[slot].tolist(), strict=True)
         return {
             "events": len(self.events),
             "newest_ts": int(columns.last_ts[slot]),
             "session_length": int(columns.session_length[slot]),
             "history": recent,
             "own_items": dict(counts.most_common()),
+            "shown_and_not_taken": {item_ids.id(row): count for row, count in shown if row >= 0},
         }

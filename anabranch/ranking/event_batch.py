@@ -10,8 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import EVENT_TYPES, Event
-from anabranch.ranking.types import Rows, Slots
+from anabranch.ranking.types import Positions, Rows, Slots
 from anabranch.ranking.vocabulary import ItemVocabulary, stable_hash
+
+IMPRESSION = EVENT_TYPES.index("impression")
+
+
+class ShownItems(NamedTuple):
+    """The S items of the impressions of a batch, in log order."""
+
+    event: Positions
+    """[S] index in the batch, ascending"""
+    item: Rows
+    """[S]"""
+
+
+NOTHING_SHOWN = ShownItems(np.empty(0, np.int64), np.empty(0, np.int32))
 
 
 class BatchColumns(NamedTuple):
@@ -29,6 +43,7 @@ class BatchColumns(NamedTuple):
     """[B] hash of the session id, 0 where the event names none"""
     keys: NDArray[np.uint64]
     """[B] hash of the event id"""
+    shown: ShownItems = NOTHING_SHOWN
 
 
 def happened_ms(events: Sequence[Event], appended_ms: Sequence[int] | None = None) -> NDArray[np.int64]:
@@ -79,6 +94,15 @@ class EventBatch:
                 [0 if event.session_id is None else stable_hash(event.session_id) for event in events], np.uint64
             ),
             keys=event_keys(events),
+            shown=_shown_items(events, item_ids),
         )
         queries = {index: query for index, event in enumerate(events) if (query := event.search_query) is not None}
         return cls(columns, queries)
+
+
+def _shown_items(events: Sequence[Event], item_ids: ItemVocabulary) -> ShownItems:
+    items = [(index, item_id) for index, event in enumerate(events) for item_id in event.shown]
+    if not items:
+        return NOTHING_SHOWN
+    event, shown = zip(*items, strict=True)
+    return ShownItems(np.array(event, np.int64), item_ids.mentioned(shown))

@@ -66,7 +66,7 @@ class MetricsReporter:
             self._metrics.dead_letters.labels(letter.category).inc()
         if result is not None:
             self._count_events(events, result, committed_at_s)
-            self._count_hits(result, releases)
+            self._count_hits(events, result, releases)
 
     def state(self, store: StateStore, dirty_users: int, live: ServableRelease | None) -> None:
         """Set the gauges of this process, and count the item ids that collided, if that is due."""
@@ -102,6 +102,7 @@ class MetricsReporter:
         self._metrics.rankings.inc(int(result.ranked.sum()))
         self._metrics.explored_places.inc(int(result.explored.sum()))
         self._metrics.explored_new_items.inc(int(result.explored_new.sum()))
+        self._metrics.resting_candidates.inc(int(result.resting.sum()))
         self._metrics.ignored.labels("duplicate").inc(len(events) - len(fresh))
         ahead = sum(0 <= events[index].appended_ms < events[index].event.ts - CLOCK_SKEW_MS for index in fresh)
         self._metrics.corrected.labels("clock_skew").inc(ahead)
@@ -127,10 +128,11 @@ class MetricsReporter:
         if collisions and self._collision_log_due():
             log.warning("%s", collisions[-1])
 
-    def _count_hits(self, result: RankingResult, releases: ReleaseNumbers) -> None:
-        """Prequential hits: the slate that each user had before the event, by the release that made it."""
+    def _count_hits(self, events: Sequence[DecodedEvent], result: RankingResult, releases: ReleaseNumbers) -> None:
+        """Prequential hits: the slate that each user had before an event about an item, by the release that made it."""
         rank, shown_release = result.feedback.rank, result.feedback.shown_release
-        is_scored = ~result.duplicate & (rank != NO_SLATE)
+        has_item = np.array([decoded.event.item_of_interest is not None for decoded in events], np.bool_)
+        is_scored = has_item & ~result.duplicate & (rank != NO_SLATE)
         for number in np.unique(shown_release[is_scored]).tolist():
             ranks = rank[is_scored & (shown_release == number)]
             release = releases.id(number)

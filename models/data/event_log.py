@@ -61,7 +61,10 @@ class EventLog:
 
     @classmethod
     def from_events(cls, events: Iterable[Event], item_ids: Sequence[str] = ()) -> EventLog:
-        """Number the users and items of `events` in order of appearance; `item_ids` have the first item numbers."""
+        """Number the users and items of `events` in order of appearance; `item_ids` have the first item numbers.
+
+        Impressions are left out: see `Event.is_action`.
+        """
         users: dict[str, int] = {}
         items = {item_id: number for number, item_id in enumerate(item_ids)}
         sessions: dict[tuple[str, str], int] = {}
@@ -78,6 +81,7 @@ class EventLog:
                 NONE if (query := event.search_query) is None else queries.setdefault(query, len(queries)),
             )
             for event in events
+            if event.is_action
         ]
         columns = EventColumns(*np.array(rows, dtype=np.int64).reshape(-1, 6).T)
         return cls.from_columns(columns, user_ids=tuple(users), item_ids=tuple(items), queries=tuple(queries))

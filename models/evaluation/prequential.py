@@ -50,9 +50,9 @@ class ServedLog:
         cls, warm_up: Iterable[Event], feedback: Iterable[Feedback], placements: Sequence[str] = (FOR_YOU.name,)
     ) -> ServedLog:
         """The log of `warm_up` events, which were not ranked, and of the ranked events in `feedback`."""
-        events = list(warm_up)
+        events = [event for event in warm_up if event.is_action]
         warm_up_events = len(events)
-        joined = list(feedback)
+        joined = [row for row in feedback if row.event.is_action]
         events.extend(row.event for row in joined)
         releases = {name: index for index, name in enumerate(sorted({row.release for row in joined if row.release}))}
         ranks = np.full((len(events), len(placements)), NO_SLATE, np.int32)

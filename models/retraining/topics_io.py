@@ -70,9 +70,10 @@ def collect(settings: Settings, store: EventStore, advance: Advance) -> Collecte
         unranked = (record for record in read if record.partition in never_ranked)
         events += _events_before_feedback(unranked, feedback, next_event, advance)
     events += _not_read_yet(feedback, next_event)
+    actions = [row for row in events if row.event.is_action]
     if events or missed:
-        store.append([row.event for row in events], next_offsets, [row.propensity for row in events])
-    return Collected(len(events), missed)
+        store.append([row.event for row in actions], next_offsets, [row.propensity for row in actions])
+    return Collected(len(actions), missed)
 
 
 def _pass_deleted(

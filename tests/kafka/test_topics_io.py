@@ -116,6 +116,22 @@ def test_the_probability_with_which_an_items_event_was_shown_is_learned_from_its
     np.testing.assert_array_equal(EventStore.open(store.folder).propensities(), [0.04, 1.0, np.nan])
 
 
+def test_impressions_are_read_and_not_learned_from(settings: Settings, topics: Topics) -> None:
+    world, store = World(settings), EventStore.open(settings.data_dir / "journal")
+    first, second, third = purchases(3, users=1)
+    shown = Event(event_id="i", user_id="u0", type="impression", ts=second.ts, shown=("a", "b"))
+    for event in (first, shown):
+        world.send(topics.events, key("u0"), encode(event))
+    assert topics_io.collect(settings, store, lambda n: None).events == 1
+    (partition,) = {record.partition for record in world.records(topics.events)}
+    for offset, event in enumerate((shown, third), start=2):
+        joined = Feedback(event=event, partition=partition, offset=offset, release="r1", slate_size=20)
+        world.send(topics.feedback, key("u0"), encode(joined))
+    assert topics_io.collect(settings, store, lambda n: None).events == 1
+    assert topics_io.collect(settings, store, lambda n: None).events == 0
+    assert store.log().ts.tolist() == [first.ts, third.ts]
+
+
 def test_every_version_of_an_item_that_the_topic_has_is_read_with_its_time(settings: Settings, topics: Topics) -> None:
     world, begun = World(settings), int(time.time() * 1000)
     milk = Item(item_id="milk", title="milk")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -122,6 +123,34 @@ def test_a_search_needs_a_query_and_everything_else_an_item() -> None:
         messages.events.decode(msgspec.json.encode(EVENT | {"type": "search"}))
     with pytest.raises(InvalidMessage, match="needs `item_id`"):
         messages.events.decode(msgspec.json.encode({**EVENT, "item_id": None}))
+
+
+IMPRESSION = {"event_id": "e", "user_id": "u", "type": "impression", "ts": 1, "shown": ["a", "b"]}
+
+
+def test_an_impression_has_the_items_that_were_shown() -> None:
+    impression = messages.events.decode(msgspec.json.encode(IMPRESSION))
+    assert impression.shown == ("a", "b")
+    assert impression.item_of_interest is None
+    assert not impression.is_action
+    assert messages.encode(impression) == msgspec.json.encode(IMPRESSION)
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"shown": []}, "has its items in `shown`"),
+        ({"item_id": "a"}, "and no `item_id`"),
+        ({"shown": ["a\n"]}, "`shown` contains a control character"),
+        ({"shown": [""]}, r"\$\.shown"),
+        ({"shown": ["a"] * 201}, r"\$\.shown"),
+        ({"type": "view", "item_id": "a"}, "only an `impression` event has `shown`"),
+    ],
+)
+def test_an_impression_without_items_and_another_event_with_shown_ones_are_refused(
+    fields: dict[str, object], problem: str
+) -> None:
+    assert re.search(problem, reason(msgspec.json.encode(IMPRESSION | fields)))
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"null", b"[]", b"\xff\xfe", b'"text"', b'{"event_id":'])

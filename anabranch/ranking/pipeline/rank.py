@@ -19,7 +19,7 @@ from anabranch.ranking.pipeline.user_update import UserUpdate, update_user_state
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.rules_in_force import NO_PINS, RulesInForce
-from anabranch.ranking.types import Floats, Mask, Positions, Rows
+from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import UserStates
@@ -47,6 +47,7 @@ class RankingResult:
     scores: Floats  # [B, P, slate]
     explored: Places  # [B] of the first placement
     explored_new: Places  # [B] how many of these have a new item
+    resting: Counts  # [B] candidates that a placement passed over because the user had been shown them
     feedback: FeedbackColumns  # [B] about the slates that the event's user had been shown
     purchase: Floats | None = None  # [B, slate] of the first placement's items; None: not wanted, or no such head
 
@@ -140,6 +141,7 @@ def _join(
     ranked[update.ranked] = True
     items, scores = scatter(slates.items, update.ranked, n, -1), scatter(slates.scores, update.ranked, n, 0)
     explored, explored_new = (scatter(places, update.ranked, n, 0) for places in (slates.explored, slates.explored_new))
+    resting = scatter(slates.resting, update.ranked, n, 0)
     purchase = None if slates.purchase is None else scatter(slates.purchase, update.ranked, n, 0)
     new = NewSlates(ranked, items, explored)
     feedback = join_feedback(states.activity, batch.columns, update.duplicate, new, live.number)
@@ -151,6 +153,7 @@ def _join(
         scores=scores,
         explored=explored,
         explored_new=explored_new,
+        resting=resting,
         feedback=feedback,
         purchase=purchase,
     )

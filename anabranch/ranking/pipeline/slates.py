@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from anabranch.ranking.item_classes import item_classes
 from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
 from anabranch.ranking.pipeline.exploration import DISPLACED, Places, candidates_needed, explore, put_new_items
 from anabranch.ranking.pipeline.features import build_features
+from anabranch.ranking.pipeline.rotation import find_resting
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.varied_candidates import Variety, varied_top_k_per_query
 from anabranch.ranking.policy import Policy
@@ -40,6 +41,8 @@ class Slates:
     """[n] of the first placement: the others have no explored places"""
     explored_new: Places
     """[n] how many of these have a new item"""
+    resting: Counts
+    """[n] candidates that a placement passed over because the user had been shown them"""
     purchase: Floats | None
     """[n, slate] probability that the user buys each item of the first placement; None: not wanted, or no such head"""
 
@@ -52,6 +55,7 @@ class Slates:
             scores=np.concatenate([part.scores for part in parts]),
             explored=np.concatenate([part.explored for part in parts]),
             explored_new=np.concatenate([part.explored_new for part in parts]),
+            resting=np.concatenate([part.resting for part in parts]),
             purchase=np.concatenate(purchases) if purchases else None,
         )
 
@@ -72,7 +76,7 @@ def make_slates(
     lap("retrieve")
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
-    scored = ScoredCandidates.by_features(live, queries, candidates, features)
+    scored = ScoredCandidates.by_features(live, queries, candidates, features, policy.placements)
     first, explored = _first_slates(scored, queries, policy, layout.slate)
     placed = [first, *_further_placements(scored, first, policy, layout.slate)]
     purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
@@ -82,6 +86,7 @@ def make_slates(
         scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
         explored=explored,
         explored_new=scored.count_new(first, explored),
+        resting=scored.count_resting(),
         purchase=purchase,
     )
 
@@ -94,13 +99,25 @@ class ScoredCandidates:
     candidates: Candidates
     scores: Floats  # [N]
     items: ItemColumns
+    resting: Mapping[int, Mask]
+    """[N] those that their users were shown often enough, by the number of each placement with a rotation"""
 
     @classmethod
     def by_features(
-        cls, live: ServableRelease, queries: UserSnapshots, candidates: Candidates, features: Floats
+        cls,
+        live: ServableRelease,
+        queries: UserSnapshots,
+        candidates: Candidates,
+        features: Floats,
+        placements: Sequence[Placement] = (),
     ) -> ScoredCandidates:
-        """Score the candidates of queries by their features [N, F]."""
-        return cls(queries, candidates, live.order.score(features), live.index.columns)
+        """Score the candidates of queries by their features [N, F], for slates of these placements."""
+        resting = {
+            number: find_resting(queries, candidates.query, candidates.item, rotation.after, rotation.rest_ms)
+            for number, placement in enumerate(placements)
+            if (rotation := placement.rotation) is not None
+        }
+        return cls(queries, candidates, live.order.score(features), live.index.columns, resting)
 
     @property
     def n(self) -> int:
@@ -124,6 +141,13 @@ class ScoredCandidates:
         count: Places = (is_explored & is_new).sum(axis=1, dtype=np.uint8)
         return count
 
+    def count_resting(self) -> Counts:
+        """How many candidates of each query rest, those of all placements added up."""
+        count = np.zeros(self.n, np.int32)
+        for resting in self.resting.values():
+            count += np.bincount(self.candidates.query[resting], minlength=self.n).astype(np.int32)
+        return count
+
     @cached_property
     def is_for_slates(self) -> Mask:
         """[N] all but those that were proposed to be explored alone."""
@@ -135,8 +159,9 @@ class ScoredCandidates:
     ) -> BestCandidates:
         """The best k of each query for the placement of this number, among some candidates [N]; None: those for slates.
 
-        A score is that of the list ranker and what rules add to it. Pinned items stand where rules say. The first
-        `slate` of the best are a varied slate, and the others come next; None: all of them are.
+        A score is that of the list ranker and what rules add to it. Items that rest are passed over. Pinned items stand
+        where rules say, and do not rest. The first `slate` of the best are a varied slate, and the others come next;
+        None: all of them are.
         """
         eligible, scores = policy.shows(policy.placements[placement])[self.classes], self.scores
         eligible &= self.is_for_slates if among is None else among
@@ -144,12 +169,13 @@ class ScoredCandidates:
         if len(effects.added):
             eligible &= ~effects.hidden[placement, self.candidates.item]
             scores = scores + effects.added[placement, self.candidates.item]
+        awake = eligible & ~self.resting[placement] if placement in self.resting else eligible
         best, found = BestCandidates.empty(self.n, k), self.candidates
         if policy.placements[placement].is_varied:
             variety = self.variety(policy.placements[placement])
-            varied_top_k_per_query(scores, eligible, found, variety, k if slate is None else slate, best)
+            varied_top_k_per_query(scores, awake, found, variety, k if slate is None else slate, best)
         else:
-            top_k_per_query(scores, eligible, found.query, found.item, best)
+            top_k_per_query(scores, awake, found.query, found.item, best)
         if placement in policy.rules.pins:
             place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.messages import Ranking, SavedState, UserState
-from anabranch.ranking.types import Mask, Positions, Slots
+from anabranch.ranking.types import Mask, Positions, Rows, Slots
 from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns, slates_by_placement
 from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
@@ -23,6 +23,8 @@ HASH_BYTES = 8
 """Items and event ids are saved as hashes."""
 LONG_TERM_FIELDS = {"own_items": "<u8", "own_logs": "<f4", "own_counts": "<f4", "own_first": "<u4", "own_last": "<u4"}
 """Fields of a message with an entry per long-term item, and their types."""
+SHOWN_FIELDS = {"shown_items": "<u8", "shown_counts": "<u1", "shown_s": "<u4"}
+"""Those with an entry per item of impressions. An entry without an item stays, so that all keep their places."""
 
 
 class FlatValues(NamedTuple):
@@ -57,6 +59,10 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
         name: _bytes_by_row(item_ids.hashes(slate), slate >= 0)
         for name, slate in slates_by_placement(columns.slate, layout)
     }
+    in_shown = np.arange(layout.shown_items) < _filled_lengths(columns.shown_item)[:, None]
+    shown_items = _bytes_by_row(item_ids.hashes(columns.shown_item), in_shown)
+    shown_counts = _bytes_by_row(columns.shown_count, in_shown)
+    shown_s = _bytes_by_row(columns.shown_s, in_shown)
     first, *others = layout.placements
     is_encoded = (columns.encoded_by != NOT_ENCODED)[:, None]
     recurrent = _bytes_by_row(columns.recurrent, np.broadcast_to(is_encoded, columns.recurrent.shape))
@@ -86,6 +92,9 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
             explored=int(columns.explored[row]),
             placement=first,
             slates={name: slates[name][row] for name in others},
+            shown_items=shown_items[row],
+            shown_counts=shown_counts[row],
+            shown_s=shown_s[row],
         )
         for row in range(len(slots))
     ]
@@ -97,13 +106,11 @@ def load(
     """Load messages [B] to the slots [B], distinct, of their users; `saved_at` is the caller's to set.
 
     If the layout has no room for all of a state, the newest of the history, the long-term items with the greatest
-    decayed counts and the top of each slate are kept, and no slate of a placement that is not in it. Vectors of other
-    lengths than the live release's are dropped: the user is encoded again at the next event.
+    decayed counts, the top of each slate and what was shown last are kept, and no slate of a placement that is not in
+    it. Vectors of other lengths than the live release's are dropped: the user is encoded again at the next event.
     """
     layout = states.layout
-    saved = [
-        _with_strongest_items(upgraded(message, layout.half_life_s), layout.long_term_items) for message in messages
-    ]
+    saved = [_within_layout(upgraded(message, layout.half_life_s), layout) for message in messages]
     columns, lists = states.blank_columns(len(saved)), UserLists.empty(len(saved), layout)
     for name in ("user", "user_check", "partition"):
         getattr(columns, name)[:] = getattr(states.columns, name)[slots]
@@ -113,6 +120,7 @@ def load(
     _load_recent_events(columns, saved)
     _load_long_term(lists, saved, item_ids)
     _load_slates(columns, saved, layout, item_ids)
+    _load_shown_items(columns, saved, item_ids)
     states.overwrite(slots, StateSnapshot(columns, lists))
 
 
@@ -180,6 +188,15 @@ def _load_slates(
         column[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
 
 
+def _load_shown_items(columns: UserColumns, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
+    items, counts, seconds = (
+        _flatten([getattr(state, name) for state in saved], dtype) for name, dtype in SHOWN_FIELDS.items()
+    )
+    columns.shown_item[items.user, items.entry] = item_ids.rows_of_hashes(items.values)
+    columns.shown_count[counts.user, counts.entry] = counts.values
+    columns.shown_s[seconds.user, seconds.entry] = seconds.values
+
+
 def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
     items = _flatten([state.own_items for state in saved], "<u8")
     lists.long_term.item[items.user, items.entry] = item_ids.rows_of_hashes(items.values)
@@ -193,18 +210,27 @@ def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: Item
         column[flat.user, flat.entry] = flat.values
 
 
-def _with_strongest_items(state: UserState, limit: int) -> UserState:
-    """The state with at most `limit` long-term items: those with the greatest decayed counts, in their order."""
-    if len(state.own_items) <= HASH_BYTES * limit:
+def _within_layout(state: UserState, layout: StateLayout) -> UserState:
+    """The state with as many entries of its lists as there is room for: the long-term items with the greatest decayed
+    counts, and what was shown last, in their order."""
+    log2_counts, shown_s = np.frombuffer(state.own_logs, "<f4"), np.frombuffer(state.shown_s, "<u4")
+    state = _with_greatest(state, LONG_TERM_FIELDS, log2_counts, layout.long_term_items)
+    return _with_greatest(state, SHOWN_FIELDS, shown_s.astype(np.int64), layout.shown_items)
+
+
+def _with_greatest(state: UserState, fields: Mapping[str, str], by: NDArray[Any], limit: int) -> UserState:
+    """The state with at most `limit` entries of these fields, those for which `by` [n] is greatest, in their order."""
+    if len(by) <= limit:
         return state
-    log2_counts = np.frombuffer(state.own_logs, "<f4")
-    keep = np.sort(np.argsort(-log2_counts, kind="stable")[:limit])
-    return msgspec.structs.replace(
-        state,
-        **{
-            name: np.frombuffer(getattr(state, name), dtype)[keep].tobytes() for name, dtype in LONG_TERM_FIELDS.items()
-        },
-    )
+    keep = np.sort(np.argsort(-by, kind="stable")[:limit])
+    entries = {name: np.frombuffer(getattr(state, name), dtype)[keep].tobytes() for name, dtype in fields.items()}
+    return msgspec.structs.replace(state, **entries)
+
+
+def _filled_lengths(items: Rows) -> NDArray[np.int64]:
+    """How many entries of each list [n, k] go up to its last item; -1 is none."""
+    lengths: NDArray[np.int64] = np.where(items >= 0, np.arange(1, items.shape[1] + 1), 0).max(axis=1, initial=0)
+    return lengths
 
 
 def _bytes_by_row(values: NDArray[Any], mask: Mask) -> list[bytes]:

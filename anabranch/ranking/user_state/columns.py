@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.ranking.types import Rows
+from anabranch.ranking.types import Rows, Seconds
 from anabranch.ranking.user_state.block_pool import NO_BLOCK, Blocks
 from anabranch.ranking.user_state.layout import StateLayout
 
@@ -46,6 +46,12 @@ class ActivityColumns(NamedTuple):
     """[n, recent_events] ring of event id hashes; entry `dedupe_count % recent_events` is written next"""
     dedupe_count: NDArray[np.int64]
     """[n] event ids ever remembered"""
+    shown_item: Rows
+    """[n, shown_items] what the user was shown and has not taken since, -1 where there is none; in no order"""
+    shown_count: NDArray[np.uint8]
+    """[n, shown_items] how often, since the user last took an interest in it"""
+    shown_s: Seconds
+    """[n, shown_items] when last, seconds since 1970; 0 where there is none"""
 
 
 class UserColumns(NamedTuple):
@@ -59,7 +65,7 @@ class UserColumns(NamedTuple):
     """[n] number of the release that made `recurrent` and `vector`, or NOT_ENCODED. If it is not the live one, they
     are encoded again, from the history, at the user's next event."""
     event_count: NDArray[np.int64]
-    """For this and the next eleven, see `ActivityColumns`."""
+    """For this and the next fourteen, see `ActivityColumns`."""
     last_ts: NDArray[np.int64]
     session: NDArray[np.uint64]
     session_length: NDArray[np.int32]
@@ -71,6 +77,9 @@ class UserColumns(NamedTuple):
     explored: NDArray[np.uint8]
     recent_event: NDArray[np.uint64]
     dedupe_count: NDArray[np.int64]
+    shown_item: Rows
+    shown_count: NDArray[np.uint8]
+    shown_s: Seconds
     user: NDArray[np.int64]
     """[n] hash of the user id; `consumers.ranker.checkpoint` keeps the ids of users whose states are dirty"""
     user_check: NDArray[np.uint16]
@@ -101,6 +110,9 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
             ("user", "i8"),
             *((name, "i4") for name in ("encoded_by", "session_length", "slate_release", "partition")),
             *((name, "i4") for name in ("history_block", "long_term_block", "long_term_size")),
+            ("shown_item", "i4", (layout.shown_items,)),
+            ("shown_s", "u4", (layout.shown_items,)),
+            ("shown_count", "u1", (layout.shown_items,)),
             ("user_check", "u2"),
             ("dirty", "?"),
             ("explored", "u1"),
@@ -112,7 +124,7 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
 def blank_record(kind: np.dtype[Any]) -> Records:
     """The record [1] of a new user: zeros, except where -1 means "none"."""
     blank = np.zeros(1, kind)
-    for name in ("last_ts", "encoded_by", "slate", "slate_release", "partition", "saved_at"):
+    for name in ("last_ts", "encoded_by", "slate", "slate_release", "shown_item", "partition", "saved_at"):
         blank[name] = -1
     blank["history_block"] = blank["long_term_block"] = NO_BLOCK
     return blank

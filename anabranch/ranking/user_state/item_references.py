@@ -24,6 +24,9 @@ def mark_items(memory: UserMemory, slots: Slots, history_length: int, first: int
         for position in range(columns.slate.shape[1]):
             if columns.slate[slot, position] >= first:
                 in_use[columns.slate[slot, position] - first] = True
+        for entry in range(columns.shown_item.shape[1]):
+            if columns.shown_item[slot, entry] >= first:
+                in_use[columns.shown_item[slot, entry] - first] = True
 
 
 @compiled_inline

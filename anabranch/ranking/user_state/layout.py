@@ -26,6 +26,8 @@ class StateLayout(NamedTuple):
     """Their names; the first one's slate is the `slate` of a ranking."""
     recent_events: int
     """Event ids remembered to find duplicates."""
+    shown_items: int
+    """Items of impressions kept; 0 where no placement rotates."""
     half_life_s: int = 8 * WEEK_S
     """Seconds after which the weight of an event is halved."""
 
@@ -38,4 +40,5 @@ class StateLayout(NamedTuple):
             slate=settings.slate_size,
             placements=tuple(placement.name for placement in settings.placements),
             recent_events=settings.dedupe_window,
+            shown_items=settings.shown_items if any(placement.rotation for placement in settings.placements) else 0,
         )

@@ -19,7 +19,7 @@ class UserSnapshots(NamedTuple):
     vector: Vectors
     """[n, d]"""
     now: NDArray[np.int64]
-    """[n] UTC ms of the user's newest event"""
+    """[n] UTC ms of the user's newest event, an impression among them"""
     recent: Rows
     """[n, H] items of the history, newest first, -1 padded"""
     recent_s: Seconds
@@ -30,6 +30,12 @@ class UserSnapshots(NamedTuple):
     """[n]"""
     long_term: LongTermLists
     """[n, M]"""
+    shown_item: Rows
+    """[n, R] what the user was shown and has not taken since, -1 where there is none"""
+    shown_count: NDArray[np.uint8]
+    """[n, R]"""
+    shown_s: Seconds
+    """[n, R] when last"""
     draw_key: Hashes
     """[n] what is drawn at explored places of the slate after the event; 0 unless places are explored"""
 
@@ -44,6 +50,9 @@ class UserSnapshots(NamedTuple):
             session_length=np.zeros(n, np.int32),
             long_term_size=np.zeros(n, np.int32),
             long_term=LongTermLists.uninitialised(n, layout.long_term_items),
+            shown_item=np.full((n, layout.shown_items), -1, np.int32),
+            shown_count=np.zeros((n, layout.shown_items), np.uint8),
+            shown_s=np.zeros((n, layout.shown_items), np.uint32),
             draw_key=np.zeros(n, np.uint64),
         )
 
@@ -58,5 +67,8 @@ class UserSnapshots(NamedTuple):
             session_length=self.session_length[rows],
             long_term_size=self.long_term_size[rows],
             long_term=LongTermLists(*(column[rows] for column in long_term)),
+            shown_item=self.shown_item[rows],
+            shown_count=self.shown_count[rows],
+            shown_s=self.shown_s[rows],
             draw_key=self.draw_key[rows],
         )

@@ -258,7 +258,8 @@ class UserStates:
         """Unnamed items [n], with these numbers so far, have these rows from now on."""
         new = np.full(max(numbers.max(initial=0) + 1 - FIRST_UNNAMED, 0), -1, np.int32)
         new[numbers - FIRST_UNNAMED] = rows
-        renumber_items(self.columns.slate[: self._slots_used], FIRST_UNNAMED, new)
+        for column in (self.columns.slate, self.columns.shown_item):
+            renumber_items(column[: self._slots_used], FIRST_UNNAMED, new)
         for pool in (self._memory.history, self._memory.long_term):
             renumber_items(pool.item[: pool.free_list[1]], FIRST_UNNAMED, new)
 

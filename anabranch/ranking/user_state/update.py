@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 
-from anabranch.ranking.event_batch import BatchColumns
+from anabranch.ranking.event_batch import IMPRESSION, BatchColumns, ShownItems
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.types import Floats, Hashes, Mask, Positions, Slots
 from anabranch.ranking.user_state.block_pool import BLOCK_SIZE, NO_BLOCK, allocate
 from anabranch.ranking.user_state.columns import ActivityColumns
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.session import session_ends_compiled
+from anabranch.ranking.user_state.shown_items import count_shown, forget_shown
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.user_lists import UserMemory, read_long_term
 
@@ -48,20 +49,37 @@ def apply_events(
     """Apply B events in order, except duplicates; returns the seconds [B] since each user's previous event, 0 at the
     first.
 
-    An event without an item (a search) changes the session and the user's clock only. Late events are applied in the
-    order of the log; a user's clock never runs backwards.
+    An event without an item (a search) changes the session and the user's clock only; an impression, which the user did
+    not cause, nothing but what the user was shown. Late events are applied in the order of the log; a user's clock
+    never runs backwards.
     """
-    elapsed_s = np.zeros(len(events.slots), np.float32)
+    elapsed_s, shown = np.zeros(len(events.slots), np.float32), 0
     for b in range(len(events.slots)):
+        first_shown, shown = shown, _end_of_shown(events.shown, b, shown)
         if duplicate[b]:
             continue
-        slot = events.slots[b]
-        elapsed_s[b] = _update_session(memory.columns, events, b)
-        if events.items[b] >= 0:
-            _append_to_history(memory, layout, events, b)
+        slot, second = events.slots[b], min(events.ts[b] // 1000, LAST_SECOND)
+        if events.types[b] == IMPRESSION:
+            for index in range(first_shown, shown):
+                count_shown(memory.columns, slot, events.shown.item[index], second)
+        else:
+            elapsed_s[b] = _update_session(memory.columns, events, b)
+            if events.items[b] >= 0:
+                _append_to_history(memory, layout, events, b)
+                forget_shown(memory.columns, slot, events.items[b])
         if snapshot_row[b] >= 0:
             _take_snapshot(memory, slot, snapshot_row[b], snapshots)
+            snapshots.now[snapshot_row[b]] = max(snapshots.now[snapshot_row[b]], events.ts[b])
     return elapsed_s
+
+
+@compiled_inline
+def _end_of_shown(shown: ShownItems, b: int, start: int) -> int:
+    """The end of the items that event b showed, of which `start` is the first."""
+    end = start
+    while end < len(shown.event) and shown.event[end] == b:
+        end += 1
+    return end
 
 
 @compiled_inline
@@ -152,5 +170,8 @@ def _take_snapshot(memory: UserMemory, slot: int, row: int, snapshots: UserSnaps
         back = (count - 1 - index) % length
         snapshots.recent[row, back] = history.item[block, entry]
         snapshots.recent_s[row, back] = history.second[block, entry]
+    snapshots.shown_item[row] = columns.shown_item[slot]
+    snapshots.shown_count[row] = columns.shown_count[slot]
+    snapshots.shown_s[row] = columns.shown_s[slot]
     snapshots.long_term_size[row] = columns.long_term_size[slot]
     read_long_term(memory, slot, row, snapshots.long_term)

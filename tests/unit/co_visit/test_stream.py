@@ -65,6 +65,20 @@ def test_the_table_is_that_of_a_model_which_learned_the_log_of_the_events() -> N
     assert list(neighbour_messages(whole_table(stream), stream.item_ids, 0)) == expected
 
 
+def test_impressions_change_no_count() -> None:
+    events = shoppers(200)
+    impressions = [
+        Event(event_id=f"i{n}", user_id=event.user_id, type="impression", ts=event.ts, shown=("i1", "i2", f"shown {n}"))
+        for n, event in enumerate(events)
+    ]
+    both = [event for pair in zip(events, impressions, strict=True) for event in pair]
+    stream, without = learned(both), learned(events)
+    assert stream.item_ids == without.item_ids
+    assert list(neighbour_messages(whole_table(stream), stream.item_ids, 0)) == list(
+        neighbour_messages(whole_table(without), without.item_ids, 0)
+    )
+
+
 def with_texts(folder: Path, item_ids: Sequence[str], rule: CoVisitRule, texts: NDArray[np.float32]) -> Release:
     """A release that has the neighbours of these items by text."""
     manifest = write_release(folder, "r1", item_ids)

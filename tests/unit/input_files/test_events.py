@@ -65,8 +65,8 @@ def test_words_of_public_data_are_event_types_and_others_need_a_mapping(tmp_path
     path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,event,ts", *rows]))
     (fault,) = event_faults(path)
     assert fault == (
-        "a.csv, row 2: event 'remove_from_cart' is none of view, cart, purchase, search, refund; say which it is, "
-        "--types remove_from_cart=view, or leave such rows out, --types remove_from_cart="
+        "a.csv, row 2: event 'remove_from_cart' is none of view, cart, purchase, search, refund, impression; say which "
+        "it is, --types remove_from_cart=view, or leave such rows out, --types remove_from_cart="
     )
     assert [event.type for event in events_of(path, types="remove_from_cart=")] == ["cart", "purchase"]
     assert [event.type for event in events_of(path, types="remove_from_cart=view")] == ["cart", "view", "purchase"]
@@ -163,11 +163,21 @@ def test_words_for_returns_are_refunds(tmp_path: Path) -> None:
     assert {f"type {word}: read as refund (1 row)" for word in ("Return", "sent back")} <= {*file.notes()}
 
 
+def test_a_row_of_an_impression_is_an_item_that_was_shown(tmp_path: Path) -> None:
+    rows = ["u,a,seen,1500000000000", "u,b,view,1500000000002"]
+    path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,type,ts", *rows]))
+    impression, view = events_of(path, types="seen=impression")
+    assert (impression.type, impression.shown, impression.item_id) == ("impression", ("a",), None)
+    assert (view.type, view.shown) == ("view", ())
+    nothing = write(tmp_path, "b.csv", "user_id,item_id,type,ts\nu,,impression,1500000000001\n")
+    assert event_faults(nothing) == ["b.csv, row 1: item_id is empty: an impression is of an item"]
+
+
 def test_a_quantity_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "user_id,item_id,ts,qty\nu,i,1500000000000,a dozen\n")
     assert event_faults(path) == ["a.csv, row 1: qty 'a dozen' is not a number"]
 
 
 def test_a_default_type_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search, refund"):
+    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search, refund, impression"):
         EventOptions.parse(None, None, "sold")

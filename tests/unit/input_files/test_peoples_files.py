@@ -113,7 +113,10 @@ def test_a_bad_row_among_thousands_is_named_before_anything_is_published(tmp_pat
     path = write(tmp_path, "events.csv", EVENT_HEADER + "".join(rows))
     code, output = run("--bootstrap-servers", "127.0.0.1:1", "replay", path)
     assert code == 2
-    assert "events.csv, row 3001: type 'remove_from_cart' is none of view, cart, purchase, search, refund" in output
+    assert (
+        "events.csv, row 3001: type 'remove_from_cart' is none of view, cart, purchase, search, refund, impression"
+        in output
+    )
     assert len(events_of(path, types="remove_from_cart=")) == 3_010
 
 

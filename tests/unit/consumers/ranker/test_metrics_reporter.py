@@ -57,6 +57,7 @@ def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
         scores=np.zeros((count, 1, 1), np.float32),
         explored=np.zeros(count, np.uint8),
         explored_new=np.zeros(count, np.uint8),
+        resting=np.zeros(count, np.int32),
         feedback=FeedbackColumns(
             np.full(count, -1, np.int32),
             np.zeros(count, np.int32),

@@ -25,6 +25,7 @@ RANKED = RankingResult(
     scores=np.array([[[2, 1]], [[2, 1]], [[3, 0]]], np.float32),
     explored=np.zeros(3, np.uint8),
     explored_new=np.zeros(3, np.uint8),
+    resting=np.zeros(3, np.int32),
     feedback=FeedbackColumns(
         shown_release=np.full(3, -1, np.int32),
         shown_size=np.zeros(3, np.int32),

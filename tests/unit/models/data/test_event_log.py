@@ -81,3 +81,10 @@ def test_searches_stay_in_a_log_of_other_item_numbers_and_events_about_unlisted_
 def test_parts_of_a_log_are_joined_with_their_queries() -> None:
     before, after = EventLog.from_events(EVENTS).split(30)
     assert before.followed_by(after).query.tolist() == [NONE, 0, NONE, NONE]
+
+
+def test_impressions_are_left_out_for_they_tell_what_the_shop_did() -> None:
+    impression = Event(event_id="5", user_id="cat", type="impression", ts=40, shown=("beer",))
+    log, without = EventLog.from_events([impression, *EVENTS]), EventLog.from_events(EVENTS)
+    assert log.ts.tolist() == without.ts.tolist()
+    assert (log.user_ids, log.item_ids) == (without.user_ids, without.item_ids)

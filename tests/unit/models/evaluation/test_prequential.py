@@ -54,6 +54,16 @@ def test_warm_up_and_feedback_become_one_log_in_order_of_time() -> None:
     assert served.release.tolist() == [-1, -1, -1, 0, 0, -1, 1]
 
 
+def test_impressions_are_no_events_to_predict() -> None:
+    impression = Event(event_id="i", user_id="ann", type="impression", ts=4, shown=("soup",))
+    joined = Feedback(event=impression, partition=0, offset=9, release="r1", slate_size=2)
+    served = ServedLog.from_feedback([impression, *HISTORY], [joined, *SERVED])
+    expected = ServedLog.from_feedback(HISTORY, SERVED)
+    assert served.log.ts.tolist() == expected.log.ts.tolist()
+    assert served.rank.tolist() == expected.rank.tolist()
+    assert served.release.tolist() == expected.release.tolist()
+
+
 def test_only_events_whose_user_had_a_slate_are_scored_for_everyone() -> None:
     prequential = scored(ServedLog.from_feedback(HISTORY, SERVED))
     assert {scores.events for scores in prequential.overall.scores.values()} == {3}

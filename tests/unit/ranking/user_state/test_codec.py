@@ -14,7 +14,7 @@ import pytest
 from anabranch import messages
 from anabranch.kafka.topics import ENVELOPE_BYTES, OWN_BYTES
 from anabranch.messages import Event, UserState, UserStateV1, encode_binary
-from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, Placement
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, Placement, Rotation
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.policy import Policy
@@ -30,7 +30,7 @@ from tests.support.layouts import LAYOUT as DEFAULT_LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
-LAYOUT = DEFAULT_LAYOUT._replace(history=8, long_term_items=6, slate=5, recent_events=4)
+LAYOUT = DEFAULT_LAYOUT._replace(history=8, long_term_items=6, slate=5, recent_events=4, shown_items=6)
 USERS = ("ann", "bob", "cat")
 SAMPLES = Path(__file__).with_name("saved_states")
 
@@ -90,6 +90,9 @@ def events(count: int, seed: int = 0) -> list[Event]:
             made.append(Event(type="search", query=item, **common))
         elif n % 7 == 5:
             made.append(Event(type="view", item_id=f"nobody described {n}", session_id=f"s{n // 9}", **common))
+        elif n % 7 == 6:
+            items = (item, *rng.choice(CATALOGUE, 2, replace=False).tolist(), f"nobody described {n}")
+            made.append(Event(type="impression", shown=items, **common))
         else:
             made.append(Event(type="purchase", item_id=item, session_id=f"s{n // 9}", **common))
     return made
@@ -153,7 +156,9 @@ def test_loading_replaces_the_state_in_the_slot(folder: Path) -> None:
 def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_long_term_items(folder: Path) -> None:
     one = Process(folder)
     one.rank(events(60))
-    small = Process(folder, DEFAULT_LAYOUT._replace(history=4, long_term_items=2, slate=3, recent_events=2))
+    small = Process(
+        folder, DEFAULT_LAYOUT._replace(history=4, long_term_items=2, slate=3, recent_events=2, shown_items=2)
+    )
     small.load(one.save("ann"), "ann")
     whole, kept = one.states.slots(["ann"]), small.states.slots(["ann"])
 
@@ -170,6 +175,9 @@ def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_long_term_i
         np.sort(small.states.snapshot(kept).lists.long_term.log2_decayed_count[0]), np.sort(logs)[-2:]
     )
     assert small.states.columns.session_length[kept[0]] <= 4
+    shown, shown_whole = small.states.columns.shown_s[kept[0]], one.states.columns.shown_s[whole[0]]
+    assert np.array_equal(np.sort(shown), np.sort(shown_whole)[-2:])
+    assert shown.all()
 
 
 def test_a_state_with_vectors_of_other_lengths_is_encoded_again_from_its_history(folder: Path) -> None:
@@ -187,7 +195,8 @@ def test_an_item_of_a_saved_state_gets_its_name_from_the_first_message_that_has_
     one, other = Process(folder), Process(folder)
     one.item_ids.rows(["named here", "nowhere"])
     item_ids = [CATALOGUE[3], "named here", "nowhere"]
-    one.rank([msgspec.structs.replace(event, item_id=item_ids[n % 3]) for n, event in enumerate(events(20))])
+    actions = [event for event in events(20) if event.is_action]
+    one.rank([msgspec.structs.replace(event, item_id=item_ids[n % 3]) for n, event in enumerate(actions)])
     payloads = one.save("ann")
     other.load(payloads, "ann")
     assert other.item_ids.unnamed == 2
@@ -241,9 +250,9 @@ def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None
     """With an id of 512 characters for each release, and vectors of 4,096 numbers."""
     largest = {
         name: int(re.findall(r"le=(\d+)", str(FIELDS[name]))[0])
-        for name in ("history_length", "own_items", "slate_size", "dedupe_window")
+        for name in ("history_length", "own_items", "slate_size", "dedupe_window", "shown_items")
     }
-    placements = tuple(Placement(name=f"{n}".rjust(32, "p")) for n in range(8))
+    placements = tuple(Placement(name=f"{n}".rjust(32, "p"), rotation=Rotation()) for n in range(8))
     layout = StateLayout.from_settings(Settings(**largest, placements=placements))
     item_ids, releases = ItemVocabulary(), ReleaseNumbers()
     states = UserStates(layout, 4096, 4096, capacity=2)
@@ -254,6 +263,7 @@ def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None
     columns.encoded_by[:] = columns.slate_release[:] = releases.number("é" * 512)
     items = item_ids.mentioned(f"{n}" for n in range(5000))
     lists.history_item[:], lists.long_term.item[:] = items[: layout.history], items[: layout.long_term_items]
+    columns.shown_item[:] = items[: layout.shown_items]
     columns.slate[:] = np.tile(items[: layout.slate], len(placements))
     states.overwrite(slots, StateSnapshot(columns, lists))
     [state] = save(states, slots, item_ids, releases)

@@ -16,7 +16,14 @@ from anabranch.settings import Settings
 from tests.unit.ranking.user_state.test_codec import LAYOUT, USERS, Process, events
 
 HALF_LIFE_S = LAYOUT.half_life_s
-ADDED_SINCE = {"explored": 2, "placement": "discover", "slates": {"again": bytes(8)}}
+ADDED_SINCE = {
+    "explored": 2,
+    "placement": "discover",
+    "slates": {"again": bytes(8)},
+    "shown_items": bytes(8),
+    "shown_counts": bytes(1),
+    "shown_s": bytes(4),
+}
 """Fields that both formats got after their samples were written, in their order, with values that are no defaults."""
 
 
@@ -50,8 +57,13 @@ def test_the_version_before_reads_it_too_for_it_passes_over_what_it_does_not_kno
         assert [type(value) for value in written[: len(sample)]] == [type(value) for value in sample]
         assert len(written) == len(sample) + 1 + len(ADDED_SINCE)
         without = messages.user_states.decode(msgspec.msgpack.encode(written[: len(sample)]))
-        defaults = {"explored": 0, "placement": "for_you", "slates": {}}
+        defaults = {name: _default(UserStateV1, name) for name in ADDED_SINCE}
         assert without == msgspec.structs.replace(in_first_format(state), long_term=None, **defaults)
+
+
+def _default(kind: type[msgspec.Struct], name: str) -> object:
+    [field] = [field for field in msgspec.structs.fields(kind) if field.name == name]
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
 def test_what_was_added_is_at_the_end_of_both_formats_where_the_version_before_passes_over_it(

@@ -1,0 +1,80 @@
+"""Impressions on the topics: ranked after like every event, rotated away, and the same after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from anabranch.messages import Event
+from anabranch.placements import Placement, Rotation
+from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
+
+NOW_MS = 10_000_000
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> RankerWorld:
+    return RankerWorld(tmp_path, placements=(Placement(name="for_you", rotation=Rotation(after=2, rest_h=24)),))
+
+
+def settled(world: RankerWorld, *events: Event) -> RankerProcess:
+    process = world.process()
+    process.settle()
+    world.send(*events)
+    process.settle()
+    return process
+
+
+def impression(world: RankerWorld) -> Event:
+    """What u0 is shown: the first two items of their last slate."""
+    number = len(world.sent)
+    shown = tuple(slate(world)[:2])
+    return Event(event_id=f"i{number}", user_id="u0", type="impression", ts=NOW_MS + number, shown=shown)
+
+
+def slate(world: RankerWorld) -> list[str]:
+    """The last slate of u0."""
+    return [item.item_id for item in [row for row in world.rankings() if row.user_id == "u0"][-1].slate]
+
+
+@pytest.mark.parametrize("is_saved", [True, False], ids=["in a saved state", "on events only"])
+def test_what_a_user_was_shown_survives_a_restart(world: RankerWorld, is_saved: bool) -> None:
+    process = settled(world, *purchases(8))
+    before = slate(world)
+    world.send(impression(world))
+    process.settle()
+    assert slate(world) == before
+    if is_saved:
+        process.stop()
+    successor = settled(world, impression(world))
+    assert not {*before[:2]} & {*slate(world)}
+    assert successor.metric("resting_candidates_total") == 2
+    world.assert_exactly_once(successor)
+
+
+def test_an_impression_has_a_ranking_and_feedback_and_is_no_event_to_hit_nor_is_a_search(world: RankerWorld) -> None:
+    process = settled(world, *purchases(8))
+    hits, events = (process.metric(f"prequential_{name}_total", release="r1") for name in ("hits", "events"))
+    sent = impression(world)
+    search = Event(event_id="s", user_id="u0", type="search", ts=NOW_MS + 99, query="item 3")
+    taken = msgspec.structs.replace(search, event_id="v", type="view", item_id=slate(world)[0])
+    world.send(sent, search, taken)
+    process.settle()
+    assert {sent.event_id, "s", "v"} <= world.slates().keys()
+    [feedback] = [row for row in world.feedback() if row.event.event_id == sent.event_id]
+    assert (feedback.event, feedback.rank, feedback.ranks) == (sent, None, {})
+    assert process.metric("prequential_events_total", release="r1") == events + 1
+    assert process.metric("prequential_hits_total", release="r1") in (hits, hits + 1)
+
+
+def test_without_a_rotation_nothing_is_kept_of_impressions(tmp_path: Path) -> None:
+    world = RankerWorld(tmp_path)
+    process = settled(world, *purchases(8))
+    before = slate(world)
+    for _ in range(3):
+        world.send(impression(world))
+        process.settle()
+    assert slate(world) == before
+    assert process.store.users.columns.shown_item.nbytes == 0
