@@ -20,6 +20,9 @@ from anabranch.codec import Message as Message
 from anabranch.codec import encode as encode
 from anabranch.codec import encode_binary as encode_binary
 from anabranch.codec import shortened as shortened
+from anabranch.event_types import EVENT_TYPES as EVENT_TYPES
+from anabranch.event_types import NO_INTEREST
+from anabranch.event_types import EventType as EventType
 from anabranch.field_types import NO_CONTROL_CHARACTER as NO_CONTROL_CHARACTER
 from anabranch.field_types import Category as Category
 from anabranch.field_types import Identifier as Identifier
@@ -38,10 +41,6 @@ from anabranch.state_messages import StateMarker as StateMarker
 from anabranch.state_messages import UserState as UserState
 from anabranch.state_messages import UserStateV1 as UserStateV1
 
-EVENT_TYPES = ("view", "cart", "purchase", "search", "refund", "impression")
-"""The position in this tuple is the number of the event type in `step.onnx`, which never reads the last two."""
-
-EventType = Literal["view", "cart", "purchase", "search", "refund", "impression"]
 EventIdentifier = Annotated[
     str, Meta(min_length=1, max_length=512, extra_json_schema={"pattern": NO_CONTROL_CHARACTER})
 ]
@@ -77,6 +76,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     ] = {}
     shown: Annotated[tuple[EventIdentifier, ...], Meta(max_length=200)] = ()
     """The items of an impression, in the order of the page."""
+    rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    """Of a `rating`: -1 the worst, 1 the best. Above 0 it shows interest; below 0 it is a dislike."""
 
     @property
     def is_action(self) -> bool:
@@ -85,8 +86,16 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
 
     @property
     def item_of_interest(self) -> str | None:
-        """The item in which the user shows interest; None for most searches, and for a refund: the item came back."""
-        return None if self.type == "refund" else self.item_id
+        """The item in which the user shows interest; None for most searches, and where the user shows none."""
+        if self.type in NO_INTEREST or (self.type == "rating" and (self.rating or 0) <= 0):
+            return None
+        return self.item_id
+
+    @property
+    def disliked_item(self) -> str | None:
+        """The item that the user does not want to see again."""
+        is_bad_rating = self.type == "rating" and (self.rating or 0) < 0
+        return self.item_id if is_bad_rating or self.type == "dislike" else None
 
     @property
     def search_query(self) -> str | None:
@@ -96,16 +105,16 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():
             _refuse_control_characters(self, ("event_id", "user_id", "item_id", "session_id", "domain"))
-        if self.type == "impression" or self.shown:
+        if self.type == "impression":
             self._check_shown()
         elif self.type == "search" and self.query is None:
             raise ValueError("a `search` event needs `query`")
         elif self.type != "search" and self.item_id is None:
             raise ValueError(f"a `{self.type}` event needs `item_id`")
+        elif self.type == "rating" and self.rating is None:
+            raise ValueError("a `rating` event needs `rating`, from -1 to 1")
 
     def _check_shown(self) -> None:
-        if self.type != "impression":
-            raise ValueError("only an `impression` event has `shown`")
         if self.item_id is not None or not self.shown:
             raise ValueError("an `impression` event has its items in `shown`, and no `item_id`")
         if any(map(_CONTROL_CHARACTER.search, self.shown)):

@@ -187,9 +187,10 @@ class RankerMetrics(ConsumerMetrics):
         self.explored_new_items = new.counter(
             "anabranch_explored_new_items", "Explored places that have a new item, see explore_new_items"
         )
+        self.impressions = new.counter("anabranch_impressions", "Events that say what users were shown")
         self.resting_candidates = new.counter(
             "anabranch_resting_candidates",
-            "Candidates that a placement passed over because the user had been shown them, see rotation",
+            "Candidates that rest because the user was shown them, of all placements with a rotation",
         )
 
     def _add_release_metrics(self, new: MetricFactory) -> None:

@@ -18,12 +18,16 @@ class AtMost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When an item that the user was shown, and did not take, makes room for others."""
+    """When an item that the user was shown, and did not take, stands behind all others.
+
+    What counts is what `impression` events say, at whatever placement, in the order of the log.
+    """
 
     after: Annotated[int, Meta(ge=1, le=255)] = 3
-    """It rests after so many impressions with no event of the user about it since."""
+    """It rests after so many impressions since the last event that showed the user's interest in it."""
     rest_h: Annotated[float, Meta(gt=0, le=8760)] = 24.0
-    """So many hours after the last impression it may be shown again. If it is, and is not taken, it rests again."""
+    """It does until so many hours after the last impression. The next impression, if it is not taken, makes it rest
+    again."""
 
     @property
     def rest_ms(self) -> int:
@@ -47,7 +51,7 @@ class Placement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much it counts that the shares of categories on a slate are those of the user's history (Steck, Calibrated
     recommendations, RecSys 2018). 0: not at all; the nearer to 1, the less the scores decide."""
     rotation: Rotation | None = None
-    """Items that rest are not shown, but for pinned ones. None: what was shown may always be shown again."""
+    """Items that rest are shown only where there are no others; pinned ones do not rest. None: nothing rests."""
 
     @property
     def is_varied(self) -> bool:

@@ -151,9 +151,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     own_items: Annotated[int, Meta(ge=1, le=4096)] = 128
     """Long-term items kept for each user, as decayed counts of the events that left the history. At most 4,096, as for
     `history_length`."""
-    shown_items: Annotated[int, Meta(ge=1, le=4096)] = 64
+    impression_items: Annotated[int, Meta(ge=1, le=512)] = 64
     """Items kept for each user that impressions showed and that the user has not taken since, while any placement has a
-    `rotation`; then the one shown longest ago makes room. 9 bytes per user and item."""
+    `rotation`. When there is no room, the one shown longest ago is forgotten: where a user is shown more items than
+    this again and again, none of them ever rests. 9 bytes per user and item. At most 512: every candidate is compared
+    with all of them."""
+    disliked_items: Annotated[int, Meta(ge=1, le=4096)] = 16
+    """Items kept for each user that the user does not want to see again; then the first one may be shown again. 4 bytes
+    per user and item. At most 4,096, as for `history_length`."""
     checkpoint_ms: Annotated[int, Meta(ge=0, le=86_400_000)] = 5_000
     """Longest time between a change of a user state and its save. Shorter: faster restores. Longer: fewer writes. At
     most a day: a restart replays the events of this time."""

@@ -152,6 +152,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"explore_new_items {settings.explore_new_items} without explore_places would explore nothing; set "
             "explore_places to at least 1"
         )
+    places = settings.slate_size * len(settings.placements)
+    if any(placement.rotation for placement in settings.placements) and settings.impression_items < places:
+        yield (
+            f"impression_items {settings.impression_items} is less than the {places} places of all slates, so that "
+            f"items would be forgotten before they rest; raise it to at least {places}"
+        )
     if settings.neighbours_shard >= settings.neighbours_shards:
         yield (
             f"neighbours_shard {settings.neighbours_shard} is none of the {settings.neighbours_shards} of "

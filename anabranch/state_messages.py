@@ -56,11 +56,13 @@ class UserState(Struct, frozen=True, kw_only=True, array_like=True, tag=2):
     slates: dict[str, bytes] = {}
     """uint64, the slates of the other placements, by name."""
     shown_items: bytes = b""
-    """uint64, what the user was shown and has not taken since. Earlier versions pass over it, as over the next two."""
+    """uint64, what the user was shown and has not taken since. Earlier versions pass over it, as over the next."""
     shown_counts: bytes = b""
     """uint8, how often"""
     shown_s: bytes = b""
     """uint32, when last, seconds since 1970"""
+    disliked_items: bytes = b""
+    """uint64, what the user does not want to see again, the newest last"""
 
 
 class LongTermItems(Struct, frozen=True, kw_only=True, array_like=True):
@@ -118,12 +120,13 @@ class UserStateV1(Struct, frozen=True, kw_only=True, array_like=True, tag=1):
     """The long-term items as the second format has them, which cannot be computed from the above to the last bit. The
     versions that know the first format alone pass over it."""
     explored: int = 0
-    """As in `UserState`, like the next five."""
+    """As in `UserState`, like the next six."""
     placement: str = FOR_YOU.name
     slates: dict[str, bytes] = {}
     shown_items: bytes = b""
     shown_counts: bytes = b""
     shown_s: bytes = b""
+    disliked_items: bytes = b""
 
 
 SavedState = UserState | UserStateV1

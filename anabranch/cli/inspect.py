@@ -157,7 +157,7 @@ def _show_reasons(placement: str, reasons: list[ToldReason]) -> None:
 
 def _score_of(reason: ToldReason) -> str:
     """What a score is made of, the largest part first."""
-    parts = reason.contributions | {"rules": reason.by_rules}
+    parts = reason.contributions | {"rules": reason.by_rules, "rotation": reason.by_rotation}
     by_size = sorted(parts.items(), key=lambda part: -abs(part[1]))
     told = [
         f"{'-' if part < 0 else '+'} {name} {abs(part):.2f}" for name, part in by_size if f"{abs(part):.2f}" != "0.00"

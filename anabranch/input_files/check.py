@@ -76,7 +76,8 @@ class EventCheck:
         self.events += 1
         self.types[event.type] += 1
         self.user_ids.add(event.user_id)
-        self.events_by_item.update(event.shown if event.item_id is None else [event.item_id])
+        if event.item_id is not None:
+            self.events_by_item[event.item_id] += 1
         self.in_order &= self.last_ts is None or event.ts >= self.last_ts
         self.first_ts = event.ts if self.first_ts is None else min(self.first_ts, event.ts)
         self.last_ts = event.ts if self.last_ts is None else max(self.last_ts, event.ts)

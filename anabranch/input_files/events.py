@@ -37,11 +37,11 @@ TYPE_ALIASES = {
     "transaction": "purchase",
     "buy": "purchase",
     "order": "purchase",
-    "click": "view",
     "pageview": "view",
     "page_view": "view",
     "detail": "view",
     "pv": "view",
+    "removefromcart": "remove_from_cart",
     "return": REFUND,
     "returned": REFUND,
     "refunded": REFUND,
@@ -191,7 +191,8 @@ class _RowReader:
             fields["query"] = query
         if event_type == IMPRESSION:
             if "item_id" not in fields:
-                raise ValueError(f"{self._fields.columns.column('item_id')} is empty: an impression is of an item")
+                column = self._fields.columns.column("item_id")
+                raise ValueError(f"{column} is empty: in a file, an impression is one row for each item")
             fields["shown"] = [fields.pop("item_id")]
         if "user_id" not in fields:
             raise ValueError(f"{self._fields.columns.column('user_id')} is empty")

@@ -50,6 +50,7 @@ class InspectedUser:
         slots = states.slots(event.user_id for event in self.events)
         item_ids.rows(event.item_of_interest for event in self.events if event.item_of_interest is not None)
         item_ids.rows(item_id for event in self.events for item_id in event.shown)
+        item_ids.rows(event.disliked_item for event in self.events if event.disliked_item is not None)
         replay(states, EventBatch.from_events(self.events, slots, item_ids, self.appended_ms))
         columns, slot = states.columns, int(slots[0])
         recent = [item_ids.id(int(row)) for row in states.recent_items(slots[:1], layout.history)[0] if row >= 0]
@@ -59,12 +60,17 @@ class InspectedUser:
             lists.long_term.item[0, :size].tolist(), lists.long_term.event_count[0, :size].tolist(), strict=True
         ):
             counts[item_ids.id(row)] += int(count)
-        shown = zip(columns.shown_item[slot].tolist(), columns.shown_count[slot].tolist(), strict=True)
+        shown = (columns.shown_item[slot], columns.shown_count[slot], columns.shown_s[slot])
         return {
             "events": len(self.events),
             "newest_ts": int(columns.last_ts[slot]),
             "session_length": int(columns.session_length[slot]),
             "history": recent,
             "own_items": dict(counts.most_common()),
-            "shown_and_not_taken": {item_ids.id(row): count for row, count in shown if row >= 0},
+            "disliked": [item_ids.id(row) for row in columns.disliked_item[slot].tolist() if row >= 0],
+            "shown_and_not_taken": {
+                item_ids.id(row): {"times": count, "newest_ts": 1000 * second}
+                for row, count, second in zip(*(column.tolist() for column in shown), strict=True)
+                if row >= 0
+            },
         }

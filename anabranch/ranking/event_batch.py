@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,18 +14,20 @@ from anabranch.ranking.types import Positions, Rows, Slots
 from anabranch.ranking.vocabulary import ItemVocabulary, stable_hash
 
 IMPRESSION = EVENT_TYPES.index("impression")
+TYPES_WITH_OTHER_ITEMS = frozenset({"impression", "dislike", "rating"})
+"""Types of events whose items may be others than those of interest."""
 
 
-class ShownItems(NamedTuple):
-    """The S items of the impressions of a batch, in log order."""
+class EventItems(NamedTuple):
+    """N items of some events of a batch, in log order."""
 
     event: Positions
-    """[S] index in the batch, ascending"""
+    """[N] index in the batch, ascending"""
     item: Rows
-    """[S]"""
+    """[N] -1: one whose id is refused"""
 
 
-NOTHING_SHOWN = ShownItems(np.empty(0, np.int64), np.empty(0, np.int32))
+NO_EVENT_ITEMS = EventItems(np.empty(0, np.int64), np.empty(0, np.int32))
 
 
 class BatchColumns(NamedTuple):
@@ -43,7 +45,10 @@ class BatchColumns(NamedTuple):
     """[B] hash of the session id, 0 where the event names none"""
     keys: NDArray[np.uint64]
     """[B] hash of the event id"""
-    shown: ShownItems = NOTHING_SHOWN
+    shown: EventItems = NO_EVENT_ITEMS
+    """what impressions showed"""
+    disliked: EventItems = NO_EVENT_ITEMS
+    """what users do not want to see again"""
 
 
 def happened_ms(events: Sequence[Event], appended_ms: Sequence[int] | None = None) -> NDArray[np.int64]:
@@ -79,12 +84,21 @@ class EventBatch:
 
     @classmethod
     def from_events(
-        cls, events: Sequence[Event], slots: Slots, item_ids: ItemVocabulary, appended_ms: Sequence[int] | None = None
+        cls,
+        events: Sequence[Event],
+        slots: Slots,
+        item_ids: ItemVocabulary,
+        appended_ms: Sequence[int] | None = None,
+        keeps_shown: bool = True,
     ) -> EventBatch:
         """The batch of decoded events whose users have `slots` [B].
 
-        `appended_ms`: see `happened_ms`.
+        `appended_ms`: see `happened_ms`. Without `keeps_shown` the items of impressions are left out, where user states
+        have no room for them.
         """
+        rare = [(index, event) for index, event in enumerate(events) if event.type in TYPES_WITH_OTHER_ITEMS]
+        shown = ((index, item_id) for index, event in rare if keeps_shown for item_id in event.shown)
+        disliked = ((index, item_id) for index, event in rare if (item_id := event.disliked_item) is not None)
         columns = BatchColumns(
             slots=slots,
             items=item_ids.mentioned([event.item_of_interest for event in events]),
@@ -94,15 +108,17 @@ class EventBatch:
                 [0 if event.session_id is None else stable_hash(event.session_id) for event in events], np.uint64
             ),
             keys=event_keys(events),
-            shown=_shown_items(events, item_ids),
+            shown=_event_items(shown, item_ids),
+            disliked=_event_items(disliked, item_ids),
         )
         queries = {index: query for index, event in enumerate(events) if (query := event.search_query) is not None}
         return cls(columns, queries)
 
 
-def _shown_items(events: Sequence[Event], item_ids: ItemVocabulary) -> ShownItems:
-    items = [(index, item_id) for index, event in enumerate(events) for item_id in event.shown]
-    if not items:
-        return NOTHING_SHOWN
-    event, shown = zip(*items, strict=True)
-    return ShownItems(np.array(event, np.int64), item_ids.mentioned(shown))
+def _event_items(items: Iterable[tuple[int, str]], item_ids: ItemVocabulary) -> EventItems:
+    """The items, each with the index of its event."""
+    indices, ids = [], []
+    for index, item_id in items:
+        indices.append(index)
+        ids.append(item_id)
+    return EventItems(np.array(indices, np.int64), item_ids.mentioned(ids)) if ids else NO_EVENT_ITEMS

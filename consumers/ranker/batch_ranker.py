@@ -79,7 +79,11 @@ class BatchRanker:
         distinct_slots = np.unique(slots)
         undo = BatchUndo(distinct_slots, users.snapshot(distinct_slots))
         batch = EventBatch.from_events(
-            [event.event for event in events], slots, self._store.items, [event.appended_ms for event in events]
+            [event.event for event in events],
+            slots,
+            self._store.items,
+            [event.appended_ms for event in events],
+            users.layout.keeps_shown,
         )
         policy = replace(self._policy_of(self.live), rules=self._rules.in_force)
         result = rank.rank(self.live, self.co_visits, users, batch, policy, stopwatch.start_timer, self._pool.map)

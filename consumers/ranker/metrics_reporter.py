@@ -106,7 +106,9 @@ class MetricsReporter:
         self._metrics.ignored.labels("duplicate").inc(len(events) - len(fresh))
         ahead = sum(0 <= events[index].appended_ms < events[index].event.ts - CLOCK_SKEW_MS for index in fresh)
         self._metrics.corrected.labels("clock_skew").inc(ahead)
-        self._count_unknown_items(len(fresh), int(result.unknown_item.sum()))
+        impressions = sum(not decoded.event.is_action for decoded in events)
+        self._metrics.impressions.inc(impressions)
+        self._count_unknown_items(len(fresh) - impressions, int(result.unknown_item.sum()))
 
     def _count_unknown_items(self, events: int, unknown_items: int) -> None:
         """Events that join with no item are ranked, but say nothing about the user: a warning if they are many."""

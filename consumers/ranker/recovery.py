@@ -245,11 +245,8 @@ class RecoveryManager:
             return
         events = [event for event, missing in zip(events, is_missing.tolist(), strict=True) if missing]
         appended_ms = [event.appended_ms for event in events]
-        replay(
-            users,
-            EventBatch.from_events([event.event for event in events], slots, self._store.items, appended_ms),
-            live,
-        )
+        decoded, keeps_shown = [event.event for event in events], users.layout.keeps_shown
+        replay(users, EventBatch.from_events(decoded, slots, self._store.items, appended_ms, keeps_shown), live)
         users.columns.next_offset[slots] = offsets + 1
         users.columns.dirty[slots] = True
         users.touch(slots)

@@ -185,7 +185,7 @@ class EventLog:
         return Event(
             event_id=str(row),
             user_id=self.user_ids[self.user[row]],
-            type=EVENT_TYPES[self.type[row]],  # type: ignore[arg-type]
+            type=EVENT_TYPES[self.type[row]],
             item_id=None if item == NONE else self.item_ids[item],
             query=None if query == NONE else self.queries[query],
             ts=int(self.ts[row]),

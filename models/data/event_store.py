@@ -55,6 +55,7 @@ class EventStore:
         `propensities` [N] are the probabilities with which the events' items were shown; None: not known of any.
         """
         columns = {name: [getattr(event, name) for event in events] for name in _COLUMNS}
+        columns["item_id"] = [event.item_of_interest for event in events]
         columns[_PROPENSITY] = [None] * len(events) if propensities is None else list(propensities)
         table = pa.table(columns, _SCHEMA)
         table = table.replace_schema_metadata({_NEXT_OFFSETS: msgspec.json.encode(next_offsets)})
@@ -113,7 +114,7 @@ _SCHEMA = pa.schema(
 
 
 def _items_of_interest(table: pa.Table) -> pa.Array:
-    """Item ids [N], null as `Event.item_of_interest` is None."""
+    """Item ids [N], null as `Event.item_of_interest` is None. Earlier versions stored the item of a refund too."""
     items, is_refund = table["item_id"].combine_chunks(), pc.equal(table["type"].combine_chunks(), "refund")
     return pc.if_else(is_refund, pa.scalar(None, pa.string()), items)
 

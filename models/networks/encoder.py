@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anabranch.event_types import READ_BY_ENCODERS
 from models.networks.film import DomainFilm
 from models.networks.stored_names import store_weights_as
 
@@ -38,7 +39,7 @@ class EncoderConfig:
     white_dims: int = 128  # P, leading directions of the text vectors
     dims: int = 64  # d
     state_dims: int = 128  # S
-    event_types: int = 4
+    event_types: int = READ_BY_ENCODERS
     shortest_memory: float = 1.0  # events
     longest_memory: float = 256.0  # events
     temperature: float = 0.08

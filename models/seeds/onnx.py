@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
+from anabranch.event_types import encoder_types
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder
 from anabranch.ranking.inference.user_encoder import OnnxStepEncoder
 from anabranch.release import ReleaseError, UnverifiedRelease
@@ -65,7 +66,7 @@ class OnnxSeedModel:
 
     def user_vectors(self, contexts: Contexts) -> Vectors:
         """User vectors [B, d] after the recent events; 0 if there are none."""
-        recent, types, ts = contexts.recent[:, : self.recent], contexts.types(), contexts.times()
+        recent, types, ts = contexts.recent[:, : self.recent], encoder_types(contexts.types()), contexts.times()
         state = np.zeros((len(recent), self._step.state_dims), np.float32)
         users = np.zeros((len(recent), self._items.shape[1]), np.float32)
         last_ts = np.full(len(recent), -1, np.int64)

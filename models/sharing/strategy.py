@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anabranch.event_types import encoder_types
 from models.data.event_log import NONE
 from models.data.sequences import Positions, Sequences, SequenceWindows
 from models.networks.encoder import SharedEncoder
@@ -80,7 +81,7 @@ def encoder_inputs(
     sequences: Sequences, rows: Positions, items: int, vectors: Callable[[Positions], Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Encoder inputs for the events at rows [B, L] of the sequences: vectors [B, L, d] of what the events are about,
-    event types [B, L] and seconds since the user's previous event [B, L].
+    event types [B, L] as encoders read them, and seconds since the user's previous event [B, L].
 
     `vectors` gives the vectors of a catalogue of C = `items` items, and of searches at C plus their query numbers. The
     input of a search is its text, also if it names an item.
@@ -88,7 +89,7 @@ def encoder_inputs(
     item, query = sequences.item[rows].astype(np.int64), sequences.query[rows].astype(np.int64)
     return (
         vectors(np.where(query == NONE, item, items + query)),
-        torch.from_numpy(sequences.type[rows].astype(np.int64)),
+        torch.from_numpy(encoder_types(sequences.type[rows]).astype(np.int64)),
         torch.from_numpy(sequences.seconds_since[rows]),
     )
 

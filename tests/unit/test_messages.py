@@ -144,13 +144,32 @@ def test_an_impression_has_the_items_that_were_shown() -> None:
         ({"shown": ["a\n"]}, "`shown` contains a control character"),
         ({"shown": [""]}, r"\$\.shown"),
         ({"shown": ["a"] * 201}, r"\$\.shown"),
-        ({"type": "view", "item_id": "a"}, "only an `impression` event has `shown`"),
     ],
 )
-def test_an_impression_without_items_and_another_event_with_shown_ones_are_refused(
+def test_an_impression_without_items_or_with_an_item_of_interest_is_refused(
     fields: dict[str, object], problem: str
 ) -> None:
     assert re.search(problem, reason(msgspec.json.encode(IMPRESSION | fields)))
+
+
+@pytest.mark.parametrize("type", set(EVENT_TYPES) - {"search", "impression", "rating"})
+def test_a_type_of_event_shows_interest_in_its_item_or_dislike_or_neither(type: str) -> None:
+    event = messages.events.decode(msgspec.json.encode(EVENT | {"type": type}))
+    assert event.item_of_interest == (None if type in ("refund", "dislike", "remove_from_cart") else "i")
+    assert event.disliked_item == ("i" if type == "dislike" else None)
+
+
+@pytest.mark.parametrize(("rating", "liked", "disliked"), [(0.5, "i", None), (0, None, None), (-0.1, None, "i")])
+def test_a_rating_above_0_shows_interest_and_one_below_0_dislike(
+    rating: float, liked: str | None, disliked: str | None
+) -> None:
+    event = messages.events.decode(msgspec.json.encode(EVENT | {"type": "rating", "rating": rating}))
+    assert (event.item_of_interest, event.disliked_item) == (liked, disliked)
+
+
+@pytest.mark.parametrize(("fields", "problem"), [({}, "needs `rating`, from -1 to 1"), ({"rating": 5}, r"\$\.rating")])
+def test_a_rating_without_a_value_from_minus_1_to_1_is_refused(fields: dict[str, object], problem: str) -> None:
+    assert re.search(problem, reason(msgspec.json.encode(EVENT | {"type": "rating"} | fields)))
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"null", b"[]", b"\xff\xfe", b'"text"', b'{"event_id":'])

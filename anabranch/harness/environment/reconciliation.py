@@ -64,13 +64,15 @@ def reconcile(
     dead_letters: Sequence[EventPosition],
     latest_only: bool = False,
 ) -> Reconciliation:
-    """Compare the published events with their answers. `rankings` stand in log order within each partition.
+    """Compare the published events with their answers; impressions have none. `rankings` stand in log order within each
+    partition.
 
     `latest_only`: rankers ran with `rank=latest`, so only the last event of a user in each batch has a ranking.
     """
+    due = {position for position, logged in events.items() if logged.event.is_action}
     ranked = Counter(ranking.event_position for ranking in rankings)
     answers = ranked + Counter(dead_letters)
-    covered = _covered(events.keys() - answers.keys(), rankings, feedback) if latest_only else set()
+    covered = _covered(due - answers.keys(), rankings, feedback) if latest_only else set()
     return Reconciliation(
         events_published=len(events),
         events_ranked=len(ranked.keys() & events.keys()),
@@ -78,7 +80,7 @@ def reconcile(
         feedback_published=len(feedback),
         dead_letters=len(dead_letters),
         covered=len(covered),
-        lost=len(events.keys() - answers.keys() - covered),
+        lost=len(due - answers.keys() - covered),
         duplicated=answers.total() - len(answers),
         out_of_order=_count_out_of_order(rankings),
     )

@@ -47,7 +47,7 @@ class RankingResult:
     scores: Floats  # [B, P, slate]
     explored: Places  # [B] of the first placement
     explored_new: Places  # [B] how many of these have a new item
-    resting: Counts  # [B] candidates that a placement passed over because the user had been shown them
+    resting: Counts  # [B] candidates that rest, those of all placements added up
     feedback: FeedbackColumns  # [B] about the slates that the event's user had been shown
     purchase: Floats | None = None  # [B, slate] of the first placement's items; None: not wanted, or no such head
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from anabranch.ranking.item_classes import item_classes
 from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
 from anabranch.ranking.pipeline.exploration import DISPLACED, Places, candidates_needed, explore, put_new_items
 from anabranch.ranking.pipeline.features import build_features
-from anabranch.ranking.pipeline.rotation import find_resting
+from anabranch.ranking.pipeline.passed_over import Impressions, find_disliked, impressions_of
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.varied_candidates import Variety, varied_top_k_per_query
 from anabranch.ranking.policy import Policy
@@ -21,9 +21,12 @@ from anabranch.ranking.retrieval.candidate_columns import BY_NEWNESS, Candidates
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns
+from anabranch.ranking.rules_in_force import BURIED
 from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
+
+NO_QUERIES: Counts = np.empty(0, np.int32)
 
 Lap = Callable[[str], None]
 """Called with the name of a stage at its end."""
@@ -42,7 +45,7 @@ class Slates:
     explored_new: Places
     """[n] how many of these have a new item"""
     resting: Counts
-    """[n] candidates that a placement passed over because the user had been shown them"""
+    """[n] candidates that rest, those of all placements added up"""
     purchase: Floats | None
     """[n, slate] probability that the user buys each item of the first placement; None: not wanted, or no such head"""
 
@@ -76,7 +79,7 @@ def make_slates(
     lap("retrieve")
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
-    scored = ScoredCandidates.by_features(live, queries, candidates, features, policy.placements)
+    scored = ScoredCandidates.by_features(live, queries, candidates, features)
     first, explored = _first_slates(scored, queries, policy, layout.slate)
     placed = [first, *_further_placements(scored, first, policy, layout.slate)]
     purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
@@ -86,7 +89,7 @@ def make_slates(
         scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
         explored=explored,
         explored_new=scored.count_new(first, explored),
-        resting=scored.count_resting(),
+        resting=scored.count_resting(policy.placements),
         purchase=purchase,
     )
 
@@ -99,25 +102,13 @@ class ScoredCandidates:
     candidates: Candidates
     scores: Floats  # [N]
     items: ItemColumns
-    resting: Mapping[int, Mask]
-    """[N] those that their users were shown often enough, by the number of each placement with a rotation"""
 
     @classmethod
     def by_features(
-        cls,
-        live: ServableRelease,
-        queries: UserSnapshots,
-        candidates: Candidates,
-        features: Floats,
-        placements: Sequence[Placement] = (),
+        cls, live: ServableRelease, queries: UserSnapshots, candidates: Candidates, features: Floats
     ) -> ScoredCandidates:
-        """Score the candidates of queries by their features [N, F], for slates of these placements."""
-        resting = {
-            number: find_resting(queries, candidates.query, candidates.item, rotation.after, rotation.rest_ms)
-            for number, placement in enumerate(placements)
-            if (rotation := placement.rotation) is not None
-        }
-        return cls(queries, candidates, live.order.score(features), live.index.columns, resting)
+        """Score the candidates of queries by their features [N, F]."""
+        return cls(queries, candidates, live.order.score(features), live.index.columns)
 
     @property
     def n(self) -> int:
@@ -141,12 +132,32 @@ class ScoredCandidates:
         count: Places = (is_explored & is_new).sum(axis=1, dtype=np.uint8)
         return count
 
-    def count_resting(self) -> Counts:
-        """How many candidates of each query rest, those of all placements added up."""
-        count = np.zeros(self.n, np.int32)
-        for resting in self.resting.values():
-            count += np.bincount(self.candidates.query[resting], minlength=self.n).astype(np.int32)
-        return count
+    @cached_property
+    def impressions(self) -> Impressions:
+        """How the candidates were shown to their users."""
+        return impressions_of(self.queries, self.candidates.query, self.candidates.item)
+
+    def added_by_rotation(self, policy: Policy, placement: int) -> Floats | np.float32:
+        """What a placement's rotation adds to the scores [N]: items that rest stand behind all others, if they are not
+        pinned there."""
+        rotation = policy.placements[placement].rotation
+        if rotation is None:
+            return np.float32(0)
+        resting = self.impressions.resting(rotation)
+        if placement in policy.rules.pins:
+            resting &= ~np.isin(self.candidates.item, policy.rules.pins[placement].item)
+        return BURIED * resting
+
+    def count_resting(self, placements: Sequence[Placement]) -> Counts:
+        """How many candidates of each query [n] rest, those of all placements added up."""
+        rotations = [placement.rotation for placement in placements if placement.rotation is not None]
+        resting = [self.candidates.query[self.impressions.resting(rotation)] for rotation in rotations]
+        return np.bincount(np.concatenate([NO_QUERIES, *resting]), minlength=self.n).astype(np.int32)
+
+    @cached_property
+    def is_disliked(self) -> Mask:
+        """[N] whether each is what its user does not want to see again."""
+        return find_disliked(self.queries.disliked_item, self.candidates.query, self.candidates.item)
 
     @cached_property
     def is_for_slates(self) -> Mask:
@@ -159,23 +170,24 @@ class ScoredCandidates:
     ) -> BestCandidates:
         """The best k of each query for the placement of this number, among some candidates [N]; None: those for slates.
 
-        A score is that of the list ranker and what rules add to it. Items that rest are passed over. Pinned items stand
-        where rules say, and do not rest. The first `slate` of the best are a varied slate, and the others come next;
-        None: all of them are.
+        A score is that of the list ranker and what rules and rotation add to it. Items that the user dislikes are
+        passed over. Pinned items stand where rules say. The first `slate` of the best are a varied slate, and the
+        others come next; None: all of them are.
         """
         eligible, scores = policy.shows(policy.placements[placement])[self.classes], self.scores
         eligible &= self.is_for_slates if among is None else among
+        eligible &= ~self.is_disliked
         effects = policy.rules.effects
         if len(effects.added):
             eligible &= ~effects.hidden[placement, self.candidates.item]
             scores = scores + effects.added[placement, self.candidates.item]
-        awake = eligible & ~self.resting[placement] if placement in self.resting else eligible
+        scores = scores + self.added_by_rotation(policy, placement)
         best, found = BestCandidates.empty(self.n, k), self.candidates
         if policy.placements[placement].is_varied:
             variety = self.variety(policy.placements[placement])
-            varied_top_k_per_query(scores, awake, found, variety, k if slate is None else slate, best)
+            varied_top_k_per_query(scores, eligible, found, variety, k if slate is None else slate, best)
         else:
-            top_k_per_query(scores, awake, found.query, found.item, best)
+            top_k_per_query(scores, eligible, found.query, found.item, best)
         if placement in policy.rules.pins:
             place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anabranch.ranking.event_batch import EventBatch
+from anabranch.event_types import encoder_types
+from anabranch.ranking.event_batch import IMPRESSION, EventBatch
 from anabranch.ranking.inference.user_encoder import EncoderInputs
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.pipeline.servable import ServableRelease
@@ -37,11 +38,13 @@ def update_user_states(
 ) -> UserUpdate:
     """Apply the batch to the states, in log order per user.
 
-    The events to rank after are all but the duplicates; with `latest`, only each user's last one.
+    The events to rank after are all but the duplicates and the impressions; with `latest`, only each user's last one.
+    After an impression the user looks at the slate that was shown, so it stays the one that the next event is joined
+    with.
     """
     events = batch.columns
     duplicate = states.mark_duplicates(events)
-    fresh = np.flatnonzero(~duplicate)
+    fresh = np.flatnonzero(~duplicate & (events.types != IMPRESSION))
     ranked = _last_per_user(events.slots, fresh) if latest else fresh
 
     users, user = np.unique(events.slots, return_inverse=True)  # user [B]: the index of each event's user in users
@@ -53,7 +56,8 @@ def update_user_states(
     recurrent = states.columns.recurrent[users].astype(np.float32)
     vector = states.columns.vector[users].astype(np.float32)
     vectors_after = live.encoder.update(
-        recurrent, EncoderInputs(user[encoded], inputs[encoded], events.types[encoded], elapsed_s[encoded])
+        recurrent,
+        EncoderInputs(user[encoded], inputs[encoded], encoder_types(events.types[encoded]), elapsed_s[encoded]),
     )
     gather_vectors(vector, user, encoded, vectors_after, ranked, snapshots.vector)
     states.columns.recurrent[users], states.columns.vector[users] = recurrent, vector
@@ -97,7 +101,7 @@ def _encode_histories(live: ServableRelease, states: UserStates, slots: Slots) -
 
     recurrent = np.zeros((len(slots), columns.recurrent.shape[1]), np.float32)
     vector = np.zeros((len(slots), live.index.dims), np.float32)
-    inputs, types = live.index.vectors(item[user, nth]), lists.history_type[user, index]
+    inputs, types = live.index.vectors(item[user, nth]), encoder_types(lists.history_type[user, index])
     vectors_after = live.encoder.update(recurrent, EncoderInputs(user, inputs, types, elapsed_s))
     vector[user] = vectors_after  # of each user the last one stays
     states.columns.encoded_by[slots] = live.number

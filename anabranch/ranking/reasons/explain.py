@@ -10,7 +10,7 @@ import numpy as np
 
 from anabranch.ranking.pipeline.features import FEATURES, build_features
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.pipeline.slates import make_slates
+from anabranch.ranking.pipeline.slates import ScoredCandidates, make_slates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.reasons.shapley import Contributions, contributions
 from anabranch.ranking.retrieval.candidate_columns import BY_INDEX, BY_POPULARITY, Candidates
@@ -82,9 +82,11 @@ class Reason:
     base: float
     """The mean score of the candidates."""
     contributions: dict[str, float]
-    """By group of features (`FEATURE_GROUPS`). With `base` and `by_rules` they add up to the score."""
+    """By group of features (`FEATURE_GROUPS`). With `base` and the next two they add up to the score."""
     by_rules: float
     """What rules add to the score."""
+    by_rotation: float
+    """What it loses by resting, because the user was shown the item often enough."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class ExplainedRanking:
             return []
         made_of = self._contributions(np.array(chosen))
         added = self._added_by_rules(placement)
-        scores = self.live.order.score(self._features[chosen]) + added[chosen]
+        rotated = np.broadcast_to(self._scored.added_by_rotation(self.policy, placement), len(added))
+        scores = self._scored.scores[chosen] + added[chosen] + rotated[chosen]
         return [
             Reason(
                 item=int(self._candidates.item[c]),
@@ -122,6 +125,7 @@ class ExplainedRanking:
                 base=made_of.base,
                 contributions=dict(zip(FEATURE_GROUPS, made_of.by_group[k].tolist(), strict=True)),
                 by_rules=float(added[c]),
+                by_rotation=float(rotated[c]),
             )
             for k, c in enumerate(chosen)
         ]
@@ -139,6 +143,10 @@ class ExplainedRanking:
     def _features(self) -> Floats:
         compared = self.policy.first_classes
         return build_features(self.query, self._candidates, self.live.index, self.co_visits, compared)
+
+    @cached_property
+    def _scored(self) -> ScoredCandidates:
+        return ScoredCandidates.by_features(self.live, self.query, self._candidates, self._features)
 
     @cached_property
     def _retrieved(self) -> list[int]:

@@ -59,10 +59,11 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
         name: _bytes_by_row(item_ids.hashes(slate), slate >= 0)
         for name, slate in slates_by_placement(columns.slate, layout)
     }
-    in_shown = np.arange(layout.shown_items) < _filled_lengths(columns.shown_item)[:, None]
+    in_shown = np.arange(layout.impression_items) < _filled_lengths(columns.shown_item)[:, None]
     shown_items = _bytes_by_row(item_ids.hashes(columns.shown_item), in_shown)
     shown_counts = _bytes_by_row(columns.shown_count, in_shown)
     shown_s = _bytes_by_row(columns.shown_s, in_shown)
+    disliked = _bytes_by_row(item_ids.hashes(columns.disliked_item), columns.disliked_item >= 0)
     first, *others = layout.placements
     is_encoded = (columns.encoded_by != NOT_ENCODED)[:, None]
     recurrent = _bytes_by_row(columns.recurrent, np.broadcast_to(is_encoded, columns.recurrent.shape))
@@ -95,6 +96,7 @@ def save(states: UserStates, slots: Slots, item_ids: ItemVocabulary, releases: R
             shown_items=shown_items[row],
             shown_counts=shown_counts[row],
             shown_s=shown_s[row],
+            disliked_items=disliked[row],
         )
         for row in range(len(slots))
     ]
@@ -106,8 +108,9 @@ def load(
     """Load messages [B] to the slots [B], distinct, of their users; `saved_at` is the caller's to set.
 
     If the layout has no room for all of a state, the newest of the history, the long-term items with the greatest
-    decayed counts, the top of each slate and what was shown last are kept, and no slate of a placement that is not in
-    it. Vectors of other lengths than the live release's are dropped: the user is encoded again at the next event.
+    decayed counts, the top of each slate and what was shown or disliked last are kept, and no slate of a placement that
+    is not in it. Vectors of other lengths than the live release's are dropped: the user is encoded again at the next
+    event.
     """
     layout = states.layout
     saved = [_within_layout(upgraded(message, layout.half_life_s), layout) for message in messages]
@@ -120,7 +123,7 @@ def load(
     _load_recent_events(columns, saved)
     _load_long_term(lists, saved, item_ids)
     _load_slates(columns, saved, layout, item_ids)
-    _load_shown_items(columns, saved, item_ids)
+    _load_item_lists(columns, saved, item_ids)
     states.overwrite(slots, StateSnapshot(columns, lists))
 
 
@@ -188,13 +191,15 @@ def _load_slates(
         column[slate.user, slate.entry] = item_ids.rows_of_hashes(slate.values)
 
 
-def _load_shown_items(columns: UserColumns, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
+def _load_item_lists(columns: UserColumns, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
     items, counts, seconds = (
         _flatten([getattr(state, name) for state in saved], dtype) for name, dtype in SHOWN_FIELDS.items()
     )
     columns.shown_item[items.user, items.entry] = item_ids.rows_of_hashes(items.values)
     columns.shown_count[counts.user, counts.entry] = counts.values
     columns.shown_s[seconds.user, seconds.entry] = seconds.values
+    disliked = _flatten_last([state.disliked_items for state in saved], "<u8", columns.disliked_item.shape[1])
+    columns.disliked_item[disliked.user, disliked.entry] = item_ids.rows_of_hashes(disliked.values)
 
 
 def _load_long_term(lists: UserLists, saved: Sequence[UserState], item_ids: ItemVocabulary) -> None:
@@ -215,7 +220,7 @@ def _within_layout(state: UserState, layout: StateLayout) -> UserState:
     counts, and what was shown last, in their order."""
     log2_counts, shown_s = np.frombuffer(state.own_logs, "<f4"), np.frombuffer(state.shown_s, "<u4")
     state = _with_greatest(state, LONG_TERM_FIELDS, log2_counts, layout.long_term_items)
-    return _with_greatest(state, SHOWN_FIELDS, shown_s.astype(np.int64), layout.shown_items)
+    return _with_greatest(state, SHOWN_FIELDS, shown_s.astype(np.int64), layout.impression_items)
 
 
 def _with_greatest(state: UserState, fields: Mapping[str, str], by: NDArray[Any], limit: int) -> UserState:

@@ -47,11 +47,13 @@ class ActivityColumns(NamedTuple):
     dedupe_count: NDArray[np.int64]
     """[n] event ids ever remembered"""
     shown_item: Rows
-    """[n, shown_items] what the user was shown and has not taken since, -1 where there is none; in no order"""
+    """[n, impression_items] what the user was shown and has not taken since, -1 where there is none; in no order"""
     shown_count: NDArray[np.uint8]
-    """[n, shown_items] how often, since the user last took an interest in it"""
+    """[n, impression_items] how often, since the user last took an interest in it"""
     shown_s: Seconds
-    """[n, shown_items] when last, seconds since 1970; 0 where there is none"""
+    """[n, impression_items] when last, seconds since 1970; 0 where there is none"""
+    disliked_item: Rows
+    """[n, disliked_items] what the user does not want to see again, the newest last, -1 padded"""
 
 
 class UserColumns(NamedTuple):
@@ -65,7 +67,7 @@ class UserColumns(NamedTuple):
     """[n] number of the release that made `recurrent` and `vector`, or NOT_ENCODED. If it is not the live one, they
     are encoded again, from the history, at the user's next event."""
     event_count: NDArray[np.int64]
-    """For this and the next fourteen, see `ActivityColumns`."""
+    """For this and the next fifteen, see `ActivityColumns`."""
     last_ts: NDArray[np.int64]
     session: NDArray[np.uint64]
     session_length: NDArray[np.int32]
@@ -80,6 +82,7 @@ class UserColumns(NamedTuple):
     shown_item: Rows
     shown_count: NDArray[np.uint8]
     shown_s: Seconds
+    disliked_item: Rows
     user: NDArray[np.int64]
     """[n] hash of the user id; `consumers.ranker.checkpoint` keeps the ids of users whose states are dirty"""
     user_check: NDArray[np.uint16]
@@ -110,9 +113,10 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
             ("user", "i8"),
             *((name, "i4") for name in ("encoded_by", "session_length", "slate_release", "partition")),
             *((name, "i4") for name in ("history_block", "long_term_block", "long_term_size")),
-            ("shown_item", "i4", (layout.shown_items,)),
-            ("shown_s", "u4", (layout.shown_items,)),
-            ("shown_count", "u1", (layout.shown_items,)),
+            ("disliked_item", "i4", (layout.disliked_items,)),
+            ("shown_item", "i4", (layout.impression_items,)),
+            ("shown_s", "u4", (layout.impression_items,)),
+            ("shown_count", "u1", (layout.impression_items,)),
             ("user_check", "u2"),
             ("dirty", "?"),
             ("explored", "u1"),
@@ -124,7 +128,16 @@ def record_type(layout: StateLayout, dims: int, state_dims: int) -> np.dtype[Any
 def blank_record(kind: np.dtype[Any]) -> Records:
     """The record [1] of a new user: zeros, except where -1 means "none"."""
     blank = np.zeros(1, kind)
-    for name in ("last_ts", "encoded_by", "slate", "slate_release", "shown_item", "partition", "saved_at"):
+    for name in (
+        "last_ts",
+        "encoded_by",
+        "slate",
+        "slate_release",
+        "shown_item",
+        "disliked_item",
+        "partition",
+        "saved_at",
+    ):
         blank[name] = -1
     blank["history_block"] = blank["long_term_block"] = NO_BLOCK
     return blank

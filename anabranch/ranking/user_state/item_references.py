@@ -21,12 +21,9 @@ def mark_items(memory: UserMemory, slots: Slots, history_length: int, first: int
         _mark_list(history.item, history.next_block, columns.history_block[slot], filled, first, in_use)
         filled, block = columns.long_term_size[slot], columns.long_term_block[slot]
         _mark_list(long_term.item, long_term.next_block, block, filled, first, in_use)
-        for position in range(columns.slate.shape[1]):
-            if columns.slate[slot, position] >= first:
-                in_use[columns.slate[slot, position] - first] = True
-        for entry in range(columns.shown_item.shape[1]):
-            if columns.shown_item[slot, entry] >= first:
-                in_use[columns.shown_item[slot, entry] - first] = True
+        _mark_row(columns.slate[slot], first, in_use)
+        _mark_row(columns.shown_item[slot], first, in_use)
+        _mark_row(columns.disliked_item[slot], first, in_use)
 
 
 @compiled_inline
@@ -37,6 +34,13 @@ def _mark_list(item: Rows, next_block: Blocks, block: int, filled: int, first: i
             block = next_block[block]
         if item[block, entry] >= first:
             in_use[item[block, entry] - first] = True
+
+
+@compiled_inline
+def _mark_row(items: Rows, first: int, in_use: Mask) -> None:
+    for item in items:
+        if item >= first:
+            in_use[item - first] = True
 
 
 @compiled

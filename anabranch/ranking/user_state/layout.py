@@ -26,10 +26,17 @@ class StateLayout(NamedTuple):
     """Their names; the first one's slate is the `slate` of a ranking."""
     recent_events: int
     """Event ids remembered to find duplicates."""
-    shown_items: int
+    impression_items: int
     """Items of impressions kept; 0 where no placement rotates."""
+    disliked_items: int
+    """Items kept that the user does not want to see again."""
     half_life_s: int = 8 * WEEK_S
     """Seconds after which the weight of an event is halved."""
+
+    @property
+    def keeps_shown(self) -> bool:
+        """Whether there is room for the items of impressions."""
+        return self.impression_items > 0
 
     @classmethod
     def from_settings(cls, settings: Settings) -> StateLayout:
@@ -40,5 +47,8 @@ class StateLayout(NamedTuple):
             slate=settings.slate_size,
             placements=tuple(placement.name for placement in settings.placements),
             recent_events=settings.dedupe_window,
-            shown_items=settings.shown_items if any(placement.rotation for placement in settings.placements) else 0,
+            disliked_items=settings.disliked_items,
+            impression_items=settings.impression_items
+            if any(placement.rotation for placement in settings.placements)
+            else 0,
         )

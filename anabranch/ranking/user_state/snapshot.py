@@ -19,7 +19,7 @@ class UserSnapshots(NamedTuple):
     vector: Vectors
     """[n, d]"""
     now: NDArray[np.int64]
-    """[n] UTC ms of the user's newest event, an impression among them"""
+    """[n] UTC ms of the user's newest event that is no impression"""
     recent: Rows
     """[n, H] items of the history, newest first, -1 padded"""
     recent_s: Seconds
@@ -36,6 +36,8 @@ class UserSnapshots(NamedTuple):
     """[n, R]"""
     shown_s: Seconds
     """[n, R] when last"""
+    disliked_item: Rows
+    """[n, D] what the user does not want to see again, -1 padded"""
     draw_key: Hashes
     """[n] what is drawn at explored places of the slate after the event; 0 unless places are explored"""
 
@@ -50,9 +52,10 @@ class UserSnapshots(NamedTuple):
             session_length=np.zeros(n, np.int32),
             long_term_size=np.zeros(n, np.int32),
             long_term=LongTermLists.uninitialised(n, layout.long_term_items),
-            shown_item=np.full((n, layout.shown_items), -1, np.int32),
-            shown_count=np.zeros((n, layout.shown_items), np.uint8),
-            shown_s=np.zeros((n, layout.shown_items), np.uint32),
+            shown_item=np.full((n, layout.impression_items), -1, np.int32),
+            shown_count=np.zeros((n, layout.impression_items), np.uint8),
+            shown_s=np.zeros((n, layout.impression_items), np.uint32),
+            disliked_item=np.full((n, layout.disliked_items), -1, np.int32),
             draw_key=np.zeros(n, np.uint64),
         )
 
@@ -70,5 +73,6 @@ class UserSnapshots(NamedTuple):
             shown_item=self.shown_item[rows],
             shown_count=self.shown_count[rows],
             shown_s=self.shown_s[rows],
+            disliked_item=self.disliked_item[rows],
             draw_key=self.draw_key[rows],
         )

@@ -117,9 +117,8 @@ class UserStates:
         return None if slot == NO_SLOT else slot
 
     def mark_duplicates(self, events: BatchColumns) -> Mask:
-        """Which events [B], in order, are among the last `recent_events` of their users; the others are remembered."""
-        columns = self._memory.columns
-        return update.mark_duplicates(columns.recent_event, columns.dedupe_count, events.slots, events.keys)
+        """See `update.mark_duplicate_actions`."""
+        return update.mark_duplicate_actions(self._memory.columns, events)
 
     def apply_events(
         self, events: BatchColumns, duplicate: Mask, snapshot_at: Positions
@@ -258,7 +257,7 @@ class UserStates:
         """Unnamed items [n], with these numbers so far, have these rows from now on."""
         new = np.full(max(numbers.max(initial=0) + 1 - FIRST_UNNAMED, 0), -1, np.int32)
         new[numbers - FIRST_UNNAMED] = rows
-        for column in (self.columns.slate, self.columns.shown_item):
+        for column in (self.columns.slate, self.columns.shown_item, self.columns.disliked_item):
             renumber_items(column[: self._slots_used], FIRST_UNNAMED, new)
         for pool in (self._memory.history, self._memory.long_term):
             renumber_items(pool.item[: pool.free_list[1]], FIRST_UNNAMED, new)

@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from anabranch.ranking.event_batch import IMPRESSION, BatchColumns, ShownItems
+from anabranch.ranking.event_batch import IMPRESSION, BatchColumns, EventItems
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.types import Floats, Hashes, Mask, Positions, Slots
 from anabranch.ranking.user_state.block_pool import BLOCK_SIZE, NO_BLOCK, allocate
 from anabranch.ranking.user_state.columns import ActivityColumns
+from anabranch.ranking.user_state.item_lists import add_disliked, count_shown, forget_shown, remove_disliked
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.session import session_ends_compiled
-from anabranch.ranking.user_state.shown_items import count_shown, forget_shown
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.user_lists import UserMemory, read_long_term
 
@@ -37,6 +37,18 @@ def mark_duplicates(recent_event: Hashes, dedupe_count: Positions, slots: Slots,
     return duplicate
 
 
+def mark_duplicate_actions(columns: ActivityColumns, events: BatchColumns) -> Mask:
+    """Which events [B], in order, are among the last ones of their users; the others are remembered.
+
+    An impression is neither: what would count twice is not counted (`item_lists.count_shown`), and a page of them would
+    leave no room for what the user did.
+    """
+    duplicate, actions = np.zeros(len(events.slots), np.bool_), events.types != IMPRESSION
+    slots, keys = (events.slots, events.keys) if actions.all() else (events.slots[actions], events.keys[actions])
+    duplicate[actions] = mark_duplicates(columns.recent_event, columns.dedupe_count, slots, keys)
+    return duplicate
+
+
 @compiled
 def apply_events(
     memory: UserMemory,
@@ -53,9 +65,10 @@ def apply_events(
     not cause, nothing but what the user was shown. Late events are applied in the order of the log; a user's clock
     never runs backwards.
     """
-    elapsed_s, shown = np.zeros(len(events.slots), np.float32), 0
+    elapsed_s, shown, disliked = np.zeros(len(events.slots), np.float32), 0, 0
     for b in range(len(events.slots)):
-        first_shown, shown = shown, _end_of_shown(events.shown, b, shown)
+        first_shown, shown = shown, _end_of_event(events.shown, b, shown)
+        first_disliked, disliked = disliked, _end_of_event(events.disliked, b, disliked)
         if duplicate[b]:
             continue
         slot, second = events.slots[b], min(events.ts[b] // 1000, LAST_SECOND)
@@ -67,17 +80,19 @@ def apply_events(
             if events.items[b] >= 0:
                 _append_to_history(memory, layout, events, b)
                 forget_shown(memory.columns, slot, events.items[b])
+                remove_disliked(memory.columns, slot, events.items[b])
+            for index in range(first_disliked, disliked):
+                add_disliked(memory.columns, slot, events.disliked.item[index])
         if snapshot_row[b] >= 0:
             _take_snapshot(memory, slot, snapshot_row[b], snapshots)
-            snapshots.now[snapshot_row[b]] = max(snapshots.now[snapshot_row[b]], events.ts[b])
     return elapsed_s
 
 
 @compiled_inline
-def _end_of_shown(shown: ShownItems, b: int, start: int) -> int:
-    """The end of the items that event b showed, of which `start` is the first."""
+def _end_of_event(items: EventItems, b: int, start: int) -> int:
+    """The end of the items of event b, of which `start` is the first."""
     end = start
-    while end < len(shown.event) and shown.event[end] == b:
+    while end < len(items.event) and items.event[end] == b:
         end += 1
     return end
 
@@ -173,5 +188,6 @@ def _take_snapshot(memory: UserMemory, slot: int, row: int, snapshots: UserSnaps
     snapshots.shown_item[row] = columns.shown_item[slot]
     snapshots.shown_count[row] = columns.shown_count[slot]
     snapshots.shown_s[row] = columns.shown_s[slot]
+    snapshots.disliked_item[row] = columns.disliked_item[slot]
     snapshots.long_term_size[row] = columns.long_term_size[slot]
     read_long_term(memory, slot, row, snapshots.long_term)

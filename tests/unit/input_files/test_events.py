@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from anabranch.errors import UsageError
+from anabranch.event_types import EVENT_TYPES
 from anabranch.input_files.events import EventFile, EventOptions, parse_types
 from anabranch.input_files.faults import RowFault
 from tests.support.input_files import event_faults, events_of, write
@@ -61,15 +62,15 @@ def test_whole_ids_with_a_point_join_with_those_without(tmp_path: Path) -> None:
 
 
 def test_words_of_public_data_are_event_types_and_others_need_a_mapping(tmp_path: Path) -> None:
-    rows = ["u,i,addtocart,1500000000000", "u,i,remove_from_cart,1500000000001", "u,i,transaction,1500000000002"]
+    rows = ["u,i,addtocart,1500000000000", "u,i,compare,1500000000001", "u,i,transaction,1500000000002"]
     path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,event,ts", *rows]))
     (fault,) = event_faults(path)
     assert fault == (
-        "a.csv, row 2: event 'remove_from_cart' is none of view, cart, purchase, search, refund, impression; say which "
-        "it is, --types remove_from_cart=view, or leave such rows out, --types remove_from_cart="
+        f"a.csv, row 2: event 'compare' is none of {', '.join(EVENT_TYPES)}; say which it is, "
+        "--types compare=view, or leave such rows out, --types compare="
     )
-    assert [event.type for event in events_of(path, types="remove_from_cart=")] == ["cart", "purchase"]
-    assert [event.type for event in events_of(path, types="remove_from_cart=view")] == ["cart", "view", "purchase"]
+    assert [event.type for event in events_of(path, types="compare=")] == ["cart", "purchase"]
+    assert [event.type for event in events_of(path, types="compare=view")] == ["cart", "view", "purchase"]
 
 
 def test_how_rows_are_read_is_said(tmp_path: Path) -> None:
@@ -170,7 +171,9 @@ def test_a_row_of_an_impression_is_an_item_that_was_shown(tmp_path: Path) -> Non
     assert (impression.type, impression.shown, impression.item_id) == ("impression", ("a",), None)
     assert (view.type, view.shown) == ("view", ())
     nothing = write(tmp_path, "b.csv", "user_id,item_id,type,ts\nu,,impression,1500000000001\n")
-    assert event_faults(nothing) == ["b.csv, row 1: item_id is empty: an impression is of an item"]
+    assert event_faults(nothing) == [
+        "b.csv, row 1: item_id is empty: in a file, an impression is one row for each item"
+    ]
 
 
 def test_a_quantity_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
@@ -179,5 +182,5 @@ def test_a_quantity_that_is_no_number_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_a_default_type_that_is_none_is_refused() -> None:
-    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search, refund, impression"):
+    with pytest.raises(UsageError, match="--type: 'sold' is none of view, cart, purchase, search"):
         EventOptions.parse(None, None, "sold")

@@ -42,6 +42,7 @@ def topics(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_messages(settings: Settings, names: Sequence[str]) -> Iterator[TopicMessage]:
         yield from (view(0, "a"), view(1, "x", "another user"), view(2, "b"), view(3, "a"))
         yield from (impression(4, "b", "c"), impression(5, "c"), view(6, "b"))
+        yield on_events(7, "u", type="dislike", item_id="d")
         yield from (ranking(0), ranking(1), ranking(2))
 
     monkeypatch.setattr(user_history, "read_messages", read_messages)
@@ -54,17 +55,18 @@ def read(**changes: Any) -> InspectedUser:
 @pytest.mark.usefixtures("topics")
 def test_a_users_state_is_rebuilt_from_the_users_events_alone() -> None:
     state = read().state(Settings())
-    assert state["events"] == 6
+    assert state["events"] == 7
+    assert state["disliked"] == ["d"]
     assert state["history"] == ["b", "a", "b", "a"]
     assert state["own_items"] == {"a": 2, "b": 2}
-    assert state["newest_ts"] == START_MS + 6_000
+    assert state["newest_ts"] == START_MS + 7_000
     assert state["shown_and_not_taken"] == {}, "nothing is kept of impressions without a rotation"
 
 
 @pytest.mark.usefixtures("topics")
 def test_what_was_shown_and_not_taken_is_part_of_the_state_where_a_placement_rotates() -> None:
     rotating = Settings(placements=(Placement(name="for_you", rotation=Rotation()),))
-    assert read().state(rotating)["shown_and_not_taken"] == {"c": 2}
+    assert read().state(rotating)["shown_and_not_taken"] == {"c": {"times": 2, "newest_ts": START_MS + 5_000}}
 
 
 @pytest.mark.usefixtures("topics")

@@ -63,6 +63,18 @@ def test_a_refund_shows_interest_in_no_item(tmp_path: Path) -> None:
     assert stored.item_ids == direct.item_ids == ("a",), "an item that only came back is none of the log's"
 
 
+def test_a_dislike_and_a_bad_rating_show_interest_in_no_item_and_a_good_one_does(tmp_path: Path) -> None:
+    events = [
+        Event(event_id=f"e{n}", user_id="u", type=type, ts=n, item_id="a", rating=rating)
+        for n, (type, rating) in enumerate([("dislike", None), ("rating", -1.0), ("rating", 1.0), ("like", None)])
+    ]
+    store = EventStore.open(tmp_path)
+    store.append(events, {})
+    stored, direct = store.log(), EventLog.from_events(events)
+    assert stored.item.tolist() == direct.item.tolist() == [NONE, NONE, 0, 0]
+    assert stored.type.tolist() == direct.type.tolist()
+
+
 def test_an_empty_store_is_an_empty_log(tmp_path: Path) -> None:
     assert len(EventStore.open(tmp_path / "new").log()) == 0
 

@@ -23,7 +23,7 @@ from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
 OTHERS = Placement(name="others", without=("for_you",))
-SLATE, SHOWN_ITEMS = 5, 6
+SLATE, IMPRESSION_ITEMS = 5, 6
 
 
 class Shop:
@@ -35,7 +35,7 @@ class Shop:
         self.item_ids = ItemVocabulary()
         self.live = live_release(folder, self.item_ids, CATALOGUE)
         self.policy = Policy(placements=placements, **policy)  # type: ignore[arg-type]
-        layout = LAYOUT._replace(slate=SLATE, placements=self.policy.placement_names, shown_items=SHOWN_ITEMS)
+        layout = LAYOUT._replace(slate=SLATE, placements=self.policy.placement_names, impression_items=IMPRESSION_ITEMS)
         self.states = UserStates(layout, DIMS, DIMS)
 
     def rank(self, *events: Event) -> RankingResult:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from anabranch.event_types import EventType
 from anabranch.messages import Event
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
@@ -355,6 +356,41 @@ def test_a_refund_is_ranked_after_and_changes_neither_history_nor_vector(shop: S
     assert result.unknown_item.tolist() == [False]
     assert np.array_equal(shop.states.columns.vector[0], vector)
     assert shop.states.columns.event_count[0] == 1
+
+
+@pytest.mark.parametrize("type", ["click", "like", "rating"])
+def test_types_that_encoders_do_not_know_move_the_user_as_a_view_does(shop: Shop, type: EventType) -> None:
+    view = Event(event_id="v", user_id="ann", type="view", ts=1_000, item_id="item 7")
+    shop.rank(view, msgspec.structs.replace(view, user_id="bob", type=type, rating=1.0))
+    assert np.array_equal(shop.states.columns.vector[0], shop.states.columns.vector[1])
+    assert shop.states.columns.event_count[:2].tolist() == [1, 1]
+    before = shop.states.columns.vector[:2].copy()
+    user_update.reencode_stale_users(replace(shop.live, number=9), shop.states, np.array([0, 1]))
+    np.testing.assert_array_equal(shop.states.columns.vector[:2], before)
+
+
+@pytest.mark.parametrize("type", ["dislike", "rating"])
+def test_what_a_user_dislikes_is_shown_no_more_until_the_user_takes_an_interest_in_it(
+    shop: Shop, type: EventType
+) -> None:
+    [first, second, *_] = shop.slate(shop.rank(purchase(0)))
+    dislike = Event(event_id="d", user_id="ann", type=type, ts=1_000, item_id=first, rating=-1.0)
+    slate = shop.slate(shop.rank(dislike))
+    assert slate[0] == second
+    assert first not in slate
+    assert first not in shop.slate(shop.rank(msgspec.structs.replace(purchase(1), user_id="ann")))
+    assert shop.states.columns.event_count[0] == 2
+    liked = msgspec.structs.replace(dislike, event_id="l", type="like")
+    shop.rank(liked)
+    assert (shop.states.columns.disliked_item[0] == -1).all()
+
+
+def test_of_the_items_that_a_user_dislikes_the_newest_are_kept(shop: Shop) -> None:
+    size = LAYOUT.disliked_items
+    for n, number in enumerate((*range(size + 2), 3)):
+        shop.rank(Event(event_id=f"d{n}", user_id="ann", type="dislike", ts=1_000, item_id=f"item {number}"))
+    disliked = [shop.item_ids.id(row) for row in shop.states.columns.disliked_item[0]]
+    assert disliked == [f"item {number}" for number in (2, *range(4, size + 2), 3)]
 
 
 def test_a_search_with_an_item_changes_the_vector_by_its_text_and_enters_the_history(shop: Shop) -> None:

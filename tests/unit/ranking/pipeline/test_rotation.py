@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from anabranch.messages import Event
-from anabranch.placements import DISCOVER, FOR_YOU, Placement, Rotation
+from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, AtMost, Placement, Rotation
 from anabranch.ranking.pipeline.rank import RankingResult
-from anabranch.ranking.rules_in_force import Pins, RulesInForce
-from tests.unit.ranking.pipeline.test_placements import CATALOGUE, SHOWN_ITEMS, Shop, view
+from anabranch.ranking.rules_in_force import BURIED, Pins, RulesInForce
+from tests.unit.ranking.pipeline.test_placements import CATALOGUE, IMPRESSION_ITEMS, Shop, view
 
 HOUR_MS = 3_600_000
 START_MS = 10 * HOUR_MS
-ROTATING = Placement(name="for_you", rotation=Rotation(after=2, rest_h=1.0))
+HOURLY = Rotation(after=2, rest_h=1.0)
+ROTATING = Placement(name="for_you", rotation=HOURLY)
 
 
 @pytest.fixture
@@ -25,131 +26,175 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "r1"
 
 
-def at(ms: int, event: Event) -> Event:
-    return msgspec.structs.replace(event, ts=ms)
+def view_at(ms: int, item: int | str = 3, session: str = "s0") -> Event:
+    """A view by ann."""
+    return msgspec.structs.replace(view(0, item, session), event_id=f"v{ms}", ts=ms)
 
 
-def impression(number: int, *items: str, ms: int = START_MS) -> Event:
-    return Event(event_id=f"i{number}", user_id="ann", type="impression", ts=ms, shown=items)
+def impression(second: int, *items: str) -> Event:
+    """So many seconds after the start ann is shown these items."""
+    ts = START_MS + 1_000 * second
+    return Event(event_id=f"i{second}", user_id="ann", type="impression", ts=ts, shown=items)
 
 
-def first_slate(shop: Shop) -> list[str]:
-    """What ann is shown after a view."""
-    return shop.slates(shop.rank(at(START_MS, view(0, 3))))["for_you"]
+def rotating(placement: Placement) -> Placement:
+    return msgspec.structs.replace(placement, rotation=HOURLY)
+
+
+def slates_after(shop: Shop, *events: Event) -> dict[str, list[str]]:
+    """What ann is shown after these events and a view."""
+    return shop.slates(shop.rank(*events, view_at(max([START_MS, *(event.ts for event in events)]) + 1)))
 
 
 def for_you(shop: Shop, *events: Event) -> list[str]:
-    return shop.slates(shop.rank(*events))["for_you"]
+    return slates_after(shop, *events)["for_you"]
 
 
 def test_an_item_that_was_shown_often_enough_and_not_taken_makes_room_for_the_next_best(folder: Path) -> None:
-    shop, slate = Shop(folder, ROTATING), first_slate(Shop(folder, FOR_YOU))
-    assert first_slate(shop) == slate
-    assert for_you(shop, impression(1, *slate[:2])) == slate
-    rotated = for_you(shop, impression(2, *slate[:1]))
-    assert rotated[:4] == slate[1:]
-    assert rotated[4] not in slate
+    shop, plain = Shop(folder, ROTATING), Shop(folder, FOR_YOU)
+    slate = for_you(shop)
+    assert for_you(plain) == slate
+    assert for_you(shop, impression(1, *slate[:2])) == for_you(plain, impression(1, "item 0"))
+    expected, rotated = for_you(plain, impression(2, "item 0")), for_you(shop, impression(2, slate[0]))
+    assert rotated[:4] == [item for item in expected if item != slate[0]][:4]
+    assert rotated[4] not in expected
 
 
-def test_only_a_placement_with_a_rotation_rotates(folder: Path) -> None:
-    shop = Shop(folder, replace_name(ROTATING, "home"), FOR_YOU, DISCOVER)
-    before = shop.slates(shop.rank(at(START_MS, view(0, 3))))
-    after = shop.slates(shop.rank(*(impression(n, *before["home"][:1]) for n in range(2))))
-    assert before["home"] == before["for_you"] == after["for_you"]
-    assert after["home"][:4] == before["home"][1:]
-    assert after["discover"] == before["discover"]
+def test_only_placements_with_a_rotation_rotate(folder: Path) -> None:
+    shop = Shop(folder, FOR_YOU, msgspec.structs.replace(ROTATING, name="home"), DISCOVER)
+    before = slates_after(shop)
+    shown = before["home"][:4]
+    after = slates_after(shop, *(impression(n, *shown) for n in range(2)))
+    assert before["home"] == before["for_you"]
+    assert not {*after["home"]} & {*shown}
+    assert {*shown} <= {*after["for_you"]}
+    assert {*shown} & {*after["discover"]}
 
 
-def replace_name(placement: Placement, name: str) -> Placement:
-    return msgspec.structs.replace(placement, name=name)
+def test_a_varied_slate_rotates(folder: Path) -> None:
+    shop = Shop(folder, rotating(Placement(name="for_you", at_most=AtMost(brand=9))))
+    slate = for_you(shop)
+    assert slate[0] not in for_you(shop, *(impression(n, slate[0]) for n in range(2)))
+
+
+def test_what_rests_is_shown_where_there_is_nothing_else(folder: Path) -> None:
+    shop = Shop(folder, FOR_YOU, rotating(AGAIN))
+    past = (view_at(1_000, 3), view_at(2_000, 4), view_at(START_MS, 5, "now"))
+    before = shop.slates(shop.rank(*past))["again"]
+    shown = [impression(n, before[0]) for n in range(2)]
+    ranked = shop.rank(*shown, view_at(START_MS + 60_000, 5, "now"))
+    assert shop.slates(ranked)["again"] == [*before[1:], before[0]]
+    assert ranked.scores[-1, 1, len(before) - 1] < BURIED / 2
 
 
 def test_an_item_that_the_user_takes_an_interest_in_rests_no_more(folder: Path) -> None:
-    rotating, plain = Shop(folder, ROTATING), Shop(folder, FOR_YOU)
-    slate = first_slate(rotating)
-    first_slate(plain)
-    events = (
-        *(impression(n, *slate[:2]) for n in range(2)),
-        at(START_MS + 1_000, view(1, slate[0])),
-        at(START_MS + 2_000, view(2, 7, "another session")),
-    )
-    expected = for_you(plain, *events)
-    assert slate[0] in expected
-    assert slate[1] in expected
-    assert for_you(rotating, *events)[:4] == [item for item in expected if item != slate[1]]
+    shop = Shop(folder, ROTATING)
+    first, second, *_ = for_you(shop)
+    events = (*(impression(n, first, second) for n in range(2)), view_at(START_MS + 5_000, first))
+    slot = shop.states.slots(["ann"])[0]
+    shop.rank(*events)
+    assert [shop.item_ids.id(row) for row in shop.states.columns.shown_item[slot] if row >= 0] == [second]
+    again = shop.slates(shop.rank(view_at(START_MS + 6_000, 7, "another session")))["for_you"]
+    assert first in again
+    assert second not in again
 
 
 def test_after_its_rest_an_item_is_shown_once_more_and_rests_again(folder: Path) -> None:
     shop = Shop(folder, ROTATING)
-    slate = first_slate(shop)
-    shop.rank(impression(1, slate[0]), impression(2, slate[0]))
-    assert slate[0] not in for_you(shop, at(START_MS + HOUR_MS - 1, view(1, 3)))
-    assert slate[0] in for_you(shop, at(START_MS + HOUR_MS, view(2, 3)))
-    assert slate[0] not in for_you(shop, impression(3, slate[0], ms=START_MS + HOUR_MS))
+    item = for_you(shop)[0]
+    shop.rank(*(impression(n, item) for n in range(1, 3)))
+    end_ms = START_MS + 2_000 + HOUR_MS
+    assert item not in shop.slates(shop.rank(view_at(end_ms - 1)))["for_you"]
+    assert item in shop.slates(shop.rank(view_at(end_ms)))["for_you"]
+    assert item not in for_you(shop, impression(2 + 3600, item))
 
 
-def test_an_impression_that_comes_twice_counts_once(folder: Path) -> None:
+@pytest.mark.parametrize("second", [1, 0], ids=["twice", "late"])
+def test_an_impression_that_comes_twice_or_late_does_not_count(folder: Path, second: int) -> None:
     shop = Shop(folder, ROTATING)
-    slate = first_slate(shop)
-    shop.rank(impression(1, slate[0]), impression(1, slate[0]))
-    assert slate[0] in for_you(shop, at(START_MS + 1, view(1, 3)))
+    item = for_you(shop)[0]
+    assert item in for_you(shop, impression(1, item), impression(second, item))
 
 
 def test_a_pinned_item_does_not_rest(folder: Path) -> None:
     shop = Shop(folder, ROTATING)
-    slate = first_slate(shop)
+    slate = for_you(shop)
     pins = {0: Pins(np.array([shop.item_ids.row(slate[1])], np.int32), np.array([0], np.int32))}
     shop.policy = replace(shop.policy, rules=RulesInForce(pins=pins))
-    rotated = for_you(shop, *(impression(n, *slate[:2]) for n in range(2)))
+    ranked = shop.rank(*(impression(n, *slate[:2]) for n in range(2)), view_at(START_MS + 60_000))
+    rotated = shop.slates(ranked)["for_you"]
     assert rotated[0] == slate[1]
+    assert ranked.scores[-1, 0, 0] > BURIED / 2
     assert slate[0] not in rotated
 
 
 def test_a_full_list_forgets_what_was_shown_longest_ago(folder: Path) -> None:
     shop = Shop(folder, ROTATING)
-    slate = first_slate(shop)
-    shop.rank(*(impression(n, slate[0], ms=START_MS) for n in range(2)))
-    shop.rank(*(impression(n, *slate[1:3], ms=START_MS + 1_000) for n in range(2, 4)))
-    others = [item for item in CATALOGUE if item not in slate][: SHOWN_ITEMS - 2]
-    rotated = for_you(shop, impression(5, *others, ms=START_MS + 2_000))
+    slate = for_you(shop)
+    others = [item for item in CATALOGUE if item not in slate][: IMPRESSION_ITEMS - 2]
+    shown = [*(impression(n, slate[0]) for n in (1, 2)), *(impression(n, *slate[1:3]) for n in (3, 4))]
+    rotated = for_you(shop, *shown, impression(5, *others))
     assert slate[0] in rotated
     assert not {*slate[1:3]} & {*rotated}
 
 
-def test_the_resting_candidates_are_counted(folder: Path) -> None:
+def test_a_page_of_more_items_than_there_is_room_for_does_not_displace_its_first_ones(folder: Path) -> None:
     shop = Shop(folder, ROTATING)
-    slate = first_slate(shop)
-    ranked = shop.rank(*(impression(n, *slate) for n in range(2)))
-    assert ranked.resting.tolist() == [0, len(slate)]
+    slate = for_you(shop)
+    page = [*slate, *(item for item in CATALOGUE if item not in slate)]
+    assert not {*slate[:4]} & {*for_you(shop, *(impression(n, *page) for n in (1, 2)))}
+
+
+def test_a_count_stays_at_its_maximum(folder: Path) -> None:
+    shop = Shop(folder, ROTATING)
+    item = for_you(shop)[0]
+    assert item not in for_you(shop, *(impression(n, item) for n in range(1, 258)))
+    assert shop.states.columns.shown_count[shop.states.slots(["ann"])[0]].max() == 255
+
+
+def test_the_resting_candidates_are_counted(folder: Path) -> None:
+    shop = Shop(folder, ROTATING, msgspec.structs.replace(ROTATING, name="home"), DISCOVER)
+    slate = for_you(shop)
+    ranked = shop.rank(*(impression(n, *slate) for n in (1, 2)), view_at(START_MS + 60_000))
+    assert ranked.resting.tolist() == [0, 0, 2 * len(slate)]
+
+
+@pytest.mark.parametrize("explore_places", [0, 1])
+def test_an_impression_is_not_ranked_after_and_leaves_the_slate_that_the_next_event_is_joined_with(
+    folder: Path, explore_places: int
+) -> None:
+    shown, plain = (Shop(folder, ROTATING, explore_places=explore_places) for _ in range(2))
+    slates = [for_you(shop) for shop in (shown, plain)]
+    impressions = shown.rank(*(impression(n, *slates[0]) for n in (1, 2)))
+    assert impressions.ranked.tolist() == [False, False]
+    last = slates[0][-1]
+    taken = [shop.rank(view_at(START_MS + 60_000, last)).feedback for shop in (shown, plain)]
+    assert taken[0].rank.tolist() == taken[1].rank.tolist() == [len(slates[0])]
+    assert taken[0].propensity.tolist() == taken[1].propensity.tolist()
 
 
 def test_what_a_user_was_shown_changes_nothing_else(folder: Path) -> None:
-    """Neither history, session, clock nor vector: all that was shown since may as well not have been."""
+    """Neither history, session, clock, vector nor the ids by which duplicates are found."""
     shown, plain = Shop(folder, FOR_YOU), Shop(folder, FOR_YOU)
-    for shop, events in ((shown, [impression(1, "item 7", "item 8", ms=START_MS + HOUR_MS)]), (plain, [])):
-        shop.rank(at(START_MS, view(0, 3)))
-        shop.rank(*events)
-    with_impression, without = shown.rank(late_view()), plain.rank(late_view())
-    assert_same_slates(with_impression, without)
-    for name in ("event_count", "last_ts", "session", "session_length", "vector", "recurrent"):
+    shown.rank(view_at(START_MS), *(impression(n, "item 7", "item 8") for n in range(40)))
+    plain.rank(view_at(START_MS))
+    for name in ("event_count", "last_ts", "session", "session_length", "vector", "recurrent", "recent_event", "slate"):
         np.testing.assert_array_equal(getattr(shown.states.columns, name)[0], getattr(plain.states.columns, name)[0])
+    assert shown.rank(view_at(START_MS)).duplicate.tolist() == [True]
+    assert_same_slates(*(shop.rank(view_at(START_MS + 2 * HOUR_MS, 4)) for shop in (shown, plain)))
 
 
-def late_view() -> Event:
-    return at(START_MS + 2 * HOUR_MS, view(1, 4))
+def assert_same_slates(result: RankingResult, expected: RankingResult) -> None:
+    np.testing.assert_array_equal(result.slates, expected.slates)
+    np.testing.assert_array_equal(result.scores, expected.scores)
 
 
-def assert_same_slates(one: RankingResult, other: RankingResult) -> None:
-    np.testing.assert_array_equal(one.slates, other.slates)
-    np.testing.assert_array_equal(one.scores, other.scores)
-
-
-def test_an_impression_is_ranked_after_as_every_event_is(folder: Path) -> None:
+def test_a_user_may_begin_with_an_impression(folder: Path) -> None:
     shop = Shop(folder, ROTATING)
-    ranked = shop.rank(impression(1, "item 7", "described by nobody"))
-    assert ranked.ranked.tolist() == [True]
-    assert (ranked.slate[0] >= 0).any()
-    assert ranked.unknown_item.tolist() == [False]
+    ranked = shop.rank(impression(1, "item 7", "described by nobody"), view_at(START_MS + 2_000))
+    assert ranked.ranked.tolist() == [False, True]
+    assert ranked.unknown_item.tolist() == [False, False]
+    assert len(shop.slates(ranked)["for_you"]) == 5
 
 
 def test_an_item_that_was_shown_before_it_was_described_rests_when_it_is(folder: Path) -> None:

@@ -30,7 +30,9 @@ from tests.support.layouts import LAYOUT as DEFAULT_LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 
 CATALOGUE = [f"item {n}" for n in range(60)]
-LAYOUT = DEFAULT_LAYOUT._replace(history=8, long_term_items=6, slate=5, recent_events=4, shown_items=6)
+LAYOUT = DEFAULT_LAYOUT._replace(
+    history=8, long_term_items=6, slate=5, recent_events=4, impression_items=6, disliked_items=3
+)
 USERS = ("ann", "bob", "cat")
 SAMPLES = Path(__file__).with_name("saved_states")
 
@@ -90,6 +92,8 @@ def events(count: int, seed: int = 0) -> list[Event]:
             made.append(Event(type="search", query=item, **common))
         elif n % 7 == 5:
             made.append(Event(type="view", item_id=f"nobody described {n}", session_id=f"s{n // 9}", **common))
+        elif n % 7 == 2:
+            made.append(Event(type="dislike", item_id=item, **common))
         elif n % 7 == 6:
             items = (item, *rng.choice(CATALOGUE, 2, replace=False).tolist(), f"nobody described {n}")
             made.append(Event(type="impression", shown=items, **common))
@@ -157,7 +161,10 @@ def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_long_term_i
     one = Process(folder)
     one.rank(events(60))
     small = Process(
-        folder, DEFAULT_LAYOUT._replace(history=4, long_term_items=2, slate=3, recent_events=2, shown_items=2)
+        folder,
+        DEFAULT_LAYOUT._replace(
+            history=4, long_term_items=2, slate=3, recent_events=2, impression_items=2, disliked_items=1
+        ),
     )
     small.load(one.save("ann"), "ann")
     whole, kept = one.states.slots(["ann"]), small.states.slots(["ann"])
@@ -176,8 +183,17 @@ def test_a_smaller_layout_keeps_the_newest_history_and_the_strongest_long_term_i
     )
     assert small.states.columns.session_length[kept[0]] <= 4
     shown, shown_whole = small.states.columns.shown_s[kept[0]], one.states.columns.shown_s[whole[0]]
-    assert np.array_equal(np.sort(shown), np.sort(shown_whole)[-2:])
+    newest = np.sort(np.argsort(-shown_whole.astype(np.int64), kind="stable")[:2])
+    assert shown.tolist() == shown_whole[newest].tolist()
+    counts = [process.states.columns.shown_count[slot] for process, slot in ((one, whole[0]), (small, kept[0]))]
+    assert counts[1].tolist() == counts[0][newest].tolist()
     assert shown.all()
+    disliked = [
+        [process.item_ids.label(row) for row in process.states.columns.disliked_item[slot] if row >= 0]
+        for process, slot in ((one, whole[0]), (small, kept[0]))
+    ]
+    assert disliked[1] == disliked[0][-1:]
+    assert len(disliked[0]) > 1
 
 
 def test_a_state_with_vectors_of_other_lengths_is_encoded_again_from_its_history(folder: Path) -> None:
@@ -205,6 +221,23 @@ def test_an_item_of_a_saved_state_gets_its_name_from_the_first_message_that_has_
     labels = [other.item_ids.label(row) for row in other.states.recent_items(np.array([0]), 8)[0].tolist()]
     assert set(labels) == {CATALOGUE[3], "named here", f"#{stable_hash('nowhere'):016x}"}
     assert other.save("ann") == payloads
+
+
+def test_what_was_shown_keeps_its_places_on_which_it_depends_what_is_replaced_first(folder: Path) -> None:
+    one, other = Process(folder), Process(folder, others_first=7)
+    common = {"user_id": "ann", "ts": 60_000}
+    one.rank([Event(event_id="i", type="impression", shown=(*CATALOGUE[:2], "nobody described"), **common)])
+    one.rank([Event(event_id="v", type="view", item_id=CATALOGUE[0], **common)])
+    other.load(one.save("ann"), "ann")
+    shown = other.states.columns.shown_item[0]
+    assert [other.item_ids.label(row) if row >= 0 else None for row in shown[:4]] == [
+        None,
+        CATALOGUE[1],
+        f"#{stable_hash('nobody described'):016x}",
+        None,
+    ]
+    assert other.states.columns.shown_count[0, :4].tolist() == [0, 1, 1, 0]
+    assert other.states.columns.shown_s[0, :4].tolist() == [0, 60, 60, 0]
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.msgpack")), ids=lambda path: path.stem)
@@ -250,7 +283,7 @@ def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None
     """With an id of 512 characters for each release, and vectors of 4,096 numbers."""
     largest = {
         name: int(re.findall(r"le=(\d+)", str(FIELDS[name]))[0])
-        for name in ("history_length", "own_items", "slate_size", "dedupe_window", "shown_items")
+        for name in ("history_length", "own_items", "slate_size", "dedupe_window", "impression_items", "disliked_items")
     }
     placements = tuple(Placement(name=f"{n}".rjust(32, "p"), rotation=Rotation()) for n in range(8))
     layout = StateLayout.from_settings(Settings(**largest, placements=placements))
@@ -263,7 +296,8 @@ def test_the_largest_state_that_the_settings_allow_fits_into_a_message() -> None
     columns.encoded_by[:] = columns.slate_release[:] = releases.number("é" * 512)
     items = item_ids.mentioned(f"{n}" for n in range(5000))
     lists.history_item[:], lists.long_term.item[:] = items[: layout.history], items[: layout.long_term_items]
-    columns.shown_item[:] = items[: layout.shown_items]
+    columns.shown_item[:] = items[: layout.impression_items]
+    columns.disliked_item[:] = items[: layout.disliked_items]
     columns.slate[:] = np.tile(items[: layout.slate], len(placements))
     states.overwrite(slots, StateSnapshot(columns, lists))
     [state] = save(states, slots, item_ids, releases)

@@ -23,6 +23,7 @@ ADDED_SINCE = {
     "shown_items": bytes(8),
     "shown_counts": bytes(1),
     "shown_s": bytes(4),
+    "disliked_items": bytes(8),
 }
 """Fields that both formats got after their samples were written, in their order, with values that are no defaults."""
 
