@@ -173,21 +173,3 @@ class EventLog:
     def with_items_and_searches(self) -> EventLog:
         """The events that have an item or a query: those that change a user vector."""
         return self.take((self.item != NONE) | (self.query != NONE))
-
-    def events(self) -> list[Event]:
-        """The events as messages, without refunds, because the log does not have their items. Event ids are the row
-        numbers."""
-        rows = np.flatnonzero((self.item != NONE) | (self.query != NONE))
-        return [self._event(int(row)) for row in rows]
-
-    def _event(self, row: int) -> Event:
-        item, session, query = int(self.item[row]), int(self.session[row]), int(self.query[row])
-        return Event(
-            event_id=str(row),
-            user_id=self.user_ids[self.user[row]],
-            type=EVENT_TYPES[self.type[row]],
-            item_id=None if item == NONE else self.item_ids[item],
-            query=None if query == NONE else self.queries[query],
-            ts=int(self.ts[row]),
-            session_id=None if session == NONE else str(session),
-        )

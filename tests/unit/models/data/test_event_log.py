@@ -57,18 +57,8 @@ def test_a_slice_shares_its_numbers_with_the_log() -> None:
 def test_a_log_can_be_empty() -> None:
     log = EventLog.from_events([])
     assert len(log) == 0
-    assert log.events() == []
     with pytest.raises(ValueError, match="no times"):
         log.time_at(0.5)
-
-
-def test_a_log_can_be_turned_back_into_events() -> None:
-    log = EventLog.from_events(EVENTS)
-    again = EventLog.from_events(log.events())
-    np.testing.assert_array_equal(again.ts, log.ts)
-    assert [again.item_ids[item] for item in again.item if item != NONE] == ["milk", "soup", "milk"]
-    assert again.queries == ("bread",)
-    assert again.query.tolist() == [NONE, 0, NONE, NONE]
 
 
 def test_searches_stay_in_a_log_of_other_item_numbers_and_events_about_unlisted_items_do_not() -> None:

@@ -26,6 +26,7 @@ from models.evaluation.seed_model_ranks import prediction_points_before, seed_ra
 from models.offline.offline_ranker import OfflineRanker, load_servable, neighbour_table, rank_batches, rank_events
 from models.seeds.co_visit import CoVisitSeedModel
 from tests.support.layouts import LAYOUT
+from tests.support.logged_events import events_of_log
 from tests.support.releases import live_release, write_release
 
 ITEMS = tuple(f"item {number}" for number in range(40))
@@ -67,7 +68,7 @@ def online(ranker: OfflineRanker, log: EventLog, start: int) -> tuple[np.ndarray
     """Slates and ranks of a ranker that is handed the messages: it restores, then ranks one event at a time."""
     states = UserStates(ranker.layout, ranker.live.index.dims, ranker.live.manifest.state_dims)
     slates, ranks = [], []
-    for at, event in enumerate(log.events()):
+    for at, event in enumerate(events_of_log(log)):
         batch = EventBatch.from_events([event], states.slots([event.user_id]), ranker.item_ids)
         if at < start:
             replay(states, batch)

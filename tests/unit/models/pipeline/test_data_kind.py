@@ -10,6 +10,7 @@ import pytest
 from anabranch.messages import Event
 from models.data.event_log import EventLog
 from models.pipeline.data_kind import MIN_EVENTS, KindDecision, find_kind
+from tests.support.logged_events import events_of_log
 
 DAY_MS = 86_400_000
 MINUTE_MS = 60_000
@@ -109,7 +110,7 @@ def test_a_kind_that_the_user_names_is_taken() -> None:
 def test_searches_are_no_repeats() -> None:
     events = reviews()
     with_searches = EventLog.from_events(
-        [*events.events(), *(search(f"u{user}", number) for user in range(50) for number in range(20))]
+        [*events_of_log(events), *(search(f"u{user}", number) for user in range(50) for number in range(20))]
     )
     assert find_kind(with_searches).figures["repeats"] == find_kind(events).figures["repeats"] == 0
 
