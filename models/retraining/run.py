@@ -13,15 +13,16 @@ import numpy as np
 
 from anabranch import release
 from anabranch.co_visit.table import CoVisitTable, neighbour_messages
+from anabranch.co_visit.text_prior import TextPrior
 from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, Neighbours, ReleaseNotice
-from anabranch.ranking.types import Vectors
 from anabranch.release import DataWindow, Manifest, Release
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.event_log import DAY_MS, NONE, EventLog
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.gate.release_gate import GateRule, Verdict, decide
@@ -194,10 +195,9 @@ class RetrainingRun:
                 candidate = self.train(window, folder, curve)
             manifest = self.describe(candidate, folder, window)
             gate, files = self.gate_window(window.gate_from), Release(folder, manifest)
-            texts = item_text_vectors(files, self.items, self.settings.data_dir)
-            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
+            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], candidate.text_neighbours)
             published = {} if self.settings.live_neighbours else topics_io.read_neighbours(self.settings)
-            harm = self.harm_of_co_visits(window, texts, published)
+            harm = self.harm_of_co_visits(window, candidate.text_neighbours, published)
             table = gate.fitted(co_visit) if harm is None else gate.published(published)
             earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
             paired = gate.rank(files, ComparedWith(co_visit, table, candidate.seed_models, earlier, propensity))
@@ -262,13 +262,13 @@ class RetrainingRun:
                 curve=curve,
             )
 
-    def fit_co_visits(self, events: EventLog, text_vectors: Vectors | None) -> CoVisitModel:
-        """The co-visit model of some events; the text vectors are those of the items."""
+    def fit_co_visits(self, events: EventLog, texts: TextPrior) -> CoVisitModel:
+        """The co-visit model of some events; `texts` are the neighbours by text of the items."""
         with self.bar("Co-visit table", len(events)) as advance:
-            return self.candidate_config.co_visit_model(text_vectors).fit(events, advance)
+            return self.candidate_config.co_visit_model(texts).fit(events, advance)
 
     def harm_of_co_visits(
-        self, window: DataWindow, text_vectors: Vectors, published: Mapping[str, Neighbours]
+        self, window: DataWindow, texts: TextPrior, published: Mapping[str, Neighbours]
     ) -> Interval | None:
         """What newer co-visits do to the incumbent, if they lower its figures by more than a margin; else None.
 
@@ -279,7 +279,7 @@ class RetrainingRun:
         if table is None or self.incumbent is None or self.settings.live_neighbours:
             return None
         split_ms = (max(window.gate_from, table.learned_until_ms) + window.gate_to) // 2
-        newer = self.fit_co_visits(self.events.split(split_ms)[0], text_vectors)
+        newer = self.fit_co_visits(self.events.split(split_ms)[0], texts)
         return self.gate_window(split_ms).harm_of(newer, published)
 
     def gate_window(self, from_ms: int) -> GateWindow:
@@ -306,7 +306,7 @@ class RetrainingRun:
             log.warning("co-visit table: the published one stays until a gate finds that a newer one does no harm")
             return None
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
-        co_visit = self.fit_co_visits(self.events, texts)
+        co_visit = self.fit_co_visits(self.events, text_neighbours(self.candidate_config.co_visits, texts))
         table = co_visit.table(self.neighbours)
         change = self.compare_with_published(table, co_visit, topics_io.read_neighbours(self.settings))
         self.publish_neighbours(table)

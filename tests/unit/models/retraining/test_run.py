@@ -16,6 +16,7 @@ from msgspec import structs
 
 from anabranch import release
 from anabranch.co_visit.table import neighbour_messages
+from anabranch.co_visit.text_prior import NO_TEXTS
 from anabranch.messages import Event, Item, Neighbours
 from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.inference.item_encoder import TextEncoder
@@ -44,7 +45,6 @@ from tests.support.releases import write_release
 
 ITEMS = [Item(item_id=f"item {number}", title=f"item {number}") for number in range(40)]
 GATE_FROM = 300
-TEXTS = np.zeros((len(ITEMS), 16), np.float32)
 LAYOUTS = {
     "of the defaults": {},
     "small": {"slate_size": 5, "history_length": 3, "own_items": 2},
@@ -98,7 +98,7 @@ def run(folder: Path, incumbent: Release, **settings: Any) -> RetrainingRun:
 def ranked(this: RetrainingRun, candidate: Release, earlier: Sequence[Release] = ()) -> PairedRanks:
     """The gate's window, ranked."""
     gate = this.gate_window(GATE_FROM)
-    co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
+    co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], NO_TEXTS)
     return gate.rank(candidate, ComparedWith(co_visit, gate.fitted(co_visit), earlier=earlier))
 
 
@@ -183,7 +183,7 @@ def in_rounds(tmp_path: Path) -> RetrainingRun:
 
 def published(this: RetrainingRun, events: EventLog) -> dict[str, Neighbours]:
     """The rows of the co-visit table of some events."""
-    table = this.fit_co_visits(events, TEXTS).table(20)
+    table = this.fit_co_visits(events, NO_TEXTS).table(20)
     return {row.item_id: row for row in neighbour_messages(table, this.events.item_ids, 0)}
 
 
@@ -194,7 +194,7 @@ def shuffled(log: EventLog) -> EventLog:
 
 def test_a_co_visit_table_that_lowers_the_incumbents_figures_is_found(in_rounds: RetrainingRun) -> None:
     before, gate = in_rounds.events.split(500)[0], in_rounds.gate_window(500)
-    good, bad = (in_rounds.fit_co_visits(log, TEXTS) for log in (before, shuffled(before)))
+    good, bad = (in_rounds.fit_co_visits(log, NO_TEXTS) for log in (before, shuffled(before)))
     harm = gate.harm_of(bad, published(in_rounds, before))
     assert harm is not None
     assert harm.high < 0
@@ -217,11 +217,11 @@ def test_new_co_visits_are_tried_on_events_that_neither_table_has_learned(
     monkeypatch.setattr(GateWindow, "harm_of", harm_of)
     monkeypatch.setattr(RetrainingRun, "fit_co_visits", lambda this, events, texts: fitted.append(events))
     window = DataWindow(train_from=0, order_from=200, gate_from=GATE_FROM, gate_to=700, events=720)
-    in_rounds.harm_of_co_visits(window, TEXTS, {})
+    in_rounds.harm_of_co_visits(window, NO_TEXTS, {})
     assert not tried, "what the published table has learned is not known"
     for learned_until_ms in (GATE_FROM, 600):
         PublishedCoVisits(learned_until_ms=learned_until_ms).write(in_rounds.settings.data_dir / "reshare")
-        in_rounds.harm_of_co_visits(window, TEXTS, {})
+        in_rounds.harm_of_co_visits(window, NO_TEXTS, {})
     assert tried == [(500, 500), (650, 650)]
 
 
@@ -231,7 +231,7 @@ def test_where_the_neighbours_job_publishes_the_table_a_run_neither_publishes_on
     sent: list[int] = []
     monkeypatch.setattr(run_module.topics_io, "publish_neighbours", lambda settings, rows, advance: sent.append(1))
     live = replace(in_rounds, settings=msgspec.structs.replace(in_rounds.settings, live_neighbours=True))
-    co_visit = live.fit_co_visits(live.events, None)
+    co_visit = live.fit_co_visits(live.events, NO_TEXTS)
     live.publish_neighbours(co_visit.table(20))
     assert live.publish_all_co_visits() is None
     assert live.compare_with_published(co_visit.table(20), co_visit, {}) is None
@@ -253,7 +253,7 @@ def test_once_a_table_is_held_back_the_published_one_stays_until_a_gate_lets_ano
     PublishedCoVisits.hold_newer_back(in_rounds.job_folder)
     assert in_rounds.publish_all_co_visits() is None
     assert len(sent) == 1
-    in_rounds.publish_neighbours(in_rounds.fit_co_visits(in_rounds.events, None).table(20))
+    in_rounds.publish_neighbours(in_rounds.fit_co_visits(in_rounds.events, NO_TEXTS).table(20))
     assert in_rounds.publish_all_co_visits() is not None, "a gate let one through"
 
 
