@@ -306,13 +306,12 @@ def run_all(
 
     Example: anabranch bench all --json bench.json
     """
-    from rich.console import Console
-
+    from anabranch.console import output_console
     from anabranch.harness.bench.figures.table import BenchAllConfig, measure, show
     from anabranch.indented_json import write_json
 
     figures = measure(BenchAllConfig(data_dir.resolve(), releases, repeats, small, only or ()))
-    show(figures, Console())
+    show(figures, output_console())
     if json is not None:
         write_json(json, figures)
 

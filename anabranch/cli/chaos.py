@@ -36,9 +36,8 @@ def command(
 
     Example: anabranch chaos --minutes 5 --kills 20 --random-seed 1 --json chaos.json
     """
-    from rich.console import Console
-
     from anabranch.cli.options import settings_of
+    from anabranch.console import output_console
     from anabranch.harness.chaos.report import show
     from anabranch.harness.chaos.run import ChaosOptions, run
     from anabranch.harness.environment.command import prepare_command
@@ -48,7 +47,7 @@ def command(
     settings = settings_of(ctx, data_dir=str(folder), releases_dir=str(folder / "releases"))
     options = ChaosOptions(minutes, kills, random_seed, rankers, brokers, rate, households, releases)
     prepare_command()
-    console = Console()
+    console = output_console()
     result = run(options, settings, console)
     show(result, console)
     if json is not None:

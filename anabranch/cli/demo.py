@@ -85,9 +85,8 @@ def command(
     """
     import time
 
-    from rich.console import Console
-
     from anabranch.cli.options import settings_of
+    from anabranch.console import output_console
     from anabranch.harness.demo.report import show
     from anabranch.harness.demo.run import DemoOptions, run
     from anabranch.harness.environment.command import prepare_command
@@ -121,7 +120,7 @@ def command(
         load = _load_files(files, _given(division), full)
     options = DemoOptions(load, random_seed, Pace.parse(speed), bootstrap_servers, kind.value if kind else None)
     prepare_command()
-    console = Console()
+    console = output_console()
     summary = run(options, settings, console)
     target = data_dir / "summary.json"
     write_json(target, summary.as_json())

@@ -117,9 +117,9 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
 
     Example: anabranch inspect state --json
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from anabranch.console import output_console
     from anabranch.inspection.state_sizes import measure
     from anabranch.kafka import clients
 
@@ -140,19 +140,20 @@ def show_state(ctx: typer.Context, json: Annotated[bool, typer.Option("--json", 
     table.add_row("bytes per user, in memory, at most", f"{sizes['memory_bytes_per_user_at_most']:,}")
     table.add_row("users in memory, at most (max_users)", f"{sizes['max_users']:,}")
     table.add_row("bytes of all users in memory, at most", f"{sizes['memory_bytes_at_most']:,}")
-    Console().print(table)
+    output_console().print(table)
 
 
 def _show_reasons(placement: str, reasons: list[ToldReason]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from anabranch.console import output_console
 
     table = Table("place", "item", "why", title=placement, title_justify="left", show_lines=True)
     for place, reason in enumerate(reasons, start=1):
         name, why = f"{reason.item_id}\n{reason.title}".rstrip(), "\n".join([*reason.because, _score_of(reason)])
         table.add_row(str(place), escape(name), escape(why))
-    Console().print(table)
+    output_console().print(table)
 
 
 def _score_of(reason: ToldReason) -> str:

@@ -24,9 +24,10 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
     Example: anabranch releases list
     """
     import msgspec
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
+
+    from anabranch.console import output_console
 
     rows = _rows(settings_of(ctx))
     if json:
@@ -36,7 +37,7 @@ def list_releases(ctx: typer.Context, json: Json = False) -> None:
     for row in rows:
         cells = (row["release"], row["status"], moment(row["ts"]), row["parent"], row["folder"], row["reason"])
         table.add_row(*(escape(text or "") for text in cells))
-    Console().print(table)
+    output_console().print(table)
 
 
 @app.command()

@@ -71,10 +71,10 @@ def list_rules(ctx: typer.Context, json: Json = False) -> None:
     import time
 
     import msgspec
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from anabranch.console import output_console
     from anabranch.kafka import clients
     from anabranch.kafka.rule_topic import read_rules
 
@@ -89,7 +89,7 @@ def list_rules(ctx: typer.Context, json: Json = False) -> None:
     for rule in rules:
         cells = (rule.rule_id, *_described(rule), _span(rule, now_ms), rule.note)
         table.add_row(*map(escape, cells))
-    Console().print(table)
+    output_console().print(table)
 
 
 @app.command()
@@ -232,10 +232,10 @@ def _show_slates(
     """A table for each placement; items that moved or came are bold."""
     from itertools import zip_longest
 
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
+    from anabranch.console import output_console
     from anabranch.inspection.item_titles import read_titles
 
     titles = read_titles(settings, {item for slates in (before, after) for slate in slates.values() for item in slate})
@@ -244,4 +244,4 @@ def _show_slates(
         for place, (old, new) in enumerate(zip_longest(was, after[placement], fillvalue=""), start=1):
             cells = [escape(f"{item}  {titles.get(item, '')}".rstrip()) for item in (old, new)]
             table.add_row(str(place), cells[0], cells[1] if old == new else f"[bold]{cells[1]}[/bold]")
-        Console().print(table)
+        output_console().print(table)

@@ -40,8 +40,7 @@ def command(
 
     Example: anabranch share --data ../shared/data/diginetica --protocol sessions --out .anabranch/releases/diginetica
     """
-    from rich.console import Console
-
+    from anabranch.console import output_console
     from anabranch.errors import UsageError
     from anabranch.progress_bar import bar
     from anabranch.release import report_path
@@ -72,7 +71,7 @@ def command(
         release, report, cost = make_release(benchmark, out, settings.data_dir, progress, curve=curve)
     page = report_path(settings.data_dir, out.name)
     write(Report(release.manifest, report), page)
-    console = Console()
+    console = output_console()
     console.print(f"{release.folder}: {', '.join(report.seeds)} shared by {report.strategy['name']}", highlight=False)
     console.print(f"{cost.seconds:.0f} s, {cost.cpu_seconds:.0f} s of CPU, {cost.peak_bytes / 2**30:.1f} GiB at most")
     console.print(f"Report on the training: {page}", highlight=False)

@@ -26,12 +26,11 @@ def command(
 
     Example: anabranch standalone
     """
-    from rich.console import Console
-
+    from anabranch.console import output_console
     from anabranch.harness.environment.command import prepare_command
     from anabranch.harness.standalone import StandaloneOptions, run
     from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(ctx, bootstrap_servers=bootstrap_servers)
     prepare_command()
-    run(StandaloneOptions(bootstrap_servers, reshare_every), settings, Console(), stop_on_signals())
+    run(StandaloneOptions(bootstrap_servers, reshare_every), settings, output_console(), stop_on_signals())

@@ -76,9 +76,9 @@ def list_topics(ctx: typer.Context) -> None:
 
     Example: anabranch --topic-prefix shop. topics list
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from anabranch.console import output_console
     from anabranch.kafka.topics import Topics
 
     table = Table("topic", "partitions", "cleanup", "other settings")
@@ -86,4 +86,4 @@ def list_topics(ctx: typer.Context) -> None:
         configs = dict(topic.configs)
         cleanup = configs.pop("cleanup.policy")
         table.add_row(topic.name, str(topic.partitions), cleanup, "\n".join(f"{k}={v}" for k, v in configs.items()))
-    Console().print(table)
+    output_console().print(table)

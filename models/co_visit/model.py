@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from anabranch.co_visit.counts import CoVisitCounts, Visits
 from anabranch.co_visit.shares import summed_shares, table_rows
 from anabranch.co_visit.table import CoVisitTable
-from anabranch.co_visit.text_prior import NO_TEXTS
+from anabranch.co_visit.text_prior import NO_TEXTS, TextPrior
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from models.co_visit.scored_items import ScoredItems
-from models.co_visit.text_neighbours import text_prior
 from models.data.event_log import NONE, EventLog
 from models.data.unusual_users import unusual_users
 
@@ -31,12 +30,12 @@ class CoVisitModel:
         self,
         rule: CoVisitRule | None = None,
         scoring: CoVisitScoring | None = None,
-        text_vectors: NDArray[np.float32] | None = None,
+        texts: TextPrior = NO_TEXTS,
     ) -> None:
-        """With text vectors [C, T] of the catalogue, whose rows are item numbers, the rule's `text_prior` is added."""
+        """With the items' neighbours by text, see `text_neighbours`, the rule's `text_prior` is added."""
         self.rule = rule or CoVisitRule()
         self.scoring = scoring or CoVisitScoring()
-        self._texts = NO_TEXTS if text_vectors is None or not self.rule.text_prior else text_prior(text_vectors)
+        self._texts = texts if self.rule.text_prior else NO_TEXTS
         self._counts = CoVisitCounts(self.rule)
         self.unusual_users: frozenset[int] = frozenset()
         """Users who leave no trace in the counts. They have slates like others."""

@@ -17,6 +17,7 @@ from anabranch.messages import Item
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import DataWindow, Release, digests, write
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.catalogue_join import join_catalogue
 from models.data.datasets import leave_one_out, sessions
 from models.data.event_log import NONE, EventLog, NotEnoughData
@@ -222,8 +223,9 @@ def peak_bytes() -> int:
 
 def published_co_visits(benchmark: OfflineBenchmark, release: Release, cache: Path) -> CoVisitTable:
     """The co-visit table of the events for training. Only a release's text vectors have a part in it."""
-    texts = item_text_vectors(release, benchmark.items, cache, benchmark.config.threads)
-    return benchmark.config.co_visit_model(texts).fit(benchmark.train_log).table(benchmark.config.policy.neighbours)
+    config = benchmark.config
+    texts = text_neighbours(config.co_visits, item_text_vectors(release, benchmark.items, cache, config.threads))
+    return config.co_visit_model(texts).fit(benchmark.train_log).table(config.policy.neighbours)
 
 
 def offline_ranker(

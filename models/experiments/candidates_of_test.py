@@ -1,13 +1,17 @@
-"""How often a test's items are among the candidates of the served path, and which sources propose them."""
+"""The candidates of the served path on a test: which sources propose its items, and how varied the slates are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from anabranch.ranking.types import Mask
 from models.data.sequences import Positions
 from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark, rows_of_test_users
+from models.experiments.variety_of_test import SlateCategories, variety_by_placement
+from models.metrics.slate_variety import SlateVariety
 from models.offline.candidate_coverage import CandidateCoverage, ProposedItems
 from models.offline.offline_ranker import OfflineRanker
 from models.offline.ranking_lists import CandidateBatch, candidates_before
@@ -17,21 +21,46 @@ MOST_EVENTS = 10_000
 """Of a larger test as many are drawn at random."""
 
 
+@dataclass(frozen=True)
+class CandidatesOfTest:
+    """What the candidates before the events of a test are like, and the slates that are made of them."""
+
+    coverage: dict[str, CandidateCoverage]
+    """By slice, and over all events as `all`."""
+    variety: dict[str, SlateVariety]
+    """Of the slates of each placement; empty if none is varied."""
+
+
 def candidates_of_test(
     benchmark: OfflineBenchmark, ranker: OfflineRanker, tested: BenchmarkRanks, done: Advance = lambda n: None
-) -> dict[str, CandidateCoverage]:
-    """By slice, and over all events as `all`. Calls `done(n)` after every n events of the test and of its past."""
+) -> CandidatesOfTest:
+    """Measure the candidates. Calls `done(n)` after every n events of the test and of its users' past."""
     item = ranker.item_ids.rows(benchmark.log.item_ids)[tested.item]
-    parts, events = [], []
-    for event, batch in batches_of_test(benchmark, ranker, tested, done):
-        parts.append(ProposedItems.of_queries(batch.candidates, item[event]))
+    is_varied = any(placement.is_varied for placement in ranker.policy.placements)
+    events, proposed, categories = [], [], list[SlateCategories]()
+    for event, batch in _batches_of_test(benchmark, ranker, tested, done):
         events.append(event)
-    proposed, drawn = ProposedItems.concatenate(parts), np.concatenate(events)
-    slices = {name: mask[drawn] for name, mask in tested.slices.items()}
-    return {"all": proposed.coverage(), **proposed.coverage_by_slice(slices)}
+        proposed.append(ProposedItems.of_queries(batch.candidates, item[event]))
+        if is_varied:
+            categories.append(SlateCategories.of_queries(ranker, batch.queries))
+    return CandidatesOfTest(
+        coverage=_coverage(proposed, np.concatenate(events), tested.slices),
+        variety=variety_by_placement(categories, ranker.policy.placement_names),
+    )
 
 
-def batches_of_test(
+def _coverage(
+    parts: Sequence[ProposedItems], event: Positions, slices: Mapping[str, Mask]
+) -> dict[str, CandidateCoverage]:
+    """Of what was proposed before these events of the test, whose slices have a mask [M] of its events each."""
+    proposed = ProposedItems.concatenate(parts)
+    return {
+        "all": proposed.coverage(),
+        **proposed.coverage_by_slice({name: mask[event] for name, mask in slices.items()}),
+    }
+
+
+def _batches_of_test(
     benchmark: OfflineBenchmark, ranker: OfflineRanker, tested: BenchmarkRanks, done: Advance
 ) -> Iterator[tuple[Positions, CandidateBatch]]:
     """The candidates before `MOST_EVENTS` of the test's M events, and which of these each batch is for."""

@@ -30,7 +30,7 @@ from models.experiments.choices import EvaluationProtocol, WeeklyUpdate
 from models.experiments.continual import Period, run_periods
 from models.experiments.input_data import Division, InputFiles, read_benchmark, read_weeks
 from models.experiments.parts import Part, choose_parts
-from models.experiments.variety_of_test import cost_of_variety, variety_of_test
+from models.experiments.variety_of_test import cost_of_variety
 from models.metrics.ranking import Ranks
 from models.offline.offline_ranker import OfflineRanker, item_text_vectors, rank_events
 from models.pipeline.baselines import make_baselines
@@ -103,8 +103,6 @@ class Evaluation:
                 tested = bench.rank_test(benchmark, ranker, advance)
             with bar("Candidates of the test", None) as advance:
                 candidates = candidates_of_test(benchmark, ranker, tested, advance)
-            with bar("Variety of the slates", None) as advance:
-                variety = variety_of_test(benchmark, ranker, tested, advance)
             texts = item_text_vectors(trained.release, benchmark.items, self.data_dir)
             without = dict(self._without(parts, benchmark, ranker, trained.provisional))
         seed_models = dict(self._rank_by_seed_models(benchmark, tested, texts))
@@ -114,11 +112,11 @@ class Evaluation:
             **trained.summary,
             **({} if self.division.train_on is None else {"rows": self.division.train_on.value}),
             **_quality(tested.rank, tested),
-            "candidates": msgspec.to_builtins(candidates),
+            "candidates": msgspec.to_builtins(candidates.coverage),
             "placements": msgspec.to_builtins(
                 quality_by_placement(tested.ranks[:, 1:], ranker.policy.placements[1:], tested.slices["repeat"])
             ),
-            "variety": msgspec.to_builtins(variety),
+            "variety": msgspec.to_builtins(candidates.variety),
             "cost_of_variety": msgspec.to_builtins(cost_of_variety(ranker.policy, tested)),
             "seeds": {name: _comparison(tested, ranks) for name, ranks in seed_models.items()},
             "without": {

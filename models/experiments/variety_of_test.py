@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from anabranch.ranking.item_classes import Classes
 from anabranch.ranking.pipeline.slates import make_slates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.types import Hashes, Rows
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 from models.evaluation.summaries import ImprovementByCutoff, improvement_by_cutoff
-from models.experiments.benchmark import BenchmarkRanks, OfflineBenchmark
-from models.experiments.candidates_of_test import batches_of_test
+from models.experiments.benchmark import BenchmarkRanks
 from models.metrics.slate_variety import SlateVariety
 from models.offline.offline_ranker import OfflineRanker
-from models.stages import Advance
 
 
-def variety_of_test(
-    benchmark: OfflineBenchmark, ranker: OfflineRanker, tested: BenchmarkRanks, done: Advance = lambda n: None
-) -> dict[str, SlateVariety]:
-    """Of each placement, if one is varied. Calls `done(n)` after every n events of the test and of its past."""
-    if not any(placement.is_varied for placement in ranker.policy.placements):
+class SlateCategories(NamedTuple):
+    """Categories of items; `NO_NAME`: no item, or one without a category."""
+
+    slates: Hashes
+    """[n, P, slate] of n slates for each of P placements"""
+    histories: Hashes
+    """[n, H] of the users' newest items"""
+
+    @classmethod
+    def of_queries(cls, ranker: OfflineRanker, queries: UserSnapshots) -> SlateCategories:
+        """Of the slates that are made for n queries."""
+        slates = make_slates(
+            ranker.live, ranker.neighbours, queries, ranker.policy, ranker.layout, lap=lambda stage: None
+        )
+        return cls(_categories(ranker, slates.items), _categories(ranker, queries.recent))
+
+
+def variety_by_placement(parts: Sequence[SlateCategories], names: Sequence[str]) -> dict[str, SlateVariety]:
+    """The variety of the slates of all parts, by the names of the P placements; empty without parts."""
+    if not parts:
         return {}
-    slates, histories = list[Hashes](), list[Hashes]()
-    for _, batch in batches_of_test(benchmark, ranker, tested, done):
-        policy, layout, queries = ranker.policy, ranker.layout, batch.queries
-        ranked = make_slates(ranker.live, ranker.neighbours, queries, policy, layout, lambda stage: None)
-        slates.append(_categories(ranker, ranked.items))
-        histories.append(_categories(ranker, queries.recent))
-    of_placements, history = np.concatenate(slates), np.concatenate(histories)
-    return {
-        name: SlateVariety.of_slates(of_placements[:, number], history)
-        for number, name in enumerate(ranker.policy.placement_names)
-    }
+    slates = np.concatenate([part.slates for part in parts])
+    histories = np.concatenate([part.histories for part in parts])
+    return {name: SlateVariety.of_slates(slates[:, number], histories) for number, name in enumerate(names)}
 
 
 def cost_of_variety(policy: Policy, tested: BenchmarkRanks) -> dict[str, ImprovementByCutoff]:

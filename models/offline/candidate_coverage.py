@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +70,7 @@ class ProposedItems:
         return ProposedItems(self.by[events], self.candidates[events])
 
     @classmethod
-    def concatenate(cls, parts: list[ProposedItems]) -> ProposedItems:
+    def concatenate(cls, parts: Sequence[ProposedItems]) -> ProposedItems:
         """Those of all parts, in order."""
         return cls(np.concatenate([part.by for part in parts]), np.concatenate([part.candidates for part in parts]))
 

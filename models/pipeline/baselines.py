@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from models.co_visit.text_neighbours import text_neighbours
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
 from models.knn.session_knn import SessionKnn
 from models.knn.user_knn import UserKnn
@@ -13,7 +14,7 @@ from models.seeds.seed_model import Vectors
 BASELINES: dict[str, Callable[[ReleaseCandidateConfig, Vectors | None], Baseline]] = {
     "popularity": lambda config, text_vectors: Popularity(),
     "personal_frequency": lambda config, text_vectors: PersonalFrequency(),
-    "co_visit": lambda config, text_vectors: config.co_visit_model(text_vectors),
+    "co_visit": lambda config, text_vectors: config.co_visit_model(text_neighbours(config.co_visits, text_vectors)),
     "session_knn": lambda config, text_vectors: SessionKnn(config.session_knn),
     "user_knn": lambda config, text_vectors: UserKnn(config.user_knn),
 }

@@ -12,13 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anabranch.co_visit import text_prior
+from anabranch.co_visit.text_prior import NO_TEXTS, TextPrior
+from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import Item
 from anabranch.ranking.inference.item_encoder import item_numbers, item_text
+from anabranch.ranking.types import Vectors
 from anabranch.release import Release
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.event_log import EventLog
 from models.data.sequences import Sequences
 from models.networks.text_transformer import text_vectors
-from models.pipeline.config import PipelineInputs
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from models.sharing.strategy import TrainingData
 from models.sharing.teachers import Teachers
 from models.stages import Done
@@ -45,27 +50,39 @@ class Catalogue:
     """Item id → number of its residual. A child's items keep their parent's numbers; new ones follow."""
     child: bool
     query_vectors: NDArray[np.float32] | None = None  # [Q, T]; None: the log has no searches
+    text_neighbours: TextPrior = NO_TEXTS
+    """Of the C items, which every count of their co-visits has; none if the rule of co-visits has no `text_prior`."""
 
     @classmethod
-    def read(cls, inputs: PipelineInputs, folder: Path, cache: Path, threads: int, done: Done) -> Self:
+    def read(
+        cls, inputs: PipelineInputs, folder: Path, cache: Path, config: ReleaseCandidateConfig, done: Done
+    ) -> Self:
         """Encode all texts, of searches too, by the folder's text transformer, and number the items of the log.
 
-        Writes the numbers of items and domains into `folder`. `cache` holds text vectors between runs.
+        Writes the numbers of items and domains, and the neighbours by text, into `folder`. `cache` holds text vectors
+        between runs.
         """
         texts = [*map(item_text, inputs.items), *inputs.catalogue.texts]
         queries = inputs.log.queries
         unique = max(len(set(texts)) + len(queries), 1)
-        vectors = text_vectors(texts, folder, cache, threads, lambda n: done(n / unique))
-        query_vectors = None
-        if queries:
-            query_vectors = text_vectors(queries, folder, cache / QUERY_CACHE, threads, lambda n: done(n / unique))
+
+        def embed(texts: Sequence[str], cache: Path) -> Vectors:
+            return text_vectors(texts, folder, cache, config.threads, lambda n: done(n / unique))
+
+        vectors = embed(texts, cache)
+        query_vectors = embed(queries, cache / QUERY_CACHE) if queries else None
         item_ids = tuple(item.item_id for item in inputs.items)
-        inherited = item_numbers(inputs.parent) if inputs.parent else {}
-        numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.with_items().item)])
-        (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
-        domains = _number_domains(inputs.items, inputs.parent, folder)
         of_items, of_versions = vectors[: len(item_ids)], vectors[len(item_ids) :]
-        return cls(item_ids, of_items, of_versions, domains, numbers, inputs.parent is not None, query_vectors)
+        return cls(
+            item_ids=item_ids,
+            text_vectors=of_items,
+            version_text_vectors=of_versions,
+            domains=_number_domains(inputs.items, inputs.parent, folder),
+            numbers=_number_items(inputs, item_ids, folder),
+            child=inputs.parent is not None,
+            query_vectors=query_vectors,
+            text_neighbours=_find_text_neighbours(item_ids, of_items, config.co_visits, folder),
+        )
 
     def training_data(self, log: EventLog, teachers: Teachers | None, new_since_ms: int) -> TrainingData:
         """What an encoder is trained on, from a part of the pipeline's log with its searches. `new_since_ms`: see
@@ -80,6 +97,22 @@ class Catalogue:
             domains=self.domains,
             query_vectors=None if self.query_vectors is None else torch.from_numpy(self.query_vectors),
         )
+
+
+def _find_text_neighbours(item_ids: Sequence[str], text_vectors: Vectors, rule: CoVisitRule, folder: Path) -> TextPrior:
+    """The neighbours by text of items; writes them into `folder` if the rule of co-visits has them."""
+    neighbours = text_neighbours(rule, text_vectors)
+    if rule.text_prior:
+        text_prior.write(folder, item_ids, neighbours)
+    return neighbours
+
+
+def _number_items(inputs: PipelineInputs, item_ids: Sequence[str], folder: Path) -> dict[str, int]:
+    """The numbers of the residuals of the log's items. Writes them into `folder`."""
+    inherited = item_numbers(inputs.parent) if inputs.parent else {}
+    numbers = _extend_numbers(inherited, [item_ids[item] for item in np.unique(inputs.log.with_items().item)])
+    (folder / ITEMS).write_bytes(msgspec.json.encode(numbers))
+    return numbers
 
 
 def _number_domains(items: Sequence[Item], parent: Release | None, folder: Path) -> NDArray[np.int64] | None:

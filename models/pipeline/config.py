@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from anabranch.co_visit.text_prior import TextPrior
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.input_files.times import as_iso
 from anabranch.messages import Item
@@ -25,7 +26,7 @@ from models.networks.text_transformer import TextConfig
 from models.offline.catalogue_history import CatalogueHistory
 from models.seeds.als import AlsSeedModel
 from models.seeds.co_visit import CoVisitSeedModel
-from models.seeds.seed_model import SeedModel, Vectors
+from models.seeds.seed_model import SeedModel
 from models.seeds.sequence import SequenceSeedModel
 from models.seeds.text import TextSeedModel
 from models.sharing.strategies.rank_distillation import RankDistillation
@@ -169,20 +170,20 @@ class ReleaseCandidateConfig:
             co_visits=replace(self.co_visits, min_users=settings.min_pair_users),
         )
 
-    def co_visit_model(self, text_vectors: Vectors | None) -> CoVisitModel:
-        """An untrained co-visit model, whose table is published. The text vectors [C, T] are those of the catalogue."""
-        return CoVisitModel(self.co_visits, self.policy.co_visit_scoring, text_vectors)
+    def co_visit_model(self, texts: TextPrior) -> CoVisitModel:
+        """An untrained co-visit model, whose table is published. `texts` are the catalogue's neighbours by text."""
+        return CoVisitModel(self.co_visits, self.policy.co_visit_scoring, texts)
 
-    def co_visit_seed_model(self) -> CoVisitSeedModel:
+    def co_visit_seed_model(self, texts: TextPrior | None = None) -> CoVisitSeedModel:
         """The co-visit seed model, by the same rule. It learns from pairs of few users too, which are not published,
-        and from at least as many neighbours as are.
+        and from at least as many neighbours as are. `texts`: see `CoVisitSeedModel`.
         """
         width = max(CoVisitSeedModel.width, self.policy.neighbours)
-        return CoVisitSeedModel(self.co_visits, self.policy.co_visit_scoring, width=width)
+        return CoVisitSeedModel(self.co_visits, self.policy.co_visit_scoring, width=width, texts=texts)
 
-    def all_seed_models(self) -> list[SeedModel]:
-        """The co-visit seed model and the configured ones, none of them fitted."""
-        return [self.co_visit_seed_model(), *self.seed_models(self)]
+    def all_seed_models(self, texts: TextPrior | None = None) -> list[SeedModel]:
+        """The co-visit seed model and the configured ones, none of them fitted. `texts`: see `CoVisitSeedModel`."""
+        return [self.co_visit_seed_model(texts), *self.seed_models(self)]
 
     @property
     def uses_seed_models(self) -> bool:

@@ -47,7 +47,7 @@ def fit_seed_models(
     inputs: PipelineInputs, catalogue: Catalogue, config: ReleaseCandidateConfig, stages: Stages
 ) -> FittedSeedModels:
     """Fit the co-visit model and, if a later stage needs them, the configured seed models, and their earlier fits."""
-    log, text_vectors = inputs.before, catalogue.text_vectors
+    log, text_vectors, texts = inputs.before, catalogue.text_vectors, catalogue.text_neighbours
     co_visit = config.co_visit_seed_model()
     others = _teaching(config.seed_models(config), config) if config.uses_seed_models else []
     with stages(f"seed {co_visit.name}") as done:
@@ -62,7 +62,7 @@ def fit_seed_models(
         return FittedSeedModels(teach, served, None)
     ends = fold_ends(log, inputs.new_since_ms if inputs.parent else 0, config.distillation.folds)
     with stages("teachers") as done:
-        folds = fit_folds(lambda: _teaching(config.all_seed_models(), config), log, ends, text_vectors, done)
+        folds = fit_folds(lambda: _teaching(config.all_seed_models(texts), config), log, ends, text_vectors, done)
     teachers = Teachers([*folds, Fold(inputs.order_from_ms, teach)], config.rules)
     return FittedSeedModels(teach, served, teachers)
 
@@ -71,7 +71,7 @@ def count_co_visits(
     log: EventLog, catalogue: Catalogue, config: ReleaseCandidateConfig, done: Done = lambda share: None
 ) -> CoVisitModel:
     """The co-visits of a log as serving counts them: with the searches, which continue a session."""
-    model = config.co_visit_model(catalogue.text_vectors)
+    model = config.co_visit_model(catalogue.text_neighbours)
     return model.fit(log, lambda events: done(events / len(log)))
 
 

@@ -11,11 +11,11 @@ import msgspec
 import torch
 from safetensors.torch import save_file
 
+from anabranch.co_visit.text_prior import NO_TEXTS, TextPrior
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.pipeline.features import FEATURES
 from anabranch.release import PURCHASE_HEAD, DataWindow, Manifest, Release, ReleasePolicy
-from models.co_visit.text_neighbours import write_text_neighbours
 from models.data.purchase_examples import NoPurchaseHead
 from models.evaluation.seed_comparison import ComparisonPoints, SeedComparison, compare_seed_models
 from models.networks.onnx_export import export_encoder, export_purchase_head
@@ -80,6 +80,8 @@ class ReleaseCandidate:
     """Each seed model compared with the shared ranking; None if it was not measured."""
     seed_models: Sequence[SeedModel] = ()
     """Those that it learned from, fitted to the events before the list ranker's window."""
+    text_neighbours: TextPrior = NO_TEXTS
+    """Of the items, with which its co-visits were counted."""
     provisional: OfflineRanker | None = None
     """The ranker whose candidates trained the list ranker, if the configuration keeps it."""
 
@@ -139,7 +141,8 @@ def make_release_candidate(
     inputs = inputs.numbered_by_catalogue()
 
     _export_text_transformer(inputs, folder, config, stages)
-    catalogue = _read_catalogue(inputs, folder, cache, config, stages)
+    with stages("text vectors") as done:
+        catalogue = Catalogue.read(inputs, folder, cache, config, done)
     seed_models = fit_seed_models(inputs, catalogue, config, stages)
     search = search_sharing(inputs, catalogue, seed_models, config, stages)
     config = config if search is None else search.config
@@ -180,6 +183,7 @@ def make_release_candidate(
         candidates=list_ranker.candidates,
         seed_comparison=comparison,
         seed_models=seed_models.models,
+        text_neighbours=catalogue.text_neighbours,
         provisional=ranker if config.keep_provisional else None,
     )
 
@@ -197,16 +201,6 @@ def _export_text_transformer(
             return
         for name in ("text.onnx", "tokenizer.json"):
             (folder / name).write_bytes(inputs.parent.read(name))
-
-
-def _read_catalogue(
-    inputs: PipelineInputs, folder: Path, cache: Path, config: ReleaseCandidateConfig, stages: Stages
-) -> Catalogue:
-    """Read the catalogue, and write the neighbours by text that its co-visits have."""
-    with stages("text vectors") as done:
-        catalogue = Catalogue.read(inputs, folder, cache, config.threads, done)
-        write_text_neighbours(folder, catalogue.item_ids, catalogue.text_vectors, config.co_visits)
-    return catalogue
 
 
 def _compare_seed_models(

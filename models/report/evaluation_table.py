@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from anabranch.console import output_console
 from models.report.prequential_table import format_interval, format_leads, prequential_table
 
 COLUMNS = (("recall", 10), ("ndcg", 10), ("recall", 20), ("mrr", 20))
@@ -15,7 +15,7 @@ COLUMNS = (("recall", 10), ("ndcg", 10), ("recall", 20), ("mrr", 20))
 
 def show(results: Mapping[str, Any]) -> None:
     """Print the results of any protocol."""
-    console = Console()
+    console = output_console()
     if "prequential" in results:
         console.print(prequential_table(results["prequential"]))
         for line in format_leads(results["prequential"]):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anabranch.kafka import clients
 from anabranch.kafka.release_topic import read_release_notices
@@ -57,7 +57,7 @@ class RunCallbacks:
     missed: Callable[[int], None] = lambda records: None
     """Called with the number of records that retention had deleted unread."""
     table_change: Callable[[TableChange], None] = lambda change: None
-    """Called with what the published co-visit table changes."""
+    """Called with what every new co-visit table does to the published one."""
 
 
 def run_once(
@@ -79,7 +79,7 @@ def run_once(
         callbacks.missed(_collect(settings, workspace.store, bar))
         notices = read_release_notices(settings)
         run = RetrainingRun.open(settings, workspace, config, bar, notices.live)
-        return _run(run, notices, curves, callbacks)
+        return _run(replace(run, show_table_change=callbacks.table_change), notices, curves)
 
 
 def publish_co_visits(settings: Settings, config: JobConfig, bar: Bar) -> None:
@@ -108,7 +108,7 @@ def _warn_without_neighbours(run: RetrainingRun, notices: ReleaseNotices) -> Non
         )
 
 
-def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve, callbacks: RunCallbacks) -> RunResult:
+def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve) -> RunResult:
     """The steps after the collection. No other run announces a release while this one has the workspace."""
     started = time.monotonic()
     _warn_without_neighbours(run, notices)
@@ -119,15 +119,10 @@ def _run(run: RetrainingRun, notices: ReleaseNotices, curves: OpenCurve, callbac
         notices.add(bootstrap)
         run = run.with_incumbent(bootstrap)
     try:
-        gated = run.gate_candidate(run.split_windows(notices), notices, curves)
-        change, waiting_for = gated.table_change, None
+        gated, waiting_for = run.gate_candidate(run.split_windows(notices), notices, curves), None
     except NotEnoughData as error:
         if bootstrap is None:
-            change = run.publish_all_co_visits()
-            if change is not None:
-                callbacks.table_change(change)
+            run.publish_all_co_visits()
             raise
-        gated, change, waiting_for = None, None, str(error)
-    if change is not None:
-        callbacks.table_change(change)
+        gated, waiting_for = None, str(error)
     return RunResult(run.kind, len(run.events), time.monotonic() - started, bootstrap, gated, waiting_for)

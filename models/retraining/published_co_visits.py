@@ -1,15 +1,27 @@
-"""What the retraining job remembers of the co-visit table that it published."""
+"""The co-visit tables that the retraining job publishes, and what it remembers of the published one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from anabranch.co_visit.table import CoVisitTable
 from anabranch.durable_files import create_folder, write_durably
+from models.co_visit.drift import TableChange
 
 FILE = "co_visits.json"
+
+
+@dataclass(frozen=True)
+class NewCoVisits:
+    """A co-visit table of all events."""
+
+    table: CoVisitTable
+    change: TableChange
+    """What it does to the published one."""
 
 
 class PublishedCoVisits(Struct, frozen=True, kw_only=True):

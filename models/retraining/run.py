@@ -12,16 +12,17 @@ import msgspec
 import numpy as np
 
 from anabranch import release
-from anabranch.co_visit.table import CoVisitTable, neighbour_messages
+from anabranch.co_visit.table import neighbour_messages
+from anabranch.co_visit.text_prior import TextPrior
 from anabranch.errors import AnabranchError
 from anabranch.kafka.release_topic import announce, go_live, read_release_notices
 from anabranch.messages import Item, Neighbours, ReleaseNotice
-from anabranch.ranking.types import Vectors
 from anabranch.release import DataWindow, Manifest, Release
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange, kept_share
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.event_log import DAY_MS, NONE, EventLog
 from models.evaluation.off_policy import ExposedEvents, exposure_estimate
 from models.gate.release_gate import GateRule, Verdict, decide
@@ -40,7 +41,7 @@ from models.report.page import write
 from models.report.report import Report
 from models.retraining import topics_io
 from models.retraining.announcements import gated_notice, release_notice
-from models.retraining.published_co_visits import PublishedCoVisits
+from models.retraining.published_co_visits import NewCoVisits, PublishedCoVisits
 from models.retraining.servable_releases import earlier_releases, open_incumbent
 from models.retraining.windows import WindowLengths, require_users, split_windows
 from models.retraining.workspace import Workspace
@@ -74,7 +75,6 @@ class GatedRelease:
     candidate: ReleaseCandidate
     verdict: Verdict
     report_path: Path
-    table_change: TableChange | None
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,8 @@ class RetrainingRun:
     """The live release; None if there is none that this version can serve."""
     unservable: str | None = None
     """Why the live release cannot serve, if it cannot."""
+    show_table_change: Callable[[TableChange], None] = lambda change: None
+    """Called with what every new co-visit table does to the published one."""
 
     @classmethod
     def open(
@@ -194,10 +196,9 @@ class RetrainingRun:
                 candidate = self.train(window, folder, curve)
             manifest = self.describe(candidate, folder, window)
             gate, files = self.gate_window(window.gate_from), Release(folder, manifest)
-            texts = item_text_vectors(files, self.items, self.settings.data_dir)
-            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], texts)
+            co_visit = self.fit_co_visits(self.events.split(window.gate_from)[0], candidate.text_neighbours)
             published = {} if self.settings.live_neighbours else topics_io.read_neighbours(self.settings)
-            harm = self.harm_of_co_visits(window, texts, published)
+            harm = self.harm_of_co_visits(window, candidate.text_neighbours, published)
             table = gate.fitted(co_visit) if harm is None else gate.published(published)
             earlier, propensity = earlier_releases(self.settings, notices), self.workspace.store.propensities()
             paired = gate.rank(files, ComparedWith(co_visit, table, candidate.seed_models, earlier, propensity))
@@ -211,19 +212,16 @@ class RetrainingRun:
             manifest_sha256 = release.write(folder, manifest)
 
         report_path = release.report_path(self.settings.data_dir, manifest.id)
-        new = co_visit.table(self.neighbours)
-        change = self.compare_with_published(new, co_visit, published, harm)
-        write(Report(manifest, candidate, verdict, self.rule, change), report_path)
-        if harm is None:
+        new = None if self.settings.live_neighbours else self.compare_with_published(co_visit, published, harm)
+        write(Report(manifest, candidate, verdict, self.rule, None if new is None else new.change), report_path)
+        if new is not None:
             self.publish_neighbours(new)
-        else:
-            PublishedCoVisits.hold_newer_back(self.job_folder)
         notice = gated_notice(manifest, manifest_sha256, verdict, notices.live)
         if verdict.accepted:
             go_live(self.settings, notice, notices.live)
         else:
             announce(self.settings, notice)
-        return GatedRelease(notice, candidate, verdict, report_path, change)
+        return GatedRelease(notice, candidate, verdict, report_path)
 
     def _require_no_other_announcement(self, notices: ReleaseNotices) -> None:
         """Raise `ReleasesChanged` if the live release, or the gate's last window, is not what this run began with."""
@@ -262,13 +260,13 @@ class RetrainingRun:
                 curve=curve,
             )
 
-    def fit_co_visits(self, events: EventLog, text_vectors: Vectors | None) -> CoVisitModel:
-        """The co-visit model of some events; the text vectors are those of the items."""
+    def fit_co_visits(self, events: EventLog, texts: TextPrior) -> CoVisitModel:
+        """The co-visit model of some events; `texts` are the neighbours by text of the items."""
         with self.bar("Co-visit table", len(events)) as advance:
-            return self.candidate_config.co_visit_model(text_vectors).fit(events, advance)
+            return self.candidate_config.co_visit_model(texts).fit(events, advance)
 
     def harm_of_co_visits(
-        self, window: DataWindow, text_vectors: Vectors, published: Mapping[str, Neighbours]
+        self, window: DataWindow, texts: TextPrior, published: Mapping[str, Neighbours]
     ) -> Interval | None:
         """What newer co-visits do to the incumbent, if they lower its figures by more than a margin; else None.
 
@@ -279,7 +277,7 @@ class RetrainingRun:
         if table is None or self.incumbent is None or self.settings.live_neighbours:
             return None
         split_ms = (max(window.gate_from, table.learned_until_ms) + window.gate_to) // 2
-        newer = self.fit_co_visits(self.events.split(split_ms)[0], text_vectors)
+        newer = self.fit_co_visits(self.events.split(split_ms)[0], texts)
         return self.gate_window(split_ms).harm_of(newer, published)
 
     def gate_window(self, from_ms: int) -> GateWindow:
@@ -295,44 +293,38 @@ class RetrainingRun:
             catalogue=self.catalogue,
         )
 
-    def publish_all_co_visits(self) -> TableChange | None:
+    def publish_all_co_visits(self) -> None:
         """Publish the co-visit table of all events, by what serves; nothing if there are no events about items, where
         `anabranch neighbours` does, or if the newest gate held a table back: only a gate can find that it does no harm.
         """
         if self.settings.live_neighbours or not (self.events.item != NONE).any():
-            return None
+            return
         table_before = PublishedCoVisits.read(self.job_folder)
         if table_before is not None and table_before.is_held_back:
             log.warning("co-visit table: the published one stays until a gate finds that a newer one does no harm")
-            return None
+            return
         texts = None if self.parent is None else item_text_vectors(self.parent, self.items, self.settings.data_dir)
-        co_visit = self.fit_co_visits(self.events, texts)
-        table = co_visit.table(self.neighbours)
-        change = self.compare_with_published(table, co_visit, topics_io.read_neighbours(self.settings))
-        self.publish_neighbours(table)
-        return change
+        co_visit = self.fit_co_visits(self.events, text_neighbours(self.candidate_config.co_visits, texts))
+        self.publish_neighbours(self.compare_with_published(co_visit, topics_io.read_neighbours(self.settings)))
 
     def compare_with_published(
-        self,
-        table: CoVisitTable,
-        co_visit: CoVisitModel,
-        published: Mapping[str, Neighbours],
-        harm: Interval | None = None,
-    ) -> TableChange | None:
-        """What the table does to the published one; None where `anabranch neighbours` publishes another."""
-        if self.settings.live_neighbours:
-            return None
+        self, co_visit: CoVisitModel, published: Mapping[str, Neighbours], harm: Interval | None = None
+    ) -> NewCoVisits:
+        """The table of a co-visit model of all events, and what it does to the published one."""
+        table = co_visit.table(self.neighbours)
         share = kept_share(published, neighbour_messages(table, self.events.item_ids, topics_io.now_ms()))
         change = TableChange(share, len(co_visit.unusual_users), harm)
         log.log(logging.INFO if harm is None else logging.WARNING, "co-visit table: %s", change)
-        return change
+        self.show_table_change(change)
+        return NewCoVisits(table, change)
 
-    def publish_neighbours(self, table: CoVisitTable) -> None:
-        """Publish the co-visit table of all events, whatever the gate decides, unless `anabranch neighbours` does."""
-        if self.settings.live_neighbours:
+    def publish_neighbours(self, new: NewCoVisits) -> None:
+        """Publish a co-visit table, whatever the gate decides of a release; hold one back that does harm."""
+        if new.change.harm is not None:
+            PublishedCoVisits.hold_newer_back(self.job_folder)
             return
-        rows = neighbour_messages(table, self.events.item_ids, topics_io.now_ms())
-        with self.bar("Publish neighbours", len(table.item)) as advance:
+        rows = neighbour_messages(new.table, self.events.item_ids, topics_io.now_ms())
+        with self.bar("Publish neighbours", len(new.table.item)) as advance:
             topics_io.publish_neighbours(self.settings, rows, advance)
         PublishedCoVisits(learned_until_ms=int(self.events.ts[-1]) + 1).write(self.job_folder)
 

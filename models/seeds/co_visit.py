@@ -8,9 +8,11 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from anabranch.co_visit.table import CoVisitTable
+from anabranch.co_visit.text_prior import TextPrior
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.co_visit_scoring import CoVisitScoring
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts
 from models.seeds.seed_model import TopK, Vectors, top_k_items
@@ -28,10 +30,13 @@ class CoVisitSeedModel:
     width: int = 64
     """Neighbours per item."""
     name: str = "co_visit"
+    texts: TextPrior | None = None
+    """Neighbours by text of the items that it is fitted to; None: they are found from the text vectors."""
 
     def fit(self, log: EventLog, text_vectors: Vectors, done: Done) -> None:
         """Count the log's co-visits, with the text prior of the rule, and learn from them."""
-        model = CoVisitModel(self.rule, self.scoring, text_vectors)
+        texts = text_neighbours(self.rule, text_vectors) if self.texts is None else self.texts
+        model = CoVisitModel(self.rule, self.scoring, texts)
         self.learn_from(model.fit(log, lambda events: done(events / len(log))), len(text_vectors))
 
     def learn_from(self, counted: CoVisitModel, items: int) -> None:

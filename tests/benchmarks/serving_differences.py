@@ -15,6 +15,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from anabranch.co_visit.text_prior import NO_TEXTS
 from anabranch.placements import EACH_CLASS
 from anabranch.ranking.pipeline.feedback import NO_SLATE
 from anabranch.ranking.pipeline.rank import rank
@@ -67,7 +68,7 @@ class Shop:
         rules = SlateRules.from_settings(DEFAULTS, release.manifest.policy)
         item_ids, width = ItemVocabulary(), rules.policy.neighbours
         live = load_servable(release, item_ids, items, cache)
-        table = preset("baskets").co_visit_model(None).fit(log.take(slice(0, start))).table(width)
+        table = preset("baskets").co_visit_model(NO_TEXTS).fit(log.take(slice(0, start))).table(width)
         neighbours = neighbour_table(table, item_ids, log, width)
         return cls(log, start, OfflineRanker(live, neighbours, item_ids, rules.policy, rules.layout))
 
@@ -101,7 +102,7 @@ def by_batch(shop: Shop) -> Iterator[str]:
 def ranks_with_table(shop: Shop, is_live: bool) -> Ranks:
     """Ranks [M, P] with the co-visit table of the events before, or with one that follows the events."""
     ranker, before = shop.placed, shop.log.take(slice(0, shop.start))
-    width, model = ranker.policy.neighbours, preset("baskets").co_visit_model(None).fit(before)
+    width, model = ranker.policy.neighbours, preset("baskets").co_visit_model(NO_TEXTS).fit(before)
     playback, table, after = Playback(ranker, before), ranker.neighbours, shop.log.take(slice(shop.start, None))
     ranks, counted = list[Ranks](), 0
     for batch in event_batches(after, playback.states, ranker.item_ids, EVENTS_OF_A_TABLE, shop.start + 1):

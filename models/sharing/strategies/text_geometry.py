@@ -43,13 +43,13 @@ class TextGeometry:
     @torch.no_grad()
     def prepare(self, encoder: SharedEncoder, data: TrainingData, random: np.random.Generator, done: Done) -> None:
         """Whiten the catalogue's distinct texts. Without texts nothing changes."""
-        texts = np.unique(data.text_vectors.numpy(), axis=0)
+        texts = data.text_vectors.numpy()
         if not texts.any():
             return
         encoder.item.residual_dropout = self.residual_dropout
         if data.new_since_ms:
             return
-        mean, matrix = whitening(texts, encoder.config.white_dims)
+        mean, matrix = whitening(np.unique(texts, axis=0), encoder.config.white_dims)
         encoder.item.text_mean.copy_(mean)
         encoder.item.whitening[:, : matrix.shape[1]] = matrix  # text vectors may have fewer dimensions
         encoder.item.draw_residuals()

@@ -8,7 +8,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from anabranch.cli.bench_options import (
     BENCH_DIR,
@@ -23,6 +22,7 @@ from anabranch.cli.bench_options import (
     Releases,
     Repeats,
 )
+from anabranch.console import output_console
 from anabranch.errors import AnabranchError
 from anabranch.harness.bench.fixture import FixtureOptions, open_fixture
 from anabranch.harness.environment.command import prepare_command
@@ -57,7 +57,7 @@ def main(
     options = FixtureOptions(households, random_seed, releases, items)
     with open_fixture(settings, options) as fixture:
         figures = run(fixture, PeersConfig(repeats, events, peer_events, batch, update, rate, seconds))
-    show(figures, Console())
+    show(figures, output_console())
     if json is not None:
         write_json(json, figures)
 

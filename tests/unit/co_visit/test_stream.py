@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from anabranch.co_visit import text_prior
 from anabranch.co_visit.stream import CoVisitStream, StreamLimits
 from anabranch.co_visit.table import CoVisitTable, neighbour_messages
 from anabranch.co_visit.unusual_activity import MIN_EVENTS
@@ -16,7 +17,7 @@ from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import Event
 from anabranch.release import Release, digests
 from models.co_visit.model import CoVisitModel
-from models.co_visit.text_neighbours import write_text_neighbours
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.event_log import EventLog
 from tests.support.releases import write_release
 
@@ -82,7 +83,7 @@ def test_impressions_change_no_count() -> None:
 def with_texts(folder: Path, item_ids: Sequence[str], rule: CoVisitRule, texts: NDArray[np.float32]) -> Release:
     """A release that has the neighbours of these items by text."""
     manifest = write_release(folder, "r1", item_ids)
-    write_text_neighbours(folder, item_ids, texts, rule)
+    text_prior.write(folder, item_ids, text_neighbours(rule, texts))
     return Release(folder, msgspec.structs.replace(manifest, files=digests(folder)))
 
 
@@ -93,7 +94,8 @@ def test_with_the_text_neighbours_of_a_release_the_table_is_that_of_a_model_with
     texts = np.random.default_rng(5).normal(size=(len(catalogue), 8)).astype(np.float32)
     texts[25] = 0
     log = EventLog.from_events(events, catalogue)
-    expected = list(neighbour_messages(CoVisitModel(rule, text_vectors=texts).fit(log).table(20), log.item_ids, 0))
+    model = CoVisitModel(rule, texts=text_neighbours(rule, texts)).fit(log)
+    expected = list(neighbour_messages(model.table(20), log.item_ids, 0))
     stream = learned(events[:150], CoVisitStream(rule, LIMITS))
     visited = {stream.item_ids[item] for item in stream.read_texts(with_texts(tmp_path / "r1", catalogue, rule, texts))}
     assert visited == {event.item_id for event in events[:150]}

@@ -12,6 +12,7 @@ from anabranch.co_visit_scoring import CoVisitScoring
 from anabranch.messages import UNKNOWN_REPEAT_RATE, Event
 from models.co_visit.model import CoVisitModel
 from models.co_visit.scored_items import top_items
+from models.co_visit.text_neighbours import text_prior
 from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.data.unusual_users import MIN_EVENTS
 
@@ -64,12 +65,12 @@ def test_an_item_is_never_its_own_neighbour() -> None:
     assert shares(co_visit, BREAD) == {MILK: 1.0}
 
 
-TEXTS = np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[[3, 4, 5, 6]] / 4
+TEXTS = text_prior(np.eye(8, dtype=np.float32)[[0, 0, 1, 2]] + np.eye(8, dtype=np.float32)[[3, 4, 5, 6]] / 4)
 """BREAD and MILK have similar texts."""
 
 
 def test_a_similar_text_counts_as_the_priors_co_visits() -> None:
-    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0), text_vectors=TEXTS)
+    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0), texts=TEXTS)
     for user in range(3):
         co_visit.learn(user, BREAD, ts=0, session=user)
         co_visit.learn(user, SOUP, ts=0, session=user)
@@ -77,14 +78,14 @@ def test_a_similar_text_counts_as_the_priors_co_visits() -> None:
 
 
 def test_without_a_prior_texts_have_no_effect() -> None:
-    co_visit = CoVisitModel(PLAIN, text_vectors=TEXTS)
+    co_visit = CoVisitModel(PLAIN, texts=TEXTS)
     for item in (BREAD, SOUP):
         co_visit.learn(ANN, item, ts=0, session=1)
     assert shares(co_visit, BREAD) == {SOUP: 1.0}
 
 
 def test_the_prior_has_the_weight_of_the_newest_visits() -> None:
-    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0), text_vectors=TEXTS)
+    co_visit = CoVisitModel(replace(PLAIN, text_prior=1.0), texts=TEXTS)
     for session, ts in enumerate([0, 2 * WEEK_MS]):
         co_visit.learn(session, BREAD, ts, session)
         co_visit.learn(session, SOUP, ts, session)
@@ -215,7 +216,7 @@ def test_a_pair_is_a_neighbour_only_once_three_people_made_it(users: int, neighb
 
 
 def test_the_neighbours_that_a_text_gives_need_no_users() -> None:
-    co_visit = CoVisitModel(CoVisitRule(text_prior=1.0), text_vectors=TEXTS)
+    co_visit = CoVisitModel(CoVisitRule(text_prior=1.0), texts=TEXTS)
     visit_together(co_visit, 1, BREAD, SOUP)
     assert set(shares(co_visit, BREAD)) == {MILK}
 

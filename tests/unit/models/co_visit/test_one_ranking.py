@@ -16,6 +16,7 @@ from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import text_neighbours
 from models.data.event_log import EventColumns, EventLog
 from models.data.sequences import Sequences
 from models.offline.offline_ranker import neighbour_table
@@ -57,7 +58,7 @@ def config_of(kind: Kind) -> ReleaseCandidateConfig:
 def served_order(config: ReleaseCandidateConfig, events: EventLog, recent: list[int], k: int) -> list[int]:
     """Items by the feature `co_visit_recent` of a user with these newest items."""
     item_ids = ItemVocabulary()
-    table = config.co_visit_model(TEXTS).fit(events).table(config.policy.neighbours)
+    table = config.co_visit_model(text_neighbours(config.co_visits, TEXTS)).fit(events).table(config.policy.neighbours)
     rows = item_ids.rows(events.item_ids)
     index = ItemIndex(4)
     index.upsert(rows, np.ones((ITEMS, 4), np.float32), np.ones(ITEMS, np.bool_))
@@ -74,7 +75,7 @@ def served_order(config: ReleaseCandidateConfig, events: EventLog, recent: list[
 @pytest.mark.parametrize("kind", ["sessions", "histories", "long_histories", "baskets"])
 def test_baseline_seed_and_served_feature_rank_alike(kind: Kind) -> None:
     config, events, k = config_of(kind), log(), 12
-    baseline = config.co_visit_model(TEXTS).fit(events)
+    baseline = config.co_visit_model(text_neighbours(config.co_visits, TEXTS)).fit(events)
     seed = config.co_visit_seed_model()
     seed.fit(events, TEXTS, lambda share: None)
     sequences = Sequences.from_log(events)

@@ -6,6 +6,7 @@ import pytest
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.forward_decay import MAX_EXPONENT, ForwardDecay
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import text_prior
 from models.data.event_log import EventColumns, EventLog
 from models.evaluation.baselines import Baseline, PersonalFrequency, Popularity
 
@@ -47,9 +48,9 @@ def test_a_co_visit_table_of_many_centuries_is_that_of_the_newest_events() -> No
         EventColumns(ones * 0, items, ones, years * YEAR_MS, ones), user_ids=("u",), item_ids=tuple("abcdef")
     )
     texts = np.repeat(np.eye(2, 4), 3, axis=0) + np.random.default_rng(0).normal(scale=0.01, size=(6, 4))
-    rule = CoVisitRule(text_prior=5.0, window=3)
-    whole = CoVisitModel(rule, text_vectors=texts.astype(np.float32)).fit(log).table(3)
-    newest = CoVisitModel(rule, text_vectors=texts.astype(np.float32)).fit(log.split(7850 * YEAR_MS)[1]).table(3)
+    rule, neighbours = CoVisitRule(text_prior=5.0, window=3), text_prior(texts.astype(np.float32))
+    whole = CoVisitModel(rule, texts=neighbours).fit(log).table(3)
+    newest = CoVisitModel(rule, texts=neighbours).fit(log.split(7850 * YEAR_MS)[1]).table(3)
     of_both = [0, 2]  # rows of the items of the newest events
     assert whole.popularity == pytest.approx([*newest.popularity[:1], 0, *newest.popularity[1:]], abs=1e-6)
     assert (whole.neighbours[of_both] == newest.neighbours).all()

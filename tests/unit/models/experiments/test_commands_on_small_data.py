@@ -147,6 +147,9 @@ def test_an_evaluation_says_how_varied_slates_are_and_what_a_varied_placement_co
     assert cost["varied"]["recall_at_20"]["difference"] == pytest.approx(lost)
     assert cost["varied"]["recall_at_20"]["low"] <= lost <= 0, "the next item is always the best one"
     assert "Categories of slates" in done.output
+    titles = [line.split(":")[0] for line in done.output.splitlines() if ": finished" in line]
+    assert titles[-2:] == ["Rank the test", "Candidates of the test"], "candidates and slates are measured together"
+    assert "divergence from the user's" in done.output, "a table is not cut where the output is no terminal"
 
 
 def test_of_items_with_one_id_the_last_row_counts(workplace: Workplace) -> None:

@@ -17,7 +17,7 @@ from anabranch.text_embedding_cache import FOLDER
 from models.data.event_log import EventLog
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
 from models.pipeline.catalogue import QUERY_CACHE, Catalogue
-from models.pipeline.config import PipelineInputs
+from models.pipeline.config import PipelineInputs, ReleaseCandidateConfig
 from tests.support.releases import write_release
 
 ITEMS = [Item(item_id="lamp", title="a lamp"), Item(item_id="desk", title="a desk")]
@@ -36,7 +36,7 @@ def inputs() -> PipelineInputs:
 
 
 def read(inputs: PipelineInputs, folder: Path) -> Catalogue:
-    return Catalogue.read(inputs, folder, folder.parent, 1, lambda share: None)
+    return Catalogue.read(inputs, folder, folder.parent, ReleaseCandidateConfig(threads=1), lambda share: None)
 
 
 def test_each_text_has_the_vector_of_the_folders_transformer(tmp_path: Path, inputs: PipelineInputs) -> None:

@@ -13,13 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from anabranch import release
-from anabranch.co_visit.text_prior import TEXT_NEIGHBOURS
+from anabranch.co_visit.text_prior import TEXT_NEIGHBOURS, TextPrior
 from anabranch.co_visit_rule import CoVisitRule
 from anabranch.messages import EVENT_TYPES, Item
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.pipeline.features import FEATURES
+from anabranch.ranking.types import Vectors
 from anabranch.release import PURCHASE_HEAD, Release, UnverifiedRelease
+from models.co_visit import text_neighbours
 from models.co_visit.model import CoVisitModel
+from models.co_visit.text_neighbours import text_prior
 from models.data.event_log import DAY_MS, NONE, EventColumns, EventLog
 from models.data.purchase_examples import PurchaseExampleConfig
 from models.networks.encoder import EncoderConfig, SharedEncoder
@@ -263,3 +266,22 @@ def test_text_neighbours_are_a_file_where_the_co_visit_rule_has_a_text_prior(log
         config = replace(CONFIG, co_visits=CoVisitRule(text_prior=prior), comparison_points=0)
         make_release_candidate(inputs, folder, cache=tmp_path / "cache", config=config)
         assert (folder / TEXT_NEIGHBOURS).exists() == bool(prior)
+
+
+def test_neighbours_by_text_are_found_once_in_a_training(
+    log: EventLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For their file, the co-visits that serve, and the seed model's fit to each fold of the teachers."""
+    found: list[TextPrior] = []
+
+    def counted(text_vectors: Vectors) -> TextPrior:
+        found.append(text_prior(text_vectors))
+        return found[-1]
+
+    monkeypatch.setattr(text_neighbours, "text_prior", counted)
+    config = replace(CONFIG, co_visits=CoVisitRule(text_prior=3.0), comparison_points=0)
+    assert config.distillation is not None
+    inputs = PipelineInputs(log, ITEMS, HALF_MS)
+    candidate = make_release_candidate(inputs, tmp_path / "made", cache=tmp_path, config=config)
+    assert len(found) == 1
+    assert candidate.text_neighbours is found[0]

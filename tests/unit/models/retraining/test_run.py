@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,14 @@ import pytest
 from msgspec import structs
 
 from anabranch import release
-from anabranch.co_visit.table import neighbour_messages
+from anabranch.co_visit.table import CoVisitTable, neighbour_messages
+from anabranch.co_visit.text_prior import NO_TEXTS
 from anabranch.messages import Event, Item, Neighbours
 from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.inference.item_encoder import TextEncoder
 from anabranch.ranking.types import Vectors
 from anabranch.ranking.user_state.layout import StateLayout
-from anabranch.release import DataWindow, Release
+from anabranch.release import DataWindow, Manifest, Release
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
 from models.co_visit.drift import TableChange
@@ -30,21 +31,25 @@ from models.data.event_log import EventLog
 from models.data.event_store import EventStore
 from models.evaluation.contenders import PairedRanks
 from models.gate.window import ComparedWith, GateWindow
+from models.metrics.bootstrap import Interval
 from models.offline.catalogue_history import CatalogueHistory, ItemVersion
 from models.pipeline.config import PipelineInputs
 from models.pipeline.data_kind import KindDecision
 from models.pipeline.presets import preset
+from models.pipeline.release_candidate import ReleaseCandidate
 from models.retraining import run as run_module
 from models.retraining.announcements import release_notice
-from models.retraining.published_co_visits import PublishedCoVisits
+from models.retraining.folder_lock import locked
+from models.retraining.published_co_visits import NewCoVisits, PublishedCoVisits
 from models.retraining.run import JobConfig, RetrainingRun
 from models.retraining.servable_releases import earlier_releases
 from models.retraining.workspace import Workspace
+from models.training_curves import no_curves
 from tests.support.releases import write_release
+from tests.support.reports import report
 
 ITEMS = [Item(item_id=f"item {number}", title=f"item {number}") for number in range(40)]
 GATE_FROM = 300
-TEXTS = np.zeros((len(ITEMS), 16), np.float32)
 LAYOUTS = {
     "of the defaults": {},
     "small": {"slate_size": 5, "history_length": 3, "own_items": 2},
@@ -98,7 +103,7 @@ def run(folder: Path, incumbent: Release, **settings: Any) -> RetrainingRun:
 def ranked(this: RetrainingRun, candidate: Release, earlier: Sequence[Release] = ()) -> PairedRanks:
     """The gate's window, ranked."""
     gate = this.gate_window(GATE_FROM)
-    co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], TEXTS)
+    co_visit = this.fit_co_visits(this.events.split(GATE_FROM)[0], NO_TEXTS)
     return gate.rank(candidate, ComparedWith(co_visit, gate.fitted(co_visit), earlier=earlier))
 
 
@@ -183,7 +188,7 @@ def in_rounds(tmp_path: Path) -> RetrainingRun:
 
 def published(this: RetrainingRun, events: EventLog) -> dict[str, Neighbours]:
     """The rows of the co-visit table of some events."""
-    table = this.fit_co_visits(events, TEXTS).table(20)
+    table = this.fit_co_visits(events, NO_TEXTS).table(20)
     return {row.item_id: row for row in neighbour_messages(table, this.events.item_ids, 0)}
 
 
@@ -194,7 +199,7 @@ def shuffled(log: EventLog) -> EventLog:
 
 def test_a_co_visit_table_that_lowers_the_incumbents_figures_is_found(in_rounds: RetrainingRun) -> None:
     before, gate = in_rounds.events.split(500)[0], in_rounds.gate_window(500)
-    good, bad = (in_rounds.fit_co_visits(log, TEXTS) for log in (before, shuffled(before)))
+    good, bad = (in_rounds.fit_co_visits(log, NO_TEXTS) for log in (before, shuffled(before)))
     harm = gate.harm_of(bad, published(in_rounds, before))
     assert harm is not None
     assert harm.high < 0
@@ -217,44 +222,90 @@ def test_new_co_visits_are_tried_on_events_that_neither_table_has_learned(
     monkeypatch.setattr(GateWindow, "harm_of", harm_of)
     monkeypatch.setattr(RetrainingRun, "fit_co_visits", lambda this, events, texts: fitted.append(events))
     window = DataWindow(train_from=0, order_from=200, gate_from=GATE_FROM, gate_to=700, events=720)
-    in_rounds.harm_of_co_visits(window, TEXTS, {})
+    in_rounds.harm_of_co_visits(window, NO_TEXTS, {})
     assert not tried, "what the published table has learned is not known"
     for learned_until_ms in (GATE_FROM, 600):
         PublishedCoVisits(learned_until_ms=learned_until_ms).write(in_rounds.settings.data_dir / "reshare")
-        in_rounds.harm_of_co_visits(window, TEXTS, {})
+        in_rounds.harm_of_co_visits(window, NO_TEXTS, {})
     assert tried == [(500, 500), (650, 650)]
 
 
-def test_where_the_neighbours_job_publishes_the_table_a_run_neither_publishes_one_nor_compares_it(
-    in_rounds: RetrainingRun, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of rows of each co-visit table that is published; none was before."""
+    rows_of_tables: list[int] = []
+
+    def publish(settings: Settings, rows: Iterable[Neighbours], advance: object) -> None:
+        rows_of_tables.append(len(list(rows)))
+
+    monkeypatch.setattr(run_module.topics_io, "publish_neighbours", publish)
+    monkeypatch.setattr(run_module.topics_io, "read_neighbours", lambda settings: {})
+    return rows_of_tables
+
+
+@pytest.fixture
+def can_gate(in_rounds: RetrainingRun, monkeypatch: pytest.MonkeyPatch) -> Iterator[RetrainingRun]:
+    """A run whose release candidate is not trained, and not announced."""
+
+    def describe(this: RetrainingRun, candidate: ReleaseCandidate, folder: Path, window: DataWindow) -> Manifest:
+        folder.rmdir()
+        return write(folder, 1, gate_from=window.gate_from, gate_to=window.gate_to).manifest
+
+    monkeypatch.setattr(RetrainingRun, "train", lambda *_: report().candidate)
+    monkeypatch.setattr(RetrainingRun, "describe", describe)
+    monkeypatch.setattr(run_module, "read_release_notices", lambda settings: ReleaseNotices())
+    for name in ("announce", "go_live"):
+        monkeypatch.setattr(run_module, name, lambda *_: None)
+    folder = in_rounds.settings.data_dir
+    with locked(folder / "lock", "tests") as lock:
+        yield replace(in_rounds, workspace=Workspace(folder / "releases", EventStore.open(folder / "rounds"), lock))
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_a_run_makes_a_co_visit_table_of_all_events_only_where_it_publishes_it(
+    can_gate: RetrainingRun, sent: list[int], is_live: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[int] = []
-    monkeypatch.setattr(run_module.topics_io, "publish_neighbours", lambda settings, rows, advance: sent.append(1))
+    """The gate ranks with the table of the events before its window."""
+    tables, changes = list[CoVisitTable](), list[TableChange]()
+    make_table = CoVisitModel.table
+
+    def counted(self: CoVisitModel, width: int) -> CoVisitTable:
+        tables.append(make_table(self, width))
+        return tables[-1]
+
+    monkeypatch.setattr(CoVisitModel, "table", counted)
+    settings = msgspec.structs.replace(can_gate.settings, live_neighbours=is_live)
+    window = DataWindow(train_from=0, order_from=20, gate_from=GATE_FROM, gate_to=719, events=720)
+    this = replace(can_gate, settings=settings, show_table_change=changes.append)
+    this.gate_candidate(window, ReleaseNotices(), no_curves)
+    assert len(tables) == (1 if is_live else 2)
+    assert len(sent) == len(changes) == (0 if is_live else 1)
+
+
+def test_where_the_neighbours_job_publishes_the_table_no_run_does(
+    in_rounds: RetrainingRun, sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     live = replace(in_rounds, settings=msgspec.structs.replace(in_rounds.settings, live_neighbours=True))
-    co_visit = live.fit_co_visits(live.events, None)
-    live.publish_neighbours(co_visit.table(20))
-    assert live.publish_all_co_visits() is None
-    assert live.compare_with_published(co_visit.table(20), co_visit, {}) is None
+    monkeypatch.setattr(RetrainingRun, "fit_co_visits", lambda *_: pytest.fail("it is not needed"))
+    live.publish_all_co_visits()
     assert not sent
-    in_rounds.publish_neighbours(co_visit.table(20))
-    assert sent == [1]
 
 
 def test_once_a_table_is_held_back_the_published_one_stays_until_a_gate_lets_another_through(
-    in_rounds: RetrainingRun, monkeypatch: pytest.MonkeyPatch
+    in_rounds: RetrainingRun, sent: list[int]
 ) -> None:
-    sent: list[int] = []
-    monkeypatch.setattr(run_module.topics_io, "publish_neighbours", lambda settings, rows, advance: sent.append(1))
-    monkeypatch.setattr(run_module.topics_io, "read_neighbours", lambda settings: {})
-    in_rounds = replace(in_rounds, incumbent=None)
-    assert in_rounds.publish_all_co_visits() is not None
-    folder = in_rounds.settings.data_dir / "reshare"
-    assert PublishedCoVisits.read(folder) == PublishedCoVisits(learned_until_ms=720)
-    PublishedCoVisits.hold_newer_back(in_rounds.job_folder)
-    assert in_rounds.publish_all_co_visits() is None
-    assert len(sent) == 1
-    in_rounds.publish_neighbours(in_rounds.fit_co_visits(in_rounds.events, None).table(20))
-    assert in_rounds.publish_all_co_visits() is not None, "a gate let one through"
+    changes: list[TableChange] = []
+    this = replace(in_rounds, incumbent=None, show_table_change=changes.append)
+    this.publish_all_co_visits()
+    assert PublishedCoVisits.read(this.job_folder) == PublishedCoVisits(learned_until_ms=720)
+    table = this.fit_co_visits(this.events, NO_TEXTS).table(20)
+    this.publish_neighbours(NewCoVisits(table, TableChange(0.1, 0, Interval(difference=-0.2, low=-0.3, high=-0.1))))
+    this.publish_all_co_visits()
+    assert len(sent) == len(changes) == 1, "it is held back"
+    this.publish_neighbours(NewCoVisits(table, TableChange(0.1, 0)))
+    this.publish_all_co_visits()
+    assert len(sent) == 3, "a gate let one through"
+    assert len(changes) == 2
 
 
 def test_earlier_releases_are_the_retired_ones_that_can_still_serve(tmp_path: Path) -> None:

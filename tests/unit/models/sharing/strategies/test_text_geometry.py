@@ -81,3 +81,13 @@ def test_a_childs_new_items_start_apart_from_each_other() -> None:
 def test_the_number_of_items_without_residual_stays_without() -> None:
     assert not first_release(text=True).item.residual.weight[0].any()
     assert not child(text=True).item.residual.weight[0].any()
+
+
+def test_a_child_keeps_its_parents_whitening_and_finds_no_distinct_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = child(text=True)
+    whitening = encoder.item.whitening.clone()
+    of_child = replace(data(text=True), text_vectors=data(text=True).text_vectors + 1, new_since_ms=1)
+    monkeypatch.setattr(np, "unique", lambda *_, **__: pytest.fail("it takes seconds for 100,000 texts"))
+    TextGeometry().prepare(encoder, of_child, np.random.default_rng(0), lambda share: None)
+    assert encoder.item.residual_dropout == TextGeometry().residual_dropout
+    torch.testing.assert_close(encoder.item.whitening, whitening, rtol=0, atol=0)
