@@ -33,7 +33,7 @@ def world(settings: Settings, topics: Topics) -> World:
 def anabranch(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "anabranch", *arguments],
-        env=os.environ | variables(world.settings) | {"COLUMNS": "160"},
+        env=os.environ | variables(world.settings),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
