@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 EventType = Literal[
     "view",
     "cart",
@@ -39,10 +36,5 @@ NO_INTEREST: Final = frozenset[EventType]({"refund", "impression", "dislike", "r
 """Types of events that show no interest in their item."""
 
 READ_BY_ENCODERS: Final = 4
-"""`step.onnx` has a vector for each of the first types, and reads later ones that show interest as views: it serves
-them without having learned from any, and so does a release that is older than the type."""
-
-
-def encoder_types(types: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The types as which encoders read events of these types [...]."""
-    return np.where(types < READ_BY_ENCODERS, types, np.uint8(0))
+"""`step.onnx` has a vector for each of the first types. It is trained on events of the later ones, if they show
+interest, as views, and serves them so: a release that is older than a type serves it too."""

@@ -105,6 +105,8 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def __post_init__(self) -> None:
         if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():
             _refuse_control_characters(self, ("event_id", "user_id", "item_id", "session_id", "domain"))
+        if self.shown and any(map(_CONTROL_CHARACTER.search, self.shown)):
+            raise ValueError("`shown` contains a control character")
         if self.type == "impression":
             self._check_shown()
         elif self.type == "search" and self.query is None:
@@ -117,8 +119,6 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def _check_shown(self) -> None:
         if self.item_id is not None or not self.shown:
             raise ValueError("an `impression` event has its items in `shown`, and no `item_id`")
-        if any(map(_CONTROL_CHARACTER.search, self.shown)):
-            raise ValueError("`shown` contains a control character")
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):

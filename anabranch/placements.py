@@ -18,7 +18,7 @@ class AtMost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When an item that the user was shown, and did not take, stands behind all others.
+    """When an item that the user was shown, and did not take, stands behind all others on a slate.
 
     What counts is what `impression` events say, at whatever placement, in the order of the log.
     """
@@ -26,8 +26,8 @@ class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=1, le=255)] = 3
     """It rests after so many impressions since the last event that showed the user's interest in it."""
     rest_h: Annotated[float, Meta(gt=0, le=8760)] = 24.0
-    """It does until so many hours after the last impression. The next impression, if it is not taken, makes it rest
-    again."""
+    """It rests for so many hours after the last impression. After that one more impression makes it rest again, unless
+    the user takes an interest in it."""
 
     @property
     def rest_ms(self) -> int:

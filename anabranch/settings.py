@@ -16,7 +16,7 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 Partitions = Annotated[int, Meta(ge=1, le=10_000)]
 TopicPrefix = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{0,100}$")]
 
-
+MAX_IMPRESSION_ITEMS = 512
 MAX_BLOCKS = 2**31 - 1
 """Blocks of eight events, or of eight long-term items, that all users together have at most: their numbers have 32
 bits."""
@@ -151,7 +151,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     own_items: Annotated[int, Meta(ge=1, le=4096)] = 128
     """Long-term items kept for each user, as decayed counts of the events that left the history. At most 4,096, as for
     `history_length`."""
-    impression_items: Annotated[int, Meta(ge=1, le=512)] = 64
+    impression_items: Annotated[int, Meta(ge=1, le=MAX_IMPRESSION_ITEMS)] = 64
     """Items kept for each user that impressions showed and that the user has not taken since, while any placement has a
     `rotation`. When there is no room, the one shown longest ago is forgotten: where a user is shown more items than
     this again and again, none of them ever rests. 9 bytes per user and item. At most 512: every candidate is compared

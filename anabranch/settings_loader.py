@@ -12,7 +12,7 @@ import msgspec
 
 from anabranch import placements
 from anabranch.errors import SettingsError
-from anabranch.settings import DEFAULTS, MAX_BLOCKS, Secret, Settings
+from anabranch.settings import DEFAULTS, MAX_BLOCKS, MAX_IMPRESSION_ITEMS, Secret, Settings
 
 PREFIX = "ANABRANCH_"
 NOT_SETTINGS = frozenset({"ANABRANCH_CONFIG", "ANABRANCH_BENCHMARK_DATA"})
@@ -152,10 +152,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"explore_new_items {settings.explore_new_items} without explore_places would explore nothing; set "
             "explore_places to at least 1"
         )
-    places = settings.slate_size * len(settings.placements)
+    places = min(settings.slate_size * len(settings.placements), MAX_IMPRESSION_ITEMS)
     if any(placement.rotation for placement in settings.placements) and settings.impression_items < places:
         yield (
-            f"impression_items {settings.impression_items} is less than the {places} places of all slates, so that "
+            f"impression_items {settings.impression_items} is less than the places of all slates, so that "
             f"items would be forgotten before they rest; raise it to at least {places}"
         )
     if settings.neighbours_shard >= settings.neighbours_shards:

@@ -89,7 +89,7 @@ def ranking(
 ) -> None:
     """Print a user's slates with the reasons: what brought each item, what its score is made of, and what rules added.
 
-    The ranking is made here, after the user's newest event, from what the topics hold now. Reads the topics that a
+    The ranking is made here, after the user's newest action, from what the topics hold now. Reads the topics that a
     ranker reads, and the user's events.
 
     Example: anabranch inspect ranking 2375
@@ -158,7 +158,7 @@ def _show_reasons(placement: str, reasons: list[ToldReason]) -> None:
 
 def _score_of(reason: ToldReason) -> str:
     """What a score is made of, the largest part first."""
-    parts = reason.contributions | {"rules": reason.by_rules, "rotation": reason.by_rotation}
+    parts = reason.contributions | {"rules": reason.by_rules}
     by_size = sorted(parts.items(), key=lambda part: -abs(part[1]))
     told = [
         f"{'-' if part < 0 else '+'} {name} {abs(part):.2f}" for name, part in by_size if f"{abs(part):.2f}" != "0.00"

@@ -37,9 +37,13 @@ def read_ranking(settings: Settings, user_id: str) -> tuple[UserRanking, list[Nu
     """
     import time
 
+    from anabranch.errors import UsageError
     from anabranch.inspection.user_ranking import UserRanking
     from consumers.releases.serving_copy import ServingCopy
 
-    user, copy = read_user(settings, user_id), ServingCopy.read(settings)
+    user = read_user(settings, user_id)
+    if not any(event.is_action for event in user.events):
+        raise UsageError(f"there are impressions of user {user_id} alone, and no event that a ranking follows")
+    copy = ServingCopy.read(settings)
     ranking = UserRanking(settings, copy.live, copy.co_visits, copy.item_ids, user)
     return ranking, copy.rules.holding(time.time_ns() // 1_000_000)

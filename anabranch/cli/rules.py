@@ -124,7 +124,7 @@ def preview(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show a user's slates without and with rules, ranked here after the user's newest event. Changes nothing.
+    """Show a user's slates without and with rules, ranked here after the user's newest action. Changes nothing.
 
     Reads the topics that a ranker reads, and the user's events.
 

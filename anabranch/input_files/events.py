@@ -27,6 +27,8 @@ IMPRESSION = "impression"
 """The event type of rows that say of one item that it was shown."""
 REFUND = "refund"
 """The event type of rows with a quantity below 0, whatever their type is."""
+FILE_TYPES = tuple(event_type for event_type in EVENT_TYPES if event_type != "rating")
+"""Files have ratings on many scales: `--types` makes likes or dislikes of what has words for them."""
 LEFT_OUT = ""
 """The type of rows that are not read."""
 TYPE_ALIASES = {
@@ -70,8 +72,8 @@ class EventOptions:
         fields: Iterable[str] = EVENT_ALIASES,
     ) -> EventOptions:
         """From the options of a command; `--columns` may name these fields. Raises `UsageError`."""
-        if default_type not in EVENT_TYPES:
-            raise UsageError(f"--type: {default_type!r} is none of {', '.join(EVENT_TYPES)}")
+        if default_type not in FILE_TYPES:
+            raise UsageError(f"--type: {default_type!r} is none of {', '.join(FILE_TYPES)}")
         return cls(parse_columns(columns, fields), parse_types(types), default_type, encoding)
 
 
@@ -80,9 +82,9 @@ def parse_types(text: str | None) -> dict[str, str]:
     types: dict[str, str] = {}
     for pair in filter(None, (text or "").split(",")):
         word, equals, event_type = (part.strip() for part in pair.partition("="))
-        if not equals or event_type not in (*EVENT_TYPES, LEFT_OUT):
+        if not equals or event_type not in (*FILE_TYPES, LEFT_OUT):
             raise UsageError(
-                f"--types takes WORD=TYPE pairs, such as addtocart=cart, with the types {', '.join(EVENT_TYPES)}; "
+                f"--types takes WORD=TYPE pairs, such as addtocart=cart, with the types {', '.join(FILE_TYPES)}; "
                 f"WORD= leaves rows out; not {pair!r}"
             )
         types[word] = event_type
@@ -220,9 +222,9 @@ class _RowReader:
             event_type = TYPE_ALIASES.get(word.lower(), word.lower())
         if event_type != word:
             self._words[word, event_type] += 1
-        if event_type not in (*EVENT_TYPES, LEFT_OUT):
+        if event_type not in (*FILE_TYPES, LEFT_OUT):
             raise ValueError(
-                f"{self._fields.columns.column('type')} {word!r} is none of {', '.join(EVENT_TYPES)}; say which it is, "
+                f"{self._fields.columns.column('type')} {word!r} is none of {', '.join(FILE_TYPES)}; say which it is, "
                 f"--types {word}=view, or leave such rows out, --types {word}="
             )
         return event_type

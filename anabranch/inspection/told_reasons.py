@@ -25,13 +25,12 @@ class ToldReason(Struct, frozen=True):
     base: float
     """The mean score of the candidates."""
     contributions: dict[str, float]
-    """To the score, by group of features. With `base` and the next two they add up to it, but for rounding."""
+    """To the score, by group of features. With `base` and `by_rules` they add up to it, but for rounding."""
     by_rules: float
     """What rules add to the score."""
-    by_rotation: float
-    """What the item loses by resting."""
 
 
+RESTS = "it rests: the user was shown it often enough, and there are no others"
 Reasons = Mapping[str, Sequence[Reason]]
 """By placement."""
 
@@ -63,16 +62,11 @@ def tell(
                 because=[
                     *(_told(source, ranking, titles) for source in reason.sources),
                     *_moved_by(reason.item, name, ranking, rules),
-                    *(
-                        ["it rests: the user was shown it often enough, and there are no others"]
-                        if reason.by_rotation
-                        else []
-                    ),
+                    *([RESTS] if reason.rests else []),
                 ],
                 base=reason.base,
                 contributions=reason.contributions,
                 by_rules=reason.by_rules,
-                by_rotation=reason.by_rotation,
             )
             for reason in of_placement
         ]

@@ -63,7 +63,7 @@ class InspectedUser:
         shown = (columns.shown_item[slot], columns.shown_count[slot], columns.shown_s[slot])
         return {
             "events": len(self.events),
-            "newest_ts": int(columns.last_ts[slot]),
+            "newest_ts": int(columns.last_ts[slot]) if columns.last_ts[slot] >= 0 else None,
             "session_length": int(columns.session_length[slot]),
             "history": recent,
             "own_items": dict(counts.most_common()),

@@ -22,7 +22,7 @@ from anabranch.settings import Settings
 
 @dataclass(frozen=True)
 class UserRanking:
-    """The ranking after a user's newest event, with a choice of rules. No place is explored."""
+    """The ranking after a user's newest action, with a choice of rules. No place is explored."""
 
     settings: Settings
     live: ServableRelease

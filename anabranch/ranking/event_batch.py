@@ -97,7 +97,9 @@ class EventBatch:
         have no room for them.
         """
         rare = [(index, event) for index, event in enumerate(events) if event.type in TYPES_WITH_OTHER_ITEMS]
-        shown = ((index, item_id) for index, event in rare if keeps_shown for item_id in event.shown)
+        shown = (
+            (index, item_id) for index, event in rare if keeps_shown and not event.is_action for item_id in event.shown
+        )
         disliked = ((index, item_id) for index, event in rare if (item_id := event.disliked_item) is not None)
         columns = BatchColumns(
             slots=slots,

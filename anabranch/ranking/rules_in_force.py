@@ -24,10 +24,6 @@ class Pins(NamedTuple):
     """[m] from 0"""
 
 
-BURIED = np.float32(-1000.0)
-"""Added to the score of an item that a rule buries, or that rests: it then is lower than any other's."""
-
-
 class ItemEffects(NamedTuple):
     """What rules do to N items on P placements."""
 

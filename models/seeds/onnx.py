@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
-from anabranch.event_types import encoder_types
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder
-from anabranch.ranking.inference.user_encoder import OnnxStepEncoder
+from anabranch.ranking.inference.user_encoder import OnnxStepEncoder, encoder_types
 from anabranch.release import ReleaseError, UnverifiedRelease
 from models.data.event_log import EventLog
 from models.data.sequences import Contexts

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anabranch.event_types import encoder_types
+from anabranch.ranking.inference.user_encoder import encoder_types
 from models.data.event_log import NONE
 from models.data.sequences import Positions, Sequences, SequenceWindows
 from models.networks.encoder import SharedEncoder

@@ -121,6 +121,10 @@ def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> No
         ({"ANABRANCH_BOOTSTRAP_SERVERS": "localhost"}, "ANABRANCH_BOOTSTRAP_SERVERS"),
         ({"ANABRANCH_TOPIC_PREFIX": "a b"}, "ANABRANCH_TOPIC_PREFIX"),
         ({"ANABRANCH_EXPLORE_NEW_ITEMS": "5"}, "without explore_places would explore nothing; set explore_places"),
+        (
+            {"ANABRANCH_PLACEMENTS": '[{"name": "home", "rotation": {}}]', "ANABRANCH_IMPRESSION_ITEMS": "19"},
+            "impression_items 19 is less than the places of all slates, so that items would be forgotten",
+        ),
         ({"ANABRANCH_EXPLORE_PLACES": "6"}, "more than a quarter of slate_size 20; lower it to 5, or raise slate_size"),
         ({"ANABRANCH_EXPLORE_PLACES": "1", "ANABRANCH_SLATE_SIZE": "3"}, "lower it to 0, or raise slate_size"),
         (

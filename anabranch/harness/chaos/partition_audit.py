@@ -151,10 +151,14 @@ def _differing_fields(saved: UserState | None, expected: UserState) -> str:
 
 
 def find_unique(received: Sequence[DecodedEvent], window: int) -> set[int]:
-    """Offsets of one partition's events whose id is not among the newest `window` ids of their user."""
+    """Offsets of one partition's events whose id is not among the newest `window` ids of their user, and of all
+    impressions, which have no part in that."""
     recent: dict[str, deque[str]] = {}
     unique = set()
     for event in received:
+        if not event.event.is_action:
+            unique.add(event.offset)
+            continue
         of_user = recent.setdefault(event.event.user_id, deque(maxlen=window))
         if event.event.event_id not in of_user:
             of_user.append(event.event.event_id)
@@ -187,7 +191,8 @@ def _expected_label(event: DecodedEvent, previous: LoggedRanking | None) -> Join
     if previous is None:
         return None, 0, None, None, {}
     ranking = previous.ranking
-    rank, item_id = _rank(event.event.item_id, ranking.slate), event.event.item_id
+    item_id = event.event.item_of_interest
+    rank = _rank(item_id, ranking.slate)
     ranks = {name: _rank(item_id, slate) for name, slate in ranking.slates.items()}
     on_slates = {name: number for name, number in ranks.items() if number is not None}
     return ranking.release, len(ranking.slate), rank, ranking.propensity(rank), on_slates

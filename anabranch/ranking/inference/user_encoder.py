@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from anabranch.event_types import READ_BY_ENCODERS
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.ranking.jit import compiled_under_lock
 from anabranch.ranking.types import Floats, Positions, Vectors
@@ -21,6 +22,11 @@ FLOAT16_MIN_NORMAL, FLOAT16_MIN_SUBNORMAL = np.float32(2.0**-14), np.float32(2.0
 """Float16 values below the first are multiples of the second."""
 
 
+def encoder_types(types: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The types as which encoders read events of these types [...]."""
+    return np.where(types < READ_BY_ENCODERS, types, np.uint8(0))
+
+
 class EncoderInputs(NamedTuple):
     """n events in order, as inputs of the encoder."""
 
@@ -29,7 +35,7 @@ class EncoderInputs(NamedTuple):
     inputs: Vectors
     """[n, d] vector of the event's item or query"""
     types: NDArray[np.uint8]
-    """[n] event types"""
+    """[n] event types, as encoders read them: see `encoder_types`"""
     seconds: Floats
     """[n] since the user's previous event"""
 

@@ -28,6 +28,18 @@ class BestCandidates(NamedTuple):
         """No candidates."""
         return cls(np.full((n, k), -1, np.int32), np.zeros((n, k), np.float32), np.full((n, k), -1, np.int64))
 
+    def filled_up(self, others: BestCandidates, length: int) -> BestCandidates:
+        """With the best of the others behind them, up to this length."""
+        k = self.candidate.shape[1]
+        room = np.maximum(length - np.count_nonzero(self.candidate >= 0, axis=1), 0)
+        admitted = np.where(np.arange(k) < room[:, None], others.candidate, -1)
+        both = BestCandidates(
+            items=np.concatenate([self.items, np.where(admitted >= 0, others.items, -1)], axis=1),
+            scores=np.concatenate([self.scores, np.where(admitted >= 0, others.scores, np.float32(0))], axis=1),
+            candidate=np.concatenate([self.candidate, admitted], axis=1),
+        )
+        return both.take(np.argsort(both.candidate < 0, axis=1, kind="stable")[:, :k])
+
     def take(self, order: Positions) -> BestCandidates:
         """Those at `order` [n, m] of each query."""
         return BestCandidates(

@@ -42,7 +42,9 @@ class RankingResult:
 
     duplicate: Mask  # [B] events seen before: nothing else holds for them
     unknown_item: Mask  # [B] events about an item without a vector
-    ranked: Mask  # [B] events with slates: all but duplicates, or only each user's last one (`Policy.latest`)
+    ranked: (
+        Mask  # [B] events with slates: all but duplicates and impressions; with `Policy.latest` each user's last one
+    )
     slates: Rows  # [B, P, slate] of each placement, -1 padded
     scores: Floats  # [B, P, slate]
     explored: Places  # [B] of the first placement
@@ -106,7 +108,7 @@ def rank(
 def warm_up(live: ServableRelease, policy: Policy, layout: StateLayout) -> None:
     """Rank an empty batch, so that the first real one does not wait for compilation."""
     states = UserStates(layout, live.index.dims, live.manifest.state_dims, capacity=1)
-    slots = states.slots(["nobody"])
+    slots = states.slots(["nobody", "somebody"])  # arrays of one row would compile for another memory layout
     states.restore(slots, states.snapshot(slots))
     inputs, user = np.zeros((1, live.index.dims), np.float32), np.zeros(1, np.int64)
     event = EncoderInputs(user, inputs, np.zeros(1, np.uint8), inputs[:, 0])

@@ -13,7 +13,7 @@ from anabranch.ranking.item_classes import item_classes
 from anabranch.ranking.pipeline.best_candidates import BestCandidates, place_pins, top_k_per_query
 from anabranch.ranking.pipeline.exploration import DISPLACED, Places, candidates_needed, explore, put_new_items
 from anabranch.ranking.pipeline.features import build_features
-from anabranch.ranking.pipeline.passed_over import Impressions, find_disliked, impressions_of
+from anabranch.ranking.pipeline.rotation import Impressions, impressions_of
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.varied_candidates import Variety, varied_top_k_per_query
 from anabranch.ranking.policy import Policy
@@ -21,12 +21,9 @@ from anabranch.ranking.retrieval.candidate_columns import BY_NEWNESS, Candidates
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns
-from anabranch.ranking.rules_in_force import BURIED
 from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
-
-NO_QUERIES: Counts = np.empty(0, np.int32)
 
 Lap = Callable[[str], None]
 """Called with the name of a stage at its end."""
@@ -89,7 +86,7 @@ def make_slates(
         scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
         explored=explored,
         explored_new=scored.count_new(first, explored),
-        resting=scored.count_resting(policy.placements),
+        resting=scored.count_resting(policy),
         purchase=purchase,
     )
 
@@ -137,27 +134,22 @@ class ScoredCandidates:
         """How the candidates were shown to their users."""
         return impressions_of(self.queries, self.candidates.query, self.candidates.item)
 
-    def added_by_rotation(self, policy: Policy, placement: int) -> Floats | np.float32:
-        """What a placement's rotation adds to the scores [N]: items that rest stand behind all others, if they are not
-        pinned there."""
+    def resting(self, policy: Policy, placement: int) -> Mask:
+        """[N] which candidates rest at a placement: what is pinned there does not."""
         rotation = policy.placements[placement].rotation
         if rotation is None:
-            return np.float32(0)
+            return np.zeros(len(self.scores), np.bool_)
         resting = self.impressions.resting(rotation)
         if placement in policy.rules.pins:
             resting &= ~np.isin(self.candidates.item, policy.rules.pins[placement].item)
-        return BURIED * resting
+        return resting
 
-    def count_resting(self, placements: Sequence[Placement]) -> Counts:
+    def count_resting(self, policy: Policy) -> Counts:
         """How many candidates of each query [n] rest, those of all placements added up."""
-        rotations = [placement.rotation for placement in placements if placement.rotation is not None]
-        resting = [self.candidates.query[self.impressions.resting(rotation)] for rotation in rotations]
-        return np.bincount(np.concatenate([NO_QUERIES, *resting]), minlength=self.n).astype(np.int32)
-
-    @cached_property
-    def is_disliked(self) -> Mask:
-        """[N] whether each is what its user does not want to see again."""
-        return find_disliked(self.queries.disliked_item, self.candidates.query, self.candidates.item)
+        count = np.zeros(self.n, np.int32)
+        for number in range(len(policy.placements)):
+            np.add.at(count, self.candidates.query[self.resting(policy, number)], 1)
+        return count
 
     @cached_property
     def is_for_slates(self) -> Mask:
@@ -170,26 +162,31 @@ class ScoredCandidates:
     ) -> BestCandidates:
         """The best k of each query for the placement of this number, among some candidates [N]; None: those for slates.
 
-        A score is that of the list ranker and what rules and rotation add to it. Items that the user dislikes are
-        passed over. Pinned items stand where rules say. The first `slate` of the best are a varied slate, and the
-        others come next; None: all of them are.
+        A score is that of the list ranker and what rules add to it. What rests comes last, and only on the slate.
+        Pinned items stand where rules say. The first `slate` of the best are a slate, varied if the placement is, and
+        the others come next; None: all of them are.
         """
         eligible, scores = policy.shows(policy.placements[placement])[self.classes], self.scores
         eligible &= self.is_for_slates if among is None else among
-        eligible &= ~self.is_disliked
         effects = policy.rules.effects
         if len(effects.added):
             eligible &= ~effects.hidden[placement, self.candidates.item]
             scores = scores + effects.added[placement, self.candidates.item]
-        scores = scores + self.added_by_rotation(policy, placement)
+        length, resting = k if slate is None else slate, eligible & self.resting(policy, placement)
+        best = self._choose(policy.placements[placement], scores, eligible & ~resting, k, length)
+        if resting.any():
+            best = best.filled_up(self._choose(policy.placements[placement], scores, resting, k, length), length)
+        if placement in policy.rules.pins:
+            place_pins(scores, eligible & ~resting, self.candidates, policy.rules.pins[placement], best)
+        return best
+
+    def _choose(self, placement: Placement, scores: Floats, eligible: Mask, k: int, slate: int) -> BestCandidates:
+        """The best k of each query among the eligible candidates [N], of which the first make a `slate`."""
         best, found = BestCandidates.empty(self.n, k), self.candidates
-        if policy.placements[placement].is_varied:
-            variety = self.variety(policy.placements[placement])
-            varied_top_k_per_query(scores, eligible, found, variety, k if slate is None else slate, best)
+        if placement.is_varied:
+            varied_top_k_per_query(scores, eligible, found, self.variety(placement), slate, best)
         else:
             top_k_per_query(scores, eligible, found.query, found.item, best)
-        if placement in policy.rules.pins:
-            place_pins(scores, eligible, found, policy.rules.pins[placement], best)
         return best
 
     def variety(self, placement: Placement) -> Variety:
@@ -223,7 +220,7 @@ def _first_slates(
     needed = candidates_needed(slate, places)
     best = scored.best(policy, 0, needed + DISPLACED * of_new, slate=slate - places)
     if of_new:
-        new = scored.best(policy, 0, of_new, among=scored.is_new)
+        new = scored.best(policy, 0, of_new, among=scored.is_new & ~scored.resting(policy, 0))
         best = put_new_items(best, new, scored.variety(policy.placements[0]), needed)
     found = np.count_nonzero(best.candidate >= 0, axis=1)
     drawn = explore(queries.draw_key, found, slate, places)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from anabranch.event_types import encoder_types
 from anabranch.ranking.event_batch import IMPRESSION, EventBatch
-from anabranch.ranking.inference.user_encoder import EncoderInputs
+from anabranch.ranking.inference.user_encoder import EncoderInputs, encoder_types
 from anabranch.ranking.jit import compiled
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.types import Mask, Positions, Slots, Vectors
@@ -101,7 +100,7 @@ def _encode_histories(live: ServableRelease, states: UserStates, slots: Slots) -
 
     recurrent = np.zeros((len(slots), columns.recurrent.shape[1]), np.float32)
     vector = np.zeros((len(slots), live.index.dims), np.float32)
-    inputs, types = live.index.vectors(item[user, nth]), encoder_types(lists.history_type[user, index])
+    inputs, types = live.index.vectors(item[user, nth]), lists.history_type[user, index]
     vectors_after = live.encoder.update(recurrent, EncoderInputs(user, inputs, types, elapsed_s))
     vector[user] = vectors_after  # of each user the last one stays
     states.columns.encoded_by[slots] = live.number

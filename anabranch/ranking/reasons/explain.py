@@ -82,11 +82,11 @@ class Reason:
     base: float
     """The mean score of the candidates."""
     contributions: dict[str, float]
-    """By group of features (`FEATURE_GROUPS`). With `base` and the next two they add up to the score."""
+    """By group of features (`FEATURE_GROUPS`). With `base` and `by_rules` they add up to the score."""
     by_rules: float
     """What rules add to the score."""
-    by_rotation: float
-    """What it loses by resting, because the user was shown the item often enough."""
+    rests: bool
+    """Whether the user was shown the item often enough: it stands behind all others."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,8 @@ class ExplainedRanking:
         if not chosen:
             return []
         made_of = self._contributions(np.array(chosen))
-        added = self._added_by_rules(placement)
-        rotated = np.broadcast_to(self._scored.added_by_rotation(self.policy, placement), len(added))
-        scores = self._scored.scores[chosen] + added[chosen] + rotated[chosen]
+        added, resting = self._added_by_rules(placement), self._scored.resting(self.policy, placement)
+        scores = self._scored.scores[chosen] + added[chosen]
         return [
             Reason(
                 item=int(self._candidates.item[c]),
@@ -125,7 +124,7 @@ class ExplainedRanking:
                 base=made_of.base,
                 contributions=dict(zip(FEATURE_GROUPS, made_of.by_group[k].tolist(), strict=True)),
                 by_rules=float(added[c]),
-                by_rotation=float(rotated[c]),
+                rests=bool(resting[c]),
             )
             for k, c in enumerate(chosen)
         ]

@@ -35,7 +35,7 @@ def propose(
     queries: UserSnapshots, index: ItemIndex, co_visits: CoVisitRows, policy: Policy, half_life_s: int
 ) -> Candidates:
     """The union of retrieved items, neighbours, new, popular, pinned and long-term items and history, less those that
-    no placement shows."""
+    no placement shows and those that the user dislikes."""
     retrieved = retrieve(index, queries, policy)
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
@@ -47,7 +47,7 @@ def propose(
     candidates = Candidates.empty(len(retrieved) * (others + policy.retrieval_k), len(retrieved))
     n = _unite(
         candidates,
-        Scratch.empty(others + retrieved.shape[1], history),
+        Scratch.empty(others + retrieved.shape[1] + queries.disliked_item.shape[1], history),
         Sources(
             queries=queries,
             co_visits=co_visits.columns,
@@ -91,6 +91,7 @@ def _unite(
     n = 0
     for q in range(len(sources.retrieved)):
         ends = _gather(sources, q, scratch.item)
+        _exclude_disliked(scratch, sources.queries, q)
         start, n = n, _deduplicate(candidates, scratch, item_filter, ends, q, n)
         _add_history(candidates, scratch.candidate, sources.queries, q, half_life_s)
         _add_long_term(candidates, scratch.candidate, sources.queries, q, half_life_s)
@@ -136,14 +137,24 @@ def _gather(sources: Sources, q: int, item: Rows) -> SourceEnds:
 
 
 @compiled_inline
+def _exclude_disliked(scratch: Scratch, queries: UserSnapshots, q: int) -> None:
+    """Clear the table of items, but for those that the user of query q does not want to see, whatever proposes them."""
+    for entry in range(len(scratch.value)):
+        scratch.value[entry] = FREE
+    for item in queries.disliked_item[q]:
+        if item < 0:
+            break
+        entry = _find(scratch, item)
+        scratch.key[entry], scratch.value[entry] = item, EXCLUDED
+
+
+@compiled_inline
 def _deduplicate(
     candidates: Candidates, scratch: Scratch, item_filter: ItemFilter, ends: SourceEnds, q: int, n: int
 ) -> int:
     """Make every item of query q that passes the filter one candidate, from the n-th on; the number of all so far."""
     key, value = scratch.key, scratch.value
     counted, session_end, own_end = 0, n, n
-    for entry in range(len(value)):
-        value[entry] = FREE
     for k in range(ends.retrieved):
         if k == ends.session:
             session_end = n

@@ -44,9 +44,10 @@ def _hidden(policy: Policy) -> int:
 def _not_counted(queries: UserSnapshots, policy: Policy) -> Counts:
     """How many items `retrieval_k` does not count for each query [B], at most: an item of two events is two here."""
     counted = policy.retrieval_classes
+    disliked: Counts = (queries.disliked_item >= 0).sum(axis=1, dtype=np.int32)
     if not counted[SEEN]:
         in_history: Counts = (queries.recent >= 0).sum(axis=1, dtype=np.int32)
-        return in_history + queries.long_term_size
+        return disliked + in_history + queries.long_term_size
     if not counted[IN_SESSION]:
-        return queries.session_length
-    return np.zeros_like(queries.session_length)
+        return disliked + queries.session_length
+    return disliked

@@ -9,9 +9,12 @@ import numpy as np
 from anabranch.ranking.retrieval.item_attributes import ItemAttributes, category_hashes, name_hashes
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.rules.rule_book import NumberedRule
-from anabranch.ranking.rules_in_force import BURIED, NO_EFFECTS, ItemEffects, Pins, RulesInForce
+from anabranch.ranking.rules_in_force import NO_EFFECTS, ItemEffects, Pins, RulesInForce
 from anabranch.ranking.types import Hashes, Mask, Rows
 from anabranch.rules import Rule
+
+BURIED = np.float32(-1000.0)
+"""Added to the score of a buried item, which then is lower than any other's."""
 
 
 def rules_in_force(

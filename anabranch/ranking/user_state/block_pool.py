@@ -34,7 +34,7 @@ class HistoryBlocks(NamedTuple):
     item: Rows
     """[P, BLOCK_SIZE]"""
     type: NDArray[np.uint8]
-    """[P, BLOCK_SIZE] by `EVENT_TYPES`"""
+    """[P, BLOCK_SIZE] by `EVENT_TYPES`, as encoders read them"""
     second: Seconds
     """[P, BLOCK_SIZE]"""
 

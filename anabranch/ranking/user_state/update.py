@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from anabranch.event_types import READ_BY_ENCODERS
 from anabranch.ranking.event_batch import IMPRESSION, BatchColumns, EventItems
 from anabranch.ranking.jit import compiled, compiled_inline
 from anabranch.ranking.types import Floats, Hashes, Mask, Positions, Slots
@@ -74,7 +75,9 @@ def apply_events(
         slot, second = events.slots[b], min(events.ts[b] // 1000, LAST_SECOND)
         if events.types[b] == IMPRESSION:
             for index in range(first_shown, shown):
-                count_shown(memory.columns, slot, events.shown.item[index], second)
+                item = events.shown.item[index]
+                if not _is_taken_since(memory, layout, slot, item, second):
+                    count_shown(memory.columns, slot, item, second)
         else:
             elapsed_s[b] = _update_session(memory.columns, events, b)
             if events.items[b] >= 0:
@@ -86,6 +89,21 @@ def apply_events(
         if snapshot_row[b] >= 0:
             _take_snapshot(memory, slot, snapshot_row[b], snapshots)
     return elapsed_s
+
+
+@compiled_inline
+def _is_taken_since(memory: UserMemory, layout: StateLayout, slot: int, item: int, second: int) -> bool:
+    """Whether the history has an event about the item, no earlier than this second."""
+    if not layout.impression_items:
+        return False
+    columns, history, block = memory.columns, memory.history, memory.columns.history_block[slot]
+    for index in range(min(columns.event_count[slot], layout.history)):
+        entry = index % BLOCK_SIZE
+        if index > 0 and entry == 0:
+            block = history.next_block[block]
+        if history.item[block, entry] == item and history.second[block, entry] >= second:
+            return True
+    return False
 
 
 @compiled_inline
@@ -126,7 +144,7 @@ def _append_to_history(memory: UserMemory, layout: StateLayout, events: BatchCol
         if index == 0:
             columns.history_block[slot] = block
     history.item[block, entry] = events.items[b]
-    history.type[block, entry] = events.types[b]
+    history.type[block, entry] = events.types[b] if events.types[b] < READ_BY_ENCODERS else 0
     history.second[block, entry] = min(events.ts[b] // 1000, LAST_SECOND)
     columns.event_count[slot] = count + 1
     columns.session_length[slot] = min(columns.session_length[slot] + 1, layout.history)

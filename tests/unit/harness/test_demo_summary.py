@@ -26,6 +26,12 @@ def test_an_event_without_an_answer_is_lost() -> None:
     assert counts.lost == 1 and not counts.balanced
 
 
+def test_an_impression_needs_no_answer() -> None:
+    impression = Event(event_id="e1", user_id="ann", type="impression", ts=0, shown=("i",))
+    counts = reconcile(dict([_event(0), ((0, 1), LoggedEvent(impression, 0))]), [_answer(0)], [], dead_letters=[])
+    assert counts.balanced
+
+
 def test_a_second_ranking_of_an_event_is_a_duplicate() -> None:
     counts = reconcile(dict([_event(0)]), [_answer(0), _answer(0)], [], dead_letters=[])
     assert counts.duplicated == 1 and not counts.balanced

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from anabranch.errors import UsageError
-from anabranch.event_types import EVENT_TYPES
-from anabranch.input_files.events import EventFile, EventOptions, parse_types
+from anabranch.input_files.events import FILE_TYPES, EventFile, EventOptions, parse_types
 from anabranch.input_files.faults import RowFault
 from tests.support.input_files import event_faults, events_of, write
 
@@ -66,7 +65,7 @@ def test_words_of_public_data_are_event_types_and_others_need_a_mapping(tmp_path
     path = write(tmp_path, "a.csv", "\n".join(["user_id,item_id,event,ts", *rows]))
     (fault,) = event_faults(path)
     assert fault == (
-        f"a.csv, row 2: event 'compare' is none of {', '.join(EVENT_TYPES)}; say which it is, "
+        f"a.csv, row 2: event 'compare' is none of {', '.join(FILE_TYPES)}; say which it is, "
         "--types compare=view, or leave such rows out, --types compare="
     )
     assert [event.type for event in events_of(path, types="compare=")] == ["cart", "purchase"]

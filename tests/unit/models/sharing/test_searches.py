@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from anabranch.event_types import EVENT_TYPES, EventType
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder
 from anabranch.release import UnverifiedRelease
 from models.data.event_log import EventColumns, EventLog
@@ -23,7 +24,7 @@ from models.sharing.strategies.multi_task import MultiTask
 from models.sharing.strategies.rank_distillation import ListDistillationLoss, RankDistillation, TeacherLists
 from models.sharing.strategies.replay import Replay
 from models.sharing.strategies.text_geometry import TextGeometry
-from models.sharing.strategy import CatalogueVectors, TrainingData
+from models.sharing.strategy import CatalogueVectors, TrainingData, encoder_inputs
 from models.sharing.training import train
 from tests.support.training_data import (
     EVENTS,
@@ -156,3 +157,16 @@ def lists(data: TrainingData) -> TeacherLists:
     loss = RankDistillation().prepare(encoder(), data, np.random.default_rng(0), lambda share: None)
     assert isinstance(loss, ListDistillationLoss)
     return loss.lists
+
+
+@pytest.mark.parametrize("type", ["click", "like", "rating"])
+def test_types_that_encoders_have_no_vector_for_are_trained_on_as_views(type: EventType) -> None:
+    log = visits_of_chance()
+    others = replace(log, type=np.full_like(log.type, EVENT_TYPES.index(type)))
+    rows = np.arange(9)[None]
+    inputs = [
+        encoder_inputs(Sequences.from_log(part), rows, ITEMS, lambda item: torch.zeros(*item.shape, 4))
+        for part in (log, others)
+    ]
+    for of_views, of_others in zip(*inputs, strict=True):
+        assert torch.equal(of_views, of_others)

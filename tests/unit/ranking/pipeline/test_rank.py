@@ -16,6 +16,7 @@ import pytest
 
 from anabranch.event_types import EventType
 from anabranch.messages import Event
+from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline import rank, user_update
 from anabranch.ranking.pipeline.best_candidates import BestCandidates, top_k_per_query
@@ -25,6 +26,7 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.rules_in_force import Pins, RulesInForce
 from anabranch.ranking.user_state.layout import WEEK_S
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary
@@ -383,6 +385,50 @@ def test_what_a_user_dislikes_is_shown_no_more_until_the_user_takes_an_interest_
     liked = msgspec.structs.replace(dislike, event_id="l", type="like")
     shop.rank(liked)
     assert (shop.states.columns.disliked_item[0] == -1).all()
+
+
+def test_a_disliked_item_is_shown_at_no_placement_no_explored_place_and_not_where_it_is_pinned(tmp_path: Path) -> None:
+    policy = Policy(placements=(FOR_YOU, DISCOVER), explore_places=1)
+    shop = Shop(tmp_path, policy)
+    shop.states = UserStates(LAYOUT._replace(slate=5, placements=policy.placement_names), DIMS, DIMS)
+    item = shop.item_ids.row(shop.slate(shop.rank(purchase(0)))[0])
+    pins = {number: Pins(np.array([item], np.int32), np.zeros(1, np.int32)) for number in range(2)}
+    shop.policy = replace(policy, rules=RulesInForce(pins=pins))
+    assert (shop.rank(purchase(1)).slates[0, :, 0] == item).all()
+    dislike = Event(event_id="d", user_id="ann", type="dislike", ts=1_000, item_id=shop.item_ids.id(item))
+    for n in range(20):
+        assert item not in shop.rank(msgspec.structs.replace(dislike, event_id=f"d{n}")).slates
+
+
+def test_disliking_one_item_after_the_other_leaves_full_slates(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, Policy(retrieval_k=10))
+    slate = shop.slate(shop.rank(purchase(0)))
+    for n in range(LAYOUT.disliked_items):
+        dislike = Event(event_id=f"d{n}", user_id="ann", type="dislike", ts=1_000, item_id=slate[0])
+        slate = shop.slate(shop.rank(dislike))
+        assert len(slate) == 5
+
+
+def test_a_dislike_behind_a_duplicate_of_another_in_a_batch_counts(shop: Shop) -> None:
+    first, second = (
+        Event(event_id=f"d{n}", user_id="ann", type="dislike", ts=1_000, item_id=f"item {n}") for n in range(2)
+    )
+    shop.rank(first, first, second)
+    assert [shop.item_ids.id(row) for row in shop.states.columns.disliked_item[0, :2]] == ["item 0", "item 1"]
+
+
+def test_an_item_that_was_disliked_before_it_was_described_is_still_disliked_when_it_is(shop: Shop) -> None:
+    shop.rank(Event(event_id="d", user_id="ann", type="dislike", ts=1_000, item_id="named later"))
+    assert shop.states.unnamed_in_use(shop.item_ids.unnamed_end).any()
+    row = shop.item_ids.row("named later")
+    shop.states.renumber_items(*shop.item_ids.settle())
+    assert shop.states.columns.disliked_item[0, 0] == row
+
+
+def test_the_history_has_types_that_encoders_of_before_read(shop: Shop) -> None:
+    for n, type in enumerate(("click", "like", "rating", "cart")):
+        shop.rank(Event(event_id=type, user_id="ann", type=type, ts=n, item_id="item 7", rating=1.0))  # type: ignore[arg-type]
+    assert shop.states.snapshot(np.array([0])).lists.history_type[0, :4].tolist() == [0, 0, 0, 1]
 
 
 def test_of_the_items_that_a_user_dislikes_the_newest_are_kept(shop: Shop) -> None:

@@ -12,7 +12,7 @@ import pytest
 from anabranch.messages import Event
 from anabranch.placements import AGAIN, DISCOVER, FOR_YOU, AtMost, Placement, Rotation
 from anabranch.ranking.pipeline.rank import RankingResult
-from anabranch.ranking.rules_in_force import BURIED, Pins, RulesInForce
+from anabranch.ranking.rules_in_force import Pins, RulesInForce
 from tests.unit.ranking.pipeline.test_placements import CATALOGUE, IMPRESSION_ITEMS, Shop, view
 
 HOUR_MS = 3_600_000
@@ -84,7 +84,6 @@ def test_what_rests_is_shown_where_there_is_nothing_else(folder: Path) -> None:
     shown = [impression(n, before[0]) for n in range(2)]
     ranked = shop.rank(*shown, view_at(START_MS + 60_000, 5, "now"))
     assert shop.slates(ranked)["again"] == [*before[1:], before[0]]
-    assert ranked.scores[-1, 1, len(before) - 1] < BURIED / 2
 
 
 def test_an_item_that_the_user_takes_an_interest_in_rests_no_more(folder: Path) -> None:
@@ -116,6 +115,32 @@ def test_an_impression_that_comes_twice_or_late_does_not_count(folder: Path, sec
     assert item in for_you(shop, impression(1, item), impression(second, item))
 
 
+def test_an_impression_that_comes_after_the_user_took_the_item_does_not_count(folder: Path) -> None:
+    """A page reports what it showed when it is left, and a producer sends a batch again."""
+    shop = Shop(folder, ROTATING)
+    item = for_you(shop)[0]
+    shown = [impression(n, item) for n in (1, 2)]
+    shop.rank(*shown, view_at(START_MS + 3_000, item), *shown)
+    assert (shop.states.columns.shown_item[shop.states.slots(["ann"])[0]] == -1).all()
+
+
+def test_no_explored_place_shows_what_rests(folder: Path) -> None:
+    shop = Shop(folder, ROTATING, explore_places=1)
+    slate = for_you(shop)
+    shop.rank(*(impression(n, *slate, "item 0") for n in (1, 2)))
+    for n in range(30):
+        shown = shop.slates(shop.rank(view_at(START_MS + 60_000 + n)))["for_you"]
+        assert not {*slate, "item 0"} & {*shown}
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.99])
+def test_nothing_that_rests_stands_before_what_does_not(folder: Path, calibration: float) -> None:
+    shop = Shop(folder, rotating(Placement(name="for_you", calibration=calibration)))
+    shop.describe(*(("brand", "liked") for _ in range(9)))
+    slate = for_you(shop)
+    assert not {*slate} & {*for_you(shop, *(impression(n, *slate) for n in (1, 2)))}
+
+
 def test_a_pinned_item_does_not_rest(folder: Path) -> None:
     shop = Shop(folder, ROTATING)
     slate = for_you(shop)
@@ -124,8 +149,8 @@ def test_a_pinned_item_does_not_rest(folder: Path) -> None:
     ranked = shop.rank(*(impression(n, *slate[:2]) for n in range(2)), view_at(START_MS + 60_000))
     rotated = shop.slates(ranked)["for_you"]
     assert rotated[0] == slate[1]
-    assert ranked.scores[-1, 0, 0] > BURIED / 2
     assert slate[0] not in rotated
+    assert ranked.resting.tolist() == [0, 0, 1]
 
 
 def test_a_full_list_forgets_what_was_shown_longest_ago(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Candidates that a user is not shown: what the user dislikes, and what was shown often enough and not taken."""
+"""Rotation: candidates that the user was shown often enough, and did not take, rest."""
 
 from __future__ import annotations
 
@@ -31,23 +31,6 @@ def impressions_of(queries: UserSnapshots, query: Counts, item: Rows) -> Impress
     """Those of the candidates [N] of n queries, of these items."""
     times, last_s = _find_shown(queries, query, item)
     return Impressions(times, queries.now[query] - 1000 * last_s.astype(np.int64))
-
-
-@compiled
-def find_disliked(
-    disliked: Rows,  # [n, D] of the users, without holes, -1 padded
-    query: Counts,  # [N] whose candidate it is
-    item: Rows,  # [N]
-) -> Mask:
-    """Which candidates [N] their users dislike."""
-    is_disliked = np.zeros(len(item), np.bool_)
-    for c in range(len(item)):
-        for entry in range(disliked.shape[1]):
-            if disliked[query[c], entry] < 0:
-                break
-            if disliked[query[c], entry] == item[c]:
-                is_disliked[c] = True
-    return is_disliked
 
 
 @compiled
