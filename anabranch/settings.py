@@ -187,6 +187,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long a ranker may send no heartbeat before its partitions go to another. At most half an hour: brokers refuse
     more (`group.max.session.timeout.ms`)."""
 
+    api_keys_file: Path | None = None
+    """The API keys that may send events: `anabranch keys create` adds one. It is read again when it changes. None:
+    everybody may, and `anabranch collect` listens on loopback addresses alone."""
+
     data_dir: Path = Path(".anabranch")
     releases_dir: Path = DEFAULT_RELEASES_DIR
     metrics_host: str = "127.0.0.1"
