@@ -187,6 +187,30 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long a ranker may send no heartbeat before its partitions go to another. At most half an hour: brokers refuse
     more (`group.max.session.timeout.ms`)."""
 
+    collect_host: str = "127.0.0.1"
+    """Address on which `anabranch collect` takes events. On any that other machines reach, it needs `api_keys_file`."""
+    collect_port: Port = 8000
+    """0: any free port, which the log names."""
+    collect_body_bytes: Annotated[int, Meta(ge=1024, le=100_000_000)] = 1_048_576
+    """Largest body of a request to `anabranch collect`."""
+    collect_event_bytes: Annotated[int, Meta(ge=256, le=100_000_000)] = 32_768
+    """Largest event that `anabranch collect` takes, as its JSON arrives. With 4,096 bytes of key and framing it has to
+    fit into `max_message_bytes`."""
+    collect_max_events: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    """Events of a request, at most."""
+    collect_requests_in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    """Requests that `anabranch collect` reads or whose events wait for the broker. Further ones are answered with 503
+    at once. At most 1,000 connections are open, whatever this is."""
+    collect_bytes_in_flight: Annotated[int, Meta(ge=1024, le=100_000_000_000)] = 67_108_864
+    """Bytes of the bodies of these requests. With events decoded and encoded, memory grows by about five times as
+    many."""
+    api_keys_file: Path | None = None
+    """The API keys that may send events: `anabranch keys create` adds one. It is read again when it changes. None:
+    everybody may, and `anabranch collect` listens on loopback addresses alone."""
+    allowed_origins: Annotated[str, Meta(pattern=r"^(https?://[^\s,/]+(,https?://[^\s,/]+)*)?$")] = ""
+    """Web sites whose pages may send events from browsers (CORS), separated by commas, such as
+    https://shop.example,https://www.shop.example. None by default."""
+
     data_dir: Path = Path(".anabranch")
     releases_dir: Path = DEFAULT_RELEASES_DIR
     metrics_host: str = "127.0.0.1"

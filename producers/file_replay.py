@@ -22,12 +22,13 @@ from kafka.errors import KafkaError
 from msgspec import structs
 
 from anabranch.errors import AnabranchError, UsageError
-from anabranch.kafka import clients, replay_progress, topics
+from anabranch.kafka import clients, replay_progress
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
-from anabranch.messages import Event, ReplayProgress, encode
+from anabranch.messages import Event, ReplayProgress
 from anabranch.settings import Settings
+from producers.event_record import event_record
 from producers.pace import FULL_SPEED, DueTimes, Pace, sleep_until
 
 MAX_EVENTS = 2_000
@@ -102,7 +103,7 @@ class FileReplay:
                 progress(len(batch))
                 batch = []
             sleep_until(due_s)
-            batch.append(OutboundRecord(self._topic, topics.key(event.user_id), encode(_of_round(event, round))))
+            batch.append(event_record(self._topic, _of_round(event, round)))
         if batch:
             published += self._publish(batch, committed + published)
             progress(len(batch))

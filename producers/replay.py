@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 from kafka import KafkaProducer
 
-from anabranch.kafka import topics
 from anabranch.kafka.producer import CheckedProducer
-from anabranch.messages import Event, encode
+from anabranch.messages import Event
+from producers.event_record import event_record
 from producers.pace import FULL_SPEED, DueTimes, Pace, sleep_until
 
 
@@ -28,6 +28,7 @@ def replay(
     with CheckedProducer(producer, progress) as checked:
         for event in events:
             sleep_until(due_times.due_s(published, event.ts))
-            checked.send(topic, topics.key(event.user_id), encode(event))
+            record = event_record(topic, event)
+            checked.send(record.topic, record.key, record.value)
             published += 1
     return published

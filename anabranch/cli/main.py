@@ -25,6 +25,8 @@ COMMANDS = {
     "check": "Read files of events and items, and say what they hold.",
     "catalogue": "Publish items, or remove them.",
     "replay": "Publish recorded events in order of time.",
+    "collect": "Take events over HTTP, and publish them.",
+    "keys": "Create, list and remove API keys.",
     "index": "Compute item vectors for the live release.",
     "neighbours": "Publish which items are visited together, as events come.",
     "rank": "Publish a ranking for every event.",

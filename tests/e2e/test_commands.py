@@ -32,6 +32,8 @@ RUN_ELSEWHERE = {
     "anabranch standalone": "tests/e2e/test_standalone.py",
     "anabranch broker start": "tests/kafka/test_broker.py",
     "anabranch broker stop": "tests/kafka/test_broker.py",
+    "anabranch collect": "tests/kafka/test_collector.py",
+    "anabranch keys create": "tests/kafka/test_collector.py",
     "anabranch neighbours": "tests/kafka/test_neighbours.py",
     "anabranch topics repartition": "tests/kafka/test_repartitioning.py",
 }

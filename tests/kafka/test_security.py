@@ -60,6 +60,7 @@ COMMANDS = (
     ("topics", "check"),
     ("catalogue", "items.jsonl"),
     ("replay", "events.jsonl"),
+    ("collect", "--port", "0"),
     ("index",),
     ("neighbours",),
     ("rank",),
@@ -75,7 +76,7 @@ COMMANDS = (
     ("demo", "--data-dir", "demo"),
     ("standalone",),
 )
-WITHOUT_THIS_BROKER = {"share", "evaluate", "results", "schema", "chaos", "bench", "broker", "check"}
+WITHOUT_THIS_BROKER = {"share", "evaluate", "results", "schema", "chaos", "bench", "broker", "check", "keys"}
 """They need none, or start their own."""
 
 

@@ -91,6 +91,7 @@ KAFKA_PYTHON_USERS = (
 SERVERS = {
     "rank": "anabranch.cli.rank, consumers.ranker.ranker",
     "index": "anabranch.cli.index, consumers.indexer.indexer",
+    "collect": "anabranch.cli.collect, producers.collector.collector",
     "neighbours": "anabranch.cli.neighbours, consumers.neighbours.neighbours_job",
     "reshare": "anabranch.cli.reshare, models.retraining.schedule",
 }
@@ -147,7 +148,7 @@ def test_no_server_process_loads_the_harness(command: str) -> None:
     assert not [name for name in loaded if within(name, ["anabranch.harness"])]
 
 
-@pytest.mark.parametrize("command", ["rank", "index", "neighbours"])
+@pytest.mark.parametrize("command", ["rank", "index", "neighbours", "collect"])
 def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
     assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
 

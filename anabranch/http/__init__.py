@@ -1,0 +1,1 @@
+"""What HTTP interfaces share: API keys, limits, problem details, the server."""

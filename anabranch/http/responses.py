@@ -1,0 +1,64 @@
+"""Problem details as responses of Starlette, whatever went wrong, and the probes of every server."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from anabranch.http.problems import MEDIA_TYPE, HttpProblem
+from anabranch.loop_status import LoopStatus
+
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def problem_response(problem: HttpProblem) -> Response:
+    """The response that tells a client of a problem."""
+    return Response(problem.body(), problem.status, dict(problem.headers), MEDIA_TYPE)
+
+
+def exception_handlers() -> Mapping[type[Exception], Handler]:
+    """For an application: every error is answered with a problem; one that is a defect says nothing of the request."""
+    return {HttpProblem: _on_problem, HTTPException: _on_http_exception, Exception: _on_defect}
+
+
+def probes(status: LoopStatus) -> list[Route]:
+    """`/healthz` and `/readyz`: 200, or 503 with one line that says why."""
+
+    async def health(request: Request) -> Response:
+        return _probe(status.stuck)
+
+    async def ready(request: Request) -> Response:
+        return _probe(status.not_ready)
+
+    return [Route("/healthz", health), Route("/readyz", ready)]
+
+
+def _probe(failure: str | None) -> Response:
+    if failure is None:
+        return PlainTextResponse("ok\n")
+    return PlainTextResponse(f"{failure}\n", HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HttpProblem)
+    return problem_response(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette raises it where no route fits."""
+    assert isinstance(error, HTTPException)
+    detail = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this path; docs/api.md lists what there is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; the header `Allow` lists those it takes",
+    }.get(HTTPStatus(error.status_code), error.detail)
+    return problem_response(HttpProblem(error.status_code, detail, error.headers or {}))
+
+
+async def _on_defect(request: Request, error: Exception) -> Response:
+    """Starlette raises the error again behind this answer, and uvicorn logs it."""
+    return problem_response(HttpProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why"))

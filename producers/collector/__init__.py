@@ -1,0 +1,1 @@
+"""Events over HTTP to the topic `events`."""

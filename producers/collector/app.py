@@ -1,0 +1,36 @@
+"""The collector as an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+
+from anabranch.http.responses import exception_handlers, probes
+from anabranch.loop_status import LoopStatus
+from producers.collector.events_endpoint import EventsEndpoint
+
+PREFLIGHT_MAX_AGE_S = 3_600
+"""How long a browser may keep the answer to a preflight request."""
+
+
+def create_app(endpoint: EventsEndpoint, status: LoopStatus, origins: Sequence[str]) -> Starlette:
+    """`origins`: from which web pages browsers may send events, such as https://shop.example."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["POST"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=["Retry-After"],
+        max_age=PREFLIGHT_MAX_AGE_S,
+    )
+    app = Starlette(
+        routes=[Route("/v1/events", endpoint.post, methods=["POST"]), *probes(status)],
+        middleware=[cors],
+        exception_handlers=dict(exception_handlers()),
+    )
+    app.router.redirect_slashes = False  # many clients do not send a body again
+    return app

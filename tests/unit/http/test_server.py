@@ -1,0 +1,145 @@
+"""The server, on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from anabranch.errors import UsageError
+from anabranch.http.server import MAX_HEAD_BYTES, bind, serve
+
+PATIENCE_S = 20.0
+
+
+class Served:
+    """An application whose answers a test holds back."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.ticks = 0
+        self.entered = threading.Event()
+        self.may_answer = threading.Event()
+        listener = bind("127.0.0.1", 0, "--port")
+        self.port = listener.getsockname()[1]
+        app = Starlette(routes=[Route("/", self._answer), Route("/refuse", self._refuse, methods=["POST"])])
+        self.thread = threading.Thread(target=serve, args=(app, listener, self.stop, self._tick, 10))
+        self.thread.start()
+
+    def get(self) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        connection.request("GET", "/")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    def post(self, connection: http.client.HTTPConnection, body: bytes) -> int:
+        connection.request("POST", "/refuse", body)
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    def close(self) -> None:
+        self.may_answer.set()
+        self.stop.set()
+        self.thread.join(PATIENCE_S)
+        assert not self.thread.is_alive()
+
+    def _tick(self) -> None:
+        self.ticks += 1
+
+    async def _answer(self, request: Request) -> Response:
+        self.entered.set()
+        while not self.may_answer.is_set():
+            await asyncio.sleep(0.01)
+        return PlainTextResponse("done")
+
+    async def _refuse(self, request: Request) -> Response:
+        """Without reading the body."""
+        return PlainTextResponse("too large", 413)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    created = Served()
+    yield created
+    created.close()
+
+
+def test_at_the_end_what_is_in_flight_is_answered_and_nothing_else_is_taken(served: Served) -> None:
+    answers: list[tuple[int, bytes]] = []
+    request = threading.Thread(target=lambda: answers.append(served.get()))
+    request.start()
+    assert served.entered.wait(PATIENCE_S)
+    served.stop.set()
+    _await_refusal(served.port)
+    request.join(1.0)
+    assert request.is_alive() and served.thread.is_alive(), "it has ten seconds to answer"
+    served.may_answer.set()
+    request.join(PATIENCE_S)
+    served.thread.join(PATIENCE_S)
+    assert answers == [(200, b"done")]
+    assert not served.thread.is_alive()
+
+
+def test_a_listener_says_that_it_is_tcp_so_that_asyncio_sends_answers_at_once() -> None:
+    """asyncio leaves Nagle's algorithm on where the protocol is 0, and the answers of a busy connection take 40 ms."""
+    with bind("127.0.0.1", 0, "--port") as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_an_idle_connection_does_not_delay_the_end(served: Served) -> None:
+    served.may_answer.set()
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE_S)
+    connection.request("GET", "/")
+    connection.getresponse().read()
+    started_at_s = time.monotonic()
+    served.stop.set()
+    served.thread.join(PATIENCE_S)
+    assert not served.thread.is_alive()
+    assert time.monotonic() - started_at_s < 8
+
+
+def test_the_loop_reports_about_every_second(served: Served) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while served.ticks < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_client_whose_body_is_not_read_gets_the_answer_and_keeps_its_connection(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE_S)
+    assert [served.post(connection, b"x" * 4_000_000) for _ in range(5)] == [413] * 5
+
+
+def test_a_head_without_an_end_is_refused(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * MAX_HEAD_BYTES))
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+    assert not served.entered.is_set()
+
+
+def test_a_port_in_use_is_an_error_that_names_the_option(served: Served) -> None:
+    with pytest.raises(UsageError, match="choose another --port"):
+        bind("127.0.0.1", served.port, "--port")
+    with pytest.raises(UsageError, match="cannot be listened on"):
+        bind("no.such.host.invalid", 0, "--port")
+
+
+def _await_refusal(port: int) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        assert time.monotonic() < deadline
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.02)
