@@ -125,6 +125,7 @@ def test_impressions_are_read_and_not_learned_from(settings: Settings, topics: T
     assert topics_io.collect(settings, store, lambda n: None).events == 1
     (partition,) = {record.partition for record in world.records(topics.events)}
     for offset, event in enumerate((shown, third), start=2):
+        world.send(topics.events, key("u0"), encode(event))
         joined = Feedback(event=event, partition=partition, offset=offset, release="r1", slate_size=20)
         world.send(topics.feedback, key("u0"), encode(joined))
     assert topics_io.collect(settings, store, lambda n: None).events == 1

@@ -18,7 +18,7 @@ from anabranch import release
 from anabranch.co_visit.table import CoVisitTable, neighbour_messages
 from anabranch.co_visit.text_prior import NO_TEXTS
 from anabranch.messages import Event, Item, Neighbours
-from anabranch.placements import DISCOVER, FOR_YOU
+from anabranch.placements import DISCOVER, FOR_YOU, Placement, Rotation
 from anabranch.ranking.inference.item_encoder import TextEncoder
 from anabranch.ranking.types import Vectors
 from anabranch.ranking.user_state.layout import StateLayout
@@ -132,9 +132,19 @@ def test_every_release_is_ranked_on_the_placements_of_the_settings(tmp_path: Pat
 
 
 def test_training_reads_user_states_of_the_configured_layout(tmp_path: Path) -> None:
-    settings = Settings(slate_size=5, history_length=3, own_items=2, dedupe_window=7, min_pair_users=2)
+    settings = Settings(
+        slate_size=5,
+        history_length=3,
+        own_items=2,
+        dedupe_window=7,
+        min_pair_users=2,
+        placements=(Placement(name="for_you", rotation=Rotation()),),
+        impression_items=8,
+        disliked_items=9,
+    )
     config = preset("histories").for_rankers(settings)
-    assert config.layout == StateLayout.from_settings(settings) == (3, 2, 5, ("for_you",), 7, config.layout.half_life_s)
+    assert config.layout == StateLayout.from_settings(settings)
+    assert config.layout[:7] == (3, 2, 5, ("for_you",), 7, 8, 9)
     assert config.co_visits.min_users == 2
     assert config.policy.exclude_seen, "what the settings leave open, the kind of data decides"
 
