@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 EventType = Literal[
     "view",
@@ -17,20 +17,8 @@ EventType = Literal[
     "dislike",
     "remove_from_cart",
 ]
-EVENT_TYPES: Final[tuple[EventType, ...]] = (
-    "view",
-    "cart",
-    "purchase",
-    "search",
-    "refund",
-    "impression",
-    "click",
-    "like",
-    "rating",
-    "dislike",
-    "remove_from_cart",
-)
-"""A type's number, which user states and event stores have, is its index here: new types come last."""
+EVENT_TYPES: Final[tuple[EventType, ...]] = get_args(EventType)
+"""A type's number, which user states and event stores have, is its index here: new types come last in `EventType`."""
 
 NO_INTEREST: Final = frozenset[EventType]({"refund", "impression", "dislike", "remove_from_cart"})
 """Types of events that show no interest in their item."""

@@ -60,7 +60,7 @@ class InspectedUser:
             lists.long_term.item[0, :size].tolist(), lists.long_term.event_count[0, :size].tolist(), strict=True
         ):
             counts[item_ids.id(row)] += int(count)
-        shown = (columns.shown_item[slot], columns.shown_count[slot], columns.shown_s[slot])
+        shown_columns = (columns.shown_item[slot], columns.shown_count[slot], columns.shown_s[slot])
         return {
             "events": len(self.events),
             "newest_ts": int(columns.last_ts[slot]) if columns.last_ts[slot] >= 0 else None,
@@ -70,7 +70,7 @@ class InspectedUser:
             "disliked": [item_ids.id(row) for row in columns.disliked_item[slot].tolist() if row >= 0],
             "shown_and_not_taken": {
                 item_ids.id(row): {"times": count, "newest_ts": 1000 * second}
-                for row, count, second in zip(*(column.tolist() for column in shown), strict=True)
+                for row, count, second in zip(*(column.tolist() for column in shown_columns), strict=True)
                 if row >= 0
             },
         }

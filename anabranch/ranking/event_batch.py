@@ -97,7 +97,7 @@ class EventBatch:
         have no room for them.
         """
         rare = [(index, event) for index, event in enumerate(events) if event.type in TYPES_WITH_OTHER_ITEMS]
-        shown = (
+        of_impressions = (
             (index, item_id) for index, event in rare if keeps_shown and not event.is_action for item_id in event.shown
         )
         disliked = ((index, item_id) for index, event in rare if (item_id := event.disliked_item) is not None)
@@ -110,7 +110,7 @@ class EventBatch:
                 [0 if event.session_id is None else stable_hash(event.session_id) for event in events], np.uint64
             ),
             keys=event_keys(events),
-            shown=_event_items(shown, item_ids),
+            shown=_event_items(of_impressions, item_ids),
             disliked=_event_items(disliked, item_ids),
         )
         queries = {index: query for index, event in enumerate(events) if (query := event.search_query) is not None}

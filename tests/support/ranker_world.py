@@ -157,6 +157,14 @@ class RankerWorld:
         process.group.assign(*assigned)
         return process
 
+    def rank(self, *events: Event) -> RankerProcess:
+        """A new process that is ready before these events are sent, and has ranked them."""
+        process = self.process()
+        process.settle()
+        self.send(*events)
+        process.settle()
+        return process
+
     def release(self, release_id: str) -> Path:
         """A release of that id; its digits seed its weights."""
         folder = self._folder / release_id

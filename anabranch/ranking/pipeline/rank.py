@@ -42,9 +42,7 @@ class RankingResult:
 
     duplicate: Mask  # [B] events seen before: nothing else holds for them
     unknown_item: Mask  # [B] events about an item without a vector
-    ranked: (
-        Mask  # [B] events with slates: all but duplicates and impressions; with `Policy.latest` each user's last one
-    )
+    ranked: Mask  # [B] events with slates: no duplicates or impressions; with `Policy.latest` each user's last action
     slates: Rows  # [B, P, slate] of each placement, -1 padded
     scores: Floats  # [B, P, slate]
     explored: Places  # [B] of the first placement

@@ -147,8 +147,9 @@ class ScoredCandidates:
     def count_resting(self, policy: Policy) -> Counts:
         """How many candidates of each query [n] rest, those of all placements added up."""
         count = np.zeros(self.n, np.int32)
-        for number in range(len(policy.placements)):
-            np.add.at(count, self.candidates.query[self.resting(policy, number)], 1)
+        for number, placement in enumerate(policy.placements):
+            if placement.rotation is not None:
+                np.add.at(count, self.candidates.query[self.resting(policy, number)], 1)
         return count
 
     @cached_property

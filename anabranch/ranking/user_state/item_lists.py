@@ -62,12 +62,12 @@ def add_disliked(columns: ActivityColumns, slot: int, item: int) -> None:
 @compiled_inline
 def remove_disliked(columns: ActivityColumns, slot: int, item: int) -> None:
     """The user in a slot dislikes an item no more; those after it move up."""
-    disliked, kept = columns.disliked_item[slot], 0
+    disliked, filled = columns.disliked_item[slot], 0
     for entry in range(len(disliked)):
         if disliked[entry] != item:
-            disliked[kept] = disliked[entry]
-            kept += 1
-    disliked[kept:] = NO_ITEM
+            disliked[filled] = disliked[entry]
+            filled += 1
+    disliked[filled:] = NO_ITEM
 
 
 @compiled_inline

@@ -66,15 +66,15 @@ def apply_events(
     not cause, nothing but what the user was shown. Late events are applied in the order of the log; a user's clock
     never runs backwards.
     """
-    elapsed_s, shown, disliked = np.zeros(len(events.slots), np.float32), 0, 0
+    elapsed_s, shown_end, disliked_end = np.zeros(len(events.slots), np.float32), 0, 0
     for b in range(len(events.slots)):
-        first_shown, shown = shown, _end_of_event(events.shown, b, shown)
-        first_disliked, disliked = disliked, _end_of_event(events.disliked, b, disliked)
+        shown_start, shown_end = shown_end, _end_of_event(events.shown, b, shown_end)
+        disliked_start, disliked_end = disliked_end, _end_of_event(events.disliked, b, disliked_end)
         if duplicate[b]:
             continue
         slot, second = events.slots[b], min(events.ts[b] // 1000, LAST_SECOND)
         if events.types[b] == IMPRESSION:
-            for index in range(first_shown, shown):
+            for index in range(shown_start, shown_end):
                 item = events.shown.item[index]
                 if not _is_taken_since(memory, layout, slot, item, second):
                     count_shown(memory.columns, slot, item, second)
@@ -84,7 +84,7 @@ def apply_events(
                 _append_to_history(memory, layout, events, b)
                 forget_shown(memory.columns, slot, events.items[b])
                 remove_disliked(memory.columns, slot, events.items[b])
-            for index in range(first_disliked, disliked):
+            for index in range(disliked_start, disliked_end):
                 add_disliked(memory.columns, slot, events.disliked.item[index])
         if snapshot_row[b] >= 0:
             _take_snapshot(memory, slot, snapshot_row[b], snapshots)

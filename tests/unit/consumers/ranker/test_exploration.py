@@ -7,20 +7,12 @@ from pathlib import Path
 import pytest
 
 from anabranch.messages import Event, Feedback, Ranking
-from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
+from tests.support.ranker_world import RankerWorld, purchases
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> RankerWorld:
     return RankerWorld(tmp_path, explore_places=1)
-
-
-def ranked(world: RankerWorld, *events: Event) -> RankerProcess:
-    process = world.process()
-    process.settle()
-    world.send(*events)
-    process.settle()
-    return process
 
 
 def answer(world: RankerWorld, place: int) -> Event:
@@ -39,13 +31,13 @@ def last_feedback(world: RankerWorld) -> Feedback:
 
 
 def test_a_ranking_says_how_many_of_its_last_places_were_drawn_and_they_are_counted(world: RankerWorld) -> None:
-    process = ranked(world, *purchases(8))
+    process = world.rank(*purchases(8))
     assert {ranking.explored for ranking in world.rankings()} == {1}
     assert process.metric("explored_places_total") == 8
 
 
 def test_explored_places_with_an_item_that_has_no_event_yet_are_counted(tmp_path: Path) -> None:
-    process = ranked(RankerWorld(tmp_path, explore_places=1, explore_new_items=25), *purchases(8))
+    process = RankerWorld(tmp_path, explore_places=1, explore_new_items=25).rank(*purchases(8))
     assert process.metric("explored_places_total") == 8
     assert 0 < process.metric("explored_new_items_total") <= 8
 
@@ -55,11 +47,11 @@ def test_explored_places_with_an_item_that_has_no_event_yet_are_counted(tmp_path
 def test_the_propensity_of_a_slate_survives_a_restart(
     world: RankerWorld, place: int, propensity: float, is_saved: bool
 ) -> None:
-    process = ranked(world, *purchases(8))
+    process = world.rank(*purchases(8))
     if is_saved:
         process.stop()
         assert world.saved_states()["u0"].explored == 1
-    successor = ranked(world, answer(world, place))
+    successor = world.rank(answer(world, place))
     assert last_feedback(world).rank == place + 1
     assert last_feedback(world).propensity == propensity
     assert last_feedback(world).propensity == last_ranking(world, back=2).propensity(place + 1)
@@ -67,7 +59,7 @@ def test_the_propensity_of_a_slate_survives_a_restart(
 
 
 def test_a_ranker_that_no_longer_explores_still_knows_what_was_drawn(world: RankerWorld) -> None:
-    ranked(world, *purchases(8)).stop()
+    world.rank(*purchases(8)).stop()
     successor = world.process(explore_places=0)
     successor.settle()
     world.send(answer(world, 4))

@@ -9,7 +9,7 @@ import pytest
 
 from anabranch.messages import Event
 from anabranch.placements import Placement, Rotation
-from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
+from tests.support.ranker_world import RankerWorld, purchases
 
 NOW_MS = 10_000_000
 
@@ -17,14 +17,6 @@ NOW_MS = 10_000_000
 @pytest.fixture
 def world(tmp_path: Path) -> RankerWorld:
     return RankerWorld(tmp_path, placements=(Placement(name="for_you", rotation=Rotation(after=2, rest_h=24)),))
-
-
-def settled(world: RankerWorld, *events: Event) -> RankerProcess:
-    process = world.process()
-    process.settle()
-    world.send(*events)
-    process.settle()
-    return process
 
 
 def impression(world: RankerWorld) -> Event:
@@ -46,7 +38,7 @@ def slate(world: RankerWorld) -> list[str]:
 
 @pytest.mark.parametrize("is_saved", [True, False], ids=["in a saved state", "on events only"])
 def test_what_a_user_was_shown_survives_a_restart(world: RankerWorld, is_saved: bool) -> None:
-    process = settled(world, *purchases(8))
+    process = world.rank(*purchases(8))
     before = slate(world)
     for _ in range(2):
         world.send(impression(world))
@@ -54,7 +46,7 @@ def test_what_a_user_was_shown_survives_a_restart(world: RankerWorld, is_saved: 
     assert slate(world) == before
     if is_saved:
         process.stop()
-    successor = settled(world, search(world))
+    successor = world.rank(search(world))
     assert not {*before[:2]} & {*slate(world)}
     assert successor.metric("resting_candidates_total") == 2
     world.assert_exactly_once(successor)
@@ -63,7 +55,7 @@ def test_what_a_user_was_shown_survives_a_restart(world: RankerWorld, is_saved: 
 def test_an_impression_has_feedback_and_no_ranking_and_neither_it_nor_a_search_is_an_event_to_hit(
     world: RankerWorld,
 ) -> None:
-    process = settled(world, *purchases(8))
+    process = world.rank(*purchases(8))
     hits, events = (process.metric(f"prequential_{name}_total", release="r1") for name in ("hits", "events"))
     shown, looked_for = impression(world), search(world)
     taken = Event(event_id="v", user_id="u0", type="view", ts=NOW_MS + 99_000, item_id=slate(world)[0])
@@ -80,7 +72,7 @@ def test_an_impression_has_feedback_and_no_ranking_and_neither_it_nor_a_search_i
 
 def test_without_a_rotation_nothing_is_kept_of_impressions(tmp_path: Path) -> None:
     world = RankerWorld(tmp_path)
-    process = settled(world, *purchases(8))
+    process = world.rank(*purchases(8))
     for _ in range(3):
         world.send(msgspec.structs.replace(impression(world), shown=("described by nobody",)))
         process.settle()
