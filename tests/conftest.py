@@ -42,8 +42,12 @@ def topic_prefix() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile every loop once a run, and let no thread spin: for this process, and for all that tests start."""
+    """Compile every loop once a run, and let no thread spin: for this process, and for all that tests start.
+
+    Nor does the width of the terminal, which a shell or CI may export, change what commands print.
+    """
     config.stash[BROKERS] = []
+    os.environ.pop("COLUMNS", None)
     if hasattr(config, "workerinput"):  # the main process has set both, and removes the folder
         return
     # PyTorch's threads wait for each other in a loop, which next to other processes takes most of the processors' time.

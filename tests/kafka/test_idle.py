@@ -1,4 +1,4 @@
-"""Processes without events, on a real broker: they use next to no CPU time, and an event wakes them at once."""
+"""Processes without events, on a real broker: they sleep, and an event wakes them at once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from anabranch.settings import Settings
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
 SETTLE_S, MEASURED_S = 2.0, 6.0
-MAX_CPU_SHARE = 0.03
-"""Of one core. `anabranch bench idle` measures it without the load of other tests, and holds it against 0.02."""
+MAX_WAKE_UPS_PER_S = 80
+"""Of the main thread: some 40 where polls wait for `IDLE_WAIT_MS`, 135 where they wait for `BUSY_WAIT_MS`. Other load
+does not change their number, as it does the CPU time, which `anabranch bench idle` holds against a bound."""
 EVENTS = 9
 MAX_MEDIAN_MS = IDLE_WAIT_MS / 4
 """If events waited for the end of a poll, the median of their delays would be half of `IDLE_WAIT_MS`."""
@@ -28,22 +29,21 @@ def world(settings: Settings, topics: Topics) -> World:
     return World(settings)
 
 
-def cpu_share(process: Process, seconds: float) -> float:
-    """CPU time of a process per second of the next `seconds`."""
+def wake_ups_per_s(process: Process, seconds: float) -> float:
+    """How often the main thread of a process gave up the CPU by itself, to wait, per second of the next `seconds`."""
     measured = psutil.Process(process.pid)
-    before, started = measured.cpu_times(), time.monotonic()
+    before, started = measured.num_ctx_switches().voluntary, time.monotonic()
     time.sleep(seconds)
-    after = measured.cpu_times()
-    return (after.user + after.system - before.user - before.system) / (time.monotonic() - started)
+    return (measured.num_ctx_switches().voluntary - before) / (time.monotonic() - started)
 
 
-def test_an_idle_ranker_uses_little_cpu_and_ranks_the_next_event_at_once(world: World) -> None:
+def test_an_idle_ranker_sleeps_and_ranks_the_next_event_at_once(world: World) -> None:
     world.go_live("r1")
     with Process(world.settings, "rank", "--start", "earliest", "--metrics-port", "0") as ranker:
         world.publish(purchases(10))
         world.await_rankings(10)
         time.sleep(SETTLE_S)
-        assert cpu_share(ranker, MEASURED_S) < MAX_CPU_SHARE
+        assert wake_ups_per_s(ranker, MEASURED_S) < MAX_WAKE_UPS_PER_S
         for number in range(EVENTS):
             time.sleep(0.2)
             world.publish(purchases(1, first=10 + number))
@@ -66,13 +66,13 @@ def delays_ms(world: World) -> list[int]:
     return delays
 
 
-def test_an_idle_indexer_uses_little_cpu_and_embeds_the_next_item_at_once(world: World) -> None:
+def test_an_idle_indexer_sleeps_and_embeds_the_next_item_at_once(world: World) -> None:
     world.announce("r1")
     world.publish_items([Item(item_id=item_id, title=item_id) for item_id in ITEMS])
     with Process(world.settings, "index") as indexer:
         indexer.await_log("indexing of release r1 is complete")
         time.sleep(SETTLE_S)
-        assert cpu_share(indexer, MEASURED_S) < MAX_CPU_SHARE
+        assert wake_ups_per_s(indexer, MEASURED_S) < MAX_WAKE_UPS_PER_S
         for number in range(EVENTS):
             world.publish_items([Item(item_id=f"new {number}", title="new")])
             await_true(lambda number=number: appended_ms(world, f"new {number}"), "its vector")
