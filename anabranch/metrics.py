@@ -110,7 +110,66 @@ class ConsumerMetrics(ProcessMetrics):
         )
 
 
-class RankerMetrics(ConsumerMetrics):
+class ServingMetrics(ConsumerMetrics):
+    """Metrics of a process that ranks: what it ranks with, and the user states that it has in memory."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+        new = MetricFactory(registry)
+        self._add_release_metrics(new)
+        self._add_state_metrics(new)
+
+    def _add_release_metrics(self, new: MetricFactory) -> None:
+        self.live_release = new.info("anabranch_live_release", "The release that ranks")
+        self.releases = new.counter("anabranch_release_swaps", "Swaps to a new release")
+        self.index_items = new.gauge("anabranch_index_items", "Items in the index")
+        self.index_unfolded = new.gauge(
+            "anabranch_index_unfolded", "Item changes since the last rebuild of the index, searched exhaustively"
+        )
+        self.index_recall = new.gauge(
+            "anabranch_index_recall",
+            "Recall of the index against exact search, on a sample of users; NaN unless it was measured lately",
+        )
+        self.index_recall_users = new.gauge(
+            "anabranch_index_recall_users", "Users in the sample of anabranch_index_recall; 0 while that is NaN"
+        )
+        self.co_visits_at = new.gauge(
+            "anabranch_co_visits_timestamp_seconds",
+            "Time, since 1970, at which the newest row of the co-visit table was made; 0 without a row",
+        )
+
+        self._rules = new.gauge("anabranch_rules", "Merchandisers' rules that hold now", "action")
+        self.show_rules([])
+
+    def show_rules(self, actions: Iterable[Action]) -> None:
+        """Show how many rules with each action hold."""
+        holding = list(actions)
+        for action in get_args(Action):
+            self._rules.labels(action).set(holding.count(action))
+
+    def _add_state_metrics(self, new: MetricFactory) -> None:
+        self.item_id_collisions = new.counter(
+            "anabranch_item_id_collisions",
+            "Items of events and catalogues that were not used: another item's id has the same hash",
+        )
+        self.users = new.gauge("anabranch_user_states", "User states in memory")
+        self.unnamed_items = new.gauge(
+            "anabranch_unnamed_items", "Items of user states that are in no catalogue: only their hashes are kept"
+        )
+        self.state_bytes = new.gauge("anabranch_user_state_bytes", "Bytes of all user states in memory")
+        self.restore_remaining = new.gauge(
+            "anabranch_restore_remaining", "Events to replay before a partition is ranked", "partition"
+        )
+        self.restore_seconds = new.histogram(
+            "anabranch_restore_seconds", "From the assignment of a partition to its first ranking", LATENCY_S
+        )
+        self.restored = new.counter("anabranch_restored_events", "Events replayed without a ranking")
+        self.away = new.gauge("anabranch_user_states_away", "User states in the changelog only")
+        self.evicted = new.counter("anabranch_user_states_evicted", "User states removed from memory")
+        self.recalled = new.counter("anabranch_user_states_recalled", "User states read back from the changelog")
+
+
+class RankerMetrics(ServingMetrics):
     """Metrics of a ranker."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -118,8 +177,7 @@ class RankerMetrics(ConsumerMetrics):
         new = MetricFactory(registry)
         self._add_event_metrics(new)
         self._add_ranking_metrics(new)
-        self._add_release_metrics(new)
-        self._add_state_metrics(new)
+        self._add_save_metrics(new)
 
     def _add_event_metrics(self, new: MetricFactory) -> None:
         self.polled = new.counter(
@@ -150,10 +208,6 @@ class RankerMetrics(ConsumerMetrics):
         )
         self.unknown_item = new.counter(
             "anabranch_events_unknown_item", "Events about an item without a vector in the index"
-        )
-        self.item_id_collisions = new.counter(
-            "anabranch_item_id_collisions",
-            "Items of events and catalogues that were not used: another item's id has the same hash",
         )
         self.batch = new.histogram("anabranch_batch_events", "Events per transaction", BATCH)
         self.waited = new.gauge(
@@ -193,52 +247,9 @@ class RankerMetrics(ConsumerMetrics):
             "Candidates that rest because the user was shown them, of all placements with a rotation",
         )
 
-    def _add_release_metrics(self, new: MetricFactory) -> None:
-        self.live_release = new.info("anabranch_live_release", "The release that ranks")
-        self.releases = new.counter("anabranch_release_swaps", "Swaps to a new release")
-        self.index_items = new.gauge("anabranch_index_items", "Items in the index")
-        self.index_unfolded = new.gauge(
-            "anabranch_index_unfolded", "Item changes since the last rebuild of the index, searched exhaustively"
-        )
-        self.index_recall = new.gauge(
-            "anabranch_index_recall",
-            "Recall of the index against exact search, on a sample of users; NaN unless it was measured lately",
-        )
-        self.index_recall_users = new.gauge(
-            "anabranch_index_recall_users", "Users in the sample of anabranch_index_recall; 0 while that is NaN"
-        )
-        self.co_visits_at = new.gauge(
-            "anabranch_co_visits_timestamp_seconds",
-            "Time, since 1970, at which the newest row of the co-visit table was made; 0 without a row",
-        )
-
-        self._rules = new.gauge("anabranch_rules", "Merchandisers' rules that hold now", "action")
-        self.show_rules([])
-
-    def show_rules(self, actions: Iterable[Action]) -> None:
-        """Show how many rules with each action hold."""
-        holding = list(actions)
-        for action in get_args(Action):
-            self._rules.labels(action).set(holding.count(action))
-
-    def _add_state_metrics(self, new: MetricFactory) -> None:
-        self.users = new.gauge("anabranch_user_states", "User states in memory")
-        self.unnamed_items = new.gauge(
-            "anabranch_unnamed_items", "Items of user states that are in no catalogue: only their hashes are kept"
-        )
-        self.state_bytes = new.gauge("anabranch_user_state_bytes", "Bytes of all user states in memory")
-        self.restore_remaining = new.gauge(
-            "anabranch_restore_remaining", "Events to replay before a partition is ranked", "partition"
-        )
-        self.restore_seconds = new.histogram(
-            "anabranch_restore_seconds", "From the assignment of a partition to its first ranking", LATENCY_S
-        )
-        self.restored = new.counter("anabranch_restored_events", "Events replayed without a ranking")
+    def _add_save_metrics(self, new: MetricFactory) -> None:
         self.states_saved = new.counter("anabranch_user_states_saved", "User states saved")
         self.states_dirty = new.gauge("anabranch_user_states_dirty", "User states that changed since their last save")
-        self.away = new.gauge("anabranch_user_states_away", "User states in the changelog only")
-        self.evicted = new.counter("anabranch_user_states_evicted", "User states removed from memory")
-        self.recalled = new.counter("anabranch_user_states_recalled", "User states read back from the changelog")
 
 
 class IndexerMetrics(ConsumerMetrics):

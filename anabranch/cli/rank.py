@@ -42,9 +42,9 @@ def command(
     from anabranch.service import configure_logging, run_service
     from consumers.ranker.clients import connect
     from consumers.ranker.ranker import Ranker
-    from consumers.ranker.state_store import StateStore
     from consumers.releases.release_watcher import ReleaseWatcher
     from consumers.runtime.shutdown import stop_on_signals
+    from consumers.user_states.state_store import StateStore
 
     settings = settings_of(
         ctx,

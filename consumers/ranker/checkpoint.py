@@ -23,8 +23,8 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
 from anabranch.ranking.user_state.codec import save
 from anabranch.ranking.user_state.formats import in_format
-from consumers.ranker.state_owner import StateOwner
-from consumers.ranker.state_store import StateStore
+from consumers.user_states.state_owner import StateOwner
+from consumers.user_states.state_store import StateStore
 
 MAX_STATES = 1024
 """States saved in one transaction: some 50 ms of work."""

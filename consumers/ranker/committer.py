@@ -15,9 +15,9 @@ from consumers.ranker.checkpoint import CheckpointCoordinator, CheckpointPlan
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.pending_transaction import BatchUndo, CommittedTransaction, PendingTransaction
-from consumers.ranker.state_store import StateStore
 from consumers.runtime.pacing import Backoff
 from consumers.runtime.publishers import TransactionAborted
+from consumers.user_states.state_store import StateStore
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,5 @@ from __future__ import annotations
 
 ASSIGNED_PARTITIONS = "assigned partitions: "
 """Followed by the list of them, or by `none`."""
-RELEASE_IS_LIVE = "is live with"
-"""Between the release's id and the number of its items."""
 RESTORED_PARTITION = "restored partition"
 """Followed by its number."""

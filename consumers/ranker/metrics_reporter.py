@@ -13,11 +13,11 @@ from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.vocabulary import ItemIdCollision, ReleaseNumbers
-from consumers.ranker.state_store import StateStore
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent
 from consumers.runtime.pacing import Throttle
+from consumers.user_states.state_store import StateStore
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""
@@ -67,6 +67,11 @@ class MetricsReporter:
         if result is not None:
             self._count_events(events, result, committed_at_s)
             self._count_hits(events, result, releases)
+
+    def swapped(self, release: str) -> None:
+        """A release has become live: its hits are counted, from 0 on."""
+        self._metrics.prequential_events.labels(release)
+        self._metrics.prequential_hits.labels(release)
 
     def state(self, store: StateStore, dirty_users: int, live: ServableRelease | None) -> None:
         """Set the gauges of this process, and count the item ids that collided, if that is due."""

@@ -23,7 +23,6 @@ from anabranch.kafka.topics import Topics
 from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.settings import Settings
 from consumers.ranker.batch_ranker import BatchRanker
-from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import AT_LEAST_ONCE_GAP_S, CheckpointCoordinator
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.committer import Committer, TransactionContent
@@ -34,11 +33,12 @@ from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.readiness import waits_for
 from consumers.ranker.recovery import RecoveryManager
 from consumers.ranker.release_source import ReleaseSource
-from consumers.ranker.state_owner import StateOwner
-from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
 from consumers.runtime.pacing import BatchLimit, Throttle
+from consumers.user_states.changelog import Changelog
+from consumers.user_states.state_owner import StateOwner
+from consumers.user_states.state_store import StateStore
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +85,7 @@ class Ranker:
         self._committer = Committer(clients, topics.events, store, self.tasks, self._checkpoints, metrics)
         self._recovery = RecoveryManager(settings, clients, store, self._changelog, self.tasks, metrics)
         self.batch_ranker = BatchRanker(settings, store, self._changelog, metrics)
+        self.model = self.batch_ranker.model
         self._output = OutputBuilder(topics, store.items, store.releases, store.users.layout.placements)
 
     def run(self, stop: threading.Event, drain: bool = False) -> None:
@@ -122,7 +123,7 @@ class Ranker:
             self._checkpoint()
         self._evict_idle_users()
         self._update_items()
-        self._report.state(self._store, self._dirty_users(), self.batch_ranker.live)
+        self._report.state(self._store, self._dirty_users(), self.model.live)
         self._report.lag(self._topics.events, self.tasks.partitions, self._lag)
         self._metrics.loop.turned(self._waits_for())
 
@@ -148,7 +149,7 @@ class Ranker:
 
         A ranker without a live release has nothing to resume.
         """
-        waits_for_events = self.batch_ranker.live is None or len(self.tasks.running) == len(self.tasks)
+        waits_for_events = self.model.live is None or len(self.tasks.running) == len(self.tasks)
         is_idle = waits_for_events and not self._committer.is_pending and not self._watcher.has_updates
         return IDLE_WAIT_MS if is_idle else BUSY_WAIT_MS
 
@@ -169,7 +170,7 @@ class Ranker:
         end_offsets = {record.partition: record.offset + 1 for record in records}
         batch = self.batch_ranker.rank(events, end_offsets, stopwatch)
         self._batch_limit.took(len(records), self._clients.clock.monotonic() - started_at)
-        release, ranked_at_ms = self.batch_ranker.live_release_id, int(self._clients.clock.wall() * 1000)
+        release, ranked_at_ms = self.model.release_id, int(self._clients.clock.wall() * 1000)
 
         def make_records() -> Iterator[OutboundRecord]:
             yield from (letter.to_record(self._topics.dead_letter) for letter in dead_letters)
@@ -218,24 +219,25 @@ class Ranker:
 
     def _apply_updates(self) -> None:
         """Apply what the release watcher has ready: all of it before the first release is live, then one per turn."""
-        limit = None if self.batch_ranker.live is None else 1
+        limit = None if self.model.live is None else 1
         for update in self._watcher.take_updates(limit):
             self._update_items()  # after the update was taken, since it may have the rows of items unnamed so far
             if isinstance(update, SwapRelease):
                 self._committer.await_commit()  # its undo has arrays of the old release's sizes
-                self.batch_ranker.swap(update.live)
+                self.model.swap(update.live)
+                self._report.swapped(self.model.release_id)
             else:
-                self.batch_ranker.apply(update)
-        self.batch_ranker.maintain(int(self._clients.clock.wall() * 1000))
+                self.model.apply(update)
+        self.model.maintain(int(self._clients.clock.wall() * 1000))
 
     def _advance_recovery(self) -> None:
         if self.tasks.is_restoring:
             self._committer.await_commit()  # recovery evicts users, and an evicted user cannot be undone
-            self._recovery.advance(self.batch_ranker.live, self._watcher.is_unservable)
+            self._recovery.advance(self.model.live, self._watcher.is_unservable)
 
     def _resume_partitions(self) -> None:
         """Poll the restored partitions, once a release is live."""
-        if self.batch_ranker.live is None:
+        if self.model.live is None:
             if len(self.tasks) and self._waiting_log_due():
                 log.info("waiting for %s", self._watcher.waiting_for)
             return
@@ -269,7 +271,7 @@ class Ranker:
 
     def _waits_for(self) -> str | None:
         """What is missing before this process ranks what comes; None if nothing is."""
-        if self.batch_ranker.live is None:
+        if self.model.live is None:
             return f"waiting for {self._watcher.waiting_for}"
         if not self._clients.group.is_stable:
             return "waiting for the consumer group, which rebalances"

@@ -25,17 +25,17 @@ from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.user_state.codec import restore_last_slates
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
-from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
 from consumers.ranker.start_position import NO_MARKER, PartitionLogs, StartPosition, StartPositions
-from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_notice, decode_own
 from consumers.runtime.pacing import Backoff, Throttle
 from consumers.runtime.publishers import TransactionAborted
+from consumers.user_states.changelog import Changelog
+from consumers.user_states.state_store import StateStore
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from anabranch.kafka.topics import KEYED_BY_USER, Topics
 from anabranch.kafka.transactional_producer import TransactionalProducer
 from anabranch.messages import STATE_MARKER_KEY, Epoch, StateMarker, encode_binary
 from anabranch.settings import Settings
-from consumers.ranker.changelog import decode_marker, decode_state
+from consumers.user_states.changelog import decode_marker, decode_state
 
 log = logging.getLogger(__name__)
 

@@ -31,13 +31,13 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY, InvalidMessage, Rebase, StateMarker, encode_binary
 from anabranch.metrics import RankerMetrics
 from anabranch.settings import Settings
-from consumers.ranker.changelog import decode_marker, decode_state
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_agreement import LogPart, find_agreed_end, read_ranked_event
 from consumers.ranker.partition_task import PartitionTasks
-from consumers.ranker.state_owner import StateOwner
 from consumers.runtime.group_consumer import NO_OFFSET
+from consumers.user_states.changelog import decode_marker, decode_state
+from consumers.user_states.state_owner import StateOwner
 
 log = logging.getLogger(__name__)
 

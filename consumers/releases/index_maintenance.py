@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from anabranch.metrics import RankerMetrics
+from anabranch.metrics import ServingMetrics
 from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
@@ -67,7 +67,7 @@ class RecallMonitor:
     users has been ranked, and again every `RECALL_INTERVAL_S`.
     """
 
-    def __init__(self, metrics: RankerMetrics, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, metrics: ServingMetrics, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._due = Throttle(RECALL_INTERVAL_S, monotonic)
         self._measured: MeasuredRecall | None = None

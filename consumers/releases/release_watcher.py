@@ -25,7 +25,7 @@ from anabranch.kafka import clients
 from anabranch.kafka.partitions import refuse_added_partitions
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, ReleaseNotice
-from anabranch.metrics import RankerMetrics
+from anabranch.metrics import ServingMetrics
 from anabranch.ranking.pipeline import rank
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
@@ -70,7 +70,7 @@ class ReleaseWatcher:
         self,
         settings: Settings,
         item_ids: ItemVocabulary,
-        metrics: RankerMetrics,
+        metrics: ServingMetrics,
         open_consumer: Callable[[Iterable[str]], KafkaConsumer],
     ) -> None:
         """`open_consumer` opens a consumer at the beginning of every partition of the given topics.

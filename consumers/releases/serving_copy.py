@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.errors import UsageError
 from anabranch.kafka import clients
-from anabranch.metrics import RankerMetrics
+from anabranch.metrics import ServingMetrics
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.rules.rule_book import RuleBook
@@ -39,7 +39,7 @@ class ServingCopy:
     @classmethod
     def read(cls, settings: Settings) -> Self:
         """Read the topics that a ranker follows. Raises `UsageError` if no release is ready to serve."""
-        item_ids, metrics = ItemVocabulary(), RankerMetrics(CollectorRegistry())
+        item_ids, metrics = ItemVocabulary(), ServingMetrics(CollectorRegistry())
         watcher = ReleaseWatcher(settings, item_ids, metrics, partial(clients.follower, settings))
         with closing(watcher.connect()) as consumer:
             updates = list(_updates(watcher, consumer))

@@ -20,9 +20,9 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import TaskState
 from consumers.ranker.pending_transaction import SynchronousExecutor
 from consumers.ranker.ranker import Ranker
-from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease, Update
 from consumers.runtime.publishers import AtLeastOncePublisher
+from consumers.user_states.state_store import StateStore
 from tests.support.in_memory_kafka import (
     InMemoryGroupConsumer,
     InMemoryKafka,

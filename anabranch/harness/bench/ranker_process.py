@@ -8,7 +8,8 @@ from datetime import datetime
 
 from anabranch.harness.environment.processes import ChildProcess
 from anabranch.harness.environment.ranker_probe import RankerProbe
-from consumers.ranker.log_messages import ASSIGNED_PARTITIONS, RELEASE_IS_LIVE, RESTORED_PARTITION
+from consumers.ranker.log_messages import ASSIGNED_PARTITIONS, RESTORED_PARTITION
+from consumers.releases.serving_model import RELEASE_IS_LIVE
 
 LOG_TIME_FORMAT, LOG_TIME_LENGTH = "%Y-%m-%d %H:%M:%S,%f", 23
 

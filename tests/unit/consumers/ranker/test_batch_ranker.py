@@ -13,10 +13,11 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import ReleasePolicy
 from anabranch.settings import Settings
-from consumers.ranker.batch_ranker import BatchRanker, warn_of_missing_heads
-from consumers.ranker.changelog import Changelog
-from consumers.ranker.state_store import StateStore
+from consumers.ranker.batch_ranker import BatchRanker
+from consumers.releases.serving_model import warn_of_missing_heads
 from consumers.runtime.decoding import DecodedEvent
+from consumers.user_states.changelog import Changelog
+from consumers.user_states.state_store import StateStore
 from tests.support.in_memory_kafka import InMemoryKafka
 from tests.support.releases import live_release, write_release
 
@@ -43,7 +44,7 @@ def test_each_release_ranks_by_its_own_policy(tmp_path: Path) -> None:
     def ranks_seen_item_again(name: str, policy: ReleasePolicy) -> bool:
         manifest = write_release(tmp_path / name, name, items)
         release.write(tmp_path / name, msgspec.structs.replace(manifest, policy=policy))
-        ranker.swap(live_release(tmp_path / name, store.items, items))
+        ranker.model.swap(live_release(tmp_path / name, store.items, items))
         event = Event(event_id=name, user_id="u", item_id="i3", ts=1_000, type="view", session_id=name)
         ranked = ranker.rank([DecodedEvent(event, 0, 0, 1_000)], {0: 1}, Stopwatch(metrics.stage))
         assert ranked.result is not None

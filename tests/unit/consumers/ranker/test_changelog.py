@@ -12,8 +12,8 @@ from anabranch.messages import STATE_MARKER_KEY, StateMarker
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
-from consumers.ranker.changelog import Changelog, StateUnreadable
-from consumers.ranker.state_store import StateStore
+from consumers.user_states.changelog import Changelog, StateUnreadable
+from consumers.user_states.state_store import StateStore
 from tests.support.in_memory_kafka import InMemoryKafka
 from tests.support.layouts import LAYOUT
 

@@ -21,8 +21,8 @@ from consumers.ranker.checkpoint import (
     OffsetRange,
     PartitionCheckpoint,
 )
-from consumers.ranker.state_owner import StateOwner
-from consumers.ranker.state_store import StateStore
+from consumers.user_states.state_owner import StateOwner
+from consumers.user_states.state_store import StateStore
 from tests.support.layouts import LAYOUT
 
 TOPICS = Topics(Settings())

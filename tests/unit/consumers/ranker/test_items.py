@@ -173,7 +173,7 @@ import numpy as np
 from anabranch.ranking.event_batch import BatchColumns
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.settings import Settings
-from consumers.ranker.state_store import StateStore
+from consumers.user_states.state_store import StateStore
 
 N, CHUNK = 1_000_000, 2_000
 store = StateStore.new(Settings(max_users=5_000))

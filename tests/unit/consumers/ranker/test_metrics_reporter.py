@@ -17,8 +17,8 @@ from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.user_state.store import UserStates
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.ranker.metrics_reporter import MIN_EVENTS, MetricsReporter
-from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent
+from consumers.user_states.state_store import StateStore
 from tests.support.layouts import LAYOUT
 from tests.support.releases import DIMS, live_release, write_release
 

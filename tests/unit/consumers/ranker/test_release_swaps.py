@@ -61,11 +61,11 @@ def test_a_swap_waits_for_the_transaction_in_flight(world: RankerWorld) -> None:
     world.send(*purchases(8))
     process.turn()
     live_at_commit: list[str] = []
-    process.publisher.before_commit = lambda: live_at_commit.append(process.ranker.batch_ranker.live_release_id)
+    process.publisher.before_commit = lambda: live_at_commit.append(process.ranker.model.release_id)
     process.go_live("r2")
     process.turn()
     assert live_at_commit == ["r1"], "an undo has arrays of the old release's sizes"
-    assert process.ranker.batch_ranker.live_release_id == "r2"
+    assert process.ranker.model.release_id == "r2"
 
 
 def test_a_transaction_that_aborts_at_a_swap_is_ranked_again_by_the_new_release(world: RankerWorld) -> None:
@@ -97,7 +97,7 @@ def test_a_retired_release_gets_no_more_vectors(world: RankerWorld) -> None:
     removed = np.array(rows, np.int32)
     no_vectors = np.empty((0, DIMS), np.float32)
     for release in ("r1", "r2"):
-        live = process.ranker.batch_ranker.live
+        live = process.ranker.model.live
         assert live is not None
         before = len(live.index)
         no_rows, no_hashes = np.empty(0, np.int32), np.empty(0, np.uint64)
@@ -112,7 +112,7 @@ def test_co_visits_are_applied_whatever_release_is_live(world: RankerWorld) -> N
     row, near = process.store.items.row(CATALOGUE[0]), process.store.items.rows(CATALOGUE[1:2])
     process.releases.updates.append(CoVisitUpdate([CoVisitRow(row, near, np.ones(1, np.float32), popularity=7.0)]))
     process.turn()
-    assert process.ranker.batch_ranker.co_visits.columns.rows[row, 0] == near[0]
+    assert process.ranker.model.co_visits.columns.rows[row, 0] == near[0]
 
 
 def test_while_events_are_ranked_one_update_is_applied_per_turn(world: RankerWorld) -> None:

@@ -12,10 +12,10 @@ from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.ranking.user_state import store
 from anabranch.ranking.user_state.slot_index import user_keys
-from consumers.ranker.changelog import StateMissing
 from consumers.ranker.dead_letter_offsets import CLOCK_MARGIN_MS
 from consumers.ranker.partition_task import TaskState
 from consumers.runtime.dead_letter import DeadLetter
+from consumers.user_states.changelog import StateMissing
 from tests.support.in_memory_kafka import Outcome
 from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
 

@@ -11,8 +11,8 @@ from kafka import TopicPartition
 from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import STATE_MARKER_KEY, StateMarker, UserState, UserStateV1
-from consumers.ranker.changelog import StateOfLaterVersion
-from consumers.ranker.state_owner import StatesOfOthers
+from consumers.user_states.changelog import StateOfLaterVersion
+from consumers.user_states.state_owner import StatesOfOthers
 from tests.support.ranker_world import RankerProcess, RankerWorld, purchases
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from anabranch.metrics import RankerMetrics
+from anabranch.metrics import ServingMetrics
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.rules.item_effects import after_change, rules_in_force
 from anabranch.ranking.rules.rule_book import NumberedRule, RuleBook
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class ServingRules:
     """What rules do to the items of the live index."""
 
-    def __init__(self, settings: Settings, metrics: RankerMetrics) -> None:
+    def __init__(self, settings: Settings, metrics: ServingMetrics) -> None:
         self._placements = tuple(placement.name for placement in settings.placements)
         self._last_position = settings.slate_size - settings.explore_places - 1
         self._metrics = metrics

@@ -26,11 +26,11 @@ from anabranch.messages import (
     SavedState,
     StateMarker,
 )
-from anabranch.metrics import RankerMetrics
+from anabranch.metrics import ServingMetrics
 from anabranch.ranking.user_state.codec import load
 from anabranch.ranking.user_state.formats import format_of
 from anabranch.ranking.user_state.store import Evicted
-from consumers.ranker.state_store import StateStore
+from consumers.user_states.state_store import StateStore
 
 LONG_AGO = 1 << 62
 EVICT_TO_SHARE = 0.9
@@ -53,7 +53,7 @@ class Changelog:
     """Moves user states between the topic `user-state` and memory."""
 
     def __init__(
-        self, log_reader: LogReader, topic: str, store: StateStore, max_users: int, metrics: RankerMetrics
+        self, log_reader: LogReader, topic: str, store: StateStore, max_users: int, metrics: ServingMetrics
     ) -> None:
         self._log_reader = log_reader
         self._topic = topic
