@@ -50,10 +50,14 @@ class RulesInForce:
     hidden_share: float = 0.0
     """Of the servable items, those that are hidden on every placement."""
 
+    proposed: Rows = field(default_factory=lambda: np.empty(0, np.int32))
+    """[k] further items that are candidates of every query."""
+
     @cached_property
-    def pinned_items(self) -> Rows:
-        """[m] the items that are pinned on any placement"""
-        items: Rows = np.unique(np.concatenate([NO_PINS.item, *(pins.item for pins in self.pins.values())]))
+    def proposed_items(self) -> Rows:
+        """[m] the items that are pinned on any placement, and those that are proposed beyond them"""
+        pinned = (pins.item for pins in self.pins.values())
+        items: Rows = np.unique(np.concatenate([NO_PINS.item, self.proposed, *pinned]))
         return items
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import OffsetOutOfRangeError, RetriableError
@@ -19,9 +18,7 @@ from anabranch.kafka.log_reader import PartitionReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
 from anabranch.metrics import RankerMetrics
-from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.user_state.codec import restore_last_slates
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
@@ -30,11 +27,13 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
-from consumers.ranker.start_position import NO_MARKER, PartitionLogs, StartPosition, StartPositions
+from consumers.ranker.start_position import PartitionLogs, StartPosition, StartPositions
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_notice, decode_own
 from consumers.runtime.pacing import Backoff, Throttle
 from consumers.runtime.publishers import TransactionAborted
 from consumers.user_states.changelog import Changelog
+from consumers.user_states.event_replay import replay_events
+from consumers.user_states.state_markers import NO_MARKER
 from consumers.user_states.state_store import StateStore
 
 log = logging.getLogger(__name__)
@@ -234,22 +233,7 @@ class RecoveryManager:
     def _replay_events(
         self, partition: int, events: Sequence[DecodedEvent], live: ServableRelease | None, dirty: dict[int, DirtyUser]
     ) -> None:
-        users = self._store.users
-        user_ids = [event.event.user_id for event in events]
-        self._changelog.load_evicted(user_ids, partition)
-        slots = users.slots(user_ids, partition)
-        offsets = np.array([event.offset for event in events], np.int64)
-        is_missing = offsets >= users.columns.next_offset[slots]  # the others are in their users' saved states
-        slots, offsets = slots[is_missing], offsets[is_missing]
-        if len(slots) == 0:
-            return
-        events = [event for event, missing in zip(events, is_missing.tolist(), strict=True) if missing]
-        appended_ms = [event.appended_ms for event in events]
-        decoded, keeps_shown = [event.event for event in events], users.layout.keeps_shown
-        replay(users, EventBatch.from_events(decoded, slots, self._store.items, appended_ms, keeps_shown), live)
-        users.columns.next_offset[slots] = offsets + 1
-        users.columns.dirty[slots] = True
-        users.touch(slots)
+        slots, events = replay_events(self._store, self._changelog, partition, events, live)
         now = self._clients.clock.monotonic()
         for slot, event in zip(slots.tolist(), events, strict=True):
             dirty.setdefault(slot, DirtyUser(event.offset, now, event.event.user_id))

@@ -36,14 +36,14 @@ from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
 from consumers.ranker.log_agreement import LogPart, find_agreed_end, read_ranked_event
 from consumers.ranker.partition_task import PartitionTasks
 from consumers.runtime.group_consumer import NO_OFFSET
-from consumers.user_states.changelog import decode_marker, decode_state
+from consumers.user_states.changelog import decode_state
+from consumers.user_states.state_markers import NO_MARKER, find_marker
 from consumers.user_states.state_owner import StateOwner
 
 log = logging.getLogger(__name__)
 
 TRUNCATION_GRACE_S = 5.0
 """How long a log must be seen to be too short: a broker that has just become the leader may not know its end yet."""
-NO_MARKER = StateMarker(offset=0, rankings_offset=0, epochs=[])
 
 
 class PartitionLogs(NamedTuple):
@@ -163,7 +163,7 @@ class StartPositions:
 
     def _view(self, reader: PartitionReader, logs: PartitionLogs) -> Steps[PartitionView]:
         bounds = self._clients.log_reader.bounds(logs)
-        marker = yield from find_newest(reader, logs.user_state, bounds[logs.user_state], _read_marker)
+        marker = yield from find_marker(reader, logs.user_state, bounds[logs.user_state])
         if marker is None:
             yield from self._require_own_neighbours(reader, logs.user_state)
         else:
@@ -179,7 +179,7 @@ class StartPositions:
         others = [TopicPartition(partition.topic, number) for number in numbers]
         bounds = self._clients.log_reader.bounds(others)
         for other in others:
-            marker = yield from find_newest(reader, other, bounds[other], _read_marker)
+            marker = yield from find_marker(reader, other, bounds[other])
             if marker is not None:
                 return self._owner.require(marker, other)
 
@@ -306,10 +306,6 @@ def marker_after(loss: LogLoss, marker: StateMarker, events: LogBounds, rebase: 
         epochs = [epoch for epoch in marker.epochs if epoch.offset < loss.resume_at and loss.reason == "truncated"]
         rebases = [*(earlier for earlier in marker.rebases if earlier.offset < rebase.offset), rebase]
     return replace(marker, offset=offset, epochs=epochs, rebases=rebases, events_topic_id=events.topic_id)
-
-
-def _read_marker(record: ConsumerRecord) -> StateMarker | None:
-    return decode_marker(record) if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY else None
 
 
 def _read_ranking_end(record: ConsumerRecord) -> int | None:

@@ -64,6 +64,17 @@ def update_user_states(
     return UserUpdate(duplicate, unknown_item, ranked, snapshots)
 
 
+def current_snapshots(live: ServableRelease, states: UserStates, slots: Slots) -> UserSnapshots:
+    """What ranking needs of the users in the slots [n] without an event: their states as their newest events left them.
+
+    Users whom another release encoded are encoded again, as they would be at their next event.
+    """
+    reencode_stale_users(live, states, np.unique(slots))
+    snapshots = states.snapshots(slots)
+    snapshots.vector[:] = states.columns.vector[slots]
+    return snapshots
+
+
 def replay(states: UserStates, batch: EventBatch, live: ServableRelease | None = None) -> None:
     """Apply a batch without ranking: how the states of a partition are restored.
 

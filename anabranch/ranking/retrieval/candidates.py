@@ -40,7 +40,7 @@ def propose(
     history = queries.recent.shape[1]
     newest = min(policy.recent, history)
     weights = np.array(policy.co_visit_scoring.weights[:history], np.float32)
-    pinned, popular = policy.rules.pinned_items, _popular(queries, index, co_visits)
+    pinned, popular = policy.rules.proposed_items, _popular(queries, index, co_visits)
     new = nearest_new_items(index, co_visits, queries.vector, policy.explored_new_items)
     own, shared = history + queries.long_term.item.shape[1], len(pinned) + len(popular) + new.shape[1]
     others = own + shared + newest * co_visits.width

@@ -82,6 +82,52 @@ class ItemAttributes:
         )
 
 
+class Conditions(Protocol):
+    """What items have to be like; an empty or missing condition holds for all."""
+
+    @property
+    def categories(self) -> Sequence[Sequence[str]]:
+        """Category paths: of one of them, or below it."""
+
+    @property
+    def brands(self) -> Sequence[str]:
+        """Of one of these brands."""
+
+    @property
+    def domains(self) -> Sequence[str]:
+        """Of one of these domains."""
+
+    @property
+    def price_from(self) -> float | None:
+        """At least this price."""
+
+    @property
+    def price_below(self) -> float | None:
+        """A lower price than this."""
+
+
+def with_attributes(conditions: Conditions, attributes: ItemAttributes) -> Mask:
+    """[n] which of n items meet all conditions."""
+    items = np.ones(len(attributes.prices), np.bool_)
+    if conditions.brands:
+        items &= np.isin(attributes.brands, name_hashes(conditions.brands))
+    if conditions.domains:
+        items &= np.isin(attributes.domains, name_hashes(conditions.domains))
+    if conditions.categories:
+        items &= np.isin(attributes.categories, _categories_below(conditions.categories, attributes.category_paths))
+    if conditions.price_from is not None:  # a comparison with NaN, of an item without a price, is False
+        items &= attributes.prices >= np.float32(conditions.price_from)
+    if conditions.price_below is not None:
+        items &= attributes.prices < np.float32(conditions.price_below)
+    return items
+
+
+def _categories_below(wanted: Sequence[Sequence[str]], paths: Mapping[int, tuple[str, ...]]) -> Hashes:
+    """Hashes of the categories with these paths, and of those below them."""
+    below = [path for path in paths.values() if any(path[: len(start)] == tuple(start) for start in wanted)]
+    return category_hashes(below)
+
+
 def category_hashes(paths: Iterable[Sequence[str]]) -> Hashes:
     """Hashes [n] of category paths, by which items of one category are told; `NO_NAME` for an empty path."""
     return name_hashes(LEVEL_SEPARATOR.join(path) for path in paths)

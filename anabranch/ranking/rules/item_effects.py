@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from anabranch.ranking.retrieval.item_attributes import ItemAttributes, category_hashes, name_hashes
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes, with_attributes
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.rules.rule_book import NumberedRule
 from anabranch.ranking.rules_in_force import NO_EFFECTS, ItemEffects, Pins, RulesInForce
-from anabranch.ranking.types import Hashes, Mask, Rows
+from anabranch.ranking.types import Mask, Rows
 from anabranch.rules import Rule
 
 BURIED = np.float32(-1000.0)
@@ -61,31 +61,13 @@ def item_effects(
 
 def chosen(entry: NumberedRule, rows: Rows, attributes: ItemAttributes) -> Mask:
     """[n] which items of rows [n] meet all conditions of a rule."""
-    rule, items = entry.rule, np.ones(len(rows), np.bool_)
-    if rule.items:
-        items &= np.isin(rows, entry.rows)
-    if rule.brands:
-        items &= np.isin(attributes.brands, name_hashes(rule.brands))
-    if rule.domains:
-        items &= np.isin(attributes.domains, name_hashes(rule.domains))
-    if rule.categories:
-        items &= np.isin(attributes.categories, _categories_below(rule.categories, attributes.category_paths))
-    if rule.price_from is not None:  # a comparison with NaN, of an item without a price, is False
-        items &= attributes.prices >= np.float32(rule.price_from)
-    if rule.price_below is not None:
-        items &= attributes.prices < np.float32(rule.price_below)
-    return items
+    items = with_attributes(entry.rule, attributes)
+    return items & np.isin(rows, entry.rows) if entry.rule.items else items
 
 
 def _added(rule: Rule) -> np.float32:
     """What a rule adds to a score. Scores are log odds but for a constant, so that log f makes f times as likely."""
     return BURIED if rule.factor is None else np.float32(np.log(rule.factor))
-
-
-def _categories_below(wanted: Sequence[Sequence[str]], paths: Mapping[int, tuple[str, ...]]) -> Hashes:
-    """Hashes of the categories with these paths, and of those below them."""
-    below = [path for path in paths.values() if any(path[: len(start)] == tuple(start) for start in wanted)]
-    return category_hashes(below)
 
 
 def _pins(rules: Sequence[NumberedRule], placements: Sequence[str], last_position: int) -> Iterator[tuple[int, Pins]]:

@@ -134,6 +134,12 @@ class UserStates:
         elapsed_s = update.apply_events(self._memory, self.layout, events, duplicate, snapshot_row, snapshots)
         return elapsed_s, snapshots
 
+    def snapshots(self, slots: Slots) -> UserSnapshots:
+        """What ranking needs of the users in the slots [n] as they are now, without the vectors."""
+        snapshots = UserSnapshots.empty(len(slots), self._dims[0], self.layout)
+        update.take_snapshots(self._memory, slots, snapshots)
+        return snapshots
+
     def set_last_slates(self, slot: int, slates: Mapping[str, Rows], release: int, explored: int = 0) -> None:
         """The user has been shown these slates [any length], by placement, by a release, the first placement's with so
         many explored places at its end; only what the layout has room for is kept."""

@@ -189,6 +189,17 @@ def _count_long_term(memory: UserMemory, layout: StateLayout, slot: int, item: i
     long_term.last_s[block, entry] = second
 
 
+@compiled
+def take_snapshots(
+    memory: UserMemory,
+    slots: Slots,  # [n]
+    snapshots: UserSnapshots,  # [n] output, except the vectors
+) -> None:
+    """Copy what ranking needs of users' states as they are now."""
+    for row in range(len(slots)):
+        _take_snapshot(memory, slots[row], row, snapshots)
+
+
 @compiled_inline
 def _take_snapshot(memory: UserMemory, slot: int, row: int, snapshots: UserSnapshots) -> None:
     """Copy what ranking needs of the user's state, except the vector."""

@@ -1,0 +1,54 @@
+"""Rankings of some items alone: those that a request's conditions let through, or those that it names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidates import POPULAR_TO_NEW_USERS
+from anabranch.ranking.retrieval.co_visit_table import UNPOPULAR, CoVisitRows
+from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.rules_in_force import ItemEffects, RulesInForce
+from anabranch.ranking.types import Mask, Rows, Vectors
+
+
+def restrict(policy: Policy, allowed: Mask, proposed: Rows) -> Policy:
+    """The policy for the `allowed` items [N] of an index alone, with the `proposed` ones [k] as candidates.
+
+    The index is searched without regard to what is allowed, so what it finds may all be hidden: the caller proposes
+    enough allowed items, see `allowed_candidates`.
+    """
+    rules, shape = policy.rules, (len(policy.placements), len(allowed))
+    added, hidden = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+    n = rules.effects.added.shape[1]
+    if n:
+        added[:, :n], hidden[:, :n] = rules.effects
+    hidden |= ~allowed
+    everywhere: Mask = np.logical_and.reduce(hidden)
+    effects = ItemEffects(added, hidden)
+    return replace(policy, rules=RulesInForce(effects, rules.pins, everywhere, rules.hidden_share, proposed))
+
+
+def allowed_candidates(index: ItemIndex, co_visits: CoVisitRows, vector: Vectors, allowed: Mask, k: int) -> Rows:
+    """The k allowed items [N] nearest to a user vector [d] by exact search, and the most popular ones."""
+    rows = np.flatnonzero(allowed & index.columns.servable).astype(np.int32)
+    nearest = best_rows(rows, index.columns.vectors[rows] @ vector, k)
+    return np.union1d(nearest, popular_rows(co_visits, rows, POPULAR_TO_NEW_USERS)).astype(np.int32)
+
+
+def popular_rows(co_visits: CoVisitRows, rows: Rows, k: int) -> Rows:
+    """The k most popular of some rows [n], best first; fewer if fewer have a popularity."""
+    popularity = co_visits.columns.log_popularity
+    rows = rows[rows < len(popularity)]
+    rows = rows[popularity[rows] > UNPOPULAR]
+    return best_rows(rows, popularity[rows], k)
+
+
+def best_rows(rows: Rows, scores: Vectors, k: int) -> Rows:
+    """The k rows of the highest scores [n], best first; of equal ones, the one of the lower row."""
+    if k < len(rows):
+        least = np.partition(scores, -k)[-k] if k else np.inf
+        rows, scores = rows[scores >= least], scores[scores >= least]
+    return rows[np.lexsort((rows, -scores))][:k]
