@@ -204,11 +204,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     collect_bytes_in_flight: Annotated[int, Meta(ge=1024, le=100_000_000_000)] = 67_108_864
     """Bytes of the bodies of these requests. With events decoded and encoded, memory grows by about five times as
     many."""
+    serve_host: str = "127.0.0.1"
+    """Address on which `anabranch serve` answers requests. On any that other machines reach, it needs
+    `api_keys_file`."""
+    serve_port: Port = 8001
+    """0: any free port, which the log names."""
+    serve_requests_in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 256
+    """Requests that `anabranch serve` works on. Further ones are answered with 503 at once."""
     api_keys_file: Path | None = None
-    """The API keys that may send events: `anabranch keys create` adds one. It is read again when it changes. None:
-    everybody may, and `anabranch collect` listens on loopback addresses alone."""
+    """The API keys that may call `anabranch collect` and `anabranch serve`: `anabranch keys create` adds one. It is
+    read again when it changes. None: everybody may, and both listen on loopback addresses alone."""
     allowed_origins: Annotated[str, Meta(pattern=r"^(https?://[^\s,/]+(,https?://[^\s,/]+)*)?$")] = ""
-    """Web sites whose pages may send events from browsers (CORS), separated by commas, such as
+    """Web sites whose pages may call both from browsers (CORS), separated by commas, such as
     https://shop.example,https://www.shop.example. None by default."""
 
     data_dir: Path = Path(".anabranch")

@@ -26,6 +26,7 @@ COMMANDS = {
     "catalogue": "Publish items, or remove them.",
     "replay": "Publish recorded events in order of time.",
     "collect": "Take events over HTTP, and publish them.",
+    "serve": "Answer requests for recommendations over HTTP.",
     "keys": "Create, list and remove API keys.",
     "index": "Compute item vectors for the live release.",
     "neighbours": "Publish which items are visited together, as events come.",

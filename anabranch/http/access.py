@@ -33,11 +33,11 @@ class AccessControl:
             return cls(KeyFile(settings.api_keys_file))
         if not ip_address(address).is_loopback:
             raise UsageError(
-                f"{address} can be reached from other machines, and without api_keys_file anybody there could send "
-                "events: create a key with `anabranch keys create` and set api_keys_file (ANABRANCH_API_KEYS_FILE), or "
-                "listen on 127.0.0.1"
+                f"{address} can be reached from other machines, and without api_keys_file anybody there could call "
+                "this server: create a key with `anabranch keys create` and set api_keys_file "
+                "(ANABRANCH_API_KEYS_FILE), or listen on 127.0.0.1"
             )
-        log.warning("api_keys_file is not set: every process of this machine may send events, without a key")
+        log.warning("api_keys_file is not set: every process of this machine may call this server, without a key")
         return cls(None)
 
     def require(self, authorization: str | None, scope: Scope) -> None:

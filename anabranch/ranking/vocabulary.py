@@ -92,6 +92,10 @@ class ItemVocabulary:
         """Rows [n] int32 of items of a catalogue; new ones for new items. Raises `ItemIdCollision`."""
         return np.fromiter((self.row(item_id) for item_id in item_ids), np.int32)
 
+    def find(self, item_ids: Iterable[str]) -> Rows:
+        """Rows [n] int32 of items of a catalogue; -1 for an item that has none, which stays so."""
+        return np.array([self._rows.get(item_id, -1) for item_id in item_ids], np.int32)
+
     def accepts(self, item_id: str) -> bool:
         """Give the item a row; False, and one of `take_collisions`, if its hash is another item's."""
         try:

@@ -12,16 +12,17 @@ from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
-from anabranch.ranking.vocabulary import ItemIdCollision, ReleaseNumbers
+from anabranch.ranking.vocabulary import ReleaseNumbers
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent
 from consumers.runtime.pacing import Throttle
+from consumers.user_states.state_gauges import StateGauges
 from consumers.user_states.state_store import StateStore
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""
-GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S, COLLISION_LOG_INTERVAL_S = 1, 2, 60, 10
+GAUGE_INTERVAL_S, LAG_INTERVAL_S, UNKNOWN_ITEMS_INTERVAL_S = 1, 2, 60
 MAX_UNKNOWN_ITEM_SHARE = 0.5
 """Of the events of an interval. Items that have left the catalogue, or are too new, are a smaller share."""
 MIN_EVENTS = 100
@@ -40,7 +41,7 @@ class MetricsReporter:
         self._gauges_due = Throttle(GAUGE_INTERVAL_S, self._clock.monotonic)
         self._lag_due = Throttle(LAG_INTERVAL_S, self._clock.monotonic)
         self._unknown_items_due = Throttle(UNKNOWN_ITEMS_INTERVAL_S, self._clock.monotonic)
-        self._collision_log_due = Throttle(COLLISION_LOG_INTERVAL_S, self._clock.monotonic)
+        self._state_gauges = StateGauges(metrics, self._clock.monotonic)
         self._events_since = self._unknown_items_since = 0
         self.lags: dict[int, int] = {}
         """Events behind the end of each assigned partition, as far as that is known."""
@@ -76,15 +77,8 @@ class MetricsReporter:
     def state(self, store: StateStore, dirty_users: int, live: ServableRelease | None) -> None:
         """Set the gauges of this process, and count the item ids that collided, if that is due."""
         if self._gauges_due():
-            users = store.users
-            self._count_collisions(store.items.take_collisions())
-            self._metrics.unnamed_items.set(store.items.unnamed)
-            self._metrics.users.set(len(users))
-            self._metrics.away.set(users.evicted)
+            self._state_gauges.show(store, live)
             self._metrics.states_dirty.set(dirty_users)
-            self._metrics.state_bytes.set(users.nbytes)
-            self._metrics.index_items.set(0 if live is None else len(live.index))
-            self._metrics.index_unfolded.set(0 if live is None else live.index.pending_changes)
 
     def lag(self, topic: str, assigned: Collection[int], read_lag: Callable[[], Mapping[int, int]]) -> None:
         """Set the lag of each assigned partition as far as it is known, if it is due; other processes report the lag of
@@ -129,11 +123,6 @@ class MetricsReporter:
                     self._events_since,
                 )
             self._events_since = self._unknown_items_since = 0
-
-    def _count_collisions(self, collisions: Sequence[ItemIdCollision]) -> None:
-        self._metrics.item_id_collisions.inc(len(collisions))
-        if collisions and self._collision_log_due():
-            log.warning("%s", collisions[-1])
 
     def _count_hits(self, events: Sequence[DecodedEvent], result: RankingResult, releases: ReleaseNumbers) -> None:
         """Prequential hits: the slate that each user had before an event about an item, by the release that made it."""

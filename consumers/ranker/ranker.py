@@ -32,7 +32,7 @@ from consumers.ranker.output import OutputBuilder
 from consumers.ranker.partition_task import PartitionTasks, TaskState
 from consumers.ranker.readiness import waits_for
 from consumers.ranker.recovery import RecoveryManager
-from consumers.ranker.release_source import ReleaseSource
+from consumers.releases.release_source import ReleaseSource
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
 from consumers.runtime.pacing import BatchLimit, Throttle

@@ -84,6 +84,22 @@ class Changelog:
                 saved[user_id] = record
         return self._load(partition, saved)
 
+    def follow(self, partition: int, records: Iterable[ConsumerRecord]) -> None:
+        """Take up states that another process saved, in log order: a replica's.
+
+        A state in memory that has as many events is from now on as saved, so that it can be evicted; one that has fewer
+        is replaced. Raises `StateUnreadable`.
+        """
+        columns, rebases = self._store.users.columns, self._rebases.get(partition, ())
+        for record in records:
+            slot = None if record.value is None else self._store.users.slot_of(_user_id(record), partition)
+            saved_to = None if slot is None else decode_state(record, rebases).next_offset
+            if saved_to is None or saved_to > columns.next_offset[slot]:
+                self.load(partition, [record])
+            else:
+                columns.saved_at[slot] = record.offset
+                columns.dirty[slot] = saved_to < columns.next_offset[slot]
+
     def load_evicted(self, user_ids: Iterable[str], partition: int) -> None:
         """Load those of a partition's users who were evicted, with one request each.
 

@@ -17,8 +17,7 @@ from anabranch.ranking.types import Mask, Rows, Vectors
 def restrict(policy: Policy, allowed: Mask, proposed: Rows) -> Policy:
     """The policy for the `allowed` items [N] of an index alone, with the `proposed` ones [k] as candidates.
 
-    The index is searched without regard to what is allowed, so what it finds may all be hidden: the caller proposes
-    enough allowed items, see `allowed_candidates`.
+    They take the place of those that the index finds, which knows nothing of what is allowed: see `allowed_candidates`.
     """
     rules, shape = policy.rules, (len(policy.placements), len(allowed))
     added, hidden = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
@@ -28,7 +27,7 @@ def restrict(policy: Policy, allowed: Mask, proposed: Rows) -> Policy:
     hidden |= ~allowed
     everywhere: Mask = np.logical_and.reduce(hidden)
     effects = ItemEffects(added, hidden)
-    return replace(policy, rules=RulesInForce(effects, rules.pins, everywhere, rules.hidden_share, proposed))
+    return replace(policy, retrieval_k=0, rules=RulesInForce(effects, rules.pins, everywhere, 0.0, proposed))
 
 
 def allowed_candidates(index: ItemIndex, co_visits: CoVisitRows, vector: Vectors, allowed: Mask, k: int) -> Rows:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.placements import Placement
 from anabranch.ranking.item_classes import item_classes
@@ -88,6 +90,35 @@ def make_slates(
         explored_new=scored.count_new(first, explored),
         resting=scored.count_resting(policy),
         purchase=purchase,
+    )
+
+
+class RequestedSlates(NamedTuple):
+    """The slates of n queries for P placements, with what proposed each item."""
+
+    items: Rows
+    """[n, P, slate] -1 padded"""
+    scores: Floats
+    """[n, P, slate]"""
+    proposed_by: NDArray[np.uint8]
+    """[n, P, slate] the sources of each item, one bit each, see `candidate_columns`; 0 where there is none"""
+
+
+def requested_slates(
+    live: ServableRelease, co_visits: CoVisitRows, queries: UserSnapshots, policy: Policy, layout: StateLayout
+) -> RequestedSlates:
+    """The slates of n queries as `make_slates` makes them, without explored places: nothing is learned from them."""
+    policy = replace(policy, explore_places=0)
+    candidates = propose(queries, live.index, co_visits, policy, layout.half_life_s)
+    features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
+    scored = ScoredCandidates.by_features(live, queries, candidates, features)
+    first, _ = _first_slates(scored, queries, policy, layout.slate)
+    placed = [first, *_further_placements(scored, first, policy, layout.slate)]
+    proposed_by = np.append(candidates.proposed_by, np.uint8(0))  # the last one is that of candidate -1
+    return RequestedSlates(
+        items=np.stack([of_placement.items for of_placement in placed], axis=1),
+        scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
+        proposed_by=np.stack([proposed_by[of_placement.candidate] for of_placement in placed], axis=1),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +58,15 @@ class UserSnapshots(NamedTuple):
             disliked_item=np.full((n, layout.disliked_items), -1, np.int32),
             draw_key=np.zeros(n, np.uint64),
         )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[UserSnapshots]) -> UserSnapshots:
+        """The snapshots of all parts, of which there is at least one."""
+        long_term = zip(*(part.long_term for part in parts), strict=True)
+        others = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in cls._fields if name != "long_term"
+        }
+        return cls(long_term=LongTermLists(*map(np.concatenate, long_term)), **others)
 
     def select(self, rows: Positions | slice) -> UserSnapshots:
         """Some of the snapshots."""

@@ -1,0 +1,174 @@
+"""The routes of the API."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from anabranch.http.access import AccessControl
+from anabranch.http.admission import Admission
+from anabranch.http.api_keys import Scope
+from anabranch.http.problems import HttpProblem
+from anabranch.http.request_body import read_body
+from anabranch.http.responses import problem_response
+from anabranch.placements import Placement
+from consumers.api.metrics import ApiMetrics
+from consumers.api.parameters import (
+    ConditionParameters,
+    Parameters,
+    RankBody,
+    SlateBody,
+    SlateParameters,
+    from_body,
+    from_query_string,
+    require_within,
+)
+from consumers.api.queries import (
+    BoughtTogetherQuery,
+    ItemsAnswer,
+    Query,
+    RankQuery,
+    SimilarQuery,
+    SlateQuery,
+    TrendingQuery,
+    UserQuery,
+)
+from consumers.api.query_queue import QueryQueue
+
+MAX_BODY_BYTES = 262_144
+JSON = "application/json"
+
+
+class Endpoints:
+    """Reads requests, asks, and writes answers. Each answer is counted by its endpoint and status."""
+
+    def __init__(
+        self,
+        access: AccessControl,
+        admission: Admission,
+        queue: QueryQueue,
+        placements: tuple[Placement, ...],
+        freshness_ms: Callable[[], int],
+        metrics: ApiMetrics,
+    ) -> None:
+        """`freshness_ms`: by how much the user states are behind the log."""
+        self._access = access
+        self._admission = admission
+        self._queue = queue
+        self._placements = tuple(placement.name for placement in placements)
+        self._freshness_ms = freshness_ms
+        self._metrics = metrics
+
+    def routes(self) -> list[Route]:
+        """Longer paths first: the id of a user or of an item may have slashes."""
+        users, items = "/v1/users/{user_id:path}", "/v1/items/{item_id:path}"
+        return [
+            self._route(f"{users}/recommendations", "GET", self._recommendations),
+            self._route("/v1/recommendations", "POST", self._recommendations_after_events),
+            self._route("/v1/rank", "POST", self._rank),
+            self._route(f"{items}/similar", "GET", self._similar),
+            self._route(f"{items}/bought-together", "GET", self._bought_together),
+            self._route("/v1/trending", "GET", self._trending),
+            self._route(users, "GET", self._user, scope="admin"),
+        ]
+
+    def _route(
+        self, path: str, method: str, respond: Callable[[Request], Awaitable[Response]], scope: Scope = "rankings:read"
+    ) -> Route:
+        self._metrics.add_endpoint(path)
+
+        async def answer(request: Request) -> Response:
+            started_at_s, status = time.perf_counter(), HTTPStatus.INTERNAL_SERVER_ERROR
+            try:
+                self._access.require(request.headers.get("authorization"), scope)
+                response = await respond(request)
+                status = HTTPStatus(response.status_code)
+                return response
+            except HttpProblem as problem:
+                status = problem.status
+                return problem_response(problem)
+            finally:
+                self._metrics.answered(path, status, time.perf_counter() - started_at_s)
+
+        return Route(path, answer, methods=[method])
+
+    async def _recommendations(self, request: Request) -> Response:
+        asked = from_query_string(request.query_params.multi_items(), SlateParameters)
+        require_within(asked.limit, asked.offset)
+        user_id, placement = request.path_params["user_id"], self._placement(asked.placement)
+        query = SlateQuery(user_id, placement, asked.limit, asked.offset, asked.conditions)
+        return await self._items(request, query, user_id=user_id, placement=placement)
+
+    async def _recommendations_after_events(self, request: Request) -> Response:
+        asked = await self._body(request, SlateBody)
+        require_within(asked.limit, asked.offset)
+        placement = self._placement(asked.placement)
+        query = SlateQuery(asked.user_id, placement, asked.limit, asked.offset, asked.conditions, asked.events)
+        return await self._items(request, query, user_id=asked.user_id, placement=placement)
+
+    async def _rank(self, request: Request) -> Response:
+        asked = await self._body(request, RankBody)
+        return await self._items(request, RankQuery(asked.user_id, asked.items, asked.events), user_id=asked.user_id)
+
+    async def _similar(self, request: Request) -> Response:
+        asked = from_query_string(request.query_params.multi_items(), ConditionParameters)
+        item_id = request.path_params["item_id"]
+        return await self._items(request, SimilarQuery(item_id, asked.limit, asked.conditions), item_id=item_id)
+
+    async def _bought_together(self, request: Request) -> Response:
+        asked = from_query_string(request.query_params.multi_items(), ConditionParameters)
+        item_id = request.path_params["item_id"]
+        return await self._items(request, BoughtTogetherQuery(item_id, asked.limit, asked.conditions), item_id=item_id)
+
+    async def _trending(self, request: Request) -> Response:
+        asked = from_query_string(request.query_params.multi_items(), ConditionParameters)
+        return await self._items(request, TrendingQuery(asked.limit, asked.conditions))
+
+    async def _user(self, request: Request) -> Response:
+        answer = await self._ask(UserQuery(request.path_params["user_id"]))
+        return Response(msgspec.json.encode(answer), media_type=JSON)
+
+    async def _items(self, request: Request, query: Query, **named: str | None) -> Response:
+        """The answer as JSON, with what the request `named`."""
+        answer = await self._ask(query)
+        assert isinstance(answer, ItemsAnswer)
+        fields = {
+            "ranking_id": uuid.uuid4().hex,
+            **named,
+            "is_known": answer.is_known,
+            "release": answer.release,
+            "freshness_ms": self._freshness_ms(),
+            "items": answer.items,
+        }
+        return Response(msgspec.json.encode(fields), media_type=JSON)
+
+    async def _ask(self, query: Query) -> object:
+        ticket = self._admission.enter()
+        try:
+            return await self._queue.ask(query)
+        finally:
+            ticket.release()
+
+    async def _body(self, request: Request, kind: type[Parameters]) -> Parameters:
+        ticket = self._admission.enter()
+        try:
+            length = request.headers.get("content-length")
+            return from_body(await read_body(request.stream(), length, MAX_BODY_BYTES, ticket), kind)
+        finally:
+            ticket.release()
+
+    def _placement(self, name: str | None) -> str:
+        """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
+        if name is None:
+            return self._placements[0]
+        if name not in self._placements:
+            there_are = ", ".join(self._placements)
+            raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
+        return name

@@ -1,0 +1,151 @@
+"""Slates on request, made by the core that ranks the stream, from user states and what is live."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+
+import numpy as np
+
+from anabranch.http.problems import HttpProblem
+from anabranch.placements import Placement
+from anabranch.ranking.pipeline.restriction import allowed_candidates, restrict
+from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.pipeline.slates import RequestedSlates, requested_slates
+from anabranch.ranking.rules_in_force import NO_RULES
+from anabranch.ranking.types import Floats, Rows
+from anabranch.ranking.user_state.layout import StateLayout
+from anabranch.ranking.user_state.snapshot import UserSnapshots
+from anabranch.ranking.vocabulary import ItemVocabulary
+from anabranch.settings import Settings
+from consumers.api.item_queries import answered_item, meeting
+from consumers.api.queries import AnsweredItem, ItemsAnswer, RankQuery, SlateQuery
+from consumers.api.users import Users
+from consumers.releases.serving_model import ServingModel
+
+NAMED_ITEMS = Placement(name="named_items")
+"""For items that a request names: all of them, whether the user has had them or not."""
+
+
+@dataclass(frozen=True)
+class _User:
+    state: UserSnapshots
+    """Of one user."""
+    is_known: bool
+
+
+class Recommender:
+    """Ranks for users. Its answers are those of the stream: the same candidates, features, order, rules and placements,
+    but for explored places, of which there are none."""
+
+    def __init__(self, settings: Settings, model: ServingModel, users: Users, items: ItemVocabulary) -> None:
+        self._placements = tuple(placement.name for placement in settings.placements)
+        self._layout = StateLayout.from_settings(settings)
+        self._model = model
+        self._users = users
+        self._items = items
+
+    def slates(self, queries: Sequence[SlateQuery], now_ms: int) -> list[ItemsAnswer]:
+        """The answer to each query. Queries for all items, which are most, are ranked together.
+
+        `now_ms`: the time for users without an event. Raises what loading evicted users raises.
+        """
+        answers: dict[int, ItemsAnswer] = {}
+        together: dict[int, dict[int, SlateQuery]] = defaultdict(dict)
+        for number, query in enumerate(queries):
+            if query.conditions.is_empty:
+                together[self._length(query)][number] = query
+            else:
+                answers[number] = self._restricted(query, now_ms)
+        for length, of_length in together.items():
+            answers |= self._unrestricted(of_length, length, now_ms)
+        return [answers[number] for number in range(len(queries))]
+
+    def _unrestricted(self, queries: Mapping[int, SlateQuery], length: int, now_ms: int) -> dict[int, ItemsAnswer]:
+        """The answers to queries for all items, by number. The states of users without further events are read at
+        once."""
+        slots = {n: self._users.slot(query.user_id) for n, query in queries.items() if query.user_id is not None}
+        plain = {n: slot for n, slot in slots.items() if slot is not None and not queries[n].events}
+        others = {n: self._user(query, now_ms) for n, query in queries.items() if n not in plain}
+        parts = [user.state for user in others.values()]
+        if plain:
+            parts.append(self._users.snapshots(self._live, list(plain.values()), now_ms))
+        states, policy = UserSnapshots.concatenate(parts), self._model.policy
+        layout = self._layout._replace(slate=length)
+        slates = requested_slates(self._live, self._model.co_visits, states, policy, layout)
+        return {
+            n: self._answer(queries[n], n in plain or others[n].is_known, slates, row)
+            for row, n in enumerate([*others, *plain])
+        }
+
+    def _restricted(self, query: SlateQuery, now_ms: int) -> ItemsAnswer:
+        live, co_visits, policy = self._live, self._model.co_visits, self._model.policy
+        user, length = self._user(query, now_ms), self._length(query)
+        allowed = meeting(query.conditions, live.index, self._items)
+        k = max(policy.retrieval_k, length)
+        proposed = allowed_candidates(live.index, co_visits, user.state.vector[0], allowed, k)
+        layout = self._layout._replace(slate=length)
+        slates = requested_slates(live, co_visits, user.state, restrict(policy, allowed, proposed), layout)
+        return self._answer(query, user.is_known, slates, 0)
+
+    def rank(self, query: RankQuery, now_ms: int) -> ItemsAnswer:
+        """The items that a query names, in the user's order; those that cannot be ranked come last, without a score."""
+        live, rows = self._live, self._items.find(query.item_ids)
+        user = self._user(query, now_ms)
+        allowed = np.zeros(len(live.index.columns.known), np.bool_)
+        rankable = np.unique(rows[(rows >= 0) & live.index.known(rows)])
+        allowed[rankable] = True
+        policy = replace(
+            self._model.policy,
+            exclude_seen=False,
+            allow_session_repeats=True,
+            placements=(NAMED_ITEMS,),
+            rules=NO_RULES,
+        )
+        layout = self._layout._replace(slate=max(len(rankable), 1))
+        co_visits = self._model.co_visits
+        slates = requested_slates(live, co_visits, user.state, restrict(policy, allowed, rankable), layout)
+        ranked = self._ranked_items(slates, 0, 0)
+        names = {item.item_id for item in ranked}
+        others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
+        return ItemsAnswer(items=[*ranked, *others], release=live.manifest.id, is_known=user.is_known)
+
+    def require_placement(self, name: str | None) -> str:
+        """The placement of this name; None: the first. Raises `HttpProblem` (404) if there is none."""
+        if name is None:
+            return self._placements[0]
+        if name not in self._placements:
+            known = ", ".join(self._placements)
+            raise HttpProblem(HTTPStatus.NOT_FOUND, f"there is no placement {name!r}; there are: {known}")
+        return name
+
+    @property
+    def _live(self) -> ServableRelease:
+        assert self._model.live is not None, "nothing is answered before a release is live"
+        return self._model.live
+
+    def _user(self, query: SlateQuery | RankQuery, now_ms: int) -> _User:
+        """Whom a query is about, with the events that only it knows."""
+        slot = None if query.user_id is None else self._users.slot(query.user_id)
+        if query.events:
+            return _User(self._users.after_events(self._live, slot, query.events, now_ms), True)
+        if slot is None:
+            return _User(self._users.blank(self._live, now_ms), False)
+        return _User(self._users.snapshots(self._live, [slot], now_ms), True)
+
+    def _length(self, query: SlateQuery) -> int:
+        """Of the slate that has the answer: the stream's, if that suffices, so that it is the same slate."""
+        return max(self._layout.slate, query.offset + query.limit)
+
+    def _answer(self, query: SlateQuery, is_known: bool, slates: RequestedSlates, row: int) -> ItemsAnswer:
+        items = self._ranked_items(slates, row, self._placements.index(query.placement))
+        wanted = items[query.offset : query.offset + query.limit]
+        return ItemsAnswer(items=wanted, release=self._live.manifest.id, is_known=is_known)
+
+    def _ranked_items(self, slates: RequestedSlates, row: int, placement: int) -> list[AnsweredItem]:
+        items: Rows = slates.items[row, placement]
+        scores: Floats = slates.scores[row, placement]
+        columns = zip(items.tolist(), scores.tolist(), slates.proposed_by[row, placement].tolist(), strict=True)
+        return [answered_item(self._items.id(item), score, source) for item, score, source in columns if item >= 0]

@@ -1,0 +1,113 @@
+"""The API as a process: one thread has the replica and answers, the main thread speaks HTTP."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from anabranch.http.access import AccessControl
+from anabranch.http.admission import Admission
+from anabranch.http.responses import exception_handlers, probes
+from anabranch.http.server import bind, serve
+from anabranch.settings import Settings
+from consumers.api.answering import Answering
+from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
+from consumers.api.metrics import ApiMetrics
+from consumers.api.query_queue import QueryQueue, resolve
+from consumers.replica.replica import Replica
+
+MAX_BATCH = 64
+"""Queries that are answered at once: they share the calls of the models."""
+IDLE_S = 0.05
+"""How long the thread sleeps if nothing wakes it: releases and vectors do not."""
+GRACE_S = 10
+
+log = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """Its construction listens on the address; `run` answers."""
+
+    def __init__(self, settings: Settings, replica: Replica, metrics: ApiMetrics, wake: threading.Event) -> None:
+        """`wake` is set whenever the replica has records to apply. Raises `UsageError` if the address cannot be
+        listened on."""
+        self._settings = settings
+        self._replica = replica
+        self._metrics = metrics
+        self._wake = wake
+        self._queue = QueryQueue(wake.set)
+        self._answering = Answering(settings, replica, time.time)
+        self._listener = bind(settings.serve_host, settings.serve_port, "--port")
+        self._access = AccessControl.from_settings(settings, self._listener.getsockname()[0])
+        self._failure: BaseException | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Answer requests until `stop` is set. Raises what ended the replica."""
+        thread = threading.Thread(target=self._follow, args=(stop,), name="replica")
+        self._replica.start()
+        thread.start()
+        log.info("requests are answered at %s", _address(self._listener))
+        try:
+            serve(self._app(), self._listener, stop, lambda: None, GRACE_S)
+        finally:
+            stop.set()
+            self._wake.set()
+            thread.join()
+            self._replica.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _follow(self, stop: threading.Event) -> None:
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                if not (self._replica.run_once() | self._answer()):
+                    self._wake.wait(IDLE_S)
+        except BaseException as error:  # `run` raises it
+            self._failure = error
+            stop.set()
+
+    def _answer(self) -> bool:
+        """Answer the queries that wait. Whether there were any."""
+        waiting = self._queue.take(MAX_BATCH)
+        if waiting:
+            self._metrics.batch.observe(len(waiting))
+            resolve(waiting, self._answering.answer([of_client.query for of_client in waiting]))
+        return bool(waiting)
+
+    def _app(self) -> Starlette:
+        requests = self._settings.serve_requests_in_flight
+        endpoints = Endpoints(
+            self._access,
+            Admission(requests, requests * MAX_BODY_BYTES),
+            self._queue,
+            self._settings.placements,
+            self._replica.freshness_ms,
+            self._metrics,
+        )
+        origins = [origin for origin in self._settings.allowed_origins.split(",") if origin]
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
+        app = Starlette(
+            routes=[*endpoints.routes(), *probes(self._metrics.loop)],
+            middleware=[cors],
+            exception_handlers=dict(exception_handlers()),
+        )
+        app.router.redirect_slashes = False
+        return app
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,231 @@
+"""A read replica: the user states of rankers, and what they rank with, in step with the logs."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
+
+from anabranch.errors import BrokerUnavailable
+from anabranch.kafka.log_reader import LogReader
+from anabranch.kafka.topics import Topics
+from anabranch.messages import STATE_MARKER_KEY
+from anabranch.settings import Settings
+from consumers.releases.release_source import ReleaseSource
+from consumers.releases.serving_model import ServingModel
+from consumers.releases.updates import SwapRelease
+from consumers.replica.log_source import LogSource
+from consumers.replica.metrics import ReplicaMetrics
+from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore
+from consumers.runtime.clock import Clock
+from consumers.runtime.decoding import decode_events
+from consumers.runtime.pacing import Backoff, Throttle
+from consumers.user_states.changelog import Changelog
+from consumers.user_states.event_replay import replay_events
+from consumers.user_states.state_gauges import StateGauges
+from consumers.user_states.state_store import StateStore
+
+FOLD_RECORDS = 64
+"""Records applied at a time: requests wait for no more than these."""
+GAUGE_INTERVAL_S = 1.0
+RESTORE_AGAIN = (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, LogTruncationError)
+"""The broker is away, or a log no longer has what is to be read next."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReplicaClients:
+    """All that a replica reaches outside its process."""
+
+    source: LogSource
+    log_reader: LogReader
+    clock: Clock = field(default_factory=Clock)
+
+    def close(self) -> None:
+        """Close all of it."""
+        self.source.close()
+        self.log_reader.close()
+
+
+@dataclass
+class FollowedPartition:
+    """A restored partition."""
+
+    restored: RestoredPartition
+    next_event: int
+    """The first event that is not in user states."""
+    newest_append_ms: int = 0
+    """When the newest of the applied events was appended; 0: none was applied yet."""
+
+
+class Replica:
+    """Follows `events` and `user-state`, the releases and what comes with them. One thread does all of its work."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: StateStore,
+        clients: ReplicaClients,
+        watcher: ReleaseSource,
+        metrics: ReplicaMetrics,
+    ) -> None:
+        """The `watcher` and this share the item ids of the `store`. `close` closes the clients too."""
+        self.store = store
+        self.model = ServingModel(settings, store, metrics)
+        self.partitions: dict[int, FollowedPartition] = {}
+        """Those that are restored; all of them, once `is_following`."""
+        self._settings = settings
+        self._topics = Topics(settings)
+        self._clients = clients
+        self._watcher = watcher
+        self._metrics = metrics
+        self.changelog = Changelog(clients.log_reader, self._topics.user_state, store, settings.max_users, metrics)
+        self._restore = StateRestore(settings, clients.log_reader, self.changelog)
+        self._restoring: Iterator[None] | None = None
+        self._backoff = Backoff(clients.clock.monotonic)
+        self._gauges_due = Throttle(GAUGE_INTERVAL_S, clients.clock.monotonic)
+        self._state_gauges = StateGauges(metrics, clients.clock.monotonic)
+        self.is_following = False
+
+    def start(self) -> None:
+        """Start to watch releases."""
+        self._watcher.start()
+
+    def run_once(self) -> bool:
+        """One turn: what is due of updates, and at most `FOLD_RECORDS` records. Whether there was anything to do."""
+        self._watcher.raise_failure()
+        worked = self._apply_updates()
+        try:
+            worked |= self._follow() if self.is_following else self._advance_restore()
+        except RESTORE_AGAIN as error:
+            self._start_again(error)
+        if self.changelog.is_full:
+            self.changelog.evict_idle_users()
+        if self.store.is_item_update_due:
+            self.store.update_items()
+        if self._gauges_due():
+            self._state_gauges.show(self.store, self.model.live)
+            self._metrics.show_lags(self.lags())
+        self._metrics.loop.turned(self.waits_for)
+        return worked
+
+    @property
+    def waits_for(self) -> str | None:
+        """What is missing before requests are answered from states that are up to date; None: nothing."""
+        if self.model.live is None:
+            return f"waiting for {self._watcher.waiting_for}"
+        if not self.is_following:
+            return f"restoring user states: {len(self.partitions)} of {self._settings.partitions} partitions are done"
+        lags = self.lags()
+        behind = {partition: lag for partition, lag in lags.items() if lag > self._settings.ready_max_lag}
+        if behind:
+            return f"behind the end of {self._topics.events}: " + ", ".join(
+                f"{lag} events in partition {partition}" for partition, lag in sorted(behind.items())
+            )
+        return None if len(lags) == len(self.partitions) else f"waiting for the ends of {self._topics.events}"
+
+    def lags(self) -> dict[int, int]:
+        """Events between what is in user states and the end of each partition, where the end is known."""
+        ends = self._clients.source.end_offsets()
+        return {
+            number: max(0, ends[partition.restored.events] - partition.next_event)
+            for number, partition in list(self.partitions.items())
+            if partition.restored.events in ends
+        }
+
+    def freshness_ms(self) -> int:
+        """How old the newest applied event is in the partition that is furthest behind; 0 at the ends of all logs.
+
+        Any thread may ask.
+        """
+        now_ms, lags = int(self._clients.clock.wall() * 1000), self.lags()
+        behind = [partition for number, partition in list(self.partitions.items()) if lags.get(number)]
+        return max(
+            (now_ms - partition.newest_append_ms for partition in behind if partition.newest_append_ms), default=0
+        )
+
+    def close(self) -> None:
+        """Close everything."""
+        self._watcher.close()
+        self._clients.close()
+
+    def _apply_updates(self) -> bool:
+        """Apply what the watcher has ready: all of it before the first release is live, then one per turn."""
+        updates = list(self._watcher.take_updates(None if self.model.live is None else 1))
+        for update in updates:
+            if self.store.is_item_update_due:
+                self.store.update_items()
+            if isinstance(update, SwapRelease):
+                self.model.swap(update.live)
+            else:
+                self.model.apply(update)
+        self.model.maintain(int(self._clients.clock.wall() * 1000))
+        return bool(updates)
+
+    def _advance_restore(self) -> bool:
+        """One step of the restore, once a release is live: states are encoded by it."""
+        if self.model.live is None or not self._backoff.ready:
+            return False
+        if self._restoring is None:
+            self._restoring = self._restore_all()
+        if next(self._restoring, self) is self:
+            self._restoring = None
+            self._backoff.succeeded()
+        return True
+
+    def _restore_all(self) -> Iterator[None]:
+        for number in range(self._settings.partitions):
+            steps: RestoreSteps = self._restore.steps(number)
+            restored = yield from steps
+            self.partitions[number] = FollowedPartition(restored, restored.next_event)
+        positions: dict[TopicPartition, int] = {}
+        for partition in self.partitions.values():
+            restored = partition.restored
+            positions[restored.events], positions[restored.states] = restored.next_event, restored.next_state
+        self._clients.source.start(positions)
+        self.is_following = True
+        log.info("%d user states of %d partitions are restored", len(self.store.users), len(self.partitions))
+
+    def _start_again(self, error: Exception) -> None:
+        log.warning("all partitions are restored again: %s", error)
+        self._backoff.failed()
+        for number in range(self._settings.partitions):
+            self.store.users.drop_partition(number)
+        self.partitions.clear()
+        self._restoring, self.is_following = None, False
+
+    def _follow(self) -> bool:
+        records = self._clients.source.take(FOLD_RECORDS)
+        by_log: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        for record in records:
+            by_log[TopicPartition(record.topic, record.partition)].append(record)
+        for source, of_log in by_log.items():
+            partition = self.partitions[source.partition]
+            if source.topic == self._topics.events:
+                self._apply_events(partition, of_log)
+            else:
+                self._apply_saved_states(source.partition, of_log)
+        return bool(records)
+
+    def _apply_events(self, partition: FollowedPartition, records: Sequence[ConsumerRecord]) -> None:
+        """What rankers cannot decode, and send to the dead letters, is skipped here."""
+        number, epoch = partition.restored.events.partition, partition.restored.encoded_from
+        events, _ = decode_events(records, self._settings.max_message_bytes)
+        earlier = [event for event in events if event.offset < epoch]
+        newest = [event for event in events if event.offset >= epoch]
+        for of_epoch, live in ((earlier, None), (newest, self.model.live)):
+            if of_epoch:
+                replay_events(self.store, self.changelog, number, of_epoch, live)
+        partition.next_event = records[-1].offset + 1
+        partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
+        self._metrics.applied.inc(len(events))
+
+    def _apply_saved_states(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
+        """A saved state that has no more than the one in memory says that this may be evicted; others are loaded."""
+        self.changelog.follow(partition, [record for record in records if record.key != STATE_MARKER_KEY])

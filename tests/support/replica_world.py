@@ -1,0 +1,97 @@
+"""A replica on Kafka in memory, a turn at a time, beside the rankers of a `RankerWorld`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
+from prometheus_client import CollectorRegistry
+
+from anabranch.kafka.topics import Topics
+from anabranch.settings import Settings
+from consumers.api.answering import Answering
+from consumers.api.metrics import ApiMetrics
+from consumers.api.queries import Answer, Query
+from consumers.releases.updates import SwapRelease
+from consumers.replica.replica import Replica, ReplicaClients
+from consumers.user_states.state_store import StateStore
+from tests.support.in_memory_kafka import InMemoryKafka
+from tests.support.ranker_world import CATALOGUE, RankerWorld, ScriptedReleases
+from tests.support.releases import live_release
+
+
+class InMemoryLogSource:
+    """A `LogSource` that has whatever the logs have."""
+
+    def __init__(self, kafka: InMemoryKafka) -> None:
+        self._kafka = kafka
+        self._positions: dict[TopicPartition, int] = {}
+        self.starts: list[Mapping[TopicPartition, int]] = []
+        self.closed = False
+
+    def start(self, positions: Mapping[TopicPartition, int]) -> None:
+        self.starts.append(positions)
+        self._positions = dict(positions)
+
+    def take(self, limit: int) -> list[ConsumerRecord]:
+        taken: list[ConsumerRecord] = []
+        for source, position in self._positions.items():
+            records = self._kafka.read(source, position, position + limit - len(taken))
+            self._positions[source] += len(records)
+            taken += records
+        return taken
+
+    def end_offsets(self) -> dict[TopicPartition, int]:
+        return {source: self._kafka.end(*source) for source in self._positions}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ReplicaProcess:
+    """One replica: its memory goes with it, the logs stay."""
+
+    def __init__(self, world: RankerWorld, release: str | None = "r1", **settings: Any) -> None:
+        self.settings = Settings(**world.settings | settings)
+        self.registry = CollectorRegistry()
+        self.metrics = ApiMetrics(self.registry, Topics(self.settings).events)
+        self.store = StateStore.new(self.settings)
+        self.releases = ScriptedReleases()
+        self.source = InMemoryLogSource(world.kafka)
+        clients = ReplicaClients(self.source, world.kafka.log_reader(), world.clock.clock())
+        self.replica = Replica(self.settings, self.store, clients, self.releases, self.metrics)
+        self.answering = Answering(self.settings, self.replica, world.clock.clock().wall)
+        self._world = world
+        if release is not None:
+            self.go_live(release)
+
+    def go_live(self, release_id: str) -> None:
+        """The watcher has a release ready."""
+        live = live_release(self._world.release(release_id), self.store.items, CATALOGUE)
+        self.releases.updates.append(SwapRelease(live))
+
+    def settle(self) -> None:
+        """Turns until there is nothing to do."""
+        for _ in range(300):
+            self._world.clock.advance(0.3)
+            if not self.replica.run_once() and self.replica.waits_for is None:
+                return
+        raise AssertionError(f"the replica does not settle in 300 turns: {self.replica.waits_for}")
+
+    def answer(self, query: Query) -> Any:
+        """The answer to a query. Raises the problem, if it met one."""
+        (outcome,) = self.answering.answer([query])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def answers(self, queries: Sequence[Query]) -> list[Answer]:
+        """The answers to queries that arrive together."""
+        outcomes = self.answering.answer(queries)
+        assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes
+        return outcomes  # type: ignore[return-value]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"anabranch_{name}", labels)

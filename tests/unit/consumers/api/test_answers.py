@@ -1,0 +1,260 @@
+"""Answers on request are those of the stream, and asking changes nothing."""
+
+from __future__ import annotations
+
+from itertools import chain
+
+import msgspec
+import numpy as np
+import pytest
+
+from anabranch.http.problems import HttpProblem
+from anabranch.messages import Event, Item, Rule
+from anabranch.placements import EACH_CLASS
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
+from anabranch.ranking.rules.rule_book import numbered
+from consumers.api.queries import (
+    BoughtTogetherQuery,
+    ItemConditions,
+    ItemsAnswer,
+    RankQuery,
+    RecentEvent,
+    SimilarQuery,
+    SlateQuery,
+    TrendingQuery,
+    UserQuery,
+)
+from consumers.releases.updates import RuleUpdate
+from tests.support.ranker_world import CATALOGUE, RankerWorld, partition_of, purchases
+from tests.support.replica_world import ReplicaProcess
+
+USERS = [f"u{number}" for number in range(4)]
+
+
+def slate_of(user_id: str | None, limit: int = 5, **fields: object) -> SlateQuery:
+    return SlateQuery(user_id, str(fields.pop("placement", "for_you")), limit, **fields)  # type: ignore[arg-type]
+
+
+def ids(answer: ItemsAnswer) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def settled(world: RankerWorld, **settings: object) -> ReplicaProcess:
+    replica = ReplicaProcess(world, **settings)
+    replica.settle()
+    return replica
+
+
+def set_popularity(replica: ReplicaProcess, item_ids: list[str]) -> None:
+    """The first is the most popular."""
+    for number, item_id in enumerate(item_ids):
+        row, none = replica.store.items.row(item_id), np.empty(0, np.int32)
+        co_visits = replica.replica.model.co_visits
+        co_visits.set(row, none, np.empty(0, np.float32), 0.5 / (1 + number), 0, 0.2)
+
+
+def set_neighbours(replica: ReplicaProcess, item_id: str, neighbours: dict[str, float]) -> None:
+    rows, weights = replica.store.items.rows(neighbours), np.array(list(neighbours.values()), np.float32)
+    replica.replica.model.co_visits.set(replica.store.items.row(item_id), rows, weights, 0.1, 0, 0.2)
+
+
+def describe(replica: ReplicaProcess, **attributes: dict[str, object]) -> None:
+    """Give items of the catalogue categories, prices and so on, by number."""
+    assert replica.replica.model.live is not None
+    index = replica.replica.model.live.index
+    described = [Item(item_id=item_id, title="", **attributes.get(item_id, {})) for item_id in CATALOGUE]  # type: ignore[arg-type]
+    rows = replica.store.items.rows(CATALOGUE)
+    hashes = replica.store.items.hashes(rows)
+    index.upsert(rows, index.vectors(rows), np.ones(len(rows), np.bool_), hashes, ItemAttributes.of(described))
+
+
+def test_a_users_slates_are_those_that_the_ranker_published_last(world: RankerWorld) -> None:
+    world.settings["placements"] = EACH_CLASS
+    world.rank(*purchases(40))
+    newest = {ranking.user_id: ranking for ranking in world.rankings()}
+    replica = settled(world)
+    for user_id, ranking in newest.items():
+        for placement, slate in ranking.by_placement.items():
+            answer = replica.answer(slate_of(user_id, placement=placement))
+            assert ids(answer) == [item.item_id for item in slate], (user_id, placement)
+            assert answer.release == ranking.release
+            assert answer.is_known
+            assert [item.score for item in answer.items] == pytest.approx([item.score for item in slate], abs=1e-2)
+
+
+def test_queries_that_arrive_together_are_answered_as_each_alone(world: RankerWorld) -> None:
+    world.rank(*purchases(40))
+    replica = settled(world)
+    cart = (RecentEvent(item_id=CATALOGUE[7], type="cart"),)
+    queries = [
+        *(slate_of(user_id) for user_id in [*USERS, "nobody"]),
+        slate_of("u1", limit=20),
+        slate_of("u1", events=cart),
+        slate_of(None, events=cart),
+        slate_of("u1", conditions=ItemConditions(exclude=(CATALOGUE[3],))),
+        RankQuery("u1", (CATALOGUE[3], CATALOGUE[5])),
+    ]
+    assert replica.answers(queries) == [replica.answer(query) for query in queries]
+
+
+def test_a_page_of_a_slate_goes_on_where_the_one_before_it_ended(world: RankerWorld) -> None:
+    world.rank(*purchases(40))
+    replica = settled(world)
+    whole = ids(replica.answer(slate_of("u1", limit=12)))
+    assert len(whole) == len(set(whole)) == 12
+    assert ids(replica.answer(slate_of("u1", limit=4, offset=4))) == ids(replica.answer(slate_of("u1", limit=8)))[4:]
+
+
+def test_a_user_whom_nobody_knows_gets_what_is_popular(world: RankerWorld) -> None:
+    replica = settled(world)
+    set_popularity(replica, CATALOGUE[10:14])
+    answer = replica.answer(slate_of("nobody", limit=40))
+    assert not answer.is_known
+    assert {item.item_id for item in answer.items if item.source == "popularity"} <= set(CATALOGUE[10:14])
+    assert set(CATALOGUE[10:14]) <= set(ids(answer))
+    assert replica.store.users.slot_of("nobody", 0) is None, "asking makes no state"
+
+
+def test_a_guest_gets_what_a_user_with_the_same_events_would_get_and_nothing_stays(world: RankerWorld) -> None:
+    events = purchases(12, users=1)
+    world.rank(*events)
+    replica = settled(world)
+    users = len(replica.store.users)
+    told = tuple(RecentEvent(type=event.type, item_id=event.item_id, ts=event.ts) for event in events)
+    answer = replica.answer(slate_of(None, events=told))
+    assert ids(answer) == ids(replica.answer(slate_of("u0")))
+    assert answer.is_known
+    assert len(replica.store.users) == users
+
+
+def test_events_of_a_request_count_for_its_answer_alone(world: RankerWorld) -> None:
+    world.rank(*purchases(40))
+    replica = settled(world)
+    before, known = replica.answer(slate_of("u1")), replica.answer(UserQuery("u1"))
+    cart = (RecentEvent(item_id=CATALOGUE[30], type="cart"), RecentEvent(item_id=CATALOGUE[31], type="cart"))
+    assert ids(replica.answer(slate_of("u1", events=cart))) != ids(before)
+    assert replica.answer(slate_of("u1")) == before
+    assert replica.answer(UserQuery("u1")) == known
+
+
+def test_conditions_let_some_items_through_and_fill_the_slate_with_them(world: RankerWorld) -> None:
+    """Ten of forty items, of which the user's slate without conditions has few."""
+    world.rank(*purchases(4))
+    replica = settled(world)
+    soups = CATALOGUE[25:35]
+    describe(replica, **{item_id: {"category": ["FOOD", "SOUP"], "price": 2.0} for item_id in soups})
+    for conditions in (
+        ItemConditions(categories=(["FOOD"],)),
+        ItemConditions(categories=(["FOOD", "SOUP"],)),
+        ItemConditions(price_below=3.0),
+        ItemConditions(price_from=1.0),
+    ):
+        assert set(ids(replica.answer(slate_of("u1", limit=10, conditions=conditions)))) == set(soups)
+        assert set(ids(replica.answer(slate_of("nobody", limit=10, conditions=conditions)))) == set(soups)
+    some = ItemConditions(categories=(["FOOD"],), exclude=tuple(soups[:4]))
+    assert set(ids(replica.answer(slate_of("u1", limit=10, conditions=some)))) == set(soups[4:])
+    assert ids(replica.answer(slate_of("u1", conditions=ItemConditions(brands=("none",))))) == []
+
+
+def test_rules_and_conditions_hold_together(world: RankerWorld) -> None:
+    world.rank(*purchases(4))
+    replica = settled(world)
+    describe(replica, **{item_id: {"brand": "a"} for item_id in CATALOGUE[20:30]})
+    rule = msgspec.convert({"rule_id": "r", "action": "hide", "items": [CATALOGUE[22]]}, Rule)
+    replica.releases.updates.append(RuleUpdate("r", numbered(rule, replica.store.items)))
+    replica.settle()
+    shown = ids(replica.answer(slate_of("u1", limit=20, conditions=ItemConditions(brands=("a",)))))
+    assert set(shown) == set(CATALOGUE[20:30]) - {CATALOGUE[22]}
+    assert CATALOGUE[22] not in ids(replica.answer(slate_of("u1", limit=40)))
+    assert CATALOGUE[22] not in ids(replica.answer(SimilarQuery(CATALOGUE[21], 40)))
+
+
+def test_named_items_come_back_in_the_users_order_with_those_that_cannot_be_ranked_last(world: RankerWorld) -> None:
+    world.rank(*purchases(40))
+    replica = settled(world)
+    had = next(event.item_id for event in purchases(40) if event.user_id == "u1")
+    assert had is not None
+    named = ("in no catalogue", CATALOGUE[38], had, CATALOGUE[20])
+    answer = replica.answer(RankQuery("u1", named))
+    assert set(ids(answer)) == set(named)
+    assert ids(answer)[-1] == "in no catalogue"
+    assert answer.items[-1].score is None
+    scores = [item.score for item in answer.items[:-1]]
+    assert scores == sorted(scores, reverse=True)
+    assert ids(replica.answer(RankQuery("u1", named[::-1]))) == ids(answer)
+
+
+def test_similar_items_are_the_nearest_vectors_without_the_item_itself(world: RankerWorld) -> None:
+    replica = settled(world)
+    assert replica.replica.model.live is not None
+    vectors = replica.replica.model.live.index.vectors(replica.store.items.rows(CATALOGUE))
+    cosine = vectors @ vectors[3]
+    order = [CATALOGUE[number] for number in np.argsort(-cosine, kind="stable") if number != 3]
+    answer = replica.answer(SimilarQuery(CATALOGUE[3], 6))
+    assert ids(answer) == order[:6]
+    assert [item.score for item in answer.items] == pytest.approx(sorted(cosine, reverse=True)[1:7], rel=1e-5)
+
+
+def test_items_bought_together_are_the_neighbours_with_their_shares(world: RankerWorld) -> None:
+    replica = settled(world)
+    set_neighbours(replica, CATALOGUE[3], {CATALOGUE[9]: 0.5, CATALOGUE[4]: 0.25})
+    answer = replica.answer(BoughtTogetherQuery(CATALOGUE[3], 10))
+    assert [(item.item_id, item.score) for item in answer.items] == [(CATALOGUE[9], 0.5), (CATALOGUE[4], 0.25)]
+    without = ItemConditions(exclude=(CATALOGUE[9],))
+    assert ids(replica.answer(BoughtTogetherQuery(CATALOGUE[3], 10, without))) == [CATALOGUE[4]]
+    assert ids(replica.answer(BoughtTogetherQuery(CATALOGUE[39], 10))) == []
+
+
+@pytest.mark.parametrize("query", [SimilarQuery("none", 5), BoughtTogetherQuery("none", 5)])
+def test_an_item_that_is_not_there_is_a_problem(query: SimilarQuery, world: RankerWorld) -> None:
+    with pytest.raises(HttpProblem, match="no item 'none'") as caught:
+        settled(world).answer(query)
+    assert caught.value.status == 404
+
+
+def test_what_is_trending_is_ordered_by_popularity_under_the_conditions(world: RankerWorld) -> None:
+    replica = settled(world)
+    set_popularity(replica, CATALOGUE[10:16])
+    assert ids(replica.answer(TrendingQuery(4))) == CATALOGUE[10:14]
+    assert ids(replica.answer(TrendingQuery(4, ItemConditions(exclude=(CATALOGUE[10],))))) == CATALOGUE[11:15]
+
+
+def test_what_is_known_of_a_user_is_the_history_and_nothing_of_others(world: RankerWorld) -> None:
+    disliked = Event(event_id="d", user_id="u1", type="dislike", ts=9_000_000, item_id=CATALOGUE[17])
+    unknown = Event(event_id="x", user_id="u1", type="view", ts=9_001_000, item_id="in no catalogue")
+    world.rank(*purchases(12), disliked, unknown)
+    answer = settled(world).answer(UserQuery("u1"))
+    of_user = [event for event in purchases(12) if event.user_id == "u1"]
+    assert [(event.item_id, event.ts) for event in answer.history[1:]] == [
+        (event.item_id, event.ts) for event in reversed(of_user)
+    ]
+    assert answer.history[0].item_id.startswith("#")
+    assert answer.disliked == [CATALOGUE[17]]
+    assert answer.last_event_ts == 9_001_000
+
+
+def test_a_user_in_another_partition_than_kafkas_partitioner_would_choose_is_found(world: RankerWorld) -> None:
+    world.rank(*purchases(8))
+    replica = settled(world)
+    assert all(replica.answer(UserQuery(user_id)).is_known for user_id in USERS)
+    assert {partition_of(user_id) for user_id in USERS} == {0, 1}
+
+
+def test_before_the_states_are_restored_every_query_is_answered_with_503(world: RankerWorld) -> None:
+    replica = ReplicaProcess(world, release=None)
+    for query in (slate_of("u1"), TrendingQuery(5), UserQuery("u1")):
+        with pytest.raises(HttpProblem, match="waiting for a live release") as caught:
+            replica.answer(query)
+        assert caught.value.status == 503
+        assert "Retry-After" in caught.value.headers
+
+
+def test_a_query_that_fails_fails_no_other(world: RankerWorld, caplog: pytest.LogCaptureFixture) -> None:
+    world.rank(*purchases(8))
+    replica = settled(world)
+    defect = slate_of("u1", placement="there is none")
+    outcomes = replica.answering.answer([slate_of("u1"), defect, slate_of("u2")])
+    assert isinstance(outcomes[1], HttpProblem) and outcomes[1].status == 500
+    assert [isinstance(outcomes[n], ItemsAnswer) for n in (0, 2)] == [True, True]
+    assert "a query failed" in caplog.text
+    assert list(chain.from_iterable(ids(outcomes[n]) for n in (0, 2)))  # type: ignore[arg-type]
