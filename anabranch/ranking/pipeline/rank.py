@@ -15,7 +15,7 @@ from anabranch.ranking.pipeline.exploration import Places, draw_keys
 from anabranch.ranking.pipeline.feedback import FeedbackColumns, NewSlates, join_feedback
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import Lap, Slates, make_slates
-from anabranch.ranking.pipeline.user_update import UserUpdate, update_user_states
+from anabranch.ranking.pipeline.user_update import UserUpdate, current_snapshots, update_user_states
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.rules_in_force import NO_PINS, RulesInForce
@@ -108,6 +108,7 @@ def warm_up(live: ServableRelease, policy: Policy, layout: StateLayout) -> None:
     states = UserStates(layout, live.index.dims, live.manifest.state_dims, capacity=1)
     slots = states.slots(["nobody", "somebody"])  # arrays of one row would compile for another memory layout
     states.restore(slots, states.snapshot(slots))
+    current_snapshots(live, states, slots)
     inputs, user = np.zeros((1, live.index.dims), np.float32), np.zeros(1, np.int64)
     event = EncoderInputs(user, inputs, np.zeros(1, np.uint8), inputs[:, 0])
     live.encoder.update(states.columns.recurrent[slots].astype(np.float32), event)
