@@ -82,7 +82,8 @@ class Endpoints:
     def _route(
         self, path: str, method: str, respond: Callable[[Request], Awaitable[Response]], scope: Scope = "rankings:read"
     ) -> Route:
-        self._metrics.add_endpoint(path)
+        endpoint = path.replace(":path", "")
+        self._metrics.add_endpoint(endpoint)
 
         async def answer(request: Request) -> Response:
             started_at_s, status = time.perf_counter(), HTTPStatus.INTERNAL_SERVER_ERROR
@@ -95,7 +96,7 @@ class Endpoints:
                 status = problem.status
                 return problem_response(problem)
             finally:
-                self._metrics.answered(path, status, time.perf_counter() - started_at_s)
+                self._metrics.answered(endpoint, status, time.perf_counter() - started_at_s)
 
         return Route(path, answer, methods=[method])
 

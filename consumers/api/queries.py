@@ -9,11 +9,14 @@ from msgspec import Meta, Struct
 
 from anabranch.event_types import EventType
 from anabranch.field_types import Category, Identifier, Milliseconds
+from anabranch.messages import Event
 
 MAX_ITEMS = 200
 """Items of an answer, and those before them that an offset leaves out."""
 MAX_EVENTS = 200
 MAX_NAMED_ITEMS = 1_000
+
+NOBODY = "nobody"
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
 Offset = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
@@ -52,6 +55,21 @@ class RecentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
     ts: Milliseconds | None = None
     """None: now."""
+
+    def __post_init__(self) -> None:
+        self.as_event("checked", now_ms=0)
+
+    def as_event(self, event_id: str, now_ms: int) -> Event:
+        """The event of nobody. Raises `ValueError` if a field is missing that its type needs."""
+        return Event(
+            event_id=event_id,
+            user_id=NOBODY,
+            type=self.type,
+            item_id=self.item_id,
+            query=self.query,
+            rating=self.rating,
+            ts=now_ms if self.ts is None else self.ts,
+        )
 
 
 @dataclass(frozen=True)

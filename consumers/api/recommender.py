@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from http import HTTPStatus
 
 import numpy as np
 
-from anabranch.http.problems import HttpProblem
 from anabranch.placements import Placement
 from anabranch.ranking.pipeline.restriction import allowed_candidates, restrict
 from anabranch.ranking.pipeline.servable import ServableRelease
@@ -111,15 +109,6 @@ class Recommender:
         names = {item.item_id for item in ranked}
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
         return ItemsAnswer(items=[*ranked, *others], release=live.manifest.id, is_known=user.is_known)
-
-    def require_placement(self, name: str | None) -> str:
-        """The placement of this name; None: the first. Raises `HttpProblem` (404) if there is none."""
-        if name is None:
-            return self._placements[0]
-        if name not in self._placements:
-            known = ", ".join(self._placements)
-            raise HttpProblem(HTTPStatus.NOT_FOUND, f"there is no placement {name!r}; there are: {known}")
-        return name
 
     @property
     def _live(self) -> ServableRelease:

@@ -8,15 +8,13 @@ import threading
 import time
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
-from anabranch.http.responses import exception_handlers, probes
 from anabranch.http.server import bind, serve
 from anabranch.settings import Settings
 from consumers.api.answering import Answering
+from consumers.api.app import create_app
 from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
 from consumers.api.metrics import ApiMetrics
 from consumers.api.query_queue import QueryQueue, resolve
@@ -92,20 +90,7 @@ class ApiServer:
             self._metrics,
         )
         origins = [origin for origin in self._settings.allowed_origins.split(",") if origin]
-        cors = Middleware(
-            CORSMiddleware,
-            allow_origins=origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
-        )
-        app = Starlette(
-            routes=[*endpoints.routes(), *probes(self._metrics.loop)],
-            middleware=[cors],
-            exception_handlers=dict(exception_handlers()),
-        )
-        app.router.redirect_slashes = False
-        return app
+        return create_app(endpoints, self._metrics.loop, origins)
 
 
 def _address(listener: socket.socket) -> str:

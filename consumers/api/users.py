@@ -8,18 +8,16 @@ import numpy as np
 
 from anabranch.kafka.partitions import partition_of
 from anabranch.kafka.topics import key
-from anabranch.messages import EVENT_TYPES, Event
+from anabranch.messages import EVENT_TYPES
 from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.user_update import current_snapshots, update_user_states
 from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import ring_indices
-from consumers.api.queries import KnownEvent, RecentEvent, UserAnswer
+from consumers.api.queries import NOBODY, KnownEvent, RecentEvent, UserAnswer
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.state_store import StateStore
-
-GUEST = "guest"
 
 
 class Users:
@@ -55,32 +53,20 @@ class Users:
         self, live: ServableRelease, slot: int | None, events: Sequence[RecentEvent], now_ms: int
     ) -> UserSnapshots:
         """The user in a slot, or a guest, as some more events would leave them. Nothing of these stays."""
-        users = self._store.users
-        if slot is not None:
-            slots = np.array([slot], np.int64)
-            before = users.snapshot(slots)
-            state = self._apply(live, slots, events, now_ms)
+        users, own_slot = self._store.users, slot is not None
+        # There is no such partition, so that nobody is in the way of a guest.
+        slots = np.array([slot], np.int64) if own_slot else users.slots([NOBODY], self._partitions)
+        before = users.snapshot(slots)
+        try:
+            return self._apply(live, slots, events, now_ms)
+        finally:
             users.restore(slots, before)
-            return state
-        slots = users.slots([GUEST], self._partitions)  # there is no such partition: nobody is there
-        state = self._apply(live, slots, events, now_ms)
-        users.free_slots(slots)
-        return state
+            if not own_slot:
+                users.free_slots(slots)
 
     def _apply(self, live: ServableRelease, slots: Slots, events: Sequence[RecentEvent], now_ms: int) -> UserSnapshots:
-        complete = [
-            Event(
-                event_id=f"request {number}",
-                user_id=GUEST,
-                type=event.type,
-                item_id=event.item_id,
-                query=event.query,
-                ts=now_ms if event.ts is None else event.ts,
-                rating=event.rating,
-            )
-            for number, event in enumerate(events)
-        ]
         users = self._store.users
+        complete = [event.as_event(f"request {number}", now_ms) for number, event in enumerate(events)]
         batch = EventBatch.from_events(complete, np.repeat(slots, len(events)), self._store.items)
         update = update_user_states(live, users, batch, latest=True)
         return _with_time(update.snapshots if len(update.ranked) else current_snapshots(live, users, slots), now_ms)

@@ -82,7 +82,7 @@ def test_answers_are_the_rankings_of_the_stream_and_follow_it(world: World) -> N
         assert client.post("/v1/rank", {"user_id": "u1", "items": ITEMS})[0] == 200
         metrics = Scrape.of(server)
         assert metrics.value("anabranch_events_applied_total") == 30
-        endpoint = "/v1/users/{user_id:path}/recommendations"
+        endpoint = "/v1/users/{user_id}/recommendations"
         assert metrics.value("anabranch_serve_requests_total", endpoint=endpoint, status="200") > 0
         assert ranker.terminate() == 0
         assert server.terminate() == 0

@@ -1,0 +1,228 @@
+"""The API over HTTP, through the ASGI application, on a replica in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from anabranch.http import api_keys, key_file
+from anabranch.http.access import AccessControl
+from anabranch.http.admission import Admission
+from anabranch.http.key_file import KeyFile
+from anabranch.http.problems import MEDIA_TYPE
+from consumers.api import query_queue
+from consumers.api.app import create_app
+from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
+from consumers.api.query_queue import QueryQueue, resolve
+from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
+from tests.support.replica_world import ReplicaProcess
+
+ORIGIN = "https://shop.example"
+READS = [
+    "/v1/users/u1/recommendations",
+    f"/v1/items/{CATALOGUE[0]}/similar",
+    f"/v1/items/{CATALOGUE[0]}/bought-together",
+    "/v1/trending",
+]
+
+
+class Api:
+    """The application, and the turns that the replica's thread would make."""
+
+    def __init__(self, replica: ReplicaProcess, keys: KeyFile | None = None, max_requests: int = 10) -> None:
+        self.replica = replica
+        self.queue = QueryQueue(self._wake)
+        self.admission = Admission(max_requests, max_requests * MAX_BODY_BYTES)
+        self.answers = True
+        endpoints = Endpoints(
+            AccessControl(keys),
+            self.admission,
+            self.queue,
+            replica.settings.placements,
+            replica.replica.freshness_ms,
+            replica.metrics,
+        )
+        self.app = create_app(endpoints, replica.metrics.loop, [ORIGIN])
+
+    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        async def send() -> httpx2.Response:
+            transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(send())
+
+    def get(self, path: str, **options: Any) -> httpx2.Response:
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, body: object) -> httpx2.Response:
+        return self.request("POST", path, json=body)
+
+    def _wake(self) -> None:
+        if self.answers:
+            asyncio.get_running_loop().call_soon(self._answer)
+
+    def _answer(self) -> None:
+        waiting = self.queue.take(64)
+        resolve(waiting, self.replica.answering.answer([of_client.query for of_client in waiting]))
+
+
+@pytest.fixture
+def api(world: RankerWorld) -> Iterator[Api]:
+    world.rank(*purchases(40))
+    replica = ReplicaProcess(world)
+    replica.settle()
+    api = Api(replica)
+    yield api
+    assert api.admission.requests == 0, "every request gives its share back"
+
+
+def assert_is_problem(answer: httpx2.Response, status: int, *words: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == MEDIA_TYPE
+    problem = answer.json()
+    assert problem["status"] == status
+    for word in words:
+        assert word in problem["detail"], problem["detail"]
+
+
+def test_recommendations_say_what_ranked_them_and_how_fresh_they_are(api: Api) -> None:
+    answer = api.get("/v1/users/u1/recommendations", params={"limit": 3})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["user_id"], body["placement"], body["release"]) == ("u1", "for_you", "r1")
+    assert (body["is_known"], body["freshness_ms"], len(body["items"])) == (True, 0, 3)
+    assert set(body["items"][0]) == {"item_id", "score", "source"}
+    assert body["ranking_id"] != api.get("/v1/users/u1/recommendations").json()["ranking_id"]
+
+
+def test_ids_may_have_slashes_and_any_letters(api: Api) -> None:
+    answer = api.get("/v1/users/a%2Fb%20%C3%A9/recommendations")
+    assert answer.json()["user_id"] == "a/b é"
+    assert_is_problem(api.get("/v1/items/a%2Fb/similar"), 404, "'a/b'")
+
+
+@pytest.mark.parametrize("path", READS)
+def test_every_list_of_items_takes_conditions(path: str, api: Api) -> None:
+    assert api.get(path, params={"category": "FOOD > SOUP", "limit": 5}).json()["items"] == []
+    excluded = [item["item_id"] for item in api.get(path, params={"limit": 2}).json()["items"]]
+    left = api.get(path, params=[("exclude", item_id) for item_id in excluded]).json()["items"]
+    assert not {item["item_id"] for item in left} & set(excluded)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"limit": "0"}, ("limit", ">= 1")),
+        ({"limit": "many"}, ("limit", "int")),
+        ({"limit": "150", "offset": "100"}, ("250", "200")),
+        ({"colour": "red"}, ("colour", "category")),
+        ({"placement": "home"}, ("'home'", "for_you")),
+        ([("limit", "1"), ("limit", "2")], ("limit", "once")),
+        ({"price_from": "cheap"}, ("price_from",)),
+        ({"exclude": ""}, ("exclude",)),
+    ],
+)
+def test_a_parameter_that_is_wrong_is_named_with_what_there_is(
+    parameters: Any, words: tuple[str, ...], api: Api
+) -> None:
+    assert_is_problem(api.get("/v1/users/u1/recommendations", params=parameters), 400, *words)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("/v1/recommendations", {"events": [{"type": "view"}]}, ("item_id",)),
+        ("/v1/recommendations", {"events": [{"type": "look", "item_id": "i"}]}, ("events", "type")),
+        ("/v1/recommendations", {"conditions": {"colour": "red"}}, ("colour",)),
+        ("/v1/recommendations", [], ("object",)),
+        ("/v1/rank", {"items": []}, ("items",)),
+        ("/v1/rank", {"user_id": "u1"}, ("items",)),
+    ],
+)
+def test_a_body_that_is_wrong_is_answered_with_the_field(path: str, body: object, words: Any, api: Api) -> None:
+    assert_is_problem(api.post(path, body), 400, *words)
+
+
+def test_a_body_that_is_no_json_or_too_large_is_a_problem(api: Api) -> None:
+    assert_is_problem(api.request("POST", "/v1/rank", content=b"\xff{"), 400, "body")
+    assert_is_problem(api.request("POST", "/v1/rank", content=b" " * (MAX_BODY_BYTES + 1)), 413)
+
+
+def test_a_guests_events_and_a_list_to_rank_are_posted(api: Api) -> None:
+    guest = api.post("/v1/recommendations", {"events": [{"item_id": CATALOGUE[4]}], "limit": 4}).json()
+    assert (guest["user_id"], guest["is_known"], len(guest["items"])) == (None, True, 4)
+    ranked = api.post("/v1/rank", {"user_id": "u1", "items": CATALOGUE[:3]}).json()
+    assert {item["item_id"] for item in ranked["items"]} == set(CATALOGUE[:3])
+
+
+def test_only_an_admin_reads_what_is_known_of_a_user(api: Api, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    secrets = {}
+    for name, scope in (("shop", "rankings:read"), ("office", "admin"), ("page", "events:write")):
+        secrets[name], key = api_keys.create(name, [scope])  # type: ignore[list-item]
+        key_file.add(path, key)
+    guarded = Api(api.replica, KeyFile(path))
+
+    def status(request: str, name: str) -> int:
+        return guarded.get(request, headers={"Authorization": f"Bearer {secrets[name]}"}).status_code
+
+    assert [status("/v1/users/u1", name) for name in ("shop", "office", "page")] == [403, 200, 403]
+    assert [status(READS[0], name) for name in ("shop", "office", "page")] == [200, 403, 403]
+    assert_is_problem(guarded.get(READS[0]), 401)
+
+
+def test_what_is_known_of_a_user_is_one_document(api: Api) -> None:
+    body = api.get("/v1/users/u1").json()
+    assert body["is_known"] and body["history"]
+    assert api.get("/v1/users/nobody").json()["is_known"] is False
+
+
+def test_too_many_requests_at_once_are_answered_with_503(api: Api) -> None:
+    busy = Api(api.replica, max_requests=1)
+    ticket = busy.admission.enter()
+    answer = busy.get(READS[0])
+    assert_is_problem(answer, 503)
+    assert "Retry-After" in answer.headers
+    ticket.release()
+    assert busy.get(READS[0]).status_code == 200
+
+
+def test_without_an_answer_in_time_the_client_is_told_to_come_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_queue, "ANSWERED_WITHIN_S", 0.01)
+    api.answers = False
+    assert_is_problem(api.get(READS[0]), 503, "no answer")
+    assert api.queue.take(10) == [], "nobody waits for it any more"
+
+
+def test_pages_of_allowed_sites_may_read_the_answers(api: Api) -> None:
+    answer = api.get(READS[0], headers={"Origin": ORIGIN})
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    other = api.get(READS[0], headers={"Origin": "https://other.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_requests_are_counted_by_endpoint_and_status_without_ids(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    api.get(READS[0])
+    api.get("/v1/items/none/similar")
+    labels = {"endpoint": "/v1/users/{user_id}/recommendations", "status": "200"}
+    assert api.replica.metric("serve_requests_total", **labels) == 1
+    assert api.replica.metric("serve_requests_total", endpoint="/v1/items/{item_id}/similar", status="404") == 1
+    assert api.replica.metric("serve_seconds_count", endpoint="/v1/users/{user_id}/recommendations") == 1
+    ours = [record for record in caplog.records if record.name.partition(".")[0] in ("anabranch", "consumers")]
+    assert not any("u1" in record.getMessage() for record in ours)
+
+
+def test_probes_say_whether_the_states_are_up_to_date(api: Api) -> None:
+    assert api.get("/readyz").status_code == 200
+    api.replica.metrics.loop.turned("restoring user states")
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.text) == (503, "restoring user states\n")
+    assert api.get("/healthz").status_code == 200
