@@ -34,6 +34,7 @@ RUN_ELSEWHERE = {
     "anabranch broker stop": "tests/kafka/test_broker.py",
     "anabranch collect": "tests/kafka/test_collector.py",
     "anabranch keys create": "tests/kafka/test_collector.py",
+    "anabranch serve": "tests/kafka/test_serve.py",
     "anabranch neighbours": "tests/kafka/test_neighbours.py",
     "anabranch topics repartition": "tests/kafka/test_repartitioning.py",
 }

@@ -61,6 +61,7 @@ COMMANDS = (
     ("catalogue", "items.jsonl"),
     ("replay", "events.jsonl"),
     ("collect", "--port", "0"),
+    ("serve", "--port", "0"),
     ("index",),
     ("neighbours",),
     ("rank",),

@@ -35,6 +35,7 @@ RANKING = (
     "anabranch.ranking.reasons",
 )
 LEARNING = ("anabranch.co_visit", *RANKING)
+FOLLOWERS = ("anabranch.kafka", "consumers.runtime", "consumers.user_states", "consumers.releases", *RANKING)
 ROOMS_OF_MODELS = (
     "models",
     "models.data",
@@ -67,10 +68,13 @@ MAY_IMPORT = {
     "producers": ("anabranch", "anabranch.kafka"),
     "consumers": ("anabranch", "anabranch.kafka", "consumers.runtime"),
     "consumers.runtime": ("anabranch.kafka", *RANKING),
-    "consumers.releases": ("anabranch.kafka", "consumers.runtime", *RANKING),
+    "consumers.user_states": ("anabranch.kafka", "consumers.runtime", *RANKING),
+    "consumers.releases": ("anabranch.kafka", "consumers.runtime", "consumers.user_states", *RANKING),
     "consumers.neighbours": ("anabranch.kafka", "anabranch.co_visit", "consumers.runtime", *RANKING),
     "consumers.indexer": ("anabranch.kafka", "consumers.runtime", *RANKING),
-    "consumers.ranker": ("anabranch.kafka", "consumers.runtime", "consumers.releases", *RANKING),
+    "consumers.ranker": FOLLOWERS,
+    "consumers.replica": FOLLOWERS,
+    "consumers.api": ("consumers.replica", *FOLLOWERS),
     **{
         room: ("anabranch.co_visit", *RANKING, *ROOMS_OF_MODELS[:number]) for number, room in enumerate(ROOMS_OF_MODELS)
     },
@@ -92,6 +96,7 @@ SERVERS = {
     "rank": "anabranch.cli.rank, consumers.ranker.ranker",
     "index": "anabranch.cli.index, consumers.indexer.indexer",
     "collect": "anabranch.cli.collect, producers.collector.collector",
+    "serve": "anabranch.cli.serve, consumers.api.server",
     "neighbours": "anabranch.cli.neighbours, consumers.neighbours.neighbours_job",
     "reshare": "anabranch.cli.reshare, models.retraining.schedule",
 }
@@ -148,7 +153,7 @@ def test_no_server_process_loads_the_harness(command: str) -> None:
     assert not [name for name in loaded if within(name, ["anabranch.harness"])]
 
 
-@pytest.mark.parametrize("command", ["rank", "index", "neighbours", "collect"])
+@pytest.mark.parametrize("command", ["rank", "index", "neighbours", "collect", "serve"])
 def test_serving_needs_neither_torch_nor_transformers(command: str) -> None:
     assert not {"torch", "transformers"} & modules_loaded_by(f"import anabranch.cli.main, {SERVERS[command]}")
 
