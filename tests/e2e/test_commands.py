@@ -227,7 +227,7 @@ def test_the_schemas_of_the_package_are_current(tmp_path: Path) -> None:
 @runs("anabranch bench all")
 def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
-    only = [word for name in ("throughput", "swap", "idle") for word in ("--only", name)]
+    only = [word for name in ("throughput", "swap", "idle", "serve") for word in ("--only", name)]
     options = ("--small", "--repeats", "1", *only, "--releases", str(shop_with_release.releases))
     table = _run(
         "bench", "all", *options, "--data-dir", str(tmp_path / "bench"), "--json", str(target), data_dir=tmp_path
@@ -238,7 +238,8 @@ def test_benchmarks_print_a_table_of_figures(shop_with_release: Shop, tmp_path: 
     assert figures["swap"]["partitions_that_mixed_releases"] == 0
     assert figures["idle"]["next_event_ms"]["ranker"]["mean"] > 0
     assert "events/s, one ranker" in table and "largest latency at a swap" in table
-    assert "CPU of an idle ranker" in table
+    assert figures["serve"]["requests_per_second"]["mean"] > 0
+    assert "CPU of an idle ranker" in table and "requests/s, one server" in table
 
 
 @runs("anabranch bench gate")

@@ -51,6 +51,7 @@ BENCHMARKS: Mapping[str, BenchCall] = {
     ),
     "swap": BenchCall(("swap",), (*_SMALL, "--rate", "50", "--calm-seconds", "1")),
     "idle": BenchCall(("idle",), (*_SMALL, "--seconds", "2")),
+    "serve": BenchCall(("serve",), (*_SMALL, "--rate", "20", "--event-rate", "20", "--seconds", "1")),
     "latency-two-rankers": BenchCall(("latency", "--rankers", "2"), _SMALL_LATENCY, in_table=False),
     "latency-1-partition": BenchCall(("latency",), _SMALL_LATENCY, ("--set", "partitions=1"), in_table=False),
     "latency-16-partitions": BenchCall(("latency",), _SMALL_LATENCY, ("--set", "partitions=16"), in_table=False),
@@ -140,6 +141,8 @@ def rows(figures: Mapping[str, Figures]) -> Iterator[Row]:
         yield from _swap_rows(figures["swap"])
     if "idle" in figures:
         yield from _idle_rows(figures["idle"])
+    if "serve" in figures:
+        yield from _serve_rows(figures["serve"])
 
 
 def _throughput_rows(figures: Figures) -> Iterator[Row]:
@@ -215,6 +218,13 @@ def _idle_rows(figures: Figures) -> Iterator[Row]:
     yield _row(
         "ranking of the next event", first_ms["ranker"], "ms", 100, at_most=True, baseline=f"no-op {noop_ms:,.0f} ms"
     )
+
+
+def _serve_rows(figures: Figures) -> Iterator[Row]:
+    probes = f"probes {figures['probes_per_second']['mean']:,.0f}"
+    yield _row("requests/s, one server", figures["requests_per_second"], "", 1000, baseline=probes)
+    name = f"p99 at {figures['plan']['rate']:,.0f} requests/s"
+    yield _row(name, figures["latency_ms"]["p99"], "ms", 25, at_most=True)
 
 
 def _row(name: str, figures: Mapping[str, float], *rest: Any, scale: float = 1.0, **named: Any) -> Row:
