@@ -151,13 +151,24 @@ FIGURES = {
         "cpu_share": {"ranker": _spread(0.012), "indexer": _spread(0.025), "echo": _spread(0.008)},
         "next_event_ms": {"ranker": _spread(15), "echo": _spread(9)},
     },
+    "serve": {
+        "plan": {"rate": 200.0},
+        "requests_per_second": _spread(1_100),
+        "probes_per_second": _spread(3_000),
+        "latency_ms": {"p99": _spread(40)},
+    },
 }
 
 
 def test_the_table_holds_each_figure_against_its_bar() -> None:
     table = {row.name: row for row in rows(FIGURES)}
     missed = [row.name for row in table.values() if not row.met]
-    assert missed == ["events/s, one ranker", "p99 at 4,000 events/s", "CPU of an idle indexer"]
+    assert missed == [
+        "events/s, one ranker",
+        "p99 at 4,000 events/s",
+        "CPU of an idle indexer",
+        "p99 at 200 requests/s",
+    ]
     assert table["two rankers / one ranker"].figure == pytest.approx(1.6)
     assert table["events/s with 1,000,000 items / 68,492"].figure == pytest.approx(0.55)
     assert table["restore of a partition with 250,000 users"].figure == pytest.approx(10)
@@ -165,6 +176,7 @@ def test_the_table_holds_each_figure_against_its_bar() -> None:
     assert table["events/s, one ranker"].baseline == "no-op 16,000"
     assert table["CPU of an idle ranker"].figure == pytest.approx(1.2), "percent of a core"
     assert table["CPU of an idle ranker"].baseline == "no-op 0.8 %"
+    assert table["requests/s, one server"].baseline == "probes 3,000"
 
 
 def test_the_table_is_printed_with_spread_and_verdict() -> None:
