@@ -144,6 +144,7 @@ class Endpoints:
             "ranking_id": uuid.uuid4().hex,
             **named,
             "is_known": answer.is_known,
+            "as_of": answer.as_of,
             "release": answer.release,
             "freshness_ms": self._freshness_ms(),
             "items": answer.items,

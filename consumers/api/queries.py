@@ -147,7 +147,9 @@ class ItemsAnswer(Struct, frozen=True, kw_only=True):
     release: str
     """The one that ranked."""
     is_known: bool
-    """Whether there are events of the user, or of the item."""
+    """Whether there are events of the user."""
+    as_of: int | None = None
+    """Time of the user's newest event, in milliseconds, those of the request among them; None: there is none."""
 
 
 class KnownEvent(Struct, frozen=True, kw_only=True):

@@ -74,7 +74,7 @@ class Recommender:
         layout = self._layout._replace(slate=length)
         slates = requested_slates(self._live, self._model.co_visits, states, policy, layout)
         return {
-            n: self._answer(queries[n], n in plain or others[n].is_known, slates, row)
+            n: self._answer(queries[n], _as_of(states, row, n in plain or others[n].is_known), slates, row)
             for row, n in enumerate([*others, *plain])
         }
 
@@ -86,7 +86,7 @@ class Recommender:
         proposed = allowed_candidates(live.index, co_visits, user.state.vector[0], allowed, k)
         layout = self._layout._replace(slate=length)
         slates = requested_slates(live, co_visits, user.state, restrict(policy, allowed, proposed), layout)
-        return self._answer(query, user.is_known, slates, 0)
+        return self._answer(query, _as_of(user.state, 0, user.is_known), slates, 0)
 
     def rank(self, query: RankQuery, now_ms: int) -> ItemsAnswer:
         """The items that a query names, in the user's order; those that cannot be ranked come last, without a score."""
@@ -108,7 +108,8 @@ class Recommender:
         ranked = self._ranked_items(slates, 0, 0)
         names = {item.item_id for item in ranked}
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
-        return ItemsAnswer(items=[*ranked, *others], release=live.manifest.id, is_known=user.is_known)
+        as_of = _as_of(user.state, 0, user.is_known)
+        return ItemsAnswer(items=[*ranked, *others], release=live.manifest.id, is_known=user.is_known, as_of=as_of)
 
     @property
     def _live(self) -> ServableRelease:
@@ -128,13 +129,19 @@ class Recommender:
         """Of the slate that has the answer: the stream's, if that suffices, so that it is the same slate."""
         return max(self._layout.slate, query.offset + query.limit)
 
-    def _answer(self, query: SlateQuery, is_known: bool, slates: RequestedSlates, row: int) -> ItemsAnswer:
+    def _answer(self, query: SlateQuery, as_of: int | None, slates: RequestedSlates, row: int) -> ItemsAnswer:
         items = self._ranked_items(slates, row, self._placements.index(query.placement))
         wanted = items[query.offset : query.offset + query.limit]
-        return ItemsAnswer(items=wanted, release=self._live.manifest.id, is_known=is_known)
+        release = self._live.manifest.id
+        return ItemsAnswer(items=wanted, release=release, is_known=as_of is not None, as_of=as_of)
 
     def _ranked_items(self, slates: RequestedSlates, row: int, placement: int) -> list[AnsweredItem]:
         items: Rows = slates.items[row, placement]
         scores: Floats = slates.scores[row, placement]
         columns = zip(items.tolist(), scores.tolist(), slates.proposed_by[row, placement].tolist(), strict=True)
         return [answered_item(self._items.id(item), score, source) for item, score, source in columns if item >= 0]
+
+
+def _as_of(states: UserSnapshots, row: int, is_known: bool) -> int | None:
+    """When the newest event of a user happened; None for one of whom there is no event."""
+    return int(states.now[row]) if is_known else None

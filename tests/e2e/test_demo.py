@@ -158,6 +158,7 @@ def test_the_account_scores_everyone_on_the_same_events(demo: tuple[dict[str, An
 def test_speed_and_latency_were_measured(demo: tuple[dict[str, Any], Settings]) -> None:
     summary, _ = demo
     assert summary["events_per_second"] > 0
+    assert 0 < summary["click_to_slate_ms"]["p50"] <= summary["click_to_slate_ms"]["p99"]
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p95"] <= summary["latency_ms"]["p99"]
 
 

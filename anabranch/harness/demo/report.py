@@ -32,7 +32,7 @@ def show(summary: Summary, console: Console) -> None:
 
 
 def _run_table(summary: Summary) -> Table:
-    counts, latency = summary.reconciliation, summary.latency_ms
+    counts, latency, over_http = summary.reconciliation, summary.latency_ms, summary.click_to_slate_ms
     table = Table("demo run", "", title=escape(summary.data), title_justify="left")
     rows: dict[str, str] = {
         "events published": f"{counts.events_published:,}",
@@ -43,6 +43,9 @@ def _run_table(summary: Summary) -> Table:
         "lost, duplicated, out of order": f"{counts.lost}, {counts.duplicated}, {counts.out_of_order}",
         "events/s at full load": f"{summary.events_per_second:,.0f}",
         "ms from event to ranking at half load": ", ".join(f"{name} {value:.0f}" for name, value in latency.items()),
+        "ms from a visitor's click to the next slate, over HTTP": ", ".join(
+            f"{name} {value:.0f}" for name, value in over_http.items()
+        ),
         "seconds in total": f"{summary.seconds:.0f}",
         "CPU seconds in total": f"{sum(cost.cpu_seconds for cost in summary.stages):.0f}",
     }

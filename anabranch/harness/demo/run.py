@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from anabranch import release
+from anabranch.harness.bench.figures.statistics import percentiles
+from anabranch.harness.demo import visitor
 from anabranch.harness.demo.data import DemoData, Segment, hold_back
 from anabranch.harness.demo.flow import Flow
 from anabranch.harness.demo.records import DemoRecords, read_records
@@ -24,6 +27,7 @@ from anabranch.harness.demo.summary import (
     release_rows,
 )
 from anabranch.harness.demo.system import System
+from anabranch.harness.demo.visitor import Services
 from anabranch.harness.environment import broker
 from anabranch.harness.environment.processes import ChildProcess, Processes, ProcessFailed, free_ports
 from anabranch.harness.environment.ranker_probe import ProcessProbe, RankerProbe
@@ -59,6 +63,8 @@ CHILD_SETTINGS = (
     "placements",
     "live_neighbours",
 )
+CLICKS = 50
+"""Of the visitor."""
 TOLERATED = "cold_items,first_of_session,placement:discover"
 """What the gate tolerates losses on, unless the user names others. Cold items are mostly new to their users, and where
 most people buy again, releases give the first placement to what they buy again. And of a few hundred households the
@@ -120,6 +126,8 @@ class Demo:
         """What was published at full load."""
         self._ranked, self._ranked_s = 0, 0.0
         """Events of these spans, and the time until they were ranked."""
+        self._services: Services
+        self._click_to_slate_ms: list[float] = []
 
     def run(self) -> Summary:
         """All steps; this is the one place where their order is decided."""
@@ -133,6 +141,7 @@ class Demo:
             flow = Flow(segment.events)
             self._reshare_during(segment, flow)
             self._replay(f"the rest of {segment.name}", flow.rest(), self._options.pace)
+        self._start_services()
         paced_from = self._replay_paced(paced)
         self._system.check()
         return self._summarise(paced_from)
@@ -206,8 +215,14 @@ class Demo:
             return f"accepted: {live} is live, and was swapped in while events flowed: {notice.reason}"
         return f"{notice.release} is rejected, {live} stays live: {notice.reason}"
 
+    def _start_services(self) -> None:
+        self._say("Serve", "`anabranch collect` and `serve`: a shop sends events and asks for slates over HTTP")
+        with self._clock("start the HTTP services"):
+            self._services = self._system.start_services()
+
     def _replay_paced(self, events: Sequence[Event]) -> Offsets:
-        """Replay the last events at half the rate of full load, to measure latency without a backlog.
+        """Replay the last events at half the rate of full load, to measure latency without a backlog, while a visitor
+        clicks.
 
         Returns the offsets of the first of them.
         """
@@ -216,7 +231,10 @@ class Demo:
             rate = self._events_per_second() / 2
             if events and rate:
                 self._say("Latency", f"the last {len(events):,} events at {rate:,.0f} events/s, half of the full load")
-                self._system.publish(events, Pace(events_per_second=rate))
+                with ThreadPoolExecutor(1) as pool:
+                    visit = pool.submit(visitor.visit, self._services, self._data.items, CLICKS)
+                    self._system.publish(events, Pace(events_per_second=rate))
+                    self._click_to_slate_ms = visit.result()
                 self._system.wait_until_ranked(first_offsets, "Rank the last of them")
         return first_offsets
 
@@ -243,6 +261,7 @@ class Demo:
             ),
             events_per_second=self._ranked_per_second(records),
             latency_ms=latency_percentiles_ms(paced, records.rankings),
+            click_to_slate_ms=percentiles(self._click_to_slate_ms) if self._click_to_slate_ms else {},
             releases=release_rows(self._system.notices()),
             prequential=prequential_as_json(prequential),
             stages=self._clock.stages,

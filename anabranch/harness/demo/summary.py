@@ -29,6 +29,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     reconciliation: Reconciliation
     events_per_second: float
     latency_ms: dict[str, float]
+    """From an event to its ranking."""
+    click_to_slate_ms: dict[str, float]
+    """From a visitor's click, sent to the collector, to the slate of the serving API that follows it."""
     releases: list[dict[str, Any]]
     prequential: dict[str, Any]
     """Of all events that found a slate; under `releases`, of those that each release served."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from anabranch.harness.environment.processes import ChildProcess, Processes
+from anabranch.harness.demo.visitor import Services
+from anabranch.harness.environment.processes import ChildProcess, Processes, free_ports
 from anabranch.harness.environment.ranker_probe import ProcessProbe, RankerProbe
 from anabranch.harness.environment.testbed import wait_until
 from anabranch.kafka import clients, topics
@@ -90,6 +91,15 @@ class System:
         with bar("Embed the catalogue, load the release", None, self.console):
             self._wait_until(lambda: self.ranker.ranks(self.settings.partitions), "the ranker ranks")
             self._wait_until(self.neighbours.is_ready, "the neighbours job counts co-visits")
+
+    def start_services(self) -> Services:
+        """Start the collector and the serving API, and wait until both do their work."""
+        services, probes = Services(*free_ports(2)), [ProcessProbe(port) for port in free_ports(2)]
+        for name, port, probe in zip(("collect", "serve"), (services.collect, services.serve), probes, strict=True):
+            self.processes.start(name, "--port", str(port), "--metrics-port", str(probe.port))
+        with bar("Start `collect` and `serve`", None, self.console):
+            self._wait_until(lambda: all(probe.is_ready() for probe in probes), "both services are ready")
+        return services
 
     def wait_until_swapped(self) -> None:
         """Wait until the ranker ranks with the live release."""

@@ -77,7 +77,7 @@ def test_a_users_slates_are_those_that_the_ranker_published_last(world: RankerWo
         for placement, slate in ranking.by_placement.items():
             answer = replica.answer(slate_of(user_id, placement=placement))
             assert ids(answer) == [item.item_id for item in slate], (user_id, placement)
-            assert answer.release == ranking.release
+            assert (answer.release, answer.as_of) == (ranking.release, ranking.cause.ts)
             assert answer.is_known
             assert [item.score for item in answer.items] == pytest.approx([item.score for item in slate], abs=1e-2)
 
@@ -109,7 +109,7 @@ def test_a_user_whom_nobody_knows_gets_what_is_popular(world: RankerWorld) -> No
     replica = settled(world)
     set_popularity(replica, CATALOGUE[10:14])
     answer = replica.answer(slate_of("nobody", limit=40))
-    assert not answer.is_known
+    assert (answer.is_known, answer.as_of) == (False, None)
     assert {item.item_id for item in answer.items if item.source == "popularity"} <= set(CATALOGUE[10:14])
     assert set(CATALOGUE[10:14]) <= set(ids(answer))
     assert replica.store.users.slot_of("nobody", 0) is None, "asking makes no state"
