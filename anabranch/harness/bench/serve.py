@@ -50,7 +50,7 @@ def run(fixture: BenchFixture, config: ServeConfig) -> dict[str, Any]:
     with fixture.rankers():
         server = fixture.testbed.processes.start("serve", "--port", str(port))
         fixture.wait_until(lambda: _is_ready(address), "the server is ready")
-        measure = _Measurement(fixture, config, events, address, lambda number: paths[number % len(paths)])
+        measure = _LoadedServer(fixture, config, events, address, lambda number: paths[number % len(paths)])
         measure.full()  # not counted: it fills caches
         rounds = [measure.round() for _ in range(config.repeats)]
         server.stop()
@@ -66,7 +66,7 @@ def run(fixture: BenchFixture, config: ServeConfig) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Measurement:
+class _LoadedServer:
     fixture: BenchFixture
     config: ServeConfig
     events: Iterator[Event]
