@@ -40,11 +40,11 @@ def command(
     from anabranch.kafka import clients
     from anabranch.metrics import RankerMetrics
     from anabranch.service import configure_logging, run_service
+    from anabranch.shutdown import stop_on_signals
     from consumers.ranker.clients import connect
     from consumers.ranker.ranker import Ranker
     from consumers.ranker.state_store import StateStore
     from consumers.releases.release_watcher import ReleaseWatcher
-    from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(
         ctx,

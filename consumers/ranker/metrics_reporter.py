@@ -13,11 +13,11 @@ from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.vocabulary import ItemIdCollision, ReleaseNumbers
+from anabranch.throttle import Throttle
 from consumers.ranker.state_store import StateStore
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent
-from consumers.runtime.pacing import Throttle
 
 CLOCK_SKEW_MS = 60_000
 """An event this far ahead of its append has the time of a wrong clock; clocks differ by less."""

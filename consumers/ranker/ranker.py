@@ -22,6 +22,7 @@ from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.ranker.batch_ranker import BatchRanker
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import AT_LEAST_ONCE_GAP_S, CheckpointCoordinator
@@ -38,7 +39,7 @@ from consumers.ranker.state_owner import StateOwner
 from consumers.ranker.state_store import StateStore
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
-from consumers.runtime.pacing import BatchLimit, Throttle
+from consumers.runtime.pacing import BatchLimit
 
 log = logging.getLogger(__name__)
 

@@ -25,6 +25,7 @@ from anabranch.ranking.pipeline.user_update import replay
 from anabranch.ranking.user_state.codec import restore_last_slates
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.ranker.changelog import Changelog
 from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
 from consumers.ranker.clients import RankerClients
@@ -34,7 +35,7 @@ from consumers.ranker.partition_task import PartitionTask, PartitionTasks, Recov
 from consumers.ranker.start_position import NO_MARKER, PartitionLogs, StartPosition, StartPositions
 from consumers.ranker.state_store import StateStore
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_notice, decode_own
-from consumers.runtime.pacing import Backoff, Throttle
+from consumers.runtime.pacing import Backoff
 from consumers.runtime.publishers import TransactionAborted
 
 log = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from anabranch.http.admission import Admission, Ticket
 from anabranch.http.problems import HttpProblem, unavailable
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import problem_response
+from anabranch.throttle import FailureLog
 from producers.collector.event_publisher import EventPublisher
 from producers.collector.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
@@ -46,6 +47,7 @@ class EventsEndpoint:
         self._admission = admission
         self._publisher = publisher
         self._metrics = metrics
+        self._unacknowledged = FailureLog(log, "requests with events that were not acknowledged")
         metrics.watch(admission)
 
     async def post(self, request: Request) -> Response:
@@ -71,7 +73,7 @@ class EventsEndpoint:
         except BaseException:
             ticket.release()
             raise
-        delivery.add_done_callback(partial(_on_report, ticket))
+        delivery.add_done_callback(partial(self._on_report, ticket))
         await self._acknowledged(delivery, len(parsed.events))
         self._metrics.acknowledged_s.observe(time.perf_counter() - started_at_s)
         answer = {"taken": len(parsed.events), "refused": parsed.refused}
@@ -105,10 +107,9 @@ class EventsEndpoint:
             RETRY_AFTER_S,
         )
 
-
-def _on_report(ticket: Ticket, delivery: asyncio.Future[None]) -> None:
-    """What is on its way to the broker takes memory until the producer reports of it, whoever still waits."""
-    ticket.release()
-    error = delivery.exception()
-    if error is not None:
-        log.warning("the events of a request were not acknowledged: %s", error)
+    def _on_report(self, ticket: Ticket, delivery: asyncio.Future[None]) -> None:
+        """What is on its way to the broker takes memory until the producer reports of it, whoever still waits."""
+        ticket.release()
+        error = delivery.exception()
+        if error is not None:
+            self._unacknowledged.failed(error)

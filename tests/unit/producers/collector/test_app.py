@@ -248,6 +248,16 @@ def test_neither_keys_nor_bodies_nor_users_are_logged(tmp_path: Path, caplog: py
     assert not [word for word in (text, "zebra", "okapi") if word in caplog.text]
 
 
+def test_a_broker_that_is_away_makes_one_log_line_and_not_one_for_each_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.publisher.broken = True
+    for number in range(20):
+        assert world.send(event(number)).status_code == 503
+    assert len([line for line in caplog.messages if "were not acknowledged" in line]) == 1
+
+
 # --- browsers, paths, probes ------------------------------------------------------------------------------------------
 
 
