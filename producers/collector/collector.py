@@ -16,6 +16,7 @@ from anabranch.kafka.topic_admin import TopicAdmin
 from anabranch.kafka.topics import Topics
 from anabranch.settings import Settings
 from producers.collector.app import create_app
+from producers.collector.beacon_endpoint import BeaconEndpoint
 from producers.collector.broker_check import BrokerCheck
 from producers.collector.event_publisher import KafkaEventPublisher
 from producers.collector.events_endpoint import ACKNOWLEDGED_WITHIN_S, EventsEndpoint
@@ -51,7 +52,9 @@ class Collector:
         admission = Admission(settings.collect_requests_in_flight, settings.collect_bytes_in_flight)
         publisher = KafkaEventPublisher(topic, delivery)
         endpoint = EventsEndpoint(self._access, self._limits, admission, publisher, self._metrics)
-        app = create_app(endpoint, self._metrics.loop, _origins(settings))
+        origins = _origins(settings)
+        beacon = BeaconEndpoint(endpoint, self._access, origins, self._metrics)
+        app = create_app(endpoint, beacon, self._metrics.loop, origins)
         log.info("events are taken at %s", _address(self._listener))
         try:
             serve(app, self._listener, stop, lambda: self._metrics.loop.turned(check.missing), GRACE_S)

@@ -20,6 +20,7 @@ from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import MEDIA_TYPE
 from producers.collector import events_endpoint
 from producers.collector.app import create_app
+from producers.collector.beacon_endpoint import BeaconEndpoint
 from producers.collector.events_endpoint import EventsEndpoint
 from producers.collector.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
@@ -38,8 +39,10 @@ class World:
         self.metrics.loop.turned(None)
         self.publisher = InMemoryPublisher()
         self.admission = Admission(max_requests, max_bytes)
-        endpoint = EventsEndpoint(AccessControl(keys), LIMITS, self.admission, self.publisher, self.metrics)
-        self.app = create_app(endpoint, self.metrics.loop, [ORIGIN])
+        access = AccessControl(keys)
+        endpoint = EventsEndpoint(access, LIMITS, self.admission, self.publisher, self.metrics)
+        beacon = BeaconEndpoint(endpoint, access, [ORIGIN], self.metrics)
+        self.app = create_app(endpoint, beacon, self.metrics.loop, [ORIGIN])
 
     def run(self, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
         async def with_client() -> None:
