@@ -34,12 +34,18 @@ class CollectorMetrics(ProcessMetrics):
         )
         self._in_flight = new.gauge("anabranch_collect_requests_in_flight", "Requests whose events are on their way")
         self._bytes = new.gauge("anabranch_collect_bytes_in_flight", "Bytes of the bodies of these requests")
+        self._max_in_flight = new.gauge(
+            "anabranch_collect_requests_in_flight_limit", "Beyond them, requests are refused"
+        )
+        self._max_bytes = new.gauge("anabranch_collect_bytes_in_flight_limit", "Beyond them, requests are refused")
 
     def answered(self, status: int) -> None:
         """Count the answer to a request."""
         self._requests.labels(int(HTTPStatus(status))).inc()
 
     def watch(self, admission: Admission) -> None:
-        """Export what is in flight."""
+        """Export what is in flight, and how much may be."""
         self._in_flight.set_function(lambda: admission.requests)
         self._bytes.set_function(lambda: admission.bytes)
+        self._max_in_flight.set(admission.max_requests)
+        self._max_bytes.set(admission.max_bytes)

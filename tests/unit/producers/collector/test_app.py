@@ -177,6 +177,8 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
         assert_is_problem(refused, 503)
         assert refused.headers["Retry-After"] == "1"
         assert world.value("anabranch_collect_requests_in_flight") == 2
+        assert world.value("anabranch_collect_requests_in_flight_limit") == 2
+        assert world.value("anabranch_collect_bytes_in_flight_limit") == 10_000
         world.publisher.acknowledge()
         assert [(await request).status_code for request in requests] == [202, 202]
 
