@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from producers.collector import events_endpoint
 from tests.support.chromium import Chromium, Page, await_true, require_chromium, running_chromium
 from tests.support.collector_server import CollectorServer
 
+ROOT = Path(__file__).parents[4]
 HOUR_MS = 3_600_000
 
 
@@ -33,13 +35,13 @@ class Shop:
         self.recorder = server.recorder
         self._chromium = chromium
         self._visitor = chromium.new_visitor()
-        self._key = key
+        self.key = key
         self.write_page()
 
     def write_page(self, attributes: str = "", before: str = "", key: str | None = None) -> None:
         """`attributes` of the tracker's tag; `before`: a script that runs before the tracker."""
         self.server.html = f"""<!doctype html><title>Shop</title><script>{before}</script>
-<script src="{self.server.url}/tracker.js" data-key="{key or self._key}" {attributes}></script>"""
+<script src="{self.server.url}/tracker.js" data-key="{key or self.key}" {attributes}></script>"""
 
     def blank_tab(self) -> Page:
         return self._chromium.new_page(self._visitor)
@@ -123,6 +125,13 @@ def test_what_a_page_says_arrives_as_events_of_one_anonymous_user(shop: Shop) ->
     ]
     assert [event.event_id for event in shop.server.publisher.events] == [event["event_id"] for event in events]
     await_empty_queue(page)
+
+
+def test_the_page_of_the_documentation_sends_what_it_says(shop: Shop) -> None:
+    [html] = re.findall(r"```html\n(.*?)```", (ROOT / "docs/api.md").read_text("utf-8"), re.DOTALL)
+    shop.server.html = html.replace("http://127.0.0.1:8000", shop.server.url).replace("KEY", shop.key)
+    shop.tab().run("document.querySelector('button').click()")
+    assert [event["type"] for event in shop.await_taken(3)] == ["view", "impression", "cart"]
 
 
 def test_events_of_one_moment_are_one_request(shop: Shop) -> None:
