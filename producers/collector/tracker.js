@@ -3,7 +3,7 @@
 // The server leaves out comments and white space; tracker_script.py says what that asks of this file. What is left has
 // to stay below 4,096 bytes.
 (() => {
-let store, user, timer, allowed, early = [], number = 1e6, failures = 0;
+let store, user, timer, active, early = [], number = 1e6, failures = 0;
 try {
   store = localStorage;
 } catch {
@@ -14,7 +14,7 @@ const
 url = new URL("v1/beacon", options.url || src) + "?key=" + (options.key || ""),
 NAME = "anabranch", ID = NAME + ".id", USER = NAME + ".user", RETRY = NAME + ".retry", QUEUE = NAME + ".q.",
 // Do Not Track and Global Privacy Control hold, whatever the page says of consent.
-forbidden = navigator.doNotTrack == 1 || navigator.globalPrivacyControl,
+banned = navigator.doNotTrack == 1 || navigator.globalPrivacyControl,
 // Pages over plain http do not have `randomUUID`.
 newId = () => crypto.randomUUID?.() ?? crypto.getRandomValues(new Uint32Array(4)).join("-"),
 page = newId(),
@@ -34,27 +34,27 @@ start = () => {
     store = {[ID]: id};
     setCookie(id, 31536e3);
   }
-  allowed = true;
+  active = true;
   enqueue();
   remember();
 },
 
 stop = () => {
-  allowed = false;
+  active = false;
   early = [];
   setCookie("", 0);
   Object.keys(store).forEach(key => key.startsWith(NAME) && delete store[key]);
 },
 
 remember = () => {
-  if (allowed && user != null) store[USER] = user;
+  if (active && user != null) store[USER] = user;
 },
 
 // Before the consent, events stay in the memory of their page.
 add = (type, fields, more, id = newId()) => {
-  if (forbidden) return;
+  if (banned) return;
   early.push({...more, ...fields, type, event_id: id, user_id: user, ts: Date.now()});
-  if (allowed) enqueue();
+  if (active) enqueue();
   else if (early.length > 500) drop(early.shift());
 },
 
@@ -62,13 +62,13 @@ add = (type, fields, more, id = newId()) => {
 enqueue = () => {
   early.splice(0).forEach(event => {
     event.user_id = (event.user_id ?? store[USER]) || store[ID];
-    const text = JSON.stringify(event), keys = queued();
     try {
+      const text = JSON.stringify(event), keys = queued();
+      if (text.length > 15e3) throw "too long";
       for (; keys.length > 499; drop()) delete store[keys.shift()];
-      if (text.length > 15e3) throw 0;
       store[[QUEUE + Date.now(), number++, page].join(".")] = text;
-    } catch {
-      drop();
+    } catch (error) {
+      console.warn(NAME, error, drop());
     }
   });
   schedule(300);
@@ -101,13 +101,13 @@ delay = () => {
 flush = async () => {
   timer = 0;
   const drain = async () => {
-    for (let keys; allowed && !delay() && (keys = batch())[0];) {
+    for (let keys; active && !delay() && (keys = batch())[0];) {
       await send(keys);
       await new Promise(done => setTimeout(done, 100));
     }
   };
   await (navigator.locks?.request(NAME, drain) ?? drain());
-  if (allowed && queued()[0]) schedule(delay() || 3e4);
+  if (active && queued()[0]) schedule(delay() || 3e4);
 },
 
 send = async keys => {
@@ -124,7 +124,7 @@ send = async keys => {
     body = await answer.json();
   } catch {}
   keys.forEach(key => delete sending[key]);
-  if (!allowed) return;
+  if (!active) return;
   const status = answer?.status ?? 500;
   if (status > 499 || status == 408 || status == 429) {
     const backoff = Math.min(6e4, 1e3 * 2 ** failures++) * (1 - Math.random() / 2);
@@ -133,14 +133,14 @@ send = async keys => {
   }
   failures = 0;
   keys.forEach(key => delete store[key]);
-  const refused = status < 300 ? body.refused ?? [] : keys;
-  counts.refused += refused.length;
-  if (refused[0]) console.warn(NAME, status, body);
+  const bad = status < 300 ? body.refused ?? [] : keys;
+  counts.refused += bad.length;
+  if (bad[0]) console.warn(NAME, status, body);
 },
 
 // The request outlives the page. What nobody saw the answer to stays in the queue, for another page.
 leave = () => {
-  const keys = allowed && !delay() ? batch(true) : [];
+  const keys = active && !delay() ? batch(true) : [];
   if (keys[0]) send(keys);
 },
 
@@ -159,13 +159,13 @@ api = {
     user = "" + (id ?? "");
     remember();
   },
-  consent: given => given ? forbidden || allowed || start() : stop(),
+  consent: given => given ? banned || active || start() : stop(),
   counts: () => counts,
   push: ([name, ...values]) => api[name](...values)
 },
 calls = window[NAME];
 
-for (const type of ["view", "click", "like", "dislike", "rating", "cart", "remove_from_cart", "refund"])
+for (const type of "view click like dislike rating cart remove_from_cart refund".split(" "))
   api[type] = (item, more) => add(type, {item_id: nameOf(item)}, more);
 // Nothing here may break the page.
 for (const name in api) {

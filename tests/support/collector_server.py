@@ -36,9 +36,12 @@ class Recorder:
         self._app = app
         self.requests: list[tuple[int, list[dict[str, Any]]]] = []
         """Status and events of each request that was answered, in the order of the answers."""
+        self.methods: list[str] = []
+        """Of all requests."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, status = bytearray(), 0
+        self.methods.append(scope["method"])
 
         async def reading() -> Message:
             message = await receive()

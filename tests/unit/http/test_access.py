@@ -22,6 +22,25 @@ def test_without_keys_only_a_loopback_address_is_served_and_the_log_says_so(capl
             AccessControl.from_settings(Settings(), address)
 
 
+def test_a_key_in_an_address_has_one_scope_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    writer, owner = api_keys.create("writer", ["events:write"]), api_keys.create("owner", ["events:write", "admin"])
+    for _, key in (writer, owner):
+        key_file.add(path, key)
+    access = AccessControl.from_settings(Settings(api_keys_file=path), "0.0.0.0")
+    access.require_public(writer[0], "events:write")
+    for presented, scope, status in (
+        (None, "events:write", 401),
+        ("x", "events:write", 401),
+        (owner[0], "events:write", 403),
+        (writer[0], "admin", 403),
+    ):
+        with pytest.raises(HttpProblem) as raised:
+            access.require_public(presented, scope)
+        assert raised.value.status == status
+    AccessControl(None).require_public(None, "events:write")
+
+
 def test_a_key_lets_in_where_it_has_the_scope(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     writer, reader = (api_keys.create(scope[:6], [scope]) for scope in ("events:write", "rankings:read"))
