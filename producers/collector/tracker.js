@@ -43,7 +43,7 @@ stop = () => {
   active = false;
   early = [];
   setCookie("", 0);
-  Object.keys(store).forEach(key => key.startsWith(NAME) && delete store[key]);
+  Reflect.ownKeys(store).forEach(key => key.startsWith(NAME) && delete store[key]);
 },
 
 remember = () => {
@@ -74,7 +74,7 @@ enqueue = () => {
   schedule(300);
 },
 
-queued = () => Object.keys(store).filter(key => key.startsWith(QUEUE)).sort(),
+queued = () => Reflect.ownKeys(store).filter(key => key.startsWith(QUEUE)).sort(),
 
 // A page sends its own events, and those that another page has not sent for half a minute: it is gone, or cannot. When
 // a page is left, it sends those of its own that no other page can be sending. A ranker knows the last 16 event ids of a
