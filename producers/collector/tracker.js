@@ -71,7 +71,7 @@ enqueue = () => {
       console.warn(NAME, error, drop());
     }
   });
-  schedule(300);
+  later(300);
 },
 
 queued = () => Reflect.ownKeys(store).filter(key => key.startsWith(QUEUE)).sort(),
@@ -87,7 +87,7 @@ batch = left => {
   }).slice(0, 16);
 },
 
-schedule = ms => {
+later = ms => {
   timer ||= setTimeout(flush, ms);
 },
 
@@ -106,8 +106,13 @@ flush = async () => {
       await new Promise(done => setTimeout(done, 100));
     }
   };
-  await (navigator.locks?.request(NAME, drain) ?? drain());
-  if (active && queued()[0]) schedule(delay() || 3e4);
+  try {
+    await navigator.locks.request(NAME, drain);
+  } catch {
+    // Pages over plain http have no locks, and those without storage are denied them.
+    await drain();
+  }
+  if (active && queued()[0]) later(delay() || 3e4);
 },
 
 send = async keys => {
@@ -140,19 +145,19 @@ send = async keys => {
 
 // The request outlives the page. What nobody saw the answer to stays in the queue, for another page.
 leave = () => {
-  const keys = active && !delay() ? batch(true) : [];
+  const keys = active && !delay() && batch(true);
   if (keys[0]) send(keys);
 },
 
-nameOf = item => "" + (item.item_id ?? item),
+idOf = item => "" + (item.item_id ?? item),
 api = {
   search: (query, more) => add("search", {query}, more),
   impression: (items, more) => {
-    for (let n = 0; n < items.length; n += 200) add("impression", {shown: items.slice(n, n + 200).map(nameOf)}, more);
+    for (let n = 0; n < items.length; n += 200) add("impression", {shown: items.slice(n, n + 200).map(idOf)}, more);
   },
   // The same order has the same event ids, so that a page which is loaded again counts once.
   purchase: (items, more) => items.forEach((item, n) => {
-    const item_id = nameOf(item), order_id = more?.order_id ? "" + more.order_id : undefined;
+    const item_id = idOf(item), order_id = more?.order_id ? "" + more.order_id : undefined;
     add("purchase", {...(item.item_id && item), item_id, order_id}, more, order_id && [order_id, item_id, n].join("/"));
   }),
   identify: id => {
@@ -166,7 +171,7 @@ api = {
 calls = window[NAME];
 
 for (const type of "view click like dislike rating cart remove_from_cart refund".split(" "))
-  api[type] = (item, more) => add(type, {item_id: nameOf(item)}, more);
+  api[type] = (item, more) => add(type, {item_id: idOf(item)}, more);
 // Nothing here may break the page.
 for (const name in api) {
   const call = api[name];

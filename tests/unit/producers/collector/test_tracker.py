@@ -212,7 +212,11 @@ def test_from_identify_on_events_have_the_users_id_and_after_a_logout_the_anonym
 
 
 def test_without_local_storage_a_cookie_keeps_the_anonymous_id(shop: Shop) -> None:
-    denied = "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('', 'SecurityError'); }})"
+    denied = """
+        const refuse = () => { throw new DOMException("", "SecurityError"); };
+        Object.defineProperty(window, "localStorage", {get: refuse});
+        LockManager.prototype.request = async () => refuse();
+    """
     for number in range(2):
         shop.tab(before=denied).run("anabranch.view('i1'); anabranch.identify('u'); anabranch.view('i2')")
         shop.await_taken(2 * number + 2)
