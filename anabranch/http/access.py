@@ -7,7 +7,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 
 from anabranch.errors import UsageError
-from anabranch.http.api_keys import Scope, presented_key
+from anabranch.http.api_keys import Scope
 from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import HttpProblem
 from anabranch.settings import Settings
@@ -40,11 +40,13 @@ class AccessControl:
         log.warning("api_keys_file is not set: every process of this machine may send events, without a key")
         return cls(None)
 
-    def require(self, authorization: str | None, scope: Scope) -> None:
-        """Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope."""
+    def require(self, presented: str | None, scope: Scope) -> str | None:
+        """The name of the key that a client presents; None if no key is needed.
+
+        Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope.
+        """
         if self._key_file is None:
-            return
-        presented = presented_key(authorization)
+            return None
         key = None if presented is None else self._key_file.keys().find(presented)
         if key is None:
             problem = "no API key" if presented is None else "an API key that is not valid"
@@ -58,3 +60,4 @@ class AccessControl:
             raise HttpProblem(
                 HTTPStatus.FORBIDDEN, f"the API key {key.name} does not have the scope {scope}: use one that has it"
             )
+        return key.name

@@ -16,6 +16,16 @@ CLOSE = {"Connection": "close"}
 rest: many clients look for an answer only once they have sent all, and would see a broken connection."""
 
 
+def require_no_encoding(content_encoding: str | None) -> None:
+    """Raises `HttpProblem` (415) for a compressed body."""
+    if content_encoding is not None and content_encoding.strip().lower() != "identity":
+        raise HttpProblem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "compressed bodies are not supported yet: send the body as it is, without Content-Encoding",
+            {"Accept-Encoding": "identity"},
+        )
+
+
 async def read_body(
     chunks: AsyncIterator[bytes],
     content_length: str | None,

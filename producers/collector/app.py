@@ -11,14 +11,14 @@ from starlette.routing import Route
 
 from anabranch.http.responses import exception_handlers, probes
 from anabranch.loop_status import LoopStatus
-from producers.collector.events_endpoint import EventsEndpoint
 
 PREFLIGHT_MAX_AGE_S = 3_600
 """How long a browser may keep the answer to a preflight request."""
 
 
-def create_app(endpoint: EventsEndpoint, status: LoopStatus, origins: Sequence[str]) -> Starlette:
-    """`origins`: from which web pages browsers may send events, such as https://shop.example."""
+def create_app(event_routes: Sequence[Route], status: LoopStatus, origins: Sequence[str]) -> Starlette:
+    """`event_routes`: as `producers.collector.routes` makes them. `origins`: from which web pages browsers may send
+    events, such as https://shop.example."""
     cors = Middleware(
         CORSMiddleware,
         allow_origins=list(origins),
@@ -28,7 +28,7 @@ def create_app(endpoint: EventsEndpoint, status: LoopStatus, origins: Sequence[s
         max_age=PREFLIGHT_MAX_AGE_S,
     )
     app = Starlette(
-        routes=[Route("/v1/events", endpoint.post, methods=["POST"]), *probes(status)],
+        routes=[*event_routes, *probes(status)],
         middleware=[cors],
         exception_handlers=dict(exception_handlers()),
     )

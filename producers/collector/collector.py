@@ -18,9 +18,10 @@ from anabranch.settings import Settings
 from producers.collector.app import create_app
 from producers.collector.broker_check import BrokerCheck
 from producers.collector.event_publisher import KafkaEventPublisher
-from producers.collector.events_endpoint import ACKNOWLEDGED_WITHIN_S, EventsEndpoint
 from producers.collector.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
+from producers.collector.request_handler import ACKNOWLEDGED_WITHIN_S, RequestHandler
+from producers.collector.routes import event_routes
 
 GRACE_S = 15
 """For what is in flight at the end: the broker's time for an answer, and some more."""
@@ -50,8 +51,8 @@ class Collector:
         check.start(stop)
         admission = Admission(settings.collect_requests_in_flight, settings.collect_bytes_in_flight)
         publisher = KafkaEventPublisher(topic, delivery)
-        endpoint = EventsEndpoint(self._access, self._limits, admission, publisher, self._metrics)
-        app = create_app(endpoint, self._metrics.loop, _origins(settings))
+        handler = RequestHandler(self._access, admission, publisher, self._metrics)
+        app = create_app(event_routes(handler, self._limits), self._metrics.loop, _origins(settings))
         log.info("events are taken at %s", _address(self._listener))
         try:
             serve(app, self._listener, stop, lambda: self._metrics.loop.turned(check.missing), GRACE_S)

@@ -18,11 +18,12 @@ from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import MEDIA_TYPE
-from producers.collector import events_endpoint
+from producers.collector import request_handler
 from producers.collector.app import create_app
-from producers.collector.events_endpoint import EventsEndpoint
 from producers.collector.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
+from producers.collector.request_handler import RequestHandler
+from producers.collector.routes import event_routes
 from tests.support.in_memory_publisher import InMemoryPublisher
 
 ORIGIN = "https://shop.example"
@@ -38,8 +39,8 @@ class World:
         self.metrics.loop.turned(None)
         self.publisher = InMemoryPublisher()
         self.admission = Admission(max_requests, max_bytes)
-        endpoint = EventsEndpoint(AccessControl(keys), LIMITS, self.admission, self.publisher, self.metrics)
-        self.app = create_app(endpoint, self.metrics.loop, [ORIGIN])
+        handler = RequestHandler(AccessControl(keys), self.admission, self.publisher, self.metrics)
+        self.app = create_app(event_routes(handler, LIMITS), self.metrics.loop, [ORIGIN])
 
     def run(self, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
         async def with_client() -> None:
@@ -147,8 +148,8 @@ def test_events_that_are_not_acknowledged_are_never_said_to_be_taken() -> None:
 def test_a_request_without_an_acknowledgement_in_time_is_answered_and_occupies_memory_until_its_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events_endpoint, "ACKNOWLEDGED_WITHIN_S", 0.01)
-    monkeypatch.setattr(events_endpoint, "REPORT_SLACK_S", 0.0)
+    monkeypatch.setattr(request_handler, "ACKNOWLEDGED_WITHIN_S", 0.01)
+    monkeypatch.setattr(request_handler, "REPORT_SLACK_S", 0.0)
     world = World(max_requests=1)
     world.publisher.holds = True
 

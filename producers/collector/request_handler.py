@@ -1,26 +1,26 @@
-"""`POST /v1/events`."""
+"""How a request to send events is served, whatever its form: access, admission, body, publication, answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission, Ticket
 from anabranch.http.problems import HttpProblem, unavailable
-from anabranch.http.request_body import read_body
+from anabranch.http.request_body import read_body, require_no_encoding
 from anabranch.http.responses import problem_response
 from producers.collector.event_publisher import EventPublisher
-from producers.collector.limits import CollectorLimits
+from producers.collector.form import Form, Reception, RequestContent
+from producers.collector.media_types import require_media_type
 from producers.collector.metrics import CollectorMetrics
-from producers.collector.request_events import JSON, RequestEvents, parse, require_media_type
 
 ACKNOWLEDGED_WITHIN_S = 10.0
 """Within this time the broker has to acknowledge the events of a request."""
@@ -30,29 +30,34 @@ RETRY_AFTER_S = 5
 log = logging.getLogger(__name__)
 
 
-class EventsEndpoint:
-    """Takes events: it answers 202 once the broker has acknowledged all that are valid."""
+def utc_ms() -> int:
+    """Now, in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class RequestHandler:
+    """Takes events in any form: a request is answered once the broker has acknowledged all events that are valid."""
 
     def __init__(
         self,
         access: AccessControl,
-        limits: CollectorLimits,
         admission: Admission,
         publisher: EventPublisher,
         metrics: CollectorMetrics,
+        now_ms: Callable[[], int] = utc_ms,
     ) -> None:
         self._access = access
-        self._limits = limits
         self._admission = admission
         self._publisher = publisher
         self._metrics = metrics
+        self._now_ms = now_ms
         metrics.watch(admission)
 
-    async def post(self, request: Request) -> Response:
-        """Answer one request, and count the answer."""
+    async def handle(self, form: Form, request: Request) -> Response:
+        """Answer one request in this form, and count the answer."""
         status = HTTPStatus.INTERNAL_SERVER_ERROR
         try:
-            response = await self._answer(request)
+            response = await self._answer(form, request)
             status = HTTPStatus(response.status_code)
             return response
         except HttpProblem as problem:
@@ -61,44 +66,40 @@ class EventsEndpoint:
         finally:
             self._metrics.answered(status)
 
-    async def _answer(self, request: Request) -> Response:
-        self._access.require(request.headers.get("authorization"), "events:write")
+    async def _answer(self, form: Form, request: Request) -> Response:
+        self._access.require(form.api_key(request), "events:write")
         ticket = self._admission.enter()
         try:
-            parsed = await self._read(request, ticket)
+            content = await self._read(form, request, ticket)
+            if not content.events:
+                ticket.release()
+                return form.answer(content)
             started_at_s = time.perf_counter()
-            delivery = self._publisher.publish(parsed.events)
+            delivery = self._publisher.publish(content.events)
         except BaseException:
             ticket.release()
             raise
         delivery.add_done_callback(partial(_on_report, ticket))
-        await self._acknowledged(delivery, len(parsed.events))
+        await self._acknowledged(delivery, content)
         self._metrics.acknowledged_s.observe(time.perf_counter() - started_at_s)
-        answer = {"taken": len(parsed.events), "refused": parsed.refused}
-        return Response(msgspec.json.encode(answer), HTTPStatus.ACCEPTED, media_type=JSON)
+        return form.answer(content)
 
-    async def _read(self, request: Request, ticket: Ticket) -> RequestEvents:
-        """At least one valid event. Raises `HttpProblem`."""
+    async def _read(self, form: Form, request: Request, ticket: Ticket) -> RequestContent:
         headers = request.headers
-        media_type = require_media_type(headers.get("content-type"), headers.get("content-encoding"))
-        body = await read_body(request.stream(), headers.get("content-length"), self._limits.body_bytes, ticket)
-        parsed = parse(body, media_type, self._limits)
-        self._metrics.refused.inc(len(parsed.refused))
-        if not parsed.events:
-            raise HttpProblem(
-                HTTPStatus.BAD_REQUEST,
-                "no event of the request is valid: `refused` says why",
-                members={"taken": 0, "refused": parsed.refused},
-            )
-        return parsed
+        media_type = require_media_type(headers.get("content-type"), form.media_types)
+        require_no_encoding(headers.get("content-encoding"))
+        body = await read_body(request.stream(), headers.get("content-length"), form.max_body_bytes, ticket)
+        content = form.read(body, Reception(media_type, self._now_ms()))
+        self._metrics.refused.inc(len(content.refused))
+        return content
 
-    async def _acknowledged(self, delivery: asyncio.Future[None], events: int) -> None:
+    async def _acknowledged(self, delivery: asyncio.Future[None], content: RequestContent) -> None:
         """Raises `HttpProblem` (503) if the broker does not acknowledge the events in time."""
         await asyncio.wait((delivery,), timeout=ACKNOWLEDGED_WITHIN_S + REPORT_SLACK_S)
         if delivery.done() and delivery.exception() is None:
-            self._metrics.taken.inc(events)
+            self._metrics.taken.inc(len(content.events))
             return
-        self._metrics.unacknowledged.inc(events)
+        self._metrics.unacknowledged.inc(len(content.events))
         raise unavailable(
             "the broker has not acknowledged the events, so they do not count as taken: send the same request again, "
             "with the same event_ids, so that what did arrive counts once",
