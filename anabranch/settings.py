@@ -204,6 +204,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     collect_bytes_in_flight: Annotated[int, Meta(ge=1024, le=100_000_000_000)] = 67_108_864
     """Bytes of the bodies of these requests. With events decoded and encoded, memory grows by about five times as
     many."""
+    collect_key_events_per_s: Annotated[float, Meta(ge=1, le=1_000_000)] | None = None
+    """Events that an API key may send in a second to one process of `anabranch collect`, on average: further requests
+    are answered with 429. Without `api_keys_file`, all clients together have so many. None: no limit."""
     api_keys_file: Path | None = None
     """The API keys that may send events: `anabranch keys create` adds one. It is read again when it changes. None:
     everybody may, and `anabranch collect` listens on loopback addresses alone."""

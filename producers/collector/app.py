@@ -23,7 +23,7 @@ def create_app(event_routes: Sequence[Route], status: LoopStatus, origins: Seque
         CORSMiddleware,
         allow_origins=list(origins),
         allow_methods=["POST"],
-        allow_headers=["Authorization", "Content-Type"],
+        allow_headers=["Authorization", "Content-Encoding", "Content-Type"],
         expose_headers=["Retry-After"],
         max_age=PREFLIGHT_MAX_AGE_S,
     )

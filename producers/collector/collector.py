@@ -9,6 +9,7 @@ from functools import partial
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
+from anabranch.http.rate_limit import RateLimit
 from anabranch.http.server import bind, serve
 from anabranch.kafka import clients
 from anabranch.kafka.batch_delivery import BatchDelivery, acknowledged_producer
@@ -50,8 +51,9 @@ class Collector:
         check = BrokerCheck(topic, partial(TopicAdmin, settings))
         check.start(stop)
         admission = Admission(settings.collect_requests_in_flight, settings.collect_bytes_in_flight)
+        rate_limit = RateLimit(settings.collect_key_events_per_s)
         publisher = KafkaEventPublisher(topic, delivery)
-        handler = RequestHandler(self._access, admission, publisher, self._metrics)
+        handler = RequestHandler(self._access, rate_limit, admission, publisher, self._metrics)
         app = create_app(event_routes(handler, self._limits), self._metrics.loop, _origins(settings))
         log.info("events are taken at %s", _address(self._listener))
         try:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from anabranch.http.admission import Admission
 from anabranch.metrics import LATENCY_S, MetricFactory, ProcessMetrics
 
-STATUSES = (202, 400, 401, 403, 408, 413, 415, 500, 503)
+STATUSES = (202, 400, 401, 403, 408, 413, 415, 429, 500, 503)
 """With which requests to send events are answered."""
 
 

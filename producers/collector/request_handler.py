@@ -14,8 +14,10 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission, Ticket
+from anabranch.http.content_encoding import decompress, require_encoding
 from anabranch.http.problems import HttpProblem, unavailable
-from anabranch.http.request_body import read_body, require_no_encoding
+from anabranch.http.rate_limit import RateLimit
+from anabranch.http.request_body import read_body
 from anabranch.http.responses import problem_response
 from producers.collector.event_publisher import EventPublisher
 from producers.collector.form import Form, Reception, RequestContent
@@ -41,12 +43,14 @@ class RequestHandler:
     def __init__(
         self,
         access: AccessControl,
+        rate_limit: RateLimit,
         admission: Admission,
         publisher: EventPublisher,
         metrics: CollectorMetrics,
         now_ms: Callable[[], int] = utc_ms,
     ) -> None:
         self._access = access
+        self._rate_limit = rate_limit
         self._admission = admission
         self._publisher = publisher
         self._metrics = metrics
@@ -67,10 +71,13 @@ class RequestHandler:
             self._metrics.answered(status)
 
     async def _answer(self, form: Form, request: Request) -> Response:
-        self._access.require(form.api_key(request), "events:write")
+        key = self._access.require(form.api_key(request), "events:write")
+        self._rate_limit.charge(key, 0)  # before a body is read that would be refused in any case
         ticket = self._admission.enter()
         try:
             content = await self._read(form, request, ticket)
+            self._rate_limit.charge(key, content.count)
+            self._metrics.refused.inc(len(content.refused))
             if not content.events:
                 ticket.release()
                 return form.answer(content)
@@ -87,11 +94,11 @@ class RequestHandler:
     async def _read(self, form: Form, request: Request, ticket: Ticket) -> RequestContent:
         headers = request.headers
         media_type = require_media_type(headers.get("content-type"), form.media_types)
-        require_no_encoding(headers.get("content-encoding"))
+        compressed = require_encoding(headers.get("content-encoding"))
         body = await read_body(request.stream(), headers.get("content-length"), form.max_body_bytes, ticket)
-        content = form.read(body, Reception(media_type, self._now_ms()))
-        self._metrics.refused.inc(len(content.refused))
-        return content
+        if compressed:
+            body = decompress(body, form.max_body_bytes, ticket)
+        return form.read(body, Reception(media_type, self._now_ms()))
 
     async def _acknowledged(self, delivery: asyncio.Future[None], content: RequestContent) -> None:
         """Raises `HttpProblem` (503) if the broker does not acknowledge the events in time."""

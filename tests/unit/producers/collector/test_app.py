@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -18,6 +19,7 @@ from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import MEDIA_TYPE
+from anabranch.http.rate_limit import RateLimit
 from producers.collector import request_handler
 from producers.collector.app import create_app
 from producers.collector.limits import CollectorLimits
@@ -33,13 +35,13 @@ LIMITS = CollectorLimits(body_bytes=2_000, event_bytes=500, events=20)
 class World:
     """A collector without a broker."""
 
-    def __init__(self, keys: KeyFile | None = None, max_requests: int = 10, max_bytes: int = 10_000) -> None:
+    def __init__(self, keys: KeyFile | None = None, max_requests: int = 10, per_s: float | None = None) -> None:
         self.registry = CollectorRegistry()
         self.metrics = CollectorMetrics(self.registry)
         self.metrics.loop.turned(None)
         self.publisher = InMemoryPublisher()
-        self.admission = Admission(max_requests, max_bytes)
-        handler = RequestHandler(AccessControl(keys), self.admission, self.publisher, self.metrics)
+        self.admission = Admission(max_requests, 10_000)
+        handler = RequestHandler(AccessControl(keys), RateLimit(per_s), self.admission, self.publisher, self.metrics)
         self.app = create_app(event_routes(handler, LIMITS), self.metrics.loop, [ORIGIN])
 
     def run(self, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
@@ -191,7 +193,9 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
         ([event(number) for number in range(21)], {}, 413),
         (b"nope", {}, 400),
         (b"[" * 1_999, {}, 400),
-        ([event(0)], {"Content-Encoding": "gzip"}, 415),
+        ([event(0)], {"Content-Encoding": "br"}, 415),
+        ([event(0)], {"Content-Encoding": "gzip"}, 400),
+        (gzip.compress(b" " * 2_001), {"Content-Encoding": "gzip"}, 413),
         ([event(0)], {"Content-Type": "text/plain"}, 415),
     ],
 )
@@ -211,6 +215,41 @@ def test_a_body_without_a_length_is_bounded_too() -> None:
             yield b" " * 100
 
     assert_is_problem(World().request("POST", "/v1/events", content=endless()), 413)
+
+
+def test_a_compressed_body_is_taken_and_counts_with_all_that_it_holds() -> None:
+    world = World()
+    world.publisher.holds = True
+    body = gzip.compress(json.dumps([event(0)]).encode() + b" " * 1_000)
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        request = asyncio.create_task(client.post("/v1/events", content=body, headers={"Content-Encoding": "gzip"}))
+        await _until(lambda: world.publisher.waiting == 1)
+        assert world.admission.bytes > 1_000
+        world.publisher.acknowledge()
+        assert (await request).json() == {"taken": 1, "refused": []}
+
+    world.run(work)
+    assert world.admission.bytes == 0
+
+
+def test_a_key_that_sends_more_than_its_rate_is_told_when_to_send_again_and_the_others_are_served(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "keys.json"
+    shop, blog = (api_keys.create(name, ["events:write"]) for name in ("shop", "blog"))
+    for _, key in (shop, blog):
+        key_file.add(path, key)
+    world = World(KeyFile(path), per_s=1)
+    assert world.send([event(0), event(1, ts="now")], {"Authorization": f"Bearer {shop[0]}"}).status_code == 202
+    told = world.send([event(2)], {"Authorization": f"Bearer {shop[0]}"})
+    assert_is_problem(told, 429)
+    assert int(told.headers["Retry-After"]) >= 1
+    assert world.send([event(3)], {"Authorization": f"Bearer {blog[0]}"}).status_code == 202
+    assert [taken.event_id for taken in world.publisher.events] == ["e0", "e3"]
+    assert (world.admission.requests, world.admission.bytes) == (0, 0)
+    assert world.value("anabranch_collect_requests_total", status="429") == 1
+    assert world.value("anabranch_collect_events_refused_total") == 1
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
