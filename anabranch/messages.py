@@ -134,6 +134,15 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
             raise ValueError("an `impression` event has its items in `shown`, and no `item_id`")
 
 
+class Identity(Struct, frozen=True, kw_only=True):
+    """The user whom an anonymous id turned out to be. Topic `identities`, key the anonymous id; the newest record
+    counts, and a tombstone removes it. No process of Anabranch reads it."""
+
+    user_id: Identifier
+    ts: Milliseconds
+    """When the shop learned it."""
+
+
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item that can be ranked. Topic `items`, key `item_id`; a tombstone (null value) removes it."""
 
@@ -301,6 +310,7 @@ class ReplayProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 events: Codec[Event] = Codec(Event, foreign=True)
+identities: Codec[Identity] = Codec(Identity)
 items: Codec[Item] = Codec(Item, foreign=True)
 item_vectors: Codec[ItemVector | IndexingComplete] = Codec(ItemVector | IndexingComplete)  # type: ignore[arg-type]
 rankings: Codec[Ranking] = Codec(Ranking)
@@ -315,6 +325,7 @@ state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
 TOPIC_SCHEMAS: dict[str, object] = {
     "events": Event,
+    "identities": Identity,
     "items": Item,
     "item-vectors": ItemVector | IndexingComplete,
     "rankings": Ranking,

@@ -44,15 +44,15 @@ class Collector:
     def run(self, stop: threading.Event) -> None:
         """Answer requests until `stop` is set; then finish those in flight. Raises `BrokerUnavailable`, `TopicsDiffer`
         at the start."""
-        settings, topic = self._settings, Topics(self._settings).events
+        settings, topics = self._settings, Topics(self._settings)
         clients.require_topics(settings)
         connect = partial(acknowledged_producer, settings, ACKNOWLEDGED_WITHIN_S)
         delivery = BatchDelivery(connect, ACKNOWLEDGED_WITHIN_S)
-        check = BrokerCheck(topic, partial(TopicAdmin, settings))
+        check = BrokerCheck(topics.events, partial(TopicAdmin, settings))
         check.start(stop)
         admission = Admission(settings.collect_requests_in_flight, settings.collect_bytes_in_flight)
         rate_limit = RateLimit(settings.collect_key_events_per_s)
-        publisher = KafkaEventPublisher(topic, delivery)
+        publisher = KafkaEventPublisher(topics, delivery)
         handler = RequestHandler(self._access, rate_limit, admission, publisher, self._metrics)
         app = create_app(event_routes(handler, self._limits), self._metrics.loop, _origins(settings))
         log.info("events are taken at %s", _address(self._listener))

@@ -21,6 +21,7 @@ class EventsForm:
     """One event, a list of events, or an event a line; see `Form`."""
 
     media_types: Sequence[str] = (JSON, *NDJSON)
+    publishes = True
 
     def __init__(self, limits: CollectorLimits) -> None:
         self._limits = limits

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.api_keys import presented_key
-from anabranch.messages import Event
+from anabranch.messages import Event, encode
 from producers.collector.refusal import RefusedEvent
+from producers.identity_record import IdentifiedVisitor
 
 
 class Reception(Struct, frozen=True):
@@ -24,18 +25,40 @@ class Reception(Struct, frozen=True):
     """UTC, milliseconds since 1970."""
 
 
+class IgnoredEvent(Struct, frozen=True, kw_only=True):
+    """What is valid in its form, and nothing that Anabranch has a use for."""
+
+    index: int
+    """Its position in the request, from 0."""
+    reason: str
+
+
 @dataclass(frozen=True)
 class RequestContent:
     """What a request holds."""
 
     events: list[Event] = field(default_factory=list)
     """The valid events, in the order in which they are published."""
+    identities: list[IdentifiedVisitor] = field(default_factory=list)
     refused: list[RefusedEvent] = field(default_factory=list)
+    ignored: list[IgnoredEvent] = field(default_factory=list)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether there is anything to publish."""
+        return bool(self.events or self.identities)
+
+    @property
+    def published_bytes(self) -> int:
+        """Bytes of what is published, without keys."""
+        return sum(len(encode(event)) for event in self.events) + sum(
+            len(encode(visitor.identity)) for visitor in self.identities
+        )
 
     @property
     def count(self) -> int:
         """What a limit of events counts."""
-        return len(self.events) + len(self.refused)
+        return len(self.events) + len(self.identities) + len(self.refused) + len(self.ignored)
 
 
 class Form(Protocol):
@@ -44,6 +67,8 @@ class Form(Protocol):
     media_types: Sequence[str]
     """Of its bodies; the first is that of a body whose request names none."""
     max_body_bytes: int
+    publishes: bool
+    """False: a request is only checked."""
 
     def api_key(self, request: Request) -> str | None:
         """The API key that a client presents."""

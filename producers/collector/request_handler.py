@@ -77,19 +77,28 @@ class RequestHandler:
         try:
             content = await self._read(form, request, ticket)
             self._rate_limit.charge(key, content.count)
-            self._metrics.refused.inc(len(content.refused))
-            if not content.events:
-                ticket.release()
-                return form.answer(content)
             started_at_s = time.perf_counter()
-            delivery = self._publisher.publish(content.events)
+            delivery = self._publish(form, content, ticket)
         except BaseException:
             ticket.release()
             raise
-        delivery.add_done_callback(partial(_on_report, ticket))
-        await self._acknowledged(delivery, content)
-        self._metrics.acknowledged_s.observe(time.perf_counter() - started_at_s)
+        if delivery is not None:
+            await self._acknowledged(delivery, content)
+            self._metrics.acknowledged_s.observe(time.perf_counter() - started_at_s)
         return form.answer(content)
+
+    def _publish(self, form: Form, content: RequestContent, ticket: Ticket) -> asyncio.Future[None] | None:
+        """A future as `EventPublisher` says, which releases the ticket; None if there is nothing to publish."""
+        if form.publishes:
+            self._metrics.refused.inc(len(content.refused))
+            self._metrics.ignored.inc(len(content.ignored))
+        if not form.publishes or not content.is_published:
+            ticket.release()
+            return None
+        ticket.raise_to(content.published_bytes)  # an order becomes an event for each product, which repeat its ids
+        delivery = self._publisher.publish(content.events, content.identities)
+        delivery.add_done_callback(partial(_on_report, ticket))
+        return delivery
 
     async def _read(self, form: Form, request: Request, ticket: Ticket) -> RequestContent:
         headers = request.headers
@@ -105,11 +114,12 @@ class RequestHandler:
         await asyncio.wait((delivery,), timeout=ACKNOWLEDGED_WITHIN_S + REPORT_SLACK_S)
         if delivery.done() and delivery.exception() is None:
             self._metrics.taken.inc(len(content.events))
+            self._metrics.identities.inc(len(content.identities))
             return
         self._metrics.unacknowledged.inc(len(content.events))
         raise unavailable(
             "the broker has not acknowledged the events, so they do not count as taken: send the same request again, "
-            "with the same event_ids, so that what did arrive counts once",
+            "with the same event_ids or messageIds, so that what did arrive counts once",
             RETRY_AFTER_S,
         )
 

@@ -57,6 +57,7 @@ OLD_BYTES: dict[str, tuple[messages.Codec[Any], bytes]] = {
         b'"order_id":"o1","ranking_id":"r1"}',
     ),
     "search 1": (messages.events, b'{"event_id":"e2","user_id":"u1","type":"search","ts":1,"query":"soup"}'),
+    "identity 1": (messages.identities, b'{"user_id":"u1","ts":1}'),
     "item 1": (messages.items, b'{"item_id":"i1","title":"Soup","category":["GROCERY","SOUP"],"price":1.5}'),
     "vector 1": (messages.item_vectors, b'{"type":"vector","item_id":"i1","release":"r1","vector":"AACAPw=="}'),
     "coverage 1": (messages.item_vectors, b'{"type":"coverage","release":"r1","items":7,"ts":1}'),
