@@ -204,6 +204,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     collect_bytes_in_flight: Annotated[int, Meta(ge=1024, le=100_000_000_000)] = 67_108_864
     """Bytes of the bodies of these requests, or of what is published of a request if that is more. With events decoded
     and encoded, memory grows by about five times as many."""
+    collect_item_key: Annotated[str, Meta(pattern=r"^[\w-]{1,64}(,[\w-]{1,64}){0,7}$")] = "product_id,item_id"
+    """Which field of a product is the item's id, in events of Segment and GA4: the first of these, separated by commas,
+    that the product has. All products have to be named as the items on `items` are."""
     collect_key_events_per_s: Annotated[float, Meta(ge=1, le=1_000_000)] | None = None
     """Events that an API key may send in a second to one process of `anabranch collect`, on average: further requests
     are answered with 429. Without `api_keys_file`, all clients together have so many. None: no limit."""

@@ -54,7 +54,8 @@ class Collector:
         rate_limit = RateLimit(settings.collect_key_events_per_s)
         publisher = KafkaEventPublisher(topics, delivery)
         handler = RequestHandler(self._access, rate_limit, admission, publisher, self._metrics)
-        app = create_app(event_routes(handler, self._limits), self._metrics.loop, _origins(settings))
+        routes = event_routes(handler, self._limits, settings.collect_item_key.split(","))
+        app = create_app(routes, self._metrics.loop, _origins(settings))
         log.info("events are taken at %s", _address(self._listener))
         try:
             serve(app, self._listener, stop, lambda: self._metrics.loop.turned(check.missing), GRACE_S)

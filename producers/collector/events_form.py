@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from anabranch.http.access import AccessControl
 from anabranch.http.problems import HttpProblem
 from producers.collector import form
 from producers.collector.form import Reception, RequestContent
@@ -27,9 +28,9 @@ class EventsForm:
         self._limits = limits
         self.max_body_bytes = limits.body_bytes
 
-    def api_key(self, request: Request) -> str | None:
-        """In the header `Authorization`."""
-        return form.key_of_header(request)
+    def authorize(self, request: Request, access: AccessControl) -> str | None:
+        """By the header `Authorization`."""
+        return form.authorize_by_header(request, access)
 
     def read(self, body: bytes, reception: Reception) -> RequestContent:
         """Raises `HttpProblem`: 400 if the body is no JSON or has no event, 413 if it has too many."""

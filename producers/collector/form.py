@@ -10,7 +10,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from anabranch.http.api_keys import presented_key
+from anabranch.http.access import AccessControl
 from anabranch.messages import Event, encode
 from producers.collector.refusal import RefusedEvent
 from producers.identity_record import IdentifiedVisitor
@@ -70,8 +70,8 @@ class Form(Protocol):
     publishes: bool
     """False: a request is only checked."""
 
-    def api_key(self, request: Request) -> str | None:
-        """The API key that a client presents."""
+    def authorize(self, request: Request, access: AccessControl) -> str | None:
+        """The name of the API key that a client presents; None if no key is needed. Raises `HttpProblem`."""
 
     def read(self, body: bytes, reception: Reception) -> RequestContent:
         """What the body holds. Pure. Raises `HttpProblem` if the request as a whole cannot be taken."""
@@ -80,6 +80,6 @@ class Form(Protocol):
         """The answer once all of the content is published. Raises `HttpProblem` if nothing of it can be."""
 
 
-def key_of_header(request: Request) -> str | None:
-    """The API key in the header `Authorization`."""
-    return presented_key(request.headers.get("authorization"))
+def authorize_by_header(request: Request, access: AccessControl) -> str | None:
+    """By the API key in the header `Authorization`."""
+    return access.require(request.headers.get("authorization"), "events:write")

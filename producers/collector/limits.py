@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from anabranch.errors import UsageError
@@ -35,6 +35,10 @@ class CollectorLimits:
                 f"{settings.collect_bytes_in_flight}: lower the one or raise the other"
             )
         return cls(settings.collect_body_bytes, settings.collect_event_bytes, settings.collect_max_events)
+
+    def at_most(self, event_bytes: int) -> CollectorLimits:
+        """The same with events of so many bytes at most."""
+        return replace(self, event_bytes=min(self.event_bytes, event_bytes))
 
 
 def too_many_events(limit: int) -> HttpProblem:

@@ -71,7 +71,7 @@ class RequestHandler:
             self._metrics.answered(status)
 
     async def _answer(self, form: Form, request: Request) -> Response:
-        key = self._access.require(form.api_key(request), "events:write")
+        key = form.authorize(request, self._access)
         self._rate_limit.charge(key, 0)  # before a body is read that would be refused in any case
         ticket = self._admission.enter()
         try:

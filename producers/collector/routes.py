@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from producers.collector.events_form import EventsForm
 from producers.collector.form import Form
+from producers.collector.ga4.form import Ga4DebugForm, Ga4Form
 from producers.collector.limits import CollectorLimits
 from producers.collector.request_handler import RequestHandler
+from producers.collector.segment.content import CALLS
+from producers.collector.segment.form import SegmentForm
 
 
-def event_routes(handler: RequestHandler, limits: CollectorLimits) -> list[Route]:
-    """The routes of all forms."""
-    forms: dict[str, Form] = {"/v1/events": EventsForm(limits)}
+def event_routes(handler: RequestHandler, limits: CollectorLimits, item_keys: Sequence[str]) -> list[Route]:
+    """The routes of all forms. `item_keys`: fields of a foreign product that may be its item's id, the first first."""
+    forms: dict[str, Form] = {
+        "/v1/events": EventsForm(limits),
+        "/v1/batch": SegmentForm(limits, item_keys),
+        **{f"/v1/{call}": SegmentForm(limits, item_keys, call) for call in CALLS},
+        "/mp/collect": Ga4Form(limits, item_keys),
+        "/debug/mp/collect": Ga4DebugForm(limits, item_keys),
+    }
     return [_route(path, form, handler) for path, form in forms.items()]
 
 

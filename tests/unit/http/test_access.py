@@ -28,10 +28,29 @@ def test_a_key_lets_in_where_it_has_the_scope(tmp_path: Path) -> None:
     for _, key in (writer, reader):
         key_file.add(path, key)
     access = AccessControl.from_settings(Settings(api_keys_file=path), "0.0.0.0")
-    assert access.require(writer[0], "events:write") == writer[1].name
-    for presented, status in ((None, 401), ("x", 401), (writer[1].sha256, 401), (reader[0], 403)):
+    assert access.require(f"Bearer {writer[0]}", "events:write") == writer[1].name
+    for header, status in (
+        (None, 401),
+        ("Bearer x", 401),
+        (f"Bearer {writer[1].sha256}", 401),
+        (f"Bearer {reader[0]}", 403),
+    ):
         with pytest.raises(HttpProblem) as raised:
-            access.require(presented, "events:write")
+            access.require(header, "events:write")
         assert raised.value.status == status
         assert ("WWW-Authenticate" in raised.value.headers) == (status == 401)
         assert reader[0] not in raised.value.body().decode()
+
+
+def test_a_key_in_an_address_must_have_no_other_scope(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    alone, both = api_keys.create("alone", ["events:write"]), api_keys.create("both", ["events:write", "admin"])
+    for _, key in (alone, both):
+        key_file.add(path, key)
+    access = AccessControl.from_settings(Settings(api_keys_file=path), "0.0.0.0")
+    assert access.require_public(alone[0], "events:write") == "alone"
+    assert access.require(f"Bearer {both[0]}", "events:write") == "both"
+    for presented, status in ((None, 401), ("x", 401), (both[0], 403)):
+        with pytest.raises(HttpProblem) as raised:
+            access.require_public(presented, "events:write")
+        assert raised.value.status == status

@@ -6,82 +6,21 @@ import asyncio
 import gzip
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client import CollectorRegistry
 
 from anabranch.http import api_keys, key_file
-from anabranch.http.access import AccessControl
-from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
-from anabranch.http.problems import MEDIA_TYPE
-from anabranch.http.rate_limit import RateLimit
 from producers.collector import request_handler
-from producers.collector.app import create_app
-from producers.collector.limits import CollectorLimits
-from producers.collector.metrics import CollectorMetrics
-from producers.collector.request_handler import RequestHandler
-from producers.collector.routes import event_routes
-from tests.support.in_memory_publisher import InMemoryPublisher
-
-ORIGIN = "https://shop.example"
-LIMITS = CollectorLimits(body_bytes=2_000, event_bytes=500, events=20)
-
-
-class World:
-    """A collector without a broker."""
-
-    def __init__(self, keys: KeyFile | None = None, max_requests: int = 10, per_s: float | None = None) -> None:
-        self.registry = CollectorRegistry()
-        self.metrics = CollectorMetrics(self.registry)
-        self.metrics.loop.turned(None)
-        self.publisher = InMemoryPublisher()
-        self.admission = Admission(max_requests, 10_000)
-        handler = RequestHandler(AccessControl(keys), RateLimit(per_s), self.admission, self.publisher, self.metrics)
-        self.app = create_app(event_routes(handler, LIMITS), self.metrics.loop, [ORIGIN])
-
-    def run(self, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
-        async def with_client() -> None:
-            transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx2.AsyncClient(transport=transport, base_url="http://collector") as client:
-                await work(client)
-
-        asyncio.run(with_client())
-
-    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        answers: list[httpx2.Response] = []
-
-        async def work(client: httpx2.AsyncClient) -> None:
-            answers.append(await client.request(method, path, **options))
-
-        self.run(work)
-        return answers[0]
-
-    def send(self, body: Any, headers: Mapping[str, str] = {}) -> httpx2.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.request(
-            "POST", "/v1/events", content=content, headers={"Content-Type": "application/json"} | dict(headers)
-        )
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(name, labels) or 0.0
+from tests.support.collector_world import ORIGIN, World, assert_is_problem, until
 
 
 def event(number: int, **changes: Any) -> dict[str, Any]:
     return {"event_id": f"e{number}", "user_id": "u", "type": "view", "ts": 1, "item_id": "i"} | changes
-
-
-def assert_is_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"] == MEDIA_TYPE
-    told: dict[str, Any] = answer.json()
-    assert (told["type"], told["status"]) == ("about:blank", status)
-    assert told["title"] and told["detail"]
-    return told
 
 
 # --- what is taken ----------------------------------------------------------------------------------------------------
@@ -124,7 +63,7 @@ def test_the_answer_comes_only_after_the_broker_has_acknowledged() -> None:
 
     async def work(client: httpx2.AsyncClient) -> None:
         request = asyncio.create_task(client.post("/v1/events", json=event(0)))
-        await _until(lambda: world.publisher.waiting == 1)
+        await until(lambda: world.publisher.waiting == 1)
         await asyncio.sleep(0.05)
         assert not request.done()
         assert (world.admission.requests, world.admission.bytes > 0) == (1, True)
@@ -161,7 +100,7 @@ def test_a_request_without_an_acknowledgement_in_time_is_answered_and_occupies_m
         assert_is_problem(await client.post("/v1/events", json=event(1)), 503)
         assert [sent.event_id for sent in world.publisher.events] == ["e0"], "refused at once"
         world.publisher.acknowledge()
-        await _until(lambda: world.admission.requests == 0)
+        await until(lambda: world.admission.requests == 0)
 
     world.run(work)
 
@@ -172,7 +111,7 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
 
     async def work(client: httpx2.AsyncClient) -> None:
         requests = [asyncio.create_task(client.post("/v1/events", json=event(number))) for number in range(2)]
-        await _until(lambda: world.publisher.waiting == 2)
+        await until(lambda: world.publisher.waiting == 2)
         refused = await client.post("/v1/events", json=event(2))
         assert_is_problem(refused, 503)
         assert refused.headers["Retry-After"] == "1"
@@ -224,7 +163,7 @@ def test_a_compressed_body_is_taken_and_counts_with_all_that_it_holds() -> None:
 
     async def work(client: httpx2.AsyncClient) -> None:
         request = asyncio.create_task(client.post("/v1/events", content=body, headers={"Content-Encoding": "gzip"}))
-        await _until(lambda: world.publisher.waiting == 1)
+        await until(lambda: world.publisher.waiting == 1)
         assert world.admission.bytes > 1_000
         world.publisher.acknowledge()
         assert (await request).json() == {"taken": 1, "refused": []}
@@ -336,9 +275,3 @@ def test_the_probes_say_what_the_process_waits_for() -> None:
     ready = world.request("GET", "/readyz")
     assert (ready.status_code, ready.text) == (503, "the broker cannot be reached\n")
     assert world.request("GET", "/healthz").status_code == 200
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
