@@ -19,7 +19,7 @@ from anabranch.settings import Settings
 from producers.collector.app import create_app
 from producers.collector.broker_check import BrokerCheck
 from producers.collector.event_publisher import KafkaEventPublisher
-from producers.collector.limits import CollectorLimits
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
 from producers.collector.request_handler import ACKNOWLEDGED_WITHIN_S, RequestHandler
 from producers.collector.routes import event_routes

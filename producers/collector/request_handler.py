@@ -20,8 +20,8 @@ from anabranch.http.rate_limit import RateLimit
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import problem_response
 from producers.collector.event_publisher import EventPublisher
-from producers.collector.form import Form, Reception, RequestContent
-from producers.collector.media_types import require_media_type
+from producers.collector.forms.form import Form, Reception, RequestContent
+from producers.collector.forms.media_types import require_media_type
 from producers.collector.metrics import CollectorMetrics
 
 ACKNOWLEDGED_WITHIN_S = 10.0

@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from producers.collector.events_form import EventsForm
-from producers.collector.form import Form
+from producers.collector.forms.events_form import EventsForm
+from producers.collector.forms.form import Form
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.ga4.form import Ga4DebugForm, Ga4Form
-from producers.collector.limits import CollectorLimits
 from producers.collector.request_handler import RequestHandler
 from producers.collector.segment.content import CALLS
 from producers.collector.segment.form import SegmentForm

@@ -16,7 +16,7 @@ from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import MEDIA_TYPE
 from anabranch.http.rate_limit import RateLimit
 from producers.collector.app import create_app
-from producers.collector.limits import CollectorLimits
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
 from producers.collector.request_handler import RequestHandler
 from producers.collector.routes import event_routes

@@ -13,7 +13,7 @@ from msgspec import Raw, Struct
 from anabranch.codec import Codec
 from anabranch.event_types import EventType
 from anabranch.messages import Event, InvalidMessage, encode
-from producers.collector.foreign_events import (
+from producers.collector.forms.foreign_events import (
     EventDraft,
     ForeignId,
     InvalidField,
@@ -24,9 +24,9 @@ from producers.collector.foreign_events import (
     optional_id,
     product_draft,
 )
-from producers.collector.form import IgnoredEvent, RequestContent
-from producers.collector.limits import CollectorLimits, too_many_events
-from producers.collector.refusal import RefusedEvent
+from producers.collector.forms.form import IgnoredEvent, RequestContent
+from producers.collector.forms.limits import CollectorLimits, too_many_events
+from producers.collector.forms.refusal import RefusedEvent
 
 MAX_EVENTS = 25
 MAX_ITEMS = 200

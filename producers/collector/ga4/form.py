@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.problems import HttpProblem
-from producers.collector import form
-from producers.collector.form import Reception, RequestContent
+from producers.collector.forms import form
+from producers.collector.forms.form import Reception, RequestContent
+from producers.collector.forms.json_body import decode_json
+from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.media_types import JSON
 from producers.collector.ga4.content import Ga4Reader, Ga4Request
-from producers.collector.json_body import decode_json
-from producers.collector.limits import CollectorLimits
-from producers.collector.media_types import JSON
 
 BODY_BYTES = 133_120
 """Of Google's documentation: a body is smaller than 130 kB."""

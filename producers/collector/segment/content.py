@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from anabranch.event_types import EventType
 from anabranch.messages import Event, InvalidMessage
-from producers.collector.foreign_events import (
+from producers.collector.forms.foreign_events import (
     EventDraft,
     InvalidField,
     NotUsed,
@@ -20,9 +20,9 @@ from producers.collector.foreign_events import (
     optional_id,
     product_draft,
 )
-from producers.collector.form import IgnoredEvent, RequestContent
-from producers.collector.limits import CollectorLimits, too_many_events
-from producers.collector.refusal import RefusedEvent, too_large
+from producers.collector.forms.form import IgnoredEvent, RequestContent
+from producers.collector.forms.limits import CollectorLimits, too_many_events
+from producers.collector.forms.refusal import RefusedEvent, too_large
 from producers.collector.segment import message as segment_message
 from producers.collector.segment.message import SegmentMessage, time_ms
 

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
-from producers.collector import form
-from producers.collector.form import Reception, RequestContent
-from producers.collector.json_body import decode_json
-from producers.collector.limits import CollectorLimits
-from producers.collector.media_types import JSON
+from producers.collector.forms import form
+from producers.collector.forms.form import Reception, RequestContent
+from producers.collector.forms.json_body import decode_json
+from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.media_types import JSON
 from producers.collector.segment.content import SegmentReader
 from producers.collector.segment.message import SegmentBatch
 

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from anabranch.codec import Codec
-from producers.collector.foreign_events import ForeignId, InvalidField, id_text
+from producers.collector.forms.foreign_events import ForeignId, InvalidField, id_text
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIME_REMEDY = "give times in ISO 8601, such as 2026-01-31T12:00:00.000Z, or leave them out"

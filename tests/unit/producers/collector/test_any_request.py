@@ -21,7 +21,7 @@ import pytest
 from anabranch import messages
 from anabranch.http.problems import MEDIA_TYPE
 from anabranch.messages import Event
-from producers.collector.limits import CollectorLimits
+from producers.collector.forms.limits import CollectorLimits
 from producers.identity_record import IdentifiedVisitor
 from tests.support.collector_world import World
 

@@ -9,9 +9,9 @@ import pytest
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event, Identity
-from producers.collector.form import RequestContent
+from producers.collector.forms.form import RequestContent
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.ga4.content import Ga4Reader, Ga4Request
-from producers.collector.limits import CollectorLimits
 from producers.identity_record import IdentifiedVisitor
 
 LIMITS = CollectorLimits(body_bytes=100_000, event_bytes=2_000, events=300)

@@ -9,8 +9,8 @@ import pytest
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event, Identity
-from producers.collector.form import RequestContent
-from producers.collector.limits import CollectorLimits
+from producers.collector.forms.form import RequestContent
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.segment.content import SegmentReader
 from producers.identity_record import IdentifiedVisitor
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from anabranch.messages import Event, shortened
-from producers.collector.refusal import EVENT_REMEDY, RefusedEvent, refused
+from producers.collector.forms.refusal import EVENT_REMEDY, RefusedEvent, refused
 from producers.identity_record import IdentifiedVisitor
 
 ForeignId = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event
-from producers.collector.events_form import EventsForm
-from producers.collector.limits import CollectorLimits
-from producers.collector.media_types import JSON, NDJSON, require_media_type
-from producers.collector.request_events import parse
+from producers.collector.forms.events_form import EventsForm
+from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.media_types import JSON, NDJSON, require_media_type
+from producers.collector.forms.request_events import parse
 
 LIMITS = CollectorLimits(body_bytes=10_000, event_bytes=300, events=5)
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.messages import Event, encode
-from producers.collector.refusal import RefusedEvent
+from producers.collector.forms.refusal import RefusedEvent
 from producers.identity_record import IdentifiedVisitor
 
 

@@ -11,11 +11,11 @@ from msgspec import Raw
 from anabranch import messages
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import InvalidMessage
-from producers.collector.form import RequestContent
-from producers.collector.json_body import decode_json
-from producers.collector.limits import CollectorLimits, too_many_events
-from producers.collector.media_types import NDJSON
-from producers.collector.refusal import refused, too_large
+from producers.collector.forms.form import RequestContent
+from producers.collector.forms.json_body import decode_json
+from producers.collector.forms.limits import CollectorLimits, too_many_events
+from producers.collector.forms.media_types import NDJSON
+from producers.collector.forms.refusal import refused, too_large
 
 REMEDY = f"Send an event or a list of events; an event a line needs the media type {NDJSON[0]}"
 _value = msgspec.json.Decoder(Raw)

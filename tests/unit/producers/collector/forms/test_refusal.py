@@ -7,7 +7,7 @@ import pytest
 
 from anabranch import messages
 from anabranch.messages import Event, InvalidMessage
-from producers.collector.refusal import EVENT_REMEDY, REMEDIES, refused
+from producers.collector.forms.refusal import EVENT_REMEDY, REMEDIES, refused
 
 VALID = {"event_id": "e", "user_id": "u", "type": "view", "ts": 1, "item_id": "i"}
 

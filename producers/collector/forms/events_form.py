@@ -11,11 +11,11 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.problems import HttpProblem
-from producers.collector import form
-from producers.collector.form import Reception, RequestContent
-from producers.collector.limits import CollectorLimits
-from producers.collector.media_types import JSON, NDJSON
-from producers.collector.request_events import parse
+from producers.collector.forms import form
+from producers.collector.forms.form import Reception, RequestContent
+from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.media_types import JSON, NDJSON
+from producers.collector.forms.request_events import parse
 
 
 class EventsForm:
