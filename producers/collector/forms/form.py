@@ -21,7 +21,7 @@ class Reception(Struct, frozen=True):
 
     media_type: str
     """One of the form's."""
-    at_ms: int
+    received_ms: int
     """UTC, milliseconds since 1970."""
 
 

@@ -89,14 +89,14 @@ class Ga4Reader:
         if len(self._request.events) > MAX_EVENTS:
             raise too_many_events(MAX_EVENTS)
         for index, payload in enumerate(self._request.events):
-            self._read_one(index, bytes(payload))
+            self._read_event(index, bytes(payload))
             if self._content.count > self._limits.events:
                 raise too_many_events(self._limits.events)
         if self._content.events or self._content.ignored:
             self._identify()
         return self._content
 
-    def _read_one(self, index: int, payload: bytes) -> None:
+    def _read_event(self, index: int, payload: bytes) -> None:
         try:
             self._take(index, events.decode(payload))
         except InvalidMessage as error:

@@ -47,7 +47,7 @@ class Ga4Form:
         request = decode_json(_request, body, REMEDY)
         if not request.events:
             raise HttpProblem(HTTPStatus.BAD_REQUEST, f"the body has no event. {REMEDY}")
-        return Ga4Reader(request, self._item_keys, self._limits, reception.at_ms).read()
+        return Ga4Reader(request, self._item_keys, self._limits, reception.received_ms).read()
 
     def answer(self, content: RequestContent) -> Response:
         """204. Raises `HttpProblem` (400) if all events are refused."""

@@ -62,12 +62,12 @@ class SegmentReader:
         Raises `HttpProblem` (413) if they are, or become, more events than a request may have.
         """
         for index, payload in enumerate(payloads):
-            self._read_one(index, payload, call)
+            self._read_message(index, payload, call)
             if self._content.count > self._limits.events:
                 raise too_many_events(self._limits.events)
         return self._content
 
-    def _read_one(self, index: int, payload: bytes, call: str | None) -> None:
+    def _read_message(self, index: int, payload: bytes, call: str | None) -> None:
         if len(payload) > self._limits.event_bytes:
             self._content.refused.append(too_large(index, self._limits.event_bytes))
             return

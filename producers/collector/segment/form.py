@@ -48,9 +48,9 @@ class SegmentForm:
         """Raises `HttpProblem`: 400 if the body is no JSON or has no `batch`, 413 if it has too many events."""
         if self._call is not None:
             payloads = [bytes(decode_json(_call, body, CALL_REMEDY))]
-            return SegmentReader(self._item_keys, self._limits, reception.at_ms).read(payloads, self._call)
+            return SegmentReader(self._item_keys, self._limits, reception.received_ms).read(payloads, self._call)
         batch = decode_json(_batch, body, BATCH_REMEDY)
-        reader = SegmentReader(self._item_keys, self._limits, reception.at_ms, batch.sent_at)
+        reader = SegmentReader(self._item_keys, self._limits, reception.received_ms, batch.sent_at)
         return reader.read([bytes(raw) for raw in batch.batch])
 
     def answer(self, content: RequestContent) -> Response:

@@ -96,15 +96,15 @@ BODIES: Mapping[str, Callable[[random.Random], Any]] = {
 def mutated(value: Any, rng: random.Random) -> Any:
     """With one part in it replaced, removed, repeated or put elsewhere."""
     value = copy.deepcopy(value)
-    places = list(_places(value))
-    if not places:
+    positions = list(_positions(value))
+    if not positions:
         return rng.choice(ODD_VALUES)
-    container, key = rng.choice(places)
+    container, key = rng.choice(positions)
     match rng.randrange(5):
         case 0:
             del container[key]
         case 1:
-            container[key] = copy.deepcopy(rng.choice(places)[0])
+            container[key] = copy.deepcopy(rng.choice(positions)[0])
         case 2 if isinstance(container, list):
             container *= rng.choice([2, 30])
         case _:
@@ -112,11 +112,11 @@ def mutated(value: Any, rng: random.Random) -> Any:
     return value
 
 
-def _places(value: Any) -> Any:
+def _positions(value: Any) -> Any:
     children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in children:
         yield value, key
-        yield from _places(child)
+        yield from _positions(child)
 
 
 def corrupted(body: bytes, rng: random.Random) -> bytes:

@@ -36,10 +36,10 @@ def test_a_batch_is_answered_call_by_call() -> None:
     world = World()
     answer = post(world, "/v1/batch", {"batch": [VIEW, SIGN_UP, GROUP, IDENTIFY], "sentAt": "2026-01-01T00:00:00Z"})
     assert answer.status_code == 200
-    told = answer.json()
-    assert (told["success"], told["taken"], told["identities"]) == (True, 1, 1)
-    assert [(refusal["index"], refusal["field"]) for refusal in told["refused"]] == [(2, "type")]
-    assert [ignored["index"] for ignored in told["ignored"]] == [1]
+    report = answer.json()
+    assert (report["success"], report["taken"], report["identities"]) == (True, 1, 1)
+    assert [(refusal["index"], refusal["field"]) for refusal in report["refused"]] == [(2, "type")]
+    assert [ignored["index"] for ignored in report["ignored"]] == [1]
     assert [event.event_id for event in world.publisher.events] == ["m1"]
     assert [visitor.anonymous_id for visitor in world.publisher.identities] == ["a1"]
     for name, count in (("events_taken", 1), ("events_refused", 1), ("events_ignored", 1), ("identities", 1)):
@@ -134,8 +134,8 @@ def test_a_request_of_ga4_is_answered_without_a_body_and_what_is_invalid_is_coun
 def test_events_of_ga4_that_are_ignored_are_no_problem_and_those_that_are_all_invalid_are() -> None:
     world = World()
     assert post(world, "/mp/collect", ga4({"name": "login"})).status_code == 204
-    told = assert_is_problem(post(world, "/mp/collect", ga4({"name": "search"}, user_id="u1")), 400)
-    assert [refusal["field"] for refusal in told["refused"]] == ["events[0].params.search_term"]
+    report = assert_is_problem(post(world, "/mp/collect", ga4({"name": "search"}, user_id="u1")), 400)
+    assert [refusal["field"] for refusal in report["refused"]] == ["events[0].params.search_term"]
     assert not world.publisher.events and not world.publisher.identities
 
 
