@@ -40,18 +40,20 @@ class AccessControl:
         log.warning("api_keys_file is not set: every process of this machine may send events, without a key")
         return cls(None)
 
-    def require(self, authorization: str | None, scope: Scope) -> None:
-        """Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope."""
-        if self._key_file is not None:
-            self._allowed(presented_key(authorization), scope)
+    def require(self, authorization: str | None, scope: Scope) -> str | None:
+        """The name of the key in this header; None if no key is needed.
 
-    def require_public(self, presented: str | None, scope: Scope) -> None:
-        """For a key in an address: addresses are in the source of pages, and in the logs of proxies.
+        Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope.
+        """
+        return None if self._key_file is None else self._allowed(presented_key(authorization), scope).name
+
+    def require_public(self, presented: str | None, scope: Scope) -> str | None:
+        """The name of a key in an address, where others read it: in the source of pages, and in the logs of proxies.
 
         Raises `HttpProblem`: 401 without a key that is in the file, 403 unless the key has this scope and no other.
         """
         if self._key_file is None:
-            return
+            return None
         key = self._allowed(presented, scope)
         if set(key.scopes) != {scope}:
             raise HttpProblem(
@@ -59,6 +61,7 @@ class AccessControl:
                 f"the API key {key.name} has more scopes than {scope}, so it must not be in an address, where others "
                 "read it: remove it, and use a key with this scope alone",
             )
+        return key.name
 
     def _allowed(self, presented: str | None, scope: Scope) -> ApiKey:
         """The key that a client presents. Raises `HttpProblem` as `require` says."""

@@ -48,6 +48,11 @@ class Ticket:
         self._admission.take(count)
         self._bytes += count
 
+    def raise_to(self, count: int) -> None:
+        """Count the request with so many bytes at least. Raises `HttpProblem` (503) if too many are in flight."""
+        if count > self._bytes:
+            self.take(count - self._bytes)
+
     def release(self) -> None:
         """Give the share back. Safe to call again."""
         if not self._released:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from anabranch.http.admission import Admission
 from anabranch.metrics import LATENCY_S, MetricFactory, ProcessMetrics
 
-STATUSES = (202, 400, 401, 403, 408, 413, 415, 500, 503)
+STATUSES = (200, 202, 204, 400, 401, 403, 408, 413, 415, 429, 500, 503)
 """With which requests to send events are answered."""
 
 
@@ -24,6 +24,10 @@ class CollectorMetrics(ProcessMetrics):
             self._requests.labels(status)
         self.taken = new.counter("anabranch_collect_events_taken", "Events that the broker has acknowledged")
         self.refused = new.counter("anabranch_collect_events_refused", "Events that are invalid")
+        self.ignored = new.counter(
+            "anabranch_collect_events_ignored", "Valid events of foreign forms that Anabranch has no use for"
+        )
+        self.identities = new.counter("anabranch_collect_identities", "Identities that the broker has acknowledged")
         self.unacknowledged = new.counter(
             "anabranch_collect_events_unacknowledged", "Valid events of requests whose events were not all acknowledged"
         )

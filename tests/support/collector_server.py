@@ -18,12 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
+from anabranch.http.rate_limit import RateLimit
 from anabranch.http.server import bind, serve
 from producers.collector.app import create_app
-from producers.collector.beacon_endpoint import BeaconEndpoint
-from producers.collector.events_endpoint import EventsEndpoint
-from producers.collector.limits import CollectorLimits
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
+from producers.collector.request_handler import RequestHandler
+from producers.collector.routes import event_routes
 from tests.support.in_memory_publisher import InMemoryPublisher
 
 LIMITS = CollectorLimits(body_bytes=100_000, event_bytes=32_768, events=100)
@@ -71,10 +72,11 @@ class CollectorServer:
         self.registry = CollectorRegistry()
         metrics = CollectorMetrics(self.registry)
         self.publisher = InMemoryPublisher()
-        access, origins = AccessControl(keys), [self.page_url, self.other_page_url("shop.test")]
-        events = EventsEndpoint(access, LIMITS, Admission(100, 10_000_000), self.publisher, metrics)
-        beacon = BeaconEndpoint(events, access, origins, metrics)
-        self.recorder = Recorder(create_app(events, beacon, metrics.loop, origins))
+        origins = [self.page_url, self.other_page_url("shop.test")]
+        admission = Admission(100, 10_000_000)
+        handler = RequestHandler(AccessControl(keys), RateLimit(None), admission, self.publisher, metrics)
+        routes = event_routes(handler, LIMITS, ["item_id"], origins)
+        self.recorder = Recorder(create_app(routes, metrics.loop, origins))
         self.html = ""
         """What every page of the shop is."""
 

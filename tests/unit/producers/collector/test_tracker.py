@@ -14,7 +14,7 @@ import pytest
 
 from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import KeyFile
-from producers.collector import events_endpoint
+from producers.collector import request_handler
 from tests.support.chromium import Chromium, Page, await_true, require_chromium, running_chromium
 from tests.support.collector_server import CollectorServer
 
@@ -240,7 +240,7 @@ def test_a_page_without_a_secure_context_sends_too(shop: Shop) -> None:
 
 
 def test_what_was_not_acknowledged_is_sent_again_with_the_same_ids(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_endpoint, "RETRY_AFTER_S", 1)
+    monkeypatch.setattr(request_handler, "RETRY_AFTER_S", 1)
     shop.server.publisher.broken = True
     page = shop.tab()
     page.run("anabranch.view('i1'); anabranch.view('i2')")
@@ -252,7 +252,7 @@ def test_what_was_not_acknowledged_is_sent_again_with_the_same_ids(shop: Shop, m
 
 
 def test_no_tab_tries_again_before_the_collector_says(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events_endpoint, "RETRY_AFTER_S", 3_600)
+    monkeypatch.setattr(request_handler, "RETRY_AFTER_S", 3_600)
     shop.server.publisher.broken = True
     page = shop.tab()
     page.run("anabranch.view('i1')")
