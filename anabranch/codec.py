@@ -65,7 +65,7 @@ class Codec(Generic[Message]):
 
     def __init__(self, schema: type[Message], foreign: bool = False) -> None:
         self._decoder = msgspec.json.Decoder(schema)
-        self._unique: frozenset[str] = frozenset(getattr(schema, "__struct_fields__", ())) if foreign else frozenset()
+        self._unique: frozenset[str] = frozenset(getattr(schema, "__struct_encode_fields__", ()) if foreign else ())
 
     def decode(self, payload: bytes) -> Message:
         """The message. Raises `InvalidMessage`, which names the field or the problem."""

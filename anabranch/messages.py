@@ -58,6 +58,8 @@ DeadLetterCategory = Literal["empty", "invalid", "wrong_key", "too_large", "unre
 
 LARGEST_FLOAT = 3.4e38
 """Largest float32, rounded down."""
+LARGEST_PRICE = 1e12
+LARGEST_QUANTITY = 1e9
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -78,6 +80,15 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """The items of an impression, in the order of the page."""
     rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
     """Of a `rating`: -1 the worst, 1 the best. Above 0 it shows interest; below 0 it is a dislike."""
+    quantity: Annotated[float, Meta(ge=0, le=LARGEST_QUANTITY)] | None = None
+    """How much of the item. Like the next three, no process of Anabranch reads it: it is for other consumers of
+    `events`, and of `feedback`, which repeats the event."""
+    price: Annotated[float, Meta(ge=-LARGEST_PRICE, le=LARGEST_PRICE)] | None = None
+    """Of one unit, in the shop's currency."""
+    order_id: EventIdentifier | None = None
+    """All events of one order have the same."""
+    ranking_id: EventIdentifier | None = None
+    """The ranking that the user followed, as the shop names it."""
 
     @property
     def is_action(self) -> bool:
@@ -103,8 +114,10 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
         return self.query if self.type == "search" else None
 
     def __post_init__(self) -> None:
-        if not f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}".isprintable():
-            _refuse_control_characters(self, ("event_id", "user_id", "item_id", "session_id", "domain"))
+        if not (
+            f"{self.event_id}{self.user_id}{self.item_id}{self.session_id}{self.domain}{self.order_id}{self.ranking_id}"
+        ).isprintable():
+            _refuse_control_characters(self, _IDS_OF_EVENT)
         if self.shown and any(map(_CONTROL_CHARACTER.search, self.shown)):
             raise ValueError("`shown` contains a control character")
         if self.type == "impression":
@@ -119,6 +132,15 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     def _check_shown(self) -> None:
         if self.item_id is not None or not self.shown:
             raise ValueError("an `impression` event has its items in `shown`, and no `item_id`")
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """The user whom an anonymous id turned out to be. Topic `identities`, key the anonymous id; the newest record
+    counts, and a tombstone removes it. No process of Anabranch reads it."""
+
+    user_id: Identifier
+    ts: Milliseconds
+    """When the shop learned it."""
 
 
 class Item(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -288,6 +310,7 @@ class ReplayProgress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 events: Codec[Event] = Codec(Event, foreign=True)
+identities: Codec[Identity] = Codec(Identity)
 items: Codec[Item] = Codec(Item, foreign=True)
 item_vectors: Codec[ItemVector | IndexingComplete] = Codec(ItemVector | IndexingComplete)  # type: ignore[arg-type]
 rankings: Codec[Ranking] = Codec(Ranking)
@@ -302,6 +325,7 @@ state_markers: BinaryCodec[StateMarker] = BinaryCodec(StateMarker)
 
 TOPIC_SCHEMAS: dict[str, object] = {
     "events": Event,
+    "identities": Identity,
     "items": Item,
     "item-vectors": ItemVector | IndexingComplete,
     "rankings": Ranking,
@@ -314,6 +338,7 @@ TOPIC_SCHEMAS: dict[str, object] = {
 }
 """Topic → messages, for the JSON Schemas. `user-state` is binary, and dead letters keep their original bytes."""
 
+_IDS_OF_EVENT = ("event_id", "user_id", "item_id", "session_id", "domain", "order_id", "ranking_id")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

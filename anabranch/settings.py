@@ -68,7 +68,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Of events, rankings, feedback, user states and dead letters. `anabranch topics repartition` adds some. A broker
     holds some 4,000 partitions in all, of all topics."""
     item_partitions: Partitions | None = None
-    """Of items, item vectors and neighbours, which stay as they are. None: as many as `partitions`."""
+    """Of items, item vectors, neighbours and identities, which stay as they are. None: as many as `partitions`."""
     replication_factor: Annotated[int, Meta(ge=1, le=32_767)] = 1
     """Copies of each partition. Kafka has 16 bits for the number."""
     retention_days: Annotated[float, Meta(gt=0, le=36_500)] = 30.0
@@ -202,8 +202,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Requests that `anabranch collect` reads or whose events wait for the broker. Further ones are answered with 503
     at once. At most 1,000 connections are open, whatever this is."""
     collect_bytes_in_flight: Annotated[int, Meta(ge=1024, le=100_000_000_000)] = 67_108_864
-    """Bytes of the bodies of these requests. With events decoded and encoded, memory grows by about five times as
-    many."""
+    """Bytes of the bodies of these requests, or of what is published of a request if that is more. With events decoded
+    and encoded, memory grows by about five times as many."""
+    collect_item_key: Annotated[str, Meta(pattern=r"^[\w-]{1,64}(,[\w-]{1,64}){0,7}$")] = "product_id,item_id"
+    """Which field of a product is the item's id, in events of Segment and GA4: the first of these, separated by commas,
+    that the product has. All products have to be named as the items on `items` are."""
+    collect_key_events_per_s: Annotated[float, Meta(ge=1, le=1_000_000)] | None = None
+    """Events that an API key may send in a second to one process of `anabranch collect`, on average: further requests
+    are answered with 429. Without `api_keys_file`, all clients together have so many. None: no limit."""
     serve_host: str = "127.0.0.1"
     """Address on which `anabranch serve` answers requests. On any that other machines reach, it needs
     `api_keys_file`."""

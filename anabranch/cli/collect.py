@@ -26,7 +26,7 @@ def command(
     from prometheus_client import CollectorRegistry
 
     from anabranch.service import configure_logging, run_service
-    from consumers.runtime.shutdown import stop_on_signals
+    from anabranch.shutdown import stop_on_signals
     from producers.collector.collector import Collector
     from producers.collector.metrics import CollectorMetrics
 

@@ -26,10 +26,10 @@ def command(
     from anabranch.errors import UsageError
     from anabranch.kafka import clients
     from anabranch.service import configure_logging, run_service
+    from anabranch.shutdown import stop_on_signals
     from consumers.neighbours.clients import connect
     from consumers.neighbours.metrics import NeighboursMetrics
     from consumers.neighbours.neighbours_job import NeighboursJob
-    from consumers.runtime.shutdown import stop_on_signals
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     if not settings.live_neighbours:

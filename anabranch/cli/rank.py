@@ -40,10 +40,10 @@ def command(
     from anabranch.kafka import clients
     from anabranch.metrics import RankerMetrics
     from anabranch.service import configure_logging, run_service
+    from anabranch.shutdown import stop_on_signals
     from consumers.ranker.clients import connect
     from consumers.ranker.ranker import Ranker
     from consumers.releases.release_watcher import ReleaseWatcher
-    from consumers.runtime.shutdown import stop_on_signals
     from consumers.user_states.state_store import StateStore
 
     settings = settings_of(

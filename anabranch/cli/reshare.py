@@ -54,7 +54,7 @@ def command(
     from anabranch.metrics import ReshareMetrics
     from anabranch.progress_bar import bar
     from anabranch.service import configure_logging, lower_priority, run_service
-    from consumers.runtime.shutdown import exit_at_once, stop_on_signals
+    from anabranch.shutdown import exit_at_once, stop_on_signals
     from models.experiments.training_options import TrainingOptions
     from models.report.tensorboard import tensorboard
     from models.retraining.run import JobConfig

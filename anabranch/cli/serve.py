@@ -32,12 +32,12 @@ def command(
     from anabranch.kafka.log_reader import KafkaLogReader
     from anabranch.kafka.topics import Topics
     from anabranch.service import configure_logging, run_service
+    from anabranch.shutdown import stop_on_signals
     from consumers.api.metrics import ApiMetrics
     from consumers.api.server import ApiServer
     from consumers.releases.release_watcher import ReleaseWatcher
     from consumers.replica.log_source import KafkaLogSource
     from consumers.replica.replica import Replica, ReplicaClients
-    from consumers.runtime.shutdown import stop_on_signals
     from consumers.user_states.state_store import StateStore
 
     settings = settings_of(ctx, serve_host=host, serve_port=port, metrics_port=metrics_port, metrics_host=metrics_host)

@@ -29,7 +29,7 @@ def command(
     from anabranch.console import output_console
     from anabranch.harness.environment.command import prepare_command
     from anabranch.harness.standalone import StandaloneOptions, run
-    from consumers.runtime.shutdown import stop_on_signals
+    from anabranch.shutdown import stop_on_signals
 
     settings = settings_of(ctx, bootstrap_servers=bootstrap_servers)
     prepare_command()

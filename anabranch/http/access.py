@@ -7,7 +7,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 
 from anabranch.errors import UsageError
-from anabranch.http.api_keys import Scope, presented_key
+from anabranch.http.api_keys import ApiKey, Scope, presented_key
 from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import HttpProblem
 from anabranch.settings import Settings
@@ -40,11 +40,32 @@ class AccessControl:
         log.warning("api_keys_file is not set: every process of this machine may call this server, without a key")
         return cls(None)
 
-    def require(self, authorization: str | None, scope: Scope) -> None:
-        """Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope."""
+    def require(self, authorization: str | None, scope: Scope) -> str | None:
+        """The name of the key in this header; None if no key is needed.
+
+        Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope.
+        """
+        return None if self._key_file is None else self._allowed(presented_key(authorization), scope).name
+
+    def require_public(self, presented: str | None, scope: Scope) -> str | None:
+        """The name of a key in an address, where others read it: in the source of pages, and in the logs of proxies.
+
+        Raises `HttpProblem`: 401 without a key that is in the file, 403 unless the key has this scope and no other.
+        """
         if self._key_file is None:
-            return
-        presented = presented_key(authorization)
+            return None
+        key = self._allowed(presented, scope)
+        if set(key.scopes) != {scope}:
+            raise HttpProblem(
+                HTTPStatus.FORBIDDEN,
+                f"the API key {key.name} has more scopes than {scope}, so it must not be in an address, where others "
+                "read it: remove it, and use a key with this scope alone",
+            )
+        return key.name
+
+    def _allowed(self, presented: str | None, scope: Scope) -> ApiKey:
+        """The key that a client presents. Raises `HttpProblem` as `require` says."""
+        assert self._key_file is not None
         key = None if presented is None else self._key_file.keys().find(presented)
         if key is None:
             problem = "no API key" if presented is None else "an API key that is not valid"
@@ -58,3 +79,4 @@ class AccessControl:
             raise HttpProblem(
                 HTTPStatus.FORBIDDEN, f"the API key {key.name} does not have the scope {scope}: use one that has it"
             )
+        return key

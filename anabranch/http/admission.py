@@ -11,22 +11,22 @@ class Admission:
     """Counts what is in flight. For one thread: that of the event loop."""
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
-        self._max_requests = max_requests
-        self._max_bytes = max_bytes
+        self.max_requests = max_requests
+        self.max_bytes = max_bytes
         self.requests = 0
         self.bytes = 0
 
     def enter(self) -> Ticket:
         """Take one request on. Raises `HttpProblem` (503) if there are too many."""
-        if self.requests >= self._max_requests:
-            raise _busy(f"{self._max_requests} requests are in flight")
+        if self.requests >= self.max_requests:
+            raise _busy(f"{self.max_requests} requests are in flight")
         self.requests += 1
         return Ticket(self)
 
     def take(self, count: int) -> None:
         """Take so many bytes more on. Raises `HttpProblem` (503) if there are too many."""
-        if self.bytes + count > self._max_bytes:
-            raise _busy(f"requests of {self._max_bytes} bytes are in flight")
+        if self.bytes + count > self.max_bytes:
+            raise _busy(f"requests of {self.max_bytes} bytes are in flight")
         self.bytes += count
 
     def leave(self, count: int) -> None:
@@ -47,6 +47,11 @@ class Ticket:
         """Count so many bytes of the body. Raises `HttpProblem` (503) if too many are in flight."""
         self._admission.take(count)
         self._bytes += count
+
+    def raise_to(self, count: int) -> None:
+        """Count the request with so many bytes at least. Raises `HttpProblem` (503) if too many are in flight."""
+        if count > self._bytes:
+            self.take(count - self._bytes)
 
     def release(self) -> None:
         """Give the share back. Safe to call again."""

@@ -28,7 +28,7 @@ async def read_body(
     Raises `HttpProblem`: 413 over `max_bytes`, 408 if it takes longer than `timeout_s`, 503 if too much is in flight.
     """
     if content_length is not None and content_length.isdecimal() and int(content_length) > max_bytes:
-        raise _too_large(max_bytes)
+        raise body_too_large(max_bytes)
     try:
         async with asyncio.timeout(timeout_s):
             return await _read(chunks, max_bytes, ticket)
@@ -42,13 +42,14 @@ async def _read(chunks: AsyncIterator[bytes], max_bytes: int, ticket: Ticket) ->
     body = bytearray()
     async for chunk in chunks:
         if len(body) + len(chunk) > max_bytes:
-            raise _too_large(max_bytes)
+            raise body_too_large(max_bytes)
         ticket.take(len(chunk))
         body += chunk
     return bytes(body)
 
 
-def _too_large(max_bytes: int) -> HttpProblem:
+def body_too_large(max_bytes: int) -> HttpProblem:
+    """413, for a body of more than `max_bytes`."""
     return HttpProblem(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         f"the body has more than {max_bytes} bytes: send it in several requests",

@@ -20,6 +20,7 @@ from anabranch.kafka import clients
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.transactional_producer import send
 from anabranch.settings import Settings
+from anabranch.throttle import FailureLog
 
 WAKE_INTERVAL_S = 0.2
 REQUEST_TIMEOUT_MS = 5_000
@@ -61,6 +62,7 @@ class BatchDelivery:
         self._producer: KafkaProducer | None = connect()
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._closed = False
+        self._not_sent = FailureLog(log, "batches could not be sent")
         self._woken_at_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="batch-delivery", daemon=True)
         self._thread.start()
@@ -100,7 +102,7 @@ class BatchDelivery:
             try:
                 future = send(producer, record)
             except Exception as error:  # whatever it is: a batch without a report would be in flight for ever
-                log.error("the broker cannot be sent to: %s: %s", type(error).__name__, error)
+                self._not_sent.failed(error)
                 batch.fail(error, len(batch.records) - number)
                 return
             future.add_callback(batch.on_acknowledged).add_errback(batch.on_failed)

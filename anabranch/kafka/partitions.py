@@ -45,7 +45,7 @@ def added_to_users(topic: str, actual: int, expected: int) -> str:
 
 
 def added_to_table(topic: str, actual: int, expected: int) -> str:
-    """What to do where a topic with items as keys has more partitions than it should."""
+    """What to do where a topic that is read as a table has more partitions than it should."""
     return (
         f"{topic} has {actual} partitions, not {expected}. If it was created with {actual}, set item_partitions="
         f"{actual}. If partitions were added, old records stay where their keys no longer belong: delete the topic, "

@@ -15,6 +15,7 @@ from anabranch.settings import Settings
 
 TopicName = Literal[
     "events",
+    "identities",
     "items",
     "item-vectors",
     "rankings",
@@ -36,7 +37,7 @@ KEPT_FOR_EVER = "-1"
 KEYED_BY_USER: tuple[TopicName, ...] = ("events", "rankings", "feedback", "user-state", "events.dead-letter")
 """An event, its user's state, its ranking, feedback and dead letter are in partitions of the same number. `topics
 repartition` adds partitions to all of these."""
-KEYED_BY_ITEM: tuple[TopicName, ...] = ("items", "item-vectors", "neighbours")
+TABLES: tuple[TopicName, ...] = ("items", "item-vectors", "neighbours", "identities")
 """They are read as a whole, and the newest record of a key counts, so a key must stay in its partition."""
 ENVELOPE_BYTES = 65_536
 """Most bytes that feedback or a dead letter adds to its event."""
@@ -77,6 +78,11 @@ class Topics:
     def events(self) -> str:
         """Events of users, keyed by user."""
         return self.name("events")
+
+    @property
+    def identities(self) -> str:
+        """The users whom anonymous ids turned out to be, keyed by anonymous id."""
+        return self.name("identities")
 
     @property
     def items(self) -> str:
@@ -135,7 +141,7 @@ class Topics:
 
 
 def key(identifier: str) -> bytes:
-    """The key in every topic that is keyed by one id: user, item, release or rule."""
+    """The key in every topic that is keyed by one id: user, anonymous id, item, release or rule."""
     return identifier.encode()
 
 
@@ -216,6 +222,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
     append_time = {"message.timestamp.type": "LogAppendTime"}  # latency is measured from append to append
     configs: dict[TopicName, dict[str, str]] = {
         "events": delete | append_time,
+        "identities": compact,
         "items": compact,
         "item-vectors": compact,
         "rankings": {"cleanup.policy": "compact,delete", **retention} | append_time,
@@ -245,7 +252,7 @@ def _topics(settings: Settings) -> Iterator[Topic]:
 def _partitions(name: TopicName, settings: Settings) -> int:
     if name in ONE_PARTITION:
         return 1
-    return (settings.item_partitions if name in KEYED_BY_ITEM else None) or settings.partitions
+    return (settings.item_partitions if name in TABLES else None) or settings.partitions
 
 
 def _create(admin: KafkaAdminClient, topic: Topic) -> None:

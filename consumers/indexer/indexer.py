@@ -34,12 +34,12 @@ from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.types import Vectors
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.indexer.clients import IndexerClients
 from consumers.indexer.committed_offsets import CommittedOffsets
 from consumers.indexer.item_embedder import ItemEmbedder
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import decode_item, decode_notice, decode_own
-from consumers.runtime.pacing import Throttle
 
 log = logging.getLogger(__name__)
 

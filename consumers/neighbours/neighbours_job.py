@@ -35,6 +35,7 @@ from anabranch.messages import encode
 from anabranch.release import Manifest, Release
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.neighbours import saved_counts
 from consumers.neighbours.clients import NeighboursClients
 from consumers.neighbours.metrics import NeighboursMetrics
@@ -42,7 +43,6 @@ from consumers.neighbours.published_rows import PublishedRows
 from consumers.neighbours.saved_counts import SavedCounts, SavedPosition
 from consumers.neighbours.waiting_rows import WaitingRows
 from consumers.runtime.decoding import decode_events, decode_notice
-from consumers.runtime.pacing import Throttle
 from consumers.runtime.publishers import TransactionAborted
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.vocabulary import ReleaseNumbers
+from anabranch.throttle import Throttle
 from consumers.runtime.clock import Clock
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import DecodedEvent
-from consumers.runtime.pacing import Throttle
 from consumers.user_states.state_gauges import StateGauges
 from consumers.user_states.state_store import StateStore
 

@@ -22,6 +22,7 @@ from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.ranker.batch_ranker import BatchRanker
 from consumers.ranker.checkpoint import AT_LEAST_ONCE_GAP_S, CheckpointCoordinator
 from consumers.ranker.clients import RankerClients
@@ -35,7 +36,7 @@ from consumers.ranker.recovery import RecoveryManager
 from consumers.releases.release_source import ReleaseSource
 from consumers.releases.updates import SwapRelease
 from consumers.runtime.decoding import decode_events
-from consumers.runtime.pacing import BatchLimit, Throttle
+from consumers.runtime.pacing import BatchLimit
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.state_owner import StateOwner
 from consumers.user_states.state_store import StateStore

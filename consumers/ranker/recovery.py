@@ -22,6 +22,7 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.user_state.codec import restore_last_slates
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.ranker.checkpoint import DirtyUser, PartitionCheckpoint
 from consumers.ranker.clients import RankerClients
 from consumers.ranker.dead_letter_offsets import DeadLetterOffsets
@@ -29,7 +30,7 @@ from consumers.ranker.log_messages import RESTORED_PARTITION
 from consumers.ranker.partition_task import PartitionTask, PartitionTasks, RecoverySteps, TaskState
 from consumers.ranker.start_position import PartitionLogs, StartPosition, StartPositions
 from consumers.runtime.decoding import DecodedEvent, decode_events, decode_notice, decode_own
-from consumers.runtime.pacing import Backoff, Throttle
+from consumers.runtime.pacing import Backoff
 from consumers.runtime.publishers import TransactionAborted
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.event_replay import replay_events

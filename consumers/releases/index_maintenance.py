@@ -18,8 +18,8 @@ from anabranch.ranking.retrieval.ann_index import AnnIndex
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.retrieval.query_sample import SAMPLE_SIZE, QuerySample
 from anabranch.ranking.types import Slots, Vectors, YieldCpu
+from anabranch.throttle import Throttle
 from consumers.runtime.background import run_in_background
-from consumers.runtime.pacing import Throttle
 
 log = logging.getLogger(__name__)
 

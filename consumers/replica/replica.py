@@ -16,6 +16,7 @@ from anabranch.kafka.log_reader import LogReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.settings import Settings
+from anabranch.throttle import Throttle
 from consumers.releases.release_source import ReleaseSource
 from consumers.releases.serving_model import ServingModel
 from consumers.releases.updates import SwapRelease
@@ -24,7 +25,7 @@ from consumers.replica.metrics import ReplicaMetrics
 from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore
 from consumers.runtime.clock import Clock
 from consumers.runtime.decoding import decode_events
-from consumers.runtime.pacing import Backoff, Throttle
+from consumers.runtime.pacing import Backoff
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.event_replay import replay_events
 from consumers.user_states.state_gauges import StateGauges

@@ -1,4 +1,4 @@
-"""When to do something again: at most once per interval, or after a growing delay. And how much to do at once."""
+"""When to try again, after a growing delay; and how much to do at once."""
 
 from __future__ import annotations
 
@@ -8,22 +8,6 @@ from collections.abc import Callable
 FIRST_DELAY_S, MAX_DELAY_S = 0.2, 5.0
 BATCH_S = 5.0
 """A batch should take no longer: the group waits for a busy member for a minute, and then takes its partitions away."""
-
-
-class Throttle:
-    """Limits an action, such as a log line, to once per interval: a call returns True at most once in `interval_s`."""
-
-    def __init__(self, interval_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._interval_s = interval_s
-        self._next = 0.0
-
-    def __call__(self) -> bool:
-        now = self._monotonic()
-        if now < self._next:
-            return False
-        self._next = now + self._interval_s
-        return True
 
 
 class Backoff:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from anabranch.metrics import ServingMetrics
 from anabranch.ranking.pipeline.servable import ServableRelease
-from consumers.runtime.pacing import Throttle
+from anabranch.throttle import Throttle
 from consumers.user_states.state_store import StateStore
 
 COLLISION_LOG_INTERVAL_S = 10

@@ -9,6 +9,7 @@ from functools import partial
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
+from anabranch.http.rate_limit import RateLimit
 from anabranch.http.server import bind, serve
 from anabranch.kafka import clients
 from anabranch.kafka.batch_delivery import BatchDelivery, acknowledged_producer
@@ -18,9 +19,10 @@ from anabranch.settings import Settings
 from producers.collector.app import create_app
 from producers.collector.broker_check import BrokerCheck
 from producers.collector.event_publisher import KafkaEventPublisher
-from producers.collector.events_endpoint import ACKNOWLEDGED_WITHIN_S, EventsEndpoint
-from producers.collector.limits import CollectorLimits
+from producers.collector.forms.limits import CollectorLimits
 from producers.collector.metrics import CollectorMetrics
+from producers.collector.request_handler import ACKNOWLEDGED_WITHIN_S, RequestHandler
+from producers.collector.routes import event_routes
 
 GRACE_S = 15
 """For what is in flight at the end: the broker's time for an answer, and some more."""
@@ -42,16 +44,19 @@ class Collector:
     def run(self, stop: threading.Event) -> None:
         """Answer requests until `stop` is set; then finish those in flight. Raises `BrokerUnavailable`, `TopicsDiffer`
         at the start."""
-        settings, topic = self._settings, Topics(self._settings).events
+        settings, topics = self._settings, Topics(self._settings)
         clients.require_topics(settings)
         connect = partial(acknowledged_producer, settings, ACKNOWLEDGED_WITHIN_S)
         delivery = BatchDelivery(connect, ACKNOWLEDGED_WITHIN_S)
-        check = BrokerCheck(topic, partial(TopicAdmin, settings))
+        check = BrokerCheck(topics.events, partial(TopicAdmin, settings))
         check.start(stop)
         admission = Admission(settings.collect_requests_in_flight, settings.collect_bytes_in_flight)
-        publisher = KafkaEventPublisher(topic, delivery)
-        endpoint = EventsEndpoint(self._access, self._limits, admission, publisher, self._metrics)
-        app = create_app(endpoint, self._metrics.loop, _origins(settings))
+        rate_limit = RateLimit(settings.collect_key_events_per_s)
+        publisher = KafkaEventPublisher(topics, delivery)
+        handler = RequestHandler(self._access, rate_limit, admission, publisher, self._metrics)
+        origins = _origins(settings)
+        routes = event_routes(handler, self._limits, settings.collect_item_key.split(","), origins)
+        app = create_app(routes, self._metrics.loop, origins)
         log.info("events are taken at %s", _address(self._listener))
         try:
             serve(app, self._listener, stop, lambda: self._metrics.loop.turned(check.missing), GRACE_S)

@@ -1,4 +1,4 @@
-"""Events to Kafka, with an answer for each batch."""
+"""Events and identities to Kafka, with an answer for each batch."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from anabranch.kafka.batch_delivery import BatchDelivery
+from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from producers.event_record import event_record
+from producers.identity_record import IdentifiedVisitor, identity_record
 
 log = logging.getLogger(__name__)
 
 
 class NotAcknowledged(Exception):
-    """The broker has not acknowledged every event of a batch; it may still have some of them."""
+    """The broker has not acknowledged every record of a batch; it may still have some of them."""
 
 
 class EventPublisher(Protocol):
-    """Publishes the events of one request."""
+    """Publishes what one request holds."""
 
-    def publish(self, events: Sequence[Event]) -> asyncio.Future[None]:
-        """A future of the running event loop: done once the broker has acknowledged every one of the events, or with
-        `NotAcknowledged`."""
+    def publish(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> asyncio.Future[None]:
+        """A future of the running event loop: done once the broker has acknowledged every one of them, or with
+        `NotAcknowledged`. There must be one at least."""
 
 
 class KafkaEventPublisher:
-    """Publishes to a topic."""
+    """Publishes to the topics of an installation."""
 
-    def __init__(self, topic: str, delivery: BatchDelivery) -> None:
-        self._topic = topic
+    def __init__(self, topics: Topics, delivery: BatchDelivery) -> None:
+        self._topics = topics
         self._delivery = delivery
 
-    def publish(self, events: Sequence[Event]) -> asyncio.Future[None]:
+    def publish(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> asyncio.Future[None]:
         """As `EventPublisher` says."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -44,7 +46,9 @@ class KafkaEventPublisher:
             except RuntimeError:  # the loop has ended, and with it whoever waited
                 log.warning("a batch was reported after the end of the server: %s", error or "acknowledged")
 
-        self._delivery.submit([event_record(self._topic, event) for event in events], report)
+        records = [event_record(self._topics.events, event) for event in events]
+        records += [identity_record(self._topics.identities, visitor) for visitor in identities]
+        self._delivery.submit(records, report)
         return future
 
 

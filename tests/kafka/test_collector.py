@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -27,39 +24,13 @@ from anabranch.kafka import clients
 from anabranch.kafka.topics import Topics, provision
 from anabranch.messages import Event
 from anabranch.settings import Settings
+from tests.kafka.collector_client import ANY_PORT, Client
 from tests.kafka.world import PATIENCE_S, Process, Scrape, World, await_true
-
-ANY_PORT = ("--port", "0", "--metrics-port", "0")
-READY = "events are taken at "
 
 
 @pytest.fixture
 def world(settings: Settings, topics: Topics) -> World:
     return World(settings)
-
-
-class Client:
-    """A shop's server: one connection, requests one after the other."""
-
-    def __init__(self, process: Process, key: str | None = None) -> None:
-        url = urlsplit(process.await_log(READY).split(READY)[1])
-        assert url.hostname == "127.0.0.1" and url.port is not None
-        self._address = (url.hostname, url.port)
-        self._headers = {"Content-Type": "application/json"}
-        if key is not None:
-            self._headers["Authorization"] = f"Bearer {key}"
-        self._connection = http.client.HTTPConnection(*self._address, timeout=60)
-
-    def send(self, events: Sequence[Event | dict[str, Any]]) -> tuple[int, dict[str, Any]]:
-        """Status and answer. Raises `OSError` or `HTTPException` if there is none."""
-        self._connection.request("POST", "/v1/events", msgspec.json.encode(events), self._headers)
-        answer = self._connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-    def status(self, path: str) -> int:
-        with closing(http.client.HTTPConnection(*self._address, timeout=60)) as connection:
-            connection.request("GET", path)
-            return connection.getresponse().status
 
 
 def views(user: str, count: int, first: int = 0) -> list[Event]:

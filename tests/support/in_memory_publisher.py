@@ -7,20 +7,23 @@ from collections.abc import Sequence
 
 from anabranch.messages import Event
 from producers.collector.event_publisher import NotAcknowledged
+from producers.identity_record import IdentifiedVisitor
 
 
 class InMemoryPublisher:
-    """Keeps events; acknowledges at once, unless it `holds`, and fails every batch while it is `broken`."""
+    """Keeps what it is given; acknowledges at once, unless it `holds`, and fails every batch while it is `broken`."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.identities: list[IdentifiedVisitor] = []
         self.holds = False
         self.broken = False
         self._waiting: list[asyncio.Future[None]] = []
 
-    def publish(self, events: Sequence[Event]) -> asyncio.Future[None]:
+    def publish(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.events += events
+        self.identities += identities
         if self.holds:
             self._waiting.append(future)
         elif self.broken:

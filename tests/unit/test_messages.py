@@ -31,6 +31,7 @@ EVENT = {"event_id": "e", "user_id": "u", "type": "purchase", "ts": 1_500_000_00
 ITEM = {"item_id": "i", "title": "Soup"}
 BARE = b'{"event_id":"e","user_id":"u","type":"view","ts":1,"item_id":"i"'
 """An event without its closing brace: what follows is one field more."""
+IDS_OF_EVENT = ["event_id", "user_id", "item_id", "session_id", "domain", "order_id", "ranking_id"]
 IDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc",)), min_size=1, max_size=20)
 Result = TypeVar("Result")
 
@@ -50,7 +51,13 @@ OLD_BYTES: dict[str, tuple[messages.Codec[Any], bytes]] = {
         messages.events,
         b'{"event_id":"e1","user_id":"u1","type":"purchase","ts":1500000000000,"item_id":"i1","session_id":"s1"}',
     ),
+    "event 2": (
+        messages.events,
+        b'{"event_id":"e1","user_id":"u1","type":"purchase","ts":1,"item_id":"i1","quantity":2.0,"price":1.5,'
+        b'"order_id":"o1","ranking_id":"r1"}',
+    ),
     "search 1": (messages.events, b'{"event_id":"e2","user_id":"u1","type":"search","ts":1,"query":"soup"}'),
+    "identity 1": (messages.identities, b'{"user_id":"u1","ts":1}'),
     "item 1": (messages.items, b'{"item_id":"i1","title":"Soup","category":["GROCERY","SOUP"],"price":1.5}'),
     "vector 1": (messages.item_vectors, b'{"type":"vector","item_id":"i1","release":"r1","vector":"AACAPw=="}'),
     "coverage 1": (messages.item_vectors, b'{"type":"coverage","release":"r1","items":7,"ts":1}'),
@@ -170,6 +177,36 @@ def test_a_rating_above_0_shows_interest_and_one_below_0_dislike(
 @pytest.mark.parametrize(("fields", "problem"), [({}, "needs `rating`, from -1 to 1"), ({"rating": 5}, r"\$\.rating")])
 def test_a_rating_without_a_value_from_minus_1_to_1_is_refused(fields: dict[str, object], problem: str) -> None:
     assert re.search(problem, reason(msgspec.json.encode(EVENT | {"type": "rating"} | fields)))
+
+
+@pytest.mark.parametrize("field", ["quantity", "price", "order_id", "ranking_id"])
+def test_an_event_of_before_orders_has_none_of_their_fields_and_none_travel(field: str) -> None:
+    event = messages.events.decode(OLD_BYTES["event 1"][1])
+    assert getattr(event, field) is None
+    assert field.encode() not in messages.encode(event)
+
+
+def test_an_event_of_an_order_has_its_fields() -> None:
+    event = messages.events.decode(OLD_BYTES["event 2"][1])
+    assert (event.quantity, event.price, event.order_id, event.ranking_id) == (2, 1.5, "o1", "r1")
+    assert messages.encode(event) == OLD_BYTES["event 2"][1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("quantity", b"-0.5"),
+        ("quantity", b"1e10"),
+        ("quantity", b'"2"'),
+        ("price", b"1e999"),
+        ("price", b"-1e13"),
+        ("price", b'"1.50"'),
+        ("order_id", b'""'),
+        ("ranking_id", b'"' + b"r" * 513 + b'"'),
+    ],
+)
+def test_a_negative_quantity_an_infinite_price_and_an_id_without_a_length_are_named(field: str, value: bytes) -> None:
+    assert f"$.{field}" in reason(BARE + b',"' + field.encode() + b'":' + value + b"}")
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"null", b"[]", b"\xff\xfe", b'"text"', b'{"event_id":'])
@@ -299,13 +336,13 @@ def test_what_is_passed_over_may_stand_there_twice(more: bytes) -> None:
     messages.events.decode(BARE + more)
 
 
-@pytest.mark.parametrize("name", ["event_id", "user_id", "item_id", "session_id", "domain"])
+@pytest.mark.parametrize("name", IDS_OF_EVENT)
 @pytest.mark.parametrize("value", ["", "x" * 513, "x" * 10_000])
 def test_an_id_that_is_empty_or_too_long_is_named(name: str, value: str) -> None:
     assert f"$.{name}" in reason(msgspec.json.encode(EVENT | {name: value}))
 
 
-@pytest.mark.parametrize("name", ["event_id", "user_id", "item_id", "session_id", "domain"])
+@pytest.mark.parametrize("name", IDS_OF_EVENT)
 @pytest.mark.parametrize("character", ["\x00", "\n", "\t", "\x1f", "\x7f", "\x85"])
 def test_an_id_with_a_control_character_is_named(name: str, character: str) -> None:
     assert f"`{name}`" in reason(msgspec.json.encode(EVENT | {name: f"a{character}"}))

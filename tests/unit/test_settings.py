@@ -119,6 +119,8 @@ def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> No
         ({"ANABRANCH_SSL_CAFILE": "/nowhere.pem"}, "there is no such file"),
         ({"ANABRANCH_SSL_KEYFILE": __file__}, "without ssl_certfile"),
         ({"ANABRANCH_BOOTSTRAP_SERVERS": "localhost"}, "ANABRANCH_BOOTSTRAP_SERVERS"),
+        ({"ANABRANCH_COLLECT_ITEM_KEY": "product_id, sku"}, "ANABRANCH_COLLECT_ITEM_KEY"),
+        ({"ANABRANCH_COLLECT_ITEM_KEY": ""}, "ANABRANCH_COLLECT_ITEM_KEY"),
         ({"ANABRANCH_TOPIC_PREFIX": "a b"}, "ANABRANCH_TOPIC_PREFIX"),
         ({"ANABRANCH_EXPLORE_NEW_ITEMS": "5"}, "without explore_places would explore nothing; set explore_places"),
         (

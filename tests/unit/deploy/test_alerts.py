@@ -24,11 +24,13 @@ from anabranch.metrics import (
     release_info,
 )
 from consumers.neighbours.metrics import NeighboursMetrics
+from producers.collector.metrics import CollectorMetrics
 from tests.support.promtool import PromtoolMissing, find_promtool
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 JOBS: dict[str, Callable[[CollectorRegistry], ProcessMetrics]] = {
+    "collector": CollectorMetrics,
     "ranker": RankerMetrics,
     "indexer": IndexerMetrics,
     "neighbours": NeighboursMetrics,
@@ -115,7 +117,9 @@ def _exported_at_start(
     job: str, metrics: Callable[[CollectorRegistry], ProcessMetrics]
 ) -> Iterator[tuple[str, dict[str, str], float]]:
     registry = CollectorRegistry()
-    metrics(registry)
+    process = metrics(registry)
+    if job == "collector":
+        process.loop.turned(None)  # it is ready without a release
     of_prometheus = {"job": job, "instance": f"{job}-1"}
     yield "up", of_prometheus, 1.0
     for family in registry.collect():

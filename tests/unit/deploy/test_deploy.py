@@ -21,12 +21,13 @@ from typer.testing import CliRunner
 
 from anabranch.cli.main import app
 from anabranch.harness.environment.kafka_jars import kafka_version
+from anabranch.http.server import MAX_CONNECTIONS
 from anabranch.settings_loader import load as load_settings
 
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 COMPOSE_SCHEMA = Path(__file__).with_name("compose-spec.json")
 """From the Compose Specification, github.com/compose-spec/compose-spec at 170098b, Apache-2.0."""
-OURS = ("topics", "indexer", "neighbours", "ranker-1", "ranker-2", "reshare")
+OURS = ("topics", "collector", "api-keys", "indexer", "neighbours", "ranker-1", "ranker-2", "reshare")
 
 
 def load(name: str) -> Any:
@@ -63,6 +64,8 @@ def test_compose_starts_every_part_of_the_loop() -> None:
     assert set(services) == {"broker", "prometheus", *OURS}
     assert [services[name]["command"][0] for name in OURS] == [
         "topics",
+        "collect",
+        "keys",
         "index",
         "neighbours",
         "rank",
@@ -107,6 +110,22 @@ def test_only_the_re_sharing_job_writes_releases() -> None:
 
     assert mounts.pop("reshare") == "releases:/releases"
     assert mounts == dict.fromkeys(("indexer", "neighbours", "ranker-1", "ranker-2"), "releases:/releases:ro")
+
+
+def test_the_collector_reads_the_file_of_keys_that_the_service_for_keys_writes() -> None:
+    collector, keys = services["collector"], services["api-keys"]
+
+    assert (collector["volumes"], keys["volumes"]) == (["keys:/keys:ro"], ["keys:/keys"])
+    assert keys["environment"]["ANABRANCH_API_KEYS_FILE"] == collector["environment"]["ANABRANCH_API_KEYS_FILE"]
+    assert collector["environment"]["ANABRANCH_API_KEYS_FILE"].startswith("/keys/")
+    assert "/keys" in next(line for line in instruction("RUN") if "useradd" in line).split(), "of its user"
+
+
+def test_what_others_reach_has_limits_of_memory_processor_threads_and_files() -> None:
+    collector = services["collector"]
+
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(collector)
+    assert collector["ulimits"]["nofile"] > MAX_CONNECTIONS
 
 
 def test_every_volume_and_dependency_is_declared() -> None:

@@ -38,3 +38,17 @@ def test_a_ticket_gives_its_share_back_once() -> None:
     ticket.release()
     ticket.release()
     assert (admission.requests, admission.bytes) == (1, 0)
+
+
+def test_a_request_that_grows_counts_with_its_largest_size() -> None:
+    admission = Admission(2, 10)
+    ticket = admission.enter()
+    ticket.take(4)
+    ticket.raise_to(3)
+    assert admission.bytes == 4
+    ticket.raise_to(10)
+    assert admission.bytes == 10
+    with pytest.raises(HttpProblem):
+        ticket.raise_to(11)
+    ticket.release()
+    assert admission.bytes == 0

@@ -55,11 +55,11 @@ def test_a_key_without_a_release_is_no_vectors_key() -> None:
         topics.split_vector_key(b"item")
 
 
-def test_topics_keyed_by_item_keep_their_number_of_partitions() -> None:
+def test_topics_that_are_read_as_tables_keep_their_number_of_partitions() -> None:
     partitions = {topic.name: topic.partitions for topic in Topics(Settings(partitions=8, item_partitions=4)).all}
     assert {name for name, count in partitions.items() if count == 8} == set(topics.KEYED_BY_USER)
-    assert {name for name, count in partitions.items() if count == 4} == set(topics.KEYED_BY_ITEM)
-    assert set(partitions) == {*topics.KEYED_BY_USER, *topics.KEYED_BY_ITEM, *topics.ONE_PARTITION}
+    assert {name for name, count in partitions.items() if count == 4} == set(topics.TABLES)
+    assert set(partitions) == {*topics.KEYED_BY_USER, *topics.TABLES, *topics.ONE_PARTITION}
 
 
 @pytest.mark.parametrize(

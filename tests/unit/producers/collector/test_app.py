@@ -3,82 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from prometheus_client import CollectorRegistry
 
 from anabranch.http import api_keys, key_file
-from anabranch.http.access import AccessControl
-from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
-from anabranch.http.problems import MEDIA_TYPE
-from producers.collector import events_endpoint
-from producers.collector.app import create_app
-from producers.collector.events_endpoint import EventsEndpoint
-from producers.collector.limits import CollectorLimits
-from producers.collector.metrics import CollectorMetrics
-from tests.support.in_memory_publisher import InMemoryPublisher
-
-ORIGIN = "https://shop.example"
-LIMITS = CollectorLimits(body_bytes=2_000, event_bytes=500, events=20)
-
-
-class World:
-    """A collector without a broker."""
-
-    def __init__(self, keys: KeyFile | None = None, max_requests: int = 10, max_bytes: int = 10_000) -> None:
-        self.registry = CollectorRegistry()
-        self.metrics = CollectorMetrics(self.registry)
-        self.metrics.loop.turned(None)
-        self.publisher = InMemoryPublisher()
-        self.admission = Admission(max_requests, max_bytes)
-        endpoint = EventsEndpoint(AccessControl(keys), LIMITS, self.admission, self.publisher, self.metrics)
-        self.app = create_app(endpoint, self.metrics.loop, [ORIGIN])
-
-    def run(self, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
-        async def with_client() -> None:
-            transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx2.AsyncClient(transport=transport, base_url="http://collector") as client:
-                await work(client)
-
-        asyncio.run(with_client())
-
-    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        answers: list[httpx2.Response] = []
-
-        async def work(client: httpx2.AsyncClient) -> None:
-            answers.append(await client.request(method, path, **options))
-
-        self.run(work)
-        return answers[0]
-
-    def send(self, body: Any, headers: Mapping[str, str] = {}) -> httpx2.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.request(
-            "POST", "/v1/events", content=content, headers={"Content-Type": "application/json"} | dict(headers)
-        )
-
-    def value(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(name, labels) or 0.0
+from producers.collector import request_handler
+from tests.support.collector_world import ORIGIN, World, assert_is_problem, until
 
 
 def event(number: int, **changes: Any) -> dict[str, Any]:
     return {"event_id": f"e{number}", "user_id": "u", "type": "view", "ts": 1, "item_id": "i"} | changes
-
-
-def assert_is_problem(answer: httpx2.Response, status: int) -> dict[str, Any]:
-    assert answer.status_code == status
-    assert answer.headers["Content-Type"] == MEDIA_TYPE
-    told: dict[str, Any] = answer.json()
-    assert (told["type"], told["status"]) == ("about:blank", status)
-    assert told["title"] and told["detail"]
-    return told
 
 
 # --- what is taken ----------------------------------------------------------------------------------------------------
@@ -121,7 +63,7 @@ def test_the_answer_comes_only_after_the_broker_has_acknowledged() -> None:
 
     async def work(client: httpx2.AsyncClient) -> None:
         request = asyncio.create_task(client.post("/v1/events", json=event(0)))
-        await _until(lambda: world.publisher.waiting == 1)
+        await until(lambda: world.publisher.waiting == 1)
         await asyncio.sleep(0.05)
         assert not request.done()
         assert (world.admission.requests, world.admission.bytes > 0) == (1, True)
@@ -147,8 +89,8 @@ def test_events_that_are_not_acknowledged_are_never_said_to_be_taken() -> None:
 def test_a_request_without_an_acknowledgement_in_time_is_answered_and_occupies_memory_until_its_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(events_endpoint, "ACKNOWLEDGED_WITHIN_S", 0.01)
-    monkeypatch.setattr(events_endpoint, "REPORT_SLACK_S", 0.0)
+    monkeypatch.setattr(request_handler, "ACKNOWLEDGED_WITHIN_S", 0.01)
+    monkeypatch.setattr(request_handler, "REPORT_SLACK_S", 0.0)
     world = World(max_requests=1)
     world.publisher.holds = True
 
@@ -158,7 +100,7 @@ def test_a_request_without_an_acknowledgement_in_time_is_answered_and_occupies_m
         assert_is_problem(await client.post("/v1/events", json=event(1)), 503)
         assert [sent.event_id for sent in world.publisher.events] == ["e0"], "refused at once"
         world.publisher.acknowledge()
-        await _until(lambda: world.admission.requests == 0)
+        await until(lambda: world.admission.requests == 0)
 
     world.run(work)
 
@@ -169,11 +111,13 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
 
     async def work(client: httpx2.AsyncClient) -> None:
         requests = [asyncio.create_task(client.post("/v1/events", json=event(number))) for number in range(2)]
-        await _until(lambda: world.publisher.waiting == 2)
+        await until(lambda: world.publisher.waiting == 2)
         refused = await client.post("/v1/events", json=event(2))
         assert_is_problem(refused, 503)
         assert refused.headers["Retry-After"] == "1"
         assert world.value("anabranch_collect_requests_in_flight") == 2
+        assert world.value("anabranch_collect_requests_in_flight_limit") == 2
+        assert world.value("anabranch_collect_bytes_in_flight_limit") == 10_000
         world.publisher.acknowledge()
         assert [(await request).status_code for request in requests] == [202, 202]
 
@@ -190,7 +134,9 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
         ([event(number) for number in range(21)], {}, 413),
         (b"nope", {}, 400),
         (b"[" * 1_999, {}, 400),
-        ([event(0)], {"Content-Encoding": "gzip"}, 415),
+        ([event(0)], {"Content-Encoding": "br"}, 415),
+        ([event(0)], {"Content-Encoding": "gzip"}, 400),
+        (gzip.compress(b" " * 2_001), {"Content-Encoding": "gzip"}, 413),
         ([event(0)], {"Content-Type": "text/plain"}, 415),
     ],
 )
@@ -210,6 +156,41 @@ def test_a_body_without_a_length_is_bounded_too() -> None:
             yield b" " * 100
 
     assert_is_problem(World().request("POST", "/v1/events", content=endless()), 413)
+
+
+def test_a_compressed_body_is_taken_and_counts_with_all_that_it_holds() -> None:
+    world = World()
+    world.publisher.holds = True
+    body = gzip.compress(json.dumps([event(0)]).encode() + b" " * 1_000)
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        request = asyncio.create_task(client.post("/v1/events", content=body, headers={"Content-Encoding": "gzip"}))
+        await until(lambda: world.publisher.waiting == 1)
+        assert world.admission.bytes > 1_000
+        world.publisher.acknowledge()
+        assert (await request).json() == {"taken": 1, "refused": []}
+
+    world.run(work)
+    assert world.admission.bytes == 0
+
+
+def test_a_key_that_sends_more_than_its_rate_is_told_when_to_send_again_and_the_others_are_served(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "keys.json"
+    shop, blog = (api_keys.create(name, ["events:write"]) for name in ("shop", "blog"))
+    for _, key in (shop, blog):
+        key_file.add(path, key)
+    world = World(KeyFile(path), per_s=1)
+    assert world.send([event(0), event(1, ts="now")], {"Authorization": f"Bearer {shop[0]}"}).status_code == 202
+    told = world.send([event(2)], {"Authorization": f"Bearer {shop[0]}"})
+    assert_is_problem(told, 429)
+    assert int(told.headers["Retry-After"]) >= 1
+    assert world.send([event(3)], {"Authorization": f"Bearer {blog[0]}"}).status_code == 202
+    assert [taken.event_id for taken in world.publisher.events] == ["e0", "e3"]
+    assert (world.admission.requests, world.admission.bytes) == (0, 0)
+    assert world.value("anabranch_collect_requests_total", status="429") == 1
+    assert world.value("anabranch_collect_events_refused_total") == 1
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------
@@ -246,6 +227,16 @@ def test_neither_keys_nor_bodies_nor_users_are_logged(tmp_path: Path, caplog: py
                 world.send(body, {"Authorization": f"Bearer {text}x"})
     assert "were not acknowledged" in caplog.text
     assert not [word for word in (text, "zebra", "okapi") if word in caplog.text]
+
+
+def test_a_broker_that_is_away_makes_one_log_line_and_not_one_for_each_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.publisher.broken = True
+    for number in range(20):
+        assert world.send(event(number)).status_code == 503
+    assert len([line for line in caplog.messages if "were not acknowledged" in line]) == 1
 
 
 # --- browsers, paths, probes ------------------------------------------------------------------------------------------
@@ -296,9 +287,3 @@ def test_the_probes_say_what_the_process_waits_for() -> None:
     ready = world.request("GET", "/readyz")
     assert (ready.status_code, ready.text) == (503, "the broker cannot be reached\n")
     assert world.request("GET", "/healthz").status_code == 200
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)

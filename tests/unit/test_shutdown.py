@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import hashlib, logging, sys, time
-from consumers.runtime.shutdown import exit_at_once, stop_on_signals
+from anabranch.shutdown import exit_at_once, stop_on_signals
 
 logging.basicConfig()
 stop = stop_on_signals(within_s=0.5)

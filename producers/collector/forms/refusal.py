@@ -20,6 +20,10 @@ REMEDIES = {
     "context": "give an object of at most 64 texts, each of at most 4,096 characters, or leave it out",
     "shown": "give an impression the ids of 1 to 200 items, none of them with a control character",
     "rating": "give a rating as a number from -1, the worst, to 1, the best",
+    "quantity": "give a quantity as a number from 0 to 1,000,000,000, or leave it out",
+    "price": "give the price of one unit as a number of at most 1,000,000,000,000, or leave it out",
+    "order_id": "give an id of 1 to 512 characters, none of them a control character, or leave it out",
+    "ranking_id": "give an id of 1 to 512 characters, none of them a control character, or leave it out",
 }
 """For every field of an event."""
 EVENT_REMEDY = "give a JSON object with event_id, user_id, type, ts, and item_id, query or shown"

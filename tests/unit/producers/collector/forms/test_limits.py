@@ -6,7 +6,7 @@ from anabranch.errors import UsageError
 from anabranch.kafka.records import batch_bytes
 from anabranch.messages import Event, encode
 from anabranch.settings import Settings
-from producers.collector.limits import FRAME_BYTES, CollectorLimits
+from producers.collector.forms.limits import FRAME_BYTES, CollectorLimits
 from producers.event_record import event_record
 
 

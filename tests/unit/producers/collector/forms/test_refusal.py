@@ -7,7 +7,7 @@ import pytest
 
 from anabranch import messages
 from anabranch.messages import Event, InvalidMessage
-from producers.collector.refusal import EVENT_REMEDY, REMEDIES, refused
+from producers.collector.forms.refusal import EVENT_REMEDY, REMEDIES, refused
 
 VALID = {"event_id": "e", "user_id": "u", "type": "view", "ts": 1, "item_id": "i"}
 
@@ -36,6 +36,10 @@ def test_every_field_of_an_event_has_a_remedy() -> None:
         ({"context": []}, "context"),
         ({"type": "rating"}, "rating"),
         ({"type": "rating", "rating": 5}, "rating"),
+        ({"quantity": -1}, "quantity"),
+        ({"price": "free"}, "price"),
+        ({"order_id": ""}, "order_id"),
+        ({"ranking_id": "a\x00"}, "ranking_id"),
         ({"shown": "i"}, "shown"),
         ({"type": "impression", "item_id": None, "shown": ["i", "a\x00"]}, "shown"),
         ({"type": "impression", "item_id": None, "shown": [3]}, "shown"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from http import HTTPStatus
 
 from anabranch.errors import UsageError
+from anabranch.http.problems import HttpProblem
 from anabranch.settings import Settings
 
 FRAME_BYTES = 4_096
@@ -33,3 +35,14 @@ class CollectorLimits:
                 f"{settings.collect_bytes_in_flight}: lower the one or raise the other"
             )
         return cls(settings.collect_body_bytes, settings.collect_event_bytes, settings.collect_max_events)
+
+    def at_most(self, event_bytes: int) -> CollectorLimits:
+        """The same with events of so many bytes at most."""
+        return replace(self, event_bytes=min(self.event_bytes, event_bytes))
+
+
+def too_many_events(limit: int) -> HttpProblem:
+    """413, for a body of more events than `limit`."""
+    return HttpProblem(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body has more than {limit} events: send them in several requests"
+    )

@@ -1,0 +1,1 @@
+"""Events in the form of Google Analytics 4's Measurement Protocol."""

@@ -1,0 +1,1 @@
+"""Events in the form of Segment's HTTP tracking API."""

@@ -1,0 +1,65 @@
+"""The form of Segment's HTTP tracking API: `POST /v1/batch`, `/v1/track`, `/v1/page`, `/v1/identify`, `/v1/alias`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Raw
+from starlette.requests import Request
+from starlette.responses import Response
+
+from anabranch.http.access import AccessControl
+from producers.collector.forms import form
+from producers.collector.forms.form import Reception, RequestContent
+from producers.collector.forms.json_body import decode_json
+from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.media_types import JSON
+from producers.collector.segment.content import SegmentReader
+from producers.collector.segment.message import SegmentBatch
+
+BATCH_BYTES = 512_000
+MESSAGE_BYTES = 32_768
+"""Of Segment's documentation: 500 KB a batch, 32 KB a call."""
+BATCH_REMEDY = "Send an object with `batch`, a list of calls"
+CALL_REMEDY = "Send one call as a JSON object"
+_batch = msgspec.json.Decoder(SegmentBatch)
+_call = msgspec.json.Decoder(Raw)
+
+
+class SegmentForm:
+    """See `Form`. As Segment does, it answers 200 whatever the calls of a readable body are."""
+
+    media_types: Sequence[str] = (JSON,)
+    publishes = True
+
+    def __init__(self, limits: CollectorLimits, item_keys: Sequence[str], call: str | None = None) -> None:
+        """`call`: what a body is; None: a batch of calls."""
+        self._limits = limits.at_most(MESSAGE_BYTES)
+        self._item_keys = item_keys
+        self._call = call
+        self.max_body_bytes = min(limits.body_bytes, BATCH_BYTES) if call is None else self._limits.event_bytes
+
+    def authorize(self, request: Request, access: AccessControl) -> str | None:
+        """By the write key, as the user name of basic authentication; or by a bearer token."""
+        return form.authorize_by_header(request, access)
+
+    def read(self, body: bytes, reception: Reception) -> RequestContent:
+        """Raises `HttpProblem`: 400 if the body is no JSON or has no `batch`, 413 if it has too many events."""
+        if self._call is not None:
+            payloads = [bytes(decode_json(_call, body, CALL_REMEDY))]
+            return SegmentReader(self._item_keys, self._limits, reception.received_ms).read(payloads, self._call)
+        batch = decode_json(_batch, body, BATCH_REMEDY)
+        reader = SegmentReader(self._item_keys, self._limits, reception.received_ms, batch.sent_at)
+        return reader.read([bytes(raw) for raw in batch.batch])
+
+    def answer(self, content: RequestContent) -> Response:
+        """200, and what became of each call."""
+        answer = {
+            "success": True,
+            "taken": len(content.events),
+            "identities": len(content.identities),
+            "refused": content.refused,
+            "ignored": content.ignored,
+        }
+        return Response(msgspec.json.encode(answer), media_type=JSON)
