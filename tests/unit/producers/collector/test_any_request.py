@@ -189,7 +189,7 @@ def test_no_request_is_a_defect_and_nothing_invalid_is_published(caplog: pytest.
             world.publisher.identities.clear()
             statuses[answer.status_code] = statuses.get(answer.status_code, 0) + 1
 
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.WARNING):
         world.run(work)
     assert not [record for record in caplog.records if record.exc_info or record.levelno >= logging.ERROR]
     assert (world.admission.requests, world.admission.bytes) == (0, 0)
