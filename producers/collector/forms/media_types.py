@@ -12,8 +12,11 @@ NDJSON = ("application/x-ndjson", "application/ndjson")
 
 
 def require_media_type(content_type: str | None, accepted: Sequence[str]) -> str:
-    """The media type of a body, without parameters: one of `accepted`. Raises `HttpProblem` (415)."""
-    media_type = (content_type or accepted[0]).partition(";")[0].strip().lower()
+    """The media type of a body, without parameters: one of `accepted`. Raises `HttpProblem` (415).
+
+    A body without one is refused too: pages of any site may send it, for browsers ask nobody before (no preflight).
+    """
+    media_type = (content_type or "").partition(";")[0].strip().lower()
     if media_type in accepted:
         return media_type
     raise HttpProblem(

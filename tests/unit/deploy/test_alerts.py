@@ -23,6 +23,7 @@ from anabranch.metrics import (
     ReshareMetrics,
     release_info,
 )
+from consumers.api.metrics import ApiMetrics
 from consumers.neighbours.metrics import NeighboursMetrics
 from producers.collector.metrics import CollectorMetrics
 from tests.support.promtool import PromtoolMissing, find_promtool
@@ -31,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "deploy"
 JOBS: dict[str, Callable[[CollectorRegistry], ProcessMetrics]] = {
     "collector": CollectorMetrics,
+    "server": lambda registry: ApiMetrics(registry, "events"),
     "ranker": RankerMetrics,
     "indexer": IndexerMetrics,
     "neighbours": NeighboursMetrics,
@@ -93,14 +95,16 @@ def _minutes(duration: str) -> float:
 # --- what a new installation exports ----------------------------------------------------------------------------------
 
 
-def test_a_new_installation_raises_no_alert_but_that_no_ranker_is_ready(promtool: Path, tmp_path: Path) -> None:
+def test_a_new_installation_raises_no_alert_but_that_nothing_ranks_and_answers(
+    promtool: Path, tmp_path: Path
+) -> None:
     """With the very series that the processes export at their start, which do not change for a day."""
     series = [
         {"series": f'{{__name__="{sample}",{_matchers(labels)}}}', "values": f"{value:g}x200"}
         for job, metrics in JOBS.items()
         for sample, labels, value in _exported_at_start(job, metrics)
     ]
-    silent = [name for name in NAMES if name not in ("NoRankerReady", "NotReady")]
+    silent = [name for name in NAMES if name not in ("NoRankerReady", "NoServerReady", "NotReady")]
     asked = [
         {"alertname": name, "eval_time": f"{minutes}m", "exp_alerts": []} for name in silent for minutes in (1, 20, 180)
     ]

@@ -27,7 +27,7 @@ from anabranch.settings_loader import load as load_settings
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 COMPOSE_SCHEMA = Path(__file__).with_name("compose-spec.json")
 """From the Compose Specification, github.com/compose-spec/compose-spec at 170098b, Apache-2.0."""
-OURS = ("topics", "collector", "api-keys", "indexer", "neighbours", "ranker-1", "ranker-2", "reshare")
+OURS = ("topics", "collector", "server", "api-keys", "indexer", "neighbours", "ranker-1", "ranker-2", "reshare")
 
 
 def load(name: str) -> Any:
@@ -65,6 +65,7 @@ def test_compose_starts_every_part_of_the_loop() -> None:
     assert [services[name]["command"][0] for name in OURS] == [
         "topics",
         "collect",
+        "serve",
         "keys",
         "index",
         "neighbours",
@@ -109,7 +110,7 @@ def test_only_the_re_sharing_job_writes_releases() -> None:
     mounts = {name: volume for name in OURS for volume in services[name].get("volumes", ()) if "/releases" in volume}
 
     assert mounts.pop("reshare") == "releases:/releases"
-    assert mounts == dict.fromkeys(("indexer", "neighbours", "ranker-1", "ranker-2"), "releases:/releases:ro")
+    assert mounts == dict.fromkeys(("server", "indexer", "neighbours", "ranker-1", "ranker-2"), "releases:/releases:ro")
 
 
 def test_the_collector_reads_the_file_of_keys_that_the_service_for_keys_writes() -> None:

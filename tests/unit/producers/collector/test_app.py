@@ -18,6 +18,8 @@ from anabranch.http.key_file import KeyFile
 from producers.collector import request_handler
 from tests.support.collector_world import ORIGIN, World, assert_is_problem, until
 
+JSON = {"Content-Type": "application/json"}
+
 
 def event(number: int, **changes: Any) -> dict[str, Any]:
     return {"event_id": f"e{number}", "user_id": "u", "type": "view", "ts": 1, "item_id": "i"} | changes
@@ -138,6 +140,7 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
         ([event(0)], {"Content-Encoding": "gzip"}, 400),
         (gzip.compress(b" " * 2_001), {"Content-Encoding": "gzip"}, 413),
         ([event(0)], {"Content-Type": "text/plain"}, 415),
+        ([event(0)], {"Content-Type": ""}, 415),
     ],
 )
 def test_a_request_beyond_the_limits_is_refused_and_leaves_nothing_behind(
@@ -155,7 +158,7 @@ def test_a_body_without_a_length_is_bounded_too() -> None:
         while True:
             yield b" " * 100
 
-    assert_is_problem(World().request("POST", "/v1/events", content=endless()), 413)
+    assert_is_problem(World().request("POST", "/v1/events", content=endless(), headers=JSON), 413)
 
 
 def test_a_compressed_body_is_taken_and_counts_with_all_that_it_holds() -> None:
@@ -164,7 +167,8 @@ def test_a_compressed_body_is_taken_and_counts_with_all_that_it_holds() -> None:
     body = gzip.compress(json.dumps([event(0)]).encode() + b" " * 1_000)
 
     async def work(client: httpx2.AsyncClient) -> None:
-        request = asyncio.create_task(client.post("/v1/events", content=body, headers={"Content-Encoding": "gzip"}))
+        headers = JSON | {"Content-Encoding": "gzip"}
+        request = asyncio.create_task(client.post("/v1/events", content=body, headers=headers))
         await until(lambda: world.publisher.waiting == 1)
         assert world.admission.bytes > 1_000
         world.publisher.acknowledge()
