@@ -19,6 +19,7 @@ from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
 from consumers.api.metrics import ApiMetrics
 from consumers.api.query_queue import QueryQueue, resolve
 from consumers.replica.replica import Replica
+from consumers.runtime.compute_threads import switch_threads_often, use_one_thread_per_call
 
 MAX_BATCH = 64
 """Queries that are answered at once: they share the calls of the models."""
@@ -47,6 +48,7 @@ class ApiServer:
 
     def run(self, stop: threading.Event) -> None:
         """Answer requests until `stop` is set. Raises what ended the replica."""
+        switch_threads_often()
         thread = threading.Thread(target=self._follow, args=(stop,), name="replica")
         self._replica.start()
         thread.start()
@@ -62,6 +64,7 @@ class ApiServer:
             raise self._failure
 
     def _follow(self, stop: threading.Event) -> None:
+        use_one_thread_per_call()
         try:
             while not stop.is_set():
                 self._wake.clear()

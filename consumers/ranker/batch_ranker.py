@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from anabranch.metrics import RankerMetrics, Stopwatch
 from anabranch.ranking.event_batch import EventBatch
@@ -18,6 +17,7 @@ from anabranch.settings import Settings
 from consumers.ranker.checkpoint import FirstEvent, OffsetRange
 from consumers.ranker.pending_transaction import BatchUndo
 from consumers.releases.serving_model import ServingModel
+from consumers.runtime.compute_threads import use_one_thread_per_call
 from consumers.runtime.decoding import DecodedEvent
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.state_store import StateStore
@@ -85,11 +85,6 @@ class BatchRanker:
             user_ids.setdefault(event.partition, []).append(event.event.user_id)
         for partition, ids in user_ids.items():
             self._changelog.load_evicted(ids, partition)
-
-
-def use_one_thread_per_call() -> None:
-    """FAISS and NumPy would spread each call over all cores; parts of a batch are ranked in parallel instead."""
-    threadpool_limits(1)
 
 
 def offset_ranges(

@@ -8,7 +8,6 @@ The loop is `Ranker.run_once`, and `Ranker._process` is the walk of one batch:
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from consumers.ranker.readiness import waits_for
 from consumers.ranker.recovery import RecoveryManager
 from consumers.releases.release_source import ReleaseSource
 from consumers.releases.updates import SwapRelease
+from consumers.runtime.compute_threads import switch_threads_often
 from consumers.runtime.decoding import decode_events
 from consumers.runtime.pacing import BatchLimit
 from consumers.user_states.changelog import Changelog
@@ -43,9 +43,6 @@ from consumers.user_states.state_store import StateStore
 
 log = logging.getLogger(__name__)
 
-THREAD_SWITCH_S = 0.0005
-"""How long a thread may keep the GIL from the others: the publishing thread would keep those that rank, which need it
-for a moment between two long calls, from both cores."""
 FINAL_CHECKPOINT_S = 2.0
 """How long a process that was told to stop saves states, so that its successor has fewer events to replay."""
 BUSY_WAIT_MS = 50
@@ -96,7 +93,7 @@ class Ranker:
         Raises `TopicsDiffer` when partitions were added to `events`, unless it drains. Raises what ended the release
         watcher, and `Fenced`, `BrokerFailed`, `BrokerRefused`, `BrokerUnavailable`.
         """
-        sys.setswitchinterval(THREAD_SWITCH_S)
+        switch_threads_often()
         self._watcher.start()
         try:
             while not stop.is_set() and not (drain and self.is_drained):

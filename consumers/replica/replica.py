@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import LogTruncationError, OffsetOutOfRangeError, RetriableError
@@ -222,7 +223,8 @@ class Replica:
         newest = [event for event in events if event.offset >= epoch]
         for of_epoch, live in ((earlier, None), (newest, self.model.live)):
             if of_epoch:
-                replay_events(self.store, self.changelog, number, of_epoch, live)
+                slots, _ = replay_events(self.store, self.changelog, number, of_epoch, live)
+                self.model.observe_users(np.unique(slots))
         partition.next_event = records[-1].offset + 1
         partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
         self._metrics.applied.inc(len(events))

@@ -95,9 +95,7 @@ def _minutes(duration: str) -> float:
 # --- what a new installation exports ----------------------------------------------------------------------------------
 
 
-def test_a_new_installation_raises_no_alert_but_that_nothing_ranks_and_answers(
-    promtool: Path, tmp_path: Path
-) -> None:
+def test_a_new_installation_raises_no_alert_but_that_nothing_ranks_and_answers(promtool: Path, tmp_path: Path) -> None:
     """With the very series that the processes export at their start, which do not change for a day."""
     series = [
         {"series": f'{{__name__="{sample}",{_matchers(labels)}}}', "values": f"{value:g}x200"}
