@@ -28,7 +28,7 @@ def create_app(endpoints: Endpoints, status: LoopStatus, origins: Sequence[str])
     )
     app = Starlette(
         routes=[*endpoints.routes(), *probes(status)],
-        middleware=[cors],
+        middleware=[cors] if origins else [],  # each costs every request some time
         exception_handlers=dict(exception_handlers()),
     )
     app.router.redirect_slashes = False

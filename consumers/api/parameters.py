@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, TypeVar
 
@@ -81,7 +82,7 @@ class RankBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def from_query_string(pairs: Iterable[tuple[str, str]], kind: type[Parameters]) -> Parameters:
     """The parameters of a query string. Raises `HttpProblem` (400), which names the parameter."""
-    repeated = {field.name for field in msgspec.structs.fields(kind) if field.default == ()}
+    repeated = _repeated_names(kind)
     values: dict[str, str | list[str]] = {}
     for name, value in pairs:
         if name in repeated:
@@ -94,6 +95,12 @@ def from_query_string(pairs: Iterable[tuple[str, str]], kind: type[Parameters]) 
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(str(error), "the parameters", kind) from error
+
+
+@cache
+def _repeated_names(kind: type[Struct]) -> frozenset[str]:
+    """The parameters that may be repeated. Looking at the types of all fields takes as long as an answer."""
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if field.default == ())
 
 
 def from_body(body: bytes, kind: type[Parameters]) -> Parameters:
