@@ -39,14 +39,14 @@ def test_a_body_that_grows_beyond_the_limit_is_too_large_however_small_it_arrive
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{}",
-        gzip.compress(b"{}")[:-1],
-        gzip.compress(b"{}") + b"x",
-        gzip.compress(b"{}") * 2,
-        gzip.compress(os.urandom(50))[:30],
-        gzip.compress(b"{}")[:-8] + bytes(8),
-        zlib.compress(b"{}"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{}", id="not compressed"),
+        pytest.param(gzip.compress(b"{}")[:-1], id="without its last byte"),
+        pytest.param(gzip.compress(b"{}") + b"x", id="with another byte"),
+        pytest.param(gzip.compress(b"{}") * 2, id="two members"),
+        pytest.param(gzip.compress(os.urandom(50))[:30], id="cut in its content"),
+        pytest.param(gzip.compress(b"{}")[:-8] + bytes(8), id="with another checksum"),
+        pytest.param(zlib.compress(b"{}"), id="zlib"),
     ],
 )
 def test_what_is_no_gzip_of_one_member_is_a_problem_of_the_client(body: bytes) -> None:

@@ -138,7 +138,7 @@ def test_beyond_the_limit_a_request_is_refused_at_once_and_the_others_are_taken(
         (b"[" * 1_999, {}, 400),
         ([event(0)], {"Content-Encoding": "br"}, 415),
         ([event(0)], {"Content-Encoding": "gzip"}, 400),
-        (gzip.compress(b" " * 2_001), {"Content-Encoding": "gzip"}, 413),
+        pytest.param(gzip.compress(b" " * 2_001), {"Content-Encoding": "gzip"}, 413, id="too large decompressed"),
         ([event(0)], {"Content-Type": "text/plain"}, 415),
         ([event(0)], {"Content-Type": ""}, 415),
     ],
