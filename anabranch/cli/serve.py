@@ -34,7 +34,7 @@ def command(
     from anabranch.service import configure_logging, run_service
     from anabranch.shutdown import stop_on_signals
     from consumers.api.metrics import ApiMetrics
-    from consumers.api.server import ApiServer
+    from consumers.api.server import RECORD_TIMEOUT_S, ApiServer
     from consumers.releases.release_watcher import ReleaseWatcher
     from consumers.replica.log_source import KafkaLogSource
     from consumers.replica.replica import Replica, ReplicaClients
@@ -47,6 +47,6 @@ def command(
     registry, wake = CollectorRegistry(), threading.Event()
     metrics, store = ApiMetrics(registry, Topics(settings).events), StateStore.new(settings)
     watcher = ReleaseWatcher(settings, store.items, metrics, partial(clients.follower, settings))
-    connections = ReplicaClients(KafkaLogSource(settings, wake.set), KafkaLogReader(settings))
+    connections = ReplicaClients(KafkaLogSource(settings, wake.set), KafkaLogReader(settings, RECORD_TIMEOUT_S))
     replica = Replica(settings, store, connections, watcher, metrics)
     run_service(settings, registry, metrics.loop, stop, ApiServer(settings, replica, metrics, wake).run)

@@ -46,7 +46,7 @@ class LogReader(Protocol):
         """A reader for long ranges, to be closed by the caller. Raises `BrokerUnavailable`."""
 
     def first_record_from(self, partition: TopicPartition, offset: int) -> ConsumerRecord | None:
-        """The first committed record at `offset` or behind it; None if none arrives within `RECORD_TIMEOUT_S`."""
+        """The first committed record at `offset` or behind it; None if none arrives in time."""
 
     def bounds(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, LogBounds]:
         """The ends of partitions, records of open transactions included."""
@@ -99,8 +99,10 @@ class KafkaPartitionReader:
 class KafkaLogReader:
     """The `LogReader` of a real cluster."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, record_timeout_s: float = RECORD_TIMEOUT_S) -> None:
+        """`record_timeout_s`: how long `first_record_from` waits."""
         self._settings = settings
+        self._record_timeout_s = record_timeout_s
         self._record_consumer: KafkaConsumer | None = None
 
     def partition_reader(self) -> PartitionReader:
@@ -116,7 +118,7 @@ class KafkaLogReader:
         consumer = self._record_consumer
         consumer.assign([partition])
         consumer.seek(partition, offset)
-        deadline = time.monotonic() + RECORD_TIMEOUT_S
+        deadline = time.monotonic() + self._record_timeout_s
         while time.monotonic() < deadline:
             for record in consumer.poll(timeout_ms=100, max_records=1).get(partition, ()):
                 return record

@@ -54,11 +54,15 @@ class RulesInForce:
     """[k] further items that are candidates of every query."""
 
     @cached_property
+    def pinned_items(self) -> Rows:
+        """[m] the items that are pinned on any placement"""
+        items: Rows = np.unique(np.concatenate([NO_PINS.item, *(pins.item for pins in self.pins.values())]))
+        return items
+
+    @cached_property
     def proposed_items(self) -> Rows:
         """[m] the items that are pinned on any placement, and those that are proposed beyond them"""
-        pinned = (pins.item for pins in self.pins.values())
-        items: Rows = np.unique(np.concatenate([NO_PINS.item, self.proposed, *pinned]))
-        return items
+        return np.union1d(self.pinned_items, self.proposed).astype(np.int32)
 
 
 NO_RULES = RulesInForce()

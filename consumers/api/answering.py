@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
+from kafka.errors import RetriableError
+
 from anabranch.errors import BrokerUnavailable
 from anabranch.http.problems import HttpProblem, unavailable
 from anabranch.settings import Settings
@@ -22,9 +24,13 @@ from consumers.api.queries import (
 from consumers.api.recommender import Recommender
 from consumers.api.users import Users
 from consumers.replica.replica import Replica
+from consumers.user_states.changelog import StateMissing
 
 RETRY_AFTER_S = 5
 log = logging.getLogger(__name__)
+
+UNAVAILABLE = (BrokerUnavailable, RetriableError, StateMissing)
+"""Why the state of an evicted user may not be read back now."""
 
 Outcome = Answer | HttpProblem
 
@@ -58,6 +64,8 @@ class Answering:
         now_ms = int(self._wall() * 1000)
         try:
             return self._recommender.slates(queries, now_ms)
+        except UNAVAILABLE as error:  # for each alone it would take as long again
+            return [_unavailable(error)] * len(queries)
         except Exception:
             return [
                 _outcome(lambda query=query: self._recommender.slates([query], now_ms)[0])  # type: ignore[misc]
@@ -86,8 +94,12 @@ def _outcome(answer: Callable[[], Answer]) -> Outcome:
         return answer()
     except HttpProblem as problem:
         return problem
-    except BrokerUnavailable as error:
-        return unavailable(f"the broker cannot be reached: {error}", RETRY_AFTER_S)
+    except UNAVAILABLE as error:
+        return _unavailable(error)
     except Exception:
         log.exception("a query failed")
         return HttpProblem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; its log says why")
+
+
+def _unavailable(error: Exception) -> HttpProblem:
+    return unavailable(f"a user's state cannot be read back now: {error}", RETRY_AFTER_S)

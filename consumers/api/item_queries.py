@@ -7,7 +7,7 @@ from http import HTTPStatus
 import numpy as np
 
 from anabranch.http.problems import HttpProblem
-from anabranch.ranking.pipeline.restriction import best_rows, popular_rows
+from anabranch.ranking.pipeline.restriction import nearest_rows, popular_rows
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,
@@ -15,6 +15,7 @@ from anabranch.ranking.retrieval.candidate_columns import (
     BY_NEWNESS,
     BY_OWN_EVENTS,
     BY_POPULARITY,
+    BY_REQUEST,
     BY_RULES,
 )
 from anabranch.ranking.retrieval.item_attributes import with_attributes
@@ -35,10 +36,11 @@ from consumers.releases.serving_model import ServingModel
 SOURCES: tuple[tuple[int, Source], ...] = (
     (BY_OWN_EVENTS, "own_events"),
     (BY_CO_VISITS, "co_visits"),
-    (BY_INDEX, "index"),
     (BY_POPULARITY, "popularity"),
+    (BY_INDEX, "index"),
     (BY_NEWNESS, "new"),
     (BY_RULES, "rules"),
+    (BY_REQUEST, "request"),
 )
 """Bits of candidates and their names. An item of several is named by the first: the one that tells most."""
 
@@ -75,9 +77,9 @@ class ItemQueries:
         if row < len(allowed):
             allowed[row] = False
         rows = np.flatnonzero(allowed).astype(np.int32)
-        scores = live.index.columns.vectors[rows] @ live.index.columns.vectors[row]
-        best = best_rows(rows, scores, query.limit)
-        return self._answer(best, live.index.columns.vectors[best] @ live.index.columns.vectors[row], "index")
+        vector = live.index.columns.vectors[row]
+        best = nearest_rows(live.index, vector, rows, query.limit)
+        return self._answer(best, live.index.columns.vectors[best] @ vector, "index")
 
     def bought_together(self, query: BoughtTogetherQuery) -> ItemsAnswer:
         """The items of the most co-visits with an item, each with its share of them. None if nothing is known yet.
@@ -95,7 +97,7 @@ class ItemQueries:
     def trending(self, query: TrendingQuery) -> ItemsAnswer:
         """The items of the most events, newer ones counted more; each with its share of all events."""
         rows = np.flatnonzero(self._servable(query.conditions)).astype(np.int32)
-        best = popular_rows(self._model.co_visits, rows, query.limit)
+        best = popular_rows(self._live.index, self._model.co_visits, rows, query.limit)
         return self._answer(best, np.exp(self._model.co_visits.columns.log_popularity[best]), "popularity")
 
     @property

@@ -22,7 +22,7 @@ Limit = Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
 Offset = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
 Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...], Meta(max_length=50)]
 NamedItems = Annotated[tuple[Identifier, ...], Meta(max_length=MAX_NAMED_ITEMS)]
-Source = Literal["own_events", "co_visits", "rules", "index", "popularity", "new"]
+Source = Literal["own_events", "co_visits", "popularity", "index", "new", "rules", "request"]
 
 
 class ItemConditions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,8 +53,10 @@ class RecentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     item_id: Identifier | None = None
     query: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
     rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    session_id: Identifier | None = None
+    """None: it belongs to the session of the user's newest event, unless that was half an hour ago."""
     ts: Milliseconds | None = None
-    """None: now."""
+    """None: now. A time that is yet to come counts as now."""
 
     def __post_init__(self) -> None:
         self.as_event("checked", now_ms=0)
@@ -68,6 +70,7 @@ class RecentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             item_id=self.item_id,
             query=self.query,
             rating=self.rating,
+            session_id=self.session_id,
             ts=now_ms if self.ts is None else self.ts,
         )
 
@@ -140,7 +143,7 @@ class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What proposed it: the first that holds, in the order of `Source`."""
 
 
-class ItemsAnswer(Struct, frozen=True, kw_only=True):
+class ItemsAnswer(Struct, frozen=True):
     """Items, best first."""
 
     items: list[AnsweredItem]

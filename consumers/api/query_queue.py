@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from anabranch.http.problems import HttpProblem, unavailable
@@ -33,12 +34,15 @@ class QueryQueue:
     async def ask(self, query: Query) -> Answer:
         """The answer. Raises `HttpProblem`: what the query met, or 503 if there is no answer in time."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append(WaitingQuery(query, future))
+        waiting = WaitingQuery(query, future)
+        self._waiting.append(waiting)
         self._wake()
         try:
             async with asyncio.timeout(ANSWERED_WITHIN_S):
                 return await future
         except TimeoutError as error:
+            with suppress(ValueError):  # it was taken
+                self._waiting.remove(waiting)
             raise unavailable(
                 f"there was no answer within {ANSWERED_WITHIN_S:g} s: send the same request again later", RETRY_AFTER_S
             ) from error

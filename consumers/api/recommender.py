@@ -19,7 +19,7 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from consumers.api.item_queries import answered_item, meeting
-from consumers.api.queries import AnsweredItem, ItemsAnswer, RankQuery, SlateQuery
+from consumers.api.queries import MAX_ITEMS, AnsweredItem, ItemsAnswer, RankQuery, SlateQuery
 from consumers.api.users import Users
 from consumers.releases.serving_model import ServingModel
 
@@ -28,10 +28,20 @@ NAMED_ITEMS = Placement(name="named_items")
 
 
 @dataclass(frozen=True)
-class _User:
+class User:
+    """Whom a query is about."""
+
     state: UserSnapshots
-    """Of one user."""
+    """Of this user, and perhaps of others."""
+    row: int
+    """Which of them."""
     is_known: bool
+    """Whether there are events of the user, on the log or in the query."""
+
+    @property
+    def as_of(self) -> int | None:
+        """When the user last did something; None: never."""
+        return int(self.state.now[self.row]) if self.is_known and self.state.now[self.row] > 0 else None
 
 
 class Recommender:
@@ -69,12 +79,12 @@ class Recommender:
         others = {n: self._user(query, now_ms) for n, query in queries.items() if n not in plain}
         parts = [user.state for user in others.values()]
         if plain:
-            parts.append(self._users.snapshots(self._live, list(plain.values()), now_ms))
+            parts.append(self._users.snapshots(self._live, list(plain.values())))
         states, policy = UserSnapshots.concatenate(parts), self._model.policy
         layout = self._layout._replace(slate=length)
-        slates = requested_slates(self._live, self._model.co_visits, states, policy, layout)
+        slates = requested_slates(self._live, self._model.co_visits, _dated(states, now_ms), policy, layout)
         return {
-            n: self._answer(queries[n], _as_of(states, row, n in plain or others[n].is_known), slates, row)
+            n: self._answer(queries[n], User(states, row, n in plain or others[n].is_known), slates)
             for row, n in enumerate([*others, *plain])
         }
 
@@ -85,8 +95,9 @@ class Recommender:
         k = max(policy.retrieval_k, length)
         proposed = allowed_candidates(live.index, co_visits, user.state.vector[0], allowed, k)
         layout = self._layout._replace(slate=length)
-        slates = requested_slates(live, co_visits, user.state, restrict(policy, allowed, proposed), layout)
-        return self._answer(query, _as_of(user.state, 0, user.is_known), slates, 0)
+        restricted = restrict(policy, allowed, proposed)
+        slates = requested_slates(live, co_visits, _dated(user.state, now_ms), restricted, layout)
+        return self._answer(query, user, slates)
 
     def rank(self, query: RankQuery, now_ms: int) -> ItemsAnswer:
         """The items that a query names, in the user's order; those that cannot be ranked come last, without a score."""
@@ -104,36 +115,36 @@ class Recommender:
         )
         layout = self._layout._replace(slate=max(len(rankable), 1))
         co_visits = self._model.co_visits
-        slates = requested_slates(live, co_visits, user.state, restrict(policy, allowed, rankable), layout)
+        restricted = restrict(policy, allowed, rankable)
+        slates = requested_slates(live, co_visits, _dated(user.state, now_ms), restricted, layout)
         ranked = self._ranked_items(slates, 0, 0)
         names = {item.item_id for item in ranked}
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
-        as_of = _as_of(user.state, 0, user.is_known)
-        return ItemsAnswer(items=[*ranked, *others], release=live.manifest.id, is_known=user.is_known, as_of=as_of)
+        return ItemsAnswer([*ranked, *others], live.manifest.id, user.is_known, user.as_of)
 
     @property
     def _live(self) -> ServableRelease:
         assert self._model.live is not None, "nothing is answered before a release is live"
         return self._model.live
 
-    def _user(self, query: SlateQuery | RankQuery, now_ms: int) -> _User:
+    def _user(self, query: SlateQuery | RankQuery, now_ms: int) -> User:
         """Whom a query is about, with the events that only it knows."""
         slot = None if query.user_id is None else self._users.slot(query.user_id)
         if query.events:
-            return _User(self._users.after_events(self._live, slot, query.events, now_ms), True)
+            return User(self._users.after_events(self._live, slot, query.events, now_ms), 0, True)
         if slot is None:
-            return _User(self._users.blank(self._live, now_ms), False)
-        return _User(self._users.snapshots(self._live, [slot], now_ms), True)
+            return User(self._users.blank(self._live), 0, False)
+        return User(self._users.snapshots(self._live, [slot]), 0, True)
 
     def _length(self, query: SlateQuery) -> int:
-        """Of the slate that has the answer: the stream's, if that suffices, so that it is the same slate."""
-        return max(self._layout.slate, query.offset + query.limit)
+        """Of the slate that has the answer: the stream's, if that suffices, so that it is the same slate. All longer
+        ones have the same length, so that pages fit together: what a placement shows may depend on its length."""
+        return self._layout.slate if query.offset + query.limit <= self._layout.slate else MAX_ITEMS
 
-    def _answer(self, query: SlateQuery, as_of: int | None, slates: RequestedSlates, row: int) -> ItemsAnswer:
-        items = self._ranked_items(slates, row, self._placements.index(query.placement))
-        wanted = items[query.offset : query.offset + query.limit]
-        release = self._live.manifest.id
-        return ItemsAnswer(items=wanted, release=release, is_known=as_of is not None, as_of=as_of)
+    def _answer(self, query: SlateQuery, user: User, slates: RequestedSlates) -> ItemsAnswer:
+        items = self._ranked_items(slates, user.row, self._placements.index(query.placement))
+        selected = items[query.offset : query.offset + query.limit]
+        return ItemsAnswer(selected, self._live.manifest.id, user.is_known, user.as_of)
 
     def _ranked_items(self, slates: RequestedSlates, row: int, placement: int) -> list[AnsweredItem]:
         items: Rows = slates.items[row, placement]
@@ -142,6 +153,6 @@ class Recommender:
         return [answered_item(self._items.id(item), score, source) for item, score, source in columns if item >= 0]
 
 
-def _as_of(states: UserSnapshots, row: int, is_known: bool) -> int | None:
-    """When the newest event of a user happened; None for one of whom there is no event."""
-    return int(states.now[row]) if is_known else None
+def _dated(states: UserSnapshots, now_ms: int) -> UserSnapshots:
+    """The states; those of users who have done nothing yet are as of now."""
+    return states._replace(now=np.where(states.now > 0, states.now, now_ms))

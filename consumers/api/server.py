@@ -26,6 +26,8 @@ MAX_BATCH = 64
 IDLE_S = 0.05
 """How long the thread sleeps if nothing wakes it: releases and vectors do not."""
 GRACE_S = 10
+RECORD_TIMEOUT_S = 5.0
+"""How long the state of an evicted user may take to be read back: meanwhile nothing is answered."""
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from anabranch.ranking.event_batch import EventBatch
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.user_update import current_snapshots, update_user_states
 from anabranch.ranking.types import Slots
+from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.store import ring_indices
 from consumers.api.queries import NOBODY, KnownEvent, RecentEvent, UserAnswer
@@ -41,13 +42,15 @@ class Users:
                 return slot
         return None
 
-    def snapshots(self, live: ServableRelease, slots: Sequence[int], now_ms: int) -> UserSnapshots:
+    def snapshots(self, live: ServableRelease, slots: Sequence[int]) -> UserSnapshots:
         """The users in these slots [n] as their newest events left them."""
-        return _with_time(current_snapshots(live, self._store.users, np.array(slots, np.int64)), now_ms)
+        asked = np.array(slots, np.int64)
+        self._store.users.touch(asked)  # who is asked for is not idle
+        return current_snapshots(live, self._store.users, asked)
 
-    def blank(self, live: ServableRelease, now_ms: int) -> UserSnapshots:
+    def blank(self, live: ServableRelease) -> UserSnapshots:
         """A user without events."""
-        return _with_time(UserSnapshots.empty(1, live.index.dims, self._store.users.layout), now_ms)
+        return UserSnapshots.empty(1, live.index.dims, self._store.users.layout)
 
     def after_events(
         self, live: ServableRelease, slot: int | None, events: Sequence[RecentEvent], now_ms: int
@@ -67,9 +70,13 @@ class Users:
     def _apply(self, live: ServableRelease, slots: Slots, events: Sequence[RecentEvent], now_ms: int) -> UserSnapshots:
         users = self._store.users
         complete = [event.as_event(f"request {number}", now_ms) for number, event in enumerate(events)]
-        batch = EventBatch.from_events(complete, np.repeat(slots, len(events)), self._store.items)
+        of_user, appended_ms = np.repeat(slots, len(events)), [now_ms] * len(events)
+        batch = EventBatch.from_events(complete, of_user, self._store.items, appended_ms)
+        goes_on = now_ms - users.columns.last_ts[slots[0]] <= SESSION_GAP_MS
+        sessions = batch.columns.sessions
+        sessions[(sessions == 0) & goes_on] = users.columns.session[slots[0]]
         update = update_user_states(live, users, batch, latest=True)
-        return _with_time(update.snapshots if len(update.ranked) else current_snapshots(live, users, slots), now_ms)
+        return update.snapshots if len(update.ranked) else current_snapshots(live, users, slots)
 
     def describe(self, user_id: str) -> UserAnswer:
         """What is known of a user."""
@@ -98,8 +105,3 @@ class Users:
             disliked=[items.label(item) for item in disliked[disliked >= 0].tolist()],
             last_event_ts=int(columns.last_ts[0]) if columns.last_ts[0] >= 0 else None,
         )
-
-
-def _with_time(states: UserSnapshots, now_ms: int) -> UserSnapshots:
-    """The states; those of users who have done nothing yet are as of now."""
-    return states._replace(now=np.where(states.now > 0, states.now, now_ms))

@@ -63,7 +63,8 @@ class KafkaLogSource:
 
     def end_offsets(self) -> dict[TopicPartition, int]:
         """See `LogSource`."""
-        return {} if self._fetching is None else dict(self._fetching.ends)
+        fetching = self._fetching  # any thread may ask, while another ends the fetching
+        return {} if fetching is None else dict(fetching.ends)
 
     def close(self) -> None:
         """See `LogSource`."""

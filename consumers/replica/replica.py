@@ -23,11 +23,11 @@ from consumers.releases.serving_model import ServingModel
 from consumers.releases.updates import SwapRelease
 from consumers.replica.log_source import LogSource
 from consumers.replica.metrics import ReplicaMetrics
-from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore
+from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore, StatesOfAnotherLog
 from consumers.runtime.clock import Clock
 from consumers.runtime.decoding import decode_events
 from consumers.runtime.pacing import Backoff
-from consumers.user_states.changelog import Changelog
+from consumers.user_states.changelog import Changelog, StateMissing, decode_marker
 from consumers.user_states.event_replay import replay_events
 from consumers.user_states.state_gauges import StateGauges
 from consumers.user_states.state_store import StateStore
@@ -35,8 +35,15 @@ from consumers.user_states.state_store import StateStore
 FOLD_RECORDS = 64
 """Records applied at a time: requests wait for no more than these."""
 GAUGE_INTERVAL_S = 1.0
-RESTORE_AGAIN = (RetriableError, BrokerUnavailable, OffsetOutOfRangeError, LogTruncationError)
-"""The broker is away, or a log no longer has what is to be read next."""
+RESTORE_AGAIN = (
+    RetriableError,
+    BrokerUnavailable,
+    OffsetOutOfRangeError,
+    LogTruncationError,
+    StateMissing,
+    StatesOfAnotherLog,
+)
+"""The broker is away, or a log no longer has what is to be read next: it was trimmed, compacted or replaced."""
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +69,8 @@ class FollowedPartition:
     restored: RestoredPartition
     next_event: int
     """The first event that is not in user states."""
-    newest_append_ms: int = 0
-    """When the newest of the applied events was appended; 0: none was applied yet."""
+    newest_append_ms: int
+    """When the newest of the applied events was appended; before one was applied, when the partition was restored."""
 
 
 class Replica:
@@ -148,9 +155,7 @@ class Replica:
         """
         now_ms, lags = int(self._clients.clock.wall() * 1000), self.lags()
         behind = [partition for number, partition in list(self.partitions.items()) if lags.get(number)]
-        return max(
-            (now_ms - partition.newest_append_ms for partition in behind if partition.newest_append_ms), default=0
-        )
+        return max([0, *(now_ms - partition.newest_append_ms for partition in behind)])
 
     def close(self) -> None:
         """Close everything."""
@@ -178,14 +183,14 @@ class Replica:
             self._restoring = self._restore_all()
         if next(self._restoring, self) is self:
             self._restoring = None
-            self._backoff.succeeded()
         return True
 
     def _restore_all(self) -> Iterator[None]:
         for number in range(self._settings.partitions):
             steps: RestoreSteps = self._restore.steps(number)
             restored = yield from steps
-            self.partitions[number] = FollowedPartition(restored, restored.next_event)
+            now_ms = int(self._clients.clock.wall() * 1000)
+            self.partitions[number] = FollowedPartition(restored, restored.next_event, now_ms)
         positions: dict[TopicPartition, int] = {}
         for partition in self.partitions.values():
             restored = partition.restored
@@ -207,12 +212,14 @@ class Replica:
         by_log: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
         for record in records:
             by_log[TopicPartition(record.topic, record.partition)].append(record)
+        if records:
+            self._backoff.succeeded()
         for source, of_log in by_log.items():
             partition = self.partitions[source.partition]
             if source.topic == self._topics.events:
                 self._apply_events(partition, of_log)
             else:
-                self._apply_saved_states(source.partition, of_log)
+                self._apply_saved_states(partition.restored, of_log)
         return bool(records)
 
     def _apply_events(self, partition: FollowedPartition, records: Sequence[ConsumerRecord]) -> None:
@@ -224,11 +231,19 @@ class Replica:
         for of_epoch, live in ((earlier, None), (newest, self.model.live)):
             if of_epoch:
                 slots, _ = replay_events(self.store, self.changelog, number, of_epoch, live)
-                self.model.observe_users(np.unique(slots))
+                if live is not None and len(slots):
+                    self.model.observe_users(np.unique(slots))
         partition.next_event = records[-1].offset + 1
         partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
         self._metrics.applied.inc(len(events))
 
-    def _apply_saved_states(self, partition: int, records: Sequence[ConsumerRecord]) -> None:
-        """A saved state that has no more than the one in memory says that this may be evicted; others are loaded."""
-        self.changelog.follow(partition, [record for record in records if record.key != STATE_MARKER_KEY])
+    def _apply_saved_states(self, partition: RestoredPartition, records: Sequence[ConsumerRecord]) -> None:
+        """A saved state that has no more than the one in memory says that this may be evicted; others are loaded.
+
+        A marker may say that offsets mean other events from now on. Raises as `StateRestore.require_same_log` does.
+        """
+        for record in records:
+            if (record.key or STATE_MARKER_KEY) == STATE_MARKER_KEY:
+                self._restore.require_same_log(partition, decode_marker(record))
+            else:
+                self.changelog.follow(partition.states.partition, [record])

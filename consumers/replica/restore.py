@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from kafka import TopicPartition
 
+from anabranch.errors import AnabranchError
+from anabranch.kafka.log_bounds import HeldPosition, LogBounds, is_other_topic
 from anabranch.kafka.log_reader import LogReader
 from anabranch.kafka.topics import Topics
 from anabranch.messages import StateMarker
@@ -18,6 +20,10 @@ from consumers.user_states.state_markers import NO_MARKER, find_marker
 from consumers.user_states.state_owner import StateOwner
 
 log = logging.getLogger(__name__)
+
+
+class StatesOfAnotherLog(AnabranchError):
+    """The saved states count other events than those that `events` has: a ranker has to decide how to go on."""
 
 
 class RestoredPartition(NamedTuple):
@@ -52,7 +58,8 @@ class StateRestore:
     def steps(self, partition: int) -> RestoreSteps:
         """Load a partition. The end of `user-state` comes first: what is saved later is read when it is followed.
 
-        Raises `StatesOfOthers` if the states are not of the rankers that the settings describe.
+        Raises `StatesOfOthers` if the states are not of the rankers that the settings describe, and
+        `StatesOfAnotherLog`.
         """
         events = TopicPartition(self._topics.events, partition)
         states = TopicPartition(self._topics.user_state, partition)
@@ -66,10 +73,27 @@ class StateRestore:
             for records in reader.read(states, bounds[states].start, bounds[states].end):
                 self._changelog.load(partition, records)
                 yield
-        next_event = min(max(marker.offset, bounds[events].start), bounds[events].end)
+        _require_log_of(marker, events, bounds[events])
+        next_event = max(marker.offset, bounds[events].start)
         if next_event != marker.offset and saved is not None:
             log.warning(
-                "%s, partition %d has offsets %d to %d, and saved states go up to %d: they are followed from %d on",
-                *(events.topic, partition, bounds[events].start, bounds[events].end, marker.offset, next_event),
+                "%s, partition %d begins at offset %d, and saved states go up to %d: the events between are lost",
+                *(events.topic, partition, next_event, marker.offset),
             )
         return RestoredPartition(events, next_event, states, bounds[states].end, marker)
+
+    def require_same_log(self, partition: RestoredPartition, marker: StateMarker) -> None:
+        """Raises `StatesOfAnotherLog` if a newer marker of a followed partition says that offsets mean other events
+        since, and `StatesOfOthers` if its users are moved, or are others' now."""
+        self._owner.require(marker, partition.states)
+        if marker.rebases != partition.marker.rebases:
+            raise StatesOfAnotherLog(f"{partition.events.topic}, partition {partition.events.partition} was replaced")
+
+
+def _require_log_of(marker: StateMarker, events: TopicPartition, bounds: LogBounds) -> None:
+    """Raises `StatesOfAnotherLog` if the log cannot be the one that the marker's states were made of."""
+    where = f"{events.topic}, partition {events.partition}"
+    if is_other_topic(HeldPosition(marker.offset, marker.offset, marker.events_topic_id), bounds):
+        raise StatesOfAnotherLog(f"{where} is another topic than the one that saved states are about")
+    if marker.offset > bounds.end:
+        raise StatesOfAnotherLog(f"{where} ends at {bounds.end}, and saved states have events up to {marker.offset}")

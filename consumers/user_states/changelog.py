@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from anabranch import messages
 from anabranch.errors import AnabranchError, BrokerUnavailable
-from anabranch.kafka.log_reader import RECORD_TIMEOUT_S, LogReader
+from anabranch.kafka.log_reader import LogReader
 from anabranch.kafka.record_batches import UnreadableValue
 from anabranch.messages import (
     NEWEST_MARKER_FORMAT,
@@ -151,7 +151,7 @@ class Changelog:
         record = self._log_reader.first_record_from(source, user.offset)
         missing = f"{self._topic}, partition {partition} has no state of an evicted user at offset {user.offset}"
         if record is None:
-            raise BrokerUnavailable(f"{missing}: nothing came within {RECORD_TIMEOUT_S} s")
+            raise BrokerUnavailable(f"{missing}: nothing came in time")
         if record.offset != user.offset:  # compacted away, for a later record has its key, or had until it was too
             newest = self._newest_from(source, user, record.offset)
             if newest is not None and newest.value is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import msgspec
 import pytest
 
 from anabranch.http import key_file
@@ -95,9 +96,9 @@ def test_a_server_that_starts_later_has_what_was_saved_and_what_came_after(world
         world.await_rankings(20)
         assert ranker.terminate() == 0  # saves its states
     world.publish(purchases(4, first=20))
-    with Process(world.settings, "serve", *ANY_PORT) as server:
+    with Process(msgspec.structs.replace(world.settings, ready_max_lag=0), "serve", *ANY_PORT) as server:
         client = Client(server)
-        await_true(client.is_ready, "the server to be ready")
+        await_true(client.is_ready, "the server to be ready, with every event applied")
         answers = {user_id: client.slate(user_id) for user_id in published_slates(world)}
     with Process(world.settings, "rank"):
         world.await_rankings(24)

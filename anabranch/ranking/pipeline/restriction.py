@@ -33,21 +33,28 @@ def restrict(policy: Policy, allowed: Mask, proposed: Rows) -> Policy:
 def allowed_candidates(index: ItemIndex, co_visits: CoVisitRows, vector: Vectors, allowed: Mask, k: int) -> Rows:
     """The k allowed items [N] nearest to a user vector [d] by exact search, and the most popular ones."""
     rows = np.flatnonzero(allowed & index.columns.servable).astype(np.int32)
-    nearest = best_rows(rows, index.columns.vectors[rows] @ vector, k)
-    return np.union1d(nearest, popular_rows(co_visits, rows, POPULAR_TO_NEW_USERS)).astype(np.int32)
+    nearest = nearest_rows(index, vector, rows, k)
+    popular = popular_rows(index, co_visits, rows, POPULAR_TO_NEW_USERS)
+    return np.union1d(nearest, popular).astype(np.int32)
 
 
-def popular_rows(co_visits: CoVisitRows, rows: Rows, k: int) -> Rows:
+def nearest_rows(index: ItemIndex, vector: Vectors, rows: Rows, k: int) -> Rows:
+    """The k of some rows [n] whose vectors have the greatest inner product with a vector [d], best first."""
+    return _best_rows(index, rows, (index.columns.vectors @ vector)[rows], k)
+
+
+def popular_rows(index: ItemIndex, co_visits: CoVisitRows, rows: Rows, k: int) -> Rows:
     """The k most popular of some rows [n], best first; fewer if fewer have a popularity."""
     popularity = co_visits.columns.log_popularity
     rows = rows[rows < len(popularity)]
     rows = rows[popularity[rows] > UNPOPULAR]
-    return best_rows(rows, popularity[rows], k)
+    return _best_rows(index, rows, popularity[rows], k)
 
 
-def best_rows(rows: Rows, scores: Vectors, k: int) -> Rows:
-    """The k rows of the highest scores [n], best first; of equal ones, the one of the lower row."""
+def _best_rows(index: ItemIndex, rows: Rows, scores: Vectors, k: int) -> Rows:
+    """The k rows of the highest scores [n], best first; of equal ones, those whose ids have the smaller hashes, so that
+    every process chooses the same ones."""
     if k < len(rows):
         least = np.partition(scores, -k)[-k] if k else np.inf
         rows, scores = rows[scores >= least], scores[scores >= least]
-    return rows[np.lexsort((rows, -scores))][:k]
+    return rows[np.lexsort((index.columns.hashes[rows], -scores))][:k]

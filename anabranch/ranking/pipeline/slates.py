@@ -19,10 +19,11 @@ from anabranch.ranking.pipeline.rotation import Impressions, impressions_of
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.varied_candidates import Variety, varied_top_k_per_query
 from anabranch.ranking.policy import Policy
-from anabranch.ranking.retrieval.candidate_columns import BY_NEWNESS, Candidates
+from anabranch.ranking.retrieval.candidate_columns import BY_NEWNESS, BY_REQUEST, BY_RULES, Candidates
 from anabranch.ranking.retrieval.candidates import propose
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemColumns
+from anabranch.ranking.rules_in_force import RulesInForce
 from anabranch.ranking.types import Counts, Floats, Mask, Positions, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
@@ -114,12 +115,21 @@ def requested_slates(
     scored = ScoredCandidates.by_features(live, queries, candidates, features)
     first, _ = _first_slates(scored, queries, policy, layout.slate)
     placed = [first, *_further_placements(scored, first, policy, layout.slate)]
-    proposed_by = np.append(candidates.proposed_by, np.uint8(0))  # the last one is that of candidate -1
+    proposed_by = np.append(_sources(candidates, policy.rules), np.uint8(0))  # the last one is that of candidate -1
     return RequestedSlates(
         items=np.stack([of_placement.items for of_placement in placed], axis=1),
         scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
         proposed_by=np.stack([proposed_by[of_placement.candidate] for of_placement in placed], axis=1),
     )
+
+
+def _sources(candidates: Candidates, rules: RulesInForce) -> NDArray[np.uint8]:
+    """[N] what proposed each candidate: `propose` takes what a request asks for as it takes pinned items."""
+    if not len(rules.proposed):
+        return candidates.proposed_by
+    of_request = (candidates.proposed_by & BY_RULES > 0) & ~np.isin(candidates.item, rules.pinned_items)
+    of_rules = np.uint8(BY_RULES)
+    return np.where(of_request, candidates.proposed_by & ~of_rules | np.uint8(BY_REQUEST), candidates.proposed_by)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from anabranch.ranking.types import Counts, Floats, Rows, Seconds
 
 NEVER_S = 2**32 - 1
 """First event time of an item that the user has had no event about."""
-BY_OWN_EVENTS, BY_CO_VISITS, BY_RULES, BY_INDEX, BY_POPULARITY, BY_NEWNESS = 1, 2, 4, 8, 16, 32
+BY_OWN_EVENTS, BY_CO_VISITS, BY_RULES, BY_INDEX, BY_POPULARITY, BY_NEWNESS, BY_REQUEST = 1, 2, 4, 8, 16, 32, 64
 """The sources of candidates, as bits: the user's history and long-term items; the neighbours of the newest items; pins;
-the items nearest to the user's vector; the most popular items; the nearest of the new items, to explore."""
+the items nearest to the user's vector; the most popular items; the nearest of the new items, to explore; what a request
+asks for."""
 
 
 class Candidates(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event, Item, Rule
-from anabranch.placements import EACH_CLASS
+from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
 from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.rules.rule_book import numbered
 from consumers.api.queries import (
@@ -105,14 +105,52 @@ def test_a_page_of_a_slate_goes_on_where_the_one_before_it_ended(world: RankerWo
     assert ids(replica.answer(slate_of("u1", limit=4, offset=4))) == ids(replica.answer(slate_of("u1", limit=8)))[4:]
 
 
+def test_pages_of_a_placement_without_the_items_of_another_fit_together(world: RankerWorld) -> None:
+    world.settings["placements"] = (FOR_YOU, Placement(name="others", without=("for_you",)))
+    world.settings["slate_size"] = 3
+    world.rank(*purchases(40))
+    replica = settled(world)
+    pages = [
+        ids(replica.answer(slate_of("u1", limit=3, offset=offset, placement="for_you"))) for offset in (3, 6, 9, 12)
+    ]
+    whole = ids(replica.answer(slate_of("u1", limit=15, placement="for_you")))
+    assert [item for page in pages for item in page] == whole[3:]
+
+
 def test_a_user_whom_nobody_knows_gets_what_is_popular(world: RankerWorld) -> None:
     replica = settled(world)
     set_popularity(replica, CATALOGUE[10:14])
     answer = replica.answer(slate_of("nobody", limit=40))
     assert (answer.is_known, answer.as_of) == (False, None)
-    assert {item.item_id for item in answer.items if item.source == "popularity"} <= set(CATALOGUE[10:14])
-    assert set(CATALOGUE[10:14]) <= set(ids(answer))
+    assert {item.item_id for item in answer.items if item.source == "popularity"} == set(CATALOGUE[10:14])
     assert replica.store.users.slot_of("nobody", 0) is None, "asking makes no state"
+
+
+def test_a_user_who_was_only_shown_something_has_done_nothing_yet(world: RankerWorld) -> None:
+    world.rank(Event(event_id="s", user_id="u1", type="impression", ts=5, shown=(CATALOGUE[1],)))
+    answer = settled(world).answer(slate_of("u1"))
+    assert (answer.is_known, answer.as_of) == (True, None)
+    assert answer.items
+
+
+def test_events_of_a_request_go_on_with_the_session_of_the_newest_event(world: RankerWorld) -> None:
+    """As the same event would on the stream, with the session id that the shop's events carry."""
+    recent_ms = int(world.clock.clock().wall() * 1000) - 60_000
+    before = [
+        Event(event_id=f"v{n}", user_id="u1", type="view", ts=recent_ms + n, item_id=CATALOGUE[n], session_id="s1")
+        for n in range(5)
+    ]
+    world.rank(*before)
+    replica = settled(world)
+    told = replica.answer(slate_of("u1", events=(RecentEvent(item_id=CATALOGUE[9], ts=recent_ms + 9),)))
+    same = replica.answer(
+        slate_of("u1", events=(RecentEvent(item_id=CATALOGUE[9], ts=recent_ms + 9, session_id="s1"),))
+    )
+    other = replica.answer(
+        slate_of("u1", events=(RecentEvent(item_id=CATALOGUE[9], ts=recent_ms + 9, session_id="s2"),))
+    )
+    assert told == same
+    assert told != other
 
 
 def test_a_guest_gets_what_a_user_with_the_same_events_would_get_and_nothing_stays(world: RankerWorld) -> None:
@@ -150,7 +188,8 @@ def test_conditions_let_some_items_through_and_fill_the_slate_with_them(world: R
         ItemConditions(price_from=1.0),
     ):
         assert set(ids(replica.answer(slate_of("u1", limit=10, conditions=conditions)))) == set(soups)
-        assert set(ids(replica.answer(slate_of("nobody", limit=10, conditions=conditions)))) == set(soups)
+        strangers = replica.answer(slate_of("nobody", limit=10, conditions=conditions))
+        assert {(item.item_id, item.source) for item in strangers.items} == {(soup, "request") for soup in soups}
     some = ItemConditions(categories=(["FOOD"],), exclude=tuple(soups[:4]))
     assert set(ids(replica.answer(slate_of("u1", limit=10, conditions=some)))) == set(soups[4:])
     assert ids(replica.answer(slate_of("u1", conditions=ItemConditions(brands=("none",))))) == []

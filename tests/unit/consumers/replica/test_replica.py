@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
+from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
+from anabranch.messages import STATE_MARKER_KEY, Rebase, encode_binary
 from anabranch.ranking.user_state.store import UserStates
 from consumers.user_states.changelog import StateUnreadable
 from consumers.user_states.state_owner import StatesOfOthers
@@ -185,3 +188,46 @@ def test_freshness_is_the_age_of_the_newest_event_only_while_events_wait(world: 
     world.send(*purchases(1, first=8))
     world.clock.advance(2)
     assert replica.replica.freshness_ms() > 2_000
+
+
+def test_freshness_is_not_zero_while_no_event_is_applied_yet(world: RankerWorld) -> None:
+    world.rank(*purchases(8))
+    replica = ReplicaProcess(world)
+    while not replica.replica.is_following:
+        replica.replica.run_once()
+    world.clock.advance(3)
+    assert replica.replica.freshness_ms() >= 3_000
+
+
+def test_while_events_is_another_topic_than_the_states_are_about_nothing_is_answered_from_them(
+    world: RankerWorld,
+) -> None:
+    """Until a ranker has decided how to go on, and its marker says so."""
+    world.rank(*purchases(20)).stop()
+    replica = ReplicaProcess(world)
+    replica.settle()
+    world.kafka.recreate(world.topics.events)
+    for _ in range(20):
+        world.clock.advance(1)
+        replica.replica.run_once()
+    assert not replica.replica.is_following
+    world.kafka.committed.clear()
+    ranker = world.process(on_lost_events="continue")
+    world.send(*purchases(8, first=20))
+    ranker.settle()
+    ranker.stop()
+    replica.settle()
+    assert_equal_states(replica, ranker)
+
+
+def test_a_marker_that_says_that_the_log_was_replaced_makes_it_restore_again(world: RankerWorld) -> None:
+    world.rank(*purchases(8)).stop()
+    replica = ReplicaProcess(world)
+    replica.settle()
+    records = world.kafka.records(world.topics.user_state)
+    markers = [record.value for record in records if record.key == STATE_MARKER_KEY and record.partition == 0]
+    marker = messages.state_markers.decode(markers[-1])
+    replaced = msgspec.structs.replace(marker, rebases=[Rebase(0, 0, 0)])
+    world.kafka.append(OutboundRecord(world.topics.user_state, STATE_MARKER_KEY, encode_binary(replaced), 0))
+    replica.settle()
+    assert len(replica.source.starts) == 2
