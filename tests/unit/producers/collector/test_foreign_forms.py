@@ -22,7 +22,8 @@ GA4_VIEW = {"name": "view_item", "params": {"items": [{"item_id": "i1"}]}}
 
 def post(world: World, path: str, body: Any, **options: Any) -> httpx2.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return world.request("POST", path, content=content, **options)
+    headers = {"Content-Type": "application/json"} | options.pop("headers", {})
+    return world.request("POST", path, content=content, headers=headers, **options)
 
 
 def ga4(*events: Any, **fields: Any) -> dict[str, Any]:
