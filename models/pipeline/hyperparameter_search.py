@@ -158,7 +158,7 @@ def search(
     (0 to 1) of all trainings that it is. Raises `ValueError` unless some users choose and others measure.
     """
     started = time.process_time()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns, with a traceback, of each error that it raises again
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=config.random_seed))
     study.enqueue_trial(_starting_parameters(config))
     gains: list[Gains] = []

@@ -15,6 +15,8 @@ import pytest
 from markupsafe import escape
 
 from anabranch import messages, release
+from anabranch.harness.demo.run import CLICKS
+from anabranch.harness.demo.visitor import VISITOR
 from anabranch.kafka import clients
 from anabranch.kafka.release_topic import read_release_notices
 from anabranch.kafka.topics import Topics
@@ -64,7 +66,9 @@ def test_every_event_has_exactly_one_ranking_or_dead_letter(demo: tuple[dict[str
     answers.update(
         messages.events.decode(record.value).event_id for record in clients.read_to_end(settings, [topics.dead_letter])
     )
-    assert answers == Counter(_played())
+    visitor = [event_id for event_id in answers if event_id.startswith(VISITOR)]
+    assert len(visitor) == summary["clicks"] == CLICKS
+    assert answers == Counter([*_played(), *visitor])
     assert summary["events_published"] == summary["events_ranked"] == answers.total()
     assert (summary["dead_letters"], summary["rankings_published"]) == (0, answers.total())
     assert summary["feedback_published"] == answers.total()
@@ -169,8 +173,8 @@ def test_a_file_with_too_few_events_to_train_on_is_ranked_by_the_release_that_ne
     events = tmp_path / "events.csv"
     events.write_text("\n".join(["timestamp,visitorid,event,itemid", *rows]) + "\n")
     summary, printed = _run(bootstrap_servers, tmp_path / "demo", "--events", str(events))
-    assert summary["events_published"] == summary["events_ranked"] == len(rows)
+    assert summary["events_published"] == summary["events_ranked"] == len(rows) + CLICKS
     assert [row["status"] for row in summary["releases"]] == ["live"]
     assert "type addtocart: read as cart (60 rows)" in printed
     assert printed.count("no candidate, r0001 stays live") == 2, "each re-share says why it trained nothing"
-    assert summary["prequential"]["served"]["events"] == len(rows) - 7, "a user's first event finds no slate"
+    assert summary["prequential"]["served"]["events"] == len(rows) + CLICKS - 8, "a user's first event finds no slate"

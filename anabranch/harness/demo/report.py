@@ -35,7 +35,7 @@ def _run_table(summary: Summary) -> Table:
     counts, latency, over_http = summary.reconciliation, summary.latency_ms, summary.click_to_slate_ms
     table = Table("demo run", "", title=escape(summary.data), title_justify="left")
     rows: dict[str, str] = {
-        "events published": f"{counts.events_published:,}",
+        "events published": f"{counts.events_published:,}, of which {summary.clicks} are the visitor's",
         "events ranked": f"{counts.events_ranked:,}",
         "rankings published": f"{counts.rankings_published:,}",
         "feedback published": f"{counts.feedback_published:,}",

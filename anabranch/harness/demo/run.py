@@ -261,6 +261,7 @@ class Demo:
             ),
             events_per_second=self._ranked_per_second(records),
             latency_ms=latency_percentiles_ms(paced, records.rankings),
+            clicks=len(self._click_to_slate_ms),
             click_to_slate_ms=percentiles(self._click_to_slate_ms) if self._click_to_slate_ms else {},
             releases=release_rows(self._system.notices()),
             prequential=prequential_as_json(prequential),

@@ -30,6 +30,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     events_per_second: float
     latency_ms: dict[str, float]
     """From an event to its ranking."""
+    clicks: int
+    """Events of a visitor, among those published."""
     click_to_slate_ms: dict[str, float]
     """From a visitor's click, sent to the collector, to the slate of the serving API that follows it."""
     releases: list[dict[str, Any]]

@@ -39,5 +39,5 @@ def test_a_tombstone_and_an_invalid_message_are_about_no_event(content: Any) -> 
 
 def test_an_unknown_topic_is_an_error_that_lists_the_topics() -> None:
     assert topic_name("rankings") == "rankings"
-    with pytest.raises(UsageError, match="ranking is not a topic; the topics are events, items"):
+    with pytest.raises(UsageError, match="ranking is not a topic; the topics are events, identities, items"):
         topic_name("ranking")
