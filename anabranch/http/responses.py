@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -13,7 +14,27 @@ from starlette.routing import Route
 from anabranch.http.problems import MEDIA_TYPE, HttpProblem
 from anabranch.loop_status import LoopStatus
 
+JSON = "application/json"
 Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def json_response(content: object, status: int = HTTPStatus.OK) -> Response:
+    """The content, encoded by msgspec."""
+    return Response(msgspec.json.encode(content), status, media_type=JSON)
+
+
+async def answered(answer: Awaitable[Response], count: Callable[[HTTPStatus], None]) -> Response:
+    """The answer, or the problem that it raises. `count` is called with the status, 500 for what is a defect."""
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    try:
+        response = await answer
+        status = HTTPStatus(response.status_code)
+        return response
+    except HttpProblem as problem:
+        status = problem.status
+        return problem_response(problem)
+    finally:
+        count(status)
 
 
 def problem_response(problem: HttpProblem) -> Response:

@@ -46,6 +46,12 @@ def bind(host: str, port: int, setting: str) -> socket.socket:
         raise UsageError(f"{host}:{port} cannot be listened on: {error}; choose another {setting}") from error
 
 
+def address_of(listener: socket.socket) -> str:
+    """The address at which a socket listens, as the beginning of a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def serve(
     app: ASGIApp, listener: socket.socket, stop: threading.Event, every_second: Callable[[], None], grace_s: int
 ) -> None:

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +16,7 @@ from anabranch.http.admission import Admission
 from anabranch.http.api_keys import Scope
 from anabranch.http.problems import HttpProblem
 from anabranch.http.request_body import read_body
-from anabranch.http.responses import problem_response
+from anabranch.http.responses import answered, json_response
 from anabranch.placements import Placement
 from consumers.api.metrics import ApiMetrics
 from consumers.api.parameters import (
@@ -43,7 +42,6 @@ from consumers.api.queries import (
 from consumers.api.query_queue import QueryQueue
 
 MAX_BODY_BYTES = 262_144
-JSON = "application/json"
 
 
 class Endpoints:
@@ -86,55 +84,58 @@ class Endpoints:
         self._metrics.add_endpoint(endpoint)
 
         async def answer(request: Request) -> Response:
-            started_at_s, status = time.perf_counter(), HTTPStatus.INTERNAL_SERVER_ERROR
-            try:
-                self._access.require(request.headers.get("authorization"), scope)
-                response = await respond(request)
-                status = HTTPStatus(response.status_code)
-                return response
-            except HttpProblem as problem:
-                status = problem.status
-                return problem_response(problem)
-            finally:
+            started_at_s = time.perf_counter()
+
+            def count(status: HTTPStatus) -> None:
                 self._metrics.answered(endpoint, status, time.perf_counter() - started_at_s)
+
+            return await answered(allowed(request), count)
+
+        async def allowed(request: Request) -> Response:
+            self._access.require(request.headers.get("authorization"), scope)
+            return await respond(request)
 
         return Route(path, answer, methods=[method])
 
     async def _recommendations(self, request: Request) -> Response:
-        asked = from_query_string(request.query_params.multi_items(), SlateParameters)
-        require_within(asked.limit, asked.offset)
-        user_id, placement = request.path_params["user_id"], self._placement(asked.placement)
-        query = SlateQuery(user_id, placement, asked.limit, asked.offset, asked.conditions)
+        parameters = from_query_string(request.query_params.multi_items(), SlateParameters)
+        require_within(parameters.limit, parameters.offset)
+        user_id, placement = request.path_params["user_id"], self._placement(parameters.placement)
+        query = SlateQuery(user_id, placement, parameters.limit, parameters.offset, parameters.conditions)
         return await self._items(request, query, user_id=user_id, placement=placement)
 
     async def _recommendations_after_events(self, request: Request) -> Response:
-        asked = await self._body(request, SlateBody)
-        require_within(asked.limit, asked.offset)
-        placement = self._placement(asked.placement)
-        query = SlateQuery(asked.user_id, placement, asked.limit, asked.offset, asked.conditions, asked.events)
-        return await self._items(request, query, user_id=asked.user_id, placement=placement)
+        body = await self._body(request, SlateBody)
+        require_within(body.limit, body.offset)
+        placement = self._placement(body.placement)
+        query = SlateQuery(body.user_id, placement, body.limit, body.offset, body.conditions, body.events)
+        return await self._items(request, query, user_id=body.user_id, placement=placement)
 
     async def _rank(self, request: Request) -> Response:
-        asked = await self._body(request, RankBody)
-        return await self._items(request, RankQuery(asked.user_id, asked.items, asked.events), user_id=asked.user_id)
+        body = await self._body(request, RankBody)
+        return await self._items(request, RankQuery(body.user_id, body.items, body.events), user_id=body.user_id)
 
     async def _similar(self, request: Request) -> Response:
-        asked = from_query_string(request.query_params.multi_items(), ConditionParameters)
+        parameters = from_query_string(request.query_params.multi_items(), ConditionParameters)
         item_id = request.path_params["item_id"]
-        return await self._items(request, SimilarQuery(item_id, asked.limit, asked.conditions), item_id=item_id)
+        return await self._items(
+            request, SimilarQuery(item_id, parameters.limit, parameters.conditions), item_id=item_id
+        )
 
     async def _bought_together(self, request: Request) -> Response:
-        asked = from_query_string(request.query_params.multi_items(), ConditionParameters)
+        parameters = from_query_string(request.query_params.multi_items(), ConditionParameters)
         item_id = request.path_params["item_id"]
-        return await self._items(request, BoughtTogetherQuery(item_id, asked.limit, asked.conditions), item_id=item_id)
+        return await self._items(
+            request, BoughtTogetherQuery(item_id, parameters.limit, parameters.conditions), item_id=item_id
+        )
 
     async def _trending(self, request: Request) -> Response:
-        asked = from_query_string(request.query_params.multi_items(), ConditionParameters)
-        return await self._items(request, TrendingQuery(asked.limit, asked.conditions))
+        parameters = from_query_string(request.query_params.multi_items(), ConditionParameters)
+        return await self._items(request, TrendingQuery(parameters.limit, parameters.conditions))
 
     async def _user(self, request: Request) -> Response:
         answer = await self._ask(UserQuery(request.path_params["user_id"]))
-        return Response(msgspec.json.encode(answer), media_type=JSON)
+        return json_response(answer)
 
     async def _items(self, request: Request, query: Query, **named: str | None) -> Response:
         """The answer as JSON, with what the request `named`."""
@@ -149,7 +150,7 @@ class Endpoints:
             "freshness_ms": self._freshness_ms(),
             "items": answer.items,
         }
-        return Response(msgspec.json.encode(fields), media_type=JSON)
+        return json_response(fields)
 
     async def _ask(self, query: Query) -> object:
         ticket = self._admission.enter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 
@@ -11,7 +10,8 @@ from starlette.applications import Starlette
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
-from anabranch.http.server import bind, serve
+from anabranch.http.application import allowed_origins
+from anabranch.http.server import address_of, bind, serve
 from anabranch.settings import Settings
 from consumers.api.answering import Answering
 from consumers.api.app import create_app
@@ -54,7 +54,7 @@ class ApiServer:
         thread = threading.Thread(target=self._follow, args=(stop,), name="replica")
         self._replica.start()
         thread.start()
-        log.info("requests are answered at %s", _address(self._listener))
+        log.info("requests are answered at %s", address_of(self._listener))
         try:
             serve(self._app(), self._listener, stop, lambda: None, GRACE_S)
         finally:
@@ -94,10 +94,4 @@ class ApiServer:
             self._replica.freshness_ms,
             self._metrics,
         )
-        origins = [origin for origin in self._settings.allowed_origins.split(",") if origin]
-        return create_app(endpoints, self._metrics.loop, origins)
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return create_app(endpoints, self._metrics.loop, allowed_origins(self._settings))

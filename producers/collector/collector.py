@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from functools import partial
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
+from anabranch.http.application import allowed_origins
 from anabranch.http.rate_limit import RateLimit
-from anabranch.http.server import bind, serve
+from anabranch.http.server import address_of, bind, serve
 from anabranch.kafka import clients
 from anabranch.kafka.batch_delivery import BatchDelivery, acknowledged_producer
 from anabranch.kafka.topic_admin import TopicAdmin
@@ -54,20 +54,11 @@ class Collector:
         rate_limit = RateLimit(settings.collect_key_events_per_s)
         publisher = KafkaEventPublisher(topics, delivery)
         handler = RequestHandler(self._access, rate_limit, admission, publisher, self._metrics)
-        origins = _origins(settings)
+        origins = allowed_origins(settings)
         routes = event_routes(handler, self._limits, settings.collect_item_key.split(","), origins)
         app = create_app(routes, self._metrics.loop, origins)
-        log.info("events are taken at %s", _address(self._listener))
+        log.info("events are taken at %s/v1/events", address_of(self._listener))
         try:
             serve(app, self._listener, stop, lambda: self._metrics.loop.turned(check.missing), GRACE_S)
         finally:
             delivery.close(FLUSH_S)
-
-
-def _origins(settings: Settings) -> list[str]:
-    return [origin for origin in settings.allowed_origins.split(",") if origin]
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1/events"

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,10 +14,10 @@ from starlette.responses import Response
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission, Ticket
 from anabranch.http.content_encoding import decompress, require_encoding
-from anabranch.http.problems import HttpProblem, unavailable
+from anabranch.http.problems import unavailable
 from anabranch.http.rate_limit import RateLimit
 from anabranch.http.request_body import read_body
-from anabranch.http.responses import problem_response
+from anabranch.http.responses import answered
 from anabranch.throttle import FailureLog
 from producers.collector.event_publisher import EventPublisher
 from producers.collector.forms.form import Form, Reception, RequestContent
@@ -61,16 +60,7 @@ class RequestHandler:
 
     async def handle(self, form: Form, request: Request) -> Response:
         """Answer one request in this form, and count the answer."""
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        try:
-            response = await self._answer(form, request)
-            status = HTTPStatus(response.status_code)
-            return response
-        except HttpProblem as problem:
-            status = problem.status
-            return problem_response(problem)
-        finally:
-            self._metrics.answered(status)
+        return await answered(self._answer(form, request), self._metrics.answered)
 
     async def _answer(self, form: Form, request: Request) -> Response:
         key = form.authorize(request, self._access)

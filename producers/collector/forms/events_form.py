@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.problems import HttpProblem
+from anabranch.http.responses import json_response
 from producers.collector.forms import form
 from producers.collector.forms.form import Reception, RequestContent
 from producers.collector.forms.limits import CollectorLimits
@@ -45,4 +45,4 @@ class EventsForm:
                 members={"taken": 0, "refused": content.refused},
             )
         answer = {"taken": len(content.events), "refused": content.refused}
-        return Response(msgspec.json.encode(answer), HTTPStatus.ACCEPTED, media_type=JSON)
+        return json_response(answer, HTTPStatus.ACCEPTED)

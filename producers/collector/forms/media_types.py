@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from anabranch.http.problems import HttpProblem
+from anabranch.http.responses import JSON as JSON
 
-JSON = "application/json"
 NDJSON = ("application/x-ndjson", "application/ndjson")
 
 

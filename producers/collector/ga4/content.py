@@ -121,8 +121,8 @@ class Ga4Reader:
             return
         items = _items(index, event)
         if event.name == LIST_VIEWED:
-            shown = tuple(self._item(index, number, item).fields["item_id"] for number, item in enumerate(items))
-            self._add(draft.having(type="impression", shown=shown))
+            item_ids = tuple(self._item(index, number, item).fields["item_id"] for number, item in enumerate(items))
+            self._add(draft.having(type="impression", shown=item_ids))
             return
         for number, item in enumerate(items):
             try:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.problems import HttpProblem
+from anabranch.http.responses import json_response
 from producers.collector.forms import form
 from producers.collector.forms.form import Reception, RequestContent
 from producers.collector.forms.json_body import decode_json
@@ -68,7 +69,7 @@ class Ga4DebugForm(Ga4Form):
     def answer(self, content: RequestContent) -> Response:
         """200, with a validation message for every event that is refused or ignored."""
         answer = {"validationMessages": list(_validation_messages(content))}
-        return Response(msgspec.json.encode(answer), media_type=JSON)
+        return json_response(answer)
 
 
 def _validation_messages(content: RequestContent) -> Iterator[dict[str, str]]:

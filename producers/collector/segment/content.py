@@ -157,10 +157,10 @@ class SegmentReader:
                 self._content.refused.append(error.refusal(index))
 
     def _impression(self, index: int, message: SegmentMessage) -> Event:
-        shown = tuple(self._shown(_products(message)))
-        if not shown:
+        item_ids = tuple(self._shown(_products(message)))
+        if not item_ids:
             raise NotUsed("the list names no products")
-        return self._draft(index, message).having(type="impression", shown=shown).event()
+        return self._draft(index, message).having(type="impression", shown=item_ids).event()
 
     def _shown(self, products: Sequence[object]) -> Iterator[object]:
         for number, product in enumerate(products):

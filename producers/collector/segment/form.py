@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
+from anabranch.http.responses import json_response
 from producers.collector.forms import form
 from producers.collector.forms.form import Reception, RequestContent
 from producers.collector.forms.json_body import decode_json
@@ -62,4 +63,4 @@ class SegmentForm:
             "refused": content.refused,
             "ignored": content.ignored,
         }
-        return Response(msgspec.json.encode(answer), media_type=JSON)
+        return json_response(answer)
