@@ -8,7 +8,6 @@ import numpy as np
 
 from anabranch.http.problems import HttpProblem
 from anabranch.ranking.pipeline.restriction import nearest_rows, popular_rows
-from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,
     BY_INDEX,
@@ -53,8 +52,7 @@ def answered_item(item_id: str, score: float, proposed_by: int) -> AnsweredItem:
 
 def meeting(conditions: ItemConditions, index: ItemIndex, items: ItemVocabulary) -> Mask:
     """[N] which items of an index meet the conditions."""
-    rows = np.arange(len(index.columns.known), dtype=np.int32)
-    allowed = with_attributes(conditions, index.attributes(rows))
+    allowed = with_attributes(conditions, index.all_attributes)
     excluded = items.find(conditions.exclude)
     allowed[excluded[(excluded >= 0) & (excluded < len(allowed))]] = False
     return allowed
@@ -72,7 +70,7 @@ class ItemQueries:
 
         Raises `HttpProblem` (404) for an item that is not in the index.
         """
-        live, row = self._live, self._require_item(query.item_id)
+        live, row = self._model.required_live, self._require_item(query.item_id)
         allowed = self._servable(query.conditions)
         if row < len(allowed):
             allowed[row] = False
@@ -90,30 +88,28 @@ class ItemQueries:
         if row >= len(columns.rows):
             return self._answer(np.empty(0, np.int32), np.empty(0, np.float32), "co_visits")
         near, shares, allowed = columns.rows[row], columns.weights[row], self._servable(query.conditions)
-        shown = (near >= 0) & (near < len(allowed))
-        shown[shown] = allowed[near[shown]]
-        return self._answer(near[shown][: query.limit], shares[shown][: query.limit], "co_visits")
+        eligible = (near >= 0) & (near < len(allowed))
+        eligible[eligible] = allowed[near[eligible]]
+        return self._answer(near[eligible][: query.limit], shares[eligible][: query.limit], "co_visits")
 
     def trending(self, query: TrendingQuery) -> ItemsAnswer:
         """The items of the most events, newer ones counted more; each with its share of all events."""
         rows = np.flatnonzero(self._servable(query.conditions)).astype(np.int32)
-        best = popular_rows(self._live.index, self._model.co_visits, rows, query.limit)
+        best = popular_rows(self._model.required_live.index, self._model.co_visits, rows, query.limit)
         return self._answer(best, np.exp(self._model.co_visits.columns.log_popularity[best]), "popularity")
-
-    @property
-    def _live(self) -> ServableRelease:
-        assert self._model.live is not None, "nothing is answered before a release is live"
-        return self._model.live
 
     def _require_item(self, item_id: str) -> int:
         row = int(self._items.find([item_id])[0])
-        if row < 0 or not self._live.index.known(np.array([row], np.int32))[0]:
+        if row < 0 or not self._model.required_live.index.known(np.array([row], np.int32))[0]:
             raise HttpProblem(HTTPStatus.NOT_FOUND, f"there is no item {item_id!r} in the index")
         return row
 
     def _servable(self, conditions: ItemConditions) -> Mask:
         """[N] which items may be shown: those on sale that meet the conditions and that no rule hides everywhere."""
-        allowed = meeting(conditions, self._live.index, self._items) & self._live.index.columns.servable
+        allowed = (
+            meeting(conditions, self._model.required_live.index, self._items)
+            & self._model.required_live.index.columns.servable
+        )
         hidden = self._model.policy.rules.hidden_everywhere
         allowed[: len(hidden)] &= ~hidden
         return allowed
@@ -121,4 +117,4 @@ class ItemQueries:
     def _answer(self, rows: Rows, scores: Floats, source: Source) -> ItemsAnswer:
         named = zip(self._items.ids(rows.tolist()), scores.tolist(), strict=True)
         items = [AnsweredItem(item_id=item_id, score=score, source=source) for item_id, score in named]
-        return ItemsAnswer(items=items, release=self._live.manifest.id, is_known=True)
+        return ItemsAnswer(items=items, release=self._model.required_live.manifest.id, is_known=True)

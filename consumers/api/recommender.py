@@ -10,7 +10,6 @@ import numpy as np
 
 from anabranch.placements import Placement
 from anabranch.ranking.pipeline.restriction import allowed_candidates, restrict
-from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import RequestedSlates, requested_slates
 from anabranch.ranking.rules_in_force import NO_RULES
 from anabranch.ranking.types import Floats, Rows
@@ -74,23 +73,25 @@ class Recommender:
     def _unrestricted(self, queries: Mapping[int, SlateQuery], length: int, now_ms: int) -> dict[int, ItemsAnswer]:
         """The answers to queries for all items, by number. The states of users without further events are read at
         once."""
-        slots = {n: self._users.slot(query.user_id) for n, query in queries.items() if query.user_id is not None}
+        slots = {n: self._slot(query) for n, query in queries.items()}
         plain = {n: slot for n, slot in slots.items() if slot is not None and not queries[n].events}
-        others = {n: self._user(query, now_ms) for n, query in queries.items() if n not in plain}
+        others = {n: self._user(query, slots[n], now_ms) for n, query in queries.items() if n not in plain}
         parts = [user.state for user in others.values()]
         if plain:
-            parts.append(self._users.snapshots(self._live, list(plain.values())))
+            parts.append(self._users.snapshots(self._model.required_live, list(plain.values())))
         states, policy = UserSnapshots.concatenate(parts), self._model.policy
         layout = self._layout._replace(slate=length)
-        slates = requested_slates(self._live, self._model.co_visits, _dated(states, now_ms), policy, layout)
+        slates = requested_slates(
+            self._model.required_live, self._model.co_visits, _dated(states, now_ms), policy, layout
+        )
         return {
             n: self._answer(queries[n], User(states, row, n in plain or others[n].is_known), slates)
             for row, n in enumerate([*others, *plain])
         }
 
     def _restricted(self, query: SlateQuery, now_ms: int) -> ItemsAnswer:
-        live, co_visits, policy = self._live, self._model.co_visits, self._model.policy
-        user, length = self._user(query, now_ms), self._length(query)
+        live, co_visits, policy = self._model.required_live, self._model.co_visits, self._model.policy
+        user, length = self._user(query, self._slot(query), now_ms), self._length(query)
         allowed = meeting(query.conditions, live.index, self._items)
         k = max(policy.retrieval_k, length)
         proposed = allowed_candidates(live.index, co_visits, user.state.vector[0], allowed, k)
@@ -101,8 +102,8 @@ class Recommender:
 
     def rank(self, query: RankQuery, now_ms: int) -> ItemsAnswer:
         """The items that a query names, in the user's order; those that cannot be ranked come last, without a score."""
-        live, rows = self._live, self._items.find(query.item_ids)
-        user = self._user(query, now_ms)
+        live, rows = self._model.required_live, self._items.find(query.item_ids)
+        user = self._user(query, self._slot(query), now_ms)
         allowed = np.zeros(len(live.index.columns.known), np.bool_)
         rankable = np.unique(rows[(rows >= 0) & live.index.known(rows)])
         allowed[rankable] = True
@@ -122,19 +123,16 @@ class Recommender:
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
         return ItemsAnswer([*ranked, *others], live.manifest.id, user.is_known, user.as_of)
 
-    @property
-    def _live(self) -> ServableRelease:
-        assert self._model.live is not None, "nothing is answered before a release is live"
-        return self._model.live
+    def _slot(self, query: SlateQuery | RankQuery) -> int | None:
+        return None if query.user_id is None else self._users.slot(query.user_id)
 
-    def _user(self, query: SlateQuery | RankQuery, now_ms: int) -> User:
-        """Whom a query is about, with the events that only it knows."""
-        slot = None if query.user_id is None else self._users.slot(query.user_id)
+    def _user(self, query: SlateQuery | RankQuery, slot: int | None, now_ms: int) -> User:
+        """Whom a query is about: the user in the slot, if there is one, after the events that only the query knows."""
         if query.events:
-            return User(self._users.after_events(self._live, slot, query.events, now_ms), 0, True)
+            return User(self._users.after_events(self._model.required_live, slot, query.events, now_ms), 0, True)
         if slot is None:
-            return User(self._users.blank(self._live), 0, False)
-        return User(self._users.snapshots(self._live, [slot]), 0, True)
+            return User(self._users.blank(self._model.required_live), 0, False)
+        return User(self._users.snapshots(self._model.required_live, [slot]), 0, True)
 
     def _length(self, query: SlateQuery) -> int:
         """Of the slate that has the answer: the stream's, if that suffices, so that it is the same slate. All longer
@@ -144,7 +142,7 @@ class Recommender:
     def _answer(self, query: SlateQuery, user: User, slates: RequestedSlates) -> ItemsAnswer:
         items = self._ranked_items(slates, user.row, self._placements.index(query.placement))
         selected = items[query.offset : query.offset + query.limit]
-        return ItemsAnswer(selected, self._live.manifest.id, user.is_known, user.as_of)
+        return ItemsAnswer(selected, self._model.required_live.manifest.id, user.is_known, user.as_of)
 
     def _ranked_items(self, slates: RequestedSlates, row: int, placement: int) -> list[AnsweredItem]:
         items: Rows = slates.items[row, placement]

@@ -15,7 +15,7 @@ from anabranch.ranking.pipeline.user_update import current_snapshots, update_use
 from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from anabranch.ranking.user_state.snapshot import UserSnapshots
-from anabranch.ranking.user_state.store import ring_indices
+from anabranch.ranking.user_state.user_lists import ring_indices
 from consumers.api.queries import NOBODY, KnownEvent, RecentEvent, UserAnswer
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.state_store import StateStore
@@ -44,9 +44,9 @@ class Users:
 
     def snapshots(self, live: ServableRelease, slots: Sequence[int]) -> UserSnapshots:
         """The users in these slots [n] as their newest events left them."""
-        asked = np.array(slots, np.int64)
-        self._store.users.touch(asked)  # who is asked for is not idle
-        return current_snapshots(live, self._store.users, asked)
+        queried = np.array(slots, np.int64)
+        self._store.users.touch(queried)  # who is asked for is not idle
+        return current_snapshots(live, self._store.users, queried)
 
     def blank(self, live: ServableRelease) -> UserSnapshots:
         """A user without events."""

@@ -51,8 +51,7 @@ class BatchRanker:
 
         `end_offsets` end the records of each partition, those that are no events among them.
         """
-        live = self.model.live
-        assert live is not None, "no partition is resumed before a release is live"
+        live = self.model.required_live
         if not events:
             return RankedBatch(None, None, offset_ranges([], [], [], end_offsets))
         users = self._store.users

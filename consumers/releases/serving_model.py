@@ -37,16 +37,20 @@ class ServingModel:
         """None until the first release is live here: nothing is ranked before."""
 
     @property
-    def release_id(self) -> str:
-        """The id of the live release; there is one wherever events are ranked."""
+    def required_live(self) -> ServableRelease:
+        """The live release; there is one wherever anything is ranked."""
         assert self.live is not None, "nothing is ranked before a release is live"
-        return self.live.manifest.id
+        return self.live
+
+    @property
+    def release_id(self) -> str:
+        """Its id."""
+        return self.required_live.manifest.id
 
     @property
     def policy(self) -> Policy:
         """By which the live release ranks now: with the rules that hold."""
-        assert self.live is not None, "nothing is ranked before a release is live"
-        return replace(self._policy_of(self.live), rules=self._rules.in_force)
+        return replace(self._policy_of(self.required_live), rules=self._rules.in_force)
 
     def swap(self, release: ServableRelease) -> None:
         """Rank with another release: encoder, index, list ranker and policy at once. Users are re-encoded on return."""
@@ -82,8 +86,7 @@ class ServingModel:
 
     def observe_users(self, slots: Slots) -> None:
         """The users at these distinct slots [U] were just ranked: the index is tuned to such users."""
-        assert self.live is not None, "nothing is ranked before a release is live"
-        self._recall.observe(self.live.index.base, self._store.users.columns.vector, slots)
+        self._recall.observe(self.required_live.index.base, self._store.users.columns.vector, slots)
 
     def _policy_of(self, release: ServableRelease) -> Policy:
         return Policy.from_settings(self._settings, release.manifest.policy)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ from anabranch.harness.bench.figures.statistics import Figures, percentiles, spr
 from anabranch.harness.bench.fixture import BenchFixture
 from anabranch.harness.bench.http_load import Address, full_load, steady_load
 from anabranch.harness.environment.processes import free_ports
+from anabranch.harness.environment.ranker_probe import ProcessProbe
 from anabranch.messages import Event
 from producers.pace import Pace
 
@@ -45,11 +44,12 @@ def run(fixture: BenchFixture, config: ServeConfig) -> dict[str, Any]:
     fixture.publish_next(events, WARMUP_EVENTS)
     users = sorted({event.user_id for event in fixture.testbed.history.events()})
     paths = [f"/v1/users/{quote(user_id, safe='')}/recommendations" for user_id in users]
-    (port,) = free_ports(1)
+    port, metrics_port = free_ports(2)
     address = Address(HOST, port)
     with fixture.rankers():
-        server = fixture.testbed.processes.start("serve", "--port", str(port))
-        fixture.wait_until(lambda: _is_ready(address), "the server is ready")
+        ports = ("--port", str(port), "--metrics-port", str(metrics_port))
+        server = fixture.testbed.processes.start("serve", *ports)
+        fixture.wait_until(ProcessProbe(metrics_port).is_ready, "the server is ready")
         measure = _LoadedServer(fixture, config, events, address, lambda number: paths[number % len(paths)])
         measure.full()  # not counted: it fills caches
         rounds = [measure.round() for _ in range(config.repeats)]
@@ -95,11 +95,3 @@ class _LoadedServer:
             count = int(self.config.event_rate * self.config.seconds)
             self.fixture.publish_next(self.events, count, Pace(events_per_second=self.config.event_rate))
             return measured.result()
-
-
-def _is_ready(address: Address) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{address.host}:{address.port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

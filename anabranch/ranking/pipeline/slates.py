@@ -80,15 +80,14 @@ def make_slates(
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     lap("features")
     scored = ScoredCandidates.by_features(live, queries, candidates, features)
-    first, explored = _first_slates(scored, queries, policy, layout.slate)
-    placed = [first, *_further_placements(scored, first, policy, layout.slate)]
-    purchase = _purchase_probabilities(live, features, first.candidate) if policy.purchase else None
+    placed, explored = _place(scored, queries, policy, layout.slate)
+    purchase = _purchase_probabilities(live, features, placed[0].candidate) if policy.purchase else None
     lap("order")
     return Slates(
         items=np.stack([of_placement.items for of_placement in placed], axis=1),
         scores=np.stack([of_placement.scores for of_placement in placed], axis=1),
         explored=explored,
-        explored_new=scored.count_new(first, explored),
+        explored_new=scored.count_new(placed[0], explored),
         resting=scored.count_resting(policy),
         purchase=purchase,
     )
@@ -113,8 +112,7 @@ def requested_slates(
     candidates = propose(queries, live.index, co_visits, policy, layout.half_life_s)
     features = build_features(queries, candidates, live.index, co_visits, policy.first_classes)
     scored = ScoredCandidates.by_features(live, queries, candidates, features)
-    first, _ = _first_slates(scored, queries, policy, layout.slate)
-    placed = [first, *_further_placements(scored, first, policy, layout.slate)]
+    placed, _ = _place(scored, queries, policy, layout.slate)
     proposed_by = np.append(_sources(candidates, policy.rules), np.uint8(0))  # the last one is that of candidate -1
     return RequestedSlates(
         items=np.stack([of_placement.items for of_placement in placed], axis=1),
@@ -236,6 +234,14 @@ class ScoredCandidates:
         return Variety.of_candidates(
             self.items, self.candidates, self.queries.recent, placement.at_most, placement.calibration
         )
+
+
+def _place(
+    scored: ScoredCandidates, queries: UserSnapshots, policy: Policy, slate: int
+) -> tuple[list[BestCandidates], Places]:
+    """The slates of every placement, in their order, and how many places of the first one's were explored."""
+    first, explored = _first_slates(scored, queries, policy, slate)
+    return [first, *_further_placements(scored, first, policy, slate)], explored
 
 
 def _further_placements(

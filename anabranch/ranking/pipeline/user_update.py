@@ -13,7 +13,8 @@ from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.types import Mask, Positions, Slots, Vectors
 from anabranch.ranking.user_state.columns import NOT_ENCODED
 from anabranch.ranking.user_state.snapshot import UserSnapshots
-from anabranch.ranking.user_state.store import UserStates, ring_indices
+from anabranch.ranking.user_state.store import UserStates
+from anabranch.ranking.user_state.user_lists import ring_indices
 
 REENCODE_USERS = 1024
 """Users whose histories are encoded in one call: the vectors after their events take 16 MB then."""

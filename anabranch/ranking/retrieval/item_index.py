@@ -137,13 +137,15 @@ class ItemIndex:
         """Vectors [..., d] of rows [...] that have one."""
         return self.columns.vectors[rows]
 
+    @property
+    def all_attributes(self) -> ItemAttributes:
+        """The attributes of the items of all rows: the columns themselves."""
+        columns = self.columns
+        return ItemAttributes(columns.categories, columns.brands, columns.domains, columns.prices, self.category_paths)
+
     def attributes(self, rows: Rows) -> ItemAttributes:
         """The attributes of the items of rows [n]."""
-        columns = self.columns
-        of_all = ItemAttributes(
-            columns.categories, columns.brands, columns.domains, columns.prices, self.category_paths
-        )
-        return of_all.take(rows)
+        return self.all_attributes.take(rows)
 
     def search(self, queries: Vectors, k: int) -> tuple[Rows, Vectors]:
         """The k servable items of greatest inner product with each query [B, d].

@@ -23,7 +23,7 @@ def rules_in_force(
     """What rules do to the items of an index. Pins beyond `last_position`, from 0, stand there."""
     rows = np.arange(len(index.columns.known), dtype=np.int32)
     scoring = _scoring(rules)
-    effects = item_effects(scoring, rows, index.attributes(rows), placements) if scoring else NO_EFFECTS
+    effects = item_effects(scoring, rows, index.all_attributes, placements) if scoring else NO_EFFECTS
     return _with_effects(effects, index, dict(_pins(rules, placements, last_position)))
 
 

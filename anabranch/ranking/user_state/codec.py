@@ -15,8 +15,8 @@ from anabranch.ranking.types import Mask, Positions, Rows, Slots
 from anabranch.ranking.user_state.columns import NOT_ENCODED, UserColumns, slates_by_placement
 from anabranch.ranking.user_state.formats import upgraded
 from anabranch.ranking.user_state.layout import StateLayout
-from anabranch.ranking.user_state.store import StateSnapshot, UserStates, explored_of_first, ring_indices
-from anabranch.ranking.user_state.user_lists import UserLists
+from anabranch.ranking.user_state.store import StateSnapshot, UserStates, explored_of_first
+from anabranch.ranking.user_state.user_lists import UserLists, ring_indices
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 
 HASH_BYTES = 8

@@ -332,14 +332,6 @@ def explored_of_first(explored: int, size: int, kept: int) -> int:
     return max(explored - max(size - kept, 0), 0)
 
 
-def ring_indices(count: NDArray[np.int64], size: int) -> tuple[Mask, NDArray[np.int64]]:
-    """Of rings of `size` entries to which `count` [B] have been written: which of [B, size] hold one, oldest first, and
-    the index of each in its ring."""
-    filled = np.minimum(count, size)[:, None]
-    nth = np.arange(size)
-    return nth < filled, (count[:, None] - filled + nth) % size
-
-
 def _partitions(partition: int | Iterable[int], n: int) -> NDArray[np.int32]:
     """The partition of each of n users."""
     if isinstance(partition, int):

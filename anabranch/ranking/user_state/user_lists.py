@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anabranch.ranking.jit import compiled
-from anabranch.ranking.types import Rows, Seconds, Slots
+from anabranch.ranking.types import Mask, Rows, Seconds, Slots
 from anabranch.ranking.user_state.block_pool import (
     BLOCK_SIZE,
     NO_BLOCK,
@@ -87,6 +87,14 @@ class UserLists(NamedTuple):
             history_s=np.zeros((n, layout.history), np.uint32),
             long_term=LongTermLists.empty(n, layout.long_term_items),
         )
+
+
+def ring_indices(count: NDArray[np.int64], size: int) -> tuple[Mask, NDArray[np.int64]]:
+    """Of rings of `size` entries to which `count` [B] have been written: which of [B, size] hold one, oldest first, and
+    the index of each in its ring."""
+    filled = np.minimum(count, size)[:, None]
+    nth = np.arange(size)
+    return nth < filled, (count[:, None] - filled + nth) % size
 
 
 @compiled
