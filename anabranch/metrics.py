@@ -24,7 +24,6 @@ from anabranch.rules import Action
 LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 STAGE_S = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 RANKER_STAGES = ("decode", "encode", "retrieve", "features", "order", "join", "write", "publish")
-INDEXER_STAGES = ("text", "item")
 BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -250,27 +249,6 @@ class RankerMetrics(ServingMetrics):
     def _add_save_metrics(self, new: MetricFactory) -> None:
         self.states_saved = new.counter("anabranch_user_states_saved", "User states saved")
         self.states_dirty = new.gauge("anabranch_user_states_dirty", "User states that changed since their last save")
-
-
-class IndexerMetrics(ConsumerMetrics):
-    """Metrics of an indexer."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry)
-        new = MetricFactory(registry)
-        self.items = new.gauge("anabranch_catalogue_items", "Items in the catalogue")
-        self.vectors = new.counter("anabranch_item_vectors", "Item vectors published")
-        self.removed = new.counter("anabranch_item_vectors_removed", "Item vectors removed")
-        self.backlog = new.gauge("anabranch_items_waiting", "Items that wait for a vector")
-        self.stage = new.histogram(
-            "anabranch_stage_seconds",
-            f"Time of a chunk of items in a stage: {', '.join(INDEXER_STAGES)}",
-            STAGE_S,
-            "stage",
-        )
-        for stage in INDEXER_STAGES:
-            self.stage.labels(stage)
-        self.live_release = new.info("anabranch_live_release", "The release whose item vectors are published")
 
 
 class ReshareMetrics(ProcessMetrics):

@@ -21,11 +21,11 @@ def command(
     from prometheus_client import CollectorRegistry
 
     from anabranch.kafka import clients
-    from anabranch.metrics import IndexerMetrics
     from anabranch.service import configure_logging, lower_priority, run_service
     from anabranch.shutdown import stop_on_signals
     from consumers.indexer.clients import connect
     from consumers.indexer.indexer import Indexer
+    from consumers.indexer.metrics import IndexerMetrics
 
     settings = settings_of(ctx, metrics_port=metrics_port, metrics_host=metrics_host)
     configure_logging(settings)

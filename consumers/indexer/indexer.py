@@ -29,7 +29,7 @@ from anabranch.kafka.producer import CheckedProducer
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import IndexingComplete, Item, ItemVector, encode
-from anabranch.metrics import IndexerMetrics, release_info
+from anabranch.metrics import release_info
 from anabranch.ranking.inference.item_encoder import item_text
 from anabranch.ranking.types import Vectors
 from anabranch.release_notices import ReleaseNotices
@@ -38,6 +38,7 @@ from anabranch.throttle import Throttle
 from consumers.indexer.clients import IndexerClients
 from consumers.indexer.committed_offsets import CommittedOffsets
 from consumers.indexer.item_embedder import ItemEmbedder
+from consumers.indexer.metrics import IndexerMetrics
 from consumers.runtime.dead_letter import DeadLetter
 from consumers.runtime.decoding import decode_item, decode_notice, decode_own
 

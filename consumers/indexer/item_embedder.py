@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anabranch.metrics import IndexerMetrics, Stopwatch
+from anabranch.metrics import Stopwatch
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
 from anabranch.ranking.types import Vectors
 from anabranch.release import Release
 from anabranch.settings import Settings
 from anabranch.text_embedding_cache import TextEmbeddingCache
+from consumers.indexer.metrics import IndexerMetrics
 
 
 class ItemEmbedder:

@@ -12,10 +12,10 @@ from anabranch.metrics import (
     LATENCY_S,
     RANKER_STAGES,
     BulkHistogram,
-    IndexerMetrics,
     RankerMetrics,
     ReshareMetrics,
 )
+from consumers.indexer.metrics import IndexerMetrics
 
 
 def test_two_rankers_in_one_process_share_nothing() -> None:

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry
 
 from anabranch.errors import UsageError
 from anabranch.loop_status import LoopStatus
-from anabranch.metrics import IndexerMetrics
 from anabranch.metrics_server import MetricsServer, serve
+from consumers.indexer.metrics import IndexerMetrics
 from tests.support.in_memory_kafka import ManualClock
 
 

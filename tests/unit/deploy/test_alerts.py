@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
 from anabranch.metrics import (
-    IndexerMetrics,
     ProcessMetrics,
     RankerMetrics,
     ReshareMetrics,
     release_info,
 )
 from consumers.api.metrics import ApiMetrics
+from consumers.indexer.metrics import IndexerMetrics
 from consumers.neighbours.metrics import NeighboursMetrics
 from producers.collector.metrics import CollectorMetrics
 from tests.support.promtool import PromtoolMissing, find_promtool
