@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from anabranch.harness.bench.figures.statistics import Figures, percentiles, spread, spread_by_name
 from anabranch.harness.bench.fixture import BenchFixture
-from anabranch.harness.bench.http_load import Address, full_load, steady_load
-from anabranch.harness.environment.processes import free_ports
+from anabranch.harness.bench.http_load import Load, measure_load
+from anabranch.harness.environment.processes import ChildProcess, free_ports
 from anabranch.harness.environment.ranker_probe import ProcessProbe
 from anabranch.messages import Event
 from producers.pace import Pace
 
 HOST = "127.0.0.1"
 WARMUP_EVENTS = 500
-Result = TypeVar("Result")
+PUBLISHED_S = 0.5
+"""So long events are published at a time."""
+STEADY_CONNECTIONS = 64
+PROBE = ("/healthz",)
 
 
 @dataclass(frozen=True)
@@ -45,24 +46,46 @@ def run(fixture: BenchFixture, config: ServeConfig) -> dict[str, Any]:
     users = sorted({event.user_id for event in fixture.testbed.history.events()})
     paths = [f"/v1/users/{quote(user_id, safe='')}/recommendations" for user_id in users]
     port, metrics_port = free_ports(2)
-    address = Address(HOST, port)
     with fixture.rankers():
         ports = ("--port", str(port), "--metrics-port", str(metrics_port))
         server = fixture.testbed.processes.start("serve", *ports)
         fixture.wait_until(ProcessProbe(metrics_port).is_ready, "the server is ready")
-        measure = _LoadedServer(fixture, config, events, address, lambda number: paths[number % len(paths)])
-        measure.full()  # not counted: it fills caches
-        rounds = [measure.round() for _ in range(config.repeats)]
+        measure = _LoadedServer(fixture, config, events, server, port)
+        measure.full(paths)  # not counted: it fills caches
+        rounds = [Round(measure.full(paths), measure.full(PROBE), measure.steady(paths)) for _ in range(config.repeats)]
         server.stop()
     return {
         "what": "requests for recommendations to one server, beside a ranker",
         "machine": fixture.machine | {"users": len(users)},
         "plan": asdict(config),
-        "requests_per_second": spread([full for full, _, _ in rounds]),
-        "probes_per_second": spread([probes for _, probes, _ in rounds]),
-        "share_of_probes": spread([full / probes for full, probes, _ in rounds]),
-        "latency_ms": spread_by_name([latency for _, _, latency in rounds]),
+        "requests_per_second": spread([of_round.full.per_second for of_round in rounds]),
+        "probes_per_second": spread([of_round.probes.per_second for of_round in rounds]),
+        "share_of_probes": spread([of_round.full.per_second / of_round.probes.per_second for of_round in rounds]),
+        "latency_ms": spread_by_name([percentiles(of_round.steady.latencies_ms) for of_round in rounds]),
+        "server_cpu_ms_per_request": spread_by_name([of_round.cpu_ms for of_round in rounds]),
     }
+
+
+class LoadOnServer(NamedTuple):
+    """What a load measured, and what it cost the server."""
+
+    per_second: float
+    latencies_ms: Sequence[float]
+    cpu_ms: float
+    """CPU time of the server per request, with what the events of that time cost it."""
+
+
+class Round(NamedTuple):
+    """The loads of one repeat."""
+
+    full: LoadOnServer
+    probes: LoadOnServer
+    steady: LoadOnServer
+
+    @property
+    def cpu_ms(self) -> Figures:
+        """Per request, by load."""
+        return {name: load.cpu_ms for name, load in self._asdict().items()}
 
 
 @dataclass(frozen=True)
@@ -70,28 +93,28 @@ class _LoadedServer:
     fixture: BenchFixture
     config: ServeConfig
     events: Iterator[Event]
-    address: Address
-    path: Callable[[int], str]
+    server: ChildProcess
+    port: int
 
-    def round(self) -> tuple[float, float, Figures]:
-        """Requests per second of recommendations and of probes, and milliseconds at the steady rate."""
-        return self.full(), self._beside_events(self._probes()), percentiles(self._beside_events(self._steady()))
+    def full(self, paths: Sequence[str]) -> LoadOnServer:
+        return self._under(self._load(paths, self.config.connections))
 
-    def full(self) -> float:
-        """Requests per second at full load."""
-        config = self.config
-        return self._beside_events(full_load(self.address, self.path, config.connections, config.seconds))
+    def steady(self, paths: Sequence[str]) -> LoadOnServer:
+        return self._under(self._load(paths, STEADY_CONNECTIONS, self.config.rate))
 
-    def _probes(self) -> Coroutine[Any, Any, float]:
-        return full_load(self.address, lambda number: "/healthz", self.config.connections, self.config.seconds)
+    def _load(self, paths: Sequence[str], connections: int, per_second: float | None = None) -> Load:
+        seconds = self.config.seconds
+        return Load(
+            host=HOST, port=self.port, paths=paths, seconds=seconds, connections=connections, per_second=per_second
+        )
 
-    def _steady(self) -> Coroutine[Any, Any, Any]:
-        return steady_load(self.address, self.path, self.config.rate, self.config.seconds)
-
-    def _beside_events(self, load: Coroutine[Any, Any, Result]) -> Result:
+    def _under(self, load: Load) -> LoadOnServer:
         """What a load measures while events come at their rate."""
-        with ThreadPoolExecutor(1) as pool:
-            measured = pool.submit(asyncio.run, load)
-            count = int(self.config.event_rate * self.config.seconds)
-            self.fixture.publish_next(self.events, count, Pace(events_per_second=self.config.event_rate))
-            return measured.result()
+        rate, before_s = self.config.event_rate, self.server.cpu_s
+
+        def publish() -> None:
+            self.fixture.publish_next(self.events, int(rate * PUBLISHED_S), Pace(events_per_second=rate))
+
+        figures = measure_load(load, publish)
+        cpu_s = self.server.cpu_s - before_s
+        return LoadOnServer(figures.per_second, figures.latencies_ms, 1000 * cpu_s / figures.answered)
