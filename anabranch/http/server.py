@@ -13,11 +13,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from anabranch.errors import UsageError
+from anabranch.http.bounded_protocol import BoundedProtocol
 
 MAX_CONNECTIONS = 1_000
 """Further connections are answered with 503. A connection holds at most 64 KiB that the application has not read."""
-MAX_HEAD_BYTES = 16_384
-"""Of a request's first line and headers."""
 KEEP_ALIVE_S = 30
 TICKS_PER_S = 10
 """So often uvicorn calls `Server.on_tick`."""
@@ -62,7 +61,7 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",  # httptools has no bound for the size of headers
+        http=BoundedProtocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -73,7 +72,6 @@ def serve(
         limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=grace_s,
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     asyncio.run(_StoppableServer(config, stop, every_second).serve([listener]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import socket
 import threading
 import time
@@ -16,7 +17,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from anabranch.errors import UsageError
-from anabranch.http.server import MAX_HEAD_BYTES, bind, serve
+from anabranch.http.bounded_protocol import MAX_HEAD_BYTES
+from anabranch.http.server import bind, serve
 
 PATIENCE_S = 20.0
 
@@ -120,11 +122,47 @@ def test_a_client_whose_body_is_not_read_gets_the_answer_and_keeps_its_connectio
     assert [served.post(connection, b"x" * 4_000_000) for _ in range(5)] == [413] * 5
 
 
-def test_a_head_without_an_end_is_refused(served: Served) -> None:
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET /",
+        b"GET / HTTP/1.1\r\nX: ",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+    ],
+    ids=["first line", "header", "trailer"],
+)
+def test_a_head_without_an_end_is_refused(served: Served, start: bytes) -> None:
     with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * (2 * MAX_HEAD_BYTES))
-        assert connection.recv(100).startswith(b"HTTP/1.1 400")
-    assert not served.entered.is_set()
+        connection.sendall(start)
+        for _ in range(2):
+            time.sleep(0.1)  # so that the server reads it in parts
+            connection.sendall(b"x" * MAX_HEAD_BYTES)
+        assert b"HTTP/1.1 431" in _all(connection)
+
+
+@pytest.mark.parametrize("trailer", [False, True])
+def test_a_head_of_many_headers_is_refused(served: Served, trailer: bool) -> None:
+    headers = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 100) for number in range(MAX_HEAD_BYTES // 100))
+    in_chunks = b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" if trailer else b""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\n" + in_chunks + headers + b"\r\n")
+        assert b"HTTP/1.1 431" in _all(connection)
+
+
+def test_what_is_no_http_is_answered_with_a_problem(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        head, _, body = _all(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and b"application/problem+json" in head
+    assert json.loads(body)["status"] == 400
+
+
+def test_requests_of_one_connection_have_a_bound_each(served: Served) -> None:
+    served.may_answer.set()
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=PATIENCE_S)
+    for _ in range(5):
+        connection.request("GET", "/", headers={"X": "x" * (MAX_HEAD_BYTES // 2)})
+        assert connection.getresponse().read() == b"done"
 
 
 def test_a_port_in_use_is_an_error_that_names_the_option(served: Served) -> None:
@@ -132,6 +170,14 @@ def test_a_port_in_use_is_an_error_that_names_the_option(served: Served) -> None
         bind("127.0.0.1", served.port, "--port")
     with pytest.raises(UsageError, match="cannot be listened on"):
         bind("no.such.host.invalid", 0, "--port")
+
+
+def _all(connection: socket.socket) -> bytes:
+    """What the server sends until it closes the connection."""
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _await_refusal(port: int) -> None:

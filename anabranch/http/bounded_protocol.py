@@ -1,0 +1,84 @@
+"""HTTP/1.1 as uvicorn speaks it with httptools, whose parser is that of Node.js, but with bounds for what it collects.
+
+It takes half the time of h11, which has such bounds: without them, a client could fill the memory with headers.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from anabranch.http.problems import MEDIA_TYPE, HttpProblem
+
+MAX_HEAD_BYTES = 16_384
+"""Of a request's first line and headers, with the trailers behind a body in chunks."""
+NO_HTTP = "this is no request of HTTP/1.1"
+TOO_LARGE = (
+    f"first line and headers of the request have more than {MAX_HEAD_BYTES} bytes: send fewer or shorter headers"
+)
+
+
+class HeadTooLarge(Exception):
+    """Raised within a callback of the parser, which ends the connection."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """Refuses heads of more than `MAX_HEAD_BYTES`. What is no HTTP is refused too, and the connection is closed.
+
+    Between two checks asyncio reads up to 256 KiB, which is what a connection can hold beyond the bound.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_too_large = False
+        self._header_bytes = 0
+        self._reported = False
+        self._unreported_bytes = 0
+        """Read since the parser last reported a header or a part of a body: it has collected them."""
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio."""
+        self._reported = False
+        super().data_received(data)
+        self._unreported_bytes = 0 if self._reported else self._unreported_bytes + len(data)
+        if self._unreported_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._is_too_large = True
+            self.send_400_response(TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser, for trailers too. Raises `HeadTooLarge`."""
+        self._reported = True
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes + len(self.url) > MAX_HEAD_BYTES:
+            self._is_too_large = True
+            raise HeadTooLarge
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._reported = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self._reported = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn after an error of the parser: the answer is a problem, as all errors of ours are."""
+        problem = (
+            HttpProblem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+            if self._is_too_large
+            else HttpProblem(HTTPStatus.BAD_REQUEST, NO_HTTP)
+        )
+        body = problem.body()
+        head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (MEDIA_TYPE.encode(), len(body))
+        self.transport.write(STATUS_LINE[problem.status] + head + body)
+        self.transport.close()
