@@ -227,14 +227,14 @@ class RecoveryManager:
             events, _ = decode_events(readable, self._max_message_bytes)
             live = self._live if self._live is not None and segment.release == self._live.manifest.id else None
             for start in range(0, len(events), REPLAY_EVENTS):
-                self._replay_events(partition.partition, events[start : start + REPLAY_EVENTS], live, dirty)
+                self._replay_events(events[start : start + REPLAY_EVENTS], live, dirty)
                 yield
             yield
 
     def _replay_events(
-        self, partition: int, events: Sequence[DecodedEvent], live: ServableRelease | None, dirty: dict[int, DirtyUser]
+        self, events: Sequence[DecodedEvent], live: ServableRelease | None, dirty: dict[int, DirtyUser]
     ) -> None:
-        slots, events = replay_events(self._store, self._changelog, partition, events, live)
+        slots, events = replay_events(self._store, self._changelog, events, live)
         now = self._clients.clock.monotonic()
         for slot, event in zip(slots.tolist(), events, strict=True):
             dirty.setdefault(slot, DirtyUser(event.offset, now, event.event.user_id))

@@ -20,6 +20,9 @@ MAX_WAITING_RECORDS = 20_000
 """Fetched records that wait to be taken; beyond them, no more are fetched."""
 MAX_POLL_RECORDS = 2_000
 FULL_WAIT_S = 0.01
+GATHER_S = 0.01
+"""From records to the next fetch: what comes meanwhile is fetched, handed over and applied together, which costs little
+more than a single event. An event after a pause does not wait."""
 
 log = logging.getLogger(__name__)
 
@@ -120,3 +123,4 @@ class _Fetching:
         self.ends.update(clients.fetched_ends(consumer, self._positions))
         if polled:
             self._on_records()
+            self._stop.wait(GATHER_S)

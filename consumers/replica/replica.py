@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +25,7 @@ from consumers.replica.log_source import LogSource
 from consumers.replica.metrics import ReplicaMetrics
 from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore, StatesOfAnotherLog
 from consumers.runtime.clock import Clock
-from consumers.runtime.decoding import decode_events
+from consumers.runtime.decoding import DecodedEvent, decode_events
 from consumers.runtime.pacing import Backoff
 from consumers.user_states.changelog import Changelog, StateMissing, decode_marker
 from consumers.user_states.event_replay import replay_events
@@ -208,34 +208,39 @@ class Replica:
         self._restoring, self.is_following = None, False
 
     def _follow(self) -> bool:
+        """Events first: a saved state that has no more than these is not loaded."""
         records = self._clients.source.take(FOLD_RECORDS)
-        by_log: dict[TopicPartition, list[ConsumerRecord]] = defaultdict(list)
+        events: dict[int, list[ConsumerRecord]] = defaultdict(list)
+        states: dict[int, list[ConsumerRecord]] = defaultdict(list)
         for record in records:
-            by_log[TopicPartition(record.topic, record.partition)].append(record)
+            (events if record.topic == self._topics.events else states)[record.partition].append(record)
         if records:
             self._backoff.succeeded()
-        for source, of_log in by_log.items():
-            partition = self.partitions[source.partition]
-            if source.topic == self._topics.events:
-                self._apply_events(partition, of_log)
-            else:
-                self._apply_saved_states(partition.restored, of_log)
+        if events:
+            self._apply_events(events)
+        for number, of_partition in states.items():
+            self._apply_saved_states(self.partitions[number].restored, of_partition)
         return bool(records)
 
-    def _apply_events(self, partition: FollowedPartition, records: Sequence[ConsumerRecord]) -> None:
+    def _apply_events(self, by_partition: Mapping[int, Sequence[ConsumerRecord]]) -> None:
         """What rankers cannot decode, and send to the dead letters, is skipped here."""
-        number, epoch = partition.restored.events.partition, partition.restored.encoded_from
-        events, _ = decode_events(records, self._settings.max_message_bytes)
-        earlier = [event for event in events if event.offset < epoch]
-        newest = [event for event in events if event.offset >= epoch]
-        for of_epoch, live in ((earlier, None), (newest, self.model.live)):
-            if of_epoch:
-                slots, _ = replay_events(self.store, self.changelog, number, of_epoch, live)
-                if live is not None and len(slots):
-                    self.model.observe_users(np.unique(slots))
-        partition.next_event = records[-1].offset + 1
-        partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
-        self._metrics.applied.inc(len(events))
+        earlier: list[DecodedEvent] = []
+        newest: list[DecodedEvent] = []
+        for number, records in by_partition.items():
+            epoch = self.partitions[number].restored.encoded_from
+            for event in decode_events(records, self._settings.max_message_bytes)[0]:
+                (newest if event.offset >= epoch else earlier).append(event)
+        if earlier:
+            replay_events(self.store, self.changelog, earlier, None)
+        if newest:
+            slots, _ = replay_events(self.store, self.changelog, newest, self.model.live)
+            if len(slots):
+                self.model.observe_users(np.unique(slots))
+        for number, records in by_partition.items():
+            partition = self.partitions[number]
+            partition.next_event = records[-1].offset + 1
+            partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
+        self._metrics.applied.inc(len(earlier) + len(newest))
 
     def _apply_saved_states(self, partition: RestoredPartition, records: Sequence[ConsumerRecord]) -> None:
         """A saved state that has no more than the one in memory says that this may be evicted; others are loaded.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,19 +19,21 @@ from consumers.user_states.state_store import StateStore
 def replay_events(
     store: StateStore,
     changelog: Changelog,
-    partition: int,
     events: Sequence[DecodedEvent],
     live: ServableRelease | None,
 ) -> tuple[Slots, Sequence[DecodedEvent]]:
-    """Apply events of a partition, in log order, that are not in their users' states yet.
+    """Apply events that are not in their users' states yet. Those of each partition are in log order.
 
     `live`: the release that ranked them, see `replay`. Returns these events [n], with the slots [n] of their users,
     whose states are dirty now: they have what their saved forms have not.
     """
     users = store.users
-    user_ids = [event.event.user_id for event in events]
-    changelog.load_evicted(user_ids, partition)
-    slots = users.slots(user_ids, partition)
+    by_partition: dict[int, list[str]] = defaultdict(list)
+    for event in events:
+        by_partition[event.partition].append(event.event.user_id)
+    for partition, user_ids in by_partition.items():
+        changelog.load_evicted(user_ids, partition)
+    slots = users.slots([event.event.user_id for event in events], [event.partition for event in events])
     offsets = np.array([event.offset for event in events], np.int64)
     is_missing = offsets >= users.columns.next_offset[slots]
     slots, offsets = slots[is_missing], offsets[is_missing]
