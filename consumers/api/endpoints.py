@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
@@ -40,6 +39,7 @@ from consumers.api.queries import (
     UserQuery,
 )
 from consumers.api.query_queue import QueryQueue
+from consumers.api.ranking_ids import RankingIds
 
 MAX_BODY_BYTES = 262_144
 
@@ -63,6 +63,7 @@ class Endpoints:
         self._placements = tuple(placement.name for placement in placements)
         self._freshness_ms = freshness_ms
         self._metrics = metrics
+        self._ranking_ids = RankingIds()
 
     def routes(self) -> list[Route]:
         """Longer paths first: the id of a user or of an item may have slashes."""
@@ -142,7 +143,7 @@ class Endpoints:
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
         fields = {
-            "ranking_id": uuid.uuid4().hex,
+            "ranking_id": self._ranking_ids.next(),
             **named,
             "is_known": answer.is_known,
             "as_of": answer.as_of,
