@@ -39,7 +39,7 @@ COMMANDS = {
     "releases": "List the releases, or show one with its gate's results.",
     "dead-letters": "Show events that could not be read, or replay them.",
     "inspect": "Show an event, a user, a topic, the state sizes or the settings.",
-    "schema": "Write the JSON Schemas of the messages.",
+    "schema": "Write the JSON Schemas of messages, and the OpenAPI and AsyncAPI documents.",
 }
 """Command → summary. Each command is a module of this package, with `_` for `-`, that has a function `command` or a
 Typer `app`."""

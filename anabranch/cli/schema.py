@@ -12,17 +12,32 @@ def command(
     folder: Annotated[Path | None, typer.Option(help="Output folder. Default: the folder in the package.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Write nothing, and fail if a file is out of date.")] = False,
 ) -> None:
-    """Write the JSON Schemas of the messages, generated from anabranch/messages.py.
+    """Write the JSON Schemas of the messages, the AsyncAPI document of the topics, and the OpenAPI documents of
+    `anabranch collect` and `anabranch serve`, all generated from the code.
 
     Example: anabranch schema --folder schemas
     """
     from anabranch import schema_export
     from anabranch.errors import AnabranchError
 
-    target = folder or schema_export.FOLDER
+    target, files = folder or schema_export.FOLDER, generate()
     if not check:
-        schema_export.write(target)
-    old = schema_export.outdated(target)
+        schema_export.write(files, target)
+    old = schema_export.outdated(files, target)
     if old:
         raise AnabranchError(f"out of date in {target}: {', '.join(old)}; run `anabranch schema` to write them")
-    typer.echo(f"{len(schema_export.generate())} schemas in {target} are up to date")
+    typer.echo(f"{len(files)} files in {target} are up to date")
+
+
+def generate() -> dict[str, bytes]:
+    """File name → content of every generated file."""
+    from anabranch.http.openapi import openapi_document
+    from anabranch.kafka import asyncapi
+    from anabranch.schema_export import as_file, message_schemas
+    from consumers.api import operations as serve
+    from producers.collector import operations as collect
+
+    documents = {asyncapi.FILE: asyncapi.asyncapi_document()} | {
+        of_server.API.file: openapi_document(of_server.API, of_server.OPERATIONS) for of_server in (collect, serve)
+    }
+    return message_schemas() | {name: as_file(document) for name, document in documents.items()}

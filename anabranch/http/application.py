@@ -1,4 +1,5 @@
-"""An ASGI application with what all of ours have: probes, problems for every error, and answers to browsers (CORS)."""
+"""An ASGI application with what all of ours have: probes, its document, problems for every error, and answers to
+browsers (CORS)."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ from collections.abc import Sequence
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
 
-from anabranch.http.responses import exception_handlers, probes
+from anabranch.http.openapi import ApiDescription
+from anabranch.http.operations import OperationRoute
+from anabranch.http.responses import common_routes, exception_handlers
 from anabranch.loop_status import LoopStatus
 from anabranch.settings import Settings
 
@@ -17,10 +19,12 @@ PREFLIGHT_MAX_AGE_S = 3_600
 """How long a browser may keep the answer to a preflight request."""
 
 
-def application(routes: Sequence[BaseRoute], status: LoopStatus, middleware: Sequence[Middleware]) -> Starlette:
-    """These routes, and the probes of the process."""
+def application(
+    server: ApiDescription, routes: Sequence[OperationRoute], status: LoopStatus, middleware: Sequence[Middleware]
+) -> Starlette:
+    """These routes, the probes of the process, and the server's document."""
     app = Starlette(
-        routes=[*routes, *probes(status)],
+        routes=[*routes, *common_routes(status, server.checked_in_document())],
         middleware=middleware,
         exception_handlers=dict(exception_handlers()),
     )

@@ -6,9 +6,20 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 import msgspec
+from msgspec import Struct
 
 MEDIA_TYPE = "application/problem+json"
 NO_HEADERS: Mapping[str, str] = {}
+
+
+class Problem(Struct, kw_only=True):
+    """Problem details (RFC 9457). An answer may have further members."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    """What is wrong, and what to do."""
 
 
 class HttpProblem(Exception):
@@ -26,8 +37,8 @@ class HttpProblem(Exception):
 
     def body(self) -> bytes:
         """The problem as JSON, of the media type `MEDIA_TYPE`."""
-        fields = {"type": "about:blank", "title": self.status.phrase, "status": int(self.status), "detail": self.detail}
-        return msgspec.json.encode(fields | dict(self.members))
+        problem = Problem(title=self.status.phrase, status=int(self.status), detail=self.detail)
+        return msgspec.json.encode(msgspec.structs.asdict(problem) | dict(self.members))
 
 
 def unavailable(detail: str, retry_after_s: int) -> HttpProblem:

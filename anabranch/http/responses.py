@@ -4,18 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
+from anabranch.http.operations import JSON, TEXT, Answer, NoParameters, Operation, OperationRoute
 from anabranch.http.problems import MEDIA_TYPE, HttpProblem
 from anabranch.loop_status import LoopStatus
 
-JSON = "application/json"
 Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def _probe_operation(path: str, summary: str) -> Operation[NoParameters]:
+    return Operation(
+        name=path.strip("/"),
+        method="GET",
+        path=path,
+        summary=summary,
+        answers={200: Answer("Yes.", str, TEXT), 503: Answer("No: one line says why.", str, TEXT)},
+    )
+
+
+HEALTHZ = _probe_operation("/healthz", "Whether the event loop turns")
+READYZ = _probe_operation("/readyz", "Whether requests can be answered")
+OPENAPI: Operation[NoParameters] = Operation(
+    name="openapi",
+    method="GET",
+    path="/openapi.json",
+    summary="This document",
+    answers={200: Answer("An OpenAPI document.", dict[str, Any])},
+)
+COMMON_OPERATIONS = (HEALTHZ, READYZ, OPENAPI)
+"""Of every server."""
 
 
 def json_response(content: object, status: int = HTTPStatus.OK) -> Response:
@@ -47,8 +70,9 @@ def exception_handlers() -> Mapping[type[Exception], Handler]:
     return {HttpProblem: _on_problem, HTTPException: _on_http_exception, Exception: _on_defect}
 
 
-def probes(status: LoopStatus) -> list[Route]:
-    """`/healthz` and `/readyz`: 200, or 503 with one line that says why."""
+def common_routes(status: LoopStatus, openapi: bytes) -> list[OperationRoute]:
+    """`/healthz` and `/readyz`: 200, or 503 with one line that says why. `/openapi.json`: the document. None needs a
+    key."""
 
     async def health(request: Request) -> Response:
         return _probe(status.stuck)
@@ -56,7 +80,10 @@ def probes(status: LoopStatus) -> list[Route]:
     async def ready(request: Request) -> Response:
         return _probe(status.not_ready)
 
-    return [Route("/healthz", health), Route("/readyz", ready)]
+    async def document(request: Request) -> Response:
+        return Response(openapi, media_type=JSON)
+
+    return [OperationRoute(HEALTHZ, health), OperationRoute(READYZ, ready), OperationRoute(OPENAPI, document)]
 
 
 def _probe(failure: str | None) -> Response:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
-from anabranch.http.api_keys import Scope
+from anabranch.http.operations import Input, NoParameters, Operation, OperationRoute
 from anabranch.http.problems import HttpProblem
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import answered, json_response
-from anabranch.placements import Placement
-from consumers.api.metrics import ApiMetrics
-from consumers.api.parameters import (
+from anabranch.http.serving_messages import (
     ConditionParameters,
-    Parameters,
+    RankAnswer,
     RankBody,
+    RelatedItemsAnswer,
+    SlateAnswer,
     SlateBody,
     SlateParameters,
-    from_body,
-    from_query_string,
-    require_within,
+    TrendingAnswer,
 )
+from anabranch.placements import Placement
+from consumers.api import operations
+from consumers.api.metrics import ApiMetrics
+from consumers.api.parameters import Parameters, from_body, from_query_string, require_within
 from consumers.api.queries import (
     BoughtTogetherQuery,
     ItemsAnswer,
@@ -65,24 +67,31 @@ class Endpoints:
         self._metrics = metrics
         self._ranking_ids = RankingIds()
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[OperationRoute]:
         """Longer paths first: the id of a user or of an item may have slashes."""
-        users, items = "/v1/users/{user_id:path}", "/v1/items/{item_id:path}"
         return [
-            self._route(f"{users}/recommendations", "GET", self._recommendations),
-            self._route("/v1/recommendations", "POST", self._recommendations_after_events),
-            self._route("/v1/rank", "POST", self._rank),
-            self._route(f"{items}/similar", "GET", self._similar),
-            self._route(f"{items}/bought-together", "GET", self._bought_together),
-            self._route("/v1/trending", "GET", self._trending),
-            self._route(users, "GET", self._user, scope="admin"),
+            self._route(operations.RECOMMENDATIONS, self._recommendations),
+            self._route(operations.RECOMMENDATIONS_AFTER_EVENTS, self._recommendations_after_events),
+            self._route(operations.RANK, self._rank),
+            self._route(operations.SIMILAR, self._similar),
+            self._route(operations.BOUGHT_TOGETHER, self._bought_together),
+            self._route(operations.TRENDING, self._trending),
+            self._route(operations.USER, self._user),
         ]
 
     def _route(
-        self, path: str, method: str, respond: Callable[[Request], Awaitable[Response]], scope: Scope = "rankings:read"
-    ) -> Route:
-        endpoint = path.replace(":path", "")
+        self, operation: Operation[Input], respond: Callable[[Request, Input], Awaitable[Response]]
+    ) -> OperationRoute:
+        """`respond` gets what the operation says that a request has: its parameters, or its body."""
+        endpoint = operation.template
+        query, body, scope = operation.query, operation.body, operation.scope
         self._metrics.add_endpoint(endpoint)
+
+        async def read(request: Request) -> Input:
+            if body is not None:
+                return await self._body(request, body)
+            assert query is not None
+            return from_query_string(request.query_params.multi_items(), query)
 
         async def answer(request: Request) -> Response:
             started_at_s = time.perf_counter()
@@ -93,65 +102,57 @@ class Endpoints:
             return await answered(allowed(request), count)
 
         async def allowed(request: Request) -> Response:
-            self._access.require(request.headers.get("authorization"), scope)
-            return await respond(request)
+            if scope is not None:
+                self._access.require(request.headers.get("authorization"), scope)
+            return await respond(request, await read(request))
 
-        return Route(path, answer, methods=[method])
+        return OperationRoute(operation, answer)
 
-    async def _recommendations(self, request: Request) -> Response:
-        parameters = from_query_string(request.query_params.multi_items(), SlateParameters)
+    async def _recommendations(self, request: Request, parameters: SlateParameters) -> Response:
         require_within(parameters.limit, parameters.offset)
         user_id, placement = request.path_params["user_id"], self._placement(parameters.placement)
         query = SlateQuery(user_id, placement, parameters.limit, parameters.offset, parameters.conditions)
-        return await self._items(request, query, user_id=user_id, placement=placement)
+        return json_response(SlateAnswer(**await self._items(query), user_id=user_id, placement=placement))
 
-    async def _recommendations_after_events(self, request: Request) -> Response:
-        body = await self._body(request, SlateBody)
+    async def _recommendations_after_events(self, request: Request, body: SlateBody) -> Response:
         require_within(body.limit, body.offset)
         placement = self._placement(body.placement)
         query = SlateQuery(body.user_id, placement, body.limit, body.offset, body.conditions, body.events)
-        return await self._items(request, query, user_id=body.user_id, placement=placement)
+        return json_response(SlateAnswer(**await self._items(query), user_id=body.user_id, placement=placement))
 
-    async def _rank(self, request: Request) -> Response:
-        body = await self._body(request, RankBody)
-        return await self._items(request, RankQuery(body.user_id, body.items, body.events), user_id=body.user_id)
+    async def _rank(self, request: Request, body: RankBody) -> Response:
+        query = RankQuery(body.user_id, body.items, body.events)
+        return json_response(RankAnswer(**await self._items(query), user_id=body.user_id))
 
-    async def _similar(self, request: Request) -> Response:
-        parameters = from_query_string(request.query_params.multi_items(), ConditionParameters)
+    async def _similar(self, request: Request, parameters: ConditionParameters) -> Response:
         item_id = request.path_params["item_id"]
-        return await self._items(
-            request, SimilarQuery(item_id, parameters.limit, parameters.conditions), item_id=item_id
-        )
+        query = SimilarQuery(item_id, parameters.limit, parameters.conditions)
+        return json_response(RelatedItemsAnswer(**await self._items(query), item_id=item_id))
 
-    async def _bought_together(self, request: Request) -> Response:
-        parameters = from_query_string(request.query_params.multi_items(), ConditionParameters)
+    async def _bought_together(self, request: Request, parameters: ConditionParameters) -> Response:
         item_id = request.path_params["item_id"]
-        return await self._items(
-            request, BoughtTogetherQuery(item_id, parameters.limit, parameters.conditions), item_id=item_id
-        )
+        query = BoughtTogetherQuery(item_id, parameters.limit, parameters.conditions)
+        return json_response(RelatedItemsAnswer(**await self._items(query), item_id=item_id))
 
-    async def _trending(self, request: Request) -> Response:
-        parameters = from_query_string(request.query_params.multi_items(), ConditionParameters)
-        return await self._items(request, TrendingQuery(parameters.limit, parameters.conditions))
+    async def _trending(self, request: Request, parameters: ConditionParameters) -> Response:
+        query = TrendingQuery(parameters.limit, parameters.conditions)
+        return json_response(TrendingAnswer(**await self._items(query)))
 
-    async def _user(self, request: Request) -> Response:
-        answer = await self._ask(UserQuery(request.path_params["user_id"]))
-        return json_response(answer)
+    async def _user(self, request: Request, parameters: NoParameters) -> Response:
+        return json_response(await self._ask(UserQuery(request.path_params["user_id"])))
 
-    async def _items(self, request: Request, query: Query, **named: str | None) -> Response:
-        """The answer as JSON, with what the request `named`."""
+    async def _items(self, query: Query) -> dict[str, Any]:
+        """What every answer with items has: the fields of `RankedItems`."""
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
-        fields = {
+        return {
             "ranking_id": self._ranking_ids.next(),
-            **named,
             "is_known": answer.is_known,
             "as_of": answer.as_of,
             "release": answer.release,
             "freshness_ms": self._freshness_ms(),
             "items": answer.items,
         }
-        return json_response(fields)
 
     async def _ask(self, query: Query) -> object:
         ticket = self._admission.enter()

@@ -7,6 +7,7 @@ from http import HTTPStatus
 import numpy as np
 
 from anabranch.http.problems import HttpProblem
+from anabranch.http.serving_messages import AnsweredItem, ItemConditions, Source
 from anabranch.ranking.pipeline.restriction import nearest_rows, popular_rows
 from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,
@@ -21,15 +22,7 @@ from anabranch.ranking.retrieval.item_attributes import with_attributes
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Floats, Mask, Rows
 from anabranch.ranking.vocabulary import ItemVocabulary
-from consumers.api.queries import (
-    AnsweredItem,
-    BoughtTogetherQuery,
-    ItemConditions,
-    ItemsAnswer,
-    SimilarQuery,
-    Source,
-    TrendingQuery,
-)
+from consumers.api.queries import BoughtTogetherQuery, ItemsAnswer, SimilarQuery, TrendingQuery
 from consumers.releases.serving_model import ServingModel
 
 SOURCES: tuple[tuple[int, Source], ...] = (

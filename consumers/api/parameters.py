@@ -1,83 +1,19 @@
-"""The parameters and bodies of requests, as queries."""
+"""The parameters and bodies of requests, decoded and checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from anabranch.field_types import Identifier
 from anabranch.http.problems import HttpProblem
-from consumers.api.queries import (
-    MAX_EVENTS,
-    MAX_ITEMS,
-    MAX_NAMED_ITEMS,
-    ItemConditions,
-    Limit,
-    NamedItems,
-    Offset,
-    RecentEvent,
-)
+from anabranch.http.serving_messages import MAX_ITEMS
 
-LEVELS = " > "
-"""Between the names of a category path in a parameter."""
-DEFAULT_LIMIT = 20
 Parameters = TypeVar("Parameters", bound=Struct)
-Values = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=50)]
-
-
-class ConditionParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Conditions in a query string; a name may be repeated: an item meets one of its values."""
-
-    limit: Limit = DEFAULT_LIMIT
-    category: Values = ()
-    brand: Values = ()
-    domain: Values = ()
-    price_from: float | None = None
-    price_below: float | None = None
-    exclude: NamedItems = ()
-
-    @property
-    def conditions(self) -> ItemConditions:
-        """As queries have them."""
-        return ItemConditions(
-            categories=tuple(path.split(LEVELS) for path in self.category),
-            brands=self.brand,
-            domains=self.domain,
-            price_from=self.price_from,
-            price_below=self.price_below,
-            exclude=self.exclude,
-        )
-
-
-class SlateParameters(ConditionParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Of a user's slate."""
-
-    placement: str | None = None
-    offset: Offset = 0
-
-
-class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/recommendations`."""
-
-    user_id: Identifier | None = None
-    events: Annotated[tuple[RecentEvent, ...], Meta(max_length=MAX_EVENTS)] = ()
-    placement: str | None = None
-    limit: Limit = DEFAULT_LIMIT
-    offset: Offset = 0
-    conditions: ItemConditions = ItemConditions()
-
-
-class RankBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/rank`."""
-
-    items: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=MAX_NAMED_ITEMS)]
-    user_id: Identifier | None = None
-    events: Annotated[tuple[RecentEvent, ...], Meta(max_length=MAX_EVENTS)] = ()
 
 
 def from_query_string(pairs: Iterable[tuple[str, str]], kind: type[Parameters]) -> Parameters:

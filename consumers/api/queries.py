@@ -3,76 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from anabranch.event_types import EventType
-from anabranch.field_types import Category, Identifier, Milliseconds
-from anabranch.messages import Event
-
-MAX_ITEMS = 200
-"""Items of an answer, and those before them that an offset leaves out."""
-MAX_EVENTS = 200
-MAX_NAMED_ITEMS = 1_000
-
-NOBODY = "nobody"
-
-Limit = Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
-Offset = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
-Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...], Meta(max_length=50)]
-NamedItems = Annotated[tuple[Identifier, ...], Meta(max_length=MAX_NAMED_ITEMS)]
-Source = Literal["own_events", "co_visits", "popularity", "index", "new", "rules", "request"]
-
-
-class ItemConditions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which items an answer may have. An empty condition lets all items through."""
-
-    categories: Annotated[tuple[Category, ...], Meta(max_length=50)] = ()
-    """Of one of these category paths, or below it."""
-    brands: Names = ()
-    domains: Names = ()
-    price_from: float | None = None
-    price_below: float | None = None
-    exclude: NamedItems = ()
-    """Not these items."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every item meets them."""
-        return self == ALL_ITEMS
-
-
-ALL_ITEMS = ItemConditions()
-
-
-class RecentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An event that only this request knows of: a guest's, or what is in a cart. Nothing of it is stored."""
-
-    type: EventType = "view"
-    item_id: Identifier | None = None
-    query: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
-    rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
-    session_id: Identifier | None = None
-    """None: it belongs to the session of the user's newest event, unless that was half an hour ago."""
-    ts: Milliseconds | None = None
-    """None: now. A time that is yet to come counts as now."""
-
-    def __post_init__(self) -> None:
-        self.as_event("checked", now_ms=0)
-
-    def as_event(self, event_id: str, now_ms: int) -> Event:
-        """The event of nobody. Raises `ValueError` if a field is missing that its type needs."""
-        return Event(
-            event_id=event_id,
-            user_id=NOBODY,
-            type=self.type,
-            item_id=self.item_id,
-            query=self.query,
-            rating=self.rating,
-            session_id=self.session_id,
-            ts=now_ms if self.ts is None else self.ts,
-        )
+from anabranch.http.serving_messages import ALL_ITEMS, AnsweredItem, ItemConditions, RecentEvent, UserAnswer
 
 
 @dataclass(frozen=True)
@@ -133,16 +67,6 @@ class UserQuery:
 Query = SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
 
 
-class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An item of an answer."""
-
-    item_id: str
-    score: float | None = None
-    """Comparable within the answer alone; None: it was not ranked."""
-    source: Source | None = None
-    """What proposed it: the first that holds, in the order of `Source`."""
-
-
 class ItemsAnswer(Struct, frozen=True):
     """Items, best first."""
 
@@ -153,30 +77,6 @@ class ItemsAnswer(Struct, frozen=True):
     """Whether there are events of the user."""
     as_of: int | None = None
     """Time of the user's newest event, in milliseconds, those of the request among them; None: there is none."""
-
-
-class KnownEvent(Struct, frozen=True, kw_only=True):
-    """An event in a user's history."""
-
-    item_id: str
-    """`#` and 16 hexadecimal digits, the hash of its id, for an item that is in no catalogue."""
-    type: str
-    """As encoders read it: types that they do not know count as views."""
-    ts: int
-    """Milliseconds, to the second."""
-
-
-class UserAnswer(Struct, frozen=True, kw_only=True):
-    """All that user states have of a user, but for numbers that only models read."""
-
-    user_id: str
-    is_known: bool
-    history: list[KnownEvent] = []
-    """The newest first."""
-    long_term_items: list[str] = []
-    """Of events before those."""
-    disliked: list[str] = []
-    last_event_ts: int | None = None
 
 
 Answer = ItemsAnswer | UserAnswer

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from anabranch.http.serving_messages import MAX_ITEMS, AnsweredItem
 from anabranch.placements import Placement
 from anabranch.ranking.pipeline.restriction import allowed_candidates, restrict
 from anabranch.ranking.pipeline.slates import RequestedSlates, requested_slates
@@ -18,7 +19,7 @@ from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from consumers.api.item_queries import answered_item, meeting
-from consumers.api.queries import MAX_ITEMS, AnsweredItem, ItemsAnswer, RankQuery, SlateQuery
+from consumers.api.queries import ItemsAnswer, RankQuery, SlateQuery
 from consumers.api.users import Users
 from consumers.releases.serving_model import ServingModel
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from anabranch.http.serving_messages import NOBODY, KnownEvent, RecentEvent, UserAnswer
 from anabranch.kafka.partitions import partition_of
 from anabranch.kafka.topics import key
 from anabranch.messages import EVENT_TYPES
@@ -16,7 +17,6 @@ from anabranch.ranking.types import Slots
 from anabranch.ranking.user_state.session import SESSION_GAP_MS
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.user_state.user_lists import ring_indices
-from consumers.api.queries import NOBODY, KnownEvent, RecentEvent, UserAnswer
 from consumers.user_states.changelog import Changelog
 from consumers.user_states.state_store import StateStore
 

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from anabranch.http.operations import Operation, OperationRoute
+from producers.collector import operations
 from producers.collector.forms.beacon_form import BeaconForm
 from producers.collector.forms.events_form import EventsForm
 from producers.collector.forms.form import Form
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.ga4.form import Ga4DebugForm, Ga4Form
 from producers.collector.request_handler import RequestHandler
-from producers.collector.segment.content import CALLS
 from producers.collector.segment.form import SegmentForm
 
 
 def event_routes(
     handler: RequestHandler, limits: CollectorLimits, item_keys: Sequence[str], origins: Sequence[str]
-) -> list[Route]:
+) -> list[OperationRoute]:
     """The routes of all forms. `item_keys`: fields of a foreign product that may be its item's id, the first first.
     `origins`: those of the pages that may send beacons."""
-    forms: dict[str, Form] = {
-        "/v1/events": EventsForm(limits),
-        "/v1/beacon": BeaconForm(limits, origins),
-        "/v1/batch": SegmentForm(limits, item_keys),
-        **{f"/v1/{call}": SegmentForm(limits, item_keys, call) for call in CALLS},
-        "/mp/collect": Ga4Form(limits, item_keys),
-        "/debug/mp/collect": Ga4DebugForm(limits, item_keys),
-    }
-    return [_route(path, form, handler) for path, form in forms.items()]
+    forms: list[tuple[Operation[Any], Form]] = [
+        (operations.EVENTS, EventsForm(limits)),
+        (operations.BEACON, BeaconForm(limits, origins)),
+        (operations.BATCH, SegmentForm(limits, item_keys)),
+        *((operation, SegmentForm(limits, item_keys, call)) for call, operation in operations.CALLS.items()),
+        (operations.GA4, Ga4Form(limits, item_keys)),
+        (operations.GA4_DEBUG, Ga4DebugForm(limits, item_keys)),
+    ]
+    return [_route(operation, form, handler) for operation, form in forms]
 
 
-def _route(path: str, form: Form, handler: RequestHandler) -> Route:
+def _route(operation: Operation[Any], form: Form, handler: RequestHandler) -> OperationRoute:
     async def post(request: Request) -> Response:
         return await handler.handle(form, request)
 
-    return Route(path, post, methods=["POST"])
+    return OperationRoute(operation, post)

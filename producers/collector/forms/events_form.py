@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
+from anabranch.http.collector_messages import EventsAnswer
 from anabranch.http.problems import HttpProblem
 from anabranch.http.responses import json_response
 from producers.collector.forms import form
@@ -44,5 +45,5 @@ class EventsForm:
                 "no event of the request is valid: `refused` says why",
                 members={"taken": 0, "refused": content.refused},
             )
-        answer = {"taken": len(content.events), "refused": content.refused}
+        answer = EventsAnswer(taken=len(content.events), refused=content.refused)
         return json_response(answer, HTTPStatus.ACCEPTED)

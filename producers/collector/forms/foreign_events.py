@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from anabranch.http.collector_messages import RefusedEvent
 from anabranch.messages import Event, shortened
-from producers.collector.forms.refusal import EVENT_REMEDY, RefusedEvent, refused
+from producers.collector.forms.refusal import EVENT_REMEDY, refused
 from producers.identity_record import IdentifiedVisitor
 
 ForeignId = str | Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]

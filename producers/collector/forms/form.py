@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
+from anabranch.http.collector_messages import RefusedEvent
 from anabranch.messages import Event, encode
-from producers.collector.forms.refusal import RefusedEvent
 from producers.identity_record import IdentifiedVisitor
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from http import HTTPStatus
 
+from anabranch.http.operations import JSON as JSON
 from anabranch.http.problems import HttpProblem
-from anabranch.http.responses import JSON as JSON
 
 NDJSON = ("application/x-ndjson", "application/ndjson")
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from msgspec import Struct
-
+from anabranch.http.collector_messages import RefusedEvent
 from anabranch.messages import EVENT_TYPES
 
 REMEDIES = {
@@ -29,17 +28,6 @@ REMEDIES = {
 EVENT_REMEDY = "give a JSON object with event_id, user_id, type, ts, and item_id, query or shown"
 QUOTED = re.compile(r"`(?:\$\.)?(\w+)[^`]*`")
 """A name in a reason, or the path of a field: msgspec writes `$.context[...]` for what is in a field."""
-
-
-class RefusedEvent(Struct, frozen=True, kw_only=True):
-    """An event that is not published."""
-
-    index: int
-    """Its position in the request, from 0."""
-    field: str | None
-    """None: it is about the event as a whole."""
-    reason: str
-    remedy: str
 
 
 def refused(index: int, reason: str) -> RefusedEvent:

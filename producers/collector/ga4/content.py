@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from anabranch.codec import Codec
 from anabranch.event_types import EventType
+from anabranch.http.collector_messages import RefusedEvent
 from anabranch.messages import Event, InvalidMessage, encode
 from producers.collector.forms.foreign_events import (
     EventDraft,
@@ -26,7 +27,6 @@ from producers.collector.forms.foreign_events import (
 )
 from producers.collector.forms.form import IgnoredEvent, RequestContent
 from producers.collector.forms.limits import CollectorLimits, too_many_events
-from producers.collector.forms.refusal import RefusedEvent
 
 MAX_EVENTS = 25
 MAX_ITEMS = 200

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from http import HTTPStatus
+from typing import Literal
 
 import msgspec
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,6 +25,21 @@ BODY_BYTES = 133_120
 """Of Google's documentation: a body is smaller than 130 kB."""
 REMEDY = "Send an object with `client_id` and `events`, a list of events"
 _request = msgspec.json.Decoder(Ga4Request)
+
+
+class ValidationMessage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is wrong with an event."""
+
+    field_path: str
+    description: str
+    validation_code: Literal["VALUE_INVALID", "NAME_INVALID"]
+    """The event, or a field of it, is refused; or the event is ignored for its name."""
+
+
+class ValidationReport(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What is wrong with the events of a request; no message: nothing is."""
+
+    validation_messages: list[ValidationMessage]
 
 
 class Ga4Form:
@@ -68,20 +85,19 @@ class Ga4DebugForm(Ga4Form):
 
     def answer(self, content: RequestContent) -> Response:
         """200, with a validation message for every event that is refused or ignored."""
-        answer = {"validationMessages": list(_validation_messages(content))}
-        return json_response(answer)
+        return json_response(ValidationReport(validation_messages=list(_validation_messages(content))))
 
 
-def _validation_messages(content: RequestContent) -> Iterator[dict[str, str]]:
+def _validation_messages(content: RequestContent) -> Iterator[ValidationMessage]:
     for refusal in content.refused:
-        yield {
-            "fieldPath": refusal.field or f"events[{refusal.index}]",
-            "description": f"{refusal.reason}; {refusal.remedy}",
-            "validationCode": "VALUE_INVALID",
-        }
+        yield ValidationMessage(
+            field_path=refusal.field or f"events[{refusal.index}]",
+            description=f"{refusal.reason}; {refusal.remedy}",
+            validation_code="VALUE_INVALID",
+        )
     for ignored in content.ignored:
-        yield {
-            "fieldPath": f"events[{ignored.index}].name",
-            "description": f"{ignored.reason}: it is ignored",
-            "validationCode": "NAME_INVALID",
-        }
+        yield ValidationMessage(
+            field_path=f"events[{ignored.index}].name",
+            description=f"{ignored.reason}: it is ignored",
+            validation_code="NAME_INVALID",
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from anabranch.event_types import EventType
+from anabranch.http.collector_messages import RefusedEvent
 from anabranch.messages import Event, InvalidMessage
 from producers.collector.forms.foreign_events import (
     EventDraft,
@@ -22,7 +23,7 @@ from producers.collector.forms.foreign_events import (
 )
 from producers.collector.forms.form import IgnoredEvent, RequestContent
 from producers.collector.forms.limits import CollectorLimits, too_many_events
-from producers.collector.forms.refusal import RefusedEvent, too_large
+from producers.collector.forms.refusal import too_large
 from producers.collector.segment import message as segment_message
 from producers.collector.segment.message import SegmentMessage, time_ms
 

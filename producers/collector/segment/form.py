@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
+from anabranch.http.collector_messages import RefusedEvent
 from anabranch.http.responses import json_response
 from producers.collector.forms import form
-from producers.collector.forms.form import Reception, RequestContent
+from producers.collector.forms.form import IgnoredEvent, Reception, RequestContent
 from producers.collector.forms.json_body import decode_json
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.forms.media_types import JSON
@@ -26,6 +27,18 @@ BATCH_REMEDY = "Send an object with `batch`, a list of calls"
 CALL_REMEDY = "Send one call as a JSON object"
 _batch = msgspec.json.Decoder(SegmentBatch)
 _call = msgspec.json.Decoder(Raw)
+
+
+class SegmentAnswer(Struct, frozen=True, kw_only=True):
+    """What became of the calls of a request."""
+
+    success: bool = True
+    taken: int
+    """Events that are published: an order becomes one for each product."""
+    identities: int
+    """Those that are published."""
+    refused: list[RefusedEvent]
+    ignored: list[IgnoredEvent]
 
 
 class SegmentForm:
@@ -56,11 +69,10 @@ class SegmentForm:
 
     def answer(self, content: RequestContent) -> Response:
         """200, and what became of each call."""
-        answer = {
-            "success": True,
-            "taken": len(content.events),
-            "identities": len(content.identities),
-            "refused": content.refused,
-            "ignored": content.ignored,
-        }
+        answer = SegmentAnswer(
+            taken=len(content.events),
+            identities=len(content.identities),
+            refused=content.refused,
+            ignored=content.ignored,
+        )
         return json_response(answer)

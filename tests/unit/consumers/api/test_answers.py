@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from anabranch.http.problems import HttpProblem
+from anabranch.http.serving_messages import ItemConditions, RecentEvent
 from anabranch.messages import Event, Item, Rule
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
 from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.rules.rule_book import numbered
 from consumers.api.queries import (
     BoughtTogetherQuery,
-    ItemConditions,
     ItemsAnswer,
     RankQuery,
-    RecentEvent,
     SimilarQuery,
     SlateQuery,
     TrendingQuery,

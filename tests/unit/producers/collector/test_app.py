@@ -16,7 +16,9 @@ import pytest
 from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import KeyFile
 from producers.collector import request_handler
+from producers.collector.operations import API
 from tests.support.collector_world import ORIGIN, World, assert_is_problem, until
+from tests.support.documented_routes import require_same
 
 JSON = {"Content-Type": "application/json"}
 
@@ -291,3 +293,15 @@ def test_the_probes_say_what_the_process_waits_for() -> None:
     ready = world.request("GET", "/readyz")
     assert (ready.status_code, ready.text) == (503, "the broker cannot be reached\n")
     assert world.request("GET", "/healthz").status_code == 200
+
+
+def test_every_route_is_in_the_openapi_document_which_is_served_and_needs_no_key(tmp_path: Path) -> None:
+    world = World(KeyFile(_keys_of_nobody(tmp_path)))
+    require_same(world.app, API, "Describe it in producers/collector/operations.py, then run `anabranch schema`")
+    assert world.request("GET", "/openapi.json").content == API.checked_in_document()
+
+
+def _keys_of_nobody(folder: Path) -> Path:
+    path = folder / "keys.json"
+    path.write_text('{"keys": []}', "utf-8")
+    return path

@@ -1,0 +1,204 @@
+"""Requests and answers of the serving API, as its server and `anabranch.client` have them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from anabranch.event_types import EventType
+from anabranch.field_types import Category, Identifier, Milliseconds
+from anabranch.messages import Event
+
+MAX_ITEMS = 200
+"""Items of an answer, and those before them that an offset leaves out."""
+MAX_EVENTS = 200
+MAX_NAMED_ITEMS = 1_000
+
+LEVELS = " > "
+"""Between the names of a category path in a parameter."""
+DEFAULT_LIMIT = 20
+NOBODY = "nobody"
+
+Limit = Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
+Offset = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
+Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...], Meta(max_length=50)]
+NamedItems = Annotated[tuple[Identifier, ...], Meta(max_length=MAX_NAMED_ITEMS)]
+Source = Literal["own_events", "co_visits", "popularity", "index", "new", "rules", "request"]
+Values = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=50)]
+
+
+class ItemConditions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which items an answer may have. An empty condition lets all items through."""
+
+    categories: Annotated[tuple[Category, ...], Meta(max_length=50)] = ()
+    """Of one of these category paths, or below it."""
+    brands: Names = ()
+    domains: Names = ()
+    price_from: float | None = None
+    price_below: float | None = None
+    exclude: NamedItems = ()
+    """Not these items."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every item meets them."""
+        return self == ALL_ITEMS
+
+
+ALL_ITEMS = ItemConditions()
+
+
+class RecentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An event that only this request knows of: a guest's, or what is in a cart. Nothing of it is stored."""
+
+    type: EventType = "view"
+    item_id: Identifier | None = None
+    query: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    session_id: Identifier | None = None
+    """None: it belongs to the session of the user's newest event, unless that was half an hour ago."""
+    ts: Milliseconds | None = None
+    """None: now. A time that is yet to come counts as now."""
+
+    def __post_init__(self) -> None:
+        self.as_event("checked", now_ms=0)
+
+    def as_event(self, event_id: str, now_ms: int) -> Event:
+        """The event of nobody. Raises `ValueError` if a field is missing that its type needs."""
+        return Event(
+            event_id=event_id,
+            user_id=NOBODY,
+            type=self.type,
+            item_id=self.item_id,
+            query=self.query,
+            rating=self.rating,
+            session_id=self.session_id,
+            ts=now_ms if self.ts is None else self.ts,
+        )
+
+
+class ConditionParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Conditions in a query string; a name may be repeated: an item meets one of its values."""
+
+    limit: Annotated[Limit, Meta(description="How many items.")] = DEFAULT_LIMIT
+    category: Annotated[Values, Meta(description="A path such as `FOOD > SOUP`: items of it or below it.")] = ()
+    brand: Annotated[Values, Meta(description="Items of this brand.")] = ()
+    domain: Annotated[Values, Meta(description="Items of this domain.")] = ()
+    price_from: Annotated[float, Meta(description="The item's price is at least this.")] | None = None
+    price_below: Annotated[float, Meta(description="The item's price is lower than this.")] | None = None
+    exclude: Annotated[NamedItems, Meta(description="Not this item.")] = ()
+
+    @property
+    def conditions(self) -> ItemConditions:
+        """As queries have them."""
+        return ItemConditions(
+            categories=tuple(path.split(LEVELS) for path in self.category),
+            brands=self.brand,
+            domains=self.domain,
+            price_from=self.price_from,
+            price_below=self.price_below,
+            exclude=self.exclude,
+        )
+
+
+class SlateParameters(ConditionParameters, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a user's slate."""
+
+    placement: Annotated[str, Meta(description="Its name; the first one by default.")] | None = None
+    offset: Annotated[Offset, Meta(description="So many of the best items are left out.")] = 0
+
+
+class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/recommendations`."""
+
+    user_id: Identifier | None = None
+    events: Annotated[tuple[RecentEvent, ...], Meta(max_length=MAX_EVENTS)] = ()
+    placement: str | None = None
+    limit: Limit = DEFAULT_LIMIT
+    offset: Offset = 0
+    conditions: ItemConditions = ItemConditions()
+
+
+class RankBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/rank`."""
+
+    items: Annotated[tuple[Identifier, ...], Meta(min_length=1, max_length=MAX_NAMED_ITEMS)]
+    user_id: Identifier | None = None
+    events: Annotated[tuple[RecentEvent, ...], Meta(max_length=MAX_EVENTS)] = ()
+
+
+class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item of an answer."""
+
+    item_id: str
+    score: float | None = None
+    """Comparable within the answer alone; None: it was not ranked."""
+    source: Source | None = None
+    """What proposed it: the first that holds, in the order of `Source`."""
+
+
+class RankedItems(Struct, frozen=True, kw_only=True):
+    """What every answer with items has."""
+
+    ranking_id: str
+    """Of this answer. Events that follow it repeat it."""
+    is_known: bool
+    """Whether there are events of the user."""
+    as_of: int | None
+    """Time of the user's newest event, in milliseconds, those of the request among them; None: there is none."""
+    release: str
+    """The one that ranked."""
+    freshness_ms: int
+    """0: every event that was fetched is applied. Else the age of the newest one that is, where most of them wait."""
+    items: list[AnsweredItem]
+    """The best first."""
+
+
+class SlateAnswer(RankedItems, frozen=True, kw_only=True):
+    """A user's slate of a placement."""
+
+    user_id: str | None
+    """None: a guest."""
+    placement: str
+
+
+class RankAnswer(RankedItems, frozen=True, kw_only=True):
+    """The items that a request named, in the user's order."""
+
+    user_id: str | None
+    """None: a guest."""
+
+
+class RelatedItemsAnswer(RankedItems, frozen=True, kw_only=True):
+    """Items that go with an item."""
+
+    item_id: str
+
+
+class TrendingAnswer(RankedItems, frozen=True, kw_only=True):
+    """The items that are popular now."""
+
+
+class KnownEvent(Struct, frozen=True, kw_only=True):
+    """An event in a user's history."""
+
+    item_id: str
+    """`#` and 16 hexadecimal digits, the hash of its id, for an item that is in no catalogue."""
+    type: str
+    """As encoders read it: types that they do not know count as views."""
+    ts: int
+    """Milliseconds, to the second."""
+
+
+class UserAnswer(Struct, frozen=True, kw_only=True):
+    """All that user states have of a user, but for numbers that only models read."""
+
+    user_id: str
+    is_known: bool
+    history: list[KnownEvent] = []
+    """The newest first."""
+    long_term_items: list[str] = []
+    """Of events before those."""
+    disliked: list[str] = []
+    last_event_ts: int | None = None
