@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from anabranch.field_types import Identifier
 from anabranch.http import problems
 from anabranch.http.operations import Answer, Operation
 from anabranch.http.problems import Problem
@@ -151,8 +152,8 @@ def _path_parameters(template: str) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "description": "Percent-encoded: it may have any characters, slashes too.",
-            "schema": {"type": "string", "minLength": 1},
+            "description": "Percent-encoded: it may have slashes too.",
+            "schema": msgspec.json.schema(Identifier),
         }
         for name in re.findall(r"{(\w+)}", template)
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,9 +21,25 @@ from anabranch.http.api_keys import Scope
 JSON = "application/json"
 TEXT = "text/plain"
 CONVERTER = re.compile(r":\w+(?=})")
-"""Of Starlette, behind the name of a path parameter: `{user_id:path}` takes slashes too."""
+"""Of Starlette, behind the name of a path parameter, such as `{user_id:id}`."""
 Input = TypeVar("Input", bound=Struct)
 SecurityScheme = Literal["bearer", "basic", "key", "api_secret"]
+
+
+class IdentifierConvertor(Convertor[str]):
+    """A path parameter `{name:id}`: an id of any characters. Starlette's `path` ends at a line break, so that a request
+    with one in an id would be answered as if there were no such path."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("id", IdentifierConvertor())
 
 
 class NoParameters(Struct, frozen=True, forbid_unknown_fields=True):

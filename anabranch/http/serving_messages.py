@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import Meta, Struct
 
@@ -99,6 +99,21 @@ class ConditionParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             price_from=self.price_from,
             price_below=self.price_below,
             exclude=self.exclude,
+        )
+
+    @classmethod
+    def of(cls, conditions: ItemConditions, **others: Any) -> Self:
+        """The inverse of `conditions`, with `others`. Raises `ValueError` for a category that no parameter can name."""
+        if any(LEVELS in name for path in conditions.categories for name in path):
+            raise ValueError(f"a category has {LEVELS!r} in its name: give the conditions in a body")
+        return cls(
+            category=tuple(LEVELS.join(path) for path in conditions.categories),
+            brand=conditions.brands,
+            domain=conditions.domains,
+            price_from=conditions.price_from,
+            price_below=conditions.price_below,
+            exclude=conditions.exclude,
+            **others,
         )
 
 

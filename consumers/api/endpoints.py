@@ -29,7 +29,7 @@ from anabranch.http.serving_messages import (
 from anabranch.placements import Placement
 from consumers.api import operations
 from consumers.api.metrics import ApiMetrics
-from consumers.api.parameters import Parameters, from_body, from_query_string, require_within
+from consumers.api.parameters import Parameters, from_body, from_query_string, require_identifiers, require_within
 from consumers.api.queries import (
     BoughtTogetherQuery,
     ItemsAnswer,
@@ -88,6 +88,7 @@ class Endpoints:
         self._metrics.add_endpoint(endpoint)
 
         async def read(request: Request) -> Input:
+            require_identifiers(request.path_params)
             if body is not None:
                 return await self._body(request, body)
             assert query is not None

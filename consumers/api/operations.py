@@ -32,7 +32,7 @@ API = ApiDescription(
 OF_QUERY = (400, 401, 403, 503)
 OF_BODY = (400, 401, 403, 408, 413, 503)
 """Problems of every request with parameters, and of every one with a body."""
-USERS, ITEMS = "/v1/users/{user_id:path}", "/v1/items/{item_id:path}"
+USERS, ITEMS = "/v1/users/{user_id:id}", "/v1/items/{item_id:id}"
 
 _ranked: dict[str, Any] = {
     "ranking_id": "0d2f6c1c35e14a4b8cbb8ad9a3c1f0f2",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import TypeVar
@@ -10,9 +10,12 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from anabranch.field_types import Identifier
 from anabranch.http.problems import HttpProblem
 from anabranch.http.serving_messages import MAX_ITEMS
 
+NULL = "null"
+"""msgspec would read it as if the parameter were left out."""
 Parameters = TypeVar("Parameters", bound=Struct)
 
 
@@ -25,6 +28,8 @@ def from_query_string(pairs: Iterable[tuple[str, str]], kind: type[Parameters]) 
             values.setdefault(name, []).append(value)  # type: ignore[union-attr]
         elif name in values:
             raise HttpProblem(HTTPStatus.BAD_REQUEST, f"the parameter {name} is given twice: give it once")
+        elif value == NULL:
+            raise HttpProblem(HTTPStatus.BAD_REQUEST, f"the parameter {name} is {NULL}: leave it out")
         else:
             values[name] = value
     try:
@@ -37,6 +42,18 @@ def from_query_string(pairs: Iterable[tuple[str, str]], kind: type[Parameters]) 
 def _repeated_names(kind: type[Struct]) -> frozenset[str]:
     """The parameters that may be repeated. Looking at the types of all fields takes as long as an answer."""
     return frozenset(field.name for field in msgspec.structs.fields(kind) if field.default == ())
+
+
+def require_identifiers(path_parameters: Mapping[str, str]) -> None:
+    """Raises `HttpProblem` (400), which names the parameter, for what no user and no item has as its id."""
+    for name, identifier in path_parameters.items():
+        try:
+            msgspec.convert(identifier, Identifier)
+        except msgspec.ValidationError as error:
+            raise HttpProblem(
+                HTTPStatus.BAD_REQUEST,
+                f"{name} is not an id: {error}. An id has 1 to 512 characters, none of them a control character",
+            ) from error
 
 
 def from_body(body: bytes, kind: type[Parameters]) -> Parameters:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,12 +11,44 @@ import httpx2
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
+from anabranch.http.serving_messages import ItemConditions, RecentEvent
 from consumers.api.app import create_app
 from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
+from consumers.api.queries import (
+    BoughtTogetherQuery,
+    RankQuery,
+    SimilarQuery,
+    SlateQuery,
+    TrendingQuery,
+    UserQuery,
+)
 from consumers.api.query_queue import QueryQueue, resolve
+from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess
 
 ORIGIN = "https://shop.example"
+
+
+def warm_replica(folder: Path) -> ReplicaProcess:
+    """A replica that knows some users, and whose loops are compiled: that takes longer than a client waits."""
+    world = RankerWorld(folder)
+    world.rank(*purchases(40))
+    replica = ReplicaProcess(world)
+    replica.settle()
+    events, few = (RecentEvent(item_id=CATALOGUE[4]),), ItemConditions(exclude=(CATALOGUE[5],))
+    replica.answers(
+        [
+            SlateQuery("u1", "for_you", 5),
+            SlateQuery("nobody", "for_you", 5, conditions=few),
+            SlateQuery(None, "for_you", 5, events=events),
+            RankQuery("u1", tuple(CATALOGUE[:3]), events),
+            SimilarQuery(CATALOGUE[0], 5, few),
+            BoughtTogetherQuery(CATALOGUE[0], 5, few),
+            TrendingQuery(5, few),
+            UserQuery("u1"),
+        ]
+    )
+    return replica
 
 
 class Api:

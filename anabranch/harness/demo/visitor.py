@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection
 
-import msgspec
-from msgspec import Struct
-
+from anabranch.client.collector import CollectorClient
+from anabranch.client.recommender import RecommenderClient
+from anabranch.client.retries import RetryPolicy
 from anabranch.harness.environment.processes import ProcessFailed
 from anabranch.messages import Event, Item
 
-HOST = "127.0.0.1"
+HOST = "http://127.0.0.1"
 VISITOR = "the visitor of the demo"
 PATIENCE_S = 30.0
 BETWEEN_CLICKS_S = 0.05
-
-
-class _Answer(Struct):
-    """Of the serving API."""
-
-    as_of: int | None
-    items: list[dict[str, object]]
+ONCE = RetryPolicy(attempts=1)
+"""A wait before a second attempt would be measured as the time of the slate."""
 
 
 @dataclass(frozen=True)
@@ -38,37 +31,22 @@ class Services:
 def visit(services: Services, items: Sequence[Item], clicks: int) -> list[float]:
     """Milliseconds from each click, as the visitor sends it, to the answer of the first request whose slate follows it.
 
-    Raises `ProcessFailed` if a service answers with an error, or if the slate does not follow.
+    Raises `RequestFailed` if a service answers with an error, `ProcessFailed` if the slate does not follow.
     """
     with (
-        closing(HTTPConnection(HOST, services.collect)) as collect,
-        closing(HTTPConnection(HOST, services.serve)) as api,
+        CollectorClient(f"{HOST}:{services.collect}", retries=ONCE) as collect,
+        RecommenderClient(f"{HOST}:{services.serve}", retries=ONCE) as api,
     ):
         return list(_clicks(collect, api, items, clicks))
 
 
-def _clicks(collect: HTTPConnection, api: HTTPConnection, items: Sequence[Item], clicks: int) -> Iterator[float]:
+def _clicks(collect: CollectorClient, api: RecommenderClient, items: Sequence[Item], clicks: int) -> Iterator[float]:
     for number in range(clicks):
         time.sleep(BETWEEN_CLICKS_S)
         clicked_at_s, now_ms = time.monotonic(), time.time_ns() // 1_000_000
         item_id = items[number % len(items)].item_id
-        click = Event(event_id=f"{VISITOR} {number}", user_id=VISITOR, type="click", ts=now_ms, item_id=item_id)
-        _request(collect, "POST", "/v1/events", msgspec.json.encode(click))
-        while _slate(api).as_of != now_ms:
+        collect.send([Event(event_id=f"{VISITOR} {number}", user_id=VISITOR, type="click", ts=now_ms, item_id=item_id)])
+        while api.recommendations(VISITOR).as_of != now_ms:
             if time.monotonic() - clicked_at_s > PATIENCE_S:
                 raise ProcessFailed(f"the slate of `anabranch serve` does not follow a click within {PATIENCE_S:.0f} s")
         yield 1000 * (time.monotonic() - clicked_at_s)
-
-
-def _slate(api: HTTPConnection) -> _Answer:
-    path = f"/v1/users/{VISITOR.replace(' ', '%20')}/recommendations"
-    return msgspec.json.decode(_request(api, "GET", path), type=_Answer)
-
-
-def _request(connection: HTTPConnection, method: str, path: str, body: bytes | None = None) -> bytes:
-    connection.request(method, path, body, {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    content = answer.read()
-    if answer.status >= 300:
-        raise ProcessFailed(f"{method} {path}: {answer.status} {content.decode(errors='replace')}")
-    return content

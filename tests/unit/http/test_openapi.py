@@ -31,7 +31,7 @@ class Thing(Struct, frozen=True):
 LIST: Operation[Filter] = Operation(
     name="things",
     method="GET",
-    path="/shops/{shop_id:path}/things",
+    path="/shops/{shop_id:id}/things",
     summary="The things of a shop",
     scope="rankings:read",
     query=Filter,
@@ -57,6 +57,7 @@ def document() -> dict[str, Any]:
 def test_parameters_are_those_of_the_path_and_the_fields_of_the_query(document: dict[str, Any]) -> None:
     shop, *query = document["paths"]["/shops/{shop_id}/things"]["get"]["parameters"]
     assert (shop["name"], shop["in"], shop["required"]) == ("shop_id", "path", True)
+    assert (shop["schema"]["minLength"], shop["schema"]["maxLength"]) == (1, 512)
     assert query == [
         {
             "name": "colour",

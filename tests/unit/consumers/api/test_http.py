@@ -64,6 +64,12 @@ def test_ids_may_have_slashes_and_any_letters(api: Api) -> None:
     assert_is_problem(api.get("/v1/items/a%2Fb/similar"), 404, "'a/b'")
 
 
+@pytest.mark.parametrize("path", ["/v1/users/a%0Ab", "/v1/items/%00/similar", "/v1/users//recommendations"])
+def test_what_can_be_no_id_is_refused(path: str, api: Api) -> None:
+    assert_is_problem(api.get(path), 400, "is not an id", "1 to 512 characters")
+    assert_is_problem(api.get(f"/v1/users/{'u' * 513}"), 400, "user_id", "<= 512")
+
+
 @pytest.mark.parametrize("path", READS)
 def test_every_list_of_items_takes_conditions(path: str, api: Api) -> None:
     assert api.get(path, params={"category": "FOOD > SOUP", "limit": 5}).json()["items"] == []
@@ -83,6 +89,8 @@ def test_every_list_of_items_takes_conditions(path: str, api: Api) -> None:
         ([("limit", "1"), ("limit", "2")], ("limit", "once")),
         ({"price_from": "cheap"}, ("price_from",)),
         ({"exclude": ""}, ("exclude",)),
+        ({"price_from": "null"}, ("price_from", "leave it out")),
+        ({"placement": "null"}, ("placement", "leave it out")),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named_with_what_there_is(
