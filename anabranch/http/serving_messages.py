@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from anabranch.event_types import EventType
 from anabranch.field_types import Category, Identifier, Milliseconds
-from anabranch.messages import Event
+from anabranch.messages import LARGEST_PRICE, Event
 
 MAX_ITEMS = 200
 """Items of an answer, and those before them that an offset leaves out."""
@@ -25,6 +25,7 @@ Offset = Annotated[int, Meta(ge=0, le=MAX_ITEMS)]
 Names = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=512)], ...], Meta(max_length=50)]
 NamedItems = Annotated[tuple[Identifier, ...], Meta(max_length=MAX_NAMED_ITEMS)]
 Source = Literal["own_events", "co_visits", "popularity", "index", "new", "rules", "request"]
+Price = Annotated[float, Meta(ge=-LARGEST_PRICE, le=LARGEST_PRICE)]
 Values = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=50)]
 
 
@@ -35,8 +36,8 @@ class ItemConditions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Of one of these category paths, or below it."""
     brands: Names = ()
     domains: Names = ()
-    price_from: float | None = None
-    price_below: float | None = None
+    price_from: Price | None = None
+    price_below: Price | None = None
     exclude: NamedItems = ()
     """Not these items."""
 
@@ -85,8 +86,8 @@ class ConditionParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     category: Annotated[Values, Meta(description="A path such as `FOOD > SOUP`: items of it or below it.")] = ()
     brand: Annotated[Values, Meta(description="Items of this brand.")] = ()
     domain: Annotated[Values, Meta(description="Items of this domain.")] = ()
-    price_from: Annotated[float, Meta(description="The item's price is at least this.")] | None = None
-    price_below: Annotated[float, Meta(description="The item's price is lower than this.")] | None = None
+    price_from: Annotated[Price, Meta(description="The item's price is at least this.")] | None = None
+    price_below: Annotated[Price, Meta(description="The item's price is lower than this.")] | None = None
     exclude: Annotated[NamedItems, Meta(description="Not this item.")] = ()
 
     @property

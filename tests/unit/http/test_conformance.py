@@ -1,6 +1,6 @@
 """Requests that Schemathesis makes of the OpenAPI documents: both servers answer as these say.
 
-`CONFORMANCE_EXAMPLES=1000` makes more requests of each operation than a run of all tests needs.
+`CONFORMANCE_EXAMPLES=150` makes more requests of each operation than a run of all tests needs, and takes minutes.
 """
 
 from __future__ import annotations

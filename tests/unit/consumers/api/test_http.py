@@ -88,6 +88,8 @@ def test_every_list_of_items_takes_conditions(path: str, api: Api) -> None:
         ({"placement": "home"}, ("'home'", "for_you")),
         ([("limit", "1"), ("limit", "2")], ("limit", "once")),
         ({"price_from": "cheap"}, ("price_from",)),
+        ({"price_from": "nan"}, ("price_from",)),
+        ({"price_below": "1e300"}, ("price_below", "<= 1000000000000")),
         ({"exclude": ""}, ("exclude",)),
         ({"price_from": "null"}, ("price_from", "leave it out")),
         ({"placement": "null"}, ("placement", "leave it out")),
