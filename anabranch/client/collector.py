@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from anabranch.client.connection import Connection
+from anabranch.client.connection import ServerConnection
 from anabranch.client.errors import RequestRefused
 from anabranch.client.retries import RETRIES, RetryPolicy
 from anabranch.http.collector_messages import EventsAnswer, EventsProblem
@@ -29,7 +29,7 @@ class CollectorClient:
         self, url: str, key: str | None = None, timeout_s: float = TIMEOUT_S, retries: RetryPolicy = RETRIES
     ) -> None:
         """`url`: the collector's, such as http://127.0.0.1:8000. `key`: an API key with the scope `events:write`."""
-        self._connection = Connection(url, key, timeout_s, retries)
+        self._connection = ServerConnection(url, key, timeout_s, retries)
 
     def send(self, events: Sequence[Event]) -> EventsAnswer:
         """Publish events in one request. The answer says how many the broker has, and which are refused, by index.

@@ -34,7 +34,7 @@ MAX_CONNECTIONS = 100
 DETAIL_CHARACTERS = 200
 
 
-class Connection:
+class ServerConnection:
     """May be used by several threads. Every request must be safe to send again."""
 
     def __init__(

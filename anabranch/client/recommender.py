@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from anabranch.client.connection import Connection
+from anabranch.client.connection import ServerConnection
 from anabranch.client.retries import RETRIES, RetryPolicy
 from anabranch.http.serving_messages import (
     ALL_ITEMS,
@@ -41,7 +41,7 @@ class RecommenderClient:
         self, url: str, key: str | None = None, timeout_s: float = TIMEOUT_S, retries: RetryPolicy = RETRIES
     ) -> None:
         """`url`: the server's, such as http://127.0.0.1:8001. `key`: an API key with the scope `rankings:read`."""
-        self._connection = Connection(url, key, timeout_s, retries)
+        self._connection = ServerConnection(url, key, timeout_s, retries)
 
     def recommendations(
         self,

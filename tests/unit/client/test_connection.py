@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from anabranch.client.collector import CollectorClient
-from anabranch.client.connection import Connection
+from anabranch.client.connection import ServerConnection
 from anabranch.client.errors import RequestFailed, RequestRefused, ServerUnavailable
 from anabranch.client.retries import RetryPolicy
 from anabranch.http.problems import HttpProblem, unavailable
@@ -86,8 +86,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the clients of a test wait, which they do not."""
     waits: list[float] = []
     monkeypatch.setattr("anabranch.client.connection.time.sleep", waits.append)
-    defaults = list(Connection.__init__.__defaults__ or ())
-    monkeypatch.setattr(Connection.__init__, "__defaults__", (*defaults[:-1], waits.append))
+    defaults = list(ServerConnection.__init__.__defaults__ or ())
+    monkeypatch.setattr(ServerConnection.__init__, "__defaults__", (*defaults[:-1], waits.append))
     return waits
 
 
