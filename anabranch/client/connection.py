@@ -6,7 +6,7 @@ The transport of httpx2 is used without its `Client`, which logs the address of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -32,6 +32,8 @@ KEEP_ALIVE_S = 20.0
 """Less than the servers keep an idle connection: a request on one that the server closes meanwhile would fail."""
 MAX_CONNECTIONS = 100
 DETAIL_CHARACTERS = 200
+NO_ANSWER = (httpx2.NetworkError, httpx2.TimeoutException, httpx2.RemoteProtocolError, httpx2.ProxyError)
+"""After which the same request may succeed."""
 
 
 class ServerConnection:
@@ -43,17 +45,20 @@ class ServerConnection:
         key: str | None,
         timeout_s: float,
         retries: RetryPolicy,
-        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """`url`: such as https://events.shop.example, with the path at which a proxy has the server, if any.
-        `timeout_s`: for a connection, and then for each part of the answer."""
+        `timeout_s`: for a connection, and then for each part of the answer. Raises `ValueError` for an address or a key
+        that cannot be right."""
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"the address {url!r} does not begin with http:// or https://")
+        if key is not None and not (key.isascii() and key.isprintable()):
+            raise ValueError("the API key has a character that no key has, such as a line break: read it again")
         self._url = url.rstrip("/")
         self._headers = {"User-Agent": "anabranch", "Accept": JSON}
         if key is not None:
             self._headers["Authorization"] = f"Bearer {key}"
         self._timeout = httpx2.Timeout(timeout_s).as_dict()
         self._retries = retries
-        self._sleep = sleep
         limits = httpx2.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S)
         self._transport = httpx2.HTTPTransport(limits=limits)
 
@@ -82,7 +87,7 @@ class ServerConnection:
             wait_s = self._retries.wait_s(failures, time.monotonic() - started_at_s, _retry_after_s(outcome))
             if wait_s is None:
                 raise _unavailable(method, outcome, failures)
-            self._sleep(wait_s)
+            self._retries.sleep(wait_s)
 
     def _attempt(
         self, method: str, path: str, parameters: Pairs, body: bytes | None
@@ -102,7 +107,7 @@ class ServerConnection:
                 response.read()
             finally:
                 response.close()
-        except httpx2.TransportError as error:
+        except NO_ANSWER as error:
             return error
         return response
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ class RetryPolicy:
     deadline_s: float = 30.0
     """No attempt starts later than this after the first."""
     uniform: Callable[[float, float], float] = random.uniform
+    sleep: Callable[[float], None] = time.sleep
 
     def wait_s(self, failures: int, elapsed_s: float, retry_after_s: float) -> float | None:
         """How long to wait before the next attempt, after so many `failures`; None: there is no next one.
