@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,3 +178,16 @@ def test_conditions_as_parameters_are_the_same_conditions(conditions: ItemCondit
 def test_a_category_that_no_parameter_can_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="in a body"):
         ConditionParameters.of(ItemConditions(categories=(["A > B"],)))
+
+
+def test_the_example_of_the_documentation_runs(api: Api) -> None:
+    document = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
+    example = document.partition("## A client in Python")[2].partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"WRITE_KEY": None, "READ_KEY": None}
+    with served(World(limits=LIMITS).app) as collector, served(api.app) as recommender:
+        example = example.replace("http://127.0.0.1:8000", collector).replace("http://127.0.0.1:8001", recommender)
+        exec(example, names)
+        names["collector"].close()
+        names["recommender"].close()
+    assert names["answer"].taken == 1
+    assert {item.item_id for item in names["best_first"]} == {"i7", "i42", "i9"}
