@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
+from itertools import chain
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,6 +41,7 @@ from consumers.api.queries import (
 )
 from consumers.api.query_queue import QueryQueue
 from consumers.api.ranking_ids import RankingIds
+from consumers.api.route_groups import RouteGroup
 
 MAX_BODY_BYTES = 262_144
 
@@ -65,8 +67,11 @@ class Endpoints:
         self._metrics = metrics
         self._ranking_ids = RankingIds()
 
-    def routes(self) -> list[Route]:
-        """Longer paths first: the id of a user or of an item may have slashes."""
+    def routes(self, groups: Sequence[RouteGroup] = ()) -> list[Route]:
+        """Those of rankings and users, and those of the groups.
+
+        Longer paths first: the id of a user or of an item may have slashes.
+        """
         users, items = "/v1/users/{user_id:path}", "/v1/items/{item_id:path}"
         return [
             self._route(f"{users}/recommendations", "GET", self._recommendations),
@@ -76,6 +81,7 @@ class Endpoints:
             self._route(f"{items}/bought-together", "GET", self._bought_together),
             self._route("/v1/trending", "GET", self._trending),
             self._route(users, "GET", self._user, scope="admin"),
+            *chain.from_iterable(group.routes(self._route) for group in groups),
         ]
 
     def _route(

@@ -18,6 +18,8 @@ from consumers.api.app import create_app
 from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
 from consumers.api.metrics import ApiMetrics
 from consumers.api.query_queue import QueryQueue, resolve
+from consumers.api.release_endpoints import ReleaseEndpoints
+from consumers.api.release_list import ReleaseList
 from consumers.replica.replica import Replica
 from consumers.runtime.compute_threads import switch_threads_often, use_one_thread_per_call
 
@@ -86,12 +88,14 @@ class ApiServer:
 
     def _app(self) -> Starlette:
         requests = self._settings.serve_requests_in_flight
+        admission = Admission(requests, requests * MAX_BODY_BYTES)
         endpoints = Endpoints(
             self._access,
-            Admission(requests, requests * MAX_BODY_BYTES),
+            admission,
             self._queue,
             self._settings.placements,
             self._replica.freshness_ms,
             self._metrics,
         )
-        return create_app(endpoints, self._metrics.loop, allowed_origins(self._settings))
+        groups = [ReleaseEndpoints(admission, ReleaseList(self._replica, self._settings.releases_dir))]
+        return create_app(endpoints, self._metrics.loop, allowed_origins(self._settings), groups)

@@ -18,7 +18,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.settings import Settings
 from anabranch.throttle import Throttle
-from consumers.releases.release_source import ReleaseSource
+from consumers.releases.release_source import AnnouncedRelease, ReleaseSource
 from consumers.releases.serving_model import ServingModel
 from consumers.releases.updates import SwapRelease
 from consumers.replica.log_source import LogSource
@@ -156,6 +156,10 @@ class Replica:
         now_ms, lags = int(self._clients.clock.wall() * 1000), self.lags()
         behind = [partition for number, partition in list(self.partitions.items()) if lags.get(number)]
         return max([0, *(now_ms - partition.newest_append_ms for partition in behind)])
+
+    def announced_releases(self) -> list[AnnouncedRelease]:
+        """All releases on the topic `releases`, in the order of their first notices. Any thread may ask."""
+        return self._watcher.announced()
 
     def close(self) -> None:
         """Close everything."""
