@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain
 
@@ -27,6 +28,7 @@ from consumers.api.parameters import (
     SlateParameters,
     from_body,
     from_query_string,
+    require_explainable,
     require_within,
 )
 from consumers.api.queries import (
@@ -42,8 +44,11 @@ from consumers.api.queries import (
 from consumers.api.query_queue import QueryQueue
 from consumers.api.ranking_ids import RankingIds
 from consumers.api.route_groups import RouteGroup
+from consumers.api.turns import Turns
 
 MAX_BODY_BYTES = 262_144
+MAX_EXPLAINING = 8
+"""Requests for reasons, at most: with them, others wait for less than a second."""
 
 
 class Endpoints:
@@ -66,6 +71,7 @@ class Endpoints:
         self._freshness_ms = freshness_ms
         self._metrics = metrics
         self._ranking_ids = RankingIds()
+        self._explanations = Turns(MAX_EXPLAINING, "requests with `explain`")
 
     def routes(self, groups: Sequence[RouteGroup] = ()) -> list[Route]:
         """Those of rankings and users, and those of the groups.
@@ -109,6 +115,8 @@ class Endpoints:
         require_within(parameters.limit, parameters.offset)
         user_id, placement = request.path_params["user_id"], self._placement(parameters.placement)
         query = SlateQuery(user_id, placement, parameters.limit, parameters.offset, parameters.conditions)
+        if parameters.explain:
+            return await self._explained(request, query, user_id=user_id, placement=placement)
         return await self._items(request, query, user_id=user_id, placement=placement)
 
     async def _recommendations_after_events(self, request: Request) -> Response:
@@ -116,7 +124,15 @@ class Endpoints:
         require_within(body.limit, body.offset)
         placement = self._placement(body.placement)
         query = SlateQuery(body.user_id, placement, body.limit, body.offset, body.conditions, body.events)
+        if body.explain:
+            return await self._explained(request, query, user_id=body.user_id, placement=placement)
         return await self._items(request, query, user_id=body.user_id, placement=placement)
+
+    async def _explained(self, request: Request, query: SlateQuery, **named: str | None) -> Response:
+        """The answer with reasons, of one request after the other: meanwhile no other query is answered."""
+        require_explainable(query.limit)
+        async with self._explanations.take():
+            return await self._items(request, replace(query, explain=True), **named)
 
     async def _rank(self, request: Request) -> Response:
         body = await self._body(request, RankBody)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from anabranch.placements import Placement
 from anabranch.ranking.pipeline.restriction import allowed_candidates, restrict
+from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import RequestedSlates, requested_slates
+from anabranch.ranking.policy import Policy
+from anabranch.ranking.reasons.explain import ExplainedRanking
+from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.rules_in_force import NO_RULES
 from anabranch.ranking.types import Floats, Rows
 from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
+from consumers.api.explanations import Explanations
 from consumers.api.item_queries import answered_item, meeting
 from consumers.api.queries import MAX_ITEMS, AnsweredItem, ItemsAnswer, RankQuery, SlateQuery
 from consumers.api.users import Users
@@ -43,6 +49,27 @@ class User:
         return int(self.state.now[self.row]) if self.is_known and self.state.now[self.row] > 0 else None
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """A ranking for n users, and all that it is made of."""
+
+    live: ServableRelease
+    co_visits: CoVisitRows
+    states: UserSnapshots
+    policy: Policy
+    layout: StateLayout
+
+    @cached_property
+    def slates(self) -> RequestedSlates:
+        """Of all placements."""
+        return requested_slates(self.live, self.co_visits, self.states, self.policy, self.layout)
+
+    def explained(self, row: int) -> ExplainedRanking:
+        """That of one of the users, to be explained."""
+        policy, state = replace(self.policy, explore_places=0), self.states.select(slice(row, row + 1))
+        return ExplainedRanking(self.live, self.co_visits, state, policy, self.layout)
+
+
 class Recommender:
     """Ranks for users. Its answers are those of the stream: the same candidates, features, order, rules and placements,
     but for explored places, of which there are none."""
@@ -51,6 +78,7 @@ class Recommender:
         self._placements = tuple(placement.name for placement in settings.placements)
         self._layout = StateLayout.from_settings(settings)
         self._model = model
+        self._explanations = Explanations(model, items)
         self._users = users
         self._items = items
 
@@ -79,26 +107,21 @@ class Recommender:
         parts = [user.state for user in others.values()]
         if plain:
             parts.append(self._users.snapshots(self._model.required_live, list(plain.values())))
-        states, policy = UserSnapshots.concatenate(parts), self._model.policy
-        layout = self._layout._replace(slate=length)
-        slates = requested_slates(
-            self._model.required_live, self._model.co_visits, _dated(states, now_ms), policy, layout
-        )
+        states = UserSnapshots.concatenate(parts)
+        ranking = self._ranking(_dated(states, now_ms), self._model.policy, length)
         return {
-            n: self._answer(queries[n], User(states, row, n in plain or others[n].is_known), slates)
+            n: self._answer(queries[n], User(states, row, n in plain or others[n].is_known), ranking)
             for row, n in enumerate([*others, *plain])
         }
 
     def _restricted(self, query: SlateQuery, now_ms: int) -> ItemsAnswer:
-        live, co_visits, policy = self._model.required_live, self._model.co_visits, self._model.policy
+        index, policy = self._model.required_live.index, self._model.policy
         user, length = self._user(query, self._slot(query), now_ms), self._length(query)
-        allowed = meeting(query.conditions, live.index, self._items)
+        allowed = meeting(query.conditions, index, self._items)
         k = max(policy.retrieval_k, length)
-        proposed = allowed_candidates(live.index, co_visits, user.state.vector[0], allowed, k)
-        layout = self._layout._replace(slate=length)
-        restricted = restrict(policy, allowed, proposed)
-        slates = requested_slates(live, co_visits, _dated(user.state, now_ms), restricted, layout)
-        return self._answer(query, user, slates)
+        proposed = allowed_candidates(index, self._model.co_visits, user.state.vector[0], allowed, k)
+        ranking = self._ranking(_dated(user.state, now_ms), restrict(policy, allowed, proposed), length)
+        return self._answer(query, user, ranking)
 
     def rank(self, query: RankQuery, now_ms: int) -> ItemsAnswer:
         """The items that a query names, in the user's order; those that cannot be ranked come last, without a score."""
@@ -114,11 +137,9 @@ class Recommender:
             placements=(NAMED_ITEMS,),
             rules=NO_RULES,
         )
-        layout = self._layout._replace(slate=max(len(rankable), 1))
-        co_visits = self._model.co_visits
         restricted = restrict(policy, allowed, rankable)
-        slates = requested_slates(live, co_visits, _dated(user.state, now_ms), restricted, layout)
-        ranked = self._ranked_items(slates, 0, 0)
+        ranking = self._ranking(_dated(user.state, now_ms), restricted, max(len(rankable), 1))
+        ranked = self._ranked_items(ranking.slates, 0, 0)
         names = {item.item_id for item in ranked}
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
         return ItemsAnswer([*ranked, *others], live.manifest.id, user.is_known, user.as_of)
@@ -139,9 +160,17 @@ class Recommender:
         ones have the same length, so that pages fit together: what a placement shows may depend on its length."""
         return self._layout.slate if query.offset + query.limit <= self._layout.slate else MAX_ITEMS
 
-    def _answer(self, query: SlateQuery, user: User, slates: RequestedSlates) -> ItemsAnswer:
-        items = self._ranked_items(slates, user.row, self._placements.index(query.placement))
+    def _ranking(self, states: UserSnapshots, policy: Policy, length: int) -> Ranking:
+        """The ranking for users, with slates of this length."""
+        layout = self._layout._replace(slate=length)
+        return Ranking(self._model.required_live, self._model.co_visits, states, policy, layout)
+
+    def _answer(self, query: SlateQuery, user: User, ranking: Ranking) -> ItemsAnswer:
+        placement = self._placements.index(query.placement)
+        items = self._ranked_items(ranking.slates, user.row, placement)
         selected = items[query.offset : query.offset + query.limit]
+        if query.explain:
+            selected = self._explanations.with_reasons(selected, ranking.explained(user.row), placement)
         return ItemsAnswer(selected, self._model.required_live.manifest.id, user.is_known, user.as_of)
 
     def _ranked_items(self, slates: RequestedSlates, row: int, placement: int) -> list[AnsweredItem]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from anabranch.metrics import ServingMetrics, release_info
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.rules.rule_book import NumberedRule
 from anabranch.ranking.types import Slots
 from anabranch.settings import Settings
 from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
@@ -46,6 +48,11 @@ class ServingModel:
     def release_id(self) -> str:
         """Its id."""
         return self.required_live.manifest.id
+
+    @property
+    def holding_rules(self) -> Sequence[NumberedRule]:
+        """The rules whose time span has the moment, in the order of their ids."""
+        return self._rules.holding
 
     @property
     def policy(self) -> Policy:

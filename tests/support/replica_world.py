@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from anabranch.kafka.topics import Topics
+from anabranch.messages import Item
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.settings import Settings
 from consumers.api.answering import Answering
 from consumers.api.metrics import ApiMetrics
@@ -95,3 +98,26 @@ class ReplicaProcess:
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"anabranch_{name}", labels)
+
+
+def set_popularity(replica: ReplicaProcess, item_ids: list[str]) -> None:
+    """The first is the most popular."""
+    for number, item_id in enumerate(item_ids):
+        row, none = replica.store.items.row(item_id), np.empty(0, np.int32)
+        co_visits = replica.replica.model.co_visits
+        co_visits.set(row, none, np.empty(0, np.float32), 0.5 / (1 + number), 0, 0.2)
+
+
+def set_neighbours(replica: ReplicaProcess, item_id: str, neighbours: dict[str, float]) -> None:
+    rows, weights = replica.store.items.rows(neighbours), np.array(list(neighbours.values()), np.float32)
+    replica.replica.model.co_visits.set(replica.store.items.row(item_id), rows, weights, 0.1, 0, 0.2)
+
+
+def describe(replica: ReplicaProcess, **attributes: dict[str, object]) -> None:
+    """Give items of the catalogue categories, prices and so on, by number."""
+    assert replica.replica.model.live is not None
+    index = replica.replica.model.live.index
+    described = [Item(item_id=item_id, title="", **attributes.get(item_id, {})) for item_id in CATALOGUE]  # type: ignore[arg-type]
+    rows = replica.store.items.rows(CATALOGUE)
+    hashes = replica.store.items.hashes(rows)
+    index.upsert(rows, index.vectors(rows), np.ones(len(rows), np.bool_), hashes, ItemAttributes.of(described))

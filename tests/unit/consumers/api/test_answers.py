@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from anabranch.http.problems import HttpProblem
-from anabranch.messages import Event, Item, Rule
+from anabranch.messages import Event, Rule
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
-from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.rules.rule_book import numbered
 from consumers.api.queries import (
     BoughtTogetherQuery,
@@ -26,7 +25,7 @@ from consumers.api.queries import (
 )
 from consumers.releases.updates import RuleUpdate
 from tests.support.ranker_world import CATALOGUE, RankerWorld, partition_of, purchases
-from tests.support.replica_world import ReplicaProcess
+from tests.support.replica_world import ReplicaProcess, describe, set_neighbours, set_popularity
 
 USERS = [f"u{number}" for number in range(4)]
 
@@ -43,29 +42,6 @@ def settled(world: RankerWorld, **settings: object) -> ReplicaProcess:
     replica = ReplicaProcess(world, **settings)
     replica.settle()
     return replica
-
-
-def set_popularity(replica: ReplicaProcess, item_ids: list[str]) -> None:
-    """The first is the most popular."""
-    for number, item_id in enumerate(item_ids):
-        row, none = replica.store.items.row(item_id), np.empty(0, np.int32)
-        co_visits = replica.replica.model.co_visits
-        co_visits.set(row, none, np.empty(0, np.float32), 0.5 / (1 + number), 0, 0.2)
-
-
-def set_neighbours(replica: ReplicaProcess, item_id: str, neighbours: dict[str, float]) -> None:
-    rows, weights = replica.store.items.rows(neighbours), np.array(list(neighbours.values()), np.float32)
-    replica.replica.model.co_visits.set(replica.store.items.row(item_id), rows, weights, 0.1, 0, 0.2)
-
-
-def describe(replica: ReplicaProcess, **attributes: dict[str, object]) -> None:
-    """Give items of the catalogue categories, prices and so on, by number."""
-    assert replica.replica.model.live is not None
-    index = replica.replica.model.live.index
-    described = [Item(item_id=item_id, title="", **attributes.get(item_id, {})) for item_id in CATALOGUE]  # type: ignore[arg-type]
-    rows = replica.store.items.rows(CATALOGUE)
-    hashes = replica.store.items.hashes(rows)
-    index.upsert(rows, index.vectors(rows), np.ones(len(rows), np.bool_), hashes, ItemAttributes.of(described))
 
 
 def test_a_users_slates_are_those_that_the_ranker_published_last(world: RankerWorld) -> None:
