@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from anabranch.event_types import EventType
 from anabranch.field_types import Category, Identifier, Milliseconds
-from anabranch.messages import Event
+from anabranch.messages import Event, Rule
 
 MAX_ITEMS = 200
 """Items of an answer, and those before them that an offset leaves out."""
@@ -132,7 +132,15 @@ class UserQuery:
     user_id: str
 
 
-Query = SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
+@dataclass(frozen=True)
+class PreviewQuery:
+    """A user's slates without and with some rules."""
+
+    user_id: str
+    tried: tuple[Rule, ...]
+
+
+Query = PreviewQuery | SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
 
 
 class ReasonedSource(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -217,4 +225,18 @@ class UserAnswer(Struct, frozen=True, kw_only=True):
     last_event_ts: int | None = None
 
 
-Answer = ItemsAnswer | UserAnswer
+class PreviewAnswer(Struct, frozen=True, kw_only=True):
+    """Slates of a user, by placement, as item ids, best first."""
+
+    user_id: str
+    is_known: bool
+    """Whether there are events of the user."""
+    release: str
+    """The one that ranked."""
+    before: dict[str, list[str]]
+    """With the rules that hold."""
+    after: dict[str, list[str]]
+    """With the tried rules, too."""
+
+
+Answer = ItemsAnswer | UserAnswer | PreviewAnswer

@@ -16,6 +16,7 @@ from anabranch.ranking.pipeline.slates import RequestedSlates, requested_slates
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.reasons.explain import ExplainedRanking
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.rules.rule_book import numbered_if_known
 from anabranch.ranking.rules_in_force import NO_RULES
 from anabranch.ranking.types import Floats, Rows
 from anabranch.ranking.user_state.layout import StateLayout
@@ -24,7 +25,15 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
 from consumers.api.explanations import Explanations
 from consumers.api.item_queries import answered_item, meeting
-from consumers.api.queries import MAX_ITEMS, AnsweredItem, ItemsAnswer, RankQuery, SlateQuery
+from consumers.api.queries import (
+    MAX_ITEMS,
+    AnsweredItem,
+    ItemsAnswer,
+    PreviewAnswer,
+    PreviewQuery,
+    RankQuery,
+    SlateQuery,
+)
 from consumers.api.users import Users
 from consumers.releases.serving_model import ServingModel
 
@@ -143,6 +152,29 @@ class Recommender:
         names = {item.item_id for item in ranked}
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
         return ItemsAnswer([*ranked, *others], live.manifest.id, user.is_known, user.as_of)
+
+    def preview(self, query: PreviewQuery, now_ms: int) -> PreviewAnswer:
+        """The slates of all placements without and with some rules, which change nothing."""
+        slot = self._users.slot(query.user_id)
+        live = self._model.required_live
+        state = self._users.blank(live) if slot is None else self._users.snapshots(live, [slot])
+        tried = [numbered_if_known(rule, self._items) for rule in query.tried]
+        before, after = (
+            self._ids_by_placement(self._ranking(_dated(state, now_ms), policy, self._layout.slate).slates)
+            for policy in (self._model.policy, self._model.policy_on_trial(tried))
+        )
+        return PreviewAnswer(
+            user_id=query.user_id,
+            is_known=slot is not None,
+            release=live.manifest.id,
+            before=before,
+            after=after,
+        )
+
+    def _ids_by_placement(self, slates: RequestedSlates) -> dict[str, list[str]]:
+        """Of the first user."""
+        of_placements = zip(self._placements, slates.items[0].tolist(), strict=True)
+        return {name: self._items.ids(row for row in slate if row >= 0) for name, slate in of_placements}
 
     def _slot(self, query: SlateQuery | RankQuery) -> int | None:
         return None if query.user_id is None else self._users.slot(query.user_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
 from starlette.applications import Starlette
 
@@ -12,6 +13,7 @@ from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.application import allowed_origins
 from anabranch.http.server import address_of, bind, serve
+from anabranch.kafka.rule_topic import change_rules
 from anabranch.settings import Settings
 from consumers.api.answering import Answering
 from consumers.api.app import create_app
@@ -20,6 +22,8 @@ from consumers.api.metrics import ApiMetrics
 from consumers.api.query_queue import QueryQueue, resolve
 from consumers.api.release_endpoints import ReleaseEndpoints
 from consumers.api.release_list import ReleaseList
+from consumers.api.route_groups import RouteGroup
+from consumers.api.rule_endpoints import RuleEndpoints
 from consumers.replica.replica import Replica
 from consumers.runtime.compute_threads import switch_threads_often, use_one_thread_per_call
 
@@ -97,5 +101,9 @@ class ApiServer:
             self._replica.freshness_ms,
             self._metrics,
         )
-        groups = [ReleaseEndpoints(admission, ReleaseList(self._replica, self._settings.releases_dir))]
+        change = partial(change_rules, self._settings)
+        groups: list[RouteGroup] = [
+            ReleaseEndpoints(admission, ReleaseList(self._replica, self._settings.releases_dir)),
+            RuleEndpoints(self._access, admission, self._queue, self._replica, change),
+        ]
         return create_app(endpoints, self._metrics.loop, allowed_origins(self._settings), groups)

@@ -13,6 +13,7 @@ from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
 from anabranch.ranking.rules.rule_book import NumberedRule
 from anabranch.ranking.types import Slots
+from anabranch.rules import Rule
 from anabranch.settings import Settings
 from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
 from consumers.releases.serving_rules import ServingRules
@@ -55,9 +56,19 @@ class ServingModel:
         return self._rules.holding
 
     @property
+    def rules(self) -> list[Rule]:
+        """All rules, in the order of their ids; before a release is live, perhaps not all. Any thread may ask."""
+        return self._rules.rules
+
+    @property
     def policy(self) -> Policy:
         """By which the live release ranks now: with the rules that hold."""
         return replace(self._policy_of(self.required_live), rules=self._rules.in_force)
+
+    def policy_on_trial(self, tried: Sequence[NumberedRule]) -> Policy:
+        """By which it would rank if these rules held now, too."""
+        live = self.required_live
+        return replace(self._policy_of(live), rules=self._rules.on_trial(tried, live.index))
 
     def swap(self, release: ServableRelease) -> None:
         """Rank with another release: encoder, index, list ranker and policy at once. Users are re-encoded on return."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from anabranch.metrics import ServingMetrics
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.rules.item_effects import after_change, rules_in_force
-from anabranch.ranking.rules.rule_book import NumberedRule, RuleBook
+from anabranch.ranking.rules.rule_book import NumberedRule, RuleBook, with_tried
 from anabranch.ranking.rules_in_force import NO_RULES, RulesInForce
 from anabranch.ranking.types import Rows
+from anabranch.rules import Rule
 from anabranch.settings import Settings
 from consumers.releases.updates import RuleUpdate
 
@@ -30,6 +32,15 @@ class ServingRules:
         self._is_stale = False
         self.in_force: RulesInForce = NO_RULES
         """As of the last `refresh`."""
+
+    @property
+    def rules(self) -> list[Rule]:
+        """All of them, whether they hold or not, in the order of their ids. Any thread may ask."""
+        return self._book.rules
+
+    def on_trial(self, tried: Sequence[NumberedRule], index: ItemIndex) -> RulesInForce:
+        """What would be in force if these rules held now, too. Nothing changes."""
+        return rules_in_force(with_tried(self.holding, tried), index, self._placements, self._last_position)
 
     def apply(self, update: RuleUpdate) -> None:
         """Add or remove a rule. It holds from the next `refresh` on."""

@@ -102,6 +102,11 @@ class Replica:
         self._state_gauges = StateGauges(metrics, clients.clock.monotonic)
         self.is_following = False
 
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """The names of the placements that it ranks for."""
+        return tuple(placement.name for placement in self._settings.placements)
+
     def start(self) -> None:
         """Start to watch releases."""
         self._watcher.start()

@@ -14,7 +14,9 @@ import pytest
 
 from anabranch.http import key_file
 from anabranch.http.api_keys import create
+from anabranch.kafka.rule_topic import read_changes, read_rules
 from anabranch.kafka.topics import Topics
+from anabranch.messages import Rule
 from anabranch.settings import Settings
 from tests.kafka.world import ITEMS, Process, Scrape, World, await_true, purchases
 
@@ -41,6 +43,12 @@ class Client:
 
     def post(self, path: str, body: object) -> tuple[int, Any]:
         return self._call("POST", path, json.dumps(body))
+
+    def put(self, path: str, body: object) -> tuple[int, Any]:
+        return self._call("PUT", path, json.dumps(body))
+
+    def delete(self, path: str) -> tuple[int, Any]:
+        return self._call("DELETE", path)
 
     def slate(self, user_id: str) -> list[str]:
         status, answer = self.get(f"/v1/users/{quote(user_id, safe='')}/recommendations")
@@ -103,6 +111,28 @@ def test_a_server_that_starts_later_has_what_was_saved_and_what_came_after(world
     with Process(world.settings, "rank"):
         world.await_rankings(24)
     assert answers == published_slates(world)
+
+
+def test_a_rule_that_is_put_over_http_is_on_the_topics_and_moves_the_slates_of_the_stream(world: World) -> None:
+    world.go_live("r1")
+    rule = {"rule_id": "front", "action": "pin", "items": [ITEMS[50]], "position": 1}
+    with ExitStack() as stack:
+        stack.enter_context(Process(world.settings, "rank", "--start", "earliest"))
+        client = Client(stack.enter_context(Process(world.settings, "serve", *ANY_PORT)))
+        await_true(client.is_ready, "the server to be ready")
+        assert client.put("/v1/rules/front", rule) == (200, rule)
+        assert read_rules(world.settings) == {"front": msgspec.convert(rule, Rule)}, "acknowledged by the broker"
+        await_true(lambda: client.get("/v1/rules/front") == (200, rule), "the rule in the server")
+        world.publish(purchases(10))
+        world.await_rankings(10)
+        await_true(lambda: client.slate("u1")[:1] == [ITEMS[50]], "a slate with the pinned item first")
+        assert published_slates(world)["u1"][0] == ITEMS[50]
+        assert client.delete("/v1/rules/front") == (204, "")
+        assert read_rules(world.settings) == {}
+        assert client.delete("/v1/rules/front")[0] == 404
+        await_true(lambda: client.slate("u1")[0] != ITEMS[50], "a slate without it")
+    changes = [(change.rule_id, change.by, change.after is None) for change in read_changes(world.settings)]
+    assert changes == [("front", "api", False), ("front", "api", True)]
 
 
 def test_requests_need_a_key_that_may_read_rankings(world: World, tmp_path: Path) -> None:

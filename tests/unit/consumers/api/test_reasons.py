@@ -20,7 +20,6 @@ from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess, set_neighbours
 from tests.support.serving_api import Api, assert_is_problem
 
-
 NEXT_DAY = Event(event_id="next day", user_id="u1", type="view", ts=100_000_000, item_id=CATALOGUE[1])
 """A session of its own, so that what the user had the day before is shown again."""
 EVENTS = [*purchases(40), NEXT_DAY]
