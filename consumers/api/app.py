@@ -16,6 +16,6 @@ def create_app(
     endpoints: Endpoints, status: LoopStatus, origins: Sequence[str], groups: Sequence[RouteGroup] = ()
 ) -> Starlette:
     """`origins`: from which web pages browsers may ask, such as https://shop.example. `groups`: further routes."""
-    of_browsers = cors(origins, ["GET", "POST", "PUT", "DELETE"], ["Authorization", "Content-Type"])
+    of_browsers = cors(origins, ["GET", "POST", "PUT", "DELETE"], ["Authorization", "Content-Type", "Last-Event-ID"])
     middleware = [of_browsers] if origins else []  # it costs every request some time
     return application(endpoints.routes(groups), status, middleware)

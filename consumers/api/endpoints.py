@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from itertools import chain
@@ -15,7 +15,6 @@ from starlette.routing import Route
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.api_keys import Scope
-from anabranch.http.problems import HttpProblem
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import answered, json_response
 from anabranch.placements import Placement
@@ -28,6 +27,7 @@ from consumers.api.parameters import (
     SlateParameters,
     from_body,
     from_query_string,
+    placement_named,
     require_explainable,
     require_within,
 )
@@ -164,15 +164,7 @@ class Endpoints:
         """The answer as JSON, with what the request `named`."""
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
-        fields = {
-            "ranking_id": self._ranking_ids.next(),
-            **named,
-            "is_known": answer.is_known,
-            "as_of": answer.as_of,
-            "release": answer.release,
-            "freshness_ms": self._freshness_ms(),
-            "items": answer.items,
-        }
+        fields = answer_fields(self._ranking_ids.next(), answer, self._freshness_ms(), named)
         return json_response(fields)
 
     async def _ask(self, query: Query) -> object:
@@ -191,10 +183,19 @@ class Endpoints:
             ticket.release()
 
     def _placement(self, name: str | None) -> str:
-        """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
-        if name is None:
-            return self._placements[0]
-        if name not in self._placements:
-            there_are = ", ".join(self._placements)
-            raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
-        return name
+        return placement_named(name, self._placements)
+
+
+def answer_fields(
+    ranking_id: str, answer: ItemsAnswer, freshness_ms: int, named: Mapping[str, str | None]
+) -> dict[str, object]:
+    """The fields of an answer with items, with what the request `named`."""
+    return {
+        "ranking_id": ranking_id,
+        **named,
+        "is_known": answer.is_known,
+        "as_of": answer.as_of,
+        "release": answer.release,
+        "freshness_ms": freshness_ms,
+        "items": answer.items,
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import Annotated, TypeVar
@@ -65,6 +65,15 @@ class SlateParameters(ConditionParameters, frozen=True, kw_only=True, forbid_unk
     """Whether each item has its reasons."""
 
 
+class StreamParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a stream of a user's slates."""
+
+    placement: str | None = None
+    """Its name; the first of `placements` by default."""
+    limit: Limit = DEFAULT_LIMIT
+    """Items of a slate, at most."""
+
+
 class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/recommendations`."""
 
@@ -123,6 +132,16 @@ def require_within(limit: int, offset: int) -> None:
         raise HttpProblem(
             HTTPStatus.BAD_REQUEST, f"offset + limit is {offset + limit}: only the best {MAX_ITEMS} items are ranked"
         )
+
+
+def placement_named(name: str | None, placements: Sequence[str]) -> str:
+    """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
+    if name is None:
+        return placements[0]
+    if name not in placements:
+        there_are = ", ".join(placements)
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
+    return name
 
 
 def require_explainable(limit: int) -> None:

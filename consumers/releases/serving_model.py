@@ -93,14 +93,15 @@ class ServingModel:
             update.apply(self.live.index)
             self._rules.on_changed_items(update.rows, self.live.index)
 
-    def maintain(self, now_ms: int) -> None:
+    def maintain(self, now_ms: int) -> bool:
         """Take up what is due at a moment (UTC ms): rules that start or end, a rebuilt index; or begin a rebuild.
 
-        Raises what ended a rebuild.
+        Returns whether other rules hold since, or the release is another one. Raises what ended a rebuild.
         """
-        if self.live is not None:
-            self._rebuilder.poll(self.live.index)
-            self._rules.refresh(self.live.index, now_ms)
+        if self.live is None:
+            return False
+        self._rebuilder.poll(self.live.index)
+        return self._rules.refresh(self.live.index, now_ms)
 
     def observe_users(self, slots: Slots) -> None:
         """The users at these distinct slots [U] were just ranked: the index is tuned to such users."""

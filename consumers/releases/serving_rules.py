@@ -56,10 +56,11 @@ class ServingRules:
         if not self._is_stale:
             self.in_force = after_change(self.in_force, rows, index, self.holding, self._placements)
 
-    def refresh(self, index: ItemIndex, now_ms: int) -> None:
-        """Take up what changed, and the time spans that started or ended by the moment (UTC ms)."""
+    def refresh(self, index: ItemIndex, now_ms: int) -> bool:
+        """Take up what changed, and the time spans that started or ended by the moment (UTC ms); whether there was
+        anything, be it another index."""
         if not self._is_stale and (self._next_change_ms is None or now_ms < self._next_change_ms):
-            return
+            return False
         had, self.holding = self.holding, self._book.holding(now_ms)
         self._next_change_ms = self._book.next_change_ms(now_ms)
         self.in_force = rules_in_force(self.holding, index, self._placements, self._last_position)
@@ -67,3 +68,4 @@ class ServingRules:
         self._metrics.show_rules(entry.rule.action for entry in self.holding)
         if [entry.rule for entry in had] != [entry.rule for entry in self.holding]:
             log.info("%d rules hold", len(self.holding))
+        return True

@@ -24,6 +24,7 @@ from consumers.releases.updates import SwapRelease
 from consumers.replica.log_source import LogSource
 from consumers.replica.metrics import ReplicaMetrics
 from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore, StatesOfAnotherLog
+from consumers.replica.user_changes import UserChanges
 from consumers.runtime.clock import Clock
 from consumers.runtime.decoding import DecodedEvent, decode_events
 from consumers.runtime.pacing import Backoff
@@ -101,6 +102,8 @@ class Replica:
         self._gauges_due = Throttle(GAUGE_INTERVAL_S, clients.clock.monotonic)
         self._state_gauges = StateGauges(metrics, clients.clock.monotonic)
         self.is_following = False
+        self.changes = UserChanges()
+        """Users whose slates may have changed, of those who are watched."""
 
     @property
     def placements(self) -> tuple[str, ...]:
@@ -181,7 +184,8 @@ class Replica:
                 self.model.swap(update.live)
             else:
                 self.model.apply(update)
-        self.model.maintain(int(self._clients.clock.wall() * 1000))
+        if self.model.maintain(int(self._clients.clock.wall() * 1000)):
+            self.changes.add_everybody()
         return bool(updates)
 
     def _advance_restore(self) -> bool:
@@ -206,6 +210,7 @@ class Replica:
             positions[restored.events], positions[restored.states] = restored.next_event, restored.next_state
         self._clients.source.start(positions)
         self.is_following = True
+        self.changes.add_everybody()
         log.info("%d user states of %d partitions are restored", len(self.store.users), len(self.partitions))
 
     def _start_again(self, error: Exception) -> None:
@@ -249,6 +254,8 @@ class Replica:
             partition = self.partitions[number]
             partition.next_event = records[-1].offset + 1
             partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
+        if self.changes.is_watching:
+            self.changes.add(event.event.user_id for event in (*earlier, *newest))
         self._metrics.applied.inc(len(earlier) + len(newest))
 
     def _apply_saved_states(self, partition: RestoredPartition, records: Sequence[ConsumerRecord]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import httpx2
+import msgspec
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
@@ -22,6 +23,8 @@ from consumers.api.release_endpoints import ReleaseEndpoints
 from consumers.api.release_list import ReleaseList
 from consumers.api.route_groups import RouteGroup
 from consumers.api.rule_endpoints import RuleEndpoints
+from consumers.api.slate_streams import SlateStreams
+from consumers.api.stream_endpoints import StreamEndpoints
 from consumers.releases.updates import RuleUpdate
 from tests.support.replica_world import ReplicaProcess
 
@@ -55,7 +58,9 @@ class InMemoryRules:
 class Api:
     """The application, and the turns that the replica's thread would make."""
 
-    def __init__(self, replica: ReplicaProcess, keys: KeyFile | None = None, max_requests: int = 10) -> None:
+    def __init__(
+        self, replica: ReplicaProcess, keys: KeyFile | None = None, max_requests: int = 10, max_streams: int = 10
+    ) -> None:
         self.replica = replica
         self.rules = InMemoryRules(replica)
         self.queue = QueryQueue(self._wake)
@@ -70,7 +75,9 @@ class Api:
             replica.replica.freshness_ms,
             replica.metrics,
         )
+        self.streams = SlateStreams(self.queue, replica.replica.changes, max_streams, replica.metrics)
         groups: list[RouteGroup] = [
+            StreamEndpoints(access, self.streams, replica.replica),
             ReleaseEndpoints(self.admission, ReleaseList(replica.replica, replica.settings.releases_dir)),
             RuleEndpoints(access, self.admission, self.queue, replica.replica, self.rules.change),
         ]
@@ -90,6 +97,12 @@ class Api:
     def post(self, path: str, body: object) -> httpx2.Response:
         return self.request("POST", path, json=body)
 
+    async def turn(self) -> None:
+        """What the replica's thread does when something has happened, and all that follows from it."""
+        self.replica.settle()
+        self.streams.notify(self.replica.replica.changes.take())
+        await settled()
+
     def _wake(self) -> None:
         if self.answers:
             asyncio.get_running_loop().call_soon(self._answer)
@@ -97,6 +110,67 @@ class Api:
     def _answer(self) -> None:
         waiting = self.queue.take(64)
         resolve(waiting, self.replica.answering.answer([of_client.query for of_client in waiting]))
+
+
+async def settled() -> None:
+    """Let the event loop do all that is ready to be done."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+class StreamClient:
+    """Reads a stream, as much of it as it is allowed to."""
+
+    def __init__(self, api: Api, path: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.chunks: list[str] = []
+        self.may_read = asyncio.Event()
+        self.may_read.set()
+        self._is_sent = False
+        self._has_gone = asyncio.Event()
+        path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()],
+            "server": ("api", 80),
+            "client": ("client", 1),
+        }
+        self.task = asyncio.create_task(api.app(scope, self._receive, self._send))
+
+    @property
+    def slates(self) -> list[Any]:
+        """The slates that were sent so far."""
+        events = [event for event in "".join(self.chunks).split("\n\n") if "event: slate" in event]
+        return [msgspec.json.decode(event.partition("data: ")[2]) for event in events]
+
+    async def leave(self) -> None:
+        """Close the connection."""
+        self._has_gone.set()
+        await self.task
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._is_sent:
+            self._is_sent = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self._has_gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
+        await self.may_read.wait()
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+        else:
+            self.chunks.append(message.get("body", b"").decode())
 
 
 def assert_is_problem(answer: httpx2.Response, status: int, *words: str) -> None:
