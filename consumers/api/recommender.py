@@ -10,7 +10,15 @@ from functools import cached_property
 import numpy as np
 
 from anabranch.placements import Placement
-from anabranch.ranking.pipeline.restriction import allowed_candidates, restrict
+from anabranch.ranking.pipeline.popularity_order import by_popularity
+from anabranch.ranking.pipeline.restriction import (
+    AllowedCandidates,
+    allowed_candidates,
+    candidates_for_slate,
+    popular_candidates,
+    restrict,
+    showable,
+)
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.pipeline.slates import RequestedSlates, requested_slates
 from anabranch.ranking.policy import Policy
@@ -67,11 +75,16 @@ class Ranking:
     states: UserSnapshots
     policy: Policy
     layout: StateLayout
+    proposed: AllowedCandidates | None = None
+    """What a request's conditions let through, as further candidates."""
 
     @cached_property
     def slates(self) -> RequestedSlates:
         """Of all placements."""
-        return requested_slates(self.live, self.co_visits, self.states, self.policy, self.layout)
+        slates = requested_slates(self.live, self.co_visits, self.states, self.policy, self.layout)
+        if self.proposed is None:
+            return slates
+        return slates._replace(proposed_by=self.proposed.sources(slates.items, slates.proposed_by))
 
     def explained(self, row: int) -> ExplainedRanking:
         """That of one of the users, to be explained."""
@@ -117,20 +130,31 @@ class Recommender:
         if plain:
             parts.append(self._users.snapshots(self._model.required_live, list(plain.values())))
         states = UserSnapshots.concatenate(parts)
-        ranking = self._ranking(_dated(states, now_ms), self._model.policy, length)
-        return {
-            n: self._answer(queries[n], User(states, row, n in plain or others[n].is_known), ranking)
-            for row, n in enumerate([*others, *plain])
-        }
+        numbers, is_unknown = np.array([*others, *plain]), states.now <= 0
+        answers: dict[int, ItemsAnswer] = {}
+        for of_kind in (~is_unknown, is_unknown):
+            if of_kind.any():
+                part = states if of_kind.all() else states.select(np.flatnonzero(of_kind))
+                ranking = self._ranking(part, self._model.policy, length, now_ms)
+                answers |= {
+                    n: self._answer(queries[n], User(part, row, n in plain or others[n].is_known), ranking)
+                    for row, n in enumerate(numbers[of_kind].tolist())
+                }
+        return answers
 
     def _restricted(self, query: SlateQuery, now_ms: int) -> ItemsAnswer:
-        index, policy = self._model.required_live.index, self._model.policy
+        index, co_visits, policy = self._model.required_live.index, self._model.co_visits, self._model.policy
         user, length = self._user(query, self._slot(query), now_ms), self._length(query)
         allowed = meeting(query.conditions, index, self._items)
-        k = max(policy.retrieval_k, length)
-        proposed = allowed_candidates(index, self._model.co_visits, user.state.vector[0], allowed, k)
-        ranking = self._ranking(_dated(user.state, now_ms), restrict(policy, allowed, proposed), length)
-        return self._answer(query, user, ranking)
+        placement = self._placements.index(query.placement)
+        to_show = showable(policy, placement, allowed)
+        k = candidates_for_slate(policy, placement, user.state, length)
+        if user.as_of is None:
+            proposed = popular_candidates(index, co_visits, to_show, k)
+        else:
+            proposed = allowed_candidates(index, co_visits, user.state.vector[0], to_show, k)
+        ranking = self._ranking(user.state, restrict(policy, allowed, proposed.rows), length, now_ms)
+        return self._answer(query, user, replace(ranking, proposed=proposed))
 
     def rank(self, query: RankQuery, now_ms: int) -> ItemsAnswer:
         """The items that a query names, in the user's order; those that cannot be ranked come last, without a score."""
@@ -147,7 +171,7 @@ class Recommender:
             rules=NO_RULES,
         )
         restricted = restrict(policy, allowed, rankable)
-        ranking = self._ranking(_dated(user.state, now_ms), restricted, max(len(rankable), 1))
+        ranking = self._ranking(user.state, restricted, max(len(rankable), 1), now_ms)
         ranked = self._ranked_items(ranking.slates, 0, 0)
         names = {item.item_id for item in ranked}
         others = [AnsweredItem(item_id=item_id) for item_id in dict.fromkeys(query.item_ids) if item_id not in names]
@@ -160,7 +184,7 @@ class Recommender:
         state = self._users.blank(live) if slot is None else self._users.snapshots(live, [slot])
         tried = [numbered_if_known(rule, self._items) for rule in query.tried]
         before, after = (
-            self._ids_by_placement(self._ranking(_dated(state, now_ms), policy, self._layout.slate).slates)
+            self._ids_by_placement(self._ranking(state, policy, self._layout.slate, now_ms).slates)
             for policy in (self._model.policy, self._model.policy_on_trial(tried))
         )
         return PreviewAnswer(
@@ -192,10 +216,15 @@ class Recommender:
         ones have the same length, so that pages fit together: what a placement shows may depend on its length."""
         return self._layout.slate if query.offset + query.limit <= self._layout.slate else MAX_ITEMS
 
-    def _ranking(self, states: UserSnapshots, policy: Policy, length: int) -> Ranking:
-        """The ranking for users, with slates of this length."""
-        layout = self._layout._replace(slate=length)
-        return Ranking(self._model.required_live, self._model.co_visits, states, policy, layout)
+    def _ranking(self, states: UserSnapshots, policy: Policy, length: int, now_ms: int) -> Ranking:
+        """The ranking for users who all have done something, or of whom none has, with slates of this length.
+
+        Who has done nothing gets what is popular, in that order: no list ranker learned from such users.
+        """
+        live, layout = self._model.required_live, self._layout._replace(slate=length)
+        if states.now[0] <= 0:
+            live, states = by_popularity(live), states._replace(now=np.full(len(states.now), now_ms, np.int64))
+        return Ranking(live, self._model.co_visits, states, policy, layout)
 
     def _answer(self, query: SlateQuery, user: User, ranking: Ranking) -> ItemsAnswer:
         placement = self._placements.index(query.placement)
@@ -210,8 +239,3 @@ class Recommender:
         scores: Floats = slates.scores[row, placement]
         columns = zip(items.tolist(), scores.tolist(), slates.proposed_by[row, placement].tolist(), strict=True)
         return [answered_item(self._items.id(item), score, source) for item, score, source in columns if item >= 0]
-
-
-def _dated(states: UserSnapshots, now_ms: int) -> UserSnapshots:
-    """The states; those of users who have done nothing yet are as of now."""
-    return states._replace(now=np.where(states.now > 0, states.now, now_ms))
