@@ -67,7 +67,7 @@ class User:
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankedUsers:
     """A ranking for n users, and all that it is made of."""
 
     live: ServableRelease
@@ -216,7 +216,7 @@ class Recommender:
         ones have the same length, so that pages fit together: what a placement shows may depend on its length."""
         return self._layout.slate if query.offset + query.limit <= self._layout.slate else MAX_ITEMS
 
-    def _ranking(self, states: UserSnapshots, policy: Policy, length: int, now_ms: int) -> Ranking:
+    def _ranking(self, states: UserSnapshots, policy: Policy, length: int, now_ms: int) -> RankedUsers:
         """The ranking for users who all have done something, or of whom none has, with slates of this length.
 
         Who has done nothing gets what is popular, in that order: no list ranker learned from such users.
@@ -224,9 +224,9 @@ class Recommender:
         live, layout = self._model.required_live, self._layout._replace(slate=length)
         if states.now[0] <= 0:
             live, states = by_popularity(live), states._replace(now=np.full(len(states.now), now_ms, np.int64))
-        return Ranking(live, self._model.co_visits, states, policy, layout)
+        return RankedUsers(live, self._model.co_visits, states, policy, layout)
 
-    def _answer(self, query: SlateQuery, user: User, ranking: Ranking) -> ItemsAnswer:
+    def _answer(self, query: SlateQuery, user: User, ranking: RankedUsers) -> ItemsAnswer:
         placement = self._placements.index(query.placement)
         items = self._ranked_items(ranking.slates, user.row, placement)
         selected = items[query.offset : query.offset + query.limit]

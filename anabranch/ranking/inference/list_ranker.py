@@ -9,7 +9,7 @@ from anabranch.ranking.types import Positions, Vectors
 from anabranch.release import ArtifactReader
 
 
-class ListRanker(Protocol):
+class CandidateScorer(Protocol):
     """Scores candidates by their features; the highest scores make the slate."""
 
     def score(self, features: Vectors) -> Vectors:
@@ -17,7 +17,7 @@ class ListRanker(Protocol):
 
 
 class OnnxListRanker:
-    """The `ListRanker` of a release."""
+    """The `CandidateScorer` of a release."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1, columns: Positions | None = None) -> None:
         """It reads these `columns` of the features; None: all."""
