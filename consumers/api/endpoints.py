@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +15,6 @@ from starlette.routing import Route
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.api_keys import Scope
-from anabranch.http.problems import HttpProblem
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import answered, json_response
 from anabranch.placements import Placement
@@ -26,6 +27,8 @@ from consumers.api.parameters import (
     SlateParameters,
     from_body,
     from_query_string,
+    placement_named,
+    require_explainable,
     require_within,
 )
 from consumers.api.queries import (
@@ -40,8 +43,12 @@ from consumers.api.queries import (
 )
 from consumers.api.query_queue import QueryQueue
 from consumers.api.ranking_ids import RankingIds
+from consumers.api.route_groups import RouteGroup
+from consumers.api.turns import Turns
 
 MAX_BODY_BYTES = 262_144
+MAX_EXPLAINING = 8
+"""Requests for reasons, at most: with them, others wait for less than a second."""
 
 
 class Endpoints:
@@ -64,9 +71,13 @@ class Endpoints:
         self._freshness_ms = freshness_ms
         self._metrics = metrics
         self._ranking_ids = RankingIds()
+        self._explanations = Turns(MAX_EXPLAINING, "requests with `explain`")
 
-    def routes(self) -> list[Route]:
-        """Longer paths first: the id of a user or of an item may have slashes."""
+    def routes(self, groups: Sequence[RouteGroup] = ()) -> list[Route]:
+        """Those of rankings and users, and those of the groups.
+
+        Longer paths first: the id of a user or of an item may have slashes.
+        """
         users, items = "/v1/users/{user_id:path}", "/v1/items/{item_id:path}"
         return [
             self._route(f"{users}/recommendations", "GET", self._recommendations),
@@ -76,6 +87,7 @@ class Endpoints:
             self._route(f"{items}/bought-together", "GET", self._bought_together),
             self._route("/v1/trending", "GET", self._trending),
             self._route(users, "GET", self._user, scope="admin"),
+            *chain.from_iterable(group.routes(self._route) for group in groups),
         ]
 
     def _route(
@@ -103,6 +115,8 @@ class Endpoints:
         require_within(parameters.limit, parameters.offset)
         user_id, placement = request.path_params["user_id"], self._placement(parameters.placement)
         query = SlateQuery(user_id, placement, parameters.limit, parameters.offset, parameters.conditions)
+        if parameters.explain:
+            return await self._explained(request, query, user_id=user_id, placement=placement)
         return await self._items(request, query, user_id=user_id, placement=placement)
 
     async def _recommendations_after_events(self, request: Request) -> Response:
@@ -110,7 +124,15 @@ class Endpoints:
         require_within(body.limit, body.offset)
         placement = self._placement(body.placement)
         query = SlateQuery(body.user_id, placement, body.limit, body.offset, body.conditions, body.events)
+        if body.explain:
+            return await self._explained(request, query, user_id=body.user_id, placement=placement)
         return await self._items(request, query, user_id=body.user_id, placement=placement)
+
+    async def _explained(self, request: Request, query: SlateQuery, **named: str | None) -> Response:
+        """The answer with reasons, of one request after the other: meanwhile no other query is answered."""
+        require_explainable(query.limit)
+        async with self._explanations.take():
+            return await self._items(request, replace(query, explain=True), **named)
 
     async def _rank(self, request: Request) -> Response:
         body = await self._body(request, RankBody)
@@ -142,15 +164,7 @@ class Endpoints:
         """The answer as JSON, with what the request `named`."""
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
-        fields = {
-            "ranking_id": self._ranking_ids.next(),
-            **named,
-            "is_known": answer.is_known,
-            "as_of": answer.as_of,
-            "release": answer.release,
-            "freshness_ms": self._freshness_ms(),
-            "items": answer.items,
-        }
+        fields = answer_fields(self._ranking_ids.next(), answer, self._freshness_ms(), named)
         return json_response(fields)
 
     async def _ask(self, query: Query) -> object:
@@ -169,10 +183,19 @@ class Endpoints:
             ticket.release()
 
     def _placement(self, name: str | None) -> str:
-        """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
-        if name is None:
-            return self._placements[0]
-        if name not in self._placements:
-            there_are = ", ".join(self._placements)
-            raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
-        return name
+        return placement_named(name, self._placements)
+
+
+def answer_fields(
+    ranking_id: str, answer: ItemsAnswer, freshness_ms: int, named: Mapping[str, str | None]
+) -> dict[str, object]:
+    """The fields of an answer with items, with what the request `named`."""
+    return {
+        "ranking_id": ranking_id,
+        **named,
+        "is_known": answer.is_known,
+        "as_of": answer.as_of,
+        "release": answer.release,
+        "freshness_ms": freshness_ms,
+        "items": answer.items,
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import Annotated, TypeVar
@@ -26,6 +26,8 @@ from consumers.api.queries import (
 LEVELS = " > "
 """Between the names of a category path in a parameter."""
 DEFAULT_LIMIT = 20
+MAX_EXPLAINED = 20
+"""Items of an answer with reasons: each takes as long as some thousand candidates."""
 Parameters = TypeVar("Parameters", bound=Struct)
 Values = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(max_length=50)]
 
@@ -59,6 +61,17 @@ class SlateParameters(ConditionParameters, frozen=True, kw_only=True, forbid_unk
 
     placement: str | None = None
     offset: Offset = 0
+    explain: bool = False
+    """Whether each item has its reasons."""
+
+
+class StreamParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a stream of a user's slates."""
+
+    placement: str | None = None
+    """Its name; the first of `placements` by default."""
+    limit: Limit = DEFAULT_LIMIT
+    """Items of a slate, at most."""
 
 
 class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +83,8 @@ class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Limit = DEFAULT_LIMIT
     offset: Offset = 0
     conditions: ItemConditions = ItemConditions()
+    explain: bool = False
+    """Whether each item has its reasons."""
 
 
 class RankBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,6 +131,25 @@ def require_within(limit: int, offset: int) -> None:
     if limit + offset > MAX_ITEMS:
         raise HttpProblem(
             HTTPStatus.BAD_REQUEST, f"offset + limit is {offset + limit}: only the best {MAX_ITEMS} items are ranked"
+        )
+
+
+def placement_named(name: str | None, placements: Sequence[str]) -> str:
+    """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
+    if name is None:
+        return placements[0]
+    if name not in placements:
+        there_are = ", ".join(placements)
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
+    return name
+
+
+def require_explainable(limit: int) -> None:
+    """Raises `HttpProblem` (400) for more items than are explained at once."""
+    if limit > MAX_EXPLAINED:
+        raise HttpProblem(
+            HTTPStatus.BAD_REQUEST,
+            f"limit is {limit}: with `explain`, it is {MAX_EXPLAINED} at most; `offset` brings the items after those",
         )
 
 

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from anabranch.event_types import EventType
 from anabranch.field_types import Category, Identifier, Milliseconds
-from anabranch.messages import Event
+from anabranch.messages import Event, Rule
 
 MAX_ITEMS = 200
 """Items of an answer, and those before them that an offset leaves out."""
@@ -86,6 +86,8 @@ class SlateQuery:
     offset: int = 0
     conditions: ItemConditions = ALL_ITEMS
     events: tuple[RecentEvent, ...] = ()
+    explain: bool = False
+    """Whether the items are answered with their reasons."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,49 @@ class UserQuery:
     user_id: str
 
 
-Query = SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
+@dataclass(frozen=True)
+class PreviewQuery:
+    """A user's slates without and with some rules."""
+
+    user_id: str
+    tried: tuple[Rule, ...]
+
+
+Query = PreviewQuery | SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
+
+
+class ReasonedSource(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What brought an item to a slate."""
+
+    source: Source
+    count: int | None = None
+    """Of `own_events`: how many events the user had about the item."""
+    item_id: str | None = None
+    """Of `co_visits`: the item among the user's newest ones that brings it most."""
+    share: float | None = None
+    """Of `co_visits`: the item's share of that item's co-visits, 0 to 1."""
+    ts: int | None = None
+    """Milliseconds: of `own_events` when the user's newest event about the item was, of `co_visits` that about
+    `item_id`."""
+    position: int | None = None
+    """Of `index`: the item's position among what the index finds for the user, from 1."""
+
+
+class ItemReasons(Struct, frozen=True, kw_only=True):
+    """Why an item stands where it stands. `base`, `contributions` and `by_rules` add up to the score."""
+
+    sources: list[ReasonedSource]
+    """All that brought it."""
+    base: float
+    """The mean score of the user's candidates."""
+    contributions: dict[str, float]
+    """Of groups of features."""
+    by_rules: float
+    """What rules add."""
+    rules: list[str]
+    """The ids of the rules that hold for the item."""
+    rests: bool
+    """Whether the user was shown it often enough, so that it stands behind all others."""
 
 
 class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -141,6 +185,8 @@ class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Comparable within the answer alone; None: it was not ranked."""
     source: Source | None = None
     """What proposed it: the first that holds, in the order of `Source`."""
+    reasons: ItemReasons | None = None
+    """If the request asked for them."""
 
 
 class ItemsAnswer(Struct, frozen=True):
@@ -179,4 +225,18 @@ class UserAnswer(Struct, frozen=True, kw_only=True):
     last_event_ts: int | None = None
 
 
-Answer = ItemsAnswer | UserAnswer
+class PreviewAnswer(Struct, frozen=True, kw_only=True):
+    """Slates of a user, by placement, as item ids, best first."""
+
+    user_id: str
+    is_known: bool
+    """Whether there are events of the user."""
+    release: str
+    """The one that ranked."""
+    before: dict[str, list[str]]
+    """With the rules that hold."""
+    after: dict[str, list[str]]
+    """With the tried rules, too."""
+
+
+Answer = ItemsAnswer | UserAnswer | PreviewAnswer

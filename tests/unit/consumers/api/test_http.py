@@ -2,75 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from anabranch.http import api_keys, key_file
-from anabranch.http.access import AccessControl
-from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
-from anabranch.http.problems import MEDIA_TYPE
 from consumers.api import query_queue
-from consumers.api.app import create_app
-from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
-from consumers.api.query_queue import QueryQueue, resolve
+from consumers.api.endpoints import MAX_BODY_BYTES
 from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess
+from tests.support.serving_api import ORIGIN, Api, assert_is_problem
 
-ORIGIN = "https://shop.example"
 READS = [
     "/v1/users/u1/recommendations",
     f"/v1/items/{CATALOGUE[0]}/similar",
     f"/v1/items/{CATALOGUE[0]}/bought-together",
     "/v1/trending",
 ]
-
-
-class Api:
-    """The application, and the turns that the replica's thread would make."""
-
-    def __init__(self, replica: ReplicaProcess, keys: KeyFile | None = None, max_requests: int = 10) -> None:
-        self.replica = replica
-        self.queue = QueryQueue(self._wake)
-        self.admission = Admission(max_requests, max_requests * MAX_BODY_BYTES)
-        self.answers = True
-        endpoints = Endpoints(
-            AccessControl(keys),
-            self.admission,
-            self.queue,
-            replica.settings.placements,
-            replica.replica.freshness_ms,
-            replica.metrics,
-        )
-        self.app = create_app(endpoints, replica.metrics.loop, [ORIGIN])
-
-    def request(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        async def send() -> httpx2.Response:
-            transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx2.AsyncClient(transport=transport, base_url="http://api") as client:
-                return await client.request(method, path, **options)
-
-        return asyncio.run(send())
-
-    def get(self, path: str, **options: Any) -> httpx2.Response:
-        return self.request("GET", path, **options)
-
-    def post(self, path: str, body: object) -> httpx2.Response:
-        return self.request("POST", path, json=body)
-
-    def _wake(self) -> None:
-        if self.answers:
-            asyncio.get_running_loop().call_soon(self._answer)
-
-    def _answer(self) -> None:
-        waiting = self.queue.take(64)
-        resolve(waiting, self.replica.answering.answer([of_client.query for of_client in waiting]))
 
 
 @pytest.fixture
@@ -81,15 +33,6 @@ def api(world: RankerWorld) -> Iterator[Api]:
     api = Api(replica)
     yield api
     assert api.admission.requests == 0, "every request gives its share back"
-
-
-def assert_is_problem(answer: httpx2.Response, status: int, *words: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["Content-Type"] == MEDIA_TYPE
-    problem = answer.json()
-    assert problem["status"] == status
-    for word in words:
-        assert word in problem["detail"], problem["detail"]
 
 
 def test_recommendations_say_what_ranked_them_and_how_fresh_they_are(api: Api) -> None:
