@@ -2,6 +2,7 @@
 #
 #   make demo      run the whole system on real purchases and print a summary      (ARGS="--full" and so on)
 #   make test      run every test, including those that need a broker             (ARGS="-k gate" and so on)
+#   make fuzz      feed a million arbitrary records and 100,000 arbitrary requests (ARGS="-k requests" and so on)
 #   make chaos     kill rankers and brokers at random, then reconcile the topics   (ARGS="--random-seed 7" and so on)
 #   make results   run every offline benchmark with the code that serves           (ARGS="--only video" and so on)
 #   make bench     measure the ranker's throughput and latency against baselines   (ARGS="--repeats 3" and so on)
@@ -34,7 +35,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(shell (pwd; cat pyproject.toml $(PINS)/peer
 WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos results bench peers sequential-peers check format lint-deploy clean
+.PHONY: help setup demo test fuzz chaos results bench peers sequential-peers check format lint-deploy clean
 .SUFFIXES:
 
 help: ## list the targets
@@ -51,6 +52,10 @@ demo: $(STAMP) ## run the whole system on real purchases and print a summary
 test: $(DEV_STAMP) ## run every test: unit, with a broker, end to end
 	@echo '==> pytest $(WORKERS) $(ARGS)'
 	@$(BIN)/python -m pytest $(WORKERS) $(ARGS)
+
+fuzz: $(DEV_STAMP) ## a million arbitrary records and 100,000 arbitrary requests; `make test` has fewer of each
+	@echo '==> pytest of arbitrary records and requests $(ARGS)'
+	@FUZZ_RECORDS=1000000 FUZZ_REQUESTS=100000 $(BIN)/python -m pytest -k 'test_any_' tests/unit --timeout 3600 $(ARGS)
 
 chaos: $(STAMP) ## kill rankers and brokers at random under load, then reconcile the topics
 	@echo '==> anabranch chaos $(ARGS)'
@@ -84,13 +89,11 @@ format: $(DEV_STAMP) ## format the code and fix lint with ruff
 	@$(BIN)/python -m ruff check --fix .
 	@$(BIN)/python -m ruff format .
 
-lint-deploy: $(DEV_STAMP) ## lint the Dockerfile, YAML and shell scripts, and test them against the commands
+lint-deploy: $(DEV_STAMP) ## lint the Dockerfile, YAML and shell scripts
 	@echo '==> hadolint, yamllint, shellcheck'
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/python -m yamllint --strict --config-file deploy/yamllint.yaml deploy
 	@$(BIN)/shellcheck .ci/run $(PINS)/renew
-	@echo '==> pytest tests/unit/deploy'
-	@$(BIN)/python -m pytest -q tests/unit/deploy
 
 clean: ## remove the virtual environments, the caches and .anabranch
 	[ ! -e '$(VENV)/pyvenv.cfg' ] || rm -rf '$(VENV)'

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from anabranch.errors import UsageError
 from anabranch.field_types import Category, Identifier, Milliseconds
 from anabranch.placements import PlacementName
 
@@ -77,6 +78,17 @@ class RuleChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """None: there was no such rule."""
     after: Rule | None = None
     """None: it was removed."""
+
+
+def require_placements(rules: Iterable[Rule], placements: Sequence[str]) -> None:
+    """Raise `UsageError` for a rule that holds on a placement whose name is not among these."""
+    for rule in rules:
+        unknown = [name for name in rule.placements if name not in placements]
+        if unknown:
+            raise UsageError(
+                f"rule {rule.rule_id}: there is no placement {', '.join(unknown)}; the setting `placements` has "
+                f"{', '.join(placements)}"
+            )
 
 
 def _problems(rule: Rule) -> Iterator[str]:

@@ -217,6 +217,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """0: any free port, which the log names."""
     serve_requests_in_flight: Annotated[int, Meta(ge=1, le=100_000)] = 256
     """Requests that `anabranch serve` works on. Further ones are answered with 503 at once."""
+    serve_streams: Annotated[int, Meta(ge=0, le=900)] = 200
+    """Streams of slates (`GET /v1/stream/users/{id}`) that are open at once; further ones are answered with 503. Each
+    is one of the 1,000 connections."""
     api_keys_file: Path | None = None
     """The API keys that may call `anabranch collect` and `anabranch serve`: `anabranch keys create` adds one. It is
     read again when it changes. None: everybody may, and both listen on loopback addresses alone."""

@@ -132,16 +132,14 @@ def preview(
     """
     from anabranch.cli.inspected_user import read_ranking
     from anabranch.input_files.rules import read_rule_file
-    from anabranch.ranking.rules.rule_book import numbered
+    from anabranch.ranking.rules.rule_book import numbered, with_tried
 
     settings = settings_of(ctx)
     tried = [] if file is None else read_rule_file(file)
     _require_placements(settings, tried)
     ranking, holding = read_ranking(settings, user_id)
     before = ranking.slates([] if file is None else holding)
-    ids = {rule.rule_id for rule in tried}
-    others = [entry for entry in holding if entry.rule.rule_id not in ids]
-    after = ranking.slates([*others, *(numbered(rule, ranking.item_ids) for rule in tried)])
+    after = ranking.slates(with_tried(holding, [numbered(rule, ranking.item_ids) for rule in tried]))
     if json:
         show_json({"before": before, "after": after})
     else:
@@ -182,16 +180,9 @@ def _say(changes: list[RuleChange], wanted: int) -> None:
 
 def _require_placements(settings: Settings, rules: Iterable[Rule]) -> None:
     """Raise `UsageError` for a rule of a placement that the settings do not have."""
-    from anabranch.errors import UsageError
+    from anabranch.rules import require_placements
 
-    known = [placement.name for placement in settings.placements]
-    for rule in rules:
-        unknown = [name for name in rule.placements if name not in known]
-        if unknown:
-            raise UsageError(
-                f"rule {rule.rule_id}: there is no placement {', '.join(unknown)}; the setting `placements` has "
-                f"{', '.join(known)}"
-            )
+    require_placements(rules, [placement.name for placement in settings.placements])
 
 
 def _described(rule: Rule) -> tuple[str, str, str]:

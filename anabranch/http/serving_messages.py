@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from anabranch.event_types import EventType
 from anabranch.field_types import Category, Identifier, Milliseconds
-from anabranch.messages import LARGEST_PRICE, Event
+from anabranch.messages import LARGEST_PRICE, Event, Rule
 
 MAX_ITEMS = 200
 """Items of an answer, and those before them that an offset leaves out."""
@@ -18,6 +18,8 @@ MAX_NAMED_ITEMS = 1_000
 LEVELS = " > "
 """Between the names of a category path in a parameter."""
 DEFAULT_LIMIT = 20
+MAX_TRIED = 20
+"""Rules of a preview."""
 NOBODY = "nobody"
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_ITEMS)]
@@ -123,6 +125,16 @@ class SlateParameters(ConditionParameters, frozen=True, kw_only=True, forbid_unk
 
     placement: Annotated[str, Meta(description="Its name; the first one by default.")] | None = None
     offset: Annotated[Offset, Meta(description="So many of the best items are left out.")] = 0
+    explain: Annotated[bool, Meta(description="Whether each item has its reasons.")] = False
+
+
+class StreamParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Of a stream of a user's slates."""
+
+    placement: str | None = None
+    """Its name; the first of `placements` by default."""
+    limit: Limit = DEFAULT_LIMIT
+    """Items of a slate, at most."""
 
 
 class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +146,8 @@ class SlateBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Limit = DEFAULT_LIMIT
     offset: Offset = 0
     conditions: ItemConditions = ItemConditions()
+    explain: bool = False
+    """Whether each item has its reasons."""
 
 
 class RankBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,6 +158,40 @@ class RankBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     events: Annotated[tuple[RecentEvent, ...], Meta(max_length=MAX_EVENTS)] = ()
 
 
+class ReasonedSource(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What brought an item to a slate."""
+
+    source: Source
+    count: int | None = None
+    """Of `own_events`: how many events the user had about the item."""
+    item_id: str | None = None
+    """Of `co_visits`: the item among the user's newest ones that brings it most."""
+    share: float | None = None
+    """Of `co_visits`: the item's share of that item's co-visits, 0 to 1."""
+    ts: int | None = None
+    """Milliseconds: of `own_events` when the user's newest event about the item was, of `co_visits` that about
+    `item_id`."""
+    position: int | None = None
+    """Of `index`: the item's position among what the index finds for the user, from 1."""
+
+
+class ItemReasons(Struct, frozen=True, kw_only=True):
+    """Why an item stands where it stands. `base`, `contributions` and `by_rules` add up to the score."""
+
+    sources: list[ReasonedSource]
+    """All that brought it."""
+    base: float
+    """The mean score of the user's candidates."""
+    contributions: dict[str, float]
+    """Of groups of features."""
+    by_rules: float
+    """What rules add."""
+    rules: list[str]
+    """The ids of the rules that hold for the item."""
+    rests: bool
+    """Whether the user was shown it often enough, so that it stands behind all others."""
+
+
 class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An item of an answer."""
 
@@ -152,6 +200,8 @@ class AnsweredItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Comparable within the answer alone; None: it was not ranked."""
     source: Source | None = None
     """What proposed it: the first that holds, in the order of `Source`."""
+    reasons: ItemReasons | None = None
+    """If the request asked for them."""
 
 
 class RankedItems(Struct, frozen=True, kw_only=True):
@@ -177,6 +227,16 @@ class SlateAnswer(RankedItems, frozen=True, kw_only=True):
     user_id: str | None
     """None: a guest."""
     placement: str
+
+
+class StreamedSlate(Struct, frozen=True, kw_only=True):
+    """A server-sent event of a stream of slates."""
+
+    event: Literal["slate"]
+    id: str
+    """The `ranking_id`."""
+    data: str
+    """JSON: a `SlateAnswer`."""
 
 
 class RankAnswer(RankedItems, frozen=True, kw_only=True):
@@ -218,3 +278,35 @@ class UserAnswer(Struct, frozen=True, kw_only=True):
     """Of events before those."""
     disliked: list[str] = []
     last_event_ts: int | None = None
+
+
+class PreviewAnswer(Struct, frozen=True, kw_only=True):
+    """Slates of a user, by placement, as item ids, best first."""
+
+    user_id: str
+    is_known: bool
+    """Whether there are events of the user."""
+    release: str
+    """The one that ranked."""
+    before: dict[str, list[str]]
+    """With the rules that hold."""
+    after: dict[str, list[str]]
+    """With the tried rules, too."""
+
+
+class RulesAnswer(Struct, frozen=True, kw_only=True):
+    """The answer to `GET /v1/rules`."""
+
+    rules: list[Rule]
+    """All rules, in the order of their ids."""
+    holding: list[str]
+    """The ids of those whose time span has this moment."""
+
+
+class PreviewBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/rules/preview`."""
+
+    user_id: Identifier
+    """Whose slates are previewed."""
+    rules: Annotated[tuple[Rule, ...], Meta(min_length=1, max_length=MAX_TRIED)]
+    """As if they held now, each in place of one with its id."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-import numpy as np
 from msgspec import Struct
 
 from anabranch.inspection.user_ranking import UserRanking
 from anabranch.ranking.reasons.explain import Near, Neighbour, OwnEvents, Popular, Reason, Source
-from anabranch.ranking.rules.item_effects import chosen
+from anabranch.ranking.reasons.rules_about import rules_about
 from anabranch.ranking.rules.rule_book import NumberedRule
 
 
@@ -89,13 +88,10 @@ def _told(source: Source, ranking: UserRanking, titles: Mapping[str, str]) -> st
 
 
 def _moved_by(item: int, placement: str, ranking: UserRanking, rules: Sequence[NumberedRule]) -> Iterator[str]:
-    row = np.array([item], np.int32)
-    for entry in rules:
-        rule = entry.rule
-        if rule.holds_on(placement) and chosen(entry, row, ranking.live.index.attributes(row))[0]:
-            factor = "" if rule.factor is None else f" by {rule.factor:g}"
-            at = "" if rule.position is None else f" from place {rule.position} on"
-            yield f"rule {rule.rule_id}: {rule.action}{factor}{at}"
+    for rule in rules_about(item, placement, rules, ranking.live.index):
+        factor = "" if rule.factor is None else f" by {rule.factor:g}"
+        at = "" if rule.position is None else f" from place {rule.position} on"
+        yield f"rule {rule.rule_id}: {rule.action}{factor}{at}"
 
 
 def _day(seconds: int) -> str:

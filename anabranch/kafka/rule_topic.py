@@ -49,15 +49,19 @@ def change_rules(settings: Settings, new: Mapping[str, Rule | None], by: str, no
     call that begins meanwhile ends it: so nobody overwrites a rule that they have not seen. Raises `KafkaError` then.
     """
     with closing(TransactionalProducer(settings, f"{settings.topic_prefix}anabranch-rules")) as producer:
-        old = read_rules(settings)
-        changes = [
-            RuleChange(rule_id=rule_id, by=by, ts=now_ms, before=old.get(rule_id), after=rule)
-            for rule_id, rule in new.items()
-            if old.get(rule_id) != rule
-        ]
+        changes = differences(read_rules(settings), new, by, now_ms)
         if changes:
             producer.publish(list(_records(Topics(settings), changes)), {}, None)
     return changes
+
+
+def differences(old: Mapping[str, Rule], new: Mapping[str, Rule | None], by: str, now_ms: int) -> list[RuleChange]:
+    """The changes of those rules that are not as they were."""
+    return [
+        RuleChange(rule_id=rule_id, by=by, ts=now_ms, before=old.get(rule_id), after=rule)
+        for rule_id, rule in new.items()
+        if old.get(rule_id) != rule
+    ]
 
 
 def _records(names: Topics, changes: Iterable[RuleChange]) -> Iterator[OutboundRecord]:

@@ -15,6 +15,7 @@ from consumers.api.item_queries import ItemQueries
 from consumers.api.queries import (
     Answer,
     BoughtTogetherQuery,
+    PreviewQuery,
     Query,
     RankQuery,
     SimilarQuery,
@@ -76,6 +77,8 @@ class Answering:
         match query:
             case RankQuery():
                 return self._recommender.rank(query, int(self._wall() * 1000))
+            case PreviewQuery():
+                return self._recommender.preview(query, int(self._wall() * 1000))
             case SimilarQuery():
                 return self._items.similar(query)
             case BoughtTogetherQuery():

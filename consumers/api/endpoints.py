@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
+from itertools import chain
 from typing import Any
 
 from starlette.requests import Request
@@ -13,7 +15,6 @@ from starlette.responses import Response
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.operations import Input, NoParameters, Operation, OperationRoute
-from anabranch.http.problems import HttpProblem
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import answered, json_response
 from anabranch.http.serving_messages import (
@@ -29,7 +30,15 @@ from anabranch.http.serving_messages import (
 from anabranch.placements import Placement
 from consumers.api import operations
 from consumers.api.metrics import ApiMetrics
-from consumers.api.parameters import Parameters, from_body, from_query_string, require_identifiers, require_within
+from consumers.api.parameters import (
+    Parameters,
+    from_body,
+    from_query_string,
+    placement_named,
+    require_explainable,
+    require_identifiers,
+    require_within,
+)
 from consumers.api.queries import (
     BoughtTogetherQuery,
     ItemsAnswer,
@@ -42,8 +51,12 @@ from consumers.api.queries import (
 )
 from consumers.api.query_queue import QueryQueue
 from consumers.api.ranking_ids import RankingIds
+from consumers.api.route_groups import RouteGroup
+from consumers.api.turns import Turns
 
 MAX_BODY_BYTES = 262_144
+MAX_EXPLAINING = 8
+"""Requests for reasons, at most: with them, others wait for less than a second."""
 
 
 class Endpoints:
@@ -66,9 +79,13 @@ class Endpoints:
         self._freshness_ms = freshness_ms
         self._metrics = metrics
         self._ranking_ids = RankingIds()
+        self._explanations = Turns(MAX_EXPLAINING, "requests with `explain`")
 
-    def routes(self) -> list[OperationRoute]:
-        """Longer paths first: the id of a user or of an item may have slashes."""
+    def routes(self, groups: Sequence[RouteGroup] = ()) -> list[OperationRoute]:
+        """Those of rankings and users, and those of the groups.
+
+        Longer paths first: the id of a user or of an item may have slashes.
+        """
         return [
             self._route(operations.RECOMMENDATIONS, self._recommendations),
             self._route(operations.RECOMMENDATIONS_AFTER_EVENTS, self._recommendations_after_events),
@@ -77,6 +94,7 @@ class Endpoints:
             self._route(operations.BOUGHT_TOGETHER, self._bought_together),
             self._route(operations.TRENDING, self._trending),
             self._route(operations.USER, self._user),
+            *chain.from_iterable(group.routes(self._route) for group in groups),
         ]
 
     def _route(
@@ -113,13 +131,17 @@ class Endpoints:
         require_within(parameters.limit, parameters.offset)
         user_id, placement = request.path_params["user_id"], self._placement(parameters.placement)
         query = SlateQuery(user_id, placement, parameters.limit, parameters.offset, parameters.conditions)
-        return json_response(SlateAnswer(**await self._items(query), user_id=user_id, placement=placement))
+        return json_response(
+            SlateAnswer(**await self._slate(query, parameters.explain), user_id=user_id, placement=placement)
+        )
 
     async def _recommendations_after_events(self, request: Request, body: SlateBody) -> Response:
         require_within(body.limit, body.offset)
         placement = self._placement(body.placement)
         query = SlateQuery(body.user_id, placement, body.limit, body.offset, body.conditions, body.events)
-        return json_response(SlateAnswer(**await self._items(query), user_id=body.user_id, placement=placement))
+        return json_response(
+            SlateAnswer(**await self._slate(query, body.explain), user_id=body.user_id, placement=placement)
+        )
 
     async def _rank(self, request: Request, body: RankBody) -> Response:
         query = RankQuery(body.user_id, body.items, body.events)
@@ -142,18 +164,19 @@ class Endpoints:
     async def _user(self, request: Request, parameters: NoParameters) -> Response:
         return json_response(await self._ask(UserQuery(request.path_params["user_id"])))
 
+    async def _slate(self, query: SlateQuery, explain: bool) -> dict[str, Any]:
+        """As `_items`. With reasons, of one request after the other: meanwhile no other query is answered."""
+        if not explain:
+            return await self._items(query)
+        require_explainable(query.limit)
+        async with self._explanations.take():
+            return await self._items(replace(query, explain=True))
+
     async def _items(self, query: Query) -> dict[str, Any]:
         """What every answer with items has: the fields of `RankedItems`."""
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
-        return {
-            "ranking_id": self._ranking_ids.next(),
-            "is_known": answer.is_known,
-            "as_of": answer.as_of,
-            "release": answer.release,
-            "freshness_ms": self._freshness_ms(),
-            "items": answer.items,
-        }
+        return answer_fields(self._ranking_ids.next(), answer, self._freshness_ms())
 
     async def _ask(self, query: Query) -> object:
         ticket = self._admission.enter()
@@ -171,10 +194,16 @@ class Endpoints:
             ticket.release()
 
     def _placement(self, name: str | None) -> str:
-        """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
-        if name is None:
-            return self._placements[0]
-        if name not in self._placements:
-            there_are = ", ".join(self._placements)
-            raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
-        return name
+        return placement_named(name, self._placements)
+
+
+def answer_fields(ranking_id: str, answer: ItemsAnswer, freshness_ms: int) -> dict[str, Any]:
+    """The fields of `RankedItems`."""
+    return {
+        "ranking_id": ranking_id,
+        "is_known": answer.is_known,
+        "as_of": answer.as_of,
+        "release": answer.release,
+        "freshness_ms": freshness_ms,
+        "items": answer.items,
+    }

@@ -25,6 +25,9 @@ class ApiMetrics(ReplicaMetrics):
         self._seconds = new.histogram(
             "anabranch_serve_seconds", "From the head of a request to its answer", SECONDS, "endpoint"
         )
+        self.streams = new.gauge("anabranch_serve_streams", "Open streams of slates")
+        self.streams_limit = new.gauge("anabranch_serve_streams_limit", "Beyond them, streams are refused")
+        self.stream_slates = new.counter("anabranch_serve_stream_slates", "Slates that were sent in streams")
         self.batch = new.histogram("anabranch_serve_batch_queries", "Queries that were answered at once", BATCH)
 
     def add_endpoint(self, endpoint: str) -> None:

@@ -8,21 +8,28 @@ from __future__ import annotations
 from typing import Any
 
 from anabranch.http.openapi import ApiDescription
-from anabranch.http.operations import Answer, NoParameters, Operation
+from anabranch.http.operations import JSON, Answer, NoParameters, Operation
 from anabranch.http.responses import COMMON_OPERATIONS
 from anabranch.http.serving_messages import (
     AnsweredItem,
     ConditionParameters,
     KnownEvent,
+    PreviewAnswer,
+    PreviewBody,
     RankAnswer,
     RankBody,
     RelatedItemsAnswer,
+    RulesAnswer,
     SlateAnswer,
     SlateBody,
     SlateParameters,
+    StreamedSlate,
+    StreamParameters,
     TrendingAnswer,
     UserAnswer,
 )
+from anabranch.messages import Rule
+from consumers.api.release_list import ReleaseListParameters, ReleasesAnswer
 
 API = ApiDescription(
     "serve",
@@ -32,6 +39,8 @@ API = ApiDescription(
 OF_QUERY = (400, 401, 403, 503)
 OF_BODY = (400, 401, 403, 408, 413, 503)
 """Problems of every request with parameters, and of every one with a body."""
+EVENT_STREAM = "text/event-stream"
+RULE_EXAMPLE = {"rule_id": "hide-i42", "action": "hide", "items": ["i42"]}
 USERS, ITEMS = "/v1/users/{user_id:id}", "/v1/items/{item_id:id}"
 
 _ranked: dict[str, Any] = {
@@ -124,6 +133,80 @@ USER = Operation(
     },
     problems=OF_QUERY,
 )
+STREAM = Operation(
+    name="stream",
+    method="GET",
+    path="/v1/stream/users/{user_id:id}",
+    summary="The user's slate of a placement, and every new one",
+    scope="rankings:read",
+    query=StreamParameters,
+    answers={
+        200: Answer(
+            "Server-sent events without end; the schema is that of one event.",
+            StreamedSlate,
+            EVENT_STREAM,
+        )
+    },
+    problems=OF_QUERY,
+)
+RELEASES = Operation(
+    name="releases",
+    method="GET",
+    path="/v1/releases",
+    summary="The releases that were announced last",
+    scope="admin",
+    query=ReleaseListParameters,
+    answers={200: Answer("The releases, the newest first.", ReleasesAnswer)},
+    problems=OF_QUERY,
+)
+RULES = Operation(
+    name="rules",
+    method="GET",
+    path="/v1/rules",
+    summary="All rules",
+    scope="admin",
+    query=NoParameters,
+    answers={200: Answer("The rules, and which of them hold now.", RulesAnswer)},
+    problems=OF_QUERY,
+)
+PREVIEW_RULES = Operation(
+    name="preview_rules",
+    method="POST",
+    path="/v1/rules/preview",
+    summary="A user's slates without and with some rules",
+    scope="admin",
+    body=PreviewBody,
+    example={"user_id": "u1", "rules": [RULE_EXAMPLE]},
+    answers={200: Answer("Slates by placement.", PreviewAnswer)},
+    problems=OF_BODY,
+)
+_of_rule: dict[str, Any] = {"path": "/v1/rules/{rule_id:id}", "scope": "admin", "query": NoParameters}
+RULE = Operation(
+    name="rule",
+    method="GET",
+    summary="One rule",
+    answers={200: Answer("The rule.", Rule, example=RULE_EXAMPLE)},
+    problems=(*OF_QUERY, 404),
+    **_of_rule,
+)
+PUT_RULE = Operation(
+    name="put_rule",
+    method="PUT",
+    summary="Add a rule, or replace the one of this id",
+    bodies={JSON: Rule},
+    example=RULE_EXAMPLE,
+    answers={200: Answer("The broker has the rule.", Rule, example=RULE_EXAMPLE)},
+    problems=OF_BODY,
+    **_of_rule,
+)
+DELETE_RULE = Operation(
+    name="delete_rule",
+    method="DELETE",
+    summary="Remove a rule",
+    answers={204: Answer("The broker has the removal.")},
+    problems=(*OF_QUERY, 404),
+    **_of_rule,
+)
 OPERATIONS = (
     RECOMMENDATIONS,
     RECOMMENDATIONS_AFTER_EVENTS,
@@ -132,6 +215,13 @@ OPERATIONS = (
     BOUGHT_TOGETHER,
     TRENDING,
     USER,
+    STREAM,
+    RELEASES,
+    RULES,
+    PREVIEW_RULES,
+    RULE,
+    PUT_RULE,
+    DELETE_RULE,
     *COMMON_OPERATIONS,
 )
 """All of the server."""

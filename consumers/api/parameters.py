@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from typing import TypeVar
@@ -14,6 +14,8 @@ from anabranch.field_types import Identifier
 from anabranch.http.problems import HttpProblem
 from anabranch.http.serving_messages import MAX_ITEMS
 
+MAX_EXPLAINED = 20
+"""Items of an answer with reasons: each takes as long as some thousand candidates."""
 NULL = "null"
 """msgspec would read it as if the parameter were left out."""
 Parameters = TypeVar("Parameters", bound=Struct)
@@ -69,6 +71,25 @@ def require_within(limit: int, offset: int) -> None:
     if limit + offset > MAX_ITEMS:
         raise HttpProblem(
             HTTPStatus.BAD_REQUEST, f"offset + limit is {offset + limit}: only the best {MAX_ITEMS} items are ranked"
+        )
+
+
+def placement_named(name: str | None, placements: Sequence[str]) -> str:
+    """The placement of this name; None: the first. Raises `HttpProblem` (400) if there is none."""
+    if name is None:
+        return placements[0]
+    if name not in placements:
+        there_are = ", ".join(placements)
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, f"there is no placement {name!r}; there are: {there_are}")
+    return name
+
+
+def require_explainable(limit: int) -> None:
+    """Raises `HttpProblem` (400) for more items than are explained at once."""
+    if limit > MAX_EXPLAINED:
+        raise HttpProblem(
+            HTTPStatus.BAD_REQUEST,
+            f"limit is {limit}: with `explain`, it is {MAX_EXPLAINED} at most; `offset` brings the items after those",
         )
 
 

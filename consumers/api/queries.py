@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from anabranch.http.serving_messages import ALL_ITEMS, AnsweredItem, ItemConditions, RecentEvent, UserAnswer
+from anabranch.http.serving_messages import (
+    ALL_ITEMS,
+    AnsweredItem,
+    ItemConditions,
+    PreviewAnswer,
+    RecentEvent,
+    UserAnswer,
+)
+from anabranch.messages import Rule
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,8 @@ class SlateQuery:
     offset: int = 0
     conditions: ItemConditions = ALL_ITEMS
     events: tuple[RecentEvent, ...] = ()
+    explain: bool = False
+    """Whether the items are answered with their reasons."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,15 @@ class UserQuery:
     user_id: str
 
 
-Query = SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
+@dataclass(frozen=True)
+class PreviewQuery:
+    """A user's slates without and with some rules."""
+
+    user_id: str
+    tried: tuple[Rule, ...]
+
+
+Query = PreviewQuery | SlateQuery | RankQuery | SimilarQuery | BoughtTogetherQuery | TrendingQuery | UserQuery
 
 
 class ItemsAnswer(Struct, frozen=True):
@@ -79,4 +97,4 @@ class ItemsAnswer(Struct, frozen=True):
     """Time of the user's newest event, in milliseconds, those of the request among them; None: there is none."""
 
 
-Answer = ItemsAnswer | UserAnswer
+Answer = ItemsAnswer | UserAnswer | PreviewAnswer

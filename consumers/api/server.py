@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
 from starlette.applications import Starlette
 
@@ -12,12 +13,19 @@ from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
 from anabranch.http.application import allowed_origins
 from anabranch.http.server import address_of, bind, serve
+from anabranch.kafka.rule_topic import change_rules
 from anabranch.settings import Settings
 from consumers.api.answering import Answering
 from consumers.api.app import create_app
 from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
 from consumers.api.metrics import ApiMetrics
 from consumers.api.query_queue import QueryQueue, resolve
+from consumers.api.release_endpoints import ReleaseEndpoints
+from consumers.api.release_list import ReleaseList
+from consumers.api.route_groups import RouteGroup
+from consumers.api.rule_endpoints import RuleEndpoints
+from consumers.api.slate_streams import SlateStreams
+from consumers.api.stream_endpoints import StreamEndpoints
 from consumers.replica.replica import Replica
 from consumers.runtime.compute_threads import switch_threads_often, use_one_thread_per_call
 
@@ -43,6 +51,7 @@ class ApiServer:
         self._metrics = metrics
         self._wake = wake
         self._queue = QueryQueue(wake.set)
+        self._streams = SlateStreams(self._queue, replica.changes, settings.serve_streams, metrics)
         self._answering = Answering(settings, replica, time.time)
         self._listener = bind(settings.serve_host, settings.serve_port, "--port")
         self._access = AccessControl.from_settings(settings, self._listener.getsockname()[0])
@@ -70,11 +79,15 @@ class ApiServer:
         try:
             while not stop.is_set():
                 self._wake.clear()
-                if not (self._replica.run_once() | self._answer()):
+                worked = self._replica.run_once()
+                self._streams.notify(self._replica.changes.take())
+                if not (worked | self._answer()):
                     self._wake.wait(IDLE_S)
         except BaseException as error:  # `run` raises it
             self._failure = error
             stop.set()
+        finally:
+            self._streams.end()
 
     def _answer(self) -> bool:
         """Answer the queries that wait. Whether there were any."""
@@ -86,12 +99,19 @@ class ApiServer:
 
     def _app(self) -> Starlette:
         requests = self._settings.serve_requests_in_flight
+        admission = Admission(requests, requests * MAX_BODY_BYTES)
         endpoints = Endpoints(
             self._access,
-            Admission(requests, requests * MAX_BODY_BYTES),
+            admission,
             self._queue,
             self._settings.placements,
             self._replica.freshness_ms,
             self._metrics,
         )
-        return create_app(endpoints, self._metrics.loop, allowed_origins(self._settings))
+        change = partial(change_rules, self._settings)
+        groups: list[RouteGroup] = [
+            ReleaseEndpoints(admission, ReleaseList(self._replica, self._settings.releases_dir)),
+            StreamEndpoints(self._access, self._streams, self._replica),
+            RuleEndpoints(self._access, admission, self._queue, self._replica, change),
+        ]
+        return create_app(endpoints, self._metrics.loop, allowed_origins(self._settings), groups)

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from anabranch.messages import ReleaseNotice
 from consumers.releases.updates import Update
+
+
+class AnnouncedRelease(NamedTuple):
+    """A release on the topic `releases`."""
+
+    notice: ReleaseNotice
+    """The newest one."""
+    problem: str | None
+    """Why it cannot serve in this process; None: nothing is known against it."""
 
 
 class ReleaseSource(Protocol):
@@ -30,6 +40,9 @@ class ReleaseSource(Protocol):
 
     def is_unservable(self, name: str) -> bool:
         """Whether a release was announced that cannot serve here: another version made it, or its files are faulty."""
+
+    def announced(self) -> list[AnnouncedRelease]:
+        """All announced releases, in the order of their first notices. Any thread may ask."""
 
     def close(self) -> None:
         """Stop watching."""

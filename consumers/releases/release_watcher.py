@@ -35,6 +35,7 @@ from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.release import ReleaseError
 from anabranch.release_notices import ReleaseNotices
 from anabranch.settings import Settings
+from consumers.releases.release_source import AnnouncedRelease
 from consumers.releases.updates import (
     CoVisitUpdate,
     StagedVectors,
@@ -133,6 +134,11 @@ class ReleaseWatcher:
     def is_unservable(self, name: str) -> bool:
         """Whether a release was announced that cannot serve here: another version made it, or its files are faulty."""
         return name in self._unservable
+
+    def announced(self) -> list[AnnouncedRelease]:
+        """See `ReleaseSource`."""
+        notices = list(self._notices.newest.values())  # a copy at once: the watcher's thread adds to them
+        return [AnnouncedRelease(notice, self._unservable.get(notice.release)) for notice in notices]
 
     @property
     def waiting_for(self) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from anabranch.metrics import ServingMetrics, release_info
 from anabranch.ranking.pipeline.servable import ServableRelease
 from anabranch.ranking.policy import Policy
 from anabranch.ranking.retrieval.co_visit_table import CoVisitRows
+from anabranch.ranking.rules.rule_book import NumberedRule
 from anabranch.ranking.types import Slots
+from anabranch.rules import Rule
 from anabranch.settings import Settings
 from consumers.releases.index_maintenance import IndexRebuilder, RecallMonitor
 from consumers.releases.serving_rules import ServingRules
@@ -48,9 +51,24 @@ class ServingModel:
         return self.required_live.manifest.id
 
     @property
+    def holding_rules(self) -> Sequence[NumberedRule]:
+        """The rules whose time span has the moment, in the order of their ids."""
+        return self._rules.holding
+
+    @property
+    def rules(self) -> list[Rule]:
+        """All rules, in the order of their ids; before a release is live, perhaps not all. Any thread may ask."""
+        return self._rules.rules
+
+    @property
     def policy(self) -> Policy:
         """By which the live release ranks now: with the rules that hold."""
         return replace(self._policy_of(self.required_live), rules=self._rules.in_force)
+
+    def policy_on_trial(self, tried: Sequence[NumberedRule]) -> Policy:
+        """By which it would rank if these rules held now, too."""
+        live = self.required_live
+        return replace(self._policy_of(live), rules=self._rules.on_trial(tried, live.index))
 
     def swap(self, release: ServableRelease) -> None:
         """Rank with another release: encoder, index, list ranker and policy at once. Users are re-encoded on return."""
@@ -75,14 +93,15 @@ class ServingModel:
             update.apply(self.live.index)
             self._rules.on_changed_items(update.rows, self.live.index)
 
-    def maintain(self, now_ms: int) -> None:
+    def maintain(self, now_ms: int) -> bool:
         """Take up what is due at a moment (UTC ms): rules that start or end, a rebuilt index; or begin a rebuild.
 
-        Raises what ended a rebuild.
+        Returns whether other rules hold since, or the release is another one. Raises what ended a rebuild.
         """
-        if self.live is not None:
-            self._rebuilder.poll(self.live.index)
-            self._rules.refresh(self.live.index, now_ms)
+        if self.live is None:
+            return False
+        self._rebuilder.poll(self.live.index)
+        return self._rules.refresh(self.live.index, now_ms)
 
     def observe_users(self, slots: Slots) -> None:
         """The users at these distinct slots [U] were just ranked: the index is tuned to such users."""

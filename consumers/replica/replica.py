@@ -18,12 +18,13 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import STATE_MARKER_KEY
 from anabranch.settings import Settings
 from anabranch.throttle import Throttle
-from consumers.releases.release_source import ReleaseSource
+from consumers.releases.release_source import AnnouncedRelease, ReleaseSource
 from consumers.releases.serving_model import ServingModel
 from consumers.releases.updates import SwapRelease
 from consumers.replica.log_source import LogSource
 from consumers.replica.metrics import ReplicaMetrics
 from consumers.replica.restore import RestoredPartition, RestoreSteps, StateRestore, StatesOfAnotherLog
+from consumers.replica.user_changes import UserChanges
 from consumers.runtime.clock import Clock
 from consumers.runtime.decoding import DecodedEvent, decode_events
 from consumers.runtime.pacing import Backoff
@@ -101,6 +102,13 @@ class Replica:
         self._gauges_due = Throttle(GAUGE_INTERVAL_S, clients.clock.monotonic)
         self._state_gauges = StateGauges(metrics, clients.clock.monotonic)
         self.is_following = False
+        self.changes = UserChanges()
+        """Users whose slates may have changed, of those who are watched."""
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """The names of the placements that it ranks for."""
+        return tuple(placement.name for placement in self._settings.placements)
 
     def start(self) -> None:
         """Start to watch releases."""
@@ -157,6 +165,10 @@ class Replica:
         behind = [partition for number, partition in list(self.partitions.items()) if lags.get(number)]
         return max([0, *(now_ms - partition.newest_append_ms for partition in behind)])
 
+    def announced_releases(self) -> list[AnnouncedRelease]:
+        """All releases on the topic `releases`, in the order of their first notices. Any thread may ask."""
+        return self._watcher.announced()
+
     def close(self) -> None:
         """Close everything."""
         self._watcher.close()
@@ -172,7 +184,8 @@ class Replica:
                 self.model.swap(update.live)
             else:
                 self.model.apply(update)
-        self.model.maintain(int(self._clients.clock.wall() * 1000))
+        if self.model.maintain(int(self._clients.clock.wall() * 1000)):
+            self.changes.add_everybody()
         return bool(updates)
 
     def _advance_restore(self) -> bool:
@@ -197,6 +210,7 @@ class Replica:
             positions[restored.events], positions[restored.states] = restored.next_event, restored.next_state
         self._clients.source.start(positions)
         self.is_following = True
+        self.changes.add_everybody()
         log.info("%d user states of %d partitions are restored", len(self.store.users), len(self.partitions))
 
     def _start_again(self, error: Exception) -> None:
@@ -240,6 +254,8 @@ class Replica:
             partition = self.partitions[number]
             partition.next_event = records[-1].offset + 1
             partition.newest_append_ms = max(partition.newest_append_ms, records[-1].timestamp)
+        if self.changes.is_watching:
+            self.changes.add(event.event.user_id for event in (*earlier, *newest))
         self._metrics.applied.inc(len(earlier) + len(newest))
 
     def _apply_saved_states(self, partition: RestoredPartition, records: Sequence[ConsumerRecord]) -> None:

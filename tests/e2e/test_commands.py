@@ -39,7 +39,7 @@ RUN_ELSEWHERE = {
     "anabranch topics repartition": "tests/kafka/test_repartitioning.py",
 }
 """Commands that another test runs, by its file."""
-WITHOUT_COMMAND = {"help", "setup", "test", "check", "format", "lint-deploy", "clean"}
+WITHOUT_COMMAND = {"help", "setup", "test", "fuzz", "check", "format", "lint-deploy", "clean"}
 """Targets of the Makefile that run no command of Anabranch: they set up, test or clean this repository."""
 READY_TIMEOUT_S = 120.0
 

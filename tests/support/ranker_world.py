@@ -20,6 +20,7 @@ from consumers.ranker.clients import RankerClients
 from consumers.ranker.partition_task import TaskState
 from consumers.ranker.pending_transaction import SynchronousExecutor
 from consumers.ranker.ranker import Ranker
+from consumers.releases.release_source import AnnouncedRelease
 from consumers.releases.updates import SwapRelease, Update
 from consumers.runtime.publishers import AtLeastOncePublisher
 from consumers.user_states.state_store import StateStore
@@ -47,6 +48,7 @@ class ScriptedReleases:
         self.waiting_for = "a live release"
         self.closed = False
         self.unservable: set[str] = set()
+        self.notices: list[ReleaseNotice] = []
 
     def start(self) -> None:
         pass
@@ -66,6 +68,10 @@ class ScriptedReleases:
     @property
     def has_updates(self) -> bool:
         return bool(self.updates)
+
+    def announced(self) -> list[AnnouncedRelease]:
+        problems = {name: "another version made it" for name in self.unservable}
+        return [AnnouncedRelease(notice, problems.get(notice.release)) for notice in self.notices]
 
     def close(self) -> None:
         self.closed = True

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from prometheus_client import CollectorRegistry
 
 from anabranch.kafka.topics import Topics
+from anabranch.messages import Item
+from anabranch.ranking.retrieval.item_attributes import ItemAttributes
+from anabranch.ranking.types import Vectors
 from anabranch.settings import Settings
 from consumers.api.answering import Answering
 from consumers.api.metrics import ApiMetrics
-from consumers.api.queries import Answer, Query
+from consumers.api.queries import Answer, ItemsAnswer, Query, SlateQuery
 from consumers.releases.updates import SwapRelease
 from consumers.replica.replica import Replica, ReplicaClients
 from consumers.user_states.state_store import StateStore
 from tests.support.in_memory_kafka import InMemoryKafka
-from tests.support.ranker_world import CATALOGUE, RankerWorld, ScriptedReleases
+from tests.support.ranker_world import CATALOGUE, RankerWorld, ScriptedReleases, partition_of
 from tests.support.releases import live_release
 
 
@@ -93,5 +97,52 @@ class ReplicaProcess:
         assert not any(isinstance(outcome, Exception) for outcome in outcomes), outcomes
         return outcomes  # type: ignore[return-value]
 
+    def vectors(self, item_ids: Sequence[str]) -> Vectors:
+        """Of items [n, d], by the live release."""
+        return self.replica.model.required_live.index.vectors(self.store.items.rows(item_ids))
+
+    def vector(self, user_id: str) -> Vectors:
+        """Of a user [d], as the newest event left it."""
+        slot = self.store.users.slot_of(user_id, partition_of(user_id))
+        vector: Vectors = self.store.users.columns.vector[slot].astype(np.float32)
+        return vector
+
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"anabranch_{name}", labels)
+
+
+def set_popularity(replica: ReplicaProcess, item_ids: list[str]) -> None:
+    """The first is the most popular."""
+    for number, item_id in enumerate(item_ids):
+        row, none = replica.store.items.row(item_id), np.empty(0, np.int32)
+        co_visits = replica.replica.model.co_visits
+        co_visits.set(row, none, np.empty(0, np.float32), 0.5 / (1 + number), 0, 0.2)
+
+
+def set_neighbours(replica: ReplicaProcess, item_id: str, neighbours: dict[str, float]) -> None:
+    rows, weights = replica.store.items.rows(neighbours), np.array(list(neighbours.values()), np.float32)
+    replica.replica.model.co_visits.set(replica.store.items.row(item_id), rows, weights, 0.1, 0, 0.2)
+
+
+def describe(replica: ReplicaProcess, **attributes: dict[str, object]) -> None:
+    """Give items of the catalogue categories, prices and so on, by number."""
+    assert replica.replica.model.live is not None
+    index = replica.replica.model.live.index
+    described = [Item(item_id=item_id, title="", **attributes.get(item_id, {})) for item_id in CATALOGUE]  # type: ignore[arg-type]
+    rows = replica.store.items.rows(CATALOGUE)
+    hashes = replica.store.items.hashes(rows)
+    index.upsert(rows, index.vectors(rows), np.ones(len(rows), np.bool_), hashes, ItemAttributes.of(described))
+
+
+def slate_of(user_id: str | None, limit: int = 5, **fields: object) -> SlateQuery:
+    return SlateQuery(user_id, str(fields.pop("placement", "for_you")), limit, **fields)  # type: ignore[arg-type]
+
+
+def ids(answer: ItemsAnswer) -> list[str]:
+    return [item.item_id for item in answer.items]
+
+
+def settled(world: RankerWorld, **settings: object) -> ReplicaProcess:
+    replica = ReplicaProcess(world, **settings)
+    replica.settle()
+    return replica

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from anabranch.ranking.inference.onnx_model import OnnxModel
 from anabranch.ranking.types import Positions, Vectors
 from anabranch.release import ArtifactReader
 
 
-class OnnxListRanker:
+class CandidateScorer(Protocol):
     """Scores candidates by their features; the highest scores make the slate."""
+
+    def score(self, features: Vectors) -> Vectors:
+        """Features [N, F] of any users' candidates → scores [N]."""
+
+
+class OnnxListRanker:
+    """The `CandidateScorer` of a release."""
 
     def __init__(self, files: ArtifactReader, threads: int = 1, columns: Positions | None = None) -> None:
         """It reads these `columns` of the features; None: all."""

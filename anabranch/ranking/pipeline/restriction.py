@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anabranch.ranking.policy import Policy
+from anabranch.ranking.retrieval.candidate_columns import BY_INDEX, BY_POPULARITY, BY_REQUEST
 from anabranch.ranking.retrieval.candidates import POPULAR_TO_NEW_USERS
 from anabranch.ranking.retrieval.co_visit_table import UNPOPULAR, CoVisitRows
 from anabranch.ranking.retrieval.item_index import ItemIndex
+from anabranch.ranking.retrieval.retrieve import not_counted
 from anabranch.ranking.rules_in_force import ItemEffects, RulesInForce
 from anabranch.ranking.types import Mask, Rows, Vectors
+from anabranch.ranking.user_state.snapshot import UserSnapshots
 
 
 def restrict(policy: Policy, allowed: Mask, proposed: Rows) -> Policy:
@@ -30,12 +35,57 @@ def restrict(policy: Policy, allowed: Mask, proposed: Rows) -> Policy:
     return replace(policy, retrieval_k=0, rules=RulesInForce(effects, rules.pins, everywhere, 0.0, proposed))
 
 
-def allowed_candidates(index: ItemIndex, co_visits: CoVisitRows, vector: Vectors, allowed: Mask, k: int) -> Rows:
-    """The k allowed items [N] nearest to a user vector [d] by exact search, and the most popular ones."""
+class AllowedCandidates(NamedTuple):
+    """Further candidates, all of them allowed. No item is in both parts."""
+
+    from_index: Rows
+    popular: Rows
+
+    @property
+    def rows(self) -> Rows:
+        """[k] both parts"""
+        return np.concatenate([self.from_index, self.popular])
+
+    def sources(self, items: Rows, proposed_by: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """What proposed items [...], where a request did: the index, or popularity."""
+        named = np.where(np.isin(items, self.popular), np.uint8(BY_POPULARITY), np.uint8(BY_INDEX))
+        of_request = proposed_by & BY_REQUEST > 0
+        return np.where(of_request, proposed_by & ~np.uint8(BY_REQUEST) | named, proposed_by)
+
+
+def allowed_candidates(
+    index: ItemIndex, co_visits: CoVisitRows, vector: Vectors, allowed: Mask, k: int
+) -> AllowedCandidates:
+    """The k allowed items [N] nearest to a user vector [d] by exact search, and beyond them the most popular ones."""
     rows = np.flatnonzero(allowed & index.columns.servable).astype(np.int32)
     nearest = nearest_rows(index, vector, rows, k)
     popular = popular_rows(index, co_visits, rows, POPULAR_TO_NEW_USERS)
-    return np.union1d(nearest, popular).astype(np.int32)
+    return AllowedCandidates(nearest, np.setdiff1d(popular, nearest))
+
+
+def popular_candidates(index: ItemIndex, co_visits: CoVisitRows, allowed: Mask, k: int) -> AllowedCandidates:
+    """The k most popular of the allowed items [N]; where fewer have a popularity, others of them, by their hashes."""
+    rows = np.flatnonzero(allowed & index.columns.servable).astype(np.int32)
+    popular = popular_rows(index, co_visits, rows, k)
+    others = np.setdiff1d(rows, popular)
+    return AllowedCandidates(_best_rows(index, others, np.zeros(len(others), np.float32), k - len(popular)), popular)
+
+
+def showable(policy: Policy, placement: int, allowed: Mask) -> Mask:
+    """[N] which of the allowed items no rule hides on the placement of this number"""
+    hidden = policy.rules.effects.hidden
+    if not len(hidden):
+        return allowed
+    is_hidden = np.zeros(len(allowed), np.bool_)
+    is_hidden[: hidden.shape[1]] = hidden[placement]
+    return allowed & ~is_hidden
+
+
+def candidates_for_slate(policy: Policy, placement: int, queries: UserSnapshots, length: int) -> int:
+    """How many items to look for, so that a user's slate of this length can be filled with them, whatever the user has
+    had and whatever stands on the slates of other placements. `queries` are of one user."""
+    others = len(policy.placements[placement].without)
+    return max(policy.retrieval_k, length * (1 + others)) + int(not_counted(queries, policy)[0])
 
 
 def nearest_rows(index: ItemIndex, vector: Vectors, rows: Rows, k: int) -> Rows:

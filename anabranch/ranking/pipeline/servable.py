@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anabranch.ranking.inference.item_encoder import OnnxItemEncoder, TextEncoder
-from anabranch.ranking.inference.list_ranker import OnnxListRanker
+from anabranch.ranking.inference.list_ranker import CandidateScorer, OnnxListRanker
 from anabranch.ranking.inference.purchase_head import OnnxPurchaseHead
 from anabranch.ranking.inference.user_encoder import OnnxRecurrentEncoder, OnnxStepEncoder, UserEncoder
 from anabranch.ranking.pipeline.features import FEATURES
@@ -54,7 +54,7 @@ class ServableRelease:
     manifest: Manifest
     number: int
     encoder: UserEncoder
-    order: OnnxListRanker
+    order: CandidateScorer
     text: TextEncoder
     item: OnnxItemEncoder
     index: ItemIndex

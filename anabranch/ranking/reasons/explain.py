@@ -109,7 +109,13 @@ class ExplainedRanking:
 
     def reasons(self, placement: int) -> list[Reason]:
         """Of each item on the slate of the placement of this number, in its order."""
-        items = self.slates[placement]
+        return self.reasons_of(placement, self.slates[placement])
+
+    def reasons_of(self, placement: int, items: Rows) -> list[Reason]:
+        """Of items [k] of a slate, in their order; -1 is left out. Raises `KeyError` for an item that is no candidate.
+
+        Scores of k items are computed 2,048 k times at most.
+        """
         chosen = [self._candidate[item] for item in items[items >= 0].tolist()]
         if not chosen:
             return []

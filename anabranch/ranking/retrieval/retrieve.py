@@ -24,7 +24,7 @@ def retrieve(index: ItemIndex, queries: UserSnapshots, policy: Policy) -> Rows:
     If the index has that many, at least `retrieval_k` of a query's items are of the policy's `retrieval_classes`. Of
     items that rules hide, twice as many are reckoned with as their share of the catalogue would bring.
     """
-    surplus = SURPLUS[np.searchsorted(SURPLUS, _not_counted(queries, policy) + _hidden(policy))]  # [B]
+    surplus = SURPLUS[np.searchsorted(SURPLUS, not_counted(queries, policy) + _hidden(policy))]  # [B]
     most = int(surplus.max(initial=0))
     if policy.retrieval_k == 0 or most == 0:
         return index.search(queries.vector, policy.retrieval_k)[0]
@@ -41,7 +41,7 @@ def _hidden(policy: Policy) -> int:
     return int(np.ceil(2 * policy.retrieval_k * share / (1 - share)))
 
 
-def _not_counted(queries: UserSnapshots, policy: Policy) -> Counts:
+def not_counted(queries: UserSnapshots, policy: Policy) -> Counts:
     """How many items `retrieval_k` does not count for each query [B], at most: an item of two events is two here."""
     counted = policy.retrieval_classes
     disliked: Counts = (queries.disliked_item >= 0).sum(axis=1, dtype=np.int32)

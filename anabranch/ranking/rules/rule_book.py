@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from anabranch.ranking.types import Rows
@@ -24,6 +24,18 @@ def numbered(rule: Rule, item_ids: ItemVocabulary) -> NumberedRule:
     return NumberedRule(rule, item_ids.rows(accepted))
 
 
+def numbered_if_known(rule: Rule, item_ids: ItemVocabulary) -> NumberedRule:
+    """The rule with the rows that its items have: to try it, without items being added."""
+    rows = item_ids.find(rule.items)
+    return NumberedRule(rule, rows[rows >= 0])
+
+
+def with_tried(holding: Sequence[NumberedRule], tried: Sequence[NumberedRule]) -> list[NumberedRule]:
+    """The rules that hold, and those that are tried as if they held, each in place of one with its id."""
+    ids = {entry.rule.rule_id for entry in tried}
+    return [*(entry for entry in holding if entry.rule.rule_id not in ids), *tried]
+
+
 class RuleBook:
     """Rules by their ids."""
 
@@ -37,6 +49,11 @@ class RuleBook:
     def remove(self, rule_id: str) -> None:
         """Remove a rule, if there is one with this id."""
         self._rules.pop(rule_id, None)
+
+    @property
+    def rules(self) -> list[Rule]:
+        """All of them, in the order of their ids. Any thread may ask."""
+        return [entry.rule for _, entry in sorted(list(self._rules.items()))]
 
     def holding(self, now_ms: int) -> list[NumberedRule]:
         """The rules whose time span has the moment (UTC ms), in the order of their ids."""

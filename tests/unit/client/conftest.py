@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.api_world import Api, warm_replica
+from tests.support.api_world import warm_replica
 from tests.support.replica_world import ReplicaProcess
+from tests.support.serving_api import Api
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,10 @@ from anabranch.http.key_file import KeyFile
 from anabranch.http.serving_messages import ConditionParameters, ItemConditions, RecentEvent
 from anabranch.messages import Event
 from producers.collector.forms.limits import CollectorLimits
-from tests.support.api_world import Api
 from tests.support.collector_world import World
 from tests.support.ranker_world import CATALOGUE
 from tests.support.served_app import served
+from tests.support.serving_api import Api
 
 ONCE = RetryPolicy(attempts=1)
 LIMITS = CollectorLimits(body_bytes=1_048_576, event_bytes=32_768, events=1_000)

@@ -49,7 +49,8 @@ def load(name: str) -> Any:
 
 RULES: list[dict[str, Any]] = [rule for group in load("alerts.yml")["groups"] for rule in group["rules"]]
 NAMES = [rule["alert"] for rule in RULES]
-SCENARIOS: list[dict[str, Any]] = load("alerts.test.yml")["tests"]
+SCENARIO_FILES = ("alerts.test.yml", "alerts-of-days.test.yml")
+SCENARIOS: list[dict[str, Any]] = [scenario for name in SCENARIO_FILES for scenario in load(name)["tests"]]
 
 
 # --- with the rules of a real Prometheus ------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ def run(promtool: Path, *arguments: str, folder: Path = DEPLOY) -> subprocess.Co
 
 
 def test_every_alert_fires_and_clears_as_its_scenarios_say(promtool: Path) -> None:
-    tested = run(promtool, "test", "rules", "alerts.test.yml")
+    tested = run(promtool, "test", "rules", *SCENARIO_FILES)
 
     assert tested.returncode == 0, tested.stdout + tested.stderr
 

@@ -26,9 +26,9 @@ from starlette.types import ASGIApp
 from anabranch.http.openapi import ApiDescription
 from consumers.api.operations import API as SERVE
 from producers.collector.operations import API as COLLECT
-from tests.support.api_world import Api
 from tests.support.collector_world import World
 from tests.support.documented_routes import document_of, documented
+from tests.support.serving_api import Api
 
 EXAMPLES = int(os.environ.get("CONFORMANCE_EXAMPLES", "8"))
 CONFORMANCE: list[CheckFunction] = [

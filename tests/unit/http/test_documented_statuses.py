@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -17,19 +18,20 @@ import pytest
 import schemathesis
 from schemathesis.config import SchemathesisConfig
 
+from anabranch.errors import BrokerUnavailable
 from anabranch.http import api_keys, key_file
 from anabranch.http.api_keys import Scope
 from anabranch.http.key_file import KeyFile
 from anabranch.http.request_body import read_body
-from consumers.api import endpoints
+from consumers.api import endpoints, rule_endpoints
 from consumers.api import operations as serve
 from producers.collector import operations as collect
 from producers.collector import request_handler
-from tests.support.api_world import Api
 from tests.support.collector_world import ORIGIN, World
 from tests.support.documented_routes import document_of
 from tests.support.ranker_world import CATALOGUE
 from tests.support.replica_world import ReplicaProcess
+from tests.support.serving_api import Api, StreamClient
 
 SERVERS = {description.API.name: description.API for description in (collect, serve)}
 
@@ -66,6 +68,8 @@ EVENT = collect.EVENT
 CALL = {"userId": "u1", "anonymousId": "a7", "previousId": "a7", "event": "Product Viewed"}
 CALL |= {"properties": {"product_id": "i42"}}  # type: ignore[dict-item]
 BEACON_HEADERS = {"Origin": ORIGIN, "Content-Type": "text/plain"}
+RULE = serve.RULE_EXAMPLE
+RULE_PATH = f"/v1/rules/{RULE['rule_id']}"
 VALID_REQUESTS: dict[str, Request] = {
     "send_events": json_request("/v1/events", EVENT),
     "send_beacon": Request(
@@ -85,6 +89,13 @@ VALID_REQUESTS: dict[str, Request] = {
     "bought_together": Request(f"/v1/items/{CATALOGUE[0]}/bought-together"),
     "trending": Request("/v1/trending"),
     "user": Request("/v1/users/u1"),
+    "stream": Request("/v1/stream/users/u1"),
+    "releases": Request("/v1/releases"),
+    "rules": Request("/v1/rules"),
+    "preview_rules": json_request("/v1/rules/preview", {"user_id": "u1", "rules": [RULE]}),
+    "rule": Request(RULE_PATH),
+    "put_rule": json_request(RULE_PATH, RULE),
+    "delete_rule": Request(RULE_PATH),
     "healthz": Request("/healthz"),
     "readyz": Request("/readyz"),
     "openapi": Request("/openapi.json"),
@@ -120,7 +131,7 @@ def valid(case: Case) -> httpx2.Response:
 
 
 def unreadable(case: Case) -> httpx2.Response:
-    if case.method == "GET":
+    if case.method in ("GET", "DELETE"):
         return case.send(case.make(), case.request.having(params={"no_such_parameter": "1"}))
     return case.send(case.make(), case.request.having(content=b"nope", headers={"Content-Type": content_type(case)}))
 
@@ -143,7 +154,7 @@ def slow(case: Case) -> httpx2.Response:
         yield b"{"
         await asyncio.sleep(60)
 
-    for module in (request_handler, endpoints):
+    for module in (request_handler, endpoints, rule_endpoints):
         case.monkeypatch.setattr(module, "read_body", partial(read_body, timeout_s=0.01))
     answer = case.send(case.make(), case.request.having(content=body(), headers={"Content-Type": content_type(case)}))
     answer.request = httpx2.Request(case.method, answer.url)  # Schemathesis would read the body
@@ -213,12 +224,71 @@ def not_ready(case: Case) -> httpx2.Response:
         loop_of(server).turned(None)
 
 
+def of_a_rule_that_is_there(case: Case) -> httpx2.Response:
+    server = case.make()
+    assert isinstance(server, Api)
+    put = VALID_REQUESTS["put_rule"]
+    assert server.request("PUT", put.path, **put.options).status_code == 200
+    server.replica.settle()
+    try:
+        return case.send(server, case.request)
+    finally:
+        server.request("DELETE", put.path)
+        server.replica.settle()
+
+
+def before_the_first_release(case: Case) -> httpx2.Response:
+    server = case.make()
+    assert isinstance(server, Api)
+    case.monkeypatch.setattr(server.replica.replica.model, "live", None)
+    return case.send(server, case.request)
+
+
+def without_a_broker(case: Case) -> httpx2.Response:
+    server = case.make()
+    assert isinstance(server, Api)
+    server.rules.failure = BrokerUnavailable("no broker answers")
+    return case.send(server, case.request)
+
+
+def first_event_of_a_stream(case: Case) -> httpx2.Response:
+    server = case.make()
+    assert isinstance(server, Api)
+
+    async def read() -> httpx2.Response:
+        client = StreamClient(server, case.request.path)
+        while not client.slates:
+            await asyncio.sleep(0.001)
+        await client.leave()
+        assert client.status is not None
+        content = "".join(client.chunks).encode()
+        request = httpx2.Request(case.method, f"http://api{case.request.path}")
+        answer = httpx2.Response(client.status, headers=client.headers, content=content, request=request)
+        answer.elapsed = timedelta(0)
+        return answer
+
+    return asyncio.run(read())
+
+
+def beyond_the_streams(case: Case) -> httpx2.Response:
+    return case.send(case.make(max_streams=0), case.request)
+
+
 def loop_of(server: World | Api) -> Any:
     return server.metrics.loop if isinstance(server, World) else server.replica.metrics.loop
 
 
 OWN_WAYS: dict[tuple[str, int], Callable[[Case], httpx2.Response]] = {
     ("tracker_script", 304): not_modified,
+    ("stream", 200): first_event_of_a_stream,
+    ("stream", 503): beyond_the_streams,
+    ("rule", 200): of_a_rule_that_is_there,
+    ("rule", 404): valid,
+    ("rule", 503): before_the_first_release,
+    ("rules", 503): before_the_first_release,
+    ("delete_rule", 204): of_a_rule_that_is_there,
+    ("delete_rule", 404): valid,
+    ("delete_rule", 503): without_a_broker,
     ("healthz", 503): stuck,
     ("readyz", 503): not_ready,
 }

@@ -4,67 +4,25 @@ from __future__ import annotations
 
 from itertools import chain
 
-import msgspec
 import numpy as np
 import pytest
 
 from anabranch.http.problems import HttpProblem
 from anabranch.http.serving_messages import ItemConditions, RecentEvent
-from anabranch.messages import Event, Item, Rule
+from anabranch.messages import Event
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
-from anabranch.ranking.retrieval.item_attributes import ItemAttributes
-from anabranch.ranking.rules.rule_book import numbered
 from consumers.api.queries import (
     BoughtTogetherQuery,
     ItemsAnswer,
     RankQuery,
     SimilarQuery,
-    SlateQuery,
     TrendingQuery,
     UserQuery,
 )
-from consumers.releases.updates import RuleUpdate
 from tests.support.ranker_world import CATALOGUE, RankerWorld, partition_of, purchases
-from tests.support.replica_world import ReplicaProcess
+from tests.support.replica_world import ReplicaProcess, ids, set_neighbours, set_popularity, settled, slate_of
 
 USERS = [f"u{number}" for number in range(4)]
-
-
-def slate_of(user_id: str | None, limit: int = 5, **fields: object) -> SlateQuery:
-    return SlateQuery(user_id, str(fields.pop("placement", "for_you")), limit, **fields)  # type: ignore[arg-type]
-
-
-def ids(answer: ItemsAnswer) -> list[str]:
-    return [item.item_id for item in answer.items]
-
-
-def settled(world: RankerWorld, **settings: object) -> ReplicaProcess:
-    replica = ReplicaProcess(world, **settings)
-    replica.settle()
-    return replica
-
-
-def set_popularity(replica: ReplicaProcess, item_ids: list[str]) -> None:
-    """The first is the most popular."""
-    for number, item_id in enumerate(item_ids):
-        row, none = replica.store.items.row(item_id), np.empty(0, np.int32)
-        co_visits = replica.replica.model.co_visits
-        co_visits.set(row, none, np.empty(0, np.float32), 0.5 / (1 + number), 0, 0.2)
-
-
-def set_neighbours(replica: ReplicaProcess, item_id: str, neighbours: dict[str, float]) -> None:
-    rows, weights = replica.store.items.rows(neighbours), np.array(list(neighbours.values()), np.float32)
-    replica.replica.model.co_visits.set(replica.store.items.row(item_id), rows, weights, 0.1, 0, 0.2)
-
-
-def describe(replica: ReplicaProcess, **attributes: dict[str, object]) -> None:
-    """Give items of the catalogue categories, prices and so on, by number."""
-    assert replica.replica.model.live is not None
-    index = replica.replica.model.live.index
-    described = [Item(item_id=item_id, title="", **attributes.get(item_id, {})) for item_id in CATALOGUE]  # type: ignore[arg-type]
-    rows = replica.store.items.rows(CATALOGUE)
-    hashes = replica.store.items.hashes(rows)
-    index.upsert(rows, index.vectors(rows), np.ones(len(rows), np.bool_), hashes, ItemAttributes.of(described))
 
 
 def test_a_users_slates_are_those_that_the_ranker_published_last(world: RankerWorld) -> None:
@@ -116,22 +74,6 @@ def test_pages_of_a_placement_without_the_items_of_another_fit_together(world: R
     assert [item for page in pages for item in page] == whole[3:]
 
 
-def test_a_user_whom_nobody_knows_gets_what_is_popular(world: RankerWorld) -> None:
-    replica = settled(world)
-    set_popularity(replica, CATALOGUE[10:14])
-    answer = replica.answer(slate_of("nobody", limit=40))
-    assert (answer.is_known, answer.as_of) == (False, None)
-    assert {item.item_id for item in answer.items if item.source == "popularity"} == set(CATALOGUE[10:14])
-    assert replica.store.users.slot_of("nobody", 0) is None, "asking makes no state"
-
-
-def test_a_user_who_was_only_shown_something_has_done_nothing_yet(world: RankerWorld) -> None:
-    world.rank(Event(event_id="s", user_id="u1", type="impression", ts=5, shown=(CATALOGUE[1],)))
-    answer = settled(world).answer(slate_of("u1"))
-    assert (answer.is_known, answer.as_of) == (True, None)
-    assert answer.items
-
-
 def test_events_of_a_request_go_on_with_the_session_of_the_newest_event(world: RankerWorld) -> None:
     """As the same event would on the stream, with the session id that the shop's events carry."""
     recent_ms = int(world.clock.clock().wall() * 1000) - 60_000
@@ -172,39 +114,6 @@ def test_events_of_a_request_count_for_its_answer_alone(world: RankerWorld) -> N
     assert ids(replica.answer(slate_of("u1", events=cart))) != ids(before)
     assert replica.answer(slate_of("u1")) == before
     assert replica.answer(UserQuery("u1")) == known
-
-
-def test_conditions_let_some_items_through_and_fill_the_slate_with_them(world: RankerWorld) -> None:
-    """Ten of forty items, of which the user's slate without conditions has few."""
-    world.rank(*purchases(4))
-    replica = settled(world)
-    soups = CATALOGUE[25:35]
-    describe(replica, **{item_id: {"category": ["FOOD", "SOUP"], "price": 2.0} for item_id in soups})
-    for conditions in (
-        ItemConditions(categories=(["FOOD"],)),
-        ItemConditions(categories=(["FOOD", "SOUP"],)),
-        ItemConditions(price_below=3.0),
-        ItemConditions(price_from=1.0),
-    ):
-        assert set(ids(replica.answer(slate_of("u1", limit=10, conditions=conditions)))) == set(soups)
-        strangers = replica.answer(slate_of("nobody", limit=10, conditions=conditions))
-        assert {(item.item_id, item.source) for item in strangers.items} == {(soup, "request") for soup in soups}
-    some = ItemConditions(categories=(["FOOD"],), exclude=tuple(soups[:4]))
-    assert set(ids(replica.answer(slate_of("u1", limit=10, conditions=some)))) == set(soups[4:])
-    assert ids(replica.answer(slate_of("u1", conditions=ItemConditions(brands=("none",))))) == []
-
-
-def test_rules_and_conditions_hold_together(world: RankerWorld) -> None:
-    world.rank(*purchases(4))
-    replica = settled(world)
-    describe(replica, **{item_id: {"brand": "a"} for item_id in CATALOGUE[20:30]})
-    rule = msgspec.convert({"rule_id": "r", "action": "hide", "items": [CATALOGUE[22]]}, Rule)
-    replica.releases.updates.append(RuleUpdate("r", numbered(rule, replica.store.items)))
-    replica.settle()
-    shown = ids(replica.answer(slate_of("u1", limit=20, conditions=ItemConditions(brands=("a",)))))
-    assert set(shown) == set(CATALOGUE[20:30]) - {CATALOGUE[22]}
-    assert CATALOGUE[22] not in ids(replica.answer(slate_of("u1", limit=40)))
-    assert CATALOGUE[22] not in ids(replica.answer(SimilarQuery(CATALOGUE[21], 40)))
 
 
 def test_named_items_come_back_in_the_users_order_with_those_that_cannot_be_ranked_last(world: RankerWorld) -> None:

@@ -7,19 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import KeyFile
-from anabranch.http.problems import MEDIA_TYPE
 from consumers.api import query_queue
 from consumers.api.endpoints import MAX_BODY_BYTES
 from consumers.api.operations import API
-from tests.support.api_world import ORIGIN, Api
 from tests.support.documented_routes import require_same
 from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess
+from tests.support.serving_api import ORIGIN, Api, assert_is_problem
 
 READS = [
     "/v1/users/u1/recommendations",
@@ -37,15 +35,6 @@ def api(world: RankerWorld) -> Iterator[Api]:
     api = Api(replica)
     yield api
     assert api.admission.requests == 0, "every request gives its share back"
-
-
-def assert_is_problem(answer: httpx2.Response, status: int, *words: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["Content-Type"] == MEDIA_TYPE
-    problem = answer.json()
-    assert problem["status"] == status
-    for word in words:
-        assert word in problem["detail"], problem["detail"]
 
 
 def test_recommendations_say_what_ranked_them_and_how_fresh_they_are(api: Api) -> None:

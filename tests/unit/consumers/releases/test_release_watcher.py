@@ -370,6 +370,9 @@ def test_a_live_release_of_another_version_leaves_the_serving_one_in_place_with_
     assert "run `anabranch reshare` of this version, or rank with the version of the release" in line
     assert world.watcher.is_unservable("r2")
     assert not world.watcher.is_unservable("r1")
+    announced = {entry.notice.release: entry for entry in world.watcher.announced()}
+    assert announced["r1"].problem is None
+    assert "which this version does not build" in (announced["r2"].problem or "")
 
 
 def test_a_release_that_serves_on_takes_its_items_also_those_that_came_before_its_successor_failed(
