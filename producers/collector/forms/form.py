@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,6 +14,10 @@ from anabranch.http.access import AccessControl
 from anabranch.messages import Event, encode
 from producers.collector.forms.refusal import RefusedEvent
 from producers.identity_record import IdentifiedVisitor
+
+Authorization = str | None | Callable[[bytes], str | None]
+"""The name of the API key that a client presents; None if no key is needed. Or, where the key is in the body: what
+returns that of a body, or raises `HttpProblem`."""
 
 
 class Reception(Struct, frozen=True):
@@ -70,8 +74,8 @@ class Form(Protocol):
     publishes: bool
     """False: a request is only checked."""
 
-    def authorize(self, request: Request, access: AccessControl) -> str | None:
-        """The name of the API key that a client presents; None if no key is needed. Raises `HttpProblem`."""
+    def authorize(self, request: Request, access: AccessControl) -> Authorization:
+        """Who sends the request, before its body is read. Raises `HttpProblem`."""
 
     def read(self, body: bytes, reception: Reception) -> RequestContent:
         """What the body holds. Pure. Raises `HttpProblem` if the request as a whole cannot be taken."""

@@ -1,6 +1,7 @@
 """Messages of Segment's spec, as events, identities, refusals, and what is ignored. Pure.
 
-Source: Segment, "Spec: V2 ecommerce events", "Spec: Identify", "Spec: Alias".
+Source: Segment, "Spec: V2 ecommerce events", "Spec: V1 ecommerce events", "Spec: Identify", "Spec: Alias"; the names of
+the first version that its libraries know are in the repository segmentio/analytics-events.
 """
 
 from __future__ import annotations
@@ -31,15 +32,27 @@ PRODUCT_EVENTS: Mapping[str, EventType] = {
     "product clicked": "click",
     "product added": "cart",
     "product removed": "remove_from_cart",
+    "viewed product": "view",
+    "clicked product": "click",
+    "added product": "cart",
+    "removed product": "remove_from_cart",
 }
-ORDER_EVENTS: Mapping[str, EventType] = {"order completed": "purchase", "order refunded": "refund"}
-"""Events with `products`. Names count whatever their case."""
-LIST_VIEWED = "product list viewed"
+"""Names count whatever their case. The last four are of the first version of the spec."""
+ORDER_EVENTS: Mapping[str, EventType] = {
+    "order completed": "purchase",
+    "order refunded": "refund",
+    "completed order": "purchase",
+    "refunded order": "refund",
+}
+"""Events with `products`."""
+LIST_VIEWED = ("product list viewed", "viewed product category")
 SEARCHED = "products searched"
+ORDER_KEYS = ("order_id", "orderId")
+"""The second is of the first version."""
 CALLS = ("track", "page", "identify", "alias")
 MESSAGE_REMEDY = "give a call as Segment's spec has it: an object with type, userId or anonymousId, and properties"
 PATHS = {"event_id": "messageId", "user_id": "userId", "ts": "timestamp", "query": "properties.query"}
-PATHS |= {"order_id": "properties.order_id", "ranking_id": "properties.ranking_id", "shown": "properties.products"}
+PATHS |= {"ranking_id": "properties.ranking_id", "shown": "properties.products"}
 """Field of an event → its path in a message."""
 
 
@@ -127,7 +140,7 @@ class SegmentReader:
             self._content.events.append(self._product_event(index, message, PRODUCT_EVENTS[name]))
         elif name in ORDER_EVENTS:
             self._order(index, message, ORDER_EVENTS[name])
-        elif name == LIST_VIEWED:
+        elif name in LIST_VIEWED:
             self._content.events.append(self._impression(index, message))
         elif name == SEARCHED:
             query = (message.properties or {}).get("query")
@@ -168,14 +181,16 @@ class SegmentReader:
 
     def _draft(self, index: int, message: SegmentMessage) -> EventDraft:
         properties = message.properties or {}
+        order = next((name for name in ORDER_KEYS if name in properties), ORDER_KEYS[0])
         fields = {
             "event_id": id_text(message.message_id) or self._derived_id(index, message),
             "user_id": message.user,
             "ts": self._time_ms(message),
-            "order_id": optional_id(properties, "order_id"),
+            "order_id": optional_id(properties, order),
             "ranking_id": optional_id(properties, "ranking_id"),
         }
-        return EventDraft(fields, PATHS if message.user_id else PATHS | {"user_id": "anonymousId"})
+        paths = PATHS | {"order_id": f"properties.{order}"}
+        return EventDraft(fields, paths if message.user_id else paths | {"user_id": "anonymousId"})
 
     def _derived_id(self, index: int, message: SegmentMessage) -> str:
         """For a message without an id. If it has no time either, a retry counts as another event."""

@@ -62,6 +62,10 @@ def ignored(message: Any) -> str:
         ("Product Added", "cart"),
         ("Product Removed", "remove_from_cart"),
         ("product viewed ", "view"),
+        ("Viewed Product", "view"),
+        ("Clicked Product", "click"),
+        ("Added Product", "cart"),
+        ("Removed Product", "remove_from_cart"),
     ],
 )
 def test_an_event_of_a_product_is_one_event(name: str, type: Any) -> None:
@@ -92,6 +96,18 @@ def test_an_order_is_an_event_for_each_product_with_the_orders_id_and_ids_that_a
 def test_a_refund_of_products_is_an_event_for_each_and_one_without_products_is_ignored() -> None:
     assert {event.type for event in read(track("Order Refunded", ORDER)).events} == {"refund"}
     assert "which products" in ignored(track("Order Refunded", {"order_id": "o1"}))
+
+
+def test_the_names_of_the_first_version_of_the_spec_are_taken_and_so_is_its_name_for_an_orders_id() -> None:
+    order = {"orderId": 17, "products": [{"id": "p1", "quantity": 1, "price": 3}]}
+    for name, kind in (("Completed Order", "purchase"), ("Refunded Order", "refund")):
+        event = event_of(track(name, order), item_keys=("product_id", "id"))
+        assert (event.type, event.item_id, event.order_id, event.event_id) == (kind, "p1", "17", "m1#0")
+    bad_id = track("Completed Order", {"orderId": "x" * 513, "products": [{"product_id": "p1"}]})
+    assert refusal_of(bad_id) == (0, "properties.orderId")
+    event = event_of(track("Viewed Product Category", {"category": "Soup", "products": [{"product_id": "p1"}]}))
+    assert (event.type, event.shown) == ("impression", ("p1",))
+    assert "no products" in ignored(track("Viewed Product Category", {"category": "Soup"}))
 
 
 def test_a_product_of_an_order_is_refused_alone() -> None:
