@@ -12,6 +12,7 @@ from producers.collector.forms.beacon_form import BeaconForm
 from producers.collector.forms.events_form import EventsForm
 from producers.collector.forms.form import Form
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.ga4.form import Ga4DebugForm, Ga4Form
 from producers.collector.request_handler import RequestHandler
 from producers.collector.segment.content import CALLS
@@ -19,17 +20,16 @@ from producers.collector.segment.form import SegmentForm
 
 
 def event_routes(
-    handler: RequestHandler, limits: CollectorLimits, item_keys: Sequence[str], origins: Sequence[str]
+    handler: RequestHandler, limits: CollectorLimits, names: ShopNames, origins: Sequence[str]
 ) -> list[Route]:
-    """The routes of all forms. `item_keys`: fields of a foreign product that may be its item's id, the first first.
-    `origins`: those of the pages that may send beacons."""
+    """The routes of all forms. `origins`: those of the pages that may send beacons."""
     forms: dict[str, Form] = {
-        "/v1/events": EventsForm(limits),
-        "/v1/beacon": BeaconForm(limits, origins),
-        "/v1/batch": SegmentForm(limits, item_keys),
-        **{f"/v1/{call}": SegmentForm(limits, item_keys, call) for call in CALLS},
-        "/mp/collect": Ga4Form(limits, item_keys),
-        "/debug/mp/collect": Ga4DebugForm(limits, item_keys),
+        "/v1/events": EventsForm(limits, names.event_types),
+        "/v1/beacon": BeaconForm(limits, names.event_types, origins),
+        "/v1/batch": SegmentForm(limits, names),
+        **{f"/v1/{call}": SegmentForm(limits, names, call) for call in CALLS},
+        "/mp/collect": Ga4Form(limits, names),
+        "/debug/mp/collect": Ga4DebugForm(limits, names),
     }
     return [_route(path, form, handler) for path, form in forms.items()]
 

@@ -17,6 +17,7 @@ from producers.collector.forms.form import Authorization, Reception, RequestCont
 from producers.collector.forms.json_body import decode_json
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.forms.media_types import JSON
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.segment.content import SegmentReader
 from producers.collector.segment.message import KeyedBody, SegmentBatch
 
@@ -36,10 +37,10 @@ class SegmentForm:
     media_types: Sequence[str] = (JSON,)
     publishes = True
 
-    def __init__(self, limits: CollectorLimits, item_keys: Sequence[str], call: str | None = None) -> None:
+    def __init__(self, limits: CollectorLimits, names: ShopNames, call: str | None = None) -> None:
         """`call`: what a body is; None: a batch of calls."""
         self._limits = limits.at_most(MESSAGE_BYTES)
-        self._item_keys = item_keys
+        self._names = names
         self._call = call
         self.max_body_bytes = min(limits.body_bytes, BATCH_BYTES) if call is None else self._limits.event_bytes
 
@@ -59,9 +60,9 @@ class SegmentForm:
         """Raises `HttpProblem`: 400 if the body is no JSON or has no `batch`, 413 if it has too many events."""
         if self._call is not None:
             payloads = [bytes(decode_json(_call, body, CALL_REMEDY))]
-            return SegmentReader(self._item_keys, self._limits, reception.received_ms).read(payloads, self._call)
+            return SegmentReader(self._names, self._limits, reception.received_ms).read(payloads, self._call)
         batch = decode_json(_batch, body, BATCH_REMEDY)
-        reader = SegmentReader(self._item_keys, self._limits, reception.received_ms, batch.sent_at)
+        reader = SegmentReader(self._names, self._limits, reception.received_ms, batch.sent_at)
         return reader.read([bytes(raw) for raw in batch.batch])
 
     def answer(self, content: RequestContent) -> Response:
