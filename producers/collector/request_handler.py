@@ -92,8 +92,10 @@ class RequestHandler:
         if not form.publishes or not content.is_published:
             ticket.release()
             return None
-        ticket.raise_to(content.published_bytes)  # an order becomes an event for each product, which repeat its ids
-        delivery = self._publisher.publish(content.events, content.identities)
+        records = self._publisher.records(content.events, content.identities)
+        # An order becomes an event for each product, which repeat its ids.
+        ticket.raise_to(sum(len(record.value or b"") for record in records))
+        delivery = self._publisher.publish(records)
         delivery.add_done_callback(partial(self._on_report, ticket))
         return delivery
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
-from anabranch.messages import Event, encode
+from anabranch.messages import Event
 from producers.collector.forms.refusal import RefusedEvent
 from producers.identity_record import IdentifiedVisitor
 
@@ -51,13 +51,6 @@ class RequestContent:
     def is_published(self) -> bool:
         """Whether there is anything to publish."""
         return bool(self.events or self.identities)
-
-    @property
-    def published_bytes(self) -> int:
-        """Bytes of what is published, without keys."""
-        return sum(len(encode(event)) for event in self.events) + sum(
-            len(encode(visitor.identity)) for visitor in self.identities
-        )
 
     @property
     def count(self) -> int:
