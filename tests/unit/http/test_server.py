@@ -165,6 +165,39 @@ def test_requests_of_one_connection_have_a_bound_each(served: Served) -> None:
         assert connection.getresponse().read() == b"done"
 
 
+def test_what_follows_an_answered_request_and_is_no_http_ends_the_connection_and_logs_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.may_answer.set()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        # Refused before its body is read. What comes then is no chunk.
+        connection.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+        answer = b""
+        while b"too large" not in answer:
+            answer += connection.recv(1_000)
+        assert answer.startswith(b"HTTP/1.1 413")
+        connection.sendall(b"cdefgh\r\n")
+        assert connection.recv(1_000) == b""
+    assert served.get() == (200, b"done")
+    assert not caplog.records
+
+
+def test_a_body_that_turns_out_to_be_no_http_is_answered_once_and_logs_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert served.entered.wait(PATIENCE_S)
+        connection.sendall(b"no chunk\r\n")
+        served.may_answer.set()
+        answer = b""
+        while received := connection.recv(1_000):
+            answer += received
+    assert answer.startswith(b"HTTP/1.1 400") and b"done" not in answer
+    assert served.get() == (200, b"done")
+    assert not caplog.records
+
+
 def test_a_port_in_use_is_an_error_that_names_the_option(served: Served) -> None:
     with pytest.raises(UsageError, match="choose another --port"):
         bind("127.0.0.1", served.port, "--port")
