@@ -164,7 +164,7 @@ class Endpoints:
         """The answer as JSON, with what the request `named`."""
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
-        fields = answer_fields(self._ranking_ids.next(), answer, self._freshness_ms(), named)
+        fields = answer_fields(self._ranking_ids.next(query, answer), answer, self._freshness_ms(), named)
         return json_response(fields)
 
     async def _ask(self, query: Query) -> object:

@@ -74,7 +74,7 @@ class StreamEndpoints:
 
     def _event(self, stream: SlateStream, answer: ItemsAnswer) -> bytes:
         named = {"user_id": stream.query.user_id, "placement": stream.query.placement}
-        ranking_id = self._ranking_ids.next()
+        ranking_id = self._ranking_ids.next(stream.query, answer)
         fields = answer_fields(ranking_id, answer, self._replica.freshness_ms(), named)
         return b"id: %s\nevent: slate\ndata: %s\n\n" % (ranking_id.encode(), msgspec.json.encode(fields))
 
