@@ -13,7 +13,7 @@ from consumers.api.queries import ItemsAnswer, Query, SlateQuery
 class RankingIds:
     """Numbers the answers of a server, from a random number on.
 
-    A random number for each would call the system, and wait for the interpreter lock again behind the thread that ranks.
+    A random number for each would call the system, and wait for the interpreter lock behind the thread that ranks.
     """
 
     def __init__(self) -> None:

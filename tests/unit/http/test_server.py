@@ -127,7 +127,7 @@ def test_a_client_whose_body_is_not_read_gets_the_answer_and_keeps_its_connectio
     [
         b"GET /",
         b"GET / HTTP/1.1\r\nX: ",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
     ],
     ids=["first line", "header", "trailer"],
 )

@@ -80,7 +80,7 @@ def test_events_about_unknown_items_are_counted_and_most_of_them_are_a_warning(
 
 def test_events_that_followed_an_answer_are_counted_and_those_whose_item_was_in_it() -> None:
     registry = CollectorRegistry()
-    answer = ranking_id(Answered("r1", "for_you", 1, 0), ["i", "j"])
+    answer = ranking_id(Answered("r1", "for_you", 1, 0, 1), ["i", "j"])
     echoes = [(answer, "j"), (answer, "k"), ("the shop's own", "i"), (None, "i")]
     events = [
         DecodedEvent(Event(event_id="e", user_id="u", type="view", ts=1, item_id=item, ranking_id=echoed), 0, offset, 1)
