@@ -8,7 +8,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from anabranch.http.problems import MEDIA_TYPE, HttpProblem
 
@@ -34,10 +35,24 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._is_too_large = False
         self._is_in_body = False
+        self._active: RequestResponseCycle | None = None
+        """The request that is answered; uvicorn's `cycle` is the newest one, which may wait behind it."""
         self._header_bytes = 0
         self._reported = False
         self._unreported_bytes = 0
         """Read since the parser last reported a header or a part of a body: it has collected them."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio. uvicorn 0.54 tells only the newest request of a connection that its client has gone: a
+        stream with another request behind it would go on for ever. No upstream issue is known."""
+        if self._active is not None and not self._active.response_complete:
+            self._active.disconnected = True
+            self._active.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""

@@ -24,6 +24,9 @@ VALID = [
     ValidRequest("GET", f"/v1/items/{quote(CATALOGUE[0])}/similar"),
     ValidRequest("GET", "/v1/trending"),
     ValidRequest("GET", "/v1/users/u1"),
+    ValidRequest("GET", "/v1/releases"),
+    ValidRequest("GET", "/v1/rules"),
+    ValidRequest("GET", "/v1/stream/users/u1?limit=3"),
 ]
 
 
