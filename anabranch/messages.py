@@ -27,6 +27,7 @@ from anabranch.field_types import NO_CONTROL_CHARACTER as NO_CONTROL_CHARACTER
 from anabranch.field_types import Category as Category
 from anabranch.field_types import Identifier as Identifier
 from anabranch.field_types import Milliseconds as Milliseconds
+from anabranch.followed_ranking import FollowedRanking as FollowedRanking
 from anabranch.placements import FOR_YOU, PlacementName
 from anabranch.rules import Rule as Rule
 from anabranch.rules import RuleChange as RuleChange
@@ -81,14 +82,13 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     rating: Annotated[float, Meta(ge=-1, le=1)] | None = None
     """Of a `rating`: -1 the worst, 1 the best. Above 0 it shows interest; below 0 it is a dislike."""
     quantity: Annotated[float, Meta(ge=0, le=LARGEST_QUANTITY)] | None = None
-    """How much of the item. Like the next three, no process of Anabranch reads it: it is for other consumers of
-    `events`, and of `feedback`, which repeats the event."""
+    """How much of the item. Like the next two, it is for other consumers of `events`, and of `feedback`."""
     price: Annotated[float, Meta(ge=-LARGEST_PRICE, le=LARGEST_PRICE)] | None = None
     """Of one unit, in the shop's currency."""
     order_id: EventIdentifier | None = None
     """All events of one order have the same."""
     ranking_id: EventIdentifier | None = None
-    """The ranking that the user followed, as the shop names it."""
+    """The ranking that the user followed: of an answer of the API, or as the shop names it."""
 
     @property
     def is_action(self) -> bool:
@@ -259,11 +259,13 @@ class Feedback(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Rank of the event's item on the slate of the first placement, from 1; None: it was not on it."""
     propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
     """Probability with which the event's item was put on the slate: 1 / `EXPLORED_POOL` at an explored place, 1 at
-    the others. None: it was not on the slate, or the slate has no explored place."""
+    the others. None: it was not on the slate, the slate has no explored place, or the event followed an answer."""
     placement: PlacementName = FOR_YOU.name
     """The first placement."""
     ranks: dict[str, int] = {}
     """Rank of the event's item, from 1, on the slates of the other placements that had it, by name."""
+    followed: FollowedRanking | None = None
+    """The answer of the API that the event followed; what is above is of the slates that were published."""
 
 
 class Neighbours(Struct, frozen=True, kw_only=True):

@@ -241,6 +241,10 @@ class RankerMetrics(ServingMetrics):
             "anabranch_explored_new_items", "Explored places that have a new item, see explore_new_items"
         )
         self.impressions = new.counter("anabranch_impressions", "Events that say what users were shown")
+        self.followed_answers = new.counter(
+            "anabranch_followed_answers", "Events whose ranking_id is of an answer of the serving API"
+        )
+        self.followed_hits = new.counter("anabranch_followed_hits", "Those of them whose item was in the answer")
         self.resting_candidates = new.counter(
             "anabranch_resting_candidates",
             "Candidates that rest because the user was shown them, of all placements with a rotation",

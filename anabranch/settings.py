@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from anabranch.event_types import EventType
+from anabranch.own_event_types import EventTypeName
 from anabranch.placements import FOR_YOU, Placement
 
 DEFAULT_RELEASES_DIR = Path("<data_dir>/releases")
@@ -187,6 +189,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How long a ranker may send no heartbeat before its partitions go to another. At most half an hour: brokers refuse
     more (`group.max.session.timeout.ms`)."""
 
+    event_types: Annotated[dict[EventTypeName, EventType], Meta(max_length=256)] = {}
+    """A shop's own event types: name → which of our types it is, such as {wishlist = "like"}; in a variable or with
+    --set, as JSON. `anabranch collect` and the commands that read files of events put our type in place of the name,
+    whatever its case. On the topic `events` there are only our types."""
     collect_host: str = "127.0.0.1"
     """Address on which `anabranch collect` takes events. On any that other machines reach, it needs `api_keys_file`."""
     collect_port: Port = 8000

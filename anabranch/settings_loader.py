@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from anabranch import placements
+from anabranch import own_event_types, placements
 from anabranch.errors import SettingsError
 from anabranch.settings import DEFAULTS, MAX_BLOCKS, MAX_IMPRESSION_ITEMS, Secret, Settings
 
@@ -23,7 +23,7 @@ RENAMED = {"discover": "exclude_seen", "session_repeats": "allow_session_repeats
 FIELDS: dict[str, Any] = get_type_hints(Settings, include_extras=True)
 SECRETS = ("sasl_password", "ssl_key_password")
 """Each has a setting with `_file` behind its name, for a file that holds it."""
-IN_JSON = ("placements",)
+IN_JSON = ("placements", "event_types")
 """Settings that are no single value: tables in TOML; in the environment and on the command line, JSON."""
 INVALID = object()
 
@@ -52,7 +52,7 @@ def as_text(value: Any) -> str:
     """A setting's value as the environment and the command line give it: what `load` makes the same value of."""
     if isinstance(value, bool):
         return str(value).lower()
-    return msgspec.json.encode(value).decode() if isinstance(value, tuple) else str(value)
+    return msgspec.json.encode(value).decode() if isinstance(value, tuple | dict) else str(value)
 
 
 def _sources(
@@ -142,6 +142,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         if getattr(settings, name) is not None and getattr(settings, f"{name}_file") is not None:
             yield f"{name} and {name}_file are both given; give one"
     yield from placements.contradictions(settings.placements)
+    yield from own_event_types.contradictions(settings.event_types)
     if settings.explore_places > settings.slate_size // 4:
         yield (
             f"explore_places {settings.explore_places} is more than a quarter of slate_size {settings.slate_size}; "

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from anabranch.cli import bench_gate, bench_placements, bench_serve
+from anabranch.cli import bench_collect, bench_gate, bench_placements, bench_serve
 from anabranch.cli import bench_options as option
 from anabranch.cli.bench_measurement import bench_settings, measure
 from anabranch.cli.output import show_json
 
 app = typer.Typer()
+app.command("collect")(bench_collect.command)
 app.command("gate")(bench_gate.command)
 app.command("placements")(bench_placements.command)
 app.command("serve")(bench_serve.command)

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from anabranch.cli import file_options
+from anabranch.cli.options import settings_of
 
 
 def command(
+    ctx: typer.Context,
     files: Annotated[list[Path], typer.Argument(help="Files of events and of items, or folders of their parts.")],
     columns: file_options.Columns = None,
     types: file_options.Types = None,
@@ -23,11 +25,9 @@ def command(
 
     Example: anabranch check events.csv products.csv
     """
-    from anabranch.input_files.columns import FIELDS
-    from anabranch.input_files.events import EventOptions
     from anabranch.input_files.report import check_files
 
-    report = check_files(files, EventOptions.parse(columns, types, type, encoding, FIELDS))
+    report = check_files(files, file_options.event_options(settings_of(ctx), columns, types, type, encoding))
     for line in report.lines:
         typer.echo(line)
     raise typer.Exit(1 if report.fault_count else 0)

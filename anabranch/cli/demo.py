@@ -115,7 +115,7 @@ def command(
         load = _load_households(_given(weeks), full, random_seed)
     else:
         _refuse(weeks, "is for the purchases of households; --events FILE has --history-share and --reshares")
-        reader = _event_options(columns, types, type, encoding)
+        reader = file_options.event_options(settings, columns, types, type or "purchase", encoding)
         files = _shop_files(settings, events, items, reader, skip_faulty)
         load = _load_files(files, _given(division), full)
     options = DemoOptions(load, random_seed, Pace.parse(speed), bootstrap_servers, kind.value if kind else None)
@@ -165,11 +165,3 @@ def _shop_files(
         return skipped
 
     return ShopFiles(events, items, options, say)
-
-
-def _event_options(columns: str | None, types: str | None, type: str | None, encoding: str | None) -> EventOptions:
-    """How the files are read; the columns may be of either."""
-    from anabranch.input_files.columns import FIELDS
-    from anabranch.input_files.events import EventOptions
-
-    return EventOptions.parse(columns, types, type or "purchase", encoding, FIELDS)

@@ -101,7 +101,7 @@ def command(
     )
     evaluation = Evaluation(
         division=Division(protocol, share, train_on, validation, new_items),
-        files=options.input_files(data, items, columns, types, type, encoding),
+        files=options.input_files(data, items, file_options.event_options(settings, columns, types, type, encoding)),
         random_seed=random_seed,
         kind=None if kind is None else kind.value,
         configure=training.config,

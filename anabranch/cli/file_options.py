@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from anabranch.input_files.check import Content
+    from anabranch.input_files.events import EventOptions
     from anabranch.input_files.faults import Faults
     from anabranch.settings import Settings
 
@@ -32,6 +33,18 @@ Encoding = Annotated[str | None, typer.Option(help="Encoding of text files, such
 SkipFaulty = Annotated[
     bool, typer.Option("--skip-faulty", help="Leave out rows that cannot be read, and list them in a file.")
 ]
+
+
+def event_options(
+    settings: Settings, columns: str | None, types: str | None, default_type: str, encoding: str | None
+) -> EventOptions:
+    """How files of events and items are read; the columns may be of either. Raises `UsageError`."""
+    from anabranch.input_files.columns import FIELDS
+    from anabranch.input_files.events import EventOptions
+    from anabranch.own_event_types import OwnEventTypes
+
+    own_types = OwnEventTypes(settings.event_types)
+    return EventOptions.parse(columns, types, default_type, encoding, FIELDS, own_types)
 
 
 def skipped_path(settings: Settings, file: Path, content: Content, skip_faulty: bool) -> Path | None:

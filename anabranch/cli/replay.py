@@ -39,12 +39,14 @@ def command(
     from anabranch.input_files.check import EventCheck, without_faults
     from anabranch.input_files.events import EventFile, EventOptions, Order
     from anabranch.kafka import clients
+    from anabranch.own_event_types import OwnEventTypes
     from anabranch.progress_bar import bar
     from producers.file_replay import RecordedEvents, replay_file
     from producers.pace import Pace
 
     settings, pace = settings_of(ctx), Pace.parse(speed)
-    events = EventFile.open(file, EventOptions.parse(columns, types, type, encoding))
+    own_types = OwnEventTypes(settings.event_types)
+    events = EventFile.open(file, EventOptions.parse(columns, types, type, encoding, own_types=own_types))
     order: Order = "sorted" if sort else "required"
     skipped = file_options.skipped_path(settings, file, "events", skip_faulty)
     check = EventCheck.of(events.read(order))

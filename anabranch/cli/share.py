@@ -55,7 +55,7 @@ def command(
     if out.exists():
         raise UsageError(f"{out} exists already, and a release never changes: name a new folder with --out")
     settings = settings_of(ctx)
-    files = options.input_files(data, items, columns, types, type, encoding)
+    files = options.input_files(data, items, file_options.event_options(settings, columns, types, type, encoding))
     training = TrainingOptions(
         rankers=settings,
         random_seed=random_seed,

@@ -10,6 +10,7 @@ import typer
 from models.experiments.choices import DataKind, EvaluationProtocol, TextAdapterKind, TrainingRows
 
 if TYPE_CHECKING:
+    from anabranch.input_files.events import EventOptions
     from models.experiments.input_data import InputFiles
 
 Data = Annotated[
@@ -51,18 +52,8 @@ TextModel = Annotated[
 TextAdapter = Annotated[TextAdapterKind, typer.Option(help="How to adapt the text transformer to the items' titles.")]
 
 
-def input_files(
-    data: list[Path],
-    items: Path | None,
-    columns: str | None,
-    types: str | None,
-    default_type: str,
-    encoding: str | None,
-) -> InputFiles:
-    """The files that the options of a command name; how they are read is printed on stderr. Raises `UsageError`."""
-    from anabranch.input_files.columns import FIELDS
-    from anabranch.input_files.events import EventOptions
+def input_files(data: list[Path], items: Path | None, options: EventOptions) -> InputFiles:
+    """The files that the options of a command name; how they are read is printed on stderr."""
     from models.experiments.input_data import InputFiles
 
-    options = EventOptions.parse(columns, types, default_type, encoding, FIELDS)
     return InputFiles(data, items, options, lambda line: typer.echo(line, err=True))

@@ -45,7 +45,16 @@ class AccessControl:
 
         Raises `HttpProblem`: 401 without a key that is in the file, 403 if the key does not have the scope.
         """
-        return None if self._key_file is None else self._allowed(presented_key(authorization), scope).name
+        return self.require_key(presented_key(authorization), scope)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether a request needs a key at all."""
+        return self._key_file is not None
+
+    def require_key(self, presented: str | None, scope: Scope) -> str | None:
+        """The name of a key that a client presents elsewhere, in the body of a request; else as `require`."""
+        return None if self._key_file is None else self._allowed(presented, scope).name
 
     def require_public(self, presented: str | None, scope: Scope) -> str | None:
         """The name of a key in an address, where others read it: in the source of pages, and in the logs of proxies.

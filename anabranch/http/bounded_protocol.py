@@ -8,7 +8,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from anabranch.http.problems import MEDIA_TYPE, HttpProblem
 
@@ -33,10 +34,25 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_too_large = False
+        self._is_in_body = False
+        self._active: RequestResponseCycle | None = None
+        """The request that is answered; uvicorn's `cycle` is the newest one, which may wait behind it."""
         self._header_bytes = 0
         self._reported = False
         self._unreported_bytes = 0
         """Read since the parser last reported a header or a part of a body: it has collected them."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._active = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio. uvicorn 0.54 tells only the newest request of a connection that its client has gone: a
+        stream with another request behind it would go on for ever. No upstream issue is known."""
+        if self._active is not None and not self._active.response_complete:
+            self._active.disconnected = True
+            self._active.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
@@ -61,6 +77,11 @@ class BoundedProtocol(HttpToolsProtocol):
             raise HeadTooLarge
         super().on_header(name, value)
 
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._is_in_body = True
+        super().on_headers_complete()
+
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
         self._reported = True
@@ -69,10 +90,31 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         self._reported = True
+        self._is_in_body = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Called by uvicorn after an error of the parser: the answer is a problem, as all errors of ours are."""
+        """Called by uvicorn after an error of the parser: the answer is a problem, as all errors of ours are.
+
+        There is none where the request has an answer already, or one before it still waits for its own: the client
+        would take the problem for that. The connection ends in any case.
+        """
+        has_answer = self._has_answer()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not has_answer:
+            self._answer_problem()
+        self.transport.close()
+
+    def _has_answer(self) -> bool:
+        """Whether an answer of the application has begun, or is to come, that the problem would follow or precede."""
+        has_cycle = self.cycle is not None
+        if self._is_in_body:
+            return has_cycle and (self.cycle.response_started or bool(self.pipeline))
+        return has_cycle and not self.cycle.response_complete
+
+    def _answer_problem(self) -> None:
         problem = (
             HttpProblem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
             if self._is_too_large
@@ -81,4 +123,3 @@ class BoundedProtocol(HttpToolsProtocol):
         body = problem.body()
         head = b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (MEDIA_TYPE.encode(), len(body))
         self.transport.write(STATUS_LINE[problem.status] + head + body)
-        self.transport.close()

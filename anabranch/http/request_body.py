@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
+from starlette.requests import ClientDisconnect
+
 from anabranch.http.admission import Ticket
 from anabranch.http.problems import HttpProblem
 
@@ -25,7 +27,8 @@ async def read_body(
 ) -> bytes:
     """The whole body; `ticket` counts its bytes before they are kept.
 
-    Raises `HttpProblem`: 413 over `max_bytes`, 408 if it takes longer than `timeout_s`, 503 if too much is in flight.
+    Raises `HttpProblem`: 413 over `max_bytes`, 408 if it takes longer than `timeout_s`, 503 if too much is in flight,
+    400 if the client leaves before its end.
     """
     if content_length is not None and content_length.isdecimal() and int(content_length) > max_bytes:
         raise body_too_large(max_bytes)
@@ -36,6 +39,8 @@ async def read_body(
         raise HttpProblem(
             HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {timeout_s:g} s: send less at once", CLOSE
         ) from error
+    except ClientDisconnect as error:  # nobody reads the answer, which is for the metrics (RFC 9112, 8)
+        raise HttpProblem(HTTPStatus.BAD_REQUEST, "the client left before the end of the body", CLOSE) from error
 
 
 async def _read(chunks: AsyncIterator[bytes], max_bytes: int, ticket: Ticket) -> bytes:

@@ -19,6 +19,7 @@ from anabranch.input_files.rows import Cells
 from anabranch.input_files.table import Fields, Given, Table, columns_in
 from anabranch.input_files.times import Moment, parse_time
 from anabranch.messages import EVENT_TYPES, Event
+from anabranch.own_event_types import NO_OWN_TYPES, OwnEventTypes
 
 Order = Literal["any", "required", "sorted"]
 """Of the events of a file, by time."""
@@ -61,6 +62,8 @@ class EventOptions:
     default_type: str = "purchase"
     """Of rows without a type."""
     encoding: str | None = None
+    own_types: OwnEventTypes = field(default=NO_OWN_TYPES, compare=False)
+    """Those of the settings; `types` count before them."""
 
     @classmethod
     def parse(
@@ -70,11 +73,12 @@ class EventOptions:
         default_type: str = "purchase",
         encoding: str | None = None,
         fields: Iterable[str] = EVENT_ALIASES,
+        own_types: OwnEventTypes = NO_OWN_TYPES,
     ) -> EventOptions:
         """From the options of a command; `--columns` may name these fields. Raises `UsageError`."""
         if default_type not in FILE_TYPES:
             raise UsageError(f"--type: {default_type!r} is none of {', '.join(FILE_TYPES)}")
-        return cls(parse_columns(columns, fields), parse_types(types), default_type, encoding)
+        return cls(parse_columns(columns, fields), parse_types(types), default_type, encoding, own_types)
 
 
 def parse_types(text: str | None) -> dict[str, str]:
@@ -219,7 +223,7 @@ class _RowReader:
             return self._options.default_type
         event_type = self._options.types.get(word)
         if event_type is None:
-            event_type = TYPE_ALIASES.get(word.lower(), word.lower())
+            event_type = self._options.own_types.get(word) or TYPE_ALIASES.get(word.lower(), word.lower())
         if event_type != word:
             self._words[word, event_type] += 1
         if event_type not in (*FILE_TYPES, LEFT_OUT):

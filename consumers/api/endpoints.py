@@ -176,7 +176,7 @@ class Endpoints:
         """What every answer with items has: the fields of `RankedItems`."""
         answer = await self._ask(query)
         assert isinstance(answer, ItemsAnswer)
-        return answer_fields(self._ranking_ids.next(), answer, self._freshness_ms())
+        return answer_fields(self._ranking_ids.next(query, answer), answer, self._freshness_ms())
 
     async def _ask(self, query: Query) -> object:
         ticket = self._admission.enter()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import secrets
+import time
 from itertools import count
+
+from anabranch.ranking.ranking_id import NUMBER_BITS, Answered, ranking_id
+from consumers.api.queries import ItemsAnswer, Query, SlateQuery
 
 
 class RankingIds:
-    """64 random bits of the process and a number, as 32 hexadecimal digits.
+    """Numbers the answers of a server, from a random number on.
 
-    `uuid4` would call the system for each, and wait for the interpreter lock again behind the thread that ranks.
+    A random number for each would call the system, and wait for the interpreter lock behind the thread that ranks.
     """
 
     def __init__(self) -> None:
-        self._process = secrets.token_hex(8)
-        self._numbers = count()
+        self._numbers = count(secrets.randbits(NUMBER_BITS))
 
-    def next(self) -> str:
-        """An id that no other ranking has."""
-        return f"{self._process}{next(self._numbers):016x}"
+    def next(self, query: Query, answer: ItemsAnswer) -> str:
+        """An id that no other ranking has, by which events say that they followed this one."""
+        placement, offset = (query.placement, query.offset) if isinstance(query, SlateQuery) else ("", 0)
+        now_ms = time.time_ns() // 1_000_000
+        answered = Answered(answer.release, placement, now_ms, offset, next(self._numbers) % 2**NUMBER_BITS)
+        return ranking_id(answered, [item.item_id for item in answer.items])

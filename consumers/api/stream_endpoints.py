@@ -73,9 +73,10 @@ class StreamEndpoints:
             return
 
     def _event(self, stream: SlateStream, answer: ItemsAnswer) -> bytes:
-        fields = answer_fields(self._ranking_ids.next(), answer, self._replica.freshness_ms())
+        ranking_id = self._ranking_ids.next(stream.query, answer)
+        fields = answer_fields(ranking_id, answer, self._replica.freshness_ms())
         slate = SlateAnswer(**fields, user_id=stream.query.user_id, placement=stream.query.placement)
-        return b"id: %s\nevent: slate\ndata: %s\n\n" % (slate.ranking_id.encode(), msgspec.json.encode(slate))
+        return b"id: %s\nevent: slate\ndata: %s\n\n" % (ranking_id.encode(), msgspec.json.encode(slate))
 
 
 class EventStreamResponse(StreamingResponse):

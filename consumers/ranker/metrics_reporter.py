@@ -8,10 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import numpy as np
 from kafka.consumer.fetcher import ConsumerRecord
 
+from anabranch.messages import Event
 from anabranch.metrics import RankerMetrics
 from anabranch.ranking.pipeline.feedback import NO_SLATE, NOT_ON_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
 from anabranch.ranking.pipeline.servable import ServableRelease
+from anabranch.ranking.ranking_id import followed_ranking
 from anabranch.ranking.vocabulary import ReleaseNumbers
 from anabranch.throttle import Throttle
 from consumers.runtime.clock import Clock
@@ -108,6 +110,12 @@ class MetricsReporter:
         impressions = sum(not decoded.event.is_action for decoded in events)
         self._metrics.impressions.inc(impressions)
         self._count_unknown_items(len(fresh) - impressions, int(result.unknown_item.sum()))
+        self._count_followed([events[index].event for index in fresh])
+
+    def _count_followed(self, events: Iterable[Event]) -> None:
+        followed = [answer for event in events if (answer := followed_ranking(event)) is not None]
+        self._metrics.followed_answers.inc(len(followed))
+        self._metrics.followed_hits.inc(sum(answer.rank is not None for answer in followed))
 
     def _count_unknown_items(self, events: int, unknown_items: int) -> None:
         """Events that join with no item are ranked, but say nothing about the user: a warning if they are many."""

@@ -12,6 +12,7 @@ from anabranch.kafka.topics import Topics
 from anabranch.messages import Cause, Feedback, RankedItem, Ranking, encode
 from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE
 from anabranch.ranking.pipeline.rank import RankingResult
+from anabranch.ranking.ranking_id import followed_ranking
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from consumers.runtime.decoding import DecodedEvent
 
@@ -70,6 +71,7 @@ class OutputBuilder:
                     slates=further[index],
                 )
                 yield OutboundRecord(self._topics.rankings, key, encode(ranking), partition)
+            followed = followed_ranking(event)
             joined = Feedback(
                 event=event,
                 partition=partition,
@@ -77,9 +79,11 @@ class OutputBuilder:
                 release=None if rank == NO_SLATE else self._releases.id(shown_release),
                 slate_size=shown_size,
                 rank=rank if rank > 0 else None,
-                propensity=None if propensity == NO_PROPENSITY else propensity,
+                # Where an answer of the API was followed, nobody knows whether the published slate was shown.
+                propensity=None if followed or propensity == NO_PROPENSITY else propensity,
                 placement=self._placement,
                 ranks=_on_slates(self._further_placements, further_ranks),
+                followed=followed,
             )
             yield OutboundRecord(self._topics.feedback, key, encode(joined), partition)
 

@@ -20,6 +20,7 @@ from producers.collector.app import create_app
 from producers.collector.broker_check import BrokerCheck
 from producers.collector.event_publisher import KafkaEventPublisher
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.metrics import CollectorMetrics
 from producers.collector.request_handler import ACKNOWLEDGED_WITHIN_S, RequestHandler
 from producers.collector.routes import event_routes
@@ -55,7 +56,7 @@ class Collector:
         publisher = KafkaEventPublisher(topics, delivery)
         handler = RequestHandler(self._access, rate_limit, admission, publisher, self._metrics)
         origins = allowed_origins(settings)
-        routes = event_routes(handler, self._limits, settings.collect_item_key.split(","), origins)
+        routes = event_routes(handler, self._limits, ShopNames.from_settings(settings), origins)
         app = create_app(routes, self._metrics.loop, origins)
         log.info("events are taken at %s/v1/events", address_of(self._listener))
         try:

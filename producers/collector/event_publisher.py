@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from anabranch.kafka.batch_delivery import BatchDelivery
+from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
 from anabranch.messages import Event
 from producers.event_record import event_record
@@ -21,9 +22,12 @@ class NotAcknowledged(Exception):
 
 
 class EventPublisher(Protocol):
-    """Publishes what one request holds."""
+    """Publishes what one request holds, which is encoded once: before it is published, its size counts in flight."""
 
-    def publish(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> asyncio.Future[None]:
+    def records(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> list[OutboundRecord]:
+        """The events and identities, encoded."""
+
+    def publish(self, records: Sequence[OutboundRecord]) -> asyncio.Future[None]:
         """A future of the running event loop: done once the broker has acknowledged every one of them, or with
         `NotAcknowledged`. There must be one at least."""
 
@@ -35,7 +39,13 @@ class KafkaEventPublisher:
         self._topics = topics
         self._delivery = delivery
 
-    def publish(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> asyncio.Future[None]:
+    def records(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> list[OutboundRecord]:
+        """As `EventPublisher` says."""
+        records = [event_record(self._topics.events, event) for event in events]
+        records += [identity_record(self._topics.identities, visitor) for visitor in identities]
+        return records
+
+    def publish(self, records: Sequence[OutboundRecord]) -> asyncio.Future[None]:
         """As `EventPublisher` says."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -46,8 +56,6 @@ class KafkaEventPublisher:
             except RuntimeError:  # the loop has ended, and with it whoever waited
                 log.warning("a batch was reported after the end of the server: %s", error or "acknowledged")
 
-        records = [event_record(self._topics.events, event) for event in events]
-        records += [identity_record(self._topics.identities, visitor) for visitor in identities]
         self._delivery.submit(records, report)
         return future
 

@@ -20,7 +20,7 @@ from anabranch.http.request_body import read_body
 from anabranch.http.responses import answered
 from anabranch.throttle import FailureLog
 from producers.collector.event_publisher import EventPublisher
-from producers.collector.forms.form import Form, Reception, RequestContent
+from producers.collector.forms.form import Authorization, Form, Reception, RequestContent
 from producers.collector.forms.media_types import require_media_type
 from producers.collector.metrics import CollectorMetrics
 
@@ -29,6 +29,9 @@ ACKNOWLEDGED_WITHIN_S = 10.0
 REPORT_SLACK_S = 2.0
 """So much later the producer has reported in any case."""
 RETRY_AFTER_S = 5
+UNAUTHORIZED_SHARE = 8
+"""One in so many of the requests in flight may be one whose key is in the body that is still read: without a key,
+nobody keeps others out."""
 log = logging.getLogger(__name__)
 
 
@@ -52,6 +55,7 @@ class RequestHandler:
         self._access = access
         self._rate_limit = rate_limit
         self._admission = admission
+        self._unauthorized = Admission(max(1, admission.max_requests // UNAUTHORIZED_SHARE), admission.max_bytes)
         self._publisher = publisher
         self._metrics = metrics
         self._now_ms = now_ms
@@ -63,11 +67,12 @@ class RequestHandler:
         return await answered(self._answer(form, request), self._metrics.answered)
 
     async def _answer(self, form: Form, request: Request) -> Response:
-        key = form.authorize(request, self._access)
-        self._rate_limit.charge(key, 0)  # before a body is read that would be refused in any case
+        authorization = form.authorize(request, self._access)
+        if not callable(authorization):
+            self._rate_limit.charge(authorization, 0)  # before a body is read that would be refused in any case
         ticket = self._admission.enter()
         try:
-            content = await self._read(form, request, ticket)
+            key, content = await self._read(form, request, ticket, authorization)
             self._rate_limit.charge(key, content.count)
             started_at_s = time.perf_counter()
             delivery = self._publish(form, content, ticket)
@@ -87,19 +92,37 @@ class RequestHandler:
         if not form.publishes or not content.is_published:
             ticket.release()
             return None
-        ticket.raise_to(content.published_bytes)  # an order becomes an event for each product, which repeat its ids
-        delivery = self._publisher.publish(content.events, content.identities)
+        records = self._publisher.records(content.events, content.identities)
+        # An order becomes an event for each product, which repeat its ids.
+        ticket.raise_to(sum(len(record.value or b"") for record in records))
+        delivery = self._publisher.publish(records)
         delivery.add_done_callback(partial(self._on_report, ticket))
         return delivery
 
-    async def _read(self, form: Form, request: Request, ticket: Ticket) -> RequestContent:
+    async def _read(
+        self, form: Form, request: Request, ticket: Ticket, authorization: Authorization
+    ) -> tuple[str | None, RequestContent]:
+        """The name of the API key, and what the body holds."""
+        media_type = require_media_type(request.headers.get("content-type"), form.media_types)
+        if callable(authorization):
+            body = await self._read_unauthorized(form, request, ticket)
+            key = authorization(body)
+        else:
+            body, key = await self._read_body(form, request, ticket), authorization
+        return key, form.read(body, Reception(media_type, self._now_ms()))
+
+    async def _read_unauthorized(self, form: Form, request: Request, ticket: Ticket) -> bytes:
+        place = self._unauthorized.enter()
+        try:
+            return await self._read_body(form, request, ticket)
+        finally:
+            place.release()
+
+    async def _read_body(self, form: Form, request: Request, ticket: Ticket) -> bytes:
         headers = request.headers
-        media_type = require_media_type(headers.get("content-type"), form.media_types)
         compressed = require_encoding(headers.get("content-encoding"))
         body = await read_body(request.stream(), headers.get("content-length"), form.max_body_bytes, ticket)
-        if compressed:
-            body = decompress(body, form.max_body_bytes, ticket)
-        return form.read(body, Reception(media_type, self._now_ms()))
+        return decompress(body, form.max_body_bytes, ticket) if compressed else body
 
     async def _acknowledged(self, delivery: asyncio.Future[None], content: RequestContent) -> None:
         """Raises `HttpProblem` (503) if the broker does not acknowledge the events in time."""

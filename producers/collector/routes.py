@@ -14,23 +14,23 @@ from producers.collector.forms.beacon_form import BeaconForm
 from producers.collector.forms.events_form import EventsForm
 from producers.collector.forms.form import Form
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.ga4.form import Ga4DebugForm, Ga4Form
 from producers.collector.request_handler import RequestHandler
 from producers.collector.segment.form import SegmentForm
 
 
 def event_routes(
-    handler: RequestHandler, limits: CollectorLimits, item_keys: Sequence[str], origins: Sequence[str]
+    handler: RequestHandler, limits: CollectorLimits, names: ShopNames, origins: Sequence[str]
 ) -> list[OperationRoute]:
-    """The routes of all forms. `item_keys`: fields of a foreign product that may be its item's id, the first first.
-    `origins`: those of the pages that may send beacons."""
+    """The routes of all forms. `origins`: those of the pages that may send beacons."""
     forms: list[tuple[Operation[Any], Form]] = [
-        (operations.EVENTS, EventsForm(limits)),
-        (operations.BEACON, BeaconForm(limits, origins)),
-        (operations.BATCH, SegmentForm(limits, item_keys)),
-        *((operation, SegmentForm(limits, item_keys, call)) for call, operation in operations.CALLS.items()),
-        (operations.GA4, Ga4Form(limits, item_keys)),
-        (operations.GA4_DEBUG, Ga4DebugForm(limits, item_keys)),
+        (operations.EVENTS, EventsForm(limits, names.event_types)),
+        (operations.BEACON, BeaconForm(limits, names.event_types, origins)),
+        (operations.BATCH, SegmentForm(limits, names)),
+        *((operation, SegmentForm(limits, names, call)) for call, operation in operations.CALLS.items()),
+        (operations.GA4, Ga4Form(limits, names)),
+        (operations.GA4_DEBUG, Ga4DebugForm(limits, names)),
     ]
     return [_route(operation, form, handler) for operation, form in forms]
 

@@ -130,17 +130,17 @@ send = async keys => {
   } catch {}
   keys.forEach(key => delete sending[key]);
   if (!active) return;
-  const status = answer?.status ?? 500;
-  if (status > 499 || status == 408 || status == 429) {
+  // Only what is wrong with the events themselves is final: keys, origins and addresses are put right.
+  const status = answer?.status ?? 500, bad = status < 300 ? body.refused ?? [] : keys;
+  if (bad[0]) console.warn(NAME, status, body);
+  if (status > 299 && status != 400 && status != 413) {
     const backoff = Math.min(6e4, 1e3 * 2 ** failures++) * (1 - Math.random() / 2);
     store[RETRY] = Date.now() + Math.max(backoff, answer?.headers.get("Retry-After") * 1e3 || 0);
     return;
   }
   failures = 0;
   keys.forEach(key => delete store[key]);
-  const bad = status < 300 ? body.refused ?? [] : keys;
   counts.refused += bad.length;
-  if (bad[0]) console.warn(NAME, status, body);
 },
 
 // The request outlives the page. What nobody saw the answer to stays in the queue, for another page.

@@ -97,6 +97,37 @@ def test_a_compressed_body_arrives(world: World, collector: Process) -> None:
     assert (status, len(published(world))) == (200, 2)
 
 
+def test_events_of_the_shops_own_types_arrive_as_ours_in_every_form(world: World) -> None:
+    settings = msgspec.structs.replace(world.settings, event_types={"wishlist": "like"})
+    own = {"event_id": "e1", "user_id": "u1", "type": "Wishlist", "ts": 1, "item_id": "i1"}
+    call = {"event": "wishlist", "userId": "u1", "messageId": "m1", "properties": {"sku": "i2"}}
+    ga4 = GA4_VIEW | {"events": [{"name": "wishlist", "params": {"item_id": "i3"}}], "user_id": "u1"}
+    with Process(settings, "collect", *ANY_PORT) as process:
+        client = Client(process)
+        assert client.send([own])[0] == 202
+        assert client.post("/v1/track", call)[0] == 200
+        assert client.post("/mp/collect", ga4)[0] == 204
+    assert [(event.type, event.item_id) for event in published(world)] == [
+        ("like", "i1"),
+        ("like", "i2"),
+        ("like", "i3"),
+    ]
+
+
+def test_a_write_key_in_the_body_lets_in_and_is_in_no_record_and_no_log(world: World, tmp_path: Path) -> None:
+    text, key = api_keys.create("shop", ["events:write"])
+    key_file.add(tmp_path / "keys.json", key)
+    settings = msgspec.structs.replace(world.settings, api_keys_file=tmp_path / "keys.json")
+    with Process(settings, "collect", *ANY_PORT) as process:
+        client = Client(process)
+        status, _ = client.post("/v1/batch", {"batch": [SEGMENT_ORDER | {"writeKey": text}], "writeKey": text})
+        assert status == 200
+        assert client.post("/v1/batch", {"batch": [SEGMENT_ORDER], "writeKey": text[:-1]})[0] == 401
+    records = world.records(world.topics.events)
+    assert len(records) == 2 and not any(text.encode() in record.value for record in records)
+    assert text[:-1] not in process.log.read_text()
+
+
 def test_a_key_beyond_its_rate_waits_and_its_events_arrive_then(world: World, tmp_path: Path) -> None:
     text, key = api_keys.create("shop", ["events:write"])
     key_file.add(tmp_path / "keys.json", key)

@@ -22,6 +22,7 @@ from anabranch.http.rate_limit import RateLimit
 from anabranch.http.server import bind, serve
 from producers.collector.app import create_app
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.metrics import CollectorMetrics
 from producers.collector.request_handler import RequestHandler
 from producers.collector.routes import event_routes
@@ -75,7 +76,7 @@ class CollectorServer:
         origins = [self.page_url, self.other_page_url("shop.test")]
         admission = Admission(100, 10_000_000)
         handler = RequestHandler(AccessControl(keys), RateLimit(None), admission, self.publisher, metrics)
-        routes = event_routes(handler, LIMITS, ["item_id"], origins)
+        routes = event_routes(handler, LIMITS, ShopNames(["item_id"]), origins)
         self.recorder = Recorder(create_app(routes, metrics.loop, origins))
         self.html = ""
         """What every page of the shop is."""

@@ -15,8 +15,10 @@ from anabranch.http.admission import Admission
 from anabranch.http.key_file import KeyFile
 from anabranch.http.problems import MEDIA_TYPE
 from anabranch.http.rate_limit import RateLimit
+from anabranch.own_event_types import OwnEventTypes
 from producers.collector.app import create_app
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.metrics import CollectorMetrics
 from producers.collector.request_handler import RequestHandler
 from producers.collector.routes import event_routes
@@ -24,7 +26,7 @@ from tests.support.in_memory_publisher import InMemoryPublisher
 
 ORIGIN = "https://shop.example"
 LIMITS = CollectorLimits(body_bytes=2_000, event_bytes=500, events=20)
-ITEM_KEYS = ("product_id", "item_id")
+NAMES = ShopNames(("product_id", "item_id"), OwnEventTypes({"wishlist": "like"}))
 
 
 class World:
@@ -43,7 +45,7 @@ class World:
         self.publisher = InMemoryPublisher()
         self.admission = Admission(max_requests, 5 * limits.body_bytes)
         handler = RequestHandler(AccessControl(keys), RateLimit(per_s), self.admission, self.publisher, self.metrics)
-        self.app = create_app(event_routes(handler, limits, ITEM_KEYS, [ORIGIN]), self.metrics.loop, [ORIGIN])
+        self.app = create_app(event_routes(handler, limits, NAMES, [ORIGIN]), self.metrics.loop, [ORIGIN])
 
     def run(self, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
         async def with_client() -> None:

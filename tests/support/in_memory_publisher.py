@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from anabranch import messages
+from anabranch.kafka.records import OutboundRecord
 from anabranch.messages import Event
 from producers.collector.event_publisher import NotAcknowledged
-from producers.identity_record import IdentifiedVisitor
+from producers.event_record import event_record
+from producers.identity_record import IdentifiedVisitor, identity_record
+
+EVENTS, IDENTITIES = "events", "identities"
 
 
 class InMemoryPublisher:
@@ -20,10 +25,21 @@ class InMemoryPublisher:
         self.broken = False
         self._waiting: list[asyncio.Future[None]] = []
 
-    def publish(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> asyncio.Future[None]:
+    def records(self, events: Sequence[Event], identities: Sequence[IdentifiedVisitor]) -> list[OutboundRecord]:
+        return [
+            *(event_record(EVENTS, event) for event in events),
+            *(identity_record(IDENTITIES, visitor) for visitor in identities),
+        ]
+
+    def publish(self, records: Sequence[OutboundRecord]) -> asyncio.Future[None]:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.events += events
-        self.identities += identities
+        for topic, key, value, *_ in records:
+            assert key and value
+            if topic == EVENTS:
+                self.events.append(messages.events.decode(value))
+            else:
+                identity = messages.identities.decode(value)
+                self.identities.append(IdentifiedVisitor(anonymous_id=key.decode(), identity=identity))
         if self.holds:
             self._waiting.append(future)
         elif self.broken:

@@ -143,6 +143,11 @@ def test_a_password_may_be_in_a_file_but_not_in_two_places(tmp_path: Path) -> No
         ({"ANABRANCH_PLACEMENTS": '[{"name": "a", "repeat": "only"}]'}, "unknown field `repeat`"),
         ({"ANABRANCH_PLACEMENTS": '[{"name": "a"}, {"name": "a"}]'}, "name one of them differently"),
         ({"ANABRANCH_PLACEMENTS": '[{"name": "a", "without": ["b"]}, {"name": "b"}]'}, "no placement before it"),
+        ({"ANABRANCH_EVENT_TYPES": '{"wishlist": "wish"}'}, "invalid enum value 'wish'"),
+        ({"ANABRANCH_EVENT_TYPES": '{"": "like"}'}, "length >= 1"),
+        ({"ANABRANCH_EVENT_TYPES": '{"View ": "click"}'}, "'View ' is an event type of Anabranch already"),
+        ({"ANABRANCH_EVENT_TYPES": '{"wish": "like", "Wish": "view"}'}, "'wish' and 'Wish' differ in case alone"),
+        ({"ANABRANCH_EVENT_TYPES": '{"stars": "rating"}'}, "'stars' cannot be a rating"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(env: dict[str, str], expected: str) -> None:
@@ -158,6 +163,15 @@ def test_placements_are_tables_in_the_file_and_json_elsewhere(tmp_path: Path) ->
     assert load(path, {}).placements == expected
     assert load(None, {"ANABRANCH_PLACEMENTS": as_text(expected)}).placements == expected
     assert load(None, {}, {"placements": as_text(expected)}).placements == expected
+
+
+def test_event_types_of_the_shops_own_are_a_table_in_the_file_and_json_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "anabranch.toml"
+    path.write_text('[event_types]\nwishlist = "like"\n"Cart Viewed" = "view"\n')
+    expected = {"wishlist": "like", "Cart Viewed": "view"}
+    assert load(path, {}).event_types == expected
+    assert load(None, {"ANABRANCH_EVENT_TYPES": as_text(expected)}).event_types == expected
+    assert load(None, {}).event_types == {}
 
 
 @pytest.mark.parametrize("value", [True, False, 3, 0.5, "a", (FOR_YOU,)])

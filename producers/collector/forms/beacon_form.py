@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from anabranch.http.access import AccessControl
 from anabranch.http.problems import HttpProblem
+from anabranch.own_event_types import OwnEventTypes
 from producers.collector.forms.events_form import EventsForm
 from producers.collector.forms.limits import CollectorLimits
 
@@ -24,8 +25,8 @@ class BeaconForm(EventsForm):
 
     media_types: Sequence[str] = ("text/plain",)
 
-    def __init__(self, limits: CollectorLimits, origins: Collection[str]) -> None:
-        super().__init__(limits)
+    def __init__(self, limits: CollectorLimits, own_types: OwnEventTypes, origins: Collection[str]) -> None:
+        super().__init__(limits, own_types)
         self._origins = frozenset(origins)
 
     def authorize(self, request: Request, access: AccessControl) -> str | None:

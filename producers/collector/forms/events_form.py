@@ -12,7 +12,9 @@ from anabranch.http.access import AccessControl
 from anabranch.http.collector_messages import EventsAnswer
 from anabranch.http.problems import HttpProblem
 from anabranch.http.responses import json_response
+from anabranch.own_event_types import OwnEventTypes
 from producers.collector.forms import form
+from producers.collector.forms.event_decoder import EventDecoder
 from producers.collector.forms.form import Reception, RequestContent
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.forms.media_types import JSON, NDJSON
@@ -25,8 +27,9 @@ class EventsForm:
     media_types: Sequence[str] = (JSON, *NDJSON)
     publishes = True
 
-    def __init__(self, limits: CollectorLimits) -> None:
+    def __init__(self, limits: CollectorLimits, own_types: OwnEventTypes) -> None:
         self._limits = limits
+        self._decoder = EventDecoder(own_types)
         self.max_body_bytes = limits.body_bytes
 
     def authorize(self, request: Request, access: AccessControl) -> str | None:
@@ -35,7 +38,7 @@ class EventsForm:
 
     def read(self, body: bytes, reception: Reception) -> RequestContent:
         """Raises `HttpProblem`: 400 if the body is no JSON or has no event, 413 if it has too many."""
-        return parse(body, reception.media_type, self._limits)
+        return parse(body, reception.media_type, self._limits, self._decoder)
 
     def answer(self, content: RequestContent) -> Response:
         """202. Raises `HttpProblem` (400) if no event is valid."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,8 +12,12 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.collector_messages import RefusedEvent
-from anabranch.messages import Event, encode
+from anabranch.messages import Event
 from producers.identity_record import IdentifiedVisitor
+
+Authorization = str | None | Callable[[bytes], str | None]
+"""The name of the API key that a client presents; None if no key is needed. Or, where the key is in the body: what
+returns that of a body, or raises `HttpProblem`."""
 
 
 class Reception(Struct, frozen=True):
@@ -49,13 +53,6 @@ class RequestContent:
         return bool(self.events or self.identities)
 
     @property
-    def published_bytes(self) -> int:
-        """Bytes of what is published, without keys."""
-        return sum(len(encode(event)) for event in self.events) + sum(
-            len(encode(visitor.identity)) for visitor in self.identities
-        )
-
-    @property
     def count(self) -> int:
         """What a limit of events counts."""
         return len(self.events) + len(self.identities) + len(self.refused) + len(self.ignored)
@@ -70,8 +67,8 @@ class Form(Protocol):
     publishes: bool
     """False: a request is only checked."""
 
-    def authorize(self, request: Request, access: AccessControl) -> str | None:
-        """The name of the API key that a client presents; None if no key is needed. Raises `HttpProblem`."""
+    def authorize(self, request: Request, access: AccessControl) -> Authorization:
+        """Who sends the request, before its body is read. Raises `HttpProblem`."""
 
     def read(self, body: bytes, reception: Reception) -> RequestContent:
         """What the body holds. Pure. Raises `HttpProblem` if the request as a whole cannot be taken."""

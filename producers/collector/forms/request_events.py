@@ -8,9 +8,9 @@ from http import HTTPStatus
 import msgspec
 from msgspec import Raw
 
-from anabranch import messages
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import InvalidMessage
+from producers.collector.forms.event_decoder import EventDecoder
 from producers.collector.forms.form import RequestContent
 from producers.collector.forms.json_body import decode_json
 from producers.collector.forms.limits import CollectorLimits, too_many_events
@@ -22,7 +22,7 @@ _value = msgspec.json.Decoder(Raw)
 _list = msgspec.json.Decoder(list[Raw])
 
 
-def parse(body: bytes, media_type: str, limits: CollectorLimits) -> RequestContent:
+def parse(body: bytes, media_type: str, limits: CollectorLimits, decoder: EventDecoder) -> RequestContent:
     """The events of a body in one of the media types of `EventsForm`.
 
     Raises `HttpProblem`: 400 if the body is no JSON or has no event, 413 if it has too many.
@@ -33,7 +33,7 @@ def parse(body: bytes, media_type: str, limits: CollectorLimits) -> RequestConte
             content.refused.append(too_large(index, limits.event_bytes))
             continue
         try:
-            content.events.append(messages.events.decode(payload))
+            content.events.append(decoder.decode(payload))
         except InvalidMessage as error:
             content.refused.append(refused(index, error.reason))
     return content

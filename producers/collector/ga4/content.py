@@ -27,20 +27,21 @@ from producers.collector.forms.foreign_events import (
 )
 from producers.collector.forms.form import IgnoredEvent, RequestContent
 from producers.collector.forms.limits import CollectorLimits, too_many_events
+from producers.collector.forms.shop_names import ShopNames
 
 MAX_EVENTS = 25
 MAX_ITEMS = 200
-ITEM_EVENTS: Mapping[str, EventType] = {
+EVENTS: Mapping[str, EventType] = {
     "view_item": "view",
     "select_item": "click",
     "add_to_cart": "cart",
     "remove_from_cart": "remove_from_cart",
     "purchase": "purchase",
     "refund": "refund",
+    "view_item_list": "impression",
+    "search": "search",
 }
-"""Each becomes an event for every one of its `items`."""
-LIST_VIEWED = "view_item_list"
-SEARCH = "search"
+"""An impression has all `items`; of the others but searches, each becomes an event for every one of them."""
 EVENT_REMEDY = "give an object with a `name` and `params`"
 TIME_REMEDY = "give the time as a whole number of microseconds since 1970, or leave it out"
 
@@ -74,12 +75,9 @@ events = Codec(Ga4Event, foreign=True)
 class Ga4Reader:
     """Reads one request."""
 
-    def __init__(
-        self, request: Ga4Request, item_keys: Sequence[str], limits: CollectorLimits, received_ms: int
-    ) -> None:
-        """`item_keys`: fields of an item that may be its id."""
+    def __init__(self, request: Ga4Request, names: ShopNames, limits: CollectorLimits, received_ms: int) -> None:
         self._request = request
-        self._item_keys = item_keys
+        self._names = names
         self._limits = limits
         self._received_ms = received_ms
         self._content = RequestContent()
@@ -110,29 +108,33 @@ class Ga4Reader:
 
     def _take(self, index: int, event: Ga4Event) -> None:
         """Raises `InvalidField` and `NotUsed`."""
-        if event.name not in (*ITEM_EVENTS, LIST_VIEWED, SEARCH):
+        own_type = self._names.event_types.get(event.name)
+        event_type = own_type or EVENTS.get(event.name)
+        if event_type is None:
             raise NotUsed("the event is not one of those that Anabranch learns from")
         if self._request.user is None:
             raise InvalidField("client_id", "the request has neither client_id nor user_id", "give one of them")
-        draft = self._draft(index, event)
-        params = event.params or {}
-        if event.name == SEARCH:
-            self._add(draft.having(type="search", query=params.get("search_term")))
-            return
-        items = _items(index, event)
-        if event.name == LIST_VIEWED:
-            item_ids = tuple(self._item(index, number, item).fields["item_id"] for number, item in enumerate(items))
-            self._add(draft.having(type="impression", shown=item_ids))
-            return
+        draft, params = self._draft(index, event).having(type=event_type), event.params or {}
+        if event_type == "search":
+            self._add(draft.having(query=params.get("search_term")))
+        elif own_type and event_type != "impression" and not params.get("items"):
+            self._add(draft.plus(product_draft(params, f"events[{index}].params.", self._names.item_keys)))
+        elif event_type == "impression":
+            items = enumerate(_items(index, event, event_type))
+            self._add(draft.having(shown=tuple(self._item(index, *item).fields["item_id"] for item in items)))
+        else:
+            self._each_item(index, event, draft, _items(index, event, event_type))
+
+    def _each_item(self, index: int, event: Ga4Event, draft: EventDraft, items: Sequence[object]) -> None:
         for number, item in enumerate(items):
             try:
-                line = draft.having(type=ITEM_EVENTS[event.name]).plus(self._item(index, number, item))
+                line = draft.plus(self._item(index, number, item))
                 self._add(line.having(event_id=self._line_id(event, line, number)))
             except InvalidField as error:
                 self._content.refused.append(error.refusal(index))
 
     def _item(self, index: int, number: int, item: object) -> EventDraft:
-        return product_draft(item, f"events[{index}].params.items[{number}].", self._item_keys)
+        return product_draft(item, f"events[{index}].params.items[{number}].", self._names.item_keys)
 
     def _add(self, draft: EventDraft) -> None:
         event: Event = draft.event()
@@ -182,12 +184,12 @@ class Ga4Reader:
             self._content.refused.append(error.refusal(0))
 
 
-def _items(index: int, event: Ga4Event) -> Sequence[object]:
+def _items(index: int, event: Ga4Event, event_type: EventType) -> Sequence[object]:
     """At least one. Raises `InvalidField`, and `NotUsed` where there may be none."""
     path = f"events[{index}].params.items"
     items = (event.params or {}).get("items")
     if items in (None, []):
-        if event.name in (LIST_VIEWED, "refund"):
+        if event_type in ("impression", "refund"):
             raise NotUsed("the event names no items")
         raise InvalidField(path, f"`{event.name}` has no items", "give the items that the event is about")
     if not isinstance(items, list):

@@ -19,6 +19,7 @@ from producers.collector.forms.form import Reception, RequestContent
 from producers.collector.forms.json_body import decode_json
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.forms.media_types import JSON
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.ga4.content import Ga4Reader, Ga4Request
 
 BODY_BYTES = 133_120
@@ -48,9 +49,9 @@ class Ga4Form:
     media_types: Sequence[str] = (JSON,)
     publishes = True
 
-    def __init__(self, limits: CollectorLimits, item_keys: Sequence[str]) -> None:
+    def __init__(self, limits: CollectorLimits, names: ShopNames) -> None:
         self._limits = limits
-        self._item_keys = item_keys
+        self._names = names
         self.max_body_bytes = min(limits.body_bytes, BODY_BYTES)
 
     def authorize(self, request: Request, access: AccessControl) -> str | None:
@@ -65,7 +66,7 @@ class Ga4Form:
         request = decode_json(_request, body, REMEDY)
         if not request.events:
             raise HttpProblem(HTTPStatus.BAD_REQUEST, f"the body has no event. {REMEDY}")
-        return Ga4Reader(request, self._item_keys, self._limits, reception.received_ms).read()
+        return Ga4Reader(request, self._names, self._limits, reception.received_ms).read()
 
     def answer(self, content: RequestContent) -> Response:
         """204. Raises `HttpProblem` (400) if all events are refused."""

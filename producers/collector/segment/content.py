@@ -1,6 +1,7 @@
 """Messages of Segment's spec, as events, identities, refusals, and what is ignored. Pure.
 
-Source: Segment, "Spec: V2 ecommerce events", "Spec: Identify", "Spec: Alias".
+Source: Segment, "Spec: V2 ecommerce events", "Spec: V1 ecommerce events", "Spec: Identify", "Spec: Alias"; the names of
+the first version that its libraries know are in the repository segmentio/analytics-events.
 """
 
 from __future__ import annotations
@@ -24,34 +25,45 @@ from producers.collector.forms.foreign_events import (
 from producers.collector.forms.form import IgnoredEvent, RequestContent
 from producers.collector.forms.limits import CollectorLimits, too_many_events
 from producers.collector.forms.refusal import too_large
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.segment import message as segment_message
 from producers.collector.segment.message import SegmentMessage, time_ms
 
-PRODUCT_EVENTS: Mapping[str, EventType] = {
+TRACK_EVENTS: Mapping[str, EventType] = {
     "product viewed": "view",
     "product clicked": "click",
     "product added": "cart",
     "product removed": "remove_from_cart",
+    "order completed": "purchase",
+    "order refunded": "refund",
+    "product list viewed": "impression",
+    "products searched": "search",
+    "viewed product": "view",
+    "clicked product": "click",
+    "added product": "cart",
+    "removed product": "remove_from_cart",
+    "completed order": "purchase",
+    "refunded order": "refund",
+    "viewed product category": "impression",
 }
-ORDER_EVENTS: Mapping[str, EventType] = {"order completed": "purchase", "order refunded": "refund"}
-"""Events with `products`. Names count whatever their case."""
-LIST_VIEWED = "product list viewed"
-SEARCHED = "products searched"
+"""Names count whatever their case. The last seven are of the first version of the spec."""
+ORDER_EVENTS = frozenset({"order completed", "order refunded", "completed order", "refunded order"})
+"""They have `products`."""
+ORDER_KEYS = ("order_id", "orderId")
+"""The second is of the first version."""
 CALLS = ("track", "page", "identify", "alias")
 MESSAGE_REMEDY = "give a call as Segment's spec has it: an object with type, userId or anonymousId, and properties"
 PATHS = {"event_id": "messageId", "user_id": "userId", "ts": "timestamp", "query": "properties.query"}
-PATHS |= {"order_id": "properties.order_id", "ranking_id": "properties.ranking_id", "shown": "properties.products"}
+PATHS |= {"ranking_id": "properties.ranking_id", "shown": "properties.products"}
 """Field of an event → its path in a message."""
 
 
 class SegmentReader:
     """Reads the messages of one request."""
 
-    def __init__(
-        self, item_keys: Sequence[str], limits: CollectorLimits, received_ms: int, sent_at: str | None = None
-    ) -> None:
-        """`item_keys`: fields of a product that may be its item's id. `sent_at`: of the whole batch."""
-        self._item_keys = item_keys
+    def __init__(self, names: ShopNames, limits: CollectorLimits, received_ms: int, sent_at: str | None = None) -> None:
+        """`sent_at`: of the whole batch."""
+        self._names = names
         self._limits = limits
         self._received_ms = received_ms
         self._sent_at = sent_at
@@ -116,28 +128,30 @@ class SegmentReader:
 
     def _page_view(self, index: int, message: SegmentMessage) -> Event:
         properties = message.properties or {}
-        if not has_product(properties, self._item_keys):
+        if not has_product(properties, self._names.item_keys):
             raise NotUsed("the page is not of a product")
         return self._product_event(index, message, "view")
 
     def _track(self, index: int, message: SegmentMessage) -> None:
         if not message.event:
             raise InvalidField("event", "a track call has no event", "give the event's name, such as Product Viewed")
-        name = message.event.strip().casefold()
-        if name in PRODUCT_EVENTS:
-            self._content.events.append(self._product_event(index, message, PRODUCT_EVENTS[name]))
-        elif name in ORDER_EVENTS:
-            self._order(index, message, ORDER_EVENTS[name])
-        elif name == LIST_VIEWED:
-            self._content.events.append(self._impression(index, message))
-        elif name == SEARCHED:
-            query = (message.properties or {}).get("query")
-            self._content.events.append(self._draft(index, message).having(type="search", query=query).event())
-        else:
+        name, properties = message.event.strip().casefold(), message.properties or {}
+        own_type = self._names.event_types.get(name)
+        event_type = own_type or TRACK_EVENTS.get(name)
+        if event_type is None:
             raise NotUsed("the event is not one of those that Anabranch learns from")
+        if event_type == "impression":
+            self._content.events.append(self._impression(index, message))
+        elif event_type == "search":
+            draft = self._draft(index, message).having(type="search", query=properties.get("query"))
+            self._content.events.append(draft.event())
+        elif name in ORDER_EVENTS or (own_type and not has_product(properties, self._names.item_keys)):
+            self._order(index, message, event_type)
+        else:
+            self._content.events.append(self._product_event(index, message, event_type))
 
     def _product_event(self, index: int, message: SegmentMessage, kind: EventType) -> Event:
-        product = product_draft(message.properties or {}, "properties.", self._item_keys)
+        product = product_draft(message.properties or {}, "properties.", self._names.item_keys)
         return self._draft(index, message).having(type=kind).plus(product).event()
 
     def _order(self, index: int, message: SegmentMessage, kind: EventType) -> None:
@@ -147,12 +161,12 @@ class SegmentReader:
         if not products and kind == "refund":
             raise NotUsed("it does not say which products were refunded")
         if not products:
-            raise InvalidField("properties.products", "the order has no products", "give its products")
+            raise InvalidField("properties.products", "the event has no products", "give its products")
         draft = self._draft(index, message).having(type=kind)
         for number, product in enumerate(products):
             line = draft.having(event_id=f"{draft.fields['event_id']}#{number}")
             try:
-                product_fields = product_draft(product, f"properties.products[{number}].", self._item_keys)
+                product_fields = product_draft(product, f"properties.products[{number}].", self._names.item_keys)
                 self._content.events.append(line.plus(product_fields).event())
             except InvalidField as error:
                 self._content.refused.append(error.refusal(index))
@@ -165,18 +179,20 @@ class SegmentReader:
 
     def _shown(self, products: Sequence[object]) -> Iterator[object]:
         for number, product in enumerate(products):
-            yield product_draft(product, f"properties.products[{number}].", self._item_keys).fields["item_id"]
+            yield product_draft(product, f"properties.products[{number}].", self._names.item_keys).fields["item_id"]
 
     def _draft(self, index: int, message: SegmentMessage) -> EventDraft:
         properties = message.properties or {}
+        order = next((name for name in ORDER_KEYS if name in properties), ORDER_KEYS[0])
         fields = {
             "event_id": id_text(message.message_id) or self._derived_id(index, message),
             "user_id": message.user,
             "ts": self._time_ms(message),
-            "order_id": optional_id(properties, "order_id"),
+            "order_id": optional_id(properties, order),
             "ranking_id": optional_id(properties, "ranking_id"),
         }
-        return EventDraft(fields, PATHS if message.user_id else PATHS | {"user_id": "anonymousId"})
+        paths = PATHS | {"order_id": f"properties.{order}"}
+        return EventDraft(fields, paths if message.user_id else paths | {"user_id": "anonymousId"})
 
     def _derived_id(self, index: int, message: SegmentMessage) -> str:
         """For a message without an id. If it has no time either, a retry counts as another event."""

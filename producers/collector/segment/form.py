@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from msgspec import Raw, Struct
@@ -13,18 +14,20 @@ from anabranch.http.access import AccessControl
 from anabranch.http.collector_messages import RefusedEvent
 from anabranch.http.responses import json_response
 from producers.collector.forms import form
-from producers.collector.forms.form import IgnoredEvent, Reception, RequestContent
+from producers.collector.forms.form import Authorization, IgnoredEvent, Reception, RequestContent
 from producers.collector.forms.json_body import decode_json
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.forms.media_types import JSON
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.segment.content import SegmentReader
-from producers.collector.segment.message import SegmentBatch
+from producers.collector.segment.message import KeyedBody, SegmentBatch
 
 BATCH_BYTES = 512_000
 MESSAGE_BYTES = 32_768
 """Of Segment's documentation: 500 KB a batch, 32 KB a call."""
 BATCH_REMEDY = "Send an object with `batch`, a list of calls"
 CALL_REMEDY = "Send one call as a JSON object"
+_keyed = msgspec.json.Decoder(KeyedBody)
 _batch = msgspec.json.Decoder(SegmentBatch)
 _call = msgspec.json.Decoder(Raw)
 
@@ -47,24 +50,32 @@ class SegmentForm:
     media_types: Sequence[str] = (JSON,)
     publishes = True
 
-    def __init__(self, limits: CollectorLimits, item_keys: Sequence[str], call: str | None = None) -> None:
+    def __init__(self, limits: CollectorLimits, names: ShopNames, call: str | None = None) -> None:
         """`call`: what a body is; None: a batch of calls."""
         self._limits = limits.at_most(MESSAGE_BYTES)
-        self._item_keys = item_keys
+        self._names = names
         self._call = call
         self.max_body_bytes = min(limits.body_bytes, BATCH_BYTES) if call is None else self._limits.event_bytes
 
-    def authorize(self, request: Request, access: AccessControl) -> str | None:
-        """By the write key, as the user name of basic authentication; or by a bearer token."""
-        return form.authorize_by_header(request, access)
+    def authorize(self, request: Request, access: AccessControl) -> Authorization:
+        """By the write key, as the user name of basic authentication or as a bearer token; without the header
+        `Authorization`, by `writeKey` in the body. Where there are both, the header counts: it is known before a body
+        is read."""
+        if "authorization" in request.headers or not access.needs_key:
+            return form.authorize_by_header(request, access)
+        return partial(self._authorize_by_body, access)
+
+    def _authorize_by_body(self, access: AccessControl, body: bytes) -> str | None:
+        keyed = decode_json(_keyed, body, BATCH_REMEDY if self._call is None else CALL_REMEDY)
+        return access.require_key(keyed.write_key or None, "events:write")
 
     def read(self, body: bytes, reception: Reception) -> RequestContent:
         """Raises `HttpProblem`: 400 if the body is no JSON or has no `batch`, 413 if it has too many events."""
         if self._call is not None:
             payloads = [bytes(decode_json(_call, body, CALL_REMEDY))]
-            return SegmentReader(self._item_keys, self._limits, reception.received_ms).read(payloads, self._call)
+            return SegmentReader(self._names, self._limits, reception.received_ms).read(payloads, self._call)
         batch = decode_json(_batch, body, BATCH_REMEDY)
-        reader = SegmentReader(self._item_keys, self._limits, reception.received_ms, batch.sent_at)
+        reader = SegmentReader(self._names, self._limits, reception.received_ms, batch.sent_at)
         return reader.read([bytes(raw) for raw in batch.batch])
 
     def answer(self, content: RequestContent) -> Response:

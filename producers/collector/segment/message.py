@@ -40,6 +40,15 @@ class SegmentMessage(Struct, frozen=True, kw_only=True, rename="camel"):
         return id_text(self.user_id) or id_text(self.anonymous_id)
 
 
+class KeyedBody(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The body of any call, or of a batch, as far as it says who sends it."""
+
+    write_key: str | None = None
+
+    def __repr__(self) -> str:
+        return "KeyedBody(…)"
+
+
 class SegmentBatch(Struct, frozen=True, kw_only=True, rename="camel"):
     """The body of /v1/batch."""
 

@@ -61,6 +61,7 @@ def test_every_key_is_compared_in_constant_time_whichever_it_is(monkeypatch: pyt
         ("Basic k", None),
         (basic(b":k"), None),
         (basic(b"\xff:"), None),
+        ("Basic \xff", None),
     ],
 )
 def test_a_key_is_a_bearer_token_or_the_user_of_basic_authentication(header: str | None, key: str | None) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from starlette.requests import ClientDisconnect
 
 from anabranch.http.admission import Admission
 from anabranch.http.problems import HttpProblem
@@ -59,3 +60,11 @@ def test_a_body_that_takes_too_long_is_refused() -> None:
 
 def test_a_body_beyond_what_may_be_in_flight_is_refused() -> None:
     assert status_of(chunks(b"12345", b"67890"), in_flight=9) == 503
+
+
+def test_a_client_that_leaves_before_the_end_of_its_body_is_no_defect() -> None:
+    async def left() -> AsyncIterator[bytes]:
+        yield b"1"
+        raise ClientDisconnect
+
+    assert status_of(left()) == 400

@@ -8,12 +8,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from anabranch.errors import UsageError
@@ -31,9 +31,16 @@ class Served:
         self.ticks = 0
         self.entered = threading.Event()
         self.may_answer = threading.Event()
+        self.left = threading.Event()
         listener = bind("127.0.0.1", 0, "--port")
         self.port = listener.getsockname()[1]
-        app = Starlette(routes=[Route("/", self._answer), Route("/refuse", self._refuse, methods=["POST"])])
+        app = Starlette(
+            routes=[
+                Route("/", self._answer),
+                Route("/refuse", self._refuse, methods=["POST"]),
+                Route("/stream", self._stream),
+            ]
+        )
         self.thread = threading.Thread(target=serve, args=(app, listener, self.stop, self._tick, 10))
         self.thread.start()
 
@@ -63,6 +70,18 @@ class Served:
         while not self.may_answer.is_set():
             await asyncio.sleep(0.01)
         return PlainTextResponse("done")
+
+    async def _stream(self, request: Request) -> Response:
+        async def endless() -> AsyncIterator[bytes]:
+            self.entered.set()
+            try:
+                while True:
+                    yield b"x"
+                    await asyncio.sleep(0.01)
+            finally:
+                self.left.set()
+
+        return StreamingResponse(endless())
 
     async def _refuse(self, request: Request) -> Response:
         """Without reading the body."""
@@ -127,7 +146,7 @@ def test_a_client_whose_body_is_not_read_gets_the_answer_and_keeps_its_connectio
     [
         b"GET /",
         b"GET / HTTP/1.1\r\nX: ",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
     ],
     ids=["first line", "header", "trailer"],
 )
@@ -163,6 +182,47 @@ def test_requests_of_one_connection_have_a_bound_each(served: Served) -> None:
     for _ in range(5):
         connection.request("GET", "/", headers={"X": "x" * (MAX_HEAD_BYTES // 2)})
         assert connection.getresponse().read() == b"done"
+
+
+def test_what_follows_an_answered_request_and_is_no_http_ends_the_connection_and_logs_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.may_answer.set()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        # Refused before its body is read. What comes then is no chunk.
+        connection.sendall(b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab")
+        answer = b""
+        while b"too large" not in answer:
+            answer += connection.recv(1_000)
+        assert answer.startswith(b"HTTP/1.1 413")
+        connection.sendall(b"cdefgh\r\n")
+        assert connection.recv(1_000) == b""
+    assert served.get() == (200, b"done")
+    assert not caplog.records
+
+
+def test_a_body_that_turns_out_to_be_no_http_is_answered_once_and_logs_nothing(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert served.entered.wait(PATIENCE_S)
+        connection.sendall(b"no chunk\r\n")
+        served.may_answer.set()
+        answer = b""
+        while received := connection.recv(1_000):
+            answer += received
+    assert answer.startswith(b"HTTP/1.1 400") and b"done" not in answer
+    assert served.get() == (200, b"done")
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("behind", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "another request behind"])
+def test_a_stream_ends_when_its_client_has_gone(served: Served, behind: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=PATIENCE_S) as connection:
+        connection.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n" + behind)
+        assert served.entered.wait(PATIENCE_S)
+    assert served.left.wait(PATIENCE_S)
 
 
 def test_a_port_in_use_is_an_error_that_names_the_option(served: Served) -> None:

@@ -9,6 +9,7 @@ import pytest
 from anabranch.errors import UsageError
 from anabranch.input_files.events import FILE_TYPES, EventFile, EventOptions, parse_types
 from anabranch.input_files.faults import RowFault
+from anabranch.own_event_types import OwnEventTypes
 from tests.support.input_files import event_faults, events_of, write
 
 CSV = "user_id,item_id,type,ts\nu1,i1,view,1500000000000\nu2,i2,purchase,1500000001000\n"
@@ -49,6 +50,13 @@ def test_rows_out_of_order_are_faults_unless_sorted(tmp_path: Path) -> None:
     assert fault == "a.csv, row 2: ts is earlier than in a row before; sort the file, or pass --sort"
     assert [event.item_id for event in events_of(path, "sorted")] == ["a", "b", "c"]
     assert [event.item_id for event in events_of(path, "any")] == ["b", "a", "c"]
+
+
+def test_a_type_of_the_shops_own_is_what_the_setting_says_unless_the_command_says_otherwise(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "user_id,item_id,type,ts\nu,a,Wishlist,1500000000000\nu,b,view,1500000000001\n")
+    own_types = OwnEventTypes({"wishlist": "like"})
+    assert [event.type for event in events_of(path, own_types=own_types)] == ["like", "view"]
+    assert [event.type for event in events_of(path, own_types=own_types, types="Wishlist=cart")] == ["cart", "view"]
 
 
 def test_whole_ids_with_a_point_join_with_those_without(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import KeyFile
+from anabranch.messages import Event
+from anabranch.ranking.ranking_id import followed_ranking
 from consumers.api import query_queue
 from consumers.api.endpoints import MAX_BODY_BYTES
 from consumers.api.operations import API
@@ -45,6 +47,21 @@ def test_recommendations_say_what_ranked_them_and_how_fresh_they_are(api: Api) -
     assert (body["is_known"], body["freshness_ms"], len(body["items"])) == (True, 0, 3)
     assert set(body["items"][0]) == {"item_id", "score", "source"}
     assert body["ranking_id"] != api.get("/v1/users/u1/recommendations").json()["ranking_id"]
+
+
+def test_an_event_that_echoes_the_id_of_an_answer_says_what_ranked_its_item_and_at_which_place(api: Api) -> None:
+    for path, placement, first in (
+        ("/v1/users/u1/recommendations?limit=3&offset=2", "for_you", 3),
+        (f"/v1/items/{CATALOGUE[0]}/similar", "", 1),
+    ):
+        answer = api.get(path).json()
+        for place, item in enumerate(answer["items"], start=first):
+            event = Event(
+                event_id="e", user_id="u1", type="click", ts=1, item_id=item["item_id"], ranking_id=answer["ranking_id"]
+            )
+            followed = followed_ranking(event)
+            assert followed is not None
+            assert (followed.release, followed.placement, followed.rank) == ("r1", placement, place)
 
 
 def test_ids_may_have_slashes_and_any_letters(api: Api) -> None:

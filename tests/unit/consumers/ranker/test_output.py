@@ -9,9 +9,10 @@ import pytest
 from anabranch import messages
 from anabranch.kafka.records import OutboundRecord
 from anabranch.kafka.topics import Topics
-from anabranch.messages import Event, Ranking
+from anabranch.messages import Event, FollowedRanking, Ranking
 from anabranch.ranking.pipeline.feedback import NO_PROPENSITY, NO_SLATE, NOT_ON_SLATE, FeedbackColumns
 from anabranch.ranking.pipeline.rank import RankingResult
+from anabranch.ranking.ranking_id import Answered, ranking_id
 from anabranch.ranking.vocabulary import ItemVocabulary, ReleaseNumbers
 from anabranch.settings import Settings
 from consumers.ranker.output import OutputBuilder
@@ -35,11 +36,15 @@ RANKED = RankingResult(
 )
 
 
-def published(ranked: RankingResult, placements: Sequence[str] = ("for_you",)) -> list[OutboundRecord]:
+def published(
+    ranked: RankingResult, placements: Sequence[str] = ("for_you",), ranking_id: str | None = None
+) -> list[OutboundRecord]:
     """The records for three events, the second of which is a duplicate."""
     item_ids = ItemVocabulary()
     item_ids.rows(["a", "b"])
-    events = [Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a") for n in range(3)]
+    events = [
+        Event(event_id=f"e{n}", user_id="u", type="view", ts=n, item_id="a", ranking_id=ranking_id) for n in range(3)
+    ]
     received = [DecodedEvent(event, 0, offset, -1) for offset, event in enumerate(events)]
     releases = ReleaseNumbers()
     releases.number("r0")
@@ -102,3 +107,21 @@ def test_with_one_placement_messages_are_those_that_earlier_versions_wrote() -> 
     for record in published(RANKED):
         assert b"slates" not in (record.value or b"")
         assert b"ranks" not in (record.value or b"")
+
+
+def test_feedback_names_the_answer_that_its_event_followed_and_then_has_no_propensity_of_the_published_slate() -> None:
+    explored = RANKED.feedback._replace(
+        shown_release=np.zeros(3, np.int32), ranks=np.ones((3, 1), np.int32), propensity=np.full(3, 0.04)
+    )
+    answer = ranking_id(Answered("r9", "for_you", 4, 20, 1), ["b", "a"])
+    for echoed, followed, propensity in (
+        (answer, FollowedRanking(release="r9", ts=4, placement="for_you", rank=22), None),
+        ("the shop's own", None, 0.04),
+        (None, None, 0.04),
+    ):
+        records = published(replace(RANKED, feedback=explored), ranking_id=echoed)
+        rows = [
+            messages.feedback.decode(record.value) for record in records if record.topic == "feedback" and record.value
+        ]
+        assert [(row.followed, row.propensity) for row in rows] == [(followed, propensity)] * 2
+        assert {(row.release, row.rank) for row in rows} == {("r0", 1)}, "of the published slate, as always"

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import KeyFile
-from tests.support.collector_world import World, assert_is_problem
+from producers.collector.request_handler import UNAUTHORIZED_SHARE
+from tests.support.collector_world import World, assert_is_problem, until
 
 VIEW = {"type": "track", "event": "Product Viewed", "userId": "u1", "messageId": "m1", "properties": {"product_id": 1}}
 SIGN_UP = {"type": "track", "event": "Signed Up", "userId": "u1"}
@@ -116,6 +121,65 @@ def test_the_write_key_is_the_user_name_of_basic_authentication(tmp_path: Path) 
     world = World(KeyFile(tmp_path / "keys.json"))
     assert post(world, "/v1/track", VIEW, auth=httpx2.BasicAuth(text, "")).status_code == 200
     assert_is_problem(post(world, "/v1/track", VIEW), 401)
+
+
+def keyed_world(folder: Path, max_requests: int = 10) -> tuple[World, str, str]:
+    """With a key that may send events and one that may not."""
+    (text, key), reader = api_keys.create("shop", ["events:write"]), api_keys.create("reader", ["rankings:read"])
+    for stored in (key, reader[1]):
+        key_file.add(folder / "keys.json", stored)
+    return World(KeyFile(folder / "keys.json"), max_requests), text, reader[0]
+
+
+@pytest.mark.parametrize(("path", "body"), [("/v1/batch", {"batch": [VIEW]}), ("/v1/track", VIEW), ("/v1/page", VIEW)])
+def test_a_write_key_in_the_body_lets_in_as_one_in_the_header_does(path: str, body: Any, tmp_path: Path) -> None:
+    world, text, reader = keyed_world(tmp_path)
+    assert post(world, path, body | {"writeKey": text}).json()["taken"] == 1
+    compressed = gzip.compress(json.dumps(body | {"writeKey": text}).encode())
+    assert post(world, path, compressed, headers={"Content-Encoding": "gzip"}).json()["taken"] == 1
+    for key, status in ((reader, 403), ("nope", 401), ("", 401), (None, 401), (7, 400)):
+        told = assert_is_problem(post(world, path, body | {"writeKey": key}), status)
+        assert not key or str(key) not in json.dumps(told)
+    assert_is_problem(post(world, path, b"nope"), 400)
+    assert len(world.publisher.events) == 2
+    assert text not in msgspec.json.encode(world.publisher.events).decode()
+    assert (world.admission.requests, world.admission.bytes) == (0, 0)
+
+
+def test_the_header_counts_where_there_are_two_keys_and_the_key_of_a_batch_for_all_of_its_calls(tmp_path: Path) -> None:
+    world, text, _ = keyed_world(tmp_path)
+    keyed = VIEW | {"writeKey": text}
+    for header in ("Bearer nope", "Basic !!", ""):
+        assert_is_problem(post(world, "/v1/track", keyed, headers={"Authorization": header}), 401)
+    header = {"Authorization": f"Bearer {text}"}
+    assert post(world, "/v1/track", VIEW | {"writeKey": "nope"}, headers=header).is_success
+    assert_is_problem(post(world, "/v1/batch", {"batch": [keyed]}), 401)
+    assert post(World(), "/v1/track", VIEW | {"writeKey": "any"}).is_success, "no key is needed"
+
+
+def test_only_a_share_of_the_requests_in_flight_may_be_of_clients_that_have_not_shown_a_key(tmp_path: Path) -> None:
+    world, text, _ = keyed_world(tmp_path, max_requests=2 * UNAUTHORIZED_SHARE)
+    let_go = asyncio.Event()
+
+    async def slow_body(body: bytes) -> AsyncIterator[bytes]:
+        yield body[:10]
+        await let_go.wait()
+        yield body[10:]
+
+    async def work(client: httpx2.AsyncClient) -> None:
+        body, json_type = json.dumps(VIEW | {"writeKey": text}).encode(), {"Content-Type": "application/json"}
+        slow = [
+            asyncio.create_task(client.post("/v1/track", content=slow_body(body), headers=json_type)) for _ in range(2)
+        ]
+        await until(lambda: world.admission.requests == 2)
+        assert (await client.post("/v1/track", content=body, headers=json_type)).status_code == 503
+        authorized = json_type | {"Authorization": f"Bearer {text}"}
+        assert (await client.post("/v1/track", content=body, headers=authorized)).status_code == 200
+        let_go.set()
+        assert [(await answer).status_code for answer in slow] == [200, 200]
+
+    world.run(work)
+    assert world.admission.requests == 0
 
 
 # --- GA4 --------------------------------------------------------------------------------------------------------------

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event
+from anabranch.own_event_types import OwnEventTypes
+from producers.collector.forms.event_decoder import EventDecoder
 from producers.collector.forms.events_form import EventsForm
 from producers.collector.forms.limits import CollectorLimits
 from producers.collector.forms.media_types import JSON, NDJSON, require_media_type
 from producers.collector.forms.request_events import parse
 
+DECODER = EventDecoder(OwnEventTypes({"wishlist": "like", "Find": "search", "Shop:Stars": "dislike"}))
 LIMITS = CollectorLimits(body_bytes=10_000, event_bytes=300, events=5)
 
 
@@ -28,7 +31,7 @@ def encoded(value: Any) -> bytes:
 
 def problem(body: bytes, media_type: str = JSON) -> HttpProblem:
     with pytest.raises(HttpProblem) as raised:
-        parse(body, media_type, LIMITS)
+        parse(body, media_type, LIMITS, DECODER)
     return raised.value
 
 
@@ -46,14 +49,45 @@ EVENTS = [event(number) for number in range(3)]
     ],
 )
 def test_an_event_a_list_and_lines_are_read_in_order(body: bytes, media_type: str, ids: list[str]) -> None:
-    batch = parse(body, media_type, LIMITS)
+    batch = parse(body, media_type, LIMITS, DECODER)
     assert [read.event_id for read in batch.events] == ids
     assert batch.events[0] == Event(event_id="e0", user_id="u", type="view", ts=1, item_id="i")
     assert not batch.refused
 
 
+def test_a_type_of_the_shops_own_becomes_the_type_that_the_setting_says_whatever_its_case() -> None:
+    names = ["wishlist", " WishList", "find", "shop:stars"]
+    events = [event(number, type=name, query="soup") for number, name in enumerate(names)]
+    batch = parse(encoded(events), JSON, LIMITS, DECODER)
+    assert not batch.refused
+    assert batch.events == [
+        Event(**event(number, type=kind, query="soup"))
+        for number, kind in enumerate(["like", "like", "search", "dislike"])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('"type": "buy", "item_id": "i"', "type"),
+        ('"type": "wishlist"', "item_id"),
+        ('"type": "find"', "query"),
+        ('"type": "wishlist", "item_id": "i", "item_id": "j"', "item_id"),
+        ('"type": "wishlist", "type": "wishlist", "item_id": "i"', "type"),
+        ('"type": "wishlist", "item_id": "i\\u0000"', "item_id"),
+        ('"type": "wishlist", "item_id": "i", "price": "x"', "price"),
+        ('"type": "wishlist", "item_id": 7', "item_id"),
+        ('"type": 7, "item_id": "i"', "type"),
+    ],
+)
+def test_an_event_of_the_shops_own_type_is_checked_as_one_of_ours(text: str, field: str) -> None:
+    body = f'{{"event_id": "e", "user_id": "u", "ts": 1, {text}}}'.encode()
+    [refusal] = parse(body, JSON, LIMITS, DECODER).refused
+    assert refusal.field == field
+
+
 def test_what_is_invalid_is_refused_by_index_field_and_remedy_and_the_rest_is_taken() -> None:
-    batch = parse(encoded([event(0), event(1, ts="now"), event(2), event(3, type="buy")]), JSON, LIMITS)
+    batch = parse(encoded([event(0), event(1, ts="now"), event(2), event(3, type="buy")]), JSON, LIMITS, DECODER)
     assert [read.event_id for read in batch.events] == ["e0", "e2"]
     assert [(refusal.index, refusal.field) for refusal in batch.refused] == [(1, "ts"), (3, "type")]
     assert batch.refused[0].reason == "Expected `int`, got `str` - at `$.ts`"
@@ -62,7 +96,7 @@ def test_what_is_invalid_is_refused_by_index_field_and_remedy_and_the_rest_is_ta
 
 
 def test_a_line_that_is_no_json_is_refused_alone() -> None:
-    batch = parse(b"\n".join([encoded(event(0)), b"", b"{nope}", encoded(event(1))]), NDJSON[0], LIMITS)
+    batch = parse(b"\n".join([encoded(event(0)), b"", b"{nope}", encoded(event(1))]), NDJSON[0], LIMITS, DECODER)
     assert [read.event_id for read in batch.events] == ["e0", "e1"]
     [refusal] = batch.refused
     assert refusal.index == 1, "blank lines do not count"
@@ -72,7 +106,7 @@ def test_a_line_that_is_no_json_is_refused_alone() -> None:
 def test_an_event_over_its_limit_is_refused_and_one_of_exactly_the_limit_is_not() -> None:
     frame = len(encoded(event(0, query="")))
     fits, too_long = (event(0, query="q" * (LIMITS.event_bytes - frame + more)) for more in (0, 1))
-    batch = parse(encoded([fits, too_long]), JSON, LIMITS)
+    batch = parse(encoded([fits, too_long]), JSON, LIMITS, DECODER)
     assert len(batch.events) == 1
     [refusal] = batch.refused
     assert (refusal.index, refusal.reason) == (1, "the event has more than 300 bytes")
@@ -109,7 +143,7 @@ def test_more_events_than_the_limit_are_refused_together_and_as_many_are_not(med
         events = [event(number) for number in range(count)]
         return encoded(events) if media_type == JSON else b"\n".join(map(encoded, events))
 
-    assert len(parse(body(5), media_type, LIMITS).events) == 5
+    assert len(parse(body(5), media_type, LIMITS, DECODER).events) == 5
     assert problem(body(6), media_type).status == 413
     assert problem(b"\n" * 100 + body(6), media_type).status == 413
 
@@ -119,7 +153,7 @@ def test_json_that_is_no_event_is_refused_as_one(value: Any) -> None:
     if value == []:
         assert problem(encoded(value)).status == 400
         return
-    batch = parse(encoded(value), JSON, LIMITS)
+    batch = parse(encoded(value), JSON, LIMITS, DECODER)
     assert not batch.events
     assert [(refusal.index, refusal.field) for refusal in batch.refused] == [(0, None)]
     assert "JSON object" in batch.refused[0].remedy
@@ -128,7 +162,7 @@ def test_json_that_is_no_event_is_refused_as_one(value: Any) -> None:
 @given(st.binary(max_size=200), st.sampled_from([JSON, *NDJSON]))
 def test_any_bytes_are_events_refusals_or_a_problem_of_the_client(body: bytes, media_type: str) -> None:
     try:
-        batch = parse(body, media_type, LIMITS)
+        batch = parse(body, media_type, LIMITS, DECODER)
     except HttpProblem as answer:
         assert answer.status in (400, 413)
     else:

@@ -9,13 +9,16 @@ import pytest
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event, Identity
+from anabranch.own_event_types import OwnEventTypes
 from producers.collector.forms.form import RequestContent
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.ga4.content import Ga4Reader, Ga4Request
 from producers.identity_record import IdentifiedVisitor
 
 LIMITS = CollectorLimits(body_bytes=100_000, event_bytes=2_000, events=300)
 NOW_MS = 1_800_000_000_000
+NAMES = ShopNames(["product_id", "item_id"], OwnEventTypes({"add_to_wishlist": "like", "cart_opened": "impression"}))
 MICROS = 1_767_225_600_000_999
 
 
@@ -26,7 +29,7 @@ def ga4_event(name: str, *items: Any, **params: Any) -> dict[str, Any]:
 def read(*events: Any, received_ms: int = NOW_MS, limits: CollectorLimits = LIMITS, **fields: Any) -> RequestContent:
     body = {"client_id": "c1", "timestamp_micros": MICROS} | fields | {"events": events}
     request = msgspec.json.decode(msgspec.json.encode(body), type=Ga4Request)
-    return Ga4Reader(request, ["product_id", "item_id"], limits, received_ms).read()
+    return Ga4Reader(request, NAMES, limits, received_ms).read()
 
 
 def event_of(*events: Any, **fields: Any) -> Event:
@@ -128,6 +131,15 @@ def test_an_event_that_says_nothing_of_an_item_is_ignored(event: dict[str, Any])
 )
 def test_what_is_invalid_is_refused_by_its_path(event: Any, field: str) -> None:
     assert refused_field(event) == field
+
+
+def test_an_event_with_a_name_of_the_shops_own_is_of_the_type_that_the_setting_says() -> None:
+    content = read(ga4_event("add_to_wishlist", ITEM, {"item_id": 2}))
+    assert [(event.type, event.item_id) for event in content.events] == [("like", ITEM["item_id"]), ("like", "2")]
+    event = event_of(ga4_event("add_to_wishlist", item_id="i7", session_id=5))
+    assert (event.type, event.item_id, event.session_id) == ("like", "i7", "5")
+    assert refused_field(ga4_event("add_to_wishlist", item_name="Soup")) == "events[0].params.product_id"
+    assert event_of(ga4_event("cart_opened", ITEM)).shown == (ITEM["item_id"],)
 
 
 def test_an_item_is_refused_alone_and_so_is_an_event() -> None:

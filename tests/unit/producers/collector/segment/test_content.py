@@ -9,13 +9,16 @@ import pytest
 
 from anabranch.http.problems import HttpProblem
 from anabranch.messages import Event, Identity
+from anabranch.own_event_types import OwnEventTypes
 from producers.collector.forms.form import RequestContent
 from producers.collector.forms.limits import CollectorLimits
+from producers.collector.forms.shop_names import ShopNames
 from producers.collector.segment.content import SegmentReader
 from producers.identity_record import IdentifiedVisitor
 
 LIMITS = CollectorLimits(body_bytes=100_000, event_bytes=2_000, events=10)
 NOW_MS = 1_800_000_000_000
+OWN_TYPES = OwnEventTypes({"Product Added to Wishlist": "like", "Site searched": "search", "Basket Opened": "view"})
 ORDER = {"order_id": "o1", "products": [{"product_id": "p1", "quantity": 2, "price": 1.5}, {"product_id": "p2"}]}
 
 
@@ -26,7 +29,8 @@ def track(event: str, properties: Any, **changes: Any) -> dict[str, Any]:
 
 def read(*messages: Any, item_keys: tuple[str, ...] = ("product_id", "sku"), **options: Any) -> RequestContent:
     payloads = [json.dumps(message).encode() for message in messages]
-    return SegmentReader(item_keys, LIMITS, NOW_MS, options.pop("sent_at", None)).read(payloads, **options)
+    reader = SegmentReader(ShopNames(item_keys, OWN_TYPES), LIMITS, NOW_MS, options.pop("sent_at", None))
+    return reader.read(payloads, **options)
 
 
 def event_of(*messages: Any, **options: Any) -> Event:
@@ -62,6 +66,10 @@ def ignored(message: Any) -> str:
         ("Product Added", "cart"),
         ("Product Removed", "remove_from_cart"),
         ("product viewed ", "view"),
+        ("Viewed Product", "view"),
+        ("Clicked Product", "click"),
+        ("Added Product", "cart"),
+        ("Removed Product", "remove_from_cart"),
     ],
 )
 def test_an_event_of_a_product_is_one_event(name: str, type: Any) -> None:
@@ -94,6 +102,31 @@ def test_a_refund_of_products_is_an_event_for_each_and_one_without_products_is_i
     assert "which products" in ignored(track("Order Refunded", {"order_id": "o1"}))
 
 
+def test_the_names_of_the_first_version_of_the_spec_are_taken_and_so_is_its_name_for_an_orders_id() -> None:
+    order = {"orderId": 17, "products": [{"id": "p1", "quantity": 1, "price": 3}]}
+    for name, kind in (("Completed Order", "purchase"), ("Refunded Order", "refund")):
+        event = event_of(track(name, order), item_keys=("product_id", "id"))
+        assert (event.type, event.item_id, event.order_id, event.event_id) == (kind, "p1", "17", "m1#0")
+    bad_id = track("Completed Order", {"orderId": "x" * 513, "products": [{"product_id": "p1"}]})
+    assert refusal_of(bad_id) == (0, "properties.orderId")
+    event = event_of(track("Viewed Product Category", {"category": "Soup", "products": [{"product_id": "p1"}]}))
+    assert (event.type, event.shown) == ("impression", ("p1",))
+    assert "no products" in ignored(track("Viewed Product Category", {"category": "Soup"}))
+
+
+def test_an_event_with_a_name_of_the_shops_own_is_of_the_type_that_the_setting_says() -> None:
+    event = event_of(track("product added to WISHLIST ", {"product_id": "p1", "price": 2}))
+    assert (event.type, event.item_id, event.price, event.event_id) == ("like", "p1", 2, "m1")
+    event = event_of(track("Site Searched", {"query": "soup"}))
+    assert (event.type, event.query) == ("search", "soup")
+    several = read(track("Basket Opened", ORDER)).events
+    assert [(event.type, event.item_id, event.event_id) for event in several] == [
+        ("view", "p1", "m1#0"),
+        ("view", "p2", "m1#1"),
+    ]
+    assert refusal_of(track("Basket Opened", {})) == (0, "properties.products")
+
+
 def test_a_product_of_an_order_is_refused_alone() -> None:
     products = [{"product_id": "p1"}, {"name": "Soup"}, 3, {"product_id": "p2", "quantity": -1}, {"product_id": "p3"}]
     content = read(track("Order Completed", {"products": products}))
@@ -112,7 +145,7 @@ def test_a_list_that_was_viewed_is_one_impression_with_its_items_in_order() -> N
     assert "no products" in ignored(track("Product List Viewed", {"products": []}))
     assert refusal_of(track("Product List Viewed", {"products": [{}]})) == (0, "properties.products[0].product_id")
     too_many = {"products": [{"sku": 1}] * 201}
-    content = SegmentReader(["sku"], CollectorLimits(10**6, 10**6, 10), NOW_MS).read(
+    content = SegmentReader(ShopNames(["sku"]), CollectorLimits(10**6, 10**6, 10), NOW_MS).read(
         [json.dumps(track("Product List Viewed", too_many)).encode()]
     )
     assert [refusal.field for refusal in content.refused] == ["properties.products"]
@@ -317,7 +350,7 @@ def test_the_path_of_a_request_says_what_its_call_is() -> None:
 
 def test_a_field_that_stands_there_twice_is_named_for_parsers_differ_in_which_they_take() -> None:
     payload = b'{"type":"track","userId":"u1","userId":"u2","event":"Product Viewed","properties":{"product_id":"p"}}'
-    [refusal] = SegmentReader(["product_id"], LIMITS, NOW_MS).read([payload]).refused
+    [refusal] = SegmentReader(ShopNames(["product_id"]), LIMITS, NOW_MS).read([payload]).refused
     assert "`userId` occurs twice" in refusal.reason
 
 
