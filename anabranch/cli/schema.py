@@ -34,7 +34,7 @@ def generate() -> dict[str, bytes]:
     from anabranch.http.openapi import openapi_document
     from anabranch.kafka import asyncapi
     from anabranch.schema_export import as_file, message_schemas
-    from consumers.api import operations as serve
+    from consumers.api.routes import operations as serve
     from producers.collector import operations as collect
 
     documents = {asyncapi.FILE: asyncapi.asyncapi_document()} | {

@@ -33,7 +33,7 @@ def command(
     from anabranch.kafka.topics import Topics
     from anabranch.service import configure_logging, run_service
     from anabranch.shutdown import stop_on_signals
-    from consumers.api.metrics import ApiMetrics
+    from consumers.api.routes.metrics import ApiMetrics
     from consumers.api.server import RECORD_TIMEOUT_S, ApiServer
     from consumers.releases.release_watcher import ReleaseWatcher
     from consumers.replica.log_source import KafkaLogSource

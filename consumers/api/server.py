@@ -15,17 +15,17 @@ from anabranch.http.application import allowed_origins
 from anabranch.http.server import address_of, bind, serve
 from anabranch.kafka.rule_topic import change_rules
 from anabranch.settings import Settings
-from consumers.api.answering import Answering
-from consumers.api.app import create_app
-from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
-from consumers.api.metrics import ApiMetrics
-from consumers.api.query_queue import QueryQueue, resolve
-from consumers.api.release_endpoints import ReleaseEndpoints
-from consumers.api.release_list import ReleaseList
-from consumers.api.route_groups import RouteGroup
-from consumers.api.rule_endpoints import RuleEndpoints
-from consumers.api.slate_streams import SlateStreams
-from consumers.api.stream_endpoints import StreamEndpoints
+from consumers.api.answers.answering import Answering
+from consumers.api.answers.query_queue import QueryQueue, resolve
+from consumers.api.routes.app import create_app
+from consumers.api.routes.endpoints import MAX_BODY_BYTES, Endpoints
+from consumers.api.routes.metrics import ApiMetrics
+from consumers.api.routes.release_endpoints import ReleaseEndpoints
+from consumers.api.routes.release_list import ReleaseList
+from consumers.api.routes.route_groups import RouteGroup
+from consumers.api.routes.rule_endpoints import RuleEndpoints
+from consumers.api.routes.slate_streams import SlateStreams
+from consumers.api.routes.stream_endpoints import StreamEndpoints
 from consumers.replica.replica import Replica
 from consumers.runtime.compute_threads import switch_threads_often, use_one_thread_per_call
 

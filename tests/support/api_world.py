@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from anabranch.http.serving_messages import ItemConditions, RecentEvent
-from consumers.api.queries import (
+from consumers.api.answers.queries import (
     BoughtTogetherQuery,
     RankQuery,
     SimilarQuery,

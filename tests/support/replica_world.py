@@ -15,9 +15,9 @@ from anabranch.messages import Item
 from anabranch.ranking.retrieval.item_attributes import ItemAttributes
 from anabranch.ranking.types import Vectors
 from anabranch.settings import Settings
-from consumers.api.answering import Answering
-from consumers.api.metrics import ApiMetrics
-from consumers.api.queries import Answer, ItemsAnswer, Query, SlateQuery
+from consumers.api.answers.answering import Answering
+from consumers.api.answers.queries import Answer, ItemsAnswer, Query, SlateQuery
+from consumers.api.routes.metrics import ApiMetrics
 from consumers.releases.updates import SwapRelease
 from consumers.replica.replica import Replica, ReplicaClients
 from consumers.user_states.state_store import StateStore

@@ -16,15 +16,15 @@ from anabranch.http.problems import MEDIA_TYPE
 from anabranch.kafka.rule_topic import differences
 from anabranch.messages import Rule, RuleChange
 from anabranch.ranking.rules.rule_book import numbered
-from consumers.api.app import create_app
-from consumers.api.endpoints import MAX_BODY_BYTES, Endpoints
-from consumers.api.query_queue import QueryQueue, resolve
-from consumers.api.release_endpoints import ReleaseEndpoints
-from consumers.api.release_list import ReleaseList
-from consumers.api.route_groups import RouteGroup
-from consumers.api.rule_endpoints import RuleEndpoints
-from consumers.api.slate_streams import SlateStreams
-from consumers.api.stream_endpoints import StreamEndpoints
+from consumers.api.answers.query_queue import QueryQueue, resolve
+from consumers.api.routes.app import create_app
+from consumers.api.routes.endpoints import MAX_BODY_BYTES, Endpoints
+from consumers.api.routes.release_endpoints import ReleaseEndpoints
+from consumers.api.routes.release_list import ReleaseList
+from consumers.api.routes.route_groups import RouteGroup
+from consumers.api.routes.rule_endpoints import RuleEndpoints
+from consumers.api.routes.slate_streams import SlateStreams
+from consumers.api.routes.stream_endpoints import StreamEndpoints
 from consumers.releases.updates import RuleUpdate
 from tests.support.replica_world import ReplicaProcess
 

@@ -22,7 +22,7 @@ from anabranch.metrics import (
     ReshareMetrics,
     release_info,
 )
-from consumers.api.metrics import ApiMetrics
+from consumers.api.routes.metrics import ApiMetrics
 from consumers.indexer.metrics import IndexerMetrics
 from consumers.neighbours.metrics import NeighboursMetrics
 from producers.collector.metrics import CollectorMetrics

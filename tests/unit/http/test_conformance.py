@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.types import ASGIApp
 
 from anabranch.http.openapi import ApiDescription
-from consumers.api.operations import API as SERVE
+from consumers.api.routes.operations import API as SERVE
 from producers.collector.operations import API as COLLECT
 from tests.support.collector_world import World
 from tests.support.documented_routes import document_of, documented

@@ -23,8 +23,8 @@ from anabranch.http import api_keys, key_file
 from anabranch.http.api_keys import Scope
 from anabranch.http.key_file import KeyFile
 from anabranch.http.request_body import read_body
-from consumers.api import endpoints, rule_endpoints
-from consumers.api import operations as serve
+from consumers.api.routes import endpoints, rule_endpoints
+from consumers.api.routes import operations as serve
 from producers.collector import operations as collect
 from producers.collector import request_handler
 from tests.support.collector_world import ORIGIN, World

@@ -11,7 +11,7 @@ from anabranch.http.problems import HttpProblem
 from anabranch.http.serving_messages import ItemConditions, RecentEvent
 from anabranch.messages import Event
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
-from consumers.api.queries import (
+from consumers.api.answers.queries import (
     BoughtTogetherQuery,
     ItemsAnswer,
     RankQuery,

@@ -9,7 +9,7 @@ from anabranch.http.serving_messages import ItemConditions, RecentEvent
 from anabranch.messages import Event, Rule
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
 from anabranch.ranking.rules.rule_book import numbered
-from consumers.api.queries import SimilarQuery, TrendingQuery
+from consumers.api.answers.queries import SimilarQuery, TrendingQuery
 from consumers.releases.updates import RuleUpdate
 from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess, describe, ids, set_popularity, settled, slate_of

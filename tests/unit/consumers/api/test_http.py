@@ -13,9 +13,9 @@ from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import KeyFile
 from anabranch.messages import Event
 from anabranch.ranking.ranking_id import followed_ranking
-from consumers.api import query_queue
-from consumers.api.endpoints import MAX_BODY_BYTES
-from consumers.api.operations import API
+from consumers.api.answers import query_queue
+from consumers.api.routes.endpoints import MAX_BODY_BYTES
+from consumers.api.routes.operations import API
 from tests.support.documented_routes import require_same
 from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess
@@ -201,5 +201,5 @@ def test_probes_say_whether_the_states_are_up_to_date(api: Api) -> None:
 
 
 def test_every_route_is_in_the_openapi_document_which_is_served(api: Api) -> None:
-    require_same(api.app, API, "Describe it in consumers/api/operations.py, then run `anabranch schema`")
+    require_same(api.app, API, "Describe it in consumers/api/routes/operations.py, then run `anabranch schema`")
     assert api.get("/openapi.json").content == API.checked_in_document()

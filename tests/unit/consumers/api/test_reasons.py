@@ -13,9 +13,9 @@ from anabranch.http.serving_messages import AnsweredItem, ItemConditions, ItemRe
 from anabranch.messages import Event, Rule
 from anabranch.ranking.reasons.explain import FEATURE_GROUPS
 from anabranch.ranking.rules.rule_book import numbered
-from consumers.api.parameters import MAX_EXPLAINED
-from consumers.api.queries import ItemsAnswer, SlateQuery
-from consumers.api.turns import Turns
+from consumers.api.answers.queries import ItemsAnswer, SlateQuery
+from consumers.api.routes.parameters import MAX_EXPLAINED
+from consumers.api.routes.turns import Turns
 from consumers.releases.updates import RuleUpdate
 from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess, set_neighbours

@@ -15,7 +15,7 @@ from anabranch.http.key_file import CHECK_INTERVAL_S, KeyFile
 from anabranch.messages import Event, Rule
 from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.rules.rule_book import numbered
-from consumers.api import stream_endpoints
+from consumers.api.routes import stream_endpoints
 from consumers.releases.updates import RuleUpdate
 from tests.support.ranker_world import CATALOGUE, RankerWorld, purchases
 from tests.support.replica_world import ReplicaProcess
@@ -244,7 +244,7 @@ def test_a_stream_that_cannot_be_ranked_now_comes_back_to_it(
     async def test() -> None:
         api = Api(replica)
         client = await opened(api)
-        monkeypatch.setattr("consumers.api.answering.RETRY_AFTER_S", 0)
+        monkeypatch.setattr("consumers.api.answers.answering.RETRY_AFTER_S", 0)
         monkeypatch.setattr(replica.replica, "is_following", False)
         world.send(view(1))
         api.streams.notify({"u1"})

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from anabranch.http.problems import HttpProblem, unavailable
-from consumers.api.queries import Answer, Query
+from consumers.api.answers.queries import Answer, Query
 
 ANSWERED_WITHIN_S = 5.0
 """Longer than the longest turn of the thread that answers, unless the machine is overloaded."""

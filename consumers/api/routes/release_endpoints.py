@@ -11,9 +11,9 @@ from starlette.responses import Response
 from anabranch.http.admission import Admission
 from anabranch.http.operations import OperationRoute
 from anabranch.http.responses import json_response
-from consumers.api import operations
-from consumers.api.release_list import ReleaseList, ReleaseListParameters
-from consumers.api.route_groups import AddRoute
+from consumers.api.routes import operations
+from consumers.api.routes.release_list import ReleaseList, ReleaseListParameters
+from consumers.api.routes.route_groups import AddRoute
 
 
 class ReleaseEndpoints:

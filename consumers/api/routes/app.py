@@ -8,9 +8,9 @@ from starlette.applications import Starlette
 
 from anabranch.http.application import application, cors
 from anabranch.loop_status import LoopStatus
-from consumers.api.endpoints import Endpoints
-from consumers.api.operations import API
-from consumers.api.route_groups import RouteGroup
+from consumers.api.routes.endpoints import Endpoints
+from consumers.api.routes.operations import API
+from consumers.api.routes.route_groups import RouteGroup
 
 
 def create_app(

@@ -23,11 +23,11 @@ from anabranch.http.responses import json_response
 from anabranch.http.serving_messages import PreviewBody, RulesAnswer
 from anabranch.messages import InvalidMessage, Rule, RuleChange
 from anabranch.rules import require_placements
-from consumers.api import operations
-from consumers.api.queries import Answer, PreviewQuery, Query
-from consumers.api.query_queue import QueryQueue
-from consumers.api.route_groups import AddRoute
-from consumers.api.turns import Turns
+from consumers.api.answers.queries import Answer, PreviewQuery, Query
+from consumers.api.answers.query_queue import QueryQueue
+from consumers.api.routes import operations
+from consumers.api.routes.route_groups import AddRoute
+from consumers.api.routes.turns import Turns
 from consumers.replica.replica import Replica
 
 MAX_BODY_BYTES = 262_144

@@ -7,7 +7,7 @@ import time
 from itertools import count
 
 from anabranch.ranking.ranking_id import NUMBER_BITS, Answered, ranking_id
-from consumers.api.queries import ItemsAnswer, Query, SlateQuery
+from consumers.api.answers.queries import ItemsAnswer, Query, SlateQuery
 
 
 class RankingIds:

@@ -22,7 +22,7 @@ from anabranch.ranking.retrieval.item_attributes import with_attributes
 from anabranch.ranking.retrieval.item_index import ItemIndex
 from anabranch.ranking.types import Floats, Mask, Rows
 from anabranch.ranking.vocabulary import ItemVocabulary
-from consumers.api.queries import BoughtTogetherQuery, ItemsAnswer, SimilarQuery, TrendingQuery
+from consumers.api.answers.queries import BoughtTogetherQuery, ItemsAnswer, SimilarQuery, TrendingQuery
 from consumers.releases.serving_model import ServingModel
 
 SOURCES: tuple[tuple[int, Source], ...] = (

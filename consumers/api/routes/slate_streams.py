@@ -10,9 +10,9 @@ from http import HTTPStatus
 from itertools import chain
 
 from anabranch.http.problems import HttpProblem, unavailable
-from consumers.api.metrics import ApiMetrics
-from consumers.api.queries import ItemsAnswer, SlateQuery
-from consumers.api.query_queue import QueryQueue
+from consumers.api.answers.queries import ItemsAnswer, SlateQuery
+from consumers.api.answers.query_queue import QueryQueue
+from consumers.api.routes.metrics import ApiMetrics
 from consumers.replica.user_changes import UserChanges
 
 MAX_QUERIES = 16

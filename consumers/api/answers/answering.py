@@ -11,8 +11,8 @@ from kafka.errors import RetriableError
 from anabranch.errors import BrokerUnavailable
 from anabranch.http.problems import HttpProblem, unavailable
 from anabranch.settings import Settings
-from consumers.api.item_queries import ItemQueries
-from consumers.api.queries import (
+from consumers.api.answers.item_queries import ItemQueries
+from consumers.api.answers.queries import (
     Answer,
     BoughtTogetherQuery,
     PreviewQuery,
@@ -22,8 +22,8 @@ from consumers.api.queries import (
     SlateQuery,
     TrendingQuery,
 )
-from consumers.api.recommender import Recommender
-from consumers.api.users import Users
+from consumers.api.answers.recommender import Recommender
+from consumers.api.answers.users import Users
 from consumers.replica.replica import Replica
 from consumers.user_states.changelog import StateMissing
 

@@ -14,13 +14,13 @@ from anabranch.http.access import AccessControl
 from anabranch.http.operations import OperationRoute
 from anabranch.http.problems import HttpProblem
 from anabranch.http.serving_messages import SlateAnswer, StreamParameters
-from consumers.api import operations
-from consumers.api.endpoints import answer_fields
-from consumers.api.parameters import placement_named
-from consumers.api.queries import ItemsAnswer, SlateQuery
-from consumers.api.ranking_ids import RankingIds
-from consumers.api.route_groups import AddRoute
-from consumers.api.slate_streams import SlateStream, SlateStreams
+from consumers.api.answers.queries import ItemsAnswer, SlateQuery
+from consumers.api.routes import operations
+from consumers.api.routes.endpoints import answer_fields
+from consumers.api.routes.parameters import placement_named
+from consumers.api.routes.ranking_ids import RankingIds
+from consumers.api.routes.route_groups import AddRoute
+from consumers.api.routes.slate_streams import SlateStream, SlateStreams
 from consumers.replica.replica import Replica
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

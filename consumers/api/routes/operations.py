@@ -29,7 +29,7 @@ from anabranch.http.serving_messages import (
     UserAnswer,
 )
 from anabranch.messages import Rule
-from consumers.api.release_list import ReleaseListParameters, ReleasesAnswer
+from consumers.api.routes.release_list import ReleaseListParameters, ReleasesAnswer
 
 API = ApiDescription(
     "serve",

@@ -28,18 +28,7 @@ from anabranch.http.serving_messages import (
     TrendingAnswer,
 )
 from anabranch.placements import Placement
-from consumers.api import operations
-from consumers.api.metrics import ApiMetrics
-from consumers.api.parameters import (
-    Parameters,
-    from_body,
-    from_query_string,
-    placement_named,
-    require_explainable,
-    require_identifiers,
-    require_within,
-)
-from consumers.api.queries import (
+from consumers.api.answers.queries import (
     BoughtTogetherQuery,
     ItemsAnswer,
     Query,
@@ -49,10 +38,21 @@ from consumers.api.queries import (
     TrendingQuery,
     UserQuery,
 )
-from consumers.api.query_queue import QueryQueue
-from consumers.api.ranking_ids import RankingIds
-from consumers.api.route_groups import RouteGroup
-from consumers.api.turns import Turns
+from consumers.api.answers.query_queue import QueryQueue
+from consumers.api.routes import operations
+from consumers.api.routes.metrics import ApiMetrics
+from consumers.api.routes.parameters import (
+    Parameters,
+    from_body,
+    from_query_string,
+    placement_named,
+    require_explainable,
+    require_identifiers,
+    require_within,
+)
+from consumers.api.routes.ranking_ids import RankingIds
+from consumers.api.routes.route_groups import RouteGroup
+from consumers.api.routes.turns import Turns
 
 MAX_BODY_BYTES = 262_144
 MAX_EXPLAINING = 8

@@ -32,10 +32,10 @@ from anabranch.ranking.user_state.layout import StateLayout
 from anabranch.ranking.user_state.snapshot import UserSnapshots
 from anabranch.ranking.vocabulary import ItemVocabulary
 from anabranch.settings import Settings
-from consumers.api.explanations import Explanations
-from consumers.api.item_queries import answered_item, meeting
-from consumers.api.queries import ItemsAnswer, PreviewQuery, RankQuery, SlateQuery
-from consumers.api.users import Users
+from consumers.api.answers.explanations import Explanations
+from consumers.api.answers.item_queries import answered_item, meeting
+from consumers.api.answers.queries import ItemsAnswer, PreviewQuery, RankQuery, SlateQuery
+from consumers.api.answers.users import Users
 from consumers.releases.serving_model import ServingModel
 
 NAMED_ITEMS = Placement(name="named_items")

@@ -1,0 +1,1 @@
+"""The endpoints: requests read, checked and counted, and answers written."""
