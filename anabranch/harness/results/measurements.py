@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -227,3 +228,12 @@ def _run(measurement: Measurement, places: Places, random_seed: int) -> None:
         ended = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
     if ended.returncode:
         raise MeasurementFailed(f"{measurement.name} with random seed {random_seed} failed: see {log}")
+    name_data(places.figures / figures_file(measurement.name, random_seed), measurement.folders, places)
+
+
+def name_data(figures: Path, folders: Sequence[str], places: Places) -> None:
+    """Let a file of figures, which is published, name the folders of benchmark data, and not where they are here."""
+    text = figures.read_text()
+    for folder in folders:
+        text = text.replace(json.dumps(str(places.data / folder)), json.dumps(folder))
+    figures.write_text(text)

@@ -23,6 +23,7 @@ from anabranch.harness.results.measurements import (
     MeasurementFailed,
     Places,
     figures_file,
+    name_data,
     ranks_file,
     select,
 )
@@ -208,6 +209,15 @@ def test_the_page_in_the_repository_is_the_one_that_its_figures_give(monkeypatch
     models = Path(__file__).parents[3] / "models"
     written, rendered = (models / "RESULTS.md").read_text(), page.render(models / "results", 3)
     assert INTERVAL.sub("", written) == INTERVAL.sub("", rendered)
+
+
+def test_figures_name_the_folder_of_benchmark_data_and_not_where_it_is(tmp_path: Path) -> None:
+    figures = tmp_path / "video-0.json"
+    figures.write_text(json.dumps({"data": [str(tmp_path / "data" / "video")], "seed": 0}))
+    name_data(figures, ("video",), Places(tmp_path / "data", tmp_path, tmp_path))
+    assert json.loads(figures.read_text()) == {"data": ["video"], "seed": 0}
+    in_repository = [path.read_text() for path in (Path(__file__).parents[3] / "models" / "results").glob("*.json")]
+    assert in_repository and not any('"/' in text for text in in_repository)
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
