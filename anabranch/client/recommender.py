@@ -50,9 +50,10 @@ class RecommenderClient:
         limit: int = DEFAULT_LIMIT,
         offset: int = 0,
         conditions: ItemConditions = ALL_ITEMS,
+        explain: bool = False,
     ) -> SlateAnswer:
-        """The user's slate of a placement; None: of the first one."""
-        parameters = SlateParameters.of(conditions, placement=placement, limit=limit, offset=offset)
+        """The user's slate of a placement; None: of the first one. With `explain`, its items have their reasons."""
+        parameters = SlateParameters.of(conditions, placement=placement, limit=limit, offset=offset, explain=explain)
         return self._connection.get(f"{_path('users', user_id)}/recommendations", SlateAnswer, _pairs(parameters))
 
     def recommendations_after(
@@ -63,6 +64,7 @@ class RecommenderClient:
         limit: int = DEFAULT_LIMIT,
         offset: int = 0,
         conditions: ItemConditions = ALL_ITEMS,
+        explain: bool = False,
     ) -> SlateAnswer:
         """The slate of a user, or of a guest, after events that only this request knows of."""
         body = SlateBody(
@@ -72,6 +74,7 @@ class RecommenderClient:
             limit=limit,
             offset=offset,
             conditions=conditions,
+            explain=explain,
         )
         return self._connection.post("/v1/recommendations", SlateAnswer, body)
 
@@ -128,5 +131,9 @@ def _pairs(parameters: Struct) -> list[tuple[str, str]]:
     for field in msgspec.structs.fields(parameters):
         value = getattr(parameters, field.name)
         if value != field.default:
-            pairs += [(field.name, str(part)) for part in (value if isinstance(value, tuple) else (value,))]
+            pairs += [(field.name, _text(part)) for part in (value if isinstance(value, tuple) else (value,))]
     return pairs
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

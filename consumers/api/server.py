@@ -55,6 +55,8 @@ class ApiServer:
         self._answering = Answering(settings, replica, time.time)
         self._listener = bind(settings.serve_host, settings.serve_port, "--port")
         self._access = AccessControl.from_settings(settings, self._listener.getsockname()[0])
+        self._served = threading.Event()
+        """Set once no request is answered any more."""
         self._failure: BaseException | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -68,6 +70,7 @@ class ApiServer:
             serve(self._app(), self._listener, stop, lambda: None, GRACE_S)
         finally:
             stop.set()
+            self._served.set()
             self._wake.set()
             thread.join()
             self._replica.close()
@@ -75,10 +78,13 @@ class ApiServer:
             raise self._failure
 
     def _follow(self, stop: threading.Event) -> None:
+        """Until requests in flight at the stop are answered too."""
         use_one_thread_per_call()
         try:
-            while not stop.is_set():
+            while not self._served.is_set():
                 self._wake.clear()
+                if stop.is_set():
+                    self._streams.end()  # they would never end by themselves
                 worked = self._replica.run_once()
                 self._streams.notify(self._replica.changes.take())
                 if not (worked | self._answer()):

@@ -31,9 +31,10 @@ def numbered_if_known(rule: Rule, item_ids: ItemVocabulary) -> NumberedRule:
 
 
 def with_tried(holding: Sequence[NumberedRule], tried: Sequence[NumberedRule]) -> list[NumberedRule]:
-    """The rules that hold, and those that are tried as if they held, each in place of one with its id."""
-    ids = {entry.rule.rule_id for entry in tried}
-    return [*(entry for entry in holding if entry.rule.rule_id not in ids), *tried]
+    """The rules that hold, and those that are tried as if they held, each in place of one with its id; in the order of
+    the ids, by which `holding` has them too: of pins at the same place, the first comes first."""
+    by_id = {entry.rule.rule_id: entry for entry in (*holding, *tried)}
+    return [entry for _, entry in sorted(by_id.items())]
 
 
 class RuleBook:

@@ -92,8 +92,8 @@ class SlateStreams:
     async def updates(
         self, stream: SlateStream, shown: ItemsAnswer, idle_s: float
     ) -> AsyncIterator[ItemsAnswer | None]:
-        """Every slate that differs from the one shown before it, until the stream ends; None: there was nothing for
-        `idle_s` seconds.
+        """Every slate that differs from the one shown before it, until the stream ends; None: there is no other slate,
+        at the latest after `idle_s` seconds.
 
         Raises `HttpProblem`, but for 503: then the slate is asked for again when the problem says.
         """
@@ -101,15 +101,13 @@ class SlateStreams:
             may_differ = await stream.wait(idle_s)
             if stream.has_ended:
                 return
-            if not may_differ:
+            answer = await self._newest(stream) if may_differ else None
+            if answer is None or not _differ(answer, shown):
                 yield None
                 continue
-            stream.may_differ.clear()
-            answer = await self._newest(stream)
-            if answer is not None and _differ(answer, shown):
-                shown = answer
-                self._metrics.stream_slates.inc()
-                yield answer
+            shown = answer
+            self._metrics.stream_slates.inc()
+            yield answer
 
     def notify(self, user_ids: Collection[str]) -> None:
         """The slates of these users may have changed. From any thread."""
@@ -117,9 +115,10 @@ class SlateStreams:
             self._call(lambda: self._wake(user_ids))
 
     def end(self) -> None:
-        """End all streams, and open no further ones. From any thread."""
-        self._has_ended = True
-        self._call(self._end_all)
+        """End all streams, and open no further ones. From any thread, and safe to call again."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._call(self._end_all)
 
     def _call(self, function: Callable[[], None]) -> None:
         """On the event loop, if there was ever a stream on it, and it still runs."""
@@ -138,6 +137,7 @@ class SlateStreams:
 
     async def _newest(self, stream: SlateStream) -> ItemsAnswer | None:
         """The slate of now; None if it cannot be ranked now. Raises `HttpProblem`, but for 503."""
+        stream.may_differ.clear()
         try:
             return await self._ask(stream)
         except HttpProblem as problem:

@@ -15,7 +15,7 @@ from anabranch.client.retries import RetryPolicy
 from anabranch.http import api_keys, key_file
 from anabranch.http.api_keys import Scope
 from anabranch.http.key_file import KeyFile
-from anabranch.http.serving_messages import ConditionParameters, ItemConditions, RecentEvent
+from anabranch.http.serving_messages import ConditionParameters, ItemConditions, ItemReasons, RecentEvent
 from anabranch.messages import Event
 from producers.collector.forms.limits import CollectorLimits
 from tests.support.collector_world import World
@@ -127,6 +127,15 @@ def test_a_users_slate_and_its_pages(recommender: RecommenderClient) -> None:
 def test_ids_may_have_any_characters(user_id: str, recommender: RecommenderClient) -> None:
     assert recommender.recommendations(user_id).user_id == user_id
     assert recommender.user(user_id).user_id == user_id
+
+
+def test_reasons_come_where_they_are_asked_for(recommender: RecommenderClient) -> None:
+    for explain in (False, True):
+        for answer in (
+            recommender.recommendations("u1", limit=2, explain=explain),
+            recommender.recommendations_after([RecentEvent(item_id=CATALOGUE[4])], limit=2, explain=explain),
+        ):
+            assert [isinstance(item.reasons, ItemReasons) for item in answer.items] == [explain] * 2
 
 
 def test_a_guests_events_and_a_list_to_rank(recommender: RecommenderClient) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 
 from anabranch.http import api_keys, key_file
 from anabranch.http.key_file import CHECK_INTERVAL_S, KeyFile
+from anabranch.http.problems import unavailable
 from anabranch.messages import Event, Rule
 from anabranch.placements import DISCOVER, FOR_YOU
 from anabranch.ranking.rules.rule_book import numbered
@@ -188,6 +189,30 @@ def test_comments_are_sent_while_nothing_else_is(replica: ReplicaProcess, monkey
         while len(client.chunks) < 4:
             await asyncio.sleep(0.001)
         assert set(client.chunks[1:]) == {":\n\n"}
+        await client.leave()
+
+    run(test)
+
+
+def test_comments_are_sent_while_the_slate_cannot_be_ranked_and_then_the_slate_is(
+    world: RankerWorld, replica: ReplicaProcess
+) -> None:
+    async def restoring(query: object) -> NoReturn:
+        raise unavailable("restoring user states", 0)
+
+    async def test() -> None:
+        api = Api(replica)
+        client = await opened(api)
+        ask, api.queue.ask = api.queue.ask, restoring  # type: ignore[method-assign]
+        world.send(view(1))
+        await api.turn()
+        while len(client.chunks) < 4:
+            await asyncio.sleep(0.001)
+        assert set(client.chunks[1:]) == {":\n\n"}
+        api.queue.ask = ask  # type: ignore[method-assign]
+        while len(client.slates) < 2:
+            await asyncio.sleep(0.001)
+        assert client.slates[1]["as_of"] == view(1).ts
         await client.leave()
 
     run(test)
