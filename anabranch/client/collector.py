@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Self
 
 import msgspec
 
-from anabranch.client.connection import ServerConnection
+from anabranch.client.connection import ServerClient, ServerConnection
 from anabranch.client.errors import RequestRefused
 from anabranch.client.retries import RETRIES, RetryPolicy
-from anabranch.http.collector_messages import EventsAnswer, EventsProblem
+from anabranch.http.messages.collector import EventsAnswer, EventsProblem
 from anabranch.messages import Event, encode
 
 PATH = "/v1/events"
@@ -21,7 +20,7 @@ BATCH_BYTES = 524_288
 """Half of what the collector takes by default."""
 
 
-class CollectorClient:
+class CollectorClient(ServerClient):
     """Sends events; safe to use in several threads. Each event keeps its `event_id` in every attempt, so that one that
     arrives twice counts once."""
 
@@ -29,7 +28,7 @@ class CollectorClient:
         self, url: str, key: str | None = None, timeout_s: float = TIMEOUT_S, retries: RetryPolicy = RETRIES
     ) -> None:
         """`url`: the collector's, such as http://127.0.0.1:8000. `key`: an API key with the scope `events:write`."""
-        self._connection = ServerConnection(url, key, timeout_s, retries)
+        super().__init__(ServerConnection(url, key, timeout_s, retries))
 
     def send(self, events: Sequence[Event]) -> EventsAnswer:
         """Publish events in one request. The answer says how many the broker has, and which are refused, by index.
@@ -51,16 +50,6 @@ class CollectorClient:
             refused += [msgspec.structs.replace(refusal, index=first + refusal.index) for refusal in answer.refused]
             first += len(batch)
         return EventsAnswer(taken=taken, refused=refused)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _send(self, batch: Sequence[msgspec.Raw]) -> EventsAnswer:
         try:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import httpx2
 import msgspec
 
 from anabranch.client.errors import RequestFailed, RequestRefused, ServerUnavailable
 from anabranch.client.retries import RetryPolicy
-from anabranch.http.collector_messages import EventsProblem
+from anabranch.http.messages.collector import EventsProblem
 from anabranch.http.problems import Problem
 
 JSON = "application/json"
@@ -110,6 +110,23 @@ class ServerConnection:
         except NO_ANSWER as error:
             return error
         return response
+
+
+class ServerClient:
+    """A client of a server, whose connections end with a `with` statement, or by `close`."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def _decoded(response: httpx2.Response, kind: type[Answer]) -> Answer:

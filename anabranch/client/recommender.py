@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
 
-from anabranch.client.connection import ServerConnection
+from anabranch.client.connection import ServerClient, ServerConnection
 from anabranch.client.retries import RETRIES, RetryPolicy
-from anabranch.http.serving_messages import (
+from anabranch.http.messages.serving import (
     ALL_ITEMS,
     DEFAULT_LIMIT,
     ConditionParameters,
@@ -31,7 +30,7 @@ TIMEOUT_S = 10.0
 """More than the server takes for an answer at most."""
 
 
-class RecommenderClient:
+class RecommenderClient(ServerClient):
     """Asks for items; safe to use in several threads. No request changes anything at the server.
 
     All methods raise `RequestRefused` if the request is wrong, and `ServerUnavailable` if it may succeed later.
@@ -41,7 +40,7 @@ class RecommenderClient:
         self, url: str, key: str | None = None, timeout_s: float = TIMEOUT_S, retries: RetryPolicy = RETRIES
     ) -> None:
         """`url`: the server's, such as http://127.0.0.1:8001. `key`: an API key with the scope `rankings:read`."""
-        self._connection = ServerConnection(url, key, timeout_s, retries)
+        super().__init__(ServerConnection(url, key, timeout_s, retries))
 
     def recommendations(
         self,
@@ -105,16 +104,6 @@ class RecommenderClient:
     def user(self, user_id: str) -> UserAnswer:
         """What is known of a user. Needs a key with the scope `admin`."""
         return self._connection.get(_path("users", user_id), UserAnswer)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _related(self, item_id: str, which: str, parameters: ConditionParameters) -> RelatedItemsAnswer:
         return self._connection.get(f"{_path('items', item_id)}/{which}", RelatedItemsAnswer, _pairs(parameters))

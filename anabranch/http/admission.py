@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from anabranch.http.problems import HttpProblem, unavailable
 
 RETRY_AFTER_S = 1
@@ -36,12 +38,19 @@ class Admission:
 
 
 class Ticket:
-    """The share that one request has of what is in flight, until it is released."""
+    """The share that one request has of what is in flight, until it is released: by `release`, or at the end of a
+    `with` statement."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._bytes = 0
         self._released = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
     def take(self, count: int) -> None:
         """Count so many bytes of the body. Raises `HttpProblem` (503) if too many are in flight."""

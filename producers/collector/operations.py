@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from anabranch.http.collector_messages import EventsAnswer, EventsProblem, RefusedEvent
+from anabranch.http.messages.collector import EventsAnswer, EventsProblem, RefusedEvent
 from anabranch.http.openapi import ApiDescription
 from anabranch.http.operations import JSON, Answer, Operation, SecurityScheme
 from anabranch.http.problems import MEDIA_TYPE as PROBLEM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from anabranch.http.serving_messages import ItemConditions, RecentEvent
+from anabranch.http.messages.serving import ItemConditions, RecentEvent
 from consumers.api.answers.queries import (
     BoughtTogetherQuery,
     RankQuery,

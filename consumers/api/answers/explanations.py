@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from anabranch.http.serving_messages import AnsweredItem, ItemReasons, ReasonedSource
+from anabranch.http.messages.serving import AnsweredItem, ItemReasons, ReasonedSource
 from anabranch.ranking.reasons.explain import ExplainedRanking, Near, Neighbour, OwnEvents, Popular, Reason, Source
 from anabranch.ranking.reasons.rules_about import rules_about
 from anabranch.ranking.vocabulary import ItemVocabulary

@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 import numpy as np
 
+from anabranch.http.messages.serving import AnsweredItem, ItemConditions, Source
 from anabranch.http.problems import HttpProblem
-from anabranch.http.serving_messages import AnsweredItem, ItemConditions, Source
 from anabranch.ranking.pipeline.restriction import nearest_rows, popular_rows
 from anabranch.ranking.retrieval.candidate_columns import (
     BY_CO_VISITS,

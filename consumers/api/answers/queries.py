@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from msgspec import Struct
 
-from anabranch.http.serving_messages import (
+from anabranch.http.messages.serving import (
     ALL_ITEMS,
     AnsweredItem,
     ItemConditions,

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from anabranch.http.serving_messages import MAX_ITEMS, AnsweredItem, PreviewAnswer
+from anabranch.http.messages.serving import MAX_ITEMS, AnsweredItem, PreviewAnswer
 from anabranch.placements import Placement
 from anabranch.ranking.pipeline.popularity_order import by_popularity
 from anabranch.ranking.pipeline.restriction import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from anabranch.http.serving_messages import NOBODY, KnownEvent, RecentEvent, UserAnswer
+from anabranch.http.messages.serving import NOBODY, KnownEvent, RecentEvent, UserAnswer
 from anabranch.kafka.partitions import partition_of
 from anabranch.kafka.topics import key
 from anabranch.messages import EVENT_TYPES

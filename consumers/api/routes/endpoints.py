@@ -14,10 +14,7 @@ from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
-from anabranch.http.operations import Input, NoParameters, Operation, OperationRoute
-from anabranch.http.request_body import read_body
-from anabranch.http.responses import answered, json_response
-from anabranch.http.serving_messages import (
+from anabranch.http.messages.serving import (
     ConditionParameters,
     RankAnswer,
     RankBody,
@@ -27,6 +24,9 @@ from anabranch.http.serving_messages import (
     SlateParameters,
     TrendingAnswer,
 )
+from anabranch.http.operations import Input, NoParameters, Operation, OperationRoute
+from anabranch.http.request_body import read_body
+from anabranch.http.responses import answered, json_response
 from anabranch.placements import Placement
 from consumers.api.answers.queries import (
     BoughtTogetherQuery,
@@ -179,19 +179,13 @@ class Endpoints:
         return answer_fields(self._ranking_ids.next(query, answer), answer, self._freshness_ms())
 
     async def _ask(self, query: Query) -> object:
-        ticket = self._admission.enter()
-        try:
+        with self._admission.enter():
             return await self._queue.ask(query)
-        finally:
-            ticket.release()
 
     async def _body(self, request: Request, kind: type[Parameters]) -> Parameters:
-        ticket = self._admission.enter()
-        try:
+        with self._admission.enter() as ticket:
             length = request.headers.get("content-length")
             return from_body(await read_body(request.stream(), length, MAX_BODY_BYTES, ticket), kind)
-        finally:
-            ticket.release()
 
     def _placement(self, name: str | None) -> str:
         return placement_named(name, self._placements)

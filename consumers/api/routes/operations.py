@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from anabranch.http.openapi import ApiDescription
-from anabranch.http.operations import JSON, Answer, NoParameters, Operation
-from anabranch.http.responses import COMMON_OPERATIONS
-from anabranch.http.serving_messages import (
+from anabranch.http.messages.serving import (
     AnsweredItem,
     ConditionParameters,
     KnownEvent,
@@ -28,6 +25,9 @@ from anabranch.http.serving_messages import (
     TrendingAnswer,
     UserAnswer,
 )
+from anabranch.http.openapi import ApiDescription
+from anabranch.http.operations import JSON, Answer, NoParameters, Operation
+from anabranch.http.responses import COMMON_OPERATIONS
 from anabranch.messages import Rule
 from consumers.api.routes.release_list import ReleaseListParameters, ReleasesAnswer
 

@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Struct
 
 from anabranch.field_types import Identifier
+from anabranch.http.messages.serving import MAX_ITEMS
 from anabranch.http.problems import HttpProblem
-from anabranch.http.serving_messages import MAX_ITEMS
 
 MAX_EXPLAINED = 20
 """Items of an answer with reasons: each takes as long as some thousand candidates."""

@@ -28,8 +28,5 @@ class ReleaseEndpoints:
         return [route(operations.RELEASES, self._list)]
 
     async def _list(self, request: Request, parameters: ReleaseListParameters) -> Response:
-        ticket = self._admission.enter()
-        try:
+        with self._admission.enter():
             return json_response(await asyncio.to_thread(self._releases.newest, parameters.limit))
-        finally:
-            ticket.release()

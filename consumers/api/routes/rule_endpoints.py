@@ -16,11 +16,11 @@ from anabranch import messages
 from anabranch.errors import AnabranchError, UsageError
 from anabranch.http.access import AccessControl
 from anabranch.http.admission import Admission
+from anabranch.http.messages.serving import PreviewBody, RulesAnswer
 from anabranch.http.operations import NoParameters, OperationRoute
 from anabranch.http.problems import HttpProblem, unavailable
 from anabranch.http.request_body import read_body
 from anabranch.http.responses import json_response
-from anabranch.http.serving_messages import PreviewBody, RulesAnswer
 from anabranch.messages import InvalidMessage, Rule, RuleChange
 from anabranch.rules import require_placements
 from consumers.api.answers.queries import Answer, PreviewQuery, Query
@@ -124,19 +124,13 @@ class RuleEndpoints:
             raise HttpProblem(HTTPStatus.BAD_REQUEST, str(error)) from error
 
     async def _ask(self, query: Query) -> Answer:
-        ticket = self._admission.enter()
-        try:
+        with self._admission.enter():
             return await self._queue.ask(query)
-        finally:
-            ticket.release()
 
     async def _body(self, request: Request) -> bytes:
-        ticket = self._admission.enter()
-        try:
+        with self._admission.enter() as ticket:
             length = request.headers.get("content-length")
             return await read_body(request.stream(), length, MAX_BODY_BYTES, ticket)
-        finally:
-            ticket.release()
 
 
 def _rule(body: bytes, rule_id: str) -> Rule:

@@ -11,9 +11,9 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from anabranch.http.access import AccessControl
+from anabranch.http.messages.serving import SlateAnswer, StreamParameters
 from anabranch.http.operations import OperationRoute
 from anabranch.http.problems import HttpProblem
-from anabranch.http.serving_messages import SlateAnswer, StreamParameters
 from consumers.api.answers.queries import ItemsAnswer, SlateQuery
 from consumers.api.routes import operations
 from consumers.api.routes.endpoints import answer_fields

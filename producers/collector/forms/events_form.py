@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
-from anabranch.http.collector_messages import EventsAnswer
+from anabranch.http.messages.collector import EventsAnswer
 from anabranch.http.problems import HttpProblem
 from anabranch.http.responses import json_response
 from anabranch.own_event_types import OwnEventTypes

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from anabranch.http.collector_messages import RefusedEvent
+from anabranch.http.messages.collector import RefusedEvent
 from anabranch.messages import Event, shortened
 from producers.collector.forms.refusal import EVENT_REMEDY, refused
 from producers.identity_record import IdentifiedVisitor

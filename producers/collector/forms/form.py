@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
-from anabranch.http.collector_messages import RefusedEvent
+from anabranch.http.messages.collector import RefusedEvent
 from anabranch.messages import Event
 from producers.identity_record import IdentifiedVisitor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from anabranch.http.collector_messages import RefusedEvent
+from anabranch.http.messages.collector import RefusedEvent
 from anabranch.messages import EVENT_TYPES
 
 REMEDIES = {

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 
 from anabranch.codec import Codec
 from anabranch.event_types import EventType
-from anabranch.http.collector_messages import RefusedEvent
+from anabranch.http.messages.collector import RefusedEvent
 from anabranch.messages import Event, InvalidMessage, encode
 from producers.collector.forms.foreign_events import (
     EventDraft,

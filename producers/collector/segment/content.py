@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from anabranch.event_types import EventType
-from anabranch.http.collector_messages import RefusedEvent
+from anabranch.http.messages.collector import RefusedEvent
 from anabranch.messages import Event, InvalidMessage
 from producers.collector.forms.foreign_events import (
     EventDraft,

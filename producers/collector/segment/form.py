@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from anabranch.http.access import AccessControl
-from anabranch.http.collector_messages import RefusedEvent
+from anabranch.http.messages.collector import RefusedEvent
 from anabranch.http.responses import json_response
 from producers.collector.forms import form
 from producers.collector.forms.form import Authorization, IgnoredEvent, Reception, RequestContent

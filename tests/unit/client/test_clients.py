@@ -15,7 +15,7 @@ from anabranch.client.retries import RetryPolicy
 from anabranch.http import api_keys, key_file
 from anabranch.http.api_keys import Scope
 from anabranch.http.key_file import KeyFile
-from anabranch.http.serving_messages import ConditionParameters, ItemConditions, ItemReasons, RecentEvent
+from anabranch.http.messages.serving import ConditionParameters, ItemConditions, ItemReasons, RecentEvent
 from anabranch.messages import Event
 from producers.collector.forms.limits import CollectorLimits
 from tests.support.collector_world import World

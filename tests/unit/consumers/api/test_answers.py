@@ -7,8 +7,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
+from anabranch.http.messages.serving import ItemConditions, RecentEvent
 from anabranch.http.problems import HttpProblem
-from anabranch.http.serving_messages import ItemConditions, RecentEvent
 from anabranch.messages import Event
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
 from consumers.api.answers.queries import (

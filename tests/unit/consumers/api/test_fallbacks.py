@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from anabranch.http.serving_messages import ItemConditions, RecentEvent
+from anabranch.http.messages.serving import ItemConditions, RecentEvent
 from anabranch.messages import Event, Rule
 from anabranch.placements import EACH_CLASS, FOR_YOU, Placement
 from anabranch.ranking.rules.rule_book import numbered

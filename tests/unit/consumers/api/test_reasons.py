@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
+from anabranch.http.messages.serving import AnsweredItem, ItemConditions, ItemReasons, RecentEvent
 from anabranch.http.problems import HttpProblem
-from anabranch.http.serving_messages import AnsweredItem, ItemConditions, ItemReasons, RecentEvent
 from anabranch.messages import Event, Rule
 from anabranch.ranking.reasons.explain import FEATURE_GROUPS
 from anabranch.ranking.rules.rule_book import numbered
